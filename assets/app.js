@@ -1,0 +1,501 @@
+import { Socket } from "phoenix";
+
+const GROUP_GAP_MS = 5 * 60_000;
+const HISTORY_PATIENCE_MS = 3_000;
+const REJOIN_AFTER_CLOSE_MS = 2_000;
+const NEAR_BOTTOM_PX = 48;
+const MAX_ATTEMPTS = 3;
+const MAX_SHOWN = 1_000;
+const MAX_REMEMBERED = 500;
+
+const $ = (id) => document.getElementById(id);
+const ui = {
+  room: $("room"),
+  status: $("status"),
+  scroller: $("scroller"),
+  messages: $("messages"),
+  empty: $("empty"),
+  pill: $("pill"),
+  composer: $("composer"),
+  notice: $("notice"),
+  name: $("name"),
+  message: $("message"),
+  send: $("send"),
+  hint: $("hint"),
+};
+
+// ---- small helpers -------------------------------------------------------
+
+// Storage may be switched off by the browser: the chat then works without memory.
+function recall(storage, key) {
+  try {
+    return window[storage].getItem(`slackir.${key}`) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+function remember(storage, key, value) {
+  try {
+    window[storage].setItem(`slackir.${key}`, value);
+  } catch {
+    // nothing to do: see recall
+  }
+}
+
+// Anybody may push any JSON into the room.
+function asText(value) {
+  if (value === null || value === undefined) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function hash(text) {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
+  return (h ^ (h >>> 13)) >>> 0;
+}
+
+function firstGrapheme(text) {
+  const [first] = Intl.Segmenter
+    ? Array.from(new Intl.Segmenter().segment(text), (part) => part.segment)
+    : text;
+  return (first ?? "").toLocaleUpperCase();
+}
+
+function element(tag, className, text) {
+  const node = document.createElement(tag);
+  node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+// ---- who and where -------------------------------------------------------
+
+function roomFromAddress() {
+  const asked = new URLSearchParams(location.search).get("room") ?? "";
+  return asked.trim() || "lobby";
+}
+
+// crypto.randomUUID exists only on https and localhost; a chat in a LAN has neither.
+function newClientId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function ownClientId() {
+  const id = recall("localStorage", "client") || newClientId();
+  remember("localStorage", "client", id);
+  return id;
+}
+
+const room = roomFromAddress();
+const clientId = ownClientId();
+const draftKey = `draft.${room}`;
+
+// History rows may come without the client id, so fingerprints of what was sent from
+// here tell own messages apart after a reload.
+const sentMarks = {
+  all: recall("localStorage", "sent").split(",").filter(Boolean),
+  mark: (entry) => hash(`${room}\n${entry.key}`).toString(36),
+  add(entry) {
+    this.all = [...this.all, this.mark(entry)].slice(-MAX_REMEMBERED);
+    remember("localStorage", "sent", this.all.join(","));
+  },
+  has(entry) {
+    return this.all.includes(this.mark(entry));
+  },
+};
+
+// ---- messages ------------------------------------------------------------
+
+// What the server has told us, oldest first.
+let log = [];
+// What was typed here and has not come back from the server yet. `sent` means that it
+// went out on the present connection.
+let outbox = [];
+let unseen = 0;
+let stuck = true;
+
+function newEntry(payload, { at = null, pending = false } = {}) {
+  const fields = payload !== null && typeof payload === "object" ? payload : { message: payload };
+  const name = asText(fields.name).trim();
+  const text = asText(fields.message);
+  const entry = { name, text, key: JSON.stringify([name, text]), at };
+  entry.own =
+    pending || (fields.client === undefined ? sentMarks.has(entry) : fields.client === clientId);
+  entry.node = messageNode(entry, pending);
+  entry.sent = false;
+  entry.attempts = 0;
+  return entry;
+}
+
+function messageNode({ name, text, own, at }, pending) {
+  const node = element("article", "message");
+  node.classList.toggle("own", own);
+  node.classList.toggle("pending", pending);
+  node.style.setProperty("--hue", String((hash(name) % 24) * 15));
+
+  const avatar = element("span", "avatar");
+  avatar.dataset.initial = firstGrapheme(name) || "?";
+  avatar.setAttribute("aria-hidden", "true");
+
+  const author = element("span", "message-author", name || "Somebody");
+  author.dir = "auto";
+  const meta = element("p", "message-meta");
+  meta.append(author);
+  if (at !== null) meta.append(timeNode(at));
+
+  const body = element("div", "message-text");
+  body.dir = "auto";
+  if (text.trim()) body.append(...linked(text));
+  else body.append(element("em", "nothing", "no text"));
+
+  node.append(avatar, meta, body);
+  if (pending) node.append(element("p", "message-note", "not sent yet"));
+  return node;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "short" });
+
+function timeNode(at) {
+  const node = element("time", "message-time", clock.format(at));
+  node.dateTime = new Date(at).toISOString();
+  node.title = calendar.format(at);
+  return node;
+}
+
+// Splitting with a group keeps the addresses: every odd part is one.
+function linked(text) {
+  return text
+    .split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?()[\]{}*_~])/i)
+    .map((part, i) => (i % 2 ? link(part) : document.createTextNode(part)));
+}
+
+function link(address) {
+  const node = element("a", "", address);
+  node.href = address;
+  node.target = "_blank";
+  node.rel = "noopener noreferrer";
+  return node;
+}
+
+function continues(entry, previous) {
+  return (
+    previous !== undefined &&
+    previous.name === entry.name &&
+    previous.own === entry.own &&
+    (previous.at === null) === (entry.at === null) &&
+    entry.at - previous.at < GROUP_GAP_MS
+  );
+}
+
+// Nodes that are already in place are left alone: moving them would lose a text
+// selection and make a screen reader read the whole room again.
+function render() {
+  const entries = [...log, ...outbox];
+  entries.forEach((entry, i) => {
+    entry.node.classList.toggle("continued", continues(entry, entries[i - 1]));
+    const there = ui.messages.children[i] ?? null;
+    if (there !== entry.node) ui.messages.insertBefore(entry.node, there);
+  });
+  while (ui.messages.children.length > entries.length) ui.messages.lastElementChild.remove();
+  ui.empty.hidden = entries.length > 0 || ui.messages.ariaBusy === "true";
+}
+
+function confirm(entry) {
+  outbox = outbox.filter((other) => other !== entry);
+  entry.node.classList.remove("pending");
+  entry.node.querySelector(".message-note")?.remove();
+  return entry;
+}
+
+function sentWithKey(key) {
+  return outbox.find((entry) => entry.sent && entry.key === key);
+}
+
+function showShout(payload) {
+  const fresh = newEntry(payload, { at: Date.now() });
+  const mine = fresh.own && sentWithKey(fresh.key);
+  if (!mine) fresh.node.classList.add("fresh");
+  log = [...log, mine ? confirm(mine) : fresh].slice(-MAX_SHOWN);
+  render();
+  if (mine) flush();
+  else if (!fresh.own) countUnseen(1);
+}
+
+// The history is the truth: it replaces what is shown. A row that was on the page
+// already keeps its node, and with it its time; a row that equals something sent whose
+// echo got lost with the connection settles that.
+function showHistory(payload) {
+  const rows = Array.isArray(payload?.messages) ? payload.messages : [];
+  const first = ui.messages.ariaBusy === "true";
+  const before = new Set([...log, ...outbox]);
+  const shown = groupByKey(log);
+  log = rows
+    .map((row) => newEntry(row))
+    .reverse()
+    .map((row) => shown.get(row.key)?.pop() ?? settled(row.key) ?? row)
+    .reverse();
+  render();
+  if (!first) countUnseen(log.filter((entry) => !entry.own && !before.has(entry)).length);
+}
+
+function settled(key) {
+  const entry = sentWithKey(key);
+  return entry && confirm(entry);
+}
+
+function groupByKey(entries) {
+  const groups = new Map();
+  for (const entry of entries) groups.set(entry.key, [...(groups.get(entry.key) ?? []), entry]);
+  return groups;
+}
+
+// ---- scrolling -----------------------------------------------------------
+
+function scrollToEnd(behavior = "instant") {
+  ui.scroller.scrollTo({ top: ui.scroller.scrollHeight, behavior });
+}
+
+function nearBottom() {
+  const { scrollHeight, scrollTop, clientHeight } = ui.scroller;
+  return scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM_PX;
+}
+
+// Only a scroll upwards lets go of the end. "Not at the end" alone would not do: a new
+// message or the phone's keyboard moves the end away as well.
+let lastTop = 0;
+function followReader() {
+  const { scrollTop } = ui.scroller;
+  if (nearBottom()) stuck = true;
+  else if (scrollTop < lastTop) stuck = false;
+  lastTop = scrollTop;
+  if (stuck) seeAll();
+}
+
+function countUnseen(count) {
+  if (stuck && !document.hidden) return;
+  unseen += count;
+  showUnseen();
+}
+
+function seeAll() {
+  if (unseen === 0 || document.hidden) return;
+  unseen = 0;
+  showUnseen();
+}
+
+function showUnseen() {
+  const label = unseen === 1 ? "1 new message" : `${unseen} new messages`;
+  ui.pill.hidden = unseen === 0 || stuck;
+  ui.pill.textContent = label;
+  document.title = `${unseen > 0 ? `(${unseen}) ` : ""}${room === "lobby" ? "" : `#${room} · `}Slackir`;
+}
+
+function watchScrolling() {
+  ui.scroller.addEventListener("scroll", followReader, { passive: true });
+  document.addEventListener("visibilitychange", () => stuck && seeAll());
+  const keepEnd = new ResizeObserver(() => stuck && scrollToEnd());
+  keepEnd.observe(ui.messages);
+  keepEnd.observe(ui.scroller);
+  ui.pill.addEventListener("click", () => {
+    scrollToEnd(matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth");
+    ui.message.focus();
+  });
+}
+
+// ---- connection ----------------------------------------------------------
+
+const socket = new Socket("/socket", { params: {} });
+let channel = null;
+let ready = false;
+let patience = 0;
+
+function showStatus(state) {
+  if (ui.status.dataset.state === state) return;
+  ui.status.dataset.state = state;
+  ui.status.textContent = state;
+}
+
+function becomeReady() {
+  if (ready) return;
+  clearTimeout(patience);
+  ready = true;
+  ui.messages.ariaBusy = "false";
+  render();
+  for (const entry of outbox) entry.sent = false;
+  for (const entry of outbox.filter(({ attempts }) => attempts >= MAX_ATTEMPTS)) {
+    takeBack(entry, "the connection broke each time it went out");
+  }
+  flush();
+}
+
+function loseConnection() {
+  clearTimeout(patience);
+  ready = false;
+  if (ui.status.dataset.state === "connected") showStatus("reconnecting");
+}
+
+function joined() {
+  showStatus("connected");
+  say("");
+  patience = setTimeout(becomeReady, HISTORY_PATIENCE_MS);
+}
+
+function join() {
+  channel = socket.channel(`random:${room}`, {});
+  channel.on("shout", showShout);
+  channel.on("messages_history", (payload) => {
+    showHistory(payload);
+    becomeReady();
+  });
+  channel.onError(loseConnection);
+  // phoenix.js rejoins after errors, but takes a close by the server for the end.
+  channel.onClose(() => {
+    loseConnection();
+    setTimeout(join, REJOIN_AFTER_CLOSE_MS);
+  });
+  channel
+    .join()
+    .receive("ok", joined)
+    .receive("error", (answer) => say(`The room can’t be joined: ${reasonOf(answer)}`));
+}
+
+function connect() {
+  socket.onClose(loseConnection);
+  socket.connect();
+  join();
+}
+
+// ---- sending -------------------------------------------------------------
+
+// phoenix.js drops a push that waited ten seconds for its channel. So nothing is given
+// to it before the room is joined and its history known, and a message counts as sent
+// only once it came back. What went out on a connection that broke goes out again, but
+// by itself: if a message is what the server breaks the connection for, it is found so.
+function flush() {
+  if (!ready || !socket.isConnected()) return;
+  for (const entry of outbox.filter((waiting) => !waiting.sent)) {
+    if (outbox.some(({ sent, attempts }) => sent && attempts > 1)) return;
+    if (entry.attempts > 0 && outbox.some(({ sent }) => sent)) return;
+    entry.sent = true;
+    entry.attempts += 1;
+    sentMarks.add(entry);
+    channel
+      .push("shout", { name: entry.name, message: entry.text, client: clientId })
+      .receive("error", (answer) => {
+        takeBack(entry, reasonOf(answer));
+        flush();
+      });
+  }
+}
+
+function reasonOf(answer) {
+  return asText(answer?.reason) || "the server gave no reason";
+}
+
+function takeBack(entry, reason) {
+  if (!outbox.includes(entry)) return;
+  outbox = outbox.filter((other) => other !== entry);
+  render();
+  const draft = ui.message.value;
+  setDraft(draft ? `${entry.text}\n${draft}` : entry.text);
+  say(`Not sent: ${reason}. Your text is back below.`);
+  ui.message.focus();
+}
+
+function send() {
+  const name = ui.name.value.trim();
+  const message = ui.message.value.trimEnd().replace(/^\s*\n/, "");
+  if (!name) return ui.name.focus();
+  if (!message) return ui.message.focus();
+  outbox = [...outbox, newEntry({ name, message }, { at: Date.now(), pending: true })];
+  stuck = true;
+  seeAll();
+  render();
+  scrollToEnd();
+  setDraft("");
+  say("");
+  ui.message.focus();
+  flush();
+}
+
+// ---- composer ------------------------------------------------------------
+
+function say(text) {
+  ui.notice.hidden = !text;
+  ui.notice.textContent = text;
+}
+
+function setDraft(text) {
+  ui.message.value = text;
+  draftChanged();
+}
+
+function draftChanged() {
+  remember("sessionStorage", draftKey, ui.message.value);
+  fitHeight();
+  showHints();
+}
+
+function fitHeight() {
+  ui.message.style.height = "auto";
+  ui.message.style.height = `${ui.message.scrollHeight}px`;
+}
+
+function showHints() {
+  const named = ui.name.value.trim() !== "";
+  ui.composer.classList.toggle("nameless", !named);
+  ui.send.disabled = !named || ui.message.value.trim() === "";
+  ui.hint.textContent = named
+    ? "Enter sends, Shift+Enter starts a new line"
+    : "Tell the others your name, then you can write";
+}
+
+// While an input method composes, Enter belongs to it (229: Safari's way to say so).
+function isPlainEnter(event) {
+  const composing = event.isComposing || event.keyCode === 229;
+  return event.key === "Enter" && !event.shiftKey && !composing;
+}
+
+function watchComposer() {
+  ui.composer.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
+  });
+  ui.message.addEventListener("keydown", (event) => {
+    if (!isPlainEnter(event)) return;
+    event.preventDefault();
+    send();
+  });
+  ui.name.addEventListener("keydown", (event) => {
+    if (!isPlainEnter(event)) return;
+    event.preventDefault();
+    ui.message.focus();
+  });
+  ui.name.addEventListener("input", () => {
+    remember("localStorage", "name", ui.name.value.trim());
+    showHints();
+  });
+  ui.message.addEventListener("input", draftChanged);
+  addEventListener("resize", fitHeight);
+  addEventListener("beforeunload", (event) => {
+    if (outbox.length > 0) event.preventDefault();
+  });
+}
+
+function prepareComposer() {
+  ui.name.value = recall("localStorage", "name");
+  ui.message.placeholder = `Message #${room}`;
+  setDraft(recall("sessionStorage", draftKey));
+  (ui.name.value ? ui.message : ui.name).focus();
+}
+
+ui.room.textContent = `#${room}`;
+showUnseen();
+watchScrolling();
+watchComposer();
+prepareComposer();
+connect();

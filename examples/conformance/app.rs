@@ -1,0 +1,241 @@
+//! One small application that uses everything a channel can do, written only with the public API.
+//! The same application on Phoenix 1.8.9 made the recordings in `tests/fixtures/conformance`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use slackir::channel::{
+    Channel, Context, HandleIn, Handled, HistoryMode, Join, JoinResult, Refused, SendError,
+    StopReason,
+};
+use slackir::chat::RandomChannel;
+use slackir::message::{Payload, Reply};
+use slackir::pubsub::{Broadcast, PubSub};
+use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
+use slackir::transport::CheckOrigin;
+use slackir::{Assigns, Endpoint};
+
+/// The application, mounted at `/socket`.
+pub(crate) fn endpoint() -> Endpoint {
+    let router = SocketRouter::new()
+        .channel("random:*", || RandomChannel::new(HistoryMode::None))
+        .channel("conf:*", ConformanceChannel::default);
+    Endpoint::builder(PubSub::new())
+        .check_origin(CheckOrigin::Off)
+        .socket("/socket", UserSocket, router)
+        .build()
+}
+
+/// `deny=1` is refused; `user_id=X` names the socket `users:X`.
+struct UserSocket;
+
+#[derive(Clone)]
+struct UserId(String);
+
+impl Socket for UserSocket {
+    async fn connect(
+        &self,
+        params: &Params,
+        _info: &ConnectInfo,
+        assigns: &mut Assigns,
+    ) -> Result<(), ConnectRefused> {
+        if params.get("deny") == Some("1") {
+            return Err(ConnectRefused::because("deny=1"));
+        }
+        if let Some(user) = params.get("user_id") {
+            assigns.insert(UserId(user.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn id(&self, assigns: &Assigns) -> Option<String> {
+        assigns
+            .get::<UserId>()
+            .map(|UserId(user)| format!("users:{user}"))
+    }
+}
+
+const BINARY: Bytes = Bytes::from_static(&[0, 1, 0xFE, 0xFF]);
+
+/// Join parameters.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JoinParams {
+    want_reply: bool,
+    push_after_join: u32,
+}
+
+/// What the channel sends itself.
+enum Info {
+    AfterJoin { pushes: u32 },
+    Tick,
+}
+
+#[derive(Deserialize)]
+struct EndpointBroadcast {
+    topic: String,
+    event: String,
+    payload: Value,
+}
+
+#[derive(Default)]
+struct ConformanceChannel {
+    count: u64,
+}
+
+impl ConformanceChannel {
+    /// Broadcasts to a topic from outside its channels.
+    async fn endpoint_broadcast(payload: &Payload, ctx: &Context<Self>) -> HandleIn {
+        let Ok(EndpointBroadcast {
+            topic,
+            event,
+            payload,
+        }) = payload.parse()
+        else {
+            return HandleIn::unhandled("endpoint_broadcast with this payload");
+        };
+        match ctx.pubsub().broadcast(&topic, &event, payload).await {
+            Ok(()) => HandleIn::Reply(Reply::ok(Payload::EMPTY)),
+            Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
+        }
+    }
+
+    /// Closes all connections of this user.
+    async fn disconnect_me(ctx: &Context<Self>) -> HandleIn {
+        if let Some(UserId(user)) = ctx.assigns().get() {
+            let id = format!("users:{user}");
+            if let Err(error) = ctx.pubsub().broadcast(&id, "disconnect", json!({})).await {
+                return HandleIn::Stop(StopReason::error(error.to_string()));
+            }
+        }
+        HandleIn::NoReply
+    }
+
+    /// Replies from another task, 50 ms later.
+    fn async_reply(payload: Payload, ctx: &Context<Self>) -> HandleIn {
+        if let Some(socket) = ctx.socket_ref() {
+            actix_rt::spawn(async move {
+                actix_rt::time::sleep(Duration::from_millis(50)).await;
+                socket
+                    .reply(&Reply::ok(payload))
+                    .expect("what came from this wire fits it");
+            });
+        }
+        HandleIn::NoReply
+    }
+}
+
+/// A push or broadcast that fails crashes the channel, as in Phoenix.
+fn sent(result: Result<(), SendError>) -> HandleIn {
+    match result {
+        Ok(()) => HandleIn::NoReply,
+        Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
+    }
+}
+
+impl Channel for ConformanceChannel {
+    type Info = Info;
+
+    fn intercept() -> &'static [&'static str] {
+        &["intercepted"]
+    }
+
+    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+        match ctx.topic() {
+            "conf:deny" => return Err(Refused::reason("unauthorized")),
+            "conf:crash" => panic!("asked to crash in join"),
+            _ => {}
+        }
+        let JoinParams {
+            want_reply,
+            push_after_join,
+        } = params.parse().unwrap_or_default();
+        if push_after_join > 0 {
+            let after = Info::AfterJoin {
+                pushes: push_after_join,
+            };
+            ctx.handle().send(after).expect("the channel lives");
+        }
+        match params {
+            Payload::Json(params) if want_reply => {
+                let reply = json!({ "params": params.parse::<Value>().unwrap_or_default() });
+                Ok(Join::reply(reply))
+            }
+            _ => Ok(Join::ok()),
+        }
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleIn {
+        match event {
+            "echo" => HandleIn::Reply(Reply::ok(payload)),
+            "reply_error" => HandleIn::Reply(Reply::error(payload)),
+            "reply_ok_only" => HandleIn::Reply(Reply::ok(Payload::EMPTY)),
+            "reply_error_only" => HandleIn::Reply(Reply::error(Payload::EMPTY)),
+            "reply_binary" => HandleIn::Reply(Reply::ok(Payload::Binary(BINARY))),
+            "noreply" => HandleIn::NoReply,
+            "push" => sent(ctx.push("pushed", payload)),
+            "push_binary" => sent(ctx.push("pushed_binary", Payload::Binary(BINARY))),
+            "broadcast" => sent(ctx.broadcast("bcast", payload)),
+            "broadcast_from" => sent(ctx.broadcast_from("bcast_from", payload)),
+            "broadcast_intercepted" => sent(ctx.broadcast("intercepted", payload)),
+            "async_reply" => Self::async_reply(payload, ctx),
+            "delayed_push" => {
+                ctx.send_after(Duration::from_millis(50), Info::Tick);
+                HandleIn::NoReply
+            }
+            "count" => {
+                self.count += 1;
+                HandleIn::Reply(Reply::ok(json!({ "count": self.count })))
+            }
+            "stop" => HandleIn::Stop(StopReason::Normal),
+            "stop_shutdown" => HandleIn::Stop(StopReason::Shutdown),
+            "stop_reply" => HandleIn::StopReply(StopReason::Normal, Reply::ok(payload)),
+            "stop_error" => HandleIn::Stop(StopReason::error("boom")),
+            "crash" => panic!("asked to crash"),
+            "disconnect_me" => Self::disconnect_me(ctx).await,
+            "endpoint_broadcast" => Self::endpoint_broadcast(&payload, ctx).await,
+            other => HandleIn::unhandled(other),
+        }
+    }
+
+    async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
+        let mut payload: Value = broadcast.payload().parse().unwrap_or_default();
+        if payload["skip"] == true {
+            return Handled::NoReply;
+        }
+        payload["for"] = ctx
+            .assigns()
+            .get::<UserId>()
+            .map(|UserId(user)| user.clone())
+            .into();
+        match ctx.push(broadcast.event(), payload) {
+            Ok(()) => Handled::NoReply,
+            Err(error) => Handled::Stop(StopReason::error(error.to_string())),
+        }
+    }
+
+    async fn handle_info(&mut self, info: Info, ctx: &mut Context<Self>) -> Handled {
+        let pushed = match info {
+            Info::Tick => ctx.push("tick", json!({})),
+            Info::AfterJoin { pushes } => {
+                (0..pushes).try_for_each(|i| ctx.push("welcome", json!({ "i": i })))
+            }
+        };
+        match pushed {
+            Ok(()) => Handled::NoReply,
+            Err(error) => Handled::Stop(StopReason::error(error.to_string())),
+        }
+    }
+
+    async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
+        tracing::debug!(topic = ctx.topic(), ?reason, "conformance.terminate");
+    }
+}

@@ -1,0 +1,46 @@
+//! [`Assigns`]: what an application keeps with a socket. Phoenix: `socket.assigns`.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Values by their type. `connect` fills it; every channel starts with a copy of its own, so what
+/// one channel assigns no other sees.
+///
+/// ```
+/// use slackir::Assigns;
+///
+/// struct UserId(u64);
+///
+/// let mut assigns = Assigns::default();
+/// assigns.insert(UserId(7));
+/// let copy = assigns.clone();
+/// assigns.insert(UserId(8));
+/// assert_eq!(assigns.get::<UserId>().unwrap().0, 8);
+/// assert_eq!(copy.get::<UserId>().unwrap().0, 7);
+/// ```
+#[derive(Clone, Default)]
+pub struct Assigns {
+    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+impl Assigns {
+    /// Keeps a value; one of the same type is replaced.
+    pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.values.insert(TypeId::of::<T>(), Arc::new(value));
+    }
+
+    /// The value of this type, if one was assigned.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.values.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Assigns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Assigns")
+            .field("values", &self.values.len())
+            .finish()
+    }
+}

@@ -1,0 +1,112 @@
+//! Runs one callback of a channel: polled once in place, suspended if it is pending, and a panic in
+//! it becomes a value.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::future::LocalBoxFuture;
+use futures_util::FutureExt;
+
+use super::context::Context;
+use super::server::{Accepted, JoinFailed};
+use super::{Channel, HandleIn, Handled, StopReason};
+use crate::message::{Payload, Ref};
+use crate::pubsub::Broadcast;
+
+/// How long `terminate` may take. Phoenix: `shutdown: 5_000`.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A channel value and its context. The running callback borrows it; dropping the callback gives
+/// it back, so that `terminate` can run after a callback was cancelled or has panicked.
+pub(super) struct Live<C: Channel> {
+    pub(super) channel: C,
+    pub(super) ctx: Context<C>,
+}
+
+pub(super) type Shared<C> = Rc<RefCell<Live<C>>>;
+
+/// What a callback has come to.
+pub(super) enum Done {
+    Joined(Result<Accepted, JoinFailed>),
+    In(Ref, HandleIn),
+    Handled(Handled),
+    Terminated,
+    Panicked(Cow<'static, str>),
+}
+
+pub(super) type Callback = LocalBoxFuture<'static, Done>;
+
+/// Makes a panic of the callback its outcome.
+pub(super) fn guarded(callback: impl Future<Output = Done> + 'static) -> Callback {
+    AssertUnwindSafe(callback)
+        .catch_unwind()
+        .map(|result| result.unwrap_or_else(|panic| Done::Panicked(message_of(&*panic))))
+        .boxed_local()
+}
+
+/// What a panic said.
+fn message_of(panic: &(dyn Any + Send)) -> Cow<'static, str> {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        Cow::Borrowed(text)
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        Cow::Owned(text.clone())
+    } else {
+        Cow::Borrowed("a panic without a message")
+    }
+}
+
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "a channel runs one callback at a time; cancelling drops the borrow with the future"
+)]
+pub(super) fn handle_in<C: Channel>(
+    live: Shared<C>,
+    event: bytestring::ByteString,
+    payload: Payload,
+    reference: Ref,
+) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        ctx.reference = reference.clone();
+        let outcome = channel.handle_in(&event, payload, ctx).await;
+        ctx.reference = Ref::NULL;
+        Done::In(reference, outcome)
+    })
+}
+
+#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
+pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        Done::Handled(channel.handle_out(broadcast, ctx).await)
+    })
+}
+
+#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
+pub(super) fn handle_info<C: Channel>(live: Shared<C>, info: C::Info) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        Done::Handled(channel.handle_info(info, ctx).await)
+    })
+}
+
+#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
+pub(super) fn terminate<C: Channel>(live: Shared<C>, reason: StopReason) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        ctx.reference = Ref::NULL;
+        let terminated = channel.terminate(&reason, ctx);
+        if tokio::time::timeout(TERMINATE_TIMEOUT, terminated)
+            .await
+            .is_err()
+        {
+            tracing::warn!(?reason, "channel.terminate.timeout");
+        }
+        Done::Terminated
+    })
+}

@@ -1,0 +1,215 @@
+//! What a callback may do: push, broadcast, reply later, keep assigns.
+//! Phoenix: the functions of `Phoenix.Channel` that take a socket.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::Recipient;
+
+use super::Channel;
+use super::link::Link;
+use super::server::{ChannelSignal, Info};
+use crate::assigns::Assigns;
+use crate::message::{Name, Payload, Ref, Reply};
+use crate::pubsub::{PubSub, PublishError};
+use crate::serializer::{EncodeError, Serializer};
+
+/// Why a push or a broadcast was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Before `join` has returned there is nobody to send to; send yourself an info instead.
+    #[error("the channel has not joined its topic yet")]
+    NotJoined,
+    /// The payload has no form on this client's wire.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The broadcast was refused.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// The channel's view of its client and its topic. Phoenix: `Phoenix.Socket` inside a channel.
+pub struct Context<C: Channel> {
+    link: Rc<Link>,
+    pubsub: PubSub,
+    assigns: Assigns,
+    /// The ref of the message that `handle_in` is handling; null at any other time.
+    pub(super) reference: Ref,
+    infos: Recipient<Info<C::Info>>,
+    signals: Recipient<ChannelSignal>,
+}
+
+impl<C: Channel> Context<C> {
+    pub(super) fn new(
+        link: Rc<Link>,
+        pubsub: PubSub,
+        assigns: Assigns,
+        infos: Recipient<Info<C::Info>>,
+        signals: Recipient<ChannelSignal>,
+    ) -> Self {
+        Self {
+            link,
+            pubsub,
+            assigns,
+            reference: Ref::NULL,
+            infos,
+            signals,
+        }
+    }
+
+    /// The topic that was joined.
+    pub fn topic(&self) -> &str {
+        &self.link.topic
+    }
+
+    /// What `connect` and this channel have assigned.
+    pub fn assigns(&self) -> &Assigns {
+        &self.assigns
+    }
+
+    /// The channel's own copy of the assigns.
+    pub fn assigns_mut(&mut self) -> &mut Assigns {
+        &mut self.assigns
+    }
+
+    /// The topics of this server, to broadcast to others than this channel's.
+    pub fn pubsub(&self) -> &PubSub {
+        &self.pubsub
+    }
+
+    /// Sends an event to this client only.
+    ///
+    /// # Errors
+    /// Before the join is complete, and when the payload is not an object (or binary, to a V2
+    /// client).
+    pub fn push(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.assert_joined()?;
+        Ok(self.link.push(event, &payload.into())?)
+    }
+
+    /// Sends an event to everybody in the topic, this client included.
+    ///
+    /// # Errors
+    /// Before the join is complete, and when the message was refused: it is then neither stored
+    /// nor sent to anybody.
+    pub fn broadcast(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.assert_joined()?;
+        Ok(self
+            .link
+            .publish(&self.pubsub, event, &payload.into(), None)?)
+    }
+
+    /// Sends an event to everybody in the topic but this channel.
+    ///
+    /// # Errors
+    /// As [`Context::broadcast`].
+    pub fn broadcast_from(
+        &self,
+        event: &str,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        self.assert_joined()?;
+        Ok(self
+            .link
+            .publish(&self.pubsub, event, &payload.into(), Some(self.link.id))?)
+    }
+
+    /// Captures the message that is being handled, to reply to it later, from anywhere.
+    ///
+    /// `None` outside `handle_in`, and for a message without a ref: nobody waits for a reply.
+    pub fn socket_ref(&self) -> Option<SocketRef> {
+        if self.reference.is_null() || !self.link.is_joined() {
+            return None;
+        }
+        Some(SocketRef {
+            signals: self.signals.clone(),
+            serializer: self.link.serializer,
+            join_ref: self.link.join_ref.clone(),
+            reference: self.reference.detach(),
+            topic: self.link.name(),
+        })
+    }
+
+    /// A handle through which any thread sends this channel infos. Phoenix: the channel's pid.
+    pub fn handle(&self) -> Handle<C::Info> {
+        Handle {
+            infos: self.infos.clone(),
+        }
+    }
+
+    /// Sends this channel an info after a delay. Phoenix: `Process.send_after(self(), ..)`.
+    pub fn send_after(&self, delay: Duration, info: C::Info) {
+        let handle = self.handle();
+        actix_rt::spawn(async move {
+            tokio::time::sleep(delay).await;
+            // A channel that has ended meanwhile wants no more infos.
+            let _ = handle.send(info);
+        });
+    }
+
+    fn assert_joined(&self) -> Result<(), SendError> {
+        // After the join the subscription may be gone (terminate), but pushes are still legal.
+        if self.link.is_routed() && !self.link.is_joined() {
+            return Err(SendError::NotJoined);
+        }
+        Ok(())
+    }
+}
+
+/// Replies to one client message, at any time, from any thread, any number of times; also after
+/// its channel has ended. Phoenix: `Phoenix.Channel.socket_ref/1` and `reply/2`.
+#[derive(Clone)]
+pub struct SocketRef {
+    signals: Recipient<ChannelSignal>,
+    serializer: Serializer,
+    join_ref: Ref,
+    reference: Ref,
+    topic: Name,
+}
+
+impl SocketRef {
+    /// Sends one reply. If the connection is gone, so is the reply.
+    ///
+    /// # Errors
+    /// When the response has no form on the client's wire.
+    pub fn reply(&self, reply: &Reply) -> Result<(), EncodeError> {
+        let frame = self
+            .serializer
+            .reply(&self.join_ref, &self.reference, &self.topic, reply)?;
+        self.signals.do_send(ChannelSignal::Deliver(frame));
+        Ok(())
+    }
+}
+
+/// Sends infos to one channel. Cheap to clone, usable from any thread.
+pub struct Handle<I: Send + 'static> {
+    infos: Recipient<Info<I>>,
+}
+
+impl<I: Send + 'static> Clone for Handle<I> {
+    fn clone(&self) -> Self {
+        Self {
+            infos: self.infos.clone(),
+        }
+    }
+}
+
+/// The channel has ended; it takes no more infos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the channel has ended")]
+pub struct ChannelEnded;
+
+impl<I: Send + 'static> Handle<I> {
+    /// Delivers an info to the channel's `handle_info`. The application bounds what it sends:
+    /// this queue is not one that a client can fill.
+    ///
+    /// # Errors
+    /// When the channel has ended.
+    pub fn send(&self, info: I) -> Result<(), ChannelEnded> {
+        if !self.infos.connected() {
+            return Err(ChannelEnded);
+        }
+        self.infos.do_send(Info(Box::new(info)));
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! [`Link`]: what a channel and its socket share. One thread, no actor in between.
+//!
+//! The SocketServer holds it in the topic's entry, the ChannelServer and its context hold it to
+//! send. It is what makes the steps synchronous that must not wait for a mailbox: an entry whose
+//! channel has ended is seen as gone at once, and a channel that was replaced is silent at once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::Recipient;
+use bytestring::ByteString;
+
+use super::StopReason;
+use super::server::Doorbell;
+use crate::flow::{Flow, Ticket};
+use crate::frame::Frame;
+use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, Ref, Reply};
+use crate::outbox::Outbox;
+use crate::pubsub::{Broadcast, PubSub, PublishError, SubscriberId, Subscription};
+use crate::serializer::{EncodeError, Serializer};
+
+/// How many intercepted broadcasts may wait for one channel before it ends with `phx_error`.
+pub(super) const INTERCEPT_BACKLOG: usize = 1_024;
+
+/// From the socket and the fan-out to the channel. All of them live on one thread.
+pub(crate) enum ToChannel {
+    /// A message of the client.
+    Event {
+        event: Name,
+        payload: Payload,
+        reference: Ref,
+        ticket: Ticket,
+    },
+    /// The client leaves.
+    Leave {
+        join_ref: Ref,
+        reference: Ref,
+        ticket: Ticket,
+    },
+    /// An intercepted broadcast.
+    Out(Arc<Broadcast>),
+    /// More intercepted broadcasts wait than may.
+    InterceptOverflow,
+    /// The connection has ended.
+    Closed(StopReason),
+    /// A duplicate join has taken the topic over: end without a word.
+    Kill,
+}
+
+/// The connection's side of one channel.
+pub(crate) struct Link {
+    pub(super) id: SubscriberId,
+    pub(super) topic: ByteString,
+    /// What pushes and replies of this channel carry: the join's join_ref, or its ref if that was
+    /// null.
+    pub(super) join_ref: Ref,
+    /// What the client must send with its messages and what `phx_close` carries: the join's
+    /// join_ref, null if it was null.
+    entry_ref: Ref,
+    pub(super) serializer: Serializer,
+    pub(super) outbox: Rc<Outbox>,
+    pub(super) flow: Rc<Flow>,
+    /// Whether messages of the client find this channel.
+    routed: Cell<bool>,
+    /// Replaced by a duplicate join: whatever it still says is not sent.
+    muted: Cell<bool>,
+    subscription: RefCell<Option<Subscription>>,
+    /// What waits for the channel's actor; bounded by the connection's flow and the backlog.
+    inbox: RefCell<VecDeque<ToChannel>>,
+    doorbell: Recipient<Doorbell>,
+    /// Intercepted broadcasts that wait for `handle_out`.
+    pub(super) backlog: Cell<usize>,
+}
+
+impl Link {
+    pub(super) fn new(
+        topic: ByteString,
+        entry_ref: &Ref,
+        reference: &Ref,
+        serializer: Serializer,
+        outbox: Rc<Outbox>,
+        flow: Rc<Flow>,
+        doorbell: Recipient<Doorbell>,
+    ) -> Rc<Self> {
+        let entry_ref = entry_ref.detach();
+        let join_ref = if entry_ref.is_null() {
+            reference.detach()
+        } else {
+            entry_ref.clone()
+        };
+        Rc::new(Self {
+            id: SubscriberId::next(),
+            topic,
+            join_ref,
+            entry_ref,
+            serializer,
+            outbox,
+            flow,
+            routed: Cell::new(true),
+            muted: Cell::new(false),
+            subscription: RefCell::default(),
+            inbox: RefCell::default(),
+            doorbell,
+            backlog: Cell::new(0),
+        })
+    }
+
+    /// Hands the channel a message; it is looked at in this thread's next turn.
+    pub(crate) fn deliver(&self, message: ToChannel) {
+        let mut inbox = self.inbox.borrow_mut();
+        let ring = inbox.is_empty();
+        inbox.push_back(message);
+        drop(inbox);
+        if ring {
+            self.doorbell.do_send(Doorbell);
+        }
+    }
+
+    /// The channel's side: the next message.
+    pub(super) fn take(&self) -> Option<ToChannel> {
+        self.inbox.borrow_mut().pop_front()
+    }
+
+    /// Names this channel among those that have joined the same topic over time.
+    pub(crate) fn id(&self) -> SubscriberId {
+        self.id
+    }
+
+    /// Whether the entry still stands: the channel has not ended.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.routed.get()
+    }
+
+    /// Whether a message with this join_ref is meant for this channel. Phoenix 1.8.9 refuses null
+    /// on a channel joined with a ref and its next version refuses a ref on one joined with null;
+    /// both are accepted here.
+    pub(crate) fn accepts(&self, join_ref: &Ref) -> bool {
+        join_ref.is_null() || self.entry_ref.is_null() || *join_ref == self.entry_ref
+    }
+
+    /// Whether the channel has joined its topic.
+    pub(super) fn is_joined(&self) -> bool {
+        self.subscription.borrow().is_some()
+    }
+
+    pub(super) fn joined(&self, subscription: Subscription) {
+        *self.subscription.borrow_mut() = Some(subscription);
+    }
+
+    /// The connection has ended: the channel terminates with this reason.
+    pub(crate) fn close(&self, reason: StopReason) {
+        self.detach();
+        self.deliver(ToChannel::Closed(reason));
+    }
+
+    /// The entry is gone and no broadcast reaches the client any more.
+    pub(super) fn detach(&self) {
+        self.routed.set(false);
+        let subscription = self.subscription.borrow_mut().take();
+        drop(subscription);
+    }
+
+    /// A duplicate join takes the topic over: the channel is silent from now on and its actor
+    /// ends. Returns the `phx_close` that the client must get after the reply to the new join.
+    pub(crate) fn replace(&self) -> Frame {
+        self.detach();
+        self.muted.set(true);
+        // What the client had in flight for the old channel is lost, as in Phoenix.
+        let lost = self.inbox.take();
+        drop(lost);
+        self.deliver(ToChannel::Kill);
+        self.ending(PHX_CLOSE)
+    }
+
+    /// The channel has ended in order, or has crashed: tells the client.
+    pub(crate) fn end(&self, crashed: bool) {
+        if self.routed.get() {
+            self.detach();
+            self.send(self.ending(if crashed { PHX_ERROR } else { PHX_CLOSE }));
+        }
+    }
+
+    fn ending(&self, event: &str) -> Frame {
+        self.serializer.ending(&self.entry_ref, &self.name(), event)
+    }
+
+    pub(super) fn reply(
+        &self,
+        join_ref: &Ref,
+        reference: &Ref,
+        reply: &Reply,
+    ) -> Result<(), EncodeError> {
+        let frame = self
+            .serializer
+            .reply(join_ref, reference, &self.name(), reply)?;
+        self.send(frame);
+        Ok(())
+    }
+
+    pub(super) fn push(&self, event: &str, payload: &Payload) -> Result<(), EncodeError> {
+        let frame = self
+            .serializer
+            .push(&self.join_ref, &self.name(), event, payload)?;
+        self.send(frame);
+        Ok(())
+    }
+
+    /// Publishes to the channel's topic; without a subscription there is none.
+    pub(super) fn publish(
+        &self,
+        pubsub: &PubSub,
+        event: &str,
+        payload: &Payload,
+        from: Option<SubscriberId>,
+    ) -> Result<(), PublishError> {
+        let topic = match &*self.subscription.borrow() {
+            Some(subscription) => subscription.topic().clone(),
+            None => return Err(PublishError::NotLoaded),
+        };
+        if let Some(inbox) = pubsub.publish(&topic, &event.into(), payload, from)? {
+            self.flow.wait_for(inbox);
+        }
+        Ok(())
+    }
+
+    pub(super) fn name(&self) -> Name {
+        Name::Text(self.topic.clone())
+    }
+
+    fn send(&self, frame: Frame) {
+        if !self.muted.get() {
+            self.outbox.push(frame);
+        }
+    }
+}

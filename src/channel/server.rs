@@ -1,0 +1,660 @@
+//! [`ChannelServer`]: the actor of one joined topic of one connection.
+//! Phoenix: `Phoenix.Channel.Server`.
+//!
+//! A thin shell round the application's channel: it keeps the order of messages, runs one callback
+//! at a time, and turns what a callback returns into frames. A callback is polled once in place. If
+//! it is pending it is parked in `running` while the mailbox stays open, so that the end of the
+//! connection, a duplicate join and a leave still arrive; they drop what is running.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Handler, Message, Recipient};
+use bytestring::ByteString;
+
+use super::callback::{self, Callback, Done, Live, Shared, guarded};
+use super::context::Context;
+use super::link::{INTERCEPT_BACKLOG, Link, ToChannel};
+use super::{Channel, HandleIn, Handled, Join, Refused, StopReason};
+use crate::assigns::Assigns;
+use crate::flow::{Flow, Ticket};
+use crate::frame::Frame;
+use crate::message::{Name, Payload, Ref, Reply, reason};
+use crate::metrics::metrics;
+use crate::outbox::Outbox;
+use crate::pubsub::{Broadcast, History, PubSub, Subscriber, SubscriberId, Subscription, Tap};
+use crate::serializer::Serializer;
+
+/// How long a leave waits for the callback that is running before it is dropped.
+const LEAVE_GRACE: Duration = Duration::from_secs(5);
+
+/// Something waits in the link's inbox. One ring serves for all that came since the last look, and
+/// what waits there (tickets, slices of the read buffer) never has to cross threads.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Doorbell;
+
+/// From a channel to its socket.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum ChannelSignal {
+    /// A frame for the client from another thread.
+    Deliver(Frame),
+    /// The join that was pending has been answered.
+    JoinDone {
+        topic: ByteString,
+        id: SubscriberId,
+        joined: bool,
+    },
+    /// The actor has ended; `crashed` when it could not say so to the client itself.
+    Down {
+        topic: ByteString,
+        id: SubscriberId,
+        crashed: bool,
+    },
+}
+
+/// An info for `handle_info`.
+pub(super) struct Info<I>(pub(super) Box<I>);
+
+impl<I: Send + 'static> Message for Info<I> {
+    type Result = ();
+}
+
+/// What a join needs.
+pub(crate) struct Start {
+    pub(crate) topic: ByteString,
+    pub(crate) join_ref: Ref,
+    pub(crate) reference: Ref,
+    pub(crate) params: Payload,
+    pub(crate) assigns: Assigns,
+    pub(crate) serializer: Serializer,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) flow: Rc<Flow>,
+    pub(crate) pubsub: PubSub,
+    pub(crate) signals: Recipient<ChannelSignal>,
+    /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
+    pub(crate) replaced: Option<Frame>,
+}
+
+/// Where a join stands when `start` returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinState {
+    Pending,
+    Joined,
+    Failed,
+}
+
+/// A started channel.
+pub(crate) struct Started {
+    pub(crate) link: Rc<Link>,
+    pub(crate) state: JoinState,
+    /// Whether the actor runs, and a `Down` will follow.
+    pub(crate) alive: bool,
+}
+
+/// A join that the application accepted, with the subscription that followed at once.
+pub(super) struct Accepted {
+    join: Join,
+    subscription: Subscription,
+    history: History,
+}
+
+/// A join that came to nothing.
+pub(super) enum JoinFailed {
+    Refused(Refused),
+    StorageUnavailable,
+}
+
+/// What waits for its turn.
+enum Work<I> {
+    In {
+        event: Name,
+        payload: Payload,
+        reference: Ref,
+        ticket: Ticket,
+    },
+    Leave {
+        join_ref: Ref,
+        reference: Ref,
+        ticket: Ticket,
+    },
+    Out(Arc<Broadcast>),
+    Info(Box<I>),
+    Terminate(StopReason),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Joining,
+    Joined,
+    /// `terminate` is to run or runs; `crashed` says whether a `phx_error` follows.
+    Terminating {
+        crashed: bool,
+    },
+    Ended,
+}
+
+/// The actor. See the module.
+pub(crate) struct ChannelServer<C: Channel> {
+    live: Shared<C>,
+    link: Rc<Link>,
+    signals: Recipient<ChannelSignal>,
+    phase: Phase,
+    /// The pending callback, with the ticket of the message it handles.
+    running: Option<(Callback, Option<Ticket>)>,
+    queue: VecDeque<Work<C::Info>>,
+    join_ref: Ref,
+    reference: Ref,
+    replaced: Option<Frame>,
+    /// Whether the socket was told that this actor has ended.
+    reported: bool,
+}
+
+/// Starts a channel: runs `join`, and if that does not have to wait, answers it before returning.
+pub(crate) fn start<C: Channel>(channel: C, start: Start) -> Started {
+    let Start {
+        topic,
+        join_ref,
+        reference,
+        params,
+        assigns,
+        serializer,
+        outbox,
+        flow,
+        ..
+    } = start;
+    let mut actix = actix::Context::<ChannelServer<C>>::new();
+    let addr = actix.address();
+    let doorbell = addr.clone().recipient();
+    let link = Link::new(
+        topic, &join_ref, &reference, serializer, outbox, flow, doorbell,
+    );
+    let ctx = Context::new(
+        Rc::clone(&link),
+        start.pubsub.clone(),
+        assigns,
+        addr.recipient(),
+        start.signals.clone(),
+    );
+    let live = Rc::new(RefCell::new(Live { channel, ctx }));
+    let join = join(Rc::clone(&live), Rc::clone(&link), start.pubsub, params);
+    let mut server = ChannelServer {
+        live,
+        link: Rc::clone(&link),
+        signals: start.signals,
+        phase: Phase::Joining,
+        running: Some((join, None)),
+        queue: VecDeque::new(),
+        join_ref,
+        reference,
+        replaced: start.replaced,
+        reported: false,
+    };
+    server.resume(&mut actix);
+    let state = match server.phase {
+        Phase::Joining => JoinState::Pending,
+        Phase::Joined => JoinState::Joined,
+        Phase::Terminating { .. } | Phase::Ended => JoinState::Failed,
+    };
+    let alive = server.phase != Phase::Ended;
+    if alive {
+        actix.run(server);
+    }
+    Started { link, state, alive }
+}
+
+/// `join`, then the topic's log, then the subscription. The reply follows in the same poll, so no
+/// broadcast can come between.
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "as in callback::handle_in"
+)]
+fn join<C: Channel>(live: Shared<C>, link: Rc<Link>, pubsub: PubSub, params: Payload) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        let join = match channel.join(params, ctx).await {
+            Ok(join) => join,
+            Err(refused) => return Done::Joined(Err(JoinFailed::Refused(refused))),
+        };
+        loop {
+            let topic = pubsub.topic(&link.topic);
+            if !topic.is_loaded()
+                && let Err(error) = pubsub.load(&topic).await
+            {
+                tracing::error!(%error, source = ?error.source, "channel.join.log_unreadable");
+                return Done::Joined(Err(JoinFailed::StorageUnavailable));
+            }
+            let subscriber = subscriber::<C>(&link);
+            if let Some((subscription, history)) = pubsub.subscribe(&topic, subscriber) {
+                return Done::Joined(Ok(Accepted {
+                    join,
+                    subscription,
+                    history,
+                }));
+            }
+        }
+    })
+}
+
+fn subscriber<C: Channel>(link: &Rc<Link>) -> Subscriber {
+    let intercept = C::intercept();
+    let tap = || -> Rc<dyn Tap> { Rc::new(Intercept(Rc::clone(link))) };
+    Subscriber {
+        id: link.id,
+        fastlane: Some((Rc::clone(&link.outbox), link.serializer)),
+        intercept,
+        tap: (!intercept.is_empty()).then(tap),
+    }
+}
+
+/// Hands intercepted broadcasts to the channel, up to the backlog's bound.
+struct Intercept(Rc<Link>);
+
+impl Tap for Intercept {
+    fn receive(&self, broadcast: &Arc<Broadcast>) {
+        let Self(link) = self;
+        let waiting = link.backlog.get() + 1;
+        link.backlog.set(waiting);
+        if waiting <= INTERCEPT_BACKLOG {
+            link.deliver(ToChannel::Out(Arc::clone(broadcast)));
+        } else if waiting == INTERCEPT_BACKLOG + 1 {
+            metrics().intercepts_overflowed.increment(1);
+            link.deliver(ToChannel::InterceptOverflow);
+        }
+    }
+}
+
+type Actix<C> = actix::Context<ChannelServer<C>>;
+
+impl<C: Channel> ChannelServer<C> {
+    /// Polls what is running, once; parks it if it is pending, else goes on with the queue.
+    fn resume(&mut self, actix: &mut Actix<C>) {
+        let Some((callback, _)) = &mut self.running else {
+            return;
+        };
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        match callback.as_mut().poll(&mut cx) {
+            Poll::Ready(done) => self.complete(done, actix),
+            // The context polls it again, with a waker that counts.
+            Poll::Pending => {
+                actix.spawn(Running);
+            }
+        }
+    }
+
+    /// Takes work from the queue until a callback is pending or nothing is left.
+    fn advance(&mut self, actix: &mut Actix<C>) {
+        while self.running.is_none()
+            && let Some(work) = self.queue.pop_front()
+        {
+            self.begin(work, actix);
+        }
+    }
+
+    fn begin(&mut self, work: Work<C::Info>, actix: &mut Actix<C>) {
+        let live = || Rc::clone(&self.live);
+        let (callback, ticket) = match work {
+            Work::In {
+                event: Name::Text(event),
+                payload,
+                reference,
+                ticket,
+            } => (
+                callback::handle_in(live(), event, payload, reference),
+                Some(ticket),
+            ),
+            Work::In {
+                event: Name::Other(event),
+                ..
+            } => {
+                let reason = format!("no handler for event {}", event.get());
+                return self.stop(StopReason::error(reason), actix);
+            }
+            Work::Leave {
+                join_ref,
+                reference,
+                ticket,
+            } => {
+                drop(ticket);
+                self.reply(&join_ref, &reference, &Reply::ok(Payload::EMPTY));
+                return self.stop(StopReason::Left, actix);
+            }
+            Work::Out(broadcast) => {
+                self.link.backlog.set(self.link.backlog.get() - 1);
+                (callback::handle_out(live(), broadcast), None)
+            }
+            Work::Info(info) => (callback::handle_info(live(), *info), None),
+            Work::Terminate(reason) => (callback::terminate(live(), reason), None),
+        };
+        self.running = Some((callback, ticket));
+        self.resume(actix);
+    }
+
+    /// A callback has returned or panicked.
+    fn complete(&mut self, done: Done, actix: &mut Actix<C>) {
+        self.running = None;
+        match (self.phase, done) {
+            (Phase::Joining, Done::Joined(Ok(accepted))) => self.joined(accepted),
+            (Phase::Joining, Done::Joined(Err(failed))) => self.refused(failed),
+            (Phase::Joining, Done::Panicked(panic)) => self.join_crashed(&panic),
+            (Phase::Terminating { crashed }, done) => {
+                if let Done::Panicked(panic) = done {
+                    tracing::error!(topic = %self.link.topic, %panic, "channel.terminate.panicked");
+                }
+                self.ended(crashed, actix);
+            }
+            (_, Done::In(reference, outcome)) => self.handled_in(&reference, outcome, actix),
+            (_, Done::Handled(Handled::NoReply)) => {}
+            (_, Done::Handled(Handled::Stop(reason))) => self.stop(reason, actix),
+            (_, Done::Panicked(panic)) => self.stop(StopReason::Panicked(panic), actix),
+            (_, Done::Joined(_) | Done::Terminated) => {}
+        }
+    }
+
+    fn handled_in(&mut self, reference: &Ref, outcome: HandleIn, actix: &mut Actix<C>) {
+        let (reply, stop) = match outcome {
+            HandleIn::NoReply => (None, None),
+            HandleIn::Reply(reply) => (Some(reply), None),
+            HandleIn::Stop(reason) => (None, Some(reason)),
+            HandleIn::StopReply(reason, reply) => (Some(reply), Some(reason)),
+        };
+        let join_ref = self.link.join_ref.clone();
+        let encoded = reply.is_none_or(|reply| self.reply(&join_ref, reference, &reply));
+        match stop {
+            _ if !encoded => {
+                let reason = StopReason::error("the reply has no form on the client's wire");
+                self.stop(reason, actix);
+            }
+            Some(reason) => self.stop(reason, actix),
+            None => {}
+        }
+    }
+
+    /// Replies; whether the reply could be encoded.
+    fn reply(&self, join_ref: &Ref, reference: &Ref, reply: &Reply) -> bool {
+        self.link
+            .reply(join_ref, reference, reply)
+            .inspect_err(|error| {
+                tracing::error!(topic = %self.link.topic, %error, "channel.reply.unencodable");
+            })
+            .is_ok()
+    }
+
+    /// The join is complete: reply, close what it replaces, history; all before anything live.
+    fn joined(&mut self, accepted: Accepted) {
+        let Accepted {
+            join,
+            subscription,
+            history,
+        } = accepted;
+        let reply = Reply::ok(join.history.reply(join.reply, &history));
+        if !self.reply(&self.join_ref, &self.reference, &reply) {
+            drop(subscription);
+            return self.join_crashed("the join reply has no form on the client's wire");
+        }
+        self.link.joined(subscription);
+        self.close_replaced();
+        for (event, payload) in join.history.pushes(&history) {
+            // Stored payloads are objects: they were broadcast as such.
+            if let Err(error) = self.link.push(event, &payload) {
+                tracing::error!(topic = %self.link.topic, %error, "channel.history.unencodable");
+            }
+        }
+        metrics().channels.increment(1);
+        self.enter(Phase::Joined);
+    }
+
+    fn refused(&mut self, failed: JoinFailed) {
+        let response = match failed {
+            JoinFailed::Refused(Refused(response)) => response,
+            JoinFailed::StorageUnavailable => Payload::from(serde_json::json!({
+                "reason": reason::STORAGE_UNAVAILABLE,
+                "retry_after_ms": 1_000,
+            })),
+        };
+        if !self.reply(&self.join_ref, &self.reference, &Reply::error(response)) {
+            return self.join_crashed("the refusal has no form on the client's wire");
+        }
+        self.close_replaced();
+        self.link.detach();
+        self.queue.clear();
+        self.queue.push_back(Work::Terminate(StopReason::Shutdown));
+        self.enter(Phase::Terminating { crashed: false });
+    }
+
+    fn join_crashed(&mut self, panic: &str) {
+        tracing::error!(topic = %self.link.topic, %panic, "channel.join.crashed");
+        metrics().channel_crashes.increment(1);
+        self.reply(
+            &self.join_ref,
+            &self.reference,
+            &Reply::error_reason(reason::JOIN_CRASHED),
+        );
+        self.close_replaced();
+        self.link.detach();
+        self.queue.clear();
+        self.enter(Phase::Ended);
+    }
+
+    fn close_replaced(&mut self) {
+        if let Some(frame) = self.replaced.take() {
+            self.link.outbox.push(frame);
+        }
+    }
+
+    /// Leaves the joining phase. The socket hears of it only if it has been told to wait.
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.join_ref = Ref::NULL;
+        self.reference = Ref::NULL;
+    }
+
+    /// The channel ends. In order: `phx_close`, then `terminate`. After a crash: `terminate`, then
+    /// `phx_error`.
+    fn stop(&mut self, reason: StopReason, actix: &mut Actix<C>) {
+        let crashed = reason.is_crash();
+        if crashed {
+            metrics().channel_crashes.increment(1);
+            tracing::error!(topic = %self.link.topic, ?reason, "channel.crashed");
+        } else {
+            self.link.end(false);
+        }
+        metrics().channels.decrement(1);
+        self.phase = Phase::Terminating { crashed };
+        self.running = None;
+        self.queue.clear();
+        self.queue.push_back(Work::Terminate(reason));
+        self.advance(actix);
+    }
+
+    fn ended(&mut self, crashed: bool, actix: &mut Actix<C>) {
+        if crashed {
+            self.link.end(true);
+        }
+        self.finish(actix);
+    }
+
+    /// The actor ends; its socket learns that nothing is left of it.
+    fn finish(&mut self, actix: &mut Actix<C>) {
+        self.phase = Phase::Ended;
+        self.running = None;
+        self.queue.clear();
+        self.report(false);
+        actix.stop();
+    }
+
+    fn report(&mut self, crashed: bool) {
+        if !std::mem::replace(&mut self.reported, true) {
+            let (topic, id) = (self.link.topic.clone(), self.link.id);
+            self.signals
+                .do_send(ChannelSignal::Down { topic, id, crashed });
+        }
+    }
+
+    /// A leave that still waits when its grace is over drops the callback it waits for.
+    fn arm_leave(&self, actix: &mut Actix<C>) {
+        if self.running.is_some() {
+            actix.run_later(LEAVE_GRACE, |server, actix| {
+                let waits = server
+                    .queue
+                    .iter()
+                    .any(|work| matches!(work, Work::Leave { .. }));
+                if waits && server.phase == Phase::Joined {
+                    tracing::warn!(topic = %server.link.topic, "channel.leave.forced");
+                    server.running = None;
+                    server
+                        .queue
+                        .retain(|work| matches!(work, Work::Leave { .. }));
+                    server.advance(actix);
+                }
+            });
+        }
+    }
+}
+
+impl<C: Channel> Actor for ChannelServer<C> {
+    type Context = actix::Context<Self>;
+
+    /// A join that was refused at once has left its `terminate` in the queue.
+    fn started(&mut self, actix: &mut Self::Context) {
+        self.advance(actix);
+    }
+}
+
+impl<C: Channel> Handler<Doorbell> for ChannelServer<C> {
+    type Result = ();
+
+    fn handle(&mut self, _: Doorbell, actix: &mut Self::Context) {
+        while let Some(message) = self.link.take() {
+            self.receive(message, actix);
+        }
+    }
+}
+
+impl<C: Channel> ChannelServer<C> {
+    fn receive(&mut self, message: ToChannel, actix: &mut Actix<C>) {
+        match (self.phase, message) {
+            (Phase::Joined, ToChannel::Kill) => {
+                metrics().channels.decrement(1);
+                self.finish(actix);
+            }
+            (_, ToChannel::Kill) | (Phase::Joining, ToChannel::Closed(_)) => self.finish(actix),
+            // What arrives between the end of a channel and the word of it is lost, as in Phoenix.
+            (Phase::Joining | Phase::Terminating { .. } | Phase::Ended, _) => {}
+            (Phase::Joined, ToChannel::Closed(reason)) => self.stop(reason, actix),
+            (Phase::Joined, ToChannel::InterceptOverflow) => {
+                self.stop(
+                    StopReason::error("too many intercepted broadcasts wait"),
+                    actix,
+                );
+            }
+            (
+                Phase::Joined,
+                ToChannel::Event {
+                    event,
+                    payload,
+                    reference,
+                    ticket,
+                },
+            ) => {
+                self.queue.push_back(Work::In {
+                    event,
+                    payload,
+                    reference,
+                    ticket,
+                });
+                self.advance(actix);
+            }
+            (
+                Phase::Joined,
+                ToChannel::Leave {
+                    join_ref,
+                    reference,
+                    ticket,
+                },
+            ) => {
+                self.queue.push_back(Work::Leave {
+                    join_ref,
+                    reference,
+                    ticket,
+                });
+                self.arm_leave(actix);
+                self.advance(actix);
+            }
+            (Phase::Joined, ToChannel::Out(broadcast)) => {
+                self.queue.push_back(Work::Out(broadcast));
+                self.advance(actix);
+            }
+        }
+    }
+}
+
+impl<C: Channel> Handler<Info<C::Info>> for ChannelServer<C> {
+    type Result = ();
+
+    fn handle(&mut self, Info(info): Info<C::Info>, actix: &mut Self::Context) {
+        // An info sent in `join` waits for the join.
+        if matches!(self.phase, Phase::Joining | Phase::Joined) {
+            self.queue.push_back(Work::Info(info));
+            self.advance(actix);
+        }
+    }
+}
+
+/// The backstop: an actor that dies without a word, by a panic outside its callbacks, still tells
+/// its socket. It sends one message and borrows nothing.
+impl<C: Channel> Drop for ChannelServer<C> {
+    fn drop(&mut self) {
+        if self.phase != Phase::Ended {
+            self.report(true);
+        }
+    }
+}
+
+/// Polls the pending callback of its actor. Cancelling is dropping the callback: this future then
+/// finds nothing and ends.
+struct Running;
+
+impl<C: Channel> ActorFuture<ChannelServer<C>> for Running {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        server: &mut ChannelServer<C>,
+        actix: &mut Actix<C>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let Some((callback, _)) = &mut server.running else {
+            return Poll::Ready(());
+        };
+        let joining = server.phase == Phase::Joining;
+        let Poll::Ready(done) = callback.as_mut().poll(cx) else {
+            return Poll::Pending;
+        };
+        server.complete(done, actix);
+        if joining {
+            server.join_done(actix);
+        }
+        server.advance(actix);
+        Poll::Ready(())
+    }
+}
+
+impl<C: Channel> ChannelServer<C> {
+    /// A join that had to wait is answered: the socket reads on.
+    fn join_done(&mut self, actix: &mut Actix<C>) {
+        let joined = self.phase == Phase::Joined;
+        let (topic, id) = (self.link.topic.clone(), self.link.id);
+        self.signals
+            .do_send(ChannelSignal::JoinDone { topic, id, joined });
+        if self.phase == Phase::Ended {
+            self.finish(actix);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! [`Flow`]: how much one connection may have in flight to its channels.
+//!
+//! Each client message that was read holds a [`Ticket`] until its callback has returned. At the
+//! bound the connection is not read any more, so that TCP pushes back on the client; it is read
+//! again when half of the bound is free. Nothing is ever refused or dropped here.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::metrics::metrics;
+use crate::outbox::remember;
+use crate::pubsub::Inbox;
+
+/// What may be in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowLimits {
+    /// Messages. Default 1,024.
+    pub messages: usize,
+    /// Bytes of their payloads. Default 4 MB. One message may be larger.
+    pub bytes: usize,
+}
+
+impl Default for FlowLimits {
+    fn default() -> Self {
+        Self {
+            messages: 1_024,
+            bytes: 4_000_000,
+        }
+    }
+}
+
+/// The account of one connection. Lives on its worker thread.
+pub(crate) struct Flow {
+    limits: FlowLimits,
+    messages: Cell<usize>,
+    bytes: Cell<usize>,
+    /// Over the bound and not yet below half of it.
+    paused: Cell<bool>,
+    /// Another worker's inbox that a broadcast of this connection found full.
+    congested: RefCell<Option<Arc<Inbox>>>,
+    /// The transport's reader, waiting for room.
+    reader: RefCell<Option<Waker>>,
+}
+
+impl Flow {
+    pub(crate) fn new(limits: FlowLimits) -> Rc<Self> {
+        Rc::new(Self {
+            limits,
+            messages: Cell::new(0),
+            bytes: Cell::new(0),
+            paused: Cell::new(false),
+            congested: RefCell::default(),
+            reader: RefCell::default(),
+        })
+    }
+
+    /// Counts a message of `bytes` until the ticket is dropped.
+    pub(crate) fn enter(self: &Rc<Self>, bytes: usize) -> Ticket {
+        self.messages.set(self.messages.get() + 1);
+        self.bytes.set(self.bytes.get() + bytes);
+        if self.over(1) && !self.paused.replace(true) {
+            metrics().reads_paused.increment(1);
+        }
+        Ticket {
+            flow: Rc::clone(self),
+            bytes,
+        }
+    }
+
+    /// Stops reading until a worker that cannot keep up has drained its inbox.
+    pub(crate) fn wait_for(&self, inbox: Arc<Inbox>) {
+        *self.congested.borrow_mut() = Some(inbox);
+    }
+
+    /// Ready when the connection may be read.
+    pub(crate) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let congested = self.congested.borrow().clone();
+        if let Some(inbox) = congested {
+            ready!(inbox.poll_drained(cx));
+            *self.congested.borrow_mut() = None;
+        }
+        if self.paused.get() {
+            remember(&self.reader, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether either count is over the `part`-th part of its limit.
+    fn over(&self, part: usize) -> bool {
+        self.messages.get() >= self.limits.messages / part
+            || self.bytes.get() >= self.limits.bytes / part
+    }
+}
+
+/// One message in flight; dropping it gives its room back.
+pub(crate) struct Ticket {
+    flow: Rc<Flow>,
+    bytes: usize,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let flow = &self.flow;
+        flow.messages.set(flow.messages.get() - 1);
+        flow.bytes.set(flow.bytes.get() - self.bytes);
+        if flow.paused.get() && !flow.over(2) {
+            flow.paused.set(false);
+            let reader = flow.reader.borrow_mut().take();
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_stops_at_the_bound_and_goes_on_at_half_of_it() {
+        let flow = Flow::new(FlowLimits {
+            messages: 4,
+            bytes: 1_000,
+        });
+        let open = || {
+            flow.poll_open(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        };
+        let mut tickets: Vec<Ticket> = (0..3).map(|_| flow.enter(1)).collect();
+        assert!(open());
+        tickets.push(flow.enter(1));
+        assert!(!open(), "four of four are in flight");
+        tickets.truncate(2);
+        assert!(!open(), "half is still taken");
+        tickets.truncate(1);
+        assert!(open());
+        let large = flow.enter(5_000);
+        assert!(!open(), "bytes count too");
+        drop(large);
+        assert!(open());
+    }
+}

@@ -1,0 +1,121 @@
+//! [`Frame`]: one encoded message, ready for any transport and shared by all its receivers.
+//!
+//! The WebSocket header (RFC 6455 section 5.2) stands directly in front of the payload in the same
+//! allocation, so a driver writes one slice. This file knows how a server frame *begins*; what comes in is the transport's.
+
+use bytes::Bytes;
+
+/// Room in front of a payload: the longest header of an unmasked frame.
+const HEADER_ROOM: usize = 10;
+
+/// The frame kinds this server sends. It never fragments and never pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opcode {
+    /// A UTF-8 message.
+    Text = 0x1,
+    /// A message of raw bytes.
+    Binary = 0x2,
+    /// The last frame of a connection.
+    Close = 0x8,
+    /// The answer to a ping.
+    Pong = 0xA,
+}
+
+/// One server-to-client frame. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    wire: Bytes,
+    #[cfg(test)]
+    header_len: u8,
+}
+
+impl Frame {
+    /// A frame around `payload`, copied once.
+    pub(crate) fn new(opcode: Opcode, payload: &[u8]) -> Self {
+        let mut builder = FrameBuilder::with_capacity(payload.len());
+        builder.buf.extend_from_slice(payload);
+        builder.finish(opcode)
+    }
+
+    /// Header and payload, as they go to a TCP stream.
+    pub(crate) fn wire(&self) -> &Bytes {
+        &self.wire
+    }
+
+    /// The payload alone; shares the allocation.
+    #[cfg(test)]
+    pub(crate) fn payload(&self) -> Bytes {
+        self.wire.slice(usize::from(self.header_len)..)
+    }
+
+    /// Bytes on the wire, header included.
+    pub(crate) fn len(&self) -> usize {
+        self.wire.len()
+    }
+}
+
+/// Collects a payload behind room for the header, so that framing moves no byte.
+pub(crate) struct FrameBuilder {
+    pub(crate) buf: Vec<u8>,
+}
+
+impl FrameBuilder {
+    /// A builder that holds `payload` bytes without growing.
+    pub(crate) fn with_capacity(payload: usize) -> Self {
+        let mut buf = Vec::with_capacity(HEADER_ROOM + payload);
+        buf.resize(HEADER_ROOM, 0);
+        Self { buf }
+    }
+
+    /// Writes the header into the room kept for it.
+    pub(crate) fn finish(mut self, opcode: Opcode) -> Frame {
+        const FIN: u8 = 0x80;
+        let len = self.buf.len() - HEADER_ROOM;
+        let header_len: u8 = match len {
+            0..=125 => 2,
+            126..=0xFFFF => 4,
+            _ => 10,
+        };
+        let start = HEADER_ROOM - usize::from(header_len);
+        self.buf[start] = FIN | opcode as u8;
+        match header_len {
+            2 => self.buf[start + 1] = len as u8,
+            4 => {
+                self.buf[start + 1] = 126;
+                self.buf[start + 2..HEADER_ROOM].copy_from_slice(&(len as u16).to_be_bytes());
+            }
+            _ => {
+                self.buf[start + 1] = 127;
+                self.buf[start + 2..HEADER_ROOM].copy_from_slice(&(len as u64).to_be_bytes());
+            }
+        }
+        Frame {
+            wire: Bytes::from(self.buf).slice(start..),
+            #[cfg(test)]
+            header_len,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lengths on both sides of every header size, against the bytes RFC 6455 asks for.
+    #[test]
+    fn header_grows_with_the_payload() {
+        for (len, header) in [
+            (0, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (0xFFFF, vec![0x81, 126, 0xFF, 0xFF]),
+            (0x1_0000, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let payload = vec![b'x'; len];
+            let frame = Frame::new(Opcode::Text, &payload);
+            assert_eq!(frame.wire()[..header.len()], header[..], "length {len}");
+            assert_eq!(frame.payload(), payload, "length {len}");
+            assert_eq!(frame.len(), header.len() + len);
+        }
+    }
+}

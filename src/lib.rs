@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+// Level 0: what travels, settings, numbers.
+pub mod assigns;
+pub mod config;
+mod frame;
+pub mod message;
+pub mod metrics;
+pub mod telemetry;
+
+// Level 1: wire bytes, and the queue of one connection.
+mod outbox;
+mod serializer;
+
+// Level 2: topics and fan-out.
+pub mod pubsub;
+
+// Level 3: one joined topic of one client.
+pub mod channel;
+mod flow;
+
+// Level 4: one client, many topics.
+pub mod socket;
+
+// Levels 5 and 6: HTTP in, frames out; sockets mounted on an actix-web App.
+pub mod endpoint;
+pub mod transport;
+
+// Beside: the database.
+pub mod store;
+
+// Levels 7 and 8: the application, and the server put together.
+pub mod admin;
+pub mod chat;
+pub mod serve;
+
+pub use assigns::Assigns;
+pub use endpoint::Endpoint;

@@ -1,0 +1,355 @@
+//! What travels between the layers: [`Message`], [`Payload`], [`Reply`] and their parts.
+//!
+//! Nothing here parses a payload. A payload that came from a client is a slice of the bytes that
+//! were read, and it leaves for the other clients as the same bytes.
+//! Phoenix: `Phoenix.Socket.Message`, `.Reply`, `.Broadcast`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+/// Event with which a client joins a topic.
+pub const PHX_JOIN: &str = "phx_join";
+/// Event with which a client leaves a topic.
+pub const PHX_LEAVE: &str = "phx_leave";
+/// Event of every reply.
+pub const PHX_REPLY: &str = "phx_reply";
+/// The channel has ended in order.
+pub const PHX_CLOSE: &str = "phx_close";
+/// The channel has crashed.
+pub const PHX_ERROR: &str = "phx_error";
+/// The topic on which clients send their heartbeat.
+pub const PHOENIX_TOPIC: &str = "phoenix";
+/// Event of the heartbeat.
+pub const HEARTBEAT: &str = "heartbeat";
+
+/// The reasons this server itself gives in an error reply, in one place because clients match on
+/// them.
+pub mod reason {
+    /// No channel is joined, or none is routed, for the topic.
+    pub const UNMATCHED_TOPIC: &str = "unmatched topic";
+    /// `join` panicked.
+    pub const JOIN_CRASHED: &str = "join crashed";
+    /// The connection has as many channels as it may have.
+    pub const TOO_MANY_CHANNELS: &str = "too many channels joined";
+    /// A topic or an event is longer than 255 bytes.
+    pub const NAME_TOO_LONG: &str = "topic or event too long";
+    /// The built-in channels know no such event.
+    pub const UNKNOWN_EVENT: &str = "unknown event";
+    /// The payload is not what the event asks for.
+    pub const INVALID_PAYLOAD: &str = "invalid payload";
+    /// The database cannot take or give messages at present.
+    pub const STORAGE_UNAVAILABLE: &str = "storage unavailable";
+}
+
+/// The longest topic and the longest event a client may name, in bytes: what a binary frame can
+/// carry.
+pub const MAX_NAME_LEN: usize = 255;
+
+/// A piece of valid JSON text that nobody has parsed. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson(ByteString);
+
+impl RawJson {
+    /// The empty object, `{}`.
+    pub const EMPTY_OBJECT: Self = Self(ByteString::from_static("{}"));
+    /// The value `null`.
+    pub const NULL: Self = Self(ByteString::from_static("null"));
+
+    /// Encodes a value.
+    ///
+    /// # Errors
+    /// When `value` has no JSON form, for example a map whose keys are not strings.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        serde_json::to_string(value).map(|text| Self(text.into()))
+    }
+
+    /// Takes text that is known to be one JSON value: a slice of what a JSON parser accepted, or
+    /// what an encoder wrote.
+    pub(crate) fn trusted(text: ByteString) -> Self {
+        Self(text)
+    }
+
+    /// The JSON text.
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the value is an object.
+    pub fn is_object(&self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// Whether the value is `null`.
+    pub fn is_null(&self) -> bool {
+        self.0 == "null"
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// When the value is not a `T`, or is nested deeper than 128 levels.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.0)
+    }
+
+    /// The same text in an allocation of its own, so that keeping it does not keep the read buffer
+    /// it came in.
+    pub(crate) fn detach(&self) -> Self {
+        Self(ByteString::from(&*self.0))
+    }
+}
+
+impl fmt::Debug for RawJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for RawJson {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl From<serde_json::Value> for RawJson {
+    fn from(value: serde_json::Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
+/// A `ref` or `join_ref`: any JSON value, echoed to the client exactly as it came.
+#[derive(Clone, Debug)]
+pub struct Ref(RawJson);
+
+impl Ref {
+    /// The absent ref.
+    pub const NULL: Self = Self(RawJson::NULL);
+
+    pub(crate) fn trusted(text: ByteString) -> Self {
+        Self(RawJson(text))
+    }
+
+    /// Whether the client sent none.
+    pub fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The JSON text of the ref.
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+
+    pub(crate) fn detach(&self) -> Self {
+        Self(self.0.detach())
+    }
+}
+
+/// Refs are equal as JSON values and without type conversion: `"3"`, `3` and `3.0` all differ.
+impl PartialEq for Ref {
+    fn eq(&self, other: &Self) -> bool {
+        if self.get() == other.get() {
+            return true;
+        }
+        // Only an escape (`"\u0033"`) or white space inside can make equal values look different.
+        let unusual = |text: &str| !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'"');
+        if !unusual(self.get()) && !unusual(other.get()) {
+            return false;
+        }
+        match (
+            self.0.parse::<serde_json::Value>(),
+            other.0.parse::<serde_json::Value>(),
+        ) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// A topic or an event. Clients may send any JSON value; only strings can match anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// The ordinary case, unescaped.
+    Text(ByteString),
+    /// A value of another JSON type, kept to be echoed in the error reply.
+    Other(RawJson),
+}
+
+impl Name {
+    /// The name, if it is a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// The content of a message: JSON that nobody has parsed, or bytes.
+///
+/// ```
+/// use serde::Deserialize;
+/// use slackir::message::Payload;
+///
+/// #[derive(Deserialize)]
+/// struct Shout {
+///     name: String,
+/// }
+///
+/// let payload = Payload::from(serde_json::json!({"name": "ada", "message": "hi"}));
+/// let shout: Shout = payload.parse().unwrap();
+/// assert_eq!(shout.name, "ada");
+/// assert!(payload.is_object());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Any JSON value, usually an object.
+    Json(RawJson),
+    /// The data of a binary frame.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// The empty object, which Phoenix sends where there is nothing to say.
+    pub const EMPTY: Self = Self::Json(RawJson::EMPTY_OBJECT);
+
+    /// Encodes a value.
+    ///
+    /// # Errors
+    /// When `value` has no JSON form.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        RawJson::encode(value).map(Self::Json)
+    }
+
+    /// Reads a JSON payload.
+    ///
+    /// # Errors
+    /// When the payload is binary, or is not a `T`.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        match self {
+            Self::Json(json) => json.parse(),
+            Self::Binary(_) => Err(serde::de::Error::custom("the payload is binary")),
+        }
+    }
+
+    /// Whether this is a JSON object.
+    pub fn is_object(&self) -> bool {
+        matches!(self, Self::Json(json) if json.is_object())
+    }
+
+    /// Size of the content in bytes.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a size for accounting, not a container"
+    )]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Json(json) => json.get().len(),
+            Self::Binary(data) => data.len(),
+        }
+    }
+}
+
+impl From<serde_json::Value> for Payload {
+    fn from(value: serde_json::Value) -> Self {
+        Self::Json(value.into())
+    }
+}
+
+/// One message of a client. Phoenix: `Phoenix.Socket.Message`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// The ref of the join this message belongs to.
+    pub join_ref: Ref,
+    /// The client's own number for this message; a reply carries it back.
+    pub reference: Ref,
+    /// To which channel.
+    pub topic: Name,
+    /// What happened.
+    pub event: Name,
+    /// With what.
+    pub payload: Payload,
+}
+
+/// The answer to one message: a status and a response.
+///
+/// ```
+/// use slackir::message::Reply;
+///
+/// let done = Reply::ok(serde_json::json!({"id": 7}));
+/// assert_eq!(done.status(), "ok");
+/// let no = Reply::error(serde_json::json!({"reason": "unauthorized"}));
+/// assert_eq!(no.status(), "error");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    status: Cow<'static, str>,
+    response: Payload,
+}
+
+impl Reply {
+    /// `ok` with a response; `Payload::EMPTY` where there is none.
+    pub fn ok(response: impl Into<Payload>) -> Self {
+        Self::with_status("ok", response)
+    }
+
+    /// `error` with a response.
+    pub fn error(response: impl Into<Payload>) -> Self {
+        Self::with_status("error", response)
+    }
+
+    /// `error` with `{"reason": reason}`.
+    pub fn error_reason(reason: &str) -> Self {
+        Self::error(serde_json::json!({ "reason": reason }))
+    }
+
+    /// Any other status; phoenix.js runs the `receive` hooks of that name.
+    pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl Into<Payload>) -> Self {
+        Self {
+            status: status.into(),
+            response: response.into(),
+        }
+    }
+
+    /// `ok`, `error`, or what the application said.
+    pub fn status(&self) -> &str {
+        &self.status
+    }
+
+    /// The response.
+    pub fn response(&self) -> &Payload {
+        &self.response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refs_compare_without_type_conversion() {
+        let reference = |text: &'static str| Ref::trusted(ByteString::from_static(text));
+        for (a, b, equal) in [
+            ("\"3\"", "\"3\"", true),
+            ("\"3\"", "3", false),
+            ("3", "3.0", false),
+            ("\"\\u0033\"", "\"3\"", true),
+            ("{\"a\":1}", "{ \"a\" : 1 }", true),
+            ("null", "\"3\"", false),
+        ] {
+            assert_eq!(reference(a) == reference(b), equal, "{a} and {b}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The names and handles of every metric. Nothing outside this file spells a metric's name.
+//!
+//! Handles are looked up once; recording is one atomic operation. Without an installed recorder
+//! (a library user who wants none) they do nothing. Call [`install`] before anything else counts.
+
+use std::sync::LazyLock;
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Every metric of the server.
+pub(crate) struct Metrics {
+    /// Open client connections.
+    pub(crate) connections: Gauge,
+    /// Joined channels.
+    pub(crate) channels: Gauge,
+    /// Connections ended because their client did not read.
+    pub(crate) slow_consumers: Counter,
+    /// Connections that sent nothing for too long.
+    pub(crate) idle_timeouts: Counter,
+    /// Times a connection was not read because its channels were behind.
+    pub(crate) reads_paused: Counter,
+    /// Channels ended because intercepted broadcasts piled up.
+    pub(crate) intercepts_overflowed: Counter,
+    /// Times a worker's inbox was over its bound.
+    pub(crate) inbox_congested: Counter,
+    /// Channels that ended by a panic or an error.
+    pub(crate) channel_crashes: Counter,
+    /// Messages published to a topic.
+    pub(crate) broadcasts: Counter,
+    /// Rows committed.
+    pub(crate) rows_committed: Counter,
+    /// Messages refused because the writer was full.
+    pub(crate) writer_refused: Counter,
+    /// Transactions that failed and were tried again.
+    pub(crate) writer_retries: Counter,
+    /// Rows waiting for their transaction.
+    pub(crate) writer_queue: Gauge,
+    /// Rows of one transaction.
+    pub(crate) writer_batch: Histogram,
+    /// Seconds from publish to commit, of a batch's oldest row.
+    pub(crate) writer_lag: Histogram,
+}
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+    connections: gauge!("slackir_connections"),
+    channels: gauge!("slackir_channels"),
+    slow_consumers: counter!("slackir_slow_consumers_total"),
+    idle_timeouts: counter!("slackir_idle_timeouts_total"),
+    reads_paused: counter!("slackir_reads_paused_total"),
+    intercepts_overflowed: counter!("slackir_intercepts_overflowed_total"),
+    inbox_congested: counter!("slackir_inbox_congested_total"),
+    channel_crashes: counter!("slackir_channel_crashes_total"),
+    broadcasts: counter!("slackir_broadcasts_total"),
+    rows_committed: counter!("slackir_rows_committed_total"),
+    writer_refused: counter!("slackir_writer_refused_total"),
+    writer_retries: counter!("slackir_writer_retries_total"),
+    writer_queue: gauge!("slackir_writer_queue_rows"),
+    writer_batch: histogram!("slackir_writer_batch_rows"),
+    writer_lag: histogram!("slackir_writer_lag_seconds"),
+});
+
+/// The handles.
+pub(crate) fn metrics() -> &'static Metrics {
+    &METRICS
+}
+
+/// Installs the Prometheus recorder of this process and returns what renders its text.
+///
+/// # Errors
+/// When a recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    const LAG_BUCKETS: [f64; 8] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.25, 1.0];
+    const BATCH_BUCKETS: [f64; 6] = [1.0, 3.0, 10.0, 30.0, 100.0, 1000.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(
+            Matcher::Full("slackir_writer_lag_seconds".into()),
+            &LAG_BUCKETS,
+        )?
+        .set_buckets_for_metric(
+            Matcher::Full("slackir_writer_batch_rows".into()),
+            &BATCH_BUCKETS,
+        )?
+        .install_recorder()?;
+    describe_gauge!("slackir_connections", "Open client connections");
+    describe_gauge!("slackir_channels", "Joined channels");
+    describe_counter!(
+        "slackir_slow_consumers_total",
+        "Connections ended because they did not read"
+    );
+    Ok(handle)
+}

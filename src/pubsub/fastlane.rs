@@ -1,0 +1,132 @@
+//! The fastlane: a broadcast is encoded at most once per serializer, and every receiver shares the
+//! bytes. Phoenix: `Phoenix.Channel.Server.dispatch/3`.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytestring::ByteString;
+
+use super::topic::Topic;
+use crate::frame::Frame;
+use crate::message::Payload;
+use crate::outbox::Outbox;
+use crate::serializer::Serializer;
+
+/// Names one subscription in the process, so that `broadcast_from` can leave it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SubscriberId(u64);
+
+impl SubscriberId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A message to all members of a topic. Phoenix: `Phoenix.Socket.Broadcast`.
+pub struct Broadcast {
+    topic: Arc<Topic>,
+    event: ByteString,
+    payload: Payload,
+    from: Option<SubscriberId>,
+    /// One encoding per serializer, made by the first worker that needs it; `None` inside when the
+    /// message has no form on that wire.
+    frames: [OnceLock<Option<Frame>>; Serializer::COUNT],
+}
+
+impl Broadcast {
+    pub(super) fn new(
+        topic: &Arc<Topic>,
+        event: &ByteString,
+        payload: &Payload,
+        from: Option<SubscriberId>,
+    ) -> Self {
+        Self {
+            topic: Arc::clone(topic),
+            event: event.clone(),
+            payload: payload.clone(),
+            from,
+            frames: Default::default(),
+        }
+    }
+
+    /// To which topic it was sent.
+    pub fn topic(&self) -> &str {
+        self.topic.name()
+    }
+
+    /// What happened.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// With what.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    pub(super) fn shared_topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// What it takes in an inbox, in bytes: the payload and what stands around it.
+    pub(super) fn cost(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        self.payload.len() + OVERHEAD
+    }
+
+    /// The bytes for the clients of one serializer. A member whose wire has no form for the
+    /// message (V1 and binary) is passed over, so that it does not fail for the others.
+    fn frame(&self, serializer: Serializer) -> Option<&Frame> {
+        self.frames[serializer.index()]
+            .get_or_init(|| {
+                serializer
+                    .broadcast(self.topic.name(), &self.event, &self.payload)
+                    .inspect_err(|error| {
+                        tracing::debug!(topic = self.topic(), %error, "pubsub.broadcast.skipped");
+                    })
+                    .ok()
+            })
+            .as_ref()
+    }
+}
+
+/// Receives the broadcasts that do not take the fastlane: an intercepting channel, a socket that
+/// listens on its id. Called on the subscriber's worker thread while the topic table is borrowed,
+/// so it may only hand the message on.
+pub(crate) trait Tap {
+    fn receive(&self, broadcast: &Arc<Broadcast>);
+}
+
+/// One member of a topic on this worker thread.
+pub(crate) struct Subscriber {
+    pub(crate) id: SubscriberId,
+    /// Where frames go: the client's outbox. `None` for a subscriber that is no client.
+    pub(crate) fastlane: Option<(Rc<Outbox>, Serializer)>,
+    /// Events that go to `tap` although there is a fastlane.
+    pub(crate) intercept: &'static [&'static str],
+    /// Takes what is intercepted, or everything where there is no fastlane.
+    pub(crate) tap: Option<Rc<dyn Tap>>,
+}
+
+impl Subscriber {
+    pub(super) fn deliver(&self, broadcast: &Arc<Broadcast>) {
+        if broadcast.from == Some(self.id) {
+            return;
+        }
+        match (&self.fastlane, &self.tap) {
+            (Some((outbox, serializer)), tap) => {
+                if let Some(tap) = tap
+                    && self.intercept.contains(&broadcast.event())
+                {
+                    tap.receive(broadcast);
+                } else if let Some(frame) = broadcast.frame(*serializer) {
+                    outbox.push(frame.clone());
+                }
+            }
+            (None, Some(tap)) => tap.receive(broadcast),
+            (None, None) => {}
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The server of the `slackir` binary: everything put together, from the settings to the end of
+//! the shutdown.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{App, HttpServer, web};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::channel::HistoryMode;
+use crate::chat::{self, PageError, SHOUT, UserSocket};
+use crate::config::{DatabaseConfig, History, ServeConfig, Switch};
+use crate::endpoint::Endpoint;
+use crate::pubsub::{LogRule, PubSub};
+use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
+use crate::store::{DbWriter, DbWriterHandle, Store, StoreError, WriterLimits};
+use crate::transport::{CheckOrigin, InvalidOrigin};
+use crate::{admin, metrics, telemetry, transport};
+
+/// How long HTTP requests may still run once all sockets are gone.
+const HTTP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why the server did not start, or did not end well. One clear line for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The frontend's folder.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// `--check-origin`.
+    #[error("--check-origin: {0}")]
+    CheckOrigin(#[from] InvalidOrigin),
+    /// `--log`.
+    #[error("--log: {0}")]
+    Log(#[from] tracing_subscriber::filter::ParseError),
+    /// The metrics recorder.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Host and port.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The HTTP server or the signal handlers.
+    #[error("the server failed: {0}")]
+    Server(#[from] io::Error),
+    /// Messages that were broadcast and not saved.
+    #[error("{0} messages could not be saved before the shutdown's time was over")]
+    Unsaved(usize),
+}
+
+/// `slackir migrate`: runs the migrations that the database lacks, and says which.
+///
+/// # Errors
+/// When the database cannot be used.
+pub fn migrate(config: &DatabaseConfig) -> Result<(), ServeError> {
+    let (_, applied) = Store::open(&config.database_url, 1)?;
+    match &applied[..] {
+        [] => println!("The database is up to date."),
+        applied => applied.iter().for_each(|name| println!("Migrated {name}")),
+    }
+    Ok(())
+}
+
+/// `slackir serve`: runs until SIGTERM or SIGINT, then shuts down in order.
+///
+/// # Errors
+/// When something of the configuration cannot be had; then nothing is left half started.
+pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
+    telemetry::init(&config.log, config.log_format)?;
+    let metrics = metrics::install()?;
+    let check_origin = check_origin(&config)?;
+    let page = chat::page(config.static_dir.as_deref())?;
+    // Each client is a file.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "serve.files.limit");
+    }
+    let address = SocketAddr::new(config.host, config.port);
+    // Before the database: a second server on the port shall change nothing.
+    let listener =
+        listen(address, config.backlog).map_err(|source| ServeError::Listen { address, source })?;
+    let address = listener.local_addr()?;
+    let writer = match config.persist {
+        Switch::On => Some(open_store(&config)?),
+        Switch::Off => None,
+    };
+    let endpoint = endpoint(&config, check_origin, writer.as_ref());
+    let signals = Signals::listen()?;
+
+    let mut http = HttpServer::new({
+        let endpoint = endpoint.clone();
+        move || {
+            App::new()
+                .configure(endpoint.routes())
+                .configure(admin::routes(&endpoint, &metrics))
+                .service(web::scope("").configure(page.clone()))
+        }
+    })
+    .tcp_nodelay(true)
+    .on_connect(transport::on_connect)
+    .client_disconnect_timeout(transport::CLOSE_LINGER)
+    .max_connections(config.max_connections)
+    .shutdown_timeout(HTTP_GRACE.as_secs())
+    .disable_signals();
+    if let Some(workers) = config.workers {
+        http = http.workers(workers.into());
+    }
+    let server = http.listen(listener)?.run();
+    let handle = server.handle();
+    let server = actix_rt::spawn(server);
+    println!("Slackir listens on http://{address}");
+
+    let mut signals = signals;
+    signals.next().await;
+    tracing::info!(
+        connections = endpoint.connections(),
+        "serve.shutdown.started"
+    );
+    handle.pause().await;
+    let shutdown = shut_down(&endpoint, writer.as_ref(), &config);
+    tokio::select! {
+        unsaved = shutdown => {
+            handle.stop(true).await;
+            // The task ends with the server; its result is the server's.
+            server.await.map_err(io::Error::other)??;
+            match unsaved {
+                0 => Ok(()),
+                rows => Err(ServeError::Unsaved(rows)),
+            }
+        }
+        () = signals.next() => {
+            tracing::warn!("serve.shutdown.forced");
+            Ok(())
+        }
+    }
+}
+
+/// Sends the clients away, then waits for the last row. Returns how many rows were not saved.
+async fn shut_down(
+    endpoint: &Endpoint,
+    writer: Option<&DbWriterHandle>,
+    config: &ServeConfig,
+) -> usize {
+    let left = endpoint
+        .drain(DrainOptions {
+            batch_size: config.drain_batch,
+            shutdown: config.shutdown_timeout,
+            ..DrainOptions::default()
+        })
+        .await;
+    if left > 0 {
+        tracing::warn!(connections = left, "serve.shutdown.connections_left");
+    }
+    let Some(writer) = writer else {
+        return 0;
+    };
+    let unsaved = writer.flush(config.shutdown_timeout).await;
+    tracing::info!(unsaved, "serve.shutdown.flushed");
+    unsaved
+}
+
+/// A listening socket whose address can be used again at once after a restart.
+fn listen(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
+    let (store, applied) = Store::open(&config.database.database_url, config.pool_size)?;
+    for name in &applied {
+        tracing::info!(%name, "store.migrated");
+    }
+    let limits = WriterLimits {
+        rows: config.writer_rows,
+        bytes: config.writer_bytes,
+    };
+    Ok(DbWriter::start_on_own_thread(store, limits)?)
+}
+
+fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {
+    Ok(match config.check_origin.parse()? {
+        CheckOrigin::OwnHostOr(_) => {
+            CheckOrigin::OwnHostOr(config.public_host.iter().cloned().collect())
+        }
+        other => other,
+    })
+}
+
+fn endpoint(
+    config: &ServeConfig,
+    check_origin: CheckOrigin,
+    writer: Option<&DbWriterHandle>,
+) -> Endpoint {
+    let history = match config.history {
+        _ if writer.is_none() => HistoryMode::None,
+        History::None => HistoryMode::None,
+        History::MessagesHistory => HistoryMode::MessagesHistory,
+        History::PerEvent => HistoryMode::PerEvent,
+        History::Reply => HistoryMode::Reply,
+    };
+    let rule = |writer: &DbWriterHandle| {
+        LogRule::new(
+            chat::TOPICS,
+            &[SHOUT],
+            config.history_limit,
+            Arc::new(writer.clone()),
+        )
+    };
+    let pubsub = PubSub::with_logs(writer.map(rule).into_iter().collect());
+    let options = SocketOptions {
+        timeout: config.idle_timeout,
+        max_frame_size: config.max_frame_size,
+        max_channels: config.max_channels,
+        outbox: OutboxLimits {
+            bytes: config.outbox_bytes,
+            frames: config.outbox_frames,
+        },
+        ..SocketOptions::default()
+    };
+    Endpoint::builder(pubsub)
+        .check_origin(check_origin)
+        .options(options)
+        .socket("/socket", UserSocket, chat::router(history))
+        .build()
+}
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! One client connection, many topics. Phoenix: `Phoenix.Socket`.
+//!
+//! An application implements [`Socket`] to say who may connect, and makes a [`SocketRouter`] to say
+//! which channel serves which topic.
+
+mod idle;
+mod registry;
+mod server;
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::future::LocalBoxFuture;
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+
+pub(crate) use self::idle::Activity;
+pub use self::registry::DrainOptions;
+pub(crate) use self::registry::Sockets;
+pub(crate) use self::server::{Connection, Ending, Incoming, SocketServer};
+use crate::assigns::Assigns;
+use crate::channel::{self, Channel, Start, Started};
+pub use crate::flow::FlowLimits;
+pub use crate::outbox::OutboxLimits;
+use crate::pubsub::topic_matches;
+
+/// Says who may connect. Phoenix: the callbacks `connect/3` and `id/1`.
+///
+/// ```
+/// use slackir::Assigns;
+/// use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
+///
+/// struct UserSocket;
+/// struct UserId(String);
+///
+/// impl Socket for UserSocket {
+///     async fn connect(
+///         &self,
+///         params: &Params,
+///         _info: &ConnectInfo,
+///         assigns: &mut Assigns,
+///     ) -> Result<(), ConnectRefused> {
+///         let user = params.get("user_id").ok_or(ConnectRefused::because("no user_id"))?;
+///         assigns.insert(UserId(user.to_owned()));
+///         Ok(())
+///     }
+///
+///     fn id(&self, assigns: &Assigns) -> Option<String> {
+///         assigns.get::<UserId>().map(|user| format!("users:{}", user.0))
+///     }
+/// }
+/// ```
+#[expect(
+    async_fn_in_trait,
+    reason = "a connection lives on one thread; a Send bound is not wanted"
+)]
+pub trait Socket: Send + Sync + 'static {
+    /// A client wants to connect. What it may see and do can be kept in `assigns`, which every
+    /// channel of the connection starts with. The default lets everybody in.
+    ///
+    /// # Errors
+    /// A refusal is answered with 403.
+    async fn connect(
+        &self,
+        params: &Params,
+        info: &ConnectInfo,
+        assigns: &mut Assigns,
+    ) -> Result<(), ConnectRefused> {
+        let _ = (params, info, assigns);
+        Ok(())
+    }
+
+    /// The topic that names this client's connections: a broadcast of the event `disconnect` there
+    /// closes them. `None`, the default, for an anonymous client.
+    fn id(&self, assigns: &Assigns) -> Option<String> {
+        let _ = assigns;
+        None
+    }
+}
+
+/// The client may not connect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("connection refused: {0}")]
+pub struct ConnectRefused(Cow<'static, str>);
+
+impl ConnectRefused {
+    /// Refuses; the reason goes to the log, not to the client.
+    pub fn because(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// The parameters of a connection: its query, decoded as Plug does. Values are strings, objects
+/// (`a[b]=1`) or lists (`l[]=1`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params(Map<String, Value>);
+
+impl Params {
+    pub(crate) fn new(values: Map<String, Value>) -> Self {
+        Self(values)
+    }
+
+    /// A parameter, if it is a string.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    /// All parameters, nested ones included.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+/// What is known of the connection besides its parameters.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ConnectInfo {
+    /// The other end of the TCP connection; a proxy's where there is one.
+    pub peer: Option<SocketAddr>,
+    /// The `User-Agent` header.
+    pub user_agent: Option<String>,
+}
+
+/// What one mounted socket allows its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// A connection that sends no byte for this long is closed (1002). Default 60 s; phoenix.js
+    /// sends a heartbeat every 30 s.
+    pub timeout: Duration,
+    /// The longest frame a client may send, header included, in bytes. Default 10,000,000.
+    pub max_frame_size: usize,
+    /// Channels of one connection. Default 100.
+    pub max_channels: usize,
+    /// What may wait to be sent to one client.
+    pub outbox: OutboxLimits,
+    /// What one client may have in flight to its channels.
+    pub flow: FlowLimits,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            max_frame_size: 10_000_000,
+            max_channels: 100,
+            outbox: OutboxLimits::default(),
+            flow: FlowLimits::default(),
+        }
+    }
+}
+
+/// Which channel serves which topic: in the order of declaration, the first match counts.
+///
+/// ```
+/// use slackir::channel::{Channel, Context, Join, JoinResult};
+/// use slackir::message::Payload;
+/// use slackir::socket::SocketRouter;
+///
+/// struct Room {
+///     greeting: &'static str,
+/// }
+///
+/// impl Channel for Room {
+///     type Info = ();
+///     async fn join(&mut self, _: Payload, _: &mut Context<Self>) -> JoinResult {
+///         Ok(Join::reply(serde_json::json!({"greeting": self.greeting})))
+///     }
+/// }
+///
+/// let router = SocketRouter::new()
+///     .channel("room:lobby", || Room { greeting: "everybody is here" })
+///     .channel("room:*", || Room { greeting: "hello" });
+/// # let _ = router;
+/// ```
+#[derive(Default)]
+pub struct SocketRouter {
+    routes: Vec<(String, Box<dyn Route>)>,
+}
+
+impl SocketRouter {
+    /// No routes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Topics that match `pattern` are served by what `factory` makes, one value a join. A pattern
+    /// is a topic, or a prefix with `*` at its end.
+    ///
+    /// # Panics
+    /// When `*` stands elsewhere in the pattern: a mistake of the program, found at its start.
+    pub fn channel<C: Channel>(
+        mut self,
+        pattern: &str,
+        factory: impl Fn() -> C + Send + Sync + 'static,
+    ) -> Self {
+        let fixed = pattern.strip_suffix('*').unwrap_or(pattern);
+        assert!(
+            !fixed.contains('*'),
+            "'*' may only stand at the end of a pattern: {pattern:?}"
+        );
+        self.routes.push((pattern.to_owned(), Box::new(factory)));
+        self
+    }
+
+    fn find(&self, topic: &str) -> Option<&dyn Route> {
+        let (_, route) = self
+            .routes
+            .iter()
+            .find(|(pattern, _)| topic_matches(pattern, topic))?;
+        Some(&**route)
+    }
+}
+
+/// Starts a channel of a type that only the route knows.
+trait Route: Send + Sync {
+    fn start(&self, start: Start) -> Started;
+}
+
+impl<C: Channel, F: Fn() -> C + Send + Sync> Route for F {
+    fn start(&self, start: Start) -> Started {
+        channel::start(self(), start)
+    }
+}
+
+/// A [`Socket`] behind a pointer.
+pub(crate) trait AnySocket: Send + Sync {
+    fn connect<'a>(
+        &'a self,
+        params: &'a Params,
+        info: &'a ConnectInfo,
+        assigns: &'a mut Assigns,
+    ) -> LocalBoxFuture<'a, Result<(), ConnectRefused>>;
+
+    fn id(&self, assigns: &Assigns) -> Option<String>;
+}
+
+impl<S: Socket> AnySocket for S {
+    fn connect<'a>(
+        &'a self,
+        params: &'a Params,
+        info: &'a ConnectInfo,
+        assigns: &'a mut Assigns,
+    ) -> LocalBoxFuture<'a, Result<(), ConnectRefused>> {
+        Socket::connect(self, params, info, assigns).boxed_local()
+    }
+
+    fn id(&self, assigns: &Assigns) -> Option<String> {
+        Socket::id(self, assigns)
+    }
+}
+
+/// One mounted socket, shared by all workers.
+pub(crate) struct Mount {
+    pub(crate) socket: Box<dyn AnySocket>,
+    pub(crate) router: Arc<SocketRouter>,
+    pub(crate) options: SocketOptions,
+}

@@ -1,0 +1,126 @@
+//! All connections of an endpoint: how many there are, and how they are sent away at shutdown.
+//! Phoenix: the socket drainer.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::Addr;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::server::{Drain, SocketServer};
+use crate::metrics::metrics;
+use crate::pubsub::lock;
+
+/// How connections are sent away at shutdown. Phoenix: `drainer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainOptions {
+    /// Connections told to go at once. Default 10,000.
+    pub batch_size: usize,
+    /// Time between two batches. Default 2 s.
+    pub batch_interval: Duration,
+    /// Time for everything, `terminate` of all channels included. Default 30 s.
+    pub shutdown: Duration,
+}
+
+impl Default for DrainOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 10_000,
+            batch_interval: Duration::from_secs(2),
+            shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The connections of one endpoint, on all its workers.
+#[derive(Clone)]
+pub(crate) struct Sockets {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    open: Mutex<HashMap<u64, Addr<SocketServer>>>,
+    count: watch::Sender<usize>,
+    next: AtomicU64,
+    draining: AtomicBool,
+}
+
+impl Sockets {
+    pub(crate) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                open: Mutex::default(),
+                count: watch::Sender::new(0),
+                next: AtomicU64::new(0),
+                draining: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Open connections, those included whose channels are still terminating.
+    pub(crate) fn count(&self) -> usize {
+        *self.shared.count.borrow()
+    }
+
+    /// Whether new connections are refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection until the registration is dropped.
+    pub(super) fn register(&self, socket: Addr<SocketServer>) -> Registration {
+        let key = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let mut open = lock(&self.shared.open);
+        open.insert(key, socket);
+        self.shared.count.send_replace(open.len());
+        drop(open);
+        metrics().connections.increment(1);
+        Registration {
+            sockets: self.clone(),
+            key,
+        }
+    }
+
+    /// Refuses new connections and closes the open ones with 1012, batch after batch, then waits
+    /// until none is left. Returns how many were left when the time was over.
+    pub(crate) async fn drain(&self, options: DrainOptions) -> usize {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + options.shutdown;
+        loop {
+            let batch: Vec<_> = lock(&self.shared.open).values().cloned().collect();
+            for (index, chunk) in batch.chunks(options.batch_size.max(1)).enumerate() {
+                if index > 0 {
+                    tokio::time::sleep(options.batch_interval).await;
+                }
+                chunk.iter().for_each(|socket| socket.do_send(Drain));
+            }
+            // A connection that was being made when the drain began shows up in the next round.
+            let mut count = self.shared.count.subscribe();
+            let round = deadline.min(Instant::now() + options.batch_interval);
+            let gone = tokio::time::timeout_at(round, count.wait_for(|&open| open == 0)).await;
+            if gone.is_ok() || Instant::now() >= deadline {
+                return self.count();
+            }
+        }
+    }
+}
+
+/// One counted connection.
+pub(super) struct Registration {
+    sockets: Sockets,
+    key: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let shared = &self.sockets.shared;
+        let mut open = lock(&shared.open);
+        open.remove(&self.key);
+        shared.count.send_replace(open.len());
+        drop(open);
+        metrics().connections.decrement(1);
+    }
+}

@@ -1,0 +1,452 @@
+//! [`SocketServer`]: the actor of one client connection. Phoenix: `Phoenix.Socket`'s transport
+//! process.
+//!
+//! It reads its own stream of frames, answers heartbeats, starts channels, and routes messages by
+//! topic. While a join is pending, the client's messages wait here; the end of the connection, a
+//! disconnect and a drain do not.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{
+    Actor, ActorContext, AsyncContext, Context, Handler, Message as ActixMessage, Recipient,
+    StreamHandler,
+};
+use bytes::Bytes;
+use bytestring::ByteString;
+use foldhash::fast::RandomState;
+use futures_core::Stream;
+
+use super::Mount;
+use super::idle::Activity;
+use super::registry::{Registration, Sockets};
+use crate::assigns::Assigns;
+use crate::channel::{ChannelSignal, JoinState, Link, Start, StopReason, ToChannel};
+use crate::flow::{Flow, Ticket};
+use crate::frame::Frame;
+use crate::message::{
+    HEARTBEAT, MAX_NAME_LEN, Message, PHOENIX_TOPIC, PHX_JOIN, PHX_LEAVE, Payload, Ref, Reply,
+    reason,
+};
+use crate::outbox::{CloseReason, Outbox};
+use crate::pubsub::{Broadcast, PubSub, Subscriber, SubscriberId, Subscription, Tap};
+use crate::serializer::{DecodeError, Serializer};
+
+/// Event that closes a connection when it is broadcast on the socket's id.
+const DISCONNECT: &str = "disconnect";
+
+/// What a transport reads.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Text(ByteString),
+    Binary(Bytes),
+    /// The last item of a stream.
+    End(Ending),
+}
+
+/// Why a transport's stream has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// What the client is told.
+    reason: CloseReason,
+    /// What the channels are told.
+    stop: &'static StopReason,
+}
+
+impl Ending {
+    pub(crate) const GOODBYE: Self = Self::new(CloseReason::Goodbye, &StopReason::LocalClosed);
+    pub(crate) const LOST: Self = Self::new(CloseReason::Goodbye, &StopReason::PeerClosed);
+    pub(crate) const IDLE: Self = Self::new(CloseReason::Idle, &StopReason::ReadTimeout);
+    pub(crate) const SLOW: Self = Self::new(
+        CloseReason::SlowConsumer,
+        &StopReason::Aborted("slow consumer"),
+    );
+    pub(crate) const NOT_UTF8: Self = Self::new(
+        CloseReason::NotUtf8,
+        &StopReason::Aborted("text is not UTF-8"),
+    );
+    pub(crate) const TOO_BIG: Self =
+        Self::new(CloseReason::TooBig, &StopReason::Aborted("frame too big"));
+    pub(crate) const VIOLATION: Self = Self::new(
+        CloseReason::ProtocolViolation,
+        &StopReason::Aborted("protocol violation"),
+    );
+    pub(crate) const EMPTY_FRAGMENT: Self = Self::new(
+        CloseReason::EmptyFragment,
+        &StopReason::Aborted("empty fragment"),
+    );
+
+    const fn new(reason: CloseReason, stop: &'static StopReason) -> Self {
+        Self { reason, stop }
+    }
+}
+
+/// The server is going down.
+#[derive(ActixMessage)]
+#[rtype(result = "()")]
+pub(super) struct Drain;
+
+/// A `disconnect` broadcast on the socket's id.
+#[derive(ActixMessage)]
+#[rtype(result = "()")]
+struct Disconnect;
+
+/// What a transport hands over when a client has connected.
+pub(crate) struct Connection {
+    pub(crate) mount: Arc<Mount>,
+    pub(crate) pubsub: PubSub,
+    pub(crate) sockets: Sockets,
+    pub(crate) serializer: Serializer,
+    pub(crate) assigns: Assigns,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) flow: Rc<Flow>,
+    pub(crate) activity: Rc<Activity>,
+}
+
+/// The actor. See the module.
+pub(crate) struct SocketServer {
+    connection: Connection,
+    /// The joined topics, and the one whose join is pending.
+    entries: HashMap<ByteString, Rc<Link>, RandomState>,
+    /// The join that is pending: nothing else of the client is handled until it is answered.
+    joining: Option<SubscriberId>,
+    /// What the client has sent meanwhile.
+    held: VecDeque<(Message, Ticket)>,
+    /// Channel actors that have not ended, entries or not.
+    alive: usize,
+    ending: bool,
+    /// The socket's id.
+    _id: Option<Subscription>,
+    _registration: Registration,
+    signals: Recipient<ChannelSignal>,
+}
+
+impl SocketServer {
+    /// Starts the actor on this thread. It reads `incoming` to its end and writes to the
+    /// connection's outbox.
+    pub(crate) fn start(connection: Connection, incoming: impl Stream<Item = Incoming> + 'static) {
+        Self::create(|ctx| {
+            let addr = ctx.address();
+            let id = connection.mount.socket.id(&connection.assigns);
+            let disconnect = addr.clone().recipient();
+            ctx.add_stream(incoming);
+            Self {
+                _id: id.map(|id| subscribe_id(&connection.pubsub, &id, disconnect)),
+                _registration: connection.sockets.register(addr.clone()),
+                connection,
+                entries: HashMap::default(),
+                joining: None,
+                held: VecDeque::new(),
+                alive: 0,
+                ending: false,
+                signals: addr.recipient(),
+            }
+        });
+    }
+
+    fn receive(
+        &mut self,
+        decoded: Result<Message, DecodeError>,
+        size: usize,
+        ctx: &mut Context<Self>,
+    ) {
+        match decoded {
+            Ok(message) => {
+                let ticket = self.connection.flow.enter(size);
+                if self.joining.is_some() {
+                    self.held.push_back((message, ticket));
+                } else {
+                    self.dispatch(message, ticket);
+                }
+            }
+            Err(error) => {
+                tracing::info!(%error, "socket.message.undecodable");
+                let stop = StopReason::Aborted("undecodable message");
+                self.end(CloseReason::Undecodable, &stop, ctx);
+            }
+        }
+    }
+
+    /// Handles one message of the client, in the order of Phoenix's rules.
+    fn dispatch(&mut self, message: Message, ticket: Ticket) {
+        let Some(topic) = message.topic.as_str() else {
+            return self.unmatched(&message);
+        };
+        let event = message.event.as_str();
+        if topic == PHOENIX_TOPIC && event == Some(HEARTBEAT) {
+            return self.reply(&Ref::NULL, &message, &Reply::ok(Payload::EMPTY));
+        }
+        if topic.len() > MAX_NAME_LEN || event.is_some_and(|event| event.len() > MAX_NAME_LEN) {
+            let refusal = Reply::error_reason(reason::NAME_TOO_LONG);
+            return self.reply(&message.join_ref, &message, &refusal);
+        }
+        let link = self.entries.get(topic).filter(|link| link.is_routed());
+        match (link, event) {
+            (_, Some(PHX_JOIN)) => self.join(message),
+            (None, Some(PHX_LEAVE)) => {
+                self.reply(&message.join_ref, &message, &Reply::ok(Payload::EMPTY));
+            }
+            (None, _) => self.unmatched(&message),
+            (Some(link), _) if !link.accepts(&message.join_ref) => {}
+            (Some(link), Some(PHX_LEAVE)) => {
+                let Message {
+                    join_ref,
+                    reference,
+                    ..
+                } = message;
+                link.deliver(ToChannel::Leave {
+                    join_ref,
+                    reference,
+                    ticket,
+                });
+            }
+            (Some(link), _) => {
+                let Message {
+                    event,
+                    payload,
+                    reference,
+                    ..
+                } = message;
+                link.deliver(ToChannel::Event {
+                    event,
+                    payload,
+                    reference,
+                    ticket,
+                });
+            }
+        }
+    }
+
+    fn join(&mut self, message: Message) {
+        let mount = Arc::clone(&self.connection.mount);
+        let topic = message.topic.as_str().unwrap_or_default();
+        let replaced = self.replace(topic);
+        let refusal = match mount.router.find(topic) {
+            None => reason::UNMATCHED_TOPIC,
+            Some(_) if self.is_full() => reason::TOO_MANY_CHANNELS,
+            Some(route) => {
+                let topic = ByteString::from(topic);
+                let connection = &self.connection;
+                let started = route.start(Start {
+                    topic: topic.clone(),
+                    join_ref: message.join_ref,
+                    reference: message.reference,
+                    params: message.payload,
+                    assigns: connection.assigns.clone(),
+                    serializer: connection.serializer,
+                    outbox: Rc::clone(&connection.outbox),
+                    flow: Rc::clone(&connection.flow),
+                    pubsub: connection.pubsub.clone(),
+                    signals: self.signals.clone(),
+                    replaced,
+                });
+                self.alive += usize::from(started.alive);
+                if started.state == JoinState::Pending {
+                    self.joining = Some(started.link.id());
+                    self.connection.activity.suspend(true);
+                }
+                if started.state != JoinState::Failed {
+                    self.entries.insert(topic, started.link);
+                }
+                return;
+            }
+        };
+        match refusal {
+            reason::UNMATCHED_TOPIC => self.unmatched(&message),
+            refusal => self.reply(&message.join_ref, &message, &Reply::error_reason(refusal)),
+        }
+        if let Some(close) = replaced {
+            self.connection.outbox.push(close);
+        }
+    }
+
+    /// Kills the channel that a duplicate join replaces; returns its `phx_close`.
+    fn replace(&mut self, topic: &str) -> Option<Frame> {
+        let link = self.entries.remove(topic)?;
+        link.is_routed().then(|| link.replace())
+    }
+
+    /// Whether no more channels may be joined. Entries of channels that have ended do not count.
+    fn is_full(&mut self) -> bool {
+        let max = self.connection.mount.options.max_channels;
+        if self.entries.len() >= max {
+            self.entries.retain(|_, link| link.is_routed());
+        }
+        self.entries.len() >= max
+    }
+
+    fn unmatched(&self, message: &Message) {
+        self.reply(
+            &Ref::NULL,
+            message,
+            &Reply::error_reason(reason::UNMATCHED_TOPIC),
+        );
+    }
+
+    fn reply(&self, join_ref: &Ref, message: &Message, reply: &Reply) {
+        let Message {
+            reference, topic, ..
+        } = message;
+        match self
+            .connection
+            .serializer
+            .reply(join_ref, reference, topic, reply)
+        {
+            Ok(frame) => self.connection.outbox.push(frame),
+            // Only binary responses can fail, and the socket itself makes none.
+            Err(error) => tracing::error!(%error, "socket.reply.unencodable"),
+        }
+    }
+
+    /// The pending join is answered: what was held is handled, up to the next pending join.
+    fn read_on(&mut self) {
+        self.joining = None;
+        self.connection.activity.suspend(false);
+        while self.joining.is_none()
+            && let Some((message, ticket)) = self.held.pop_front()
+        {
+            self.dispatch(message, ticket);
+        }
+    }
+
+    /// Ends the connection: nothing more is taken in, the channels are told, and the actor stops
+    /// when the last of them has ended.
+    fn end(&mut self, reason: CloseReason, stop: &StopReason, ctx: &mut Context<Self>) {
+        if self.ending {
+            return;
+        }
+        self.ending = true;
+        self.close_channels(reason, stop);
+        self.stop_if_alone(ctx);
+    }
+
+    fn close_channels(&mut self, reason: CloseReason, stop: &StopReason) {
+        self.connection.outbox.close(reason);
+        self.held.clear();
+        for (_, link) in self.entries.drain() {
+            link.close(stop.clone());
+        }
+    }
+
+    fn stop_if_alone(&self, ctx: &mut Context<Self>) {
+        if self.ending && self.alive == 0 {
+            ctx.stop();
+        }
+    }
+}
+
+impl Actor for SocketServer {
+    type Context = Context<Self>;
+}
+
+impl StreamHandler<Incoming> for SocketServer {
+    fn handle(&mut self, incoming: Incoming, ctx: &mut Self::Context) {
+        if self.ending {
+            return;
+        }
+        let serializer = self.connection.serializer;
+        match incoming {
+            Incoming::Text(text) => self.receive(serializer.decode_text(&text), text.len(), ctx),
+            Incoming::Binary(data) => {
+                let size = data.len();
+                self.receive(serializer.decode_binary(data), size, ctx);
+            }
+            Incoming::End(Ending { reason, stop }) => self.end(reason, stop, ctx),
+        }
+    }
+
+    /// The stream is over; the actor lives on until its channels have ended.
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        self.end(CloseReason::Goodbye, &StopReason::PeerClosed, ctx);
+    }
+}
+
+impl Handler<ChannelSignal> for SocketServer {
+    type Result = ();
+
+    fn handle(&mut self, signal: ChannelSignal, ctx: &mut Self::Context) {
+        match signal {
+            ChannelSignal::Deliver(frame) => self.connection.outbox.push(frame),
+            ChannelSignal::JoinDone { topic, id, joined } => {
+                if !joined {
+                    self.forget(&topic, id);
+                }
+                if self.joining == Some(id) {
+                    self.read_on();
+                }
+            }
+            ChannelSignal::Down { topic, id, crashed } => {
+                self.alive -= 1;
+                if let Some(link) = self.forget(&topic, id)
+                    && crashed
+                {
+                    link.end(true);
+                }
+                if self.joining == Some(id) {
+                    self.read_on();
+                }
+                self.stop_if_alone(ctx);
+            }
+        }
+    }
+}
+
+impl SocketServer {
+    /// Removes the entry of a channel that has ended, unless another has taken its place.
+    fn forget(&mut self, topic: &ByteString, id: SubscriberId) -> Option<Rc<Link>> {
+        if self.entries.get(topic)?.id() != id {
+            return None;
+        }
+        self.entries.remove(topic)
+    }
+}
+
+impl Handler<Drain> for SocketServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        self.end(CloseReason::Draining, &StopReason::Draining, ctx);
+    }
+}
+
+impl Handler<Disconnect> for SocketServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Disconnect, ctx: &mut Self::Context) {
+        self.end(CloseReason::Disconnected, &StopReason::Disconnected, ctx);
+    }
+}
+
+/// An actor that dies by a panic of its own still says goodbye and ends its channels.
+impl Drop for SocketServer {
+    fn drop(&mut self) {
+        if !self.ending {
+            self.close_channels(CloseReason::Crashed, &StopReason::Aborted("socket crashed"));
+        }
+    }
+}
+
+/// Listens on the socket's id.
+fn subscribe_id(pubsub: &PubSub, id: &str, socket: Recipient<Disconnect>) -> Subscription {
+    struct IdTap(Recipient<Disconnect>);
+    impl Tap for IdTap {
+        fn receive(&self, broadcast: &Arc<Broadcast>) {
+            if broadcast.event() == DISCONNECT {
+                self.0.do_send(Disconnect);
+            }
+        }
+    }
+    let tap: Rc<dyn Tap> = Rc::new(IdTap(socket));
+    loop {
+        let subscriber = Subscriber {
+            id: SubscriberId::next(),
+            fastlane: None,
+            intercept: &[],
+            tap: Some(Rc::clone(&tap)),
+        };
+        if let Some((subscription, _)) = pubsub.subscribe(&pubsub.topic(id), subscriber) {
+            return subscription;
+        }
+    }
+}

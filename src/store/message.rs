@@ -1,0 +1,152 @@
+//! The rows of `messages` and their statements.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, NaiveDateTime};
+use diesel::prelude::*;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::schema::messages;
+use crate::message::RawJson;
+use crate::pubsub::{LogEntry, StoredEntry};
+
+/// A row to insert. `name` and `message` are copies out of the payload, for people who look at the
+/// table; what is relayed and given back is the payload.
+#[derive(Insertable)]
+#[diesel(table_name = messages, treat_none_as_default_value = false)]
+pub(super) struct NewMessage<'a> {
+    topic: &'a str,
+    event: &'a str,
+    payload: &'a str,
+    seq: i64,
+    name: Option<String>,
+    message: Option<String>,
+    inserted_at: NaiveDateTime,
+    updated_at: NaiveDateTime,
+}
+
+impl<'a> From<&'a LogEntry> for NewMessage<'a> {
+    fn from(entry: &'a LogEntry) -> Self {
+        let Seed { name, message } = Seed::read(entry.payload());
+        let at = to_timestamp(entry.at());
+        Self {
+            topic: entry.topic(),
+            event: entry.event(),
+            payload: entry.payload().get(),
+            seq: entry.seq(),
+            name,
+            message,
+            inserted_at: at,
+            updated_at: at,
+        }
+    }
+}
+
+/// The seed's two fields, where the payload has them as strings.
+#[derive(Default)]
+struct Seed {
+    name: Option<String>,
+    message: Option<String>,
+}
+
+impl Seed {
+    fn read(payload: &RawJson) -> Self {
+        #[derive(Deserialize)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            name: Option<&'a RawValue>,
+            #[serde(borrow)]
+            message: Option<&'a RawValue>,
+        }
+        let Ok(fields) = serde_json::from_str::<Fields<'_>>(payload.get()) else {
+            return Self::default();
+        };
+        Self {
+            name: text(fields.name),
+            message: text(fields.message),
+        }
+    }
+}
+
+/// The string without NUL, which PostgreSQL's text cannot hold; nothing for other types.
+fn text(raw: Option<&RawValue>) -> Option<String> {
+    let text: Cow<'_, str> = serde_json::from_str(raw?.get()).ok()?;
+    Some(text.replace('\0', ""))
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = messages)]
+struct StoredMessage {
+    seq: i64,
+    event: String,
+    payload: String,
+    inserted_at: NaiveDateTime,
+}
+
+pub(super) fn insert(
+    connection: &mut SqliteConnection,
+    rows: &[NewMessage<'_>],
+) -> QueryResult<usize> {
+    diesel::insert_into(messages::table)
+        .values(rows)
+        .execute(connection)
+}
+
+/// The newest `limit` rows of a topic, oldest first. A payload that is not JSON was not written by
+/// this server; it is left out, so that it breaks no client.
+pub(super) fn newest(
+    connection: &mut SqliteConnection,
+    topic: &str,
+    limit: i64,
+) -> QueryResult<Vec<StoredEntry>> {
+    let rows: Vec<StoredMessage> = messages::table
+        .filter(messages::topic.eq(topic))
+        .order(messages::seq.desc())
+        .limit(limit)
+        .select(StoredMessage::as_select())
+        .load(connection)?;
+    let is_object = |row: &StoredMessage| {
+        let valid = serde_json::from_str::<&RawValue>(&row.payload)
+            .is_ok_and(|json| json.get().starts_with('{'));
+        if !valid {
+            tracing::warn!(topic, seq = row.seq, "store.message.not_json");
+        }
+        valid
+    };
+    let entries = rows
+        .into_iter()
+        .rev()
+        .filter(is_object)
+        .map(|row| StoredEntry {
+            seq: row.seq,
+            event: row.event,
+            payload: row.payload.trim().to_owned(),
+            at: from_timestamp(row.inserted_at),
+        });
+    Ok(entries.collect())
+}
+
+/// The highest seq of a topic, 0 for none: kept apart from [`newest`], which may leave rows out.
+pub(super) fn head(connection: &mut SqliteConnection, topic: &str) -> QueryResult<i64> {
+    let head: Option<i64> = messages::table
+        .filter(messages::topic.eq(topic))
+        .select(diesel::dsl::max(messages::seq))
+        .first(connection)?;
+    Ok(head.unwrap_or(0))
+}
+
+/// Microseconds, as Ecto's `utc_datetime_usec`.
+fn to_timestamp(at: SystemTime) -> NaiveDateTime {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let micros = i64::try_from(since.as_micros()).unwrap_or_default();
+    DateTime::from_timestamp_micros(micros)
+        .unwrap_or_default()
+        .naive_utc()
+}
+
+fn from_timestamp(at: NaiveDateTime) -> SystemTime {
+    let micros = u64::try_from(at.and_utc().timestamp_micros()).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_micros(micros)
+}

@@ -1,0 +1,34 @@
+//! HTTP in, frames out. Phoenix: `Phoenix.Socket.Transport`, `Phoenix.Transports.WebSocket`.
+//!
+//! Only this module knows HTTP, what a client's WebSocket frames look like, and close codes. A
+//! driver has one seam to the rest: a stream of `Incoming` for the SocketServer, and the
+//! connection's outbox.
+
+mod frame_guard;
+mod origin;
+mod query;
+mod tcp;
+mod websocket;
+
+pub use self::origin::{CheckOrigin, InvalidOrigin, OriginPattern};
+pub use self::tcp::{CLOSE_LINGER, on_connect};
+pub(crate) use self::websocket::{WebSocket, upgrade};
+use crate::outbox::CloseReason;
+
+/// The close code for each way a connection ends from this side, as Phoenix on Bandit sends them.
+///
+/// 1000 is only ever the answer to the client's own goodbye: phoenix.js does not come back after
+/// it.
+fn close_code(reason: CloseReason) -> u16 {
+    match reason {
+        CloseReason::Goodbye => 1000,
+        CloseReason::Disconnected => 1001,
+        CloseReason::ProtocolViolation | CloseReason::Idle => 1002,
+        CloseReason::NotUtf8 => 1007,
+        CloseReason::EmptyFragment => 1008,
+        CloseReason::TooBig => 1009,
+        CloseReason::Undecodable | CloseReason::Crashed => 1011,
+        CloseReason::Draining => 1012,
+        CloseReason::SlowConsumer => 1013,
+    }
+}

@@ -1,0 +1,360 @@
+//! The WebSocket driver on actix-ws, mountable in any actix-web `App`.
+//!
+//! actix-ws makes the handshake and reads the client's frames. Writing is ours: the response body
+//! is the connection's outbox itself. `actix_ws::Session` has a channel of 32 messages whose only
+//! way in waits for room, and it frames each message again for each receiver; taking frames
+//! straight from the outbox costs less than half as much at the peak (docs: ARCHITECTURE.md).
+
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::{Method, Version, header};
+use actix_web::web::{Bytes, Payload};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError};
+use futures_core::Stream;
+use futures_util::FutureExt;
+
+use super::frame_guard::{FrameGuard, RefusedFrame};
+use super::origin::CheckOrigin;
+use super::{close_code, query};
+use crate::assigns::Assigns;
+use crate::flow::Flow;
+use crate::frame::{Frame, Opcode};
+use crate::outbox::{CloseReason, Interrupt, Outbox};
+use crate::pubsub::PubSub;
+use crate::serializer::Serializer;
+use crate::socket::{
+    Activity, ConnectInfo, Connection, Ending, Incoming, Mount, Params, SocketServer, Sockets,
+};
+
+/// Fragmented messages have a limit of their own, as on Bandit.
+const MAX_MESSAGE_SIZE: usize = 8_000_000;
+
+/// One socket mounted for WebSocket.
+pub(crate) struct WebSocket {
+    pub(crate) mount: Arc<Mount>,
+    pub(crate) check_origin: CheckOrigin,
+    pub(crate) pubsub: PubSub,
+    pub(crate) sockets: Sockets,
+}
+
+/// Why a request becomes no connection. The answers are Phoenix's.
+enum Refusal {
+    /// Not a GET.
+    Method,
+    /// The query is not UTF-8, or the request is no WebSocket handshake.
+    BadRequest(String),
+    /// The origin, the `vsn` or the application says no.
+    Forbidden,
+    /// The server is going down.
+    Draining,
+    /// `connect` panicked.
+    Crashed,
+}
+
+impl From<Refusal> for HttpResponse {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Method => Self::BadRequest().finish(),
+            Refusal::BadRequest(text) => Self::BadRequest().body(text),
+            Refusal::Forbidden => Self::Forbidden().finish(),
+            Refusal::Draining => Self::ServiceUnavailable().finish(),
+            Refusal::Crashed => Self::InternalServerError().finish(),
+        }
+    }
+}
+
+/// Answers a request to the socket's path: 101, or the refusal that Phoenix would give.
+pub(crate) async fn upgrade(ws: &WebSocket, req: HttpRequest, payload: Payload) -> HttpResponse {
+    match connect(ws, &req).await {
+        Ok(accepted) => open(ws, &req, payload, accepted),
+        Err(refusal) => refusal.into(),
+    }
+}
+
+/// A client that may connect.
+struct Accepted {
+    serializer: Serializer,
+    assigns: Assigns,
+}
+
+/// The checks, in Phoenix's order.
+async fn connect(ws: &WebSocket, req: &HttpRequest) -> Result<Accepted, Refusal> {
+    if req.method() != Method::GET {
+        return Err(Refusal::Method);
+    }
+    let params =
+        query::parse(req.query_string()).map_err(|error| Refusal::BadRequest(error.to_string()))?;
+    if !ws.check_origin.allows(req) {
+        tracing::warn!("transport.origin.refused");
+        return Err(Refusal::Forbidden);
+    }
+    if ws.sockets.is_draining() {
+        return Err(Refusal::Draining);
+    }
+    // A `vsn` that is no string is a bad one, not a missing one.
+    let vsn = params
+        .get("vsn")
+        .map(|vsn| vsn.as_str().unwrap_or_default());
+    let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
+    let assigns = call_connect(ws, req, Params::new(params)).await?;
+    validate_upgrade(req)?;
+    Ok(Accepted {
+        serializer,
+        assigns,
+    })
+}
+
+/// Runs the application's `connect`.
+async fn call_connect(
+    ws: &WebSocket,
+    req: &HttpRequest,
+    params: Params,
+) -> Result<Assigns, Refusal> {
+    let user_agent = req.headers().get(header::USER_AGENT);
+    let info = ConnectInfo {
+        peer: req.peer_addr(),
+        user_agent: user_agent
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
+    };
+    let mut assigns = Assigns::default();
+    let connect = ws.mount.socket.connect(&params, &info, &mut assigns);
+    match AssertUnwindSafe(connect).catch_unwind().await {
+        Ok(Ok(())) => Ok(assigns),
+        Ok(Err(refused)) => {
+            tracing::info!(%refused, "socket.connect.refused");
+            Err(Refusal::Forbidden)
+        }
+        Err(_) => {
+            tracing::error!("socket.connect.panicked");
+            Err(Refusal::Crashed)
+        }
+    }
+}
+
+/// The checks and the texts of Phoenix (websock_adapter), before actix-ws makes its own.
+fn validate_upgrade(req: &HttpRequest) -> Result<(), Refusal> {
+    let refuse = |text: String| Err(Refusal::BadRequest(text));
+    if req.version() < Version::HTTP_11 {
+        return refuse(format!("HTTP version {:?} unsupported", req.version()));
+    }
+    for (name, token) in [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+    ] {
+        let values = values(req, &name);
+        let mut tokens = values.iter().flat_map(|value| value.split(','));
+        if !tokens.any(|found| found.trim().eq_ignore_ascii_case(token)) {
+            return refuse(format!(
+                "'{name}' header must contain '{token}', got {values:?}"
+            ));
+        }
+    }
+    if !req.headers().contains_key(header::SEC_WEBSOCKET_KEY) {
+        return refuse("'sec-websocket-key' header is absent".to_owned());
+    }
+    let versions = values(req, &header::SEC_WEBSOCKET_VERSION);
+    if versions != ["13"] {
+        return refuse(format!(
+            "'sec-websocket-version' header must equal '13', got {versions:?}"
+        ));
+    }
+    Ok(())
+}
+
+fn values<'a>(req: &'a HttpRequest, name: &header::HeaderName) -> Vec<&'a str> {
+    req.headers()
+        .get_all(name)
+        .filter_map(|value| value.to_str().ok())
+        .collect()
+}
+
+/// Makes the connection and starts its actor.
+fn open(ws: &WebSocket, req: &HttpRequest, payload: Payload, accepted: Accepted) -> HttpResponse {
+    let options = &ws.mount.options;
+    let outbox = Rc::new(Outbox::new(options.outbox));
+    let flow = Flow::new(options.flow);
+    let activity = Activity::watch(options.timeout, Rc::clone(&outbox));
+    let refused = Rc::new(Cell::new(None));
+
+    let guard = FrameGuard::new(
+        payload,
+        options.max_frame_size,
+        Rc::clone(&activity),
+        Rc::clone(&refused),
+    );
+    let mut guarded: dev::Payload = dev::Payload::Stream {
+        payload: Box::pin(guard),
+    };
+    let Some(Ok(payload)) = Payload::from_request(req, &mut guarded).now_or_never() else {
+        return HttpResponse::InternalServerError().finish();
+    };
+    let (response, _session, stream) = match actix_ws::handle(req, payload) {
+        Ok(parts) => parts,
+        Err(error) => return error.error_response(),
+    };
+    let reader = Reader {
+        stream: stream
+            .max_frame_size(options.max_frame_size)
+            .aggregate_continuations()
+            .max_continuation_size(MAX_MESSAGE_SIZE),
+        outbox: Rc::clone(&outbox),
+        flow: Rc::clone(&flow),
+        refused,
+        failed: None,
+        ended: false,
+    };
+    let connection = Connection {
+        mount: Arc::clone(&ws.mount),
+        pubsub: ws.pubsub.clone(),
+        sockets: ws.sockets.clone(),
+        serializer: accepted.serializer,
+        assigns: accepted.assigns,
+        outbox: Rc::clone(&outbox),
+        flow,
+        activity,
+    };
+    SocketServer::start(connection, reader);
+    response
+        .map_body(|_, actix_body| Writer {
+            outbox,
+            said_goodbye: false,
+            _actix_body: actix_body,
+        })
+        .map_into_boxed_body()
+}
+
+/// What the client sends: messages for the SocketServer. Pings are answered here.
+struct Reader {
+    stream: AggregatedMessageStream,
+    outbox: Rc<Outbox>,
+    flow: Rc<Flow>,
+    refused: Rc<Cell<Option<RefusedFrame>>>,
+    /// An error of the parser. It reports an error before the messages that it had already read;
+    /// those come first here.
+    failed: Option<Ending>,
+    ended: bool,
+}
+
+impl Stream for Reader {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
+            return self.end(match interrupt {
+                Interrupt::SlowConsumer => Ending::SLOW,
+                Interrupt::Idle => Ending::IDLE,
+                Interrupt::WriterGone => Ending::LOST,
+            });
+        }
+        ready!(self.flow.poll_open(cx));
+        loop {
+            let item = match Pin::new(&mut self.stream).poll_next(cx) {
+                Poll::Ready(item) => item,
+                Poll::Pending => match self.failed {
+                    Some(ending) => return self.end(ending),
+                    None => return Poll::Pending,
+                },
+            };
+            match item {
+                Some(Ok(AggregatedMessage::Text(text))) => {
+                    return Poll::Ready(Some(Incoming::Text(text)));
+                }
+                Some(Ok(AggregatedMessage::Binary(data))) => {
+                    return Poll::Ready(Some(Incoming::Binary(data)));
+                }
+                Some(Ok(AggregatedMessage::Ping(data))) => {
+                    self.outbox.push(Frame::new(Opcode::Pong, &data));
+                }
+                Some(Ok(AggregatedMessage::Pong(_))) => {}
+                Some(Ok(AggregatedMessage::Close(_))) => return self.end(Ending::GOODBYE),
+                Some(Err(error)) => match self.failed {
+                    Some(ending) => return self.end(ending),
+                    None => self.failed = Some(ending_of(&error)),
+                },
+                None => {
+                    let ending = self.failed.unwrap_or(match self.refused.get() {
+                        Some(RefusedFrame::TooBig) => Ending::TOO_BIG,
+                        Some(RefusedFrame::EmptyFragment) => Ending::EMPTY_FRAGMENT,
+                        None => Ending::LOST,
+                    });
+                    return self.end(ending);
+                }
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn end(&mut self, ending: Ending) -> Poll<Option<Incoming>> {
+        self.ended = true;
+        Poll::Ready(Some(Incoming::End(ending)))
+    }
+}
+
+/// actix-ws has one error for text that is not UTF-8, for reserved bits and for a message over its
+/// limit; its kind and its source tell them apart.
+fn ending_of(error: &ProtocolError) -> Ending {
+    match error {
+        ProtocolError::Overflow => Ending::TOO_BIG,
+        ProtocolError::Io(io) => match io.kind() {
+            std::io::ErrorKind::InvalidData if io.to_string().contains("reserved bits") => {
+                Ending::VIOLATION
+            }
+            std::io::ErrorKind::InvalidData => Ending::NOT_UTF8,
+            _ if io.to_string().contains("continuation size") => Ending::TOO_BIG,
+            _ => Ending::LOST,
+        },
+        _ => Ending::VIOLATION,
+    }
+}
+
+/// What the client is sent: the outbox as a response body.
+struct Writer {
+    outbox: Rc<Outbox>,
+    said_goodbye: bool,
+    /// Tells actix-ws's stream that the connection is gone when it is dropped, so it stays here.
+    _actix_body: BoxBody,
+}
+
+impl MessageBody for Writer {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.said_goodbye {
+            return Poll::Ready(None);
+        }
+        match ready!(self.outbox.poll_frame(cx)) {
+            Some(frame) => Poll::Ready(Some(Ok(frame.wire().clone()))),
+            None => {
+                self.said_goodbye = true;
+                let code = close_code(self.outbox.closed().unwrap_or(CloseReason::Goodbye));
+                let close = Frame::new(Opcode::Close, &code.to_be_bytes());
+                Poll::Ready(Some(Ok(close.wire().clone())))
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.outbox.interrupt(Interrupt::WriterGone);
+    }
+}

@@ -1,0 +1,537 @@
+// The chat page in a real browser against the real server.
+//
+//   cargo build && npm ci --prefix assets && npm ci --prefix tests/browser
+//   npm test --prefix tests/browser
+//
+// SLACKIR_BIN: the server to run (target/debug/slackir), CHROMIUM: the browser
+// (/usr/bin/chromium), SCREENSHOTS: a folder for pictures of the page (none).
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const HERE = path.dirname(fileURLToPath(import.meta.url));
+const ROOT = path.resolve(HERE, "../..");
+const SLACKIR = path.resolve(process.env.SLACKIR_BIN ?? path.join(ROOT, "target/debug/slackir"));
+const SCREENSHOTS = process.env.SCREENSHOTS;
+const PATIENCE_MS = 15_000;
+const BROWSER_FLAGS = [
+  "--no-sandbox",
+  "--disable-dev-shm-usage",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+let browser;
+
+before(async () => {
+  if (SCREENSHOTS) await mkdir(SCREENSHOTS, { recursive: true });
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: BROWSER_FLAGS,
+  });
+});
+
+after(() => browser?.close());
+
+// ---- the server ----------------------------------------------------------
+
+async function freePort() {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, "close");
+  return port;
+}
+
+class Server {
+  static async start(t) {
+    const dir = await mkdtemp(path.join(tmpdir(), "slackir-browser-"));
+    const server = new Server(await freePort(), path.join(dir, "chat.db"));
+    t.after(async () => {
+      await server.stop();
+      await rm(dir, { recursive: true, force: true });
+    });
+    await server.run();
+    return server;
+  }
+
+  constructor(port, database) {
+    this.url = `http://127.0.0.1:${port}`;
+    this.args = ["serve", "--port", String(port), "--database-url", `sqlite://${database}`];
+    this.child = null;
+  }
+
+  async run() {
+    const child = spawn(SLACKIR, this.args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
+    this.child = child;
+    let said = "";
+    const listening = new Promise((resolve) => {
+      for (const stream of [child.stdout, child.stderr]) {
+        createInterface({ input: stream }).on("line", (line) => {
+          said += `${line}\n`;
+          if (stream === child.stdout && line.includes(this.url)) resolve();
+        });
+      }
+    });
+    const failed = Promise.race([
+      once(child, "exit").then(([code, signal]) => `ended with ${signal ?? code}`),
+      once(child, "error").then(([error]) => error.message),
+      delay(PATIENCE_MS, "said no address in time", { ref: false }),
+    ]).catch((error) => error.message);
+    const failure = await Promise.race([listening, failed]);
+    if (failure) {
+      await this.stop();
+      throw new Error(`${SLACKIR} ${failure}:\n${said}`);
+    }
+  }
+
+  async stop() {
+    const { child } = this;
+    this.child = null;
+    if (!child?.pid || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, "exit").then(() => true);
+    child.kill("SIGTERM");
+    if (await Promise.race([gone, delay(PATIENCE_MS, false, { ref: false })])) return;
+    child.kill("SIGKILL");
+    await gone;
+    throw new Error("the server outlived SIGTERM");
+  }
+}
+
+// ---- a person at the page ------------------------------------------------
+
+// Each person has a browser context, and so a storage, of their own.
+class Person {
+  static async arrive(t, server, name, { search = "", prepare, ...options } = {}) {
+    const context = await browser.newContext({ viewport: { width: 900, height: 700 }, ...options });
+    t.after(() => context.close());
+    const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE_MS);
+    const person = new Person(page);
+    person.watchTrouble();
+    await prepare?.(page);
+    await page.goto(`${server.url}/${search}`);
+    await person.status("connected");
+    if (name) await page.fill("#name", name);
+    return person;
+  }
+
+  constructor(page) {
+    this.page = page;
+    this.trouble = [];
+  }
+
+  watchTrouble() {
+    this.page.on("pageerror", (error) => this.trouble.push(`error: ${error.message}`));
+    this.page.on("dialog", (dialog) => {
+      this.trouble.push(`dialog: ${dialog.message()}`);
+      dialog.dismiss();
+    });
+    this.page.on("console", (message) => {
+      // A server that is away shows as failed WebSockets, which is no fault of the page.
+      const expected = /WebSocket connection|ERR_CONNECTION_REFUSED/.test(message.text());
+      if (message.type() === "error" && !expected) this.trouble.push(message.text());
+    });
+  }
+
+  async say(text) {
+    await this.page.fill("#message", text);
+    await this.page.press("#message", "Enter");
+  }
+
+  status(state) {
+    return this.page.locator(`#status[data-state="${state}"]`, { hasText: RegExp(`^${state}$`) }).waitFor();
+  }
+
+  message(text) {
+    return this.page.locator(".message", {
+      has: this.page.locator(".message-text").getByText(text, { exact: true }),
+    });
+  }
+
+  conversation() {
+    return this.page.locator(".message").evaluateAll((nodes) =>
+      nodes.map((node) => {
+        const author = node.querySelector(".message-author").textContent;
+        const own = node.classList.contains("own") ? "*" : "";
+        const pending = node.classList.contains("pending") ? "…" : "";
+        return `${author}${own}${pending}: ${node.querySelector(".message-text").textContent}`;
+      }),
+    );
+  }
+
+  sees(...lines) {
+    return eventually(() => this.conversation(), lines);
+  }
+
+  noTrouble() {
+    assert.deepEqual(this.trouble, []);
+  }
+
+  async picture(file) {
+    if (!SCREENSHOTS) return;
+    await this.page.screenshot({ path: path.join(SCREENSHOTS, `${file}.png`), animations: "disabled" });
+  }
+}
+
+// The server's policy keeps Playwright's waitForFunction (an eval) out of the page.
+async function eventually(look, wanted) {
+  const end = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const seen = await look();
+    try {
+      return assert.deepEqual(seen, wanted);
+    } catch (difference) {
+      if (Date.now() > end) throw difference;
+    }
+    await delay(25);
+  }
+}
+
+// ---- tests ---------------------------------------------------------------
+
+test("two people see each other's messages, and each their own ones marked", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const bob = await Person.arrive(t, server, "Bob");
+
+  await ada.say("Good morning, Bob");
+  await bob.sees("Ada: Good morning, Bob");
+  await bob.say("Morning! \u{1F44B} 早上好");
+  await ada.sees("Ada*: Good morning, Bob", "Bob: Morning! \u{1F44B} 早上好");
+  await bob.sees("Ada: Good morning, Bob", "Bob*: Morning! \u{1F44B} 早上好");
+  assert.equal(await ada.page.inputValue("#message"), "");
+  assert.equal(await ada.page.locator(".message.own").count(), 1);
+  assert.equal(await ada.page.locator(".message time").count(), 2);
+
+  const [own, other] = await ada.page
+    .locator(".message-text")
+    .evaluateAll((nodes) => nodes.map((node) => node.getBoundingClientRect().left));
+  assert.ok(own > other, "own messages stand apart");
+  await ada.picture("two-people");
+  ada.noTrouble();
+  bob.noTrouble();
+});
+
+test("an own message stays marked after a reload, and so does the name", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  await ada.say("remember me");
+  await ada.sees("Ada*: remember me");
+  await ada.page.reload();
+  await ada.status("connected");
+  assert.equal(await ada.page.inputValue("#name"), "Ada");
+  await ada.sees("Ada*: remember me");
+  await ada.page.locator("#message:focus").waitFor();
+  ada.noTrouble();
+});
+
+test("after a restart of the server both come back by themselves", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const bob = await Person.arrive(t, server, "Bob");
+  await ada.say("before");
+  await bob.sees("Ada: before");
+
+  await server.stop();
+  await Promise.all([ada.status("reconnecting"), bob.status("reconnecting")]);
+  await ada.say("written while away");
+  await ada.sees("Ada*: before", "Ada*…: written while away");
+  await ada.picture("reconnecting");
+
+  await server.run();
+  await Promise.all([ada.status("connected"), bob.status("connected")]);
+  await ada.sees("Ada*: before", "Ada*: written while away");
+  await bob.sees("Ada: before", "Ada: written while away");
+  await bob.say("after");
+  await ada.sees("Ada*: before", "Ada*: written while away", "Bob: after");
+  await bob.sees("Ada: before", "Ada: written while away", "Bob*: after");
+  ada.noTrouble();
+  bob.noTrouble();
+});
+
+test("a message whose echo got lost with the connection is neither lost nor doubled", async (t) => {
+  const server = await Server.start(t);
+  const bob = await Person.arrive(t, server, "Bob");
+  let cutAfter = null;
+  const ada = await Person.arrive(t, server, "Ada", {
+    prepare: (page) =>
+      page.routeWebSocket(/\/socket\//, (ws) => {
+        const upstream = ws.connectToServer();
+        upstream.onMessage((text) => {
+          if (cutAfter !== "arrival" || JSON.parse(text)[3] !== "shout") return ws.send(text);
+          cutAfter = null;
+          ws.close({ code: 3000 });
+        });
+        ws.onMessage((text) => {
+          if (cutAfter !== "sending" || JSON.parse(text)[3] !== "shout") return upstream.send(text);
+          cutAfter = null;
+          ws.close({ code: 3000 });
+        });
+      }),
+  });
+
+  cutAfter = "arrival";
+  await ada.say("the server has it");
+  await ada.sees("Ada*: the server has it");
+  cutAfter = "sending";
+  await ada.say("the server never got it");
+  await ada.sees("Ada*: the server has it", "Ada*: the server never got it");
+  await bob.sees("Ada: the server has it", "Ada: the server never got it");
+  ada.noTrouble();
+});
+
+test("a message that breaks every connection comes back, and the others go through", async (t) => {
+  const server = await Server.start(t);
+  let tries = 0;
+  const ada = await Person.arrive(t, server, "Ada", {
+    prepare: (page) =>
+      page.routeWebSocket(/\/socket\//, (ws) => {
+        const upstream = ws.connectToServer();
+        ws.onMessage((text) => {
+          if (!text.includes("far too large")) return upstream.send(text);
+          tries += 1;
+          ws.close({ code: 3000 });
+        });
+      }),
+  });
+  await ada.say("far too large");
+  await ada.say("quite small");
+  await ada.page.locator("#notice", { hasText: "the connection broke" }).waitFor();
+  assert.equal(await ada.page.inputValue("#message"), "far too large");
+  await ada.sees("Ada*: quite small");
+  await ada.status("connected");
+  assert.equal(tries, 3);
+  ada.noTrouble();
+});
+
+test("who comes later reads the history", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const bob = await Person.arrive(t, server, "Bob");
+  await ada.say("one");
+  await bob.sees("Ada: one");
+  await bob.say("two");
+  await ada.sees("Ada*: one", "Bob: two");
+  await ada.say("three");
+  await bob.sees("Ada: one", "Bob*: two", "Ada: three");
+
+  const cleo = await Person.arrive(t, server);
+  await cleo.sees("Ada: one", "Bob: two", "Ada: three");
+  cleo.noTrouble();
+});
+
+test("markup typed as a message stays text", async (t) => {
+  const server = await Server.start(t);
+  const nasty = "<script>alert(1)</script><img src=x onerror=alert(2)><b>bold</b>";
+  const ada = await Person.arrive(t, server, "<i>Ada</i>");
+  const bob = await Person.arrive(t, server, "Bob");
+  await ada.say(nasty);
+  await ada.sees(`<i>Ada</i>*: ${nasty}`);
+  await bob.sees(`<i>Ada</i>: ${nasty}`);
+  const cleo = await Person.arrive(t, server, "Cleo");
+  await cleo.sees(`<i>Ada</i>: ${nasty}`);
+  for (const person of [ada, bob, cleo]) {
+    assert.equal(await person.page.locator("#messages :is(script, img, b, i)").count(), 0);
+    person.noTrouble();
+  }
+});
+
+test("Enter sends, Shift+Enter starts a line, and without a name nothing goes out", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server);
+  await ada.page.locator("#name:focus").waitFor();
+  await ada.page.locator("#empty:visible").waitFor();
+  await ada.picture("empty");
+
+  await ada.say("too early");
+  await ada.page.locator("#name:focus").waitFor();
+  assert.equal(await ada.page.inputValue("#message"), "too early");
+  assert.equal(await ada.page.isDisabled("#send"), true);
+  assert.deepEqual(await ada.conversation(), []);
+
+  await ada.page.keyboard.type("Ada");
+  await ada.page.keyboard.press("Enter");
+  await ada.page.locator("#message:focus").waitFor();
+  await ada.page.keyboard.press("Shift+Enter");
+  await ada.page.keyboard.type("second line");
+  await ada.page.keyboard.press("Enter");
+  await ada.sees("Ada*: too early\nsecond line");
+  await ada.page.locator("#empty").waitFor({ state: "hidden" });
+
+  await ada.page.keyboard.type("by button");
+  await ada.page.click("#send");
+  await ada.sees("Ada*: too early\nsecond line", "Ada*: by button");
+  ada.noTrouble();
+});
+
+test("the status tells of connecting first", async (t) => {
+  const server = await Server.start(t);
+  let admit;
+  const admitted = new Promise((resolve) => (admit = resolve));
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const ada = new Person(await context.newPage());
+  await ada.page.routeWebSocket(/\/socket\//, async (ws) => {
+    await admitted;
+    ws.connectToServer();
+  });
+  await ada.page.goto(server.url);
+  await ada.status("connecting");
+  admit();
+  await ada.status("connected");
+});
+
+test("a refused message comes back to the composer with the reason", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada", { prepare: refuseShouts("please slow down") });
+  await ada.say("in a hurry");
+  await ada.page.locator("#notice", { hasText: "please slow down" }).waitFor();
+  assert.equal(await ada.page.inputValue("#message"), "in a hurry");
+  assert.deepEqual(await ada.conversation(), []);
+  await ada.picture("refused");
+  ada.noTrouble();
+});
+
+function refuseShouts(reason) {
+  return (page) =>
+    page.routeWebSocket(/\/socket\//, (ws) => {
+      const upstream = ws.connectToServer();
+      ws.onMessage((text) => {
+        const [joinRef, ref, topic, event] = JSON.parse(text);
+        const reply = { status: "error", response: { reason } };
+        if (event === "shout") ws.send(JSON.stringify([joinRef, ref, topic, "phx_reply", reply]));
+        else upstream.send(text);
+      });
+    });
+}
+
+test("odd payloads of other clients do not break the page", async (t) => {
+  const server = await Server.start(t);
+  const odd = [{}, { name: 7, message: true }, { name: null, message: { a: [1] } }, { message: "" }];
+  let push;
+  const ada = await Person.arrive(t, server, "Ada", {
+    prepare: (page) =>
+      page.routeWebSocket(/\/socket\//, (ws) => {
+        ws.connectToServer();
+        push = (payload) => ws.send(JSON.stringify([null, null, "random:lobby", "shout", payload]));
+      }),
+  });
+  for (const payload of odd) push(payload);
+  await ada.sees("Somebody: no text", "7: true", 'Somebody: {"a":[1]}', "Somebody: no text");
+  await ada.say("still here");
+  await ada.message("still here").waitFor();
+  ada.noTrouble();
+});
+
+test("a reader of older messages is not torn away from them", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const bob = await Person.arrive(t, server, "Bob", { viewport: { width: 700, height: 480 } });
+  for (let i = 1; i <= 20; i++) await ada.say(`line ${i}`);
+  await bob.message("line 20").waitFor();
+  const distance = () =>
+    bob.page.locator("#scroller").evaluate((s) => Math.round(s.scrollHeight - s.scrollTop - s.clientHeight));
+  await eventually(distance, 0);
+
+  await bob.page.locator("#scroller").evaluate((scroller) => scroller.scrollTo({ top: 0 }));
+  await eventually(async () => (await distance()) > 100, true);
+  await ada.say("line 21");
+  await bob.page.getByRole("button", { name: "1 new message" }).waitFor();
+  await bob.picture("new-messages");
+  assert.equal(await bob.page.locator("#scroller").evaluate((scroller) => scroller.scrollTop), 0);
+
+  await bob.page.click("#pill");
+  await eventually(distance, 0);
+  await bob.page.locator("#pill").waitFor({ state: "hidden" });
+  await ada.say("line 22");
+  await bob.message("line 22").waitFor();
+  await eventually(distance, 0);
+});
+
+test("rooms are separate", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada", { search: "?room=tea" });
+  const bob = await Person.arrive(t, server, "Bob");
+  await ada.say("only for tea drinkers");
+  await ada.sees("Ada*: only for tea drinkers");
+  await bob.say("hello lobby");
+  await bob.sees("Bob*: hello lobby");
+  await ada.sees("Ada*: only for tea drinkers");
+});
+
+test("a narrow screen needs no sideways scrolling", async (t) => {
+  const server = await Server.start(t);
+  const narrow = { viewport: { width: 320, height: 568 }, hasTouch: true, isMobile: true };
+  const ada = await Person.arrive(t, server, "Ada");
+  const bob = await Person.arrive(t, server, "Bob".repeat(13), narrow);
+  await ada.say(`https://example.org/${"a-long-way-".repeat(20)}`);
+  await ada.say("W".repeat(400));
+  await ada.say("several\nlines\n\nwith a gap");
+  await bob.message("W".repeat(400)).waitFor();
+  await bob.say("M".repeat(200));
+  await bob.message("M".repeat(200)).waitFor();
+  await bob.picture("narrow");
+  const wide = await bob.page.evaluate(() =>
+    ["html", "body", "#scroller", "#messages", "#composer"].filter((selector) => {
+      const { scrollWidth, clientWidth } = document.querySelector(selector);
+      return scrollWidth > clientWidth;
+    }),
+  );
+  assert.deepEqual(wide, []);
+  const edges = await bob.page
+    .locator(".message-text, .message-author, #composer, #status")
+    .evaluateAll((nodes) => nodes.map((node) => node.getBoundingClientRect().right));
+  assert.ok(Math.max(...edges) <= 320, `something ends at ${Math.max(...edges)}`);
+  assert.equal(await bob.page.evaluate(() => document.scrollingElement.scrollWidth), 320);
+});
+
+test("light and dark follow the system", async (t) => {
+  const server = await Server.start(t);
+  const light = await Person.arrive(t, server, "Ada", { colorScheme: "light" });
+  const dark = await Person.arrive(t, server, "Bob", { colorScheme: "dark" });
+  const talk = [
+    [light, "Did the ferry run this morning?"],
+    [dark, "It did, ten minutes late as ever."],
+    [dark, "The sea was like glass, you should have been there.\n\nTimes: https://example.org/ferry"],
+    [light, "Then tomorrow \u{26F4}\u{FE0F}"],
+    [light, "I bring the coffee."],
+  ];
+  for (const [person, text] of talk) {
+    await person.say(text);
+    const other = person === light ? dark : light;
+    await other.page.locator(".message").filter({ hasText: text.split("\n")[0] }).waitFor();
+  }
+  const background = (person) =>
+    person.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  assert.notEqual(await background(light), await background(dark));
+  await light.picture("light");
+  await dark.picture("dark");
+  light.noTrouble();
+  dark.noTrouble();
+});
+
+test("the address for pages without the installed client pins the very same file", async () => {
+  const map = JSON.parse(await readFile(path.join(ROOT, "assets/importmap.cdn.json"), "utf8"));
+  const client = path.join(ROOT, "assets/node_modules/phoenix");
+  const { version } = JSON.parse(await readFile(path.join(client, "package.json"), "utf8"));
+  const bytes = await readFile(path.join(client, "priv/static/phoenix.mjs"));
+  const address = map.imports.phoenix;
+  assert.ok(address.endsWith(`/phoenix@${version}/priv/static/phoenix.mjs`), address);
+  assert.equal(map.integrity[address], `sha384-${createHash("sha384").update(bytes).digest("base64")}`);
+});

@@ -1,0 +1,280 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { clients } from "./support/clients.mjs";
+import { until } from "./support/deadline.mjs";
+import { Room } from "./support/room.mjs";
+import { Server } from "./support/server.mjs";
+
+const TEST_TIMEOUT_MS = 60_000;
+
+const ENDED_GRACEFULLY = { code: 0, signal: null };
+const SERVICE_RESTART = 1012;
+const HISTORY_LENGTH = 50;
+
+const SHOUTS = [
+  { name: "Ann", message: "hello" },
+  { message: "nobody signed this" },
+  {
+    name: "Zoë 🦀",
+    message: "two\nlines, \"quoted\" \\ and </script>",
+    extra: { tags: ["a", ["b", []]], count: 3, ratio: 0.5, yes: true, nothing: null, empty: {} },
+  },
+];
+
+const PING = {
+  unicode: "Grüße 你好 🦀 \u2028 \u0000 \ud83d\udc69\u200d\ud83d\udcbb",
+  nested: [1, [2, [3, [{ deep: ["er"] }]]], []],
+  numbers: [0, -1, 0.1, 1.5e-7, 1e21, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER],
+  others: { yes: true, no: false, nothing: null, empty: {} },
+};
+
+let topics = 0;
+
+const ok = (response) => ({ status: "ok", response });
+
+const server = await Server.create();
+
+before(() => server.start());
+
+after(async () => {
+  const ending = await server.stop();
+  await server.remove();
+  assert.deepEqual(ending, ENDED_GRACEFULLY);
+});
+
+describe("side by side", { concurrency: true }, () => {
+  for (const client of clients) {
+    describe(`phoenix.js ${client.version}`, { concurrency: false }, () => {
+      scenario("speaks its protocol version, joins and gets an empty history", async (room) => {
+        const connection = room.connect(client, "Ann");
+        const ann = connection.member(room.topic);
+
+        assert.deepEqual(await ann.join(), ok({}));
+        await ann.hears("histories", 1);
+        await ann.settles();
+
+        assert.equal(new URL(connection.url).searchParams.get("vsn"), client.vsn);
+        assert.equal(ann.state, "joined");
+        assert.deepEqual(ann.histories, [{ messages: [] }]);
+      });
+
+      scenario("keeps its connection by heartbeats", async (room) => {
+        const connection = room.connect(client, "Ann");
+        const replies = () => connection.framesOf("phoenix", "phx_reply");
+
+        await until("two heartbeat replies", () => replies().length >= 2);
+
+        assert.deepEqual(replies()[0].payload, ok({}));
+        assert.deepEqual(connection.closeCodes, []);
+      });
+
+      scenario("gets the payload of a ping back", async (room) => {
+        const ann = await room.enter(client, "Ann");
+
+        assert.deepEqual(await ann.ask("ping", PING), ok(PING));
+      });
+
+      scenario("gets an error with a reason for an unknown event", async (room) => {
+        const ann = await room.enter(client, "Ann");
+
+        const { status, response } = await ann.ask("no_such_event", {});
+
+        assert.equal(status, "error");
+        assert.match(response.reason, /\w/);
+        assert.deepEqual(await ann.ask("ping", PING), ok(PING));
+      });
+
+      scenario("gets an error for the join of an unmatched topic", async (room) => {
+        const lost = room.connect(client, "Ann").member("nowhere:lobby");
+
+        assert.deepEqual(await lost.join(), {
+          status: "error",
+          response: { reason: "unmatched topic" },
+        });
+      });
+
+      scenario("shouts to every member, itself included, once and in order", async (room) => {
+        const ann = await room.enter(client, "Ann");
+        const bob = await room.enter(client, "Bob");
+        const answer = { name: "Bob", message: "hello Ann" };
+
+        for (const payload of SHOUTS) ann.shout(payload);
+        await bob.hears("shouts", SHOUTS.length);
+        bob.shout(answer);
+        await everyoneHears([ann, bob], SHOUTS.length + 1);
+
+        assert.deepEqual(ann.shouts, [...SHOUTS, answer]);
+        assert.deepEqual(bob.shouts, [...SHOUTS, answer]);
+      });
+
+      scenario("gets no reply to a shout", async (room) => {
+        const ann = await room.enter(client, "Ann");
+
+        ann.shout(SHOUTS[0]);
+        await everyoneHears([ann], 1);
+
+        const replies = ann.connection.framesOf(room.topic, "phx_reply");
+        assert.equal(replies.length, 2, "only the join and the ping at the end are answered");
+      });
+
+      scenario("gets the messages oldest first when it joins later", async (room) => {
+        const ann = await room.enter(client, "Ann");
+        for (const payload of SHOUTS) ann.shout(payload);
+        await ann.hears("shouts", SHOUTS.length);
+
+        const bob = await room.enter(client, "Bob");
+        await bob.settles();
+
+        assert.deepEqual(bob.histories, [{ messages: SHOUTS }]);
+        assert.deepEqual(bob.shouts, []);
+      });
+
+      scenario(`gets no more than the last ${HISTORY_LENGTH} messages`, async (room) => {
+        const payloads = Array.from({ length: HISTORY_LENGTH + 2 }, (_, number) => ({
+          name: "Ann",
+          message: `message ${number}`,
+        }));
+        const ann = await room.enter(client, "Ann");
+        for (const payload of payloads) ann.shout(payload);
+        await ann.hears("shouts", payloads.length);
+
+        const bob = await room.enter(client, "Bob");
+
+        assert.deepEqual(bob.histories, [{ messages: payloads.slice(-HISTORY_LENGTH) }]);
+      });
+
+      scenario("hears nothing after a leave and can join again", async (room) => {
+        const [before, meanwhile, afterwards] = SHOUTS;
+        const ann = await room.enter(client, "Ann");
+        const bob = await room.enter(client, "Bob");
+        const { connection } = bob;
+        ann.shout(before);
+        await everyoneHears([ann, bob], 1);
+
+        bob.leave();
+        await bob.hears("closes", 1);
+        // The clients call onClose without waiting for the server, so its own answer is looked for too. A 1.2
+        // client must not join again sooner: V1 close messages do not say which join they end.
+        await until("phx_close", () => connection.framesOf(room.topic, "phx_close").length > 0);
+        ann.shout(meanwhile);
+        await everyoneHears([ann], 2);
+
+        const returned = connection.member(room.topic);
+        assert.deepEqual(await returned.join(), ok({}));
+        await returned.hears("histories", 1);
+        ann.shout(afterwards);
+        await everyoneHears([ann, returned], 1);
+
+        assert.deepEqual(returned.histories, [{ messages: [before, meanwhile] }]);
+        assert.deepEqual(returned.shouts, [afterwards]);
+        assert.deepEqual(bob.shouts, [before]);
+        assert.deepEqual(bob.closes, ["closed"]);
+        assert.deepEqual(returned.closes, []);
+        const sent = connection.framesOf(room.topic, "shout").map(({ payload }) => payload);
+        assert.deepEqual(sent, [before, afterwards]);
+        assert.equal(connection.framesOf(room.topic, "phx_close").length, 1);
+      });
+
+      scenario("ends joined by its later channel after a duplicate join", async (room) => {
+        const ann = await room.enter(client, "Ann");
+        const bob = await room.enter(client, "Bob");
+        const again = bob.connection.member(room.topic);
+
+        assert.deepEqual(await again.join(), ok({}));
+        await again.hears("histories", 1);
+        await bob.hears("closes", 1);
+        for (const payload of SHOUTS) ann.shout(payload);
+        await everyoneHears([ann, again], SHOUTS.length);
+
+        assert.equal(again.state, "joined");
+        assert.deepEqual(again.closes, []);
+        assert.deepEqual(again.shouts, SHOUTS);
+        assert.deepEqual(again.histories, [{ messages: [] }]);
+        assert.deepEqual(bob.closes, ["closed"]);
+        assert.deepEqual(bob.shouts, []);
+      });
+
+      function scenario(name, steps) {
+        test(name, { timeout: TEST_TIMEOUT_MS }, async (t) => {
+          const room = new Room(newTopic(client), server.socketUrl);
+          t.after(() => room.close());
+          await room.witness(() => steps(room));
+        });
+      }
+    });
+  }
+});
+
+test("all versions hear each other in one room", { timeout: TEST_TIMEOUT_MS }, async (t) => {
+  const room = new Room("random:js-all", server.socketUrl);
+  t.after(() => room.close());
+
+  await room.witness(async () => {
+    const members = await Promise.all(clients.map((client) => room.enter(client, client.version)));
+    const greetings = clients.map(({ version }) => ({ name: version, message: "hello" }));
+
+    for (const [index, greeting] of greetings.entries()) {
+      members[index].shout(greeting);
+      await everyoneHears(members, index + 1);
+    }
+
+    for (const member of members) assert.deepEqual(member.shouts, greetings);
+  });
+});
+
+// One restart for all versions together, each in a room of its own.
+const ALL_AT_ONCE = { timeout: TEST_TIMEOUT_MS, concurrency: true };
+
+test("all versions come back by themselves after a server restart", ALL_AT_ONCE, async (t) => {
+  const earlier = { name: "Ann", message: "before the restart" };
+  const later = { name: "Ann", message: "after the restart" };
+  const restarting = await Server.create();
+  const visits = clients.map((client) => ({
+    client,
+    room: new Room(newTopic(client), restarting.socketUrl),
+  }));
+  t.after(async () => {
+    for (const { room } of visits) room.close();
+    await restarting.remove();
+  });
+
+  await restarting.start();
+  await Promise.all(visits.map(shoutEarlier));
+  assert.deepEqual(await restarting.stop(), ENDED_GRACEFULLY);
+  await restarting.start();
+  await Promise.all(visits.map((visit) => t.test(`phoenix.js ${visit.client.version}`, () => comesBack(visit))));
+
+  function shoutEarlier(visit) {
+    return visit.room.witness(async () => {
+      visit.ann = await visit.room.enter(visit.client, "Ann");
+      visit.ann.shout(earlier);
+      await everyoneHears([visit.ann], 1);
+    });
+  }
+
+  function comesBack({ room, ann }) {
+    return room.witness(async () => {
+      await ann.hears("histories", 2);
+      ann.shout(later);
+      await everyoneHears([ann], 2);
+
+      assert.equal(ann.connection.closeCodes[0], SERVICE_RESTART);
+      assert.deepEqual(ann.histories.slice(0, 2), [{ messages: [] }, { messages: [earlier] }]);
+      assert.deepEqual(ann.shouts, [earlier, later]);
+      assert.equal(ann.state, "joined");
+      assert.deepEqual(ann.closes, []);
+    });
+  }
+});
+
+/** Waits for `count` shouts and then for whatever else is on its way, such as a shout sent twice. */
+async function everyoneHears(members, count) {
+  await Promise.all(members.map((member) => member.hears("shouts", count)));
+  await Promise.all(members.map((member) => member.settles()));
+}
+
+function newTopic(client) {
+  topics += 1;
+  return `random:js-${client.version}-${topics}`;
+}
