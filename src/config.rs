@@ -83,7 +83,7 @@ pub struct ServeConfig {
     pub static_dir: Option<PathBuf>,
 
     /// Pages that may open a socket: host (the server's own host, PHX_HOST and loopback), off, or
-    /// a list such as https://example.com,//*.example.org
+    /// a list of origins as //example.com,//*.example.org
     #[arg(long, default_value = "host", value_name = "ORIGINS")]
     pub check_origin: String,
 

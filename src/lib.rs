@@ -28,11 +28,13 @@ pub mod endpoint;
 pub mod transport;
 
 // Beside: the database.
+#[cfg(feature = "sqlite")]
 pub mod store;
 
 // Levels 7 and 8: the application, and the server put together.
 pub mod admin;
 pub mod chat;
+#[cfg(feature = "sqlite")]
 pub mod serve;
 
 pub use assigns::Assigns;

@@ -11,6 +11,10 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Every metric of the server.
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(dead_code, reason = "the writer is the store's")
+)]
 pub(crate) struct Metrics {
     /// Open client connections.
     pub(crate) connections: Gauge,
@@ -84,6 +88,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
             &BATCH_BUCKETS,
         )?
         .install_recorder()?;
+    // Every metric shows up from the first scrape.
+    LazyLock::force(&METRICS);
     describe_gauge!("slackir_connections", "Open client connections");
     describe_gauge!("slackir_channels", "Joined channels");
     describe_counter!(

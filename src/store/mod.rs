@@ -1,4 +1,4 @@
-//! The database: connect by URL, migrate, read. Writing is [`writer`]'s.
+//! The database: connect by URL, migrate, read. Writing is [`DbWriter`]'s work.
 //!
 //! Only this module names diesel, r2d2 or SQL, and only its own threads and the runtime's blocking
 //! pool wait for the database.

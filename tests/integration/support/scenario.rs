@@ -306,26 +306,27 @@ fn parse_message(message: &mut Value) {
 /// Gives values that are new in every run the names that the recording gave them: numbered as they
 /// first appear, the same value always under the same name.
 #[derive(Default)]
-struct Placeholders {
-    names: HashMap<(&'static str, String), String>,
-}
+struct Placeholders(HashMap<(&'static str, String), String>);
 
 impl Placeholders {
     fn name(&mut self, kind: &'static str, value: &Value) -> Value {
-        let name = format!("<{kind}{}>", self.names.len() + 1);
-        let known = self.names.entry((kind, value.to_string()));
+        let name = format!("<{kind}{}>", self.0.len() + 1);
+        let known = self.0.entry((kind, value.to_string()));
         json!(known.or_insert(name))
     }
 
     fn put(&mut self, value: &mut Value) {
         match value {
-            Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| match &**key {
-                "phx_ref" | "phx_ref_prev" => *value = self.name("ref", value),
-                "token" if value.as_str().is_some_and(|token| token.len() > 30) => {
-                    *value = self.name("token", value)
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let long = value.as_str().is_some_and(|text| text.len() > 30);
+                    match key.as_str() {
+                        "phx_ref" | "phx_ref_prev" => *value = self.name("ref", value),
+                        "token" if long => *value = self.name("token", value),
+                        _ => self.put(value),
+                    }
                 }
-                _ => self.put(value),
-            }),
+            }
             Value::Array(items) => items.iter_mut().for_each(|item| self.put(item)),
             Value::String(text) => {
                 if let Some(short) = as_repeat(text) {

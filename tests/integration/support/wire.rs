@@ -3,17 +3,14 @@
 //! client keeps: the mask, the true length, the reading. What the server breaks is a [`Frame::Violation`].
 #![allow(dead_code, reason = "no single test uses every word of it")]
 
-use serde_json::Value;
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Chain};
 use tokio::net::{TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// The longest that any one step of a test may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
-
 /// The key of RFC 6455 section 1.3, whose answer is printed there: no SHA-1 needed to check the server's.
 const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const SAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -24,12 +21,10 @@ pub(crate) type Headers<'a> = &'a [(&'a str, Option<&'a str>)];
 /// What arrived from the server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Frame {
-    /// A text message that is JSON; the next is one that is not.
-    Text(Value),
+    Text(serde_json::Value),
     RawText(String),
     Binary(Vec<u8>),
     Pong(Vec<u8>),
-    /// The server's close frame and its code, if it gave one.
     Close(Option<u16>),
     /// The stream ended, by FIN or by RST. Nothing follows.
     Eof,
@@ -62,7 +57,7 @@ impl RawFrame {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let length = self.declared_len.unwrap_or(self.payload.len() as u64);
         let long = length.to_be_bytes();
         let (short, extended) = match length {
@@ -94,7 +89,7 @@ pub(crate) struct WireClient {
     frames: mpsc::UnboundedReceiver<Frame>,
     /// Whether the reader may take bytes from the socket.
     reading: watch::Sender<bool>,
-    reader: JoinSet<()>,
+    reader: tokio::task::JoinSet<()>,
 }
 
 impl WireClient {
@@ -110,8 +105,7 @@ impl WireClient {
             ("Sec-WebSocket-Key", Some(SAMPLE_KEY)),
             ("Sec-WebSocket-Version", Some("13")),
         ];
-        let line = format!("GET {target}");
-        let (mut answer, stream) = exchange(addr, &line, &defaults, headers, b"").await?;
+        let (mut answer, stream) = exchange(addr, "GET", target, &defaults, headers, b"").await?;
         if answer.status != 101 {
             return Ok(Err(answer));
         }
@@ -125,7 +119,7 @@ impl WireClient {
         let sender = Arc::new(Mutex::new(write_half));
         let (deliver, frames) = mpsc::unbounded_channel();
         let (reading, may_read) = watch::channel(true);
-        let mut reader = JoinSet::new();
+        let mut reader = tokio::task::JoinSet::new();
         let task = Reader {
             stream: BufReader::new(frames_so_far.chain(read_half)),
             may_read,
@@ -170,8 +164,13 @@ impl WireClient {
     }
 
     pub(crate) async fn send_raw_frame(&self, frame: &RawFrame) -> io::Result<()> {
+        self.send_bytes(&frame.encode()).await
+    }
+
+    /// Sends bytes as they are: several frames in one packet, or a part of one.
+    pub(crate) async fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
         let mut sender = self.sender.lock().await;
-        timeout(DEADLINE, sender.write_all(&frame.encode())).await?
+        timeout(DEADLINE, sender.write_all(bytes)).await?
     }
 
     /// The next `count` frames; fewer when `limit` passes or the stream ends before.
@@ -187,19 +186,22 @@ impl WireClient {
     }
 
     /// Every frame until `silence` passes without one; an endless stream is cut off after [`DEADLINE`].
+    /// Counted in tenths: a machine that stalls for a moment loses one of them, not the whole wait.
     pub(crate) async fn drain(&mut self, silence: Duration) -> Vec<Frame> {
         let end = Instant::now() + silence + DEADLINE;
-        let mut frames = Vec::new();
-        while Instant::now() < end
-            && let Ok(Some(frame)) = timeout(silence, self.frames.recv()).await
-        {
-            frames.push(frame);
+        let (mut frames, mut silent_tenths) = (Vec::new(), 0);
+        while silent_tenths < 10 && Instant::now() < end {
+            silent_tenths += 1;
+            if let Some(frame) = self.recv(1, silence / 10).await.pop() {
+                frames.push(frame);
+                silent_tenths = 0;
+            }
         }
         frames
     }
 
     /// The next frame, which must be a JSON text.
-    pub(crate) async fn next_text(&mut self) -> Value {
+    pub(crate) async fn next_text(&mut self) -> serde_json::Value {
         match self.recv(1, DEADLINE).await.pop() {
             Some(Frame::Text(value)) => value,
             other => panic!("expected a JSON text frame within {DEADLINE:?}, got {other:?}"),
@@ -249,8 +251,7 @@ impl Reader {
         let _ = self.may_read.wait_for(|may| *may).await;
         tokio::select! {
             changed = self.may_read.changed() => changed.map_err(io::Error::other),
-            ready = self.stream.fill_buf() => {
-                ready?;
+            _ = self.stream.fill_buf() => {
                 let frame = self.read_frame().await?;
                 self.accept(frame).await
             }
@@ -350,23 +351,23 @@ pub(crate) async fn http(
     body: &[u8],
 ) -> io::Result<HttpAnswer> {
     let length = (!body.is_empty() || method == "POST").then(|| body.len().to_string());
-    let defaults = [
-        ("Connection", Some("close")),
-        ("Content-Length", length.as_deref()),
-    ];
-    let line = format!("{method} {target}");
-    Ok(exchange(addr, &line, &defaults, headers, body).await?.0)
+    let length = ("Content-Length", length.as_deref());
+    let defaults = [("Connection", Some("close")), length];
+    Ok(exchange(addr, method, target, &defaults, headers, body)
+        .await?
+        .0)
 }
 
 /// Sends a request and reads until the answer is whole.
 async fn exchange(
     addr: SocketAddr,
-    line: &str,
+    method: &str,
+    target: &str,
     defaults: Headers<'_>,
     own: Headers<'_>,
     body: &[u8],
 ) -> io::Result<(HttpAnswer, TcpStream)> {
-    let mut request = format!("{line} HTTP/1.1\r\n");
+    let mut request = format!("{method} {target} HTTP/1.1\r\n");
     let host = addr.to_string();
     let defaults = [&[("Host", Some(&*host))], defaults].concat();
     let kept = defaults.iter().filter(|(name, _)| !names(own, name));
@@ -383,7 +384,7 @@ async fn exchange(
         loop {
             let read = stream.read_buf(&mut received).await;
             let ended = !matches!(read, Ok(1..));
-            if let Some(answer) = parse_answer(&received, line.starts_with("HEAD "), ended) {
+            if let Some(answer) = parse_answer(&received, method == "HEAD", ended) {
                 return Ok((answer, stream));
             }
             if ended {
@@ -419,8 +420,7 @@ fn parse_answer(bytes: &[u8], bodiless: bool, ended: bool) -> Option<HttpAnswer>
         _ if bodiless || matches!(status, 204 | 304) => Vec::new(),
         _ if header("transfer-encoding") == Some("chunked") => join_chunks(rest)?,
         Some(length) => rest.get(..length.parse().ok()?)?.to_vec(),
-        None if ended => rest.to_vec(),
-        None => return None,
+        None => ended.then(|| rest.to_vec())?,
     };
     Some(HttpAnswer {
         status,

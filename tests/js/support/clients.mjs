@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
-const { devDependencies } = require("../package.json");
+const { dependencies } = require("../package.json");
 
 /**
  * Every phoenix client that package.json names, oldest first: `{ version, vsn, Socket }`.
@@ -9,7 +9,7 @@ const { devDependencies } = require("../package.json");
  * All of them load as CommonJS without a browser, as long as each Socket is given a transport: only
  * without one they reach for `window.WebSocket`.
  */
-export const clients = Object.entries(devDependencies)
+export const clients = Object.entries(dependencies)
   .filter(([alias]) => alias.startsWith("phoenix-"))
   .map(([alias, source]) => loadClient(alias, source.replace("npm:phoenix@", "")));
 

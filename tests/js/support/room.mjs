@@ -2,9 +2,9 @@ import WebSocket from "ws";
 
 import { DEADLINE_MS, until } from "./deadline.mjs";
 
-// A 1.2 client also retries a join after this time, before it knows that the first one was answered, and
-// then it never recognises an answer again: the delay has to be longer than any join takes.
-const RETRY_MS = 500;
+// After a reconnect 1.2 and 1.3 also repeat a join at this interval, and once they do so before its reply
+// came, they never recognise a reply again: it has to be longer than any join takes.
+const RETRY_MS = 1_000;
 
 // A disconnect of 1.5 lets the heartbeat timer run on: the test process ends only after two intervals.
 const HEARTBEAT_MS = 1_500;
@@ -12,15 +12,18 @@ const HEARTBEAT_MS = 1_500;
 // Nothing answers a shout, so its timer would only keep the test process alive.
 const SHOUT_TIMEOUT_MS = 100;
 
-/** A topic and everybody connected for it, with one transcript of all their traffic. */
+/** A topic of its own and everybody connected for it, with one transcript of all their traffic. */
 export class Room {
+  static #opened = 0;
+
   #socketUrl;
   #connections = [];
   #transcript = [];
   #openedAt = Date.now();
 
-  constructor(topic, socketUrl) {
-    this.topic = topic;
+  constructor(label, socketUrl) {
+    Room.#opened += 1;
+    this.topic = `random:js-${label}-${Room.#opened}`;
     this.#socketUrl = socketUrl;
   }
 

@@ -1,0 +1,203 @@
+//! Keeps the import table of ARCHITECTURE.md true, and files readable.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which module of `src/` may name which others; `serve` and `main` put everything together.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("assigns", &[]),
+    ("config", &[]),
+    ("frame", &[]),
+    ("message", &[]),
+    ("metrics", &[]),
+    ("telemetry", &["config"]),
+    ("serializer", &["frame", "message"]),
+    ("outbox", &["frame", "metrics"]),
+    (
+        "pubsub",
+        &["frame", "message", "metrics", "outbox", "serializer"],
+    ),
+    ("flow", &["metrics", "outbox", "pubsub"]),
+    (
+        "channel",
+        &[
+            "assigns",
+            "flow",
+            "frame",
+            "message",
+            "metrics",
+            "outbox",
+            "pubsub",
+            "serializer",
+        ],
+    ),
+    (
+        "socket",
+        &[
+            "assigns",
+            "channel",
+            "flow",
+            "frame",
+            "message",
+            "metrics",
+            "outbox",
+            "pubsub",
+            "serializer",
+        ],
+    ),
+    (
+        "transport",
+        &[
+            "assigns",
+            "flow",
+            "frame",
+            "outbox",
+            "pubsub",
+            "serializer",
+            "socket",
+        ],
+    ),
+    ("endpoint", &["message", "pubsub", "socket", "transport"]),
+    ("store", &["message", "metrics", "pubsub"]),
+    ("chat", &["channel", "message", "pubsub", "socket"]),
+    ("admin", &["endpoint"]),
+];
+
+/// Names that only some modules may speak.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("diesel", &["store"]),
+    ("r2d2", &["store"]),
+    (
+        "actix_web",
+        &["transport", "endpoint", "chat", "admin", "serve", "main"],
+    ),
+    ("actix_ws", &["transport"]),
+    ("std::env", &[]),
+    ("counter!", &["metrics"]),
+    ("gauge!", &["metrics"]),
+    ("histogram!", &["metrics"]),
+];
+
+/// A file longer than this is a stop.
+const MAX_LINES: usize = 900;
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The files of a folder of the package, with the first part of their path in it.
+fn files(folder: &str) -> Vec<(String, PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut paths = Vec::new();
+    rust_files(&root, &mut paths);
+    assert!(!paths.is_empty(), "{folder} holds Rust files");
+    let read = |path: PathBuf| {
+        let inside = path.strip_prefix(&root).expect("found below the root");
+        let first = inside
+            .components()
+            .next()
+            .expect("a file has a name")
+            .as_os_str();
+        let module = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&path).expect("source is UTF-8");
+        (module, path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Source without comments, so that prose may name anything.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// The top-level modules that a file names by `crate::`.
+fn imports(text: &str) -> BTreeSet<String> {
+    let name = |rest: &str| {
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .map(str::to_owned)
+    };
+    let paths = code(text).flat_map(|line| line.split("crate::").skip(1));
+    let mut modules: BTreeSet<String> = paths.filter_map(name).collect();
+    let grouped = text
+        .split("use crate::{")
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next());
+    modules.extend(
+        grouped
+            .flat_map(|group| group.split(','))
+            .filter_map(|part| name(part.trim())),
+    );
+    modules.remove("");
+    modules
+}
+
+#[test]
+fn modules_import_only_what_the_table_allows() {
+    let mut broken = Vec::new();
+    for (module, path, text) in files("src") {
+        if ["lib", "main", "serve"].contains(&&*module) {
+            continue;
+        }
+        let row = MAY_USE.iter().find(|(name, _)| *name == module);
+        let (_, allowed) = row.unwrap_or_else(|| panic!("{module} is not in the table"));
+        for used in imports(&text) {
+            if used != module && !allowed.contains(&&*used) {
+                broken.push(format!("{}: {module} may not use {used}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_table_allows_nothing_that_is_not_used() {
+    for (module, allowed) in MAY_USE {
+        let texts = files("src").into_iter().filter(|(name, ..)| name == module);
+        let used: BTreeSet<String> = texts.flat_map(|(.., text)| imports(&text)).collect();
+        for name in *allowed {
+            assert!(
+                used.contains(*name),
+                "{module} no longer uses {name}: take it off the table"
+            );
+        }
+    }
+}
+
+#[test]
+fn some_names_are_spoken_in_their_own_module_only() {
+    for (module, path, text) in files("src") {
+        for (name, modules) in ONLY_IN {
+            let spoken = code(&text).any(|line| {
+                line.match_indices(name).any(|(at, _)| {
+                    let before = line[..at].chars().next_back();
+                    before.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+                })
+            });
+            assert!(
+                !spoken || modules.contains(&&*module),
+                "{} names {name}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_bear() {
+    for folder in ["src", "tests", "examples"] {
+        for (_, path, text) in files(folder) {
+            let lines = text.lines().count();
+            assert!(lines <= MAX_LINES, "{} has {lines} lines", path.display());
+        }
+    }
+}

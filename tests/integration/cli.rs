@@ -1,0 +1,114 @@
+//! Bad configuration: one clear line, an exit code that is not 0, and nothing half started.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use tempfile::tempdir;
+
+use crate::support::process::{Process, run};
+
+/// Runs `slackir`, which must fail with one line that holds `part`.
+fn fails(dir: &Path, args: &[&str], part: &str) {
+    let output = run(args, dir);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_ne!(output.status.code(), Some(0), "{args:?}");
+    assert!(stderr.contains(part), "{args:?} says {part:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?} announces no server");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+}
+
+#[test]
+fn bad_flag_values_are_refused_by_name() {
+    let dir = tempdir().expect("a temporary folder");
+    for (args, part) in [
+        (&["--port", "seventy"][..], "--port"),
+        (&["--history", "everything"], "messages_history"),
+        (&["--history-limit", "0"], "at least 1"),
+        (&["--check-origin", "nonsense"], "--check-origin"),
+        (&["--static-dir", "nowhere"], "static folder nowhere"),
+        (&["--log", "a=b=c"], "--log"),
+        (&["--no-such-flag"], "--no-such-flag"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        fails(dir.path(), args, part);
+    }
+    assert_eq!(
+        std::fs::read_dir(dir.path()).expect("readable").count(),
+        0,
+        "nothing was made"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let dir = tempdir().expect("a temporary folder");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("bound");
+    let port = addr.port().to_string();
+    fails(
+        dir.path(),
+        &["--port", &port],
+        &format!("cannot listen on {addr}"),
+    );
+    assert_eq!(
+        std::fs::read_dir(dir.path()).expect("readable").count(),
+        0,
+        "no database was made"
+    );
+}
+
+#[test]
+fn databases_that_cannot_be_used_are_named() {
+    let dir = tempdir().expect("a temporary folder");
+    std::fs::write(
+        dir.path().join("text.db"),
+        "this is no database, it only looks like one",
+    )
+    .expect("writable");
+    std::fs::create_dir(dir.path().join("folder.db")).expect("writable");
+    for (url, part) in [
+        ("sqlite://text.db", "cannot use database file text.db"),
+        ("sqlite://folder.db", "folder.db"),
+        ("sqlite://missing/slackir.db", "missing/slackir.db"),
+        ("mysql://localhost/x", "not supported"),
+        ("postgres://localhost/x", "not supported"),
+        ("sqlite://:memory:", "not supported"),
+        ("", "not supported"),
+    ] {
+        fails(dir.path(), &["--port", "0", "--database-url", url], part);
+        fails(dir.path(), &["migrate", "--database-url", url], part);
+    }
+}
+
+#[actix_web::test]
+async fn a_database_has_one_server() {
+    let dir = tempdir().expect("a temporary folder");
+    let server = Process::start(&dir, &[]);
+    fails(dir.path(), &["--port", "0"], "in use by another slackir");
+    server.kill();
+    let _again = Process::start(&dir, &[]);
+}
+
+#[test]
+fn help_shows_every_default() {
+    let dir = tempdir().expect("a temporary folder");
+    let output = run(&["--help"], dir.path());
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    for part in [
+        "[default: 4000]",
+        "[default: sqlite://slackir.db]",
+        "[default: 50]",
+        "[env: PORT=]",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+}
+
+#[test]
+fn migrate_says_what_it_did_and_then_that_nothing_is_left() {
+    let dir = tempdir().expect("a temporary folder");
+    let migrate = || String::from_utf8(run(&["migrate"], dir.path()).stdout).expect("UTF-8");
+    assert_eq!(migrate().matches("Migrated").count(), 2);
+    assert_eq!(migrate(), "The database is up to date.\n");
+}

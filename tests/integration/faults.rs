@@ -1,0 +1,167 @@
+//! The server is killed, or told to end, while people shout.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use tempfile::{TempDir, tempdir};
+use tokio::task::JoinHandle;
+use tokio::time::interval;
+
+use crate::support::phoenix::Phoenix;
+use crate::support::process::Process;
+use crate::support::swarm::{Member, Received};
+
+const TOPIC: &str = "random:fault";
+const PUBLISHERS: u64 = 10;
+/// Each publisher shouts this often: 1,000 shouts a second in all.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Two members that listen and ten that shout until their connection ends.
+struct Load {
+    listeners: Vec<Member>,
+    publishers: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    async fn start(server: &Process) -> Self {
+        let mut listeners = Vec::new();
+        for _ in 0..2 {
+            listeners.push(Member::join(server.addr, TOPIC).await);
+        }
+        let mut publishers = Vec::new();
+        for publisher in 1..=PUBLISHERS {
+            let mut member = Member::join(server.addr, TOPIC).await;
+            publishers.push(tokio::spawn(async move {
+                let mut pace = interval(PACE);
+                for count in 0.. {
+                    pace.tick().await;
+                    member.shout(publisher * 1_000_000 + count).await;
+                }
+            }));
+        }
+        Self {
+            listeners,
+            publishers,
+        }
+    }
+
+    /// Everything that each listener received before its connection ended.
+    async fn ended(self) -> Vec<Vec<Received>> {
+        self.publishers.iter().for_each(JoinHandle::abort);
+        let mut diaries = Vec::new();
+        for listener in self.listeners {
+            diaries.push(listener.ended().await);
+        }
+        diaries
+    }
+}
+
+fn database(dir: &TempDir) -> std::path::PathBuf {
+    dir.path().join("slackir.db")
+}
+
+fn table(path: &Path) -> Vec<u64> {
+    let payloads = crate::store::payloads(path, TOPIC);
+    payloads
+        .iter()
+        .map(|payload| payload["n"].as_u64().expect("an id"))
+        .collect()
+}
+
+fn ids(diary: &[Received]) -> Vec<u64> {
+    diary.iter().map(|received| received.id).collect()
+}
+
+fn integrity(path: &Path) -> String {
+    diesel::dsl::sql::<diesel::sql_types::Text>("PRAGMA integrity_check")
+        .get_result(&mut crate::store::open(path))
+        .expect("the check runs")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_under_load_loses_nothing_older_than_a_quarter_of_a_second() {
+    let dir = tempdir().expect("a temporary folder");
+    let server = Process::start(&dir, &[]);
+    let mut load = Load::start(&server).await;
+    load.listeners[0].wait_for(2_000).await;
+    let killed = Instant::now();
+    server.kill();
+    let diaries = load.ended().await;
+
+    let server = Process::start(&dir, &[]);
+    assert_eq!(integrity(&database(&dir)), "ok");
+    let stored = table(&database(&dir));
+    for diary in diaries {
+        let before = diary
+            .iter()
+            .filter(|shout| shout.at + Duration::from_millis(250) < killed);
+        let expected: Vec<u64> = before.map(|shout| shout.id).collect();
+        assert!(
+            expected.len() > 1_000,
+            "the load should have run for a while"
+        );
+        assert_eq!(
+            stored[..expected.len()],
+            expected,
+            "what was seen is stored, in its order"
+        );
+    }
+    // The restarted server goes on where the table ends.
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join(TOPIC).await;
+    let (_, history) = client.next_event().await;
+    let last = history["messages"]
+        .as_array()
+        .and_then(|list| list.last())
+        .cloned();
+    assert_eq!(
+        last.map(|payload| payload["n"].as_u64()),
+        Some(stored.last().copied())
+    );
+    client
+        .push(&join_ref, TOPIC, "shout", serde_json::json!({"n": 7}))
+        .await;
+    assert_eq!(client.next_event().await.0, "shout");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_stores_everything_that_anybody_received() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = tempdir().expect("a temporary folder");
+        let server = Process::start(&dir, &[]);
+        let mut load = Load::start(&server).await;
+        load.listeners[0].wait_for(1_000).await;
+        server.signal(signal);
+        let diaries = load.ended().await;
+        assert_eq!(server.wait(), Some(0), "{signal}");
+        let stored = table(&database(&dir));
+        for diary in diaries {
+            let received = ids(&diary);
+            assert!(received.len() >= 1_000);
+            assert_eq!(
+                stored[..received.len()],
+                received,
+                "{signal}: content and order"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_server_at_once() {
+    let dir = tempdir().expect("a temporary folder");
+    let server = Process::start(&dir, &["--shutdown-timeout", "60"]);
+    let client = Phoenix::connect(server.addr).await;
+    // A client that neither reads nor goes holds no shutdown up; a locked database does.
+    let mut other = crate::store::open(&database(&dir));
+    crate::store::execute(&mut other, "BEGIN IMMEDIATE");
+    let mut member = Member::join(server.addr, TOPIC).await;
+    member.shout(1).await;
+    member.wait_for(1).await;
+    server.signal("-TERM");
+    member.ended().await;
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    drop(client);
+}

@@ -1,0 +1,368 @@
+//! What bad and greedy clients get: close codes, error replies, bounds.
+
+use std::time::Duration;
+
+use serde_json::json;
+use slackir::Endpoint;
+use slackir::channel::HistoryMode;
+use slackir::chat::{UserSocket, router};
+use slackir::pubsub::PubSub;
+use slackir::socket::{FlowLimits, OutboxLimits, SocketOptions};
+
+use crate::support::conformance_app;
+use crate::support::phoenix::Phoenix;
+use crate::support::server::TestServer;
+use crate::support::wire::{self, DEADLINE, Frame, RawFrame, WireClient};
+
+/// The chat without a database, with these options.
+fn chat(options: SocketOptions) -> TestServer {
+    TestServer::start(move || {
+        Endpoint::builder(PubSub::new())
+            .options(options)
+            .socket("/socket", UserSocket, router(HistoryMode::None))
+            .build()
+    })
+}
+
+/// Sends one raw frame to a fresh connection; the frames that come back.
+async fn answer_to(server: &TestServer, frames: &[RawFrame]) -> Vec<Frame> {
+    let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;
+    for frame in frames {
+        client
+            .send_raw_frame(frame)
+            .await
+            .expect("the connection is open");
+    }
+    client.recv(2, DEADLINE).await
+}
+
+fn closed_with(code: u16) -> Vec<Frame> {
+    vec![Frame::Close(Some(code)), Frame::Eof]
+}
+
+#[actix_web::test]
+async fn protocol_violations_are_closed_with_1002() {
+    let server = chat(SocketOptions::default());
+    let fragment = |opcode, fin| RawFrame {
+        fin,
+        ..RawFrame::new(opcode, "[")
+    };
+    let violations = [
+        vec![RawFrame {
+            masked: false,
+            ..RawFrame::new(1, "[]")
+        }],
+        vec![RawFrame::new(0x41, "[]")],
+        vec![RawFrame::new(0x21, "[]")],
+        vec![RawFrame::new(3, "[]")],
+        vec![RawFrame::new(0xB, "")],
+        vec![RawFrame::new(9, vec![0; 126])],
+        vec![RawFrame {
+            fin: false,
+            ..RawFrame::new(9, "")
+        }],
+        vec![fragment(0, true)],
+        vec![fragment(1, false), fragment(1, true)],
+        vec![RawFrame::new(8, "\u{3}")],
+    ];
+    for frames in violations {
+        assert_eq!(
+            answer_to(&server, &frames).await,
+            closed_with(1002),
+            "{frames:?}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn text_that_is_not_utf8_is_closed_with_1007_also_in_fragments() {
+    let server = chat(SocketOptions::default());
+    let whole = [RawFrame::new(1, b"[\xff]".to_vec())];
+    let parts = [
+        RawFrame {
+            fin: false,
+            ..RawFrame::new(1, b"[\xc3".to_vec())
+        },
+        RawFrame::new(0, b"(]".to_vec()),
+    ];
+    assert_eq!(answer_to(&server, &whole).await, closed_with(1007));
+    assert_eq!(answer_to(&server, &parts).await, closed_with(1007));
+}
+
+#[actix_web::test]
+async fn what_no_strict_parser_reads_is_closed_with_1011() {
+    let server = chat(SocketOptions::default());
+    for text in [
+        "",
+        "[1,2,3,4,1e400]",
+        r#"["1","1","random:a","shout",{"a":"\ud800"}]"#,
+    ] {
+        assert_eq!(
+            answer_to(&server, &[RawFrame::new(1, text)]).await,
+            closed_with(1011),
+            "{text}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn a_message_before_a_violation_is_still_handled() {
+    let server = chat(SocketOptions::default());
+    let heartbeat = RawFrame::new(1, r#"[null,"1","phoenix","heartbeat",{}]"#);
+    let both = [heartbeat.encode(), RawFrame::new(3, "").encode()].concat();
+    let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;
+    client.send_bytes(&both).await.expect("open");
+    assert_eq!(client.next_text().await[1], "1");
+    assert_eq!(client.recv(2, DEADLINE).await, closed_with(1002));
+}
+
+#[actix_web::test]
+async fn a_frame_over_the_limit_is_refused_by_its_header() {
+    let server = chat(SocketOptions {
+        max_frame_size: 1_000,
+        ..SocketOptions::default()
+    });
+    // The header alone; the payload that it declares is never sent.
+    let lying = RawFrame {
+        declared_len: Some(1 << 30),
+        ..RawFrame::new(2, "")
+    };
+    assert_eq!(answer_to(&server, &[lying]).await, closed_with(1009));
+    // 8 bytes of header: 992 bytes of payload fit and 993 do not, as on Phoenix.
+    let fits = [RawFrame::new(1, vec![b' '; 992])];
+    assert_eq!(
+        answer_to(&server, &fits).await,
+        closed_with(1011),
+        "read, and no message"
+    );
+    let too_long = [RawFrame::new(1, vec![b' '; 993])];
+    assert_eq!(answer_to(&server, &too_long).await, closed_with(1009));
+}
+
+#[actix_web::test]
+async fn an_endless_message_of_empty_fragments_is_closed_with_1008() {
+    let server = chat(SocketOptions::default());
+    let frames = [
+        RawFrame {
+            fin: false,
+            ..RawFrame::new(1, "[")
+        },
+        RawFrame {
+            fin: false,
+            ..RawFrame::new(0, "")
+        },
+    ];
+    assert_eq!(answer_to(&server, &frames).await, closed_with(1008));
+}
+
+#[actix_web::test]
+async fn a_silent_connection_is_closed_and_one_that_pings_is_not() {
+    let timeout = Duration::from_millis(400);
+    let server = chat(SocketOptions {
+        timeout,
+        ..SocketOptions::default()
+    });
+    let mut silent = Phoenix::connect(server.addr).await;
+    let mut alive = Phoenix::connect(server.addr).await;
+    for _ in 0..6 {
+        alive.wire.ping(b"hi").await.expect("open");
+        let pong = alive.wire.recv(1, DEADLINE).await;
+        assert_eq!(pong, [Frame::Pong(b"hi".to_vec())]);
+        // The pace of the test, well below the timeout; the sum is well above.
+        tokio::time::sleep(timeout / 4).await;
+    }
+    assert_eq!(silent.closed().await, 1002);
+    alive.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn long_names_and_bad_payloads_are_error_replies() {
+    let server = chat(SocketOptions::default());
+    let mut client = Phoenix::connect(server.addr).await;
+    let topic = format!("random:{}", "x".repeat(249));
+    let join = client.send_join(&topic, json!({})).await;
+    assert_eq!(
+        client.reply_to(&join).await["response"]["reason"],
+        "topic or event too long"
+    );
+
+    let (join_ref, _) = client.join("random:lobby").await;
+    for (event, payload, reason) in [
+        ("shout", json!([1]), "invalid payload"),
+        ("shout", json!(null), "invalid payload"),
+        ("nonsense", json!({}), "unknown event"),
+        (&*"e".repeat(256), json!({}), "topic or event too long"),
+    ] {
+        let reference = client.push(&join_ref, "random:lobby", event, payload).await;
+        let reply = client.reply_to(&reference).await;
+        assert_eq!(
+            (&reply["status"], &reply["response"]["reason"]),
+            (&json!("error"), &json!(reason))
+        );
+    }
+    client.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn topics_and_events_of_other_types_are_answered() {
+    let server = TestServer::start(conformance_app::endpoint);
+    let mut client = Phoenix::connect(server.addr).await;
+    client.send(json!([null, 4, 7, "phx_join", {}])).await;
+    let unmatched = json!({"status": "error", "response": {"reason": "unmatched topic"}});
+    assert_eq!(
+        client.next().await,
+        json!([null, 4, 7, "phx_reply", unmatched])
+    );
+    let (join_ref, _) = client.join("conf:a").await;
+    client
+        .send(json!([join_ref, {"r": 1}, "conf:a", "echo", [1]]))
+        .await;
+    let echoed = json!({"status": "ok", "response": [1]});
+    assert_eq!(
+        client.next().await,
+        json!([join_ref, {"r": 1}, "conf:a", "phx_reply", echoed])
+    );
+    client
+        .send(json!([join_ref, "9", "conf:a", null, {}]))
+        .await;
+    assert_eq!(client.next_event().await.0, "phx_error");
+}
+
+#[actix_web::test]
+async fn a_client_that_does_not_read_is_ended_and_the_others_lose_nothing() {
+    let outbox = OutboxLimits {
+        bytes: 200_000,
+        frames: 1_000,
+    };
+    let server = chat(SocketOptions {
+        outbox,
+        ..SocketOptions::default()
+    });
+    let mut stalled = Phoenix::connect(server.addr).await;
+    stalled.join("random:lobby").await;
+    stalled.wire.stop_reading();
+    let mut healthy = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = healthy.join("random:lobby").await;
+    let body = "x".repeat(50_000);
+    let mut sent = 0;
+    while server.endpoint.connections() == 2 {
+        assert!(
+            sent < 2_000,
+            "100 MB were sent and the stalled client is still there"
+        );
+        healthy
+            .push(
+                &join_ref,
+                "random:lobby",
+                "shout",
+                json!({"n": sent, "body": body}),
+            )
+            .await;
+        let (event, payload) = healthy.next_event().await;
+        assert_eq!((event.as_str(), &payload["n"]), ("shout", &json!(sent)));
+        sent += 1;
+    }
+    healthy.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn a_flood_of_messages_is_read_at_the_pace_of_the_channel() {
+    let flow = FlowLimits {
+        messages: 4,
+        bytes: 1_000,
+    };
+    let server = chat(SocketOptions {
+        flow,
+        ..SocketOptions::default()
+    });
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join("random:lobby").await;
+    let body = "x".repeat(900);
+    let mut expected = Vec::new();
+    for _ in 0..200 {
+        expected.push(
+            client
+                .push(&join_ref, "random:lobby", "ping", json!({"body": body}))
+                .await,
+        );
+    }
+    for reference in expected {
+        assert_eq!(client.reply_to(&reference).await["status"], "ok");
+    }
+}
+
+#[actix_web::test]
+async fn odd_handshakes_get_phoenix_answers() {
+    let server = TestServer::start(conformance_app::endpoint);
+    let path = "/socket/websocket?vsn=2.0.0";
+    for (method, path, headers, status, body) in [
+        ("POST", path, vec![], 400, ""),
+        ("OPTIONS", path, vec![], 400, ""),
+        (
+            "GET",
+            path,
+            vec![],
+            400,
+            "'connection' header must contain 'upgrade', got [\"close\"]",
+        ),
+        ("GET", "/socket/websocket?vsn=2.0.0&deny=1", vec![], 403, ""),
+        ("GET", "/socket/websocket?vsn[]=2.0.0", vec![], 403, ""),
+        (
+            "GET",
+            "/socket/websocket?vsn=2.0.0&x=%ff",
+            vec![],
+            400,
+            "the query string is not UTF-8",
+        ),
+        ("GET", "/socket", vec![], 404, ""),
+    ] {
+        let answer = wire::http(server.addr, method, path, &headers, b"")
+            .await
+            .expect("an answer");
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!((answer.status, &*text), (status, body), "{method} {path}");
+    }
+}
+
+#[actix_web::test]
+async fn pages_of_other_hosts_may_not_connect() {
+    let server = chat(SocketOptions::default());
+    let path = "/socket/websocket?vsn=2.0.0";
+    for (origin, accepted) in [("http://evil.test", false), ("http://localhost:3000", true)] {
+        let headers = [("Origin", Some(origin))];
+        let opened = WireClient::open(server.addr, path, &headers)
+            .await
+            .expect("an answer");
+        match opened {
+            Ok(_) => assert!(accepted, "{origin}"),
+            Err(answer) => assert_eq!((answer.status, accepted), (403, false), "{origin}"),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn stale_join_refs_are_dropped_and_null_ones_accepted() {
+    let server = TestServer::start(conformance_app::endpoint);
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join("conf:a").await;
+    client.send(json!(["0", "8", "conf:a", "echo", {}])).await;
+    client
+        .send(json!([null, "9", "conf:a", "echo", {"by": "null"}]))
+        .await;
+    assert_eq!(
+        client.reply_to("9").await["response"],
+        json!({"by": "null"})
+    );
+    // Joined with a null join_ref: the ref takes its place, and every join_ref is accepted.
+    client
+        .send(json!([null, "20", "conf:b", "phx_join", {}]))
+        .await;
+    assert_eq!(client.next().await[0], json!(null));
+    client.send(json!(["x", "21", "conf:b", "echo", {}])).await;
+    assert_eq!(client.next().await[0], json!("20"));
+    client
+        .push(&join_ref, "conf:a", "phx_leave", json!({}))
+        .await;
+    assert_eq!(client.next_event().await.0, "phx_reply");
+    assert_eq!(client.next_event().await.0, "phx_close");
+}

@@ -1,0 +1,11 @@
+//! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
+
+pub(crate) mod phoenix;
+pub(crate) mod process;
+pub(crate) mod scenario;
+pub(crate) mod server;
+pub(crate) mod swarm;
+pub(crate) mod wire;
+
+#[path = "../../../examples/conformance/app.rs"]
+pub(crate) mod conformance_app;

@@ -1,0 +1,105 @@
+//! The `slackir` binary as a user starts it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a server may take to start or to end.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// `slackir` with these arguments, in an environment that says nothing about it.
+fn slackir(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slackir"));
+    command.args(args);
+    for name in ["PORT", "DATABASE_URL", "POOL_SIZE", "PHX_HOST", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs `slackir` to its end.
+pub(crate) fn run(args: &[&str], dir: &Path) -> Output {
+    slackir(args)
+        .current_dir(dir)
+        .output()
+        .expect("the binary runs")
+}
+
+/// A running server. Dropping it kills it.
+pub(crate) struct Process {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a server on a free port with two workers and its files in `dir`, and waits for its
+    /// line.
+    pub(crate) fn start(dir: &TempDir, args: &[&str]) -> Self {
+        Self::start_on(dir, 0, args)
+    }
+
+    pub(crate) fn start_on(dir: &TempDir, port: u16, args: &[&str]) -> Self {
+        let mut command = slackir(&["serve", "--workers", "2", "--log", "warn"]);
+        command
+            .args(["--port", &port.to_string()])
+            .args(args)
+            .current_dir(dir.path());
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("stdout can be read");
+        let url = line.trim().rsplit_once("http://");
+        let addr = url.and_then(|(_, addr)| addr.parse().ok());
+        let addr = addr.unwrap_or_else(|| panic!("the server prints its URL, got {line:?}"));
+        Self { addr, child }
+    }
+
+    /// Asks it to end in order.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args([signal, &pid])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success(), "the server should still run");
+    }
+
+    /// Ends it at once, as the kernel does when memory is short.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the server still runs");
+        self.child.wait().expect("it can be waited for");
+    }
+
+    /// Waits for its end and returns its exit code.
+    pub(crate) fn wait(mut self) -> Option<i32> {
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status.code();
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let mut stderr = String::new();
+        if let Some(mut pipe) = self.child.stderr.take() {
+            pipe.read_to_string(&mut stderr).ok();
+        }
+        panic!("the server should have ended within {DEADLINE:?} {stderr}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed; that is fine.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
