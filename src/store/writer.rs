@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture};
+use diesel::connection::SimpleConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
@@ -131,6 +132,9 @@ impl DbWriter {
         let batch = self.queue.len().min(BATCH);
         if batch == 0 {
             self.flushing = false;
+            if !self.waiting.is_empty() {
+                self.checkpoint();
+            }
             for waiting in self.waiting.drain(..) {
                 // Who has given up waiting needs no answer.
                 let _ = waiting.send(());
@@ -170,6 +174,21 @@ impl DbWriter {
             Ok(_) => Ok(()),
             Err(error) if is_rejection(&error) => one_by_one(&mut connection, &rows, &self.queue),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves the write-ahead log into the database file, so that a copy of the file alone is
+    /// whole. Only when somebody waits for it, at the end: it takes long.
+    fn checkpoint(&self) {
+        let done = self
+            .pool
+            .get()
+            .map_err(StoreError::from)
+            .and_then(|mut connection| {
+                Ok(connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)
+            });
+        if let Err(error) = done {
+            tracing::warn!(%error, "store.writer.checkpoint");
         }
     }
 

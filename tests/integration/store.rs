@@ -88,6 +88,11 @@ async fn a_row_has_the_payload_whole_and_the_seeds_columns() {
     .await;
     shout(&server, json!({"message": 5})).await;
     stop(server);
+    let wal = std::fs::metadata(dir.path().join("slackir.db-wal")).map_or(0, |wal| wal.len());
+    assert_eq!(
+        wal, 0,
+        "after a shutdown a copy of the database file is whole"
+    );
     let rows = rows(&dir.path().join("slackir.db"), LOBBY);
     assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2]);
     let [first, second] = &rows[..] else {
