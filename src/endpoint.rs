@@ -9,7 +9,9 @@ use actix_web::web::{self, ServiceConfig};
 use crate::message::Payload;
 use crate::pubsub::{PubSub, PublishError};
 use crate::socket::{DrainOptions, Mount, Socket, SocketOptions, SocketRouter, Sockets};
-use crate::transport::{CheckOrigin, WebSocket, upgrade};
+use crate::transport::{
+    HandshakeOptions, LongPoll, LongPollOptions, Mounted, serve_longpoll, upgrade,
+};
 
 /// The sockets of a server. Cloning is cheap and names the same endpoint.
 ///
@@ -40,15 +42,46 @@ use crate::transport::{CheckOrigin, WebSocket, upgrade};
 pub struct Endpoint {
     pubsub: PubSub,
     sockets: Sockets,
-    mounts: Arc<[(String, Arc<WebSocket>)]>,
+    mounts: Arc<[Transports]>,
+}
+
+/// One mounted socket: the patterns of its paths, and what serves them.
+struct Transports {
+    websocket: Option<(String, Arc<Mounted>)>,
+    longpoll: Option<(String, Arc<LongPoll>)>,
 }
 
 /// Collects what an endpoint serves.
 pub struct EndpointBuilder {
     pubsub: PubSub,
-    check_origin: CheckOrigin,
+    transports: TransportOptions,
     options: SocketOptions,
-    mounts: Vec<(String, Mount, CheckOrigin)>,
+    mounts: Vec<(String, Mount, TransportOptions)>,
+}
+
+/// How a mounted socket is reached.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// Path of the WebSocket transport below the mount, `None` to switch it off. Default
+    /// `websocket`.
+    pub websocket: Option<String>,
+    /// Path of the long-poll transport below the mount. Default `None`: off, as in Phoenix.
+    pub longpoll: Option<String>,
+    /// How long-polling clients are served.
+    pub longpoll_options: LongPollOptions,
+    /// Origin, auth token, subprotocols, and what `connect` may see.
+    pub handshake: HandshakeOptions,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            websocket: Some("websocket".to_owned()),
+            longpoll: None,
+            longpoll_options: LongPollOptions::default(),
+            handshake: HandshakeOptions::default(),
+        }
+    }
 }
 
 impl Endpoint {
@@ -56,24 +89,34 @@ impl Endpoint {
     pub fn builder(pubsub: PubSub) -> EndpointBuilder {
         EndpointBuilder {
             pubsub,
-            check_origin: CheckOrigin::default(),
+            transports: TransportOptions::default(),
             options: SocketOptions::default(),
             mounts: Vec::new(),
         }
     }
 
     /// For `App::configure`: the routes of all mounted sockets. A socket at `/socket` is served at
-    /// `/socket/websocket`.
+    /// `/socket/websocket`, and at `/socket/longpoll` if that is switched on.
     pub fn routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
         let mounts = Arc::clone(&self.mounts);
         move |config| {
-            for (path, ws) in mounts.iter() {
-                let ws = Arc::clone(ws);
-                let handler = move |req: HttpRequest, payload: web::Payload| {
-                    let ws = Arc::clone(&ws);
-                    async move { upgrade(&ws, req, payload).await }
-                };
-                config.service(web::resource(format!("{path}/websocket")).to(handler));
+            for mount in mounts.iter() {
+                if let Some((path, websocket)) = &mount.websocket {
+                    let websocket = Arc::clone(websocket);
+                    let handler = move |req: HttpRequest, body: web::Payload| {
+                        let websocket = Arc::clone(&websocket);
+                        async move { upgrade(&websocket, req, body).await }
+                    };
+                    config.service(web::resource(path.as_str()).to(handler));
+                }
+                if let Some((path, longpoll)) = &mount.longpoll {
+                    let longpoll = Arc::clone(longpoll);
+                    let handler = move |req: HttpRequest, body: web::Payload| {
+                        let longpoll = Arc::clone(&longpoll);
+                        async move { serve_longpoll(&longpoll, req, body).await }
+                    };
+                    config.service(web::resource(path.as_str()).to(handler));
+                }
             }
         }
     }
@@ -115,10 +158,9 @@ impl Endpoint {
 }
 
 impl EndpointBuilder {
-    /// Which pages may open the sockets mounted after this call. Default: the request's own host
-    /// and loopback.
-    pub fn check_origin(mut self, check_origin: CheckOrigin) -> Self {
-        self.check_origin = check_origin;
+    /// How the sockets mounted after this call are reached.
+    pub fn transports(mut self, transports: TransportOptions) -> Self {
+        self.transports = transports;
         self
     }
 
@@ -128,34 +170,93 @@ impl EndpointBuilder {
         self
     }
 
-    /// Mounts a socket at a path such as `/socket`.
+    /// Mounts a socket at a path such as `/socket`. A segment `:name` matches anything and becomes
+    /// a connection parameter, which wins over one of the query; one that starts with `_` is not
+    /// exposed.
     pub fn socket(mut self, path: &str, socket: impl Socket, router: SocketRouter) -> Self {
         let mount = Mount {
             socket: Box::new(socket),
             router: Arc::new(router),
             options: self.options.clone(),
         };
-        let path = path.trim_end_matches('/').to_owned();
-        self.mounts.push((path, mount, self.check_origin.clone()));
+        self.mounts
+            .push((path.to_owned(), mount, self.transports.clone()));
         self
     }
 
     /// The endpoint.
     pub fn build(self) -> Endpoint {
         let sockets = Sockets::new();
-        let mounted = self.mounts.into_iter().map(|(path, mount, check_origin)| {
-            let ws = WebSocket {
+        let mounted = self.mounts.into_iter().map(|(path, mount, transports)| {
+            let mounted = Arc::new(Mounted {
                 mount: Arc::new(mount),
-                check_origin,
+                handshake: transports.handshake,
                 pubsub: self.pubsub.clone(),
                 sockets: sockets.clone(),
+            });
+            let longpoll = |below: String| {
+                let longpoll = LongPoll::new(Arc::clone(&mounted), transports.longpoll_options);
+                (pattern(&path, &below), Arc::new(longpoll))
             };
-            (path, Arc::new(ws))
+            Transports {
+                longpoll: transports.longpoll.map(longpoll),
+                websocket: transports
+                    .websocket
+                    .map(|below| (pattern(&path, &below), Arc::clone(&mounted))),
+            }
         });
         Endpoint {
             mounts: mounted.collect(),
             pubsub: self.pubsub.clone(),
             sockets,
+        }
+    }
+}
+
+/// The actix-web pattern of a path in Phoenix's notation. Empty segments are ignored, as Plug
+/// ignores them: each slash stands for any number of them.
+fn pattern(mount: &str, below: &str) -> String {
+    let segments = mount
+        .split('/')
+        .chain(below.split('/'))
+        .filter(|segment| !segment.is_empty());
+    let mut pattern = String::new();
+    for (index, segment) in segments.enumerate() {
+        // Names that begin with `_` are matched and not exposed.
+        pattern.push_str(&format!("/{{_slashes{index}:/*}}"));
+        match segment.strip_prefix(':') {
+            Some(name) => pattern.push_str(&format!("{{{name}}}")),
+            None => pattern.push_str(segment),
+        }
+    }
+    pattern.push_str("{_end:/*}");
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern;
+    use actix_web::dev::{Path, ResourceDef};
+
+    #[test]
+    fn paths_match_as_in_plug() {
+        let mount = ResourceDef::new(pattern("/ws/:user_id", "a/websocket"));
+        for (path, user) in [
+            ("/ws/7/a/websocket", Some("7")),
+            ("/ws/7/a/websocket/", Some("7")),
+            ("//ws/7//a/websocket", Some("7")),
+            ("/ws/a/websocket", None),
+            ("/ws/7/a/websocket/x", None),
+            ("/ws/7/A/websocket", None),
+            ("/ws/7/awebsocket", None),
+        ] {
+            let mut found = Path::new(path);
+            let matched = mount.capture_match_info(&mut found);
+            assert_eq!(
+                matched.then(|| found.get("user_id").unwrap_or_default()),
+                user,
+                "{path}"
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! [`Frame`]: one encoded message, ready for any transport and shared by all its receivers.
 //!
 //! The WebSocket header (RFC 6455 section 5.2) stands directly in front of the payload in the same
-//! allocation, so a driver writes one slice. This file knows how a server frame *begins*; what comes in is the transport's.
+//! allocation, so a driver that owns its socket writes one slice, and long-poll takes the payload
+//! without a copy. This file knows how a server frame *begins*; what comes in is the transport's.
 
 use bytes::Bytes;
 
@@ -25,7 +26,6 @@ pub(crate) enum Opcode {
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     wire: Bytes,
-    #[cfg(test)]
     header_len: u8,
 }
 
@@ -43,7 +43,6 @@ impl Frame {
     }
 
     /// The payload alone; shares the allocation.
-    #[cfg(test)]
     pub(crate) fn payload(&self) -> Bytes {
         self.wire.slice(usize::from(self.header_len)..)
     }
@@ -91,7 +90,6 @@ impl FrameBuilder {
         }
         Frame {
             wire: Bytes::from(self.buf).slice(start..),
-            #[cfg(test)]
             header_len,
         }
     }

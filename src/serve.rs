@@ -12,11 +12,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::channel::HistoryMode;
 use crate::chat::{self, PageError, SHOUT, UserSocket};
 use crate::config::{DatabaseConfig, History, ServeConfig, Switch};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
 use crate::store::{DbWriter, DbWriterHandle, Store, StoreError, WriterLimits};
-use crate::transport::{CheckOrigin, InvalidOrigin};
+use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, metrics, telemetry, transport};
 
 /// How long HTTP requests may still run once all sockets are gone.
@@ -233,8 +233,16 @@ fn endpoint(
         },
         ..SocketOptions::default()
     };
+    let transports = TransportOptions {
+        longpoll: Some("longpoll".to_owned()),
+        handshake: HandshakeOptions {
+            check_origin,
+            ..HandshakeOptions::default()
+        },
+        ..TransportOptions::default()
+    };
     Endpoint::builder(pubsub)
-        .check_origin(check_origin)
+        .transports(transports)
         .options(options)
         .socket("/socket", UserSocket, chat::router(history))
         .build()

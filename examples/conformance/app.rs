@@ -12,10 +12,11 @@ use slackir::channel::{
     StopReason,
 };
 use slackir::chat::RandomChannel;
+use slackir::endpoint::TransportOptions;
 use slackir::message::{Payload, Reply};
 use slackir::pubsub::{Broadcast, PubSub};
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
-use slackir::transport::CheckOrigin;
+use slackir::transport::{CheckOrigin, HandshakeOptions};
 use slackir::{Assigns, Endpoint};
 
 /// The application, mounted at `/socket`.
@@ -23,8 +24,16 @@ pub(crate) fn endpoint() -> Endpoint {
     let router = SocketRouter::new()
         .channel("random:*", || RandomChannel::new(HistoryMode::None))
         .channel("conf:*", ConformanceChannel::default);
+    let transports = TransportOptions {
+        longpoll: Some("longpoll".to_owned()),
+        handshake: HandshakeOptions {
+            check_origin: CheckOrigin::Off,
+            ..HandshakeOptions::default()
+        },
+        ..TransportOptions::default()
+    };
     Endpoint::builder(PubSub::new())
-        .check_origin(CheckOrigin::Off)
+        .transports(transports)
         .socket("/socket", UserSocket, router)
         .build()
 }

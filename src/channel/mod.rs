@@ -205,6 +205,8 @@ pub enum StopReason {
     ReadTimeout,
     /// `{:shutdown, :disconnected}`: a `disconnect` broadcast on the socket's id.
     Disconnected,
+    /// `:inactive`: a long-polling client has stopped polling.
+    Inactive,
     /// `:draining`: the server is going down.
     Draining,
     /// The connection broke the protocol, or its client did not read: what happened.

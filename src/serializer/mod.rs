@@ -22,6 +22,9 @@ pub(crate) enum Serializer {
     V1,
     /// `vsn` 2.0.x: JSON arrays, and binary frames.
     V2,
+    /// `vsn` 2.0.x towards a client whose transport carries text only (long-poll): what it sends
+    /// may be binary, what it is sent may not.
+    V2Text,
 }
 
 /// Why bytes are not a message. The connection ends with close code 1011.
@@ -44,9 +47,9 @@ pub enum EncodeError {
     /// A push or a broadcast must carry an object or bytes.
     #[error("the payload must be a JSON object or binary")]
     NotAnObject,
-    /// V1 has no binary form.
-    #[error("a vsn 1.0.0 client cannot receive binary data")]
-    BinaryToV1,
+    /// The client's protocol version or transport has no binary form.
+    #[error("this client cannot receive binary data")]
+    NoBinary,
     /// A field of a binary frame has one byte for its length.
     #[error("a field of a binary message is longer than 255 bytes")]
     FieldTooLong,
@@ -57,13 +60,14 @@ pub enum EncodeError {
 
 impl Serializer {
     /// All serializers, in the order of [`Serializer::index`].
-    pub(crate) const COUNT: usize = 2;
+    pub(crate) const COUNT: usize = 3;
 
     /// Place of this serializer in a table of [`Serializer::COUNT`] encodings.
     pub(crate) fn index(self) -> usize {
         match self {
             Self::V1 => 0,
             Self::V2 => 1,
+            Self::V2Text => 2,
         }
     }
 
@@ -81,6 +85,14 @@ impl Serializer {
         }
     }
 
+    /// The same wire towards a transport that carries text only.
+    pub(crate) fn text_only(self) -> Self {
+        match self {
+            Self::V1 => Self::V1,
+            Self::V2 | Self::V2Text => Self::V2Text,
+        }
+    }
+
     /// Decodes a text message; its parts are slices of `text`.
     ///
     /// # Errors
@@ -89,7 +101,7 @@ impl Serializer {
         strict::check(text)?;
         match self {
             Self::V1 => v1::decode(text),
-            Self::V2 => v2::decode(text),
+            Self::V2 | Self::V2Text => v2::decode(text),
         }
     }
 
@@ -104,7 +116,7 @@ impl Serializer {
                     .map_err(|_| DecodeError::Binary("not UTF-8, and vsn 1.0.0 is JSON only"))?;
                 self.decode_text(&text)
             }
-            Self::V2 => v2_binary::decode(&data),
+            Self::V2 | Self::V2Text => v2_binary::decode(&data),
         }
     }
 
@@ -120,11 +132,11 @@ impl Serializer {
         reply: &Reply,
     ) -> Result<Frame, EncodeError> {
         match (self, reply.response()) {
-            (Self::V1, Payload::Binary(_)) => Err(EncodeError::BinaryToV1),
+            (Self::V1 | Self::V2Text, Payload::Binary(_)) => Err(EncodeError::NoBinary),
             (Self::V1, Payload::Json(json)) => {
                 Ok(v1::reply(reference, topic, reply.status(), json))
             }
-            (Self::V2, Payload::Json(json)) => {
+            (Self::V2 | Self::V2Text, Payload::Json(json)) => {
                 Ok(v2::reply(join_ref, reference, topic, reply.status(), json))
             }
             (Self::V2, Payload::Binary(data)) => {
@@ -145,12 +157,12 @@ impl Serializer {
         payload: &Payload,
     ) -> Result<Frame, EncodeError> {
         match (self, payload) {
-            (Self::V1, Payload::Binary(_)) => Err(EncodeError::BinaryToV1),
+            (Self::V1 | Self::V2Text, Payload::Binary(_)) => Err(EncodeError::NoBinary),
             (Self::V1, Payload::Json(json)) => Ok(v1::message(&Ref::NULL, topic, event, json)),
-            (Self::V2, Payload::Json(json)) if json.is_object() => {
+            (Self::V2 | Self::V2Text, Payload::Json(json)) if json.is_object() => {
                 Ok(v2::message(join_ref, &Ref::NULL, topic, event, json))
             }
-            (Self::V2, Payload::Json(_)) => Err(EncodeError::NotAnObject),
+            (Self::V2 | Self::V2Text, Payload::Json(_)) => Err(EncodeError::NotAnObject),
             (Self::V2, Payload::Binary(data)) => v2_binary::push(join_ref, topic, event, data),
         }
     }
@@ -159,7 +171,9 @@ impl Serializer {
     pub(crate) fn ending(self, join_ref: &Ref, topic: &Name, event: &str) -> Frame {
         match self {
             Self::V1 => v1::message(join_ref, topic, event, &RawJson::EMPTY_OBJECT),
-            Self::V2 => v2::message(join_ref, join_ref, topic, event, &RawJson::EMPTY_OBJECT),
+            Self::V2 | Self::V2Text => {
+                v2::message(join_ref, join_ref, topic, event, &RawJson::EMPTY_OBJECT)
+            }
         }
     }
 

@@ -156,7 +156,7 @@ fn what_has_no_form_on_the_wire_is_the_senders_error() {
         |serializer: Serializer, payload| serializer.push(&Ref::NULL, &topic, "e", payload).err();
     assert_eq!(push(Serializer::V2, &list), Some(EncodeError::NotAnObject));
     assert_eq!(push(Serializer::V1, &list), None);
-    assert_eq!(push(Serializer::V1, &binary), Some(EncodeError::BinaryToV1));
+    assert_eq!(push(Serializer::V1, &binary), Some(EncodeError::NoBinary));
     let long = Serializer::V2.broadcast(&"t".repeat(256), "e", &binary);
     assert_eq!(long.err(), Some(EncodeError::FieldTooLong));
     let reply = Reply::ok(binary);

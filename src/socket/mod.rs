@@ -81,14 +81,29 @@ pub trait Socket: Send + Sync + 'static {
 }
 
 /// The client may not connect.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("connection refused: {0}")]
 pub struct ConnectRefused(Cow<'static, str>);
 
 impl ConnectRefused {
-    /// Refuses; the reason goes to the log, not to the client.
+    /// Refuses without a reason. Phoenix: `:error`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Refuses; the reason goes to the log and to the mount's error handler, if it has one.
+    /// Phoenix: `{:error, reason}`.
     pub fn because(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(reason.into())
+    }
+
+    /// The reason, empty if none was given.
+    pub fn reason(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn has_reason(&self) -> bool {
+        !self.0.is_empty()
     }
 }
 
@@ -113,14 +128,40 @@ impl Params {
     }
 }
 
-/// What is known of the connection besides its parameters.
+/// What is known of the connection besides its parameters: as much as the mount lets through.
+/// Phoenix: `connect_info`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectInfo {
     /// The other end of the TCP connection; a proxy's where there is one.
-    pub peer: Option<SocketAddr>,
+    pub peer_data: Option<SocketAddr>,
+    /// `traceparent` and `tracestate`, as (name, value).
+    pub trace_context_headers: Vec<(String, String)>,
+    /// Headers that begin with `x-`, as (name, value).
+    pub x_headers: Vec<(String, String)>,
+    /// Headers that begin with `sec-websocket-`, as (name, value).
+    pub sec_websocket_headers: Vec<(String, String)>,
+    /// What the client asked for.
+    pub uri: Option<UriInfo>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
+    /// The client's `authToken`, where the mount takes it.
+    pub auth_token: Option<String>,
+}
+
+/// The parts of a request's URI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UriInfo {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// From the `Host` header, without the port.
+    pub host: String,
+    /// The port, or the scheme's own.
+    pub port: Option<u16>,
+    /// The path.
+    pub path: String,
+    /// The query, undecoded.
+    pub query: String,
 }
 
 /// What one mounted socket allows its clients.

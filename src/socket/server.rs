@@ -13,7 +13,6 @@ use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, Message as ActixMessage, Recipient,
     StreamHandler,
 };
-use bytes::Bytes;
 use bytestring::ByteString;
 use foldhash::fast::RandomState;
 use futures_core::Stream;
@@ -31,7 +30,7 @@ use crate::message::{
 };
 use crate::outbox::{CloseReason, Outbox};
 use crate::pubsub::{Broadcast, PubSub, Subscriber, SubscriberId, Subscription, Tap};
-use crate::serializer::{DecodeError, Serializer};
+use crate::serializer::Serializer;
 
 /// Event that closes a connection when it is broadcast on the socket's id.
 const DISCONNECT: &str = "disconnect";
@@ -39,8 +38,8 @@ const DISCONNECT: &str = "disconnect";
 /// What a transport reads.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Text(ByteString),
-    Binary(Bytes),
+    /// A message of the client, and its size on the wire in bytes.
+    Message(Message, usize),
     /// The last item of a stream.
     End(Ending),
 }
@@ -58,6 +57,7 @@ impl Ending {
     pub(crate) const GOODBYE: Self = Self::new(CloseReason::Goodbye, &StopReason::LocalClosed);
     pub(crate) const LOST: Self = Self::new(CloseReason::Goodbye, &StopReason::PeerClosed);
     pub(crate) const IDLE: Self = Self::new(CloseReason::Idle, &StopReason::ReadTimeout);
+    pub(crate) const INACTIVE: Self = Self::new(CloseReason::Idle, &StopReason::Inactive);
     pub(crate) const SLOW: Self = Self::new(
         CloseReason::SlowConsumer,
         &StopReason::Aborted("slow consumer"),
@@ -71,6 +71,10 @@ impl Ending {
     pub(crate) const VIOLATION: Self = Self::new(
         CloseReason::ProtocolViolation,
         &StopReason::Aborted("protocol violation"),
+    );
+    pub(crate) const UNDECODABLE: Self = Self::new(
+        CloseReason::Undecodable,
+        &StopReason::Aborted("undecodable message"),
     );
     pub(crate) const EMPTY_FRAGMENT: Self = Self::new(
         CloseReason::EmptyFragment,
@@ -145,26 +149,12 @@ impl SocketServer {
         });
     }
 
-    fn receive(
-        &mut self,
-        decoded: Result<Message, DecodeError>,
-        size: usize,
-        ctx: &mut Context<Self>,
-    ) {
-        match decoded {
-            Ok(message) => {
-                let ticket = self.connection.flow.enter(size);
-                if self.joining.is_some() {
-                    self.held.push_back((message, ticket));
-                } else {
-                    self.dispatch(message, ticket);
-                }
-            }
-            Err(error) => {
-                tracing::info!(%error, "socket.message.undecodable");
-                let stop = StopReason::Aborted("undecodable message");
-                self.end(CloseReason::Undecodable, &stop, ctx);
-            }
+    fn receive(&mut self, message: Message, size: usize) {
+        let ticket = self.connection.flow.enter(size);
+        if self.joining.is_some() {
+            self.held.push_back((message, ticket));
+        } else {
+            self.dispatch(message, ticket);
         }
     }
 
@@ -345,13 +335,8 @@ impl StreamHandler<Incoming> for SocketServer {
         if self.ending {
             return;
         }
-        let serializer = self.connection.serializer;
         match incoming {
-            Incoming::Text(text) => self.receive(serializer.decode_text(&text), text.len(), ctx),
-            Incoming::Binary(data) => {
-                let size = data.len();
-                self.receive(serializer.decode_binary(data), size, ctx);
-            }
+            Incoming::Message(message, size) => self.receive(message, size),
             Incoming::End(Ending { reason, stop }) => self.end(reason, stop, ctx),
         }
     }

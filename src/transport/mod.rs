@@ -5,14 +5,22 @@
 //! connection's outbox.
 
 mod frame_guard;
+mod handshake;
+mod longpoll;
+mod longpoll_server;
 mod origin;
 mod query;
+mod subprotocol;
 mod tcp;
 mod websocket;
 
+pub(crate) use self::handshake::Mounted;
+pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions};
+pub use self::longpoll::LongPollOptions;
+pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{CheckOrigin, InvalidOrigin, OriginPattern};
 pub use self::tcp::{CLOSE_LINGER, on_connect};
-pub(crate) use self::websocket::{WebSocket, upgrade};
+pub(crate) use self::websocket::upgrade;
 use crate::outbox::CloseReason;
 
 /// The close code for each way a connection ends from this side, as Phoenix on Bandit sends them.

@@ -161,14 +161,14 @@ impl fmt::Display for CheckOrigin {
 }
 
 /// Host and port of an authority; an IPv6 host keeps its brackets.
-fn split_port(authority: &str) -> (&str, Option<u16>) {
+pub(super) fn split_port(authority: &str) -> (&str, Option<u16>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
         _ => (authority, None),
     }
 }
 
-fn default_port(scheme: &str) -> Option<u16> {
+pub(super) fn default_port(scheme: &str) -> Option<u16> {
     match scheme.to_ascii_lowercase().as_str() {
         "http" | "ws" => Some(80),
         "https" | "wss" => Some(443),

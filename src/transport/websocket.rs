@@ -6,10 +6,8 @@
 //! straight from the outbox costs less than half as much at the peak (docs: ARCHITECTURE.md).
 
 use std::cell::Cell;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -21,122 +19,61 @@ use futures_core::Stream;
 use futures_util::FutureExt;
 
 use super::frame_guard::{FrameGuard, RefusedFrame};
-use super::origin::CheckOrigin;
-use super::{close_code, query};
-use crate::assigns::Assigns;
+use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, texts};
+use super::{close_code, subprotocol};
 use crate::flow::Flow;
 use crate::frame::{Frame, Opcode};
+use crate::message::Message;
 use crate::outbox::{CloseReason, Interrupt, Outbox};
-use crate::pubsub::PubSub;
-use crate::serializer::Serializer;
-use crate::socket::{
-    Activity, ConnectInfo, Connection, Ending, Incoming, Mount, Params, SocketServer, Sockets,
-};
+use crate::serializer::{DecodeError, Serializer};
+use crate::socket::{Ending, Incoming, SocketServer};
 
 /// Fragmented messages have a limit of their own, as on Bandit.
 const MAX_MESSAGE_SIZE: usize = 8_000_000;
 
-/// One socket mounted for WebSocket.
-pub(crate) struct WebSocket {
-    pub(crate) mount: Arc<Mount>,
-    pub(crate) check_origin: CheckOrigin,
-    pub(crate) pubsub: PubSub,
-    pub(crate) sockets: Sockets,
-}
-
-/// Why a request becomes no connection. The answers are Phoenix's.
-enum Refusal {
-    /// Not a GET.
-    Method,
-    /// The query is not UTF-8, or the request is no WebSocket handshake.
-    BadRequest(String),
-    /// The origin, the `vsn` or the application says no.
-    Forbidden,
-    /// The server is going down.
-    Draining,
-    /// `connect` panicked.
-    Crashed,
-}
-
-impl From<Refusal> for HttpResponse {
-    fn from(refusal: Refusal) -> Self {
+impl Mounted {
+    /// The answer of Phoenix's WebSocket transport to what is refused.
+    fn refuse(&self, refusal: &Refusal) -> HttpResponse {
         match refusal {
-            Refusal::Method => Self::BadRequest().finish(),
-            Refusal::BadRequest(text) => Self::BadRequest().body(text),
-            Refusal::Forbidden => Self::Forbidden().finish(),
-            Refusal::Draining => Self::ServiceUnavailable().finish(),
-            Refusal::Crashed => Self::InternalServerError().finish(),
+            Refusal::Method => HttpResponse::BadRequest().finish(),
+            Refusal::BadRequest(text) => HttpResponse::BadRequest().body(text.clone()),
+            Refusal::Forbidden => HttpResponse::Forbidden().finish(),
+            Refusal::Refused(refused) => match &self.handshake.error_handler {
+                Some(handler) if refused.has_reason() => handler(refused),
+                _ => HttpResponse::Forbidden().finish(),
+            },
+            Refusal::Draining => HttpResponse::ServiceUnavailable().finish(),
+            Refusal::Crashed => HttpResponse::InternalServerError().finish(),
         }
     }
 }
 
 /// Answers a request to the socket's path: 101, or the refusal that Phoenix would give.
-pub(crate) async fn upgrade(ws: &WebSocket, req: HttpRequest, payload: Payload) -> HttpResponse {
+pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) -> HttpResponse {
     match connect(ws, &req).await {
-        Ok(accepted) => open(ws, &req, payload, accepted),
-        Err(refusal) => refusal.into(),
+        Ok((accepted, subprotocol)) => open(ws, &req, payload, accepted, subprotocol.as_deref()),
+        Err(refusal) => ws.refuse(&refusal),
     }
-}
-
-/// A client that may connect.
-struct Accepted {
-    serializer: Serializer,
-    assigns: Assigns,
 }
 
 /// The checks, in Phoenix's order.
-async fn connect(ws: &WebSocket, req: &HttpRequest) -> Result<Accepted, Refusal> {
+async fn connect(ws: &Mounted, req: &HttpRequest) -> Result<(Accepted, Option<String>), Refusal> {
     if req.method() != Method::GET {
         return Err(Refusal::Method);
     }
-    let params =
-        query::parse(req.query_string()).map_err(|error| Refusal::BadRequest(error.to_string()))?;
-    if !ws.check_origin.allows(req) {
-        tracing::warn!("transport.origin.refused");
-        return Err(Refusal::Forbidden);
-    }
-    if ws.sockets.is_draining() {
-        return Err(Refusal::Draining);
-    }
-    // A `vsn` that is no string is a bad one, not a missing one.
-    let vsn = params
-        .get("vsn")
-        .map(|vsn| vsn.as_str().unwrap_or_default());
-    let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
-    let assigns = call_connect(ws, req, Params::new(params)).await?;
+    let params = Mounted::params(req)?;
+    ws.check_origin(req)?;
+    let offered = texts(req.headers(), &header::SEC_WEBSOCKET_PROTOCOL);
+    let HandshakeOptions {
+        auth_token,
+        subprotocols,
+        ..
+    } = &ws.handshake;
+    let found = subprotocol::negotiate(&offered, *auth_token, subprotocols)
+        .map_err(|_| Refusal::Forbidden)?;
+    let accepted = ws.connect(req, params, found.auth_token).await?;
     validate_upgrade(req)?;
-    Ok(Accepted {
-        serializer,
-        assigns,
-    })
-}
-
-/// Runs the application's `connect`.
-async fn call_connect(
-    ws: &WebSocket,
-    req: &HttpRequest,
-    params: Params,
-) -> Result<Assigns, Refusal> {
-    let user_agent = req.headers().get(header::USER_AGENT);
-    let info = ConnectInfo {
-        peer: req.peer_addr(),
-        user_agent: user_agent
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
-    };
-    let mut assigns = Assigns::default();
-    let connect = ws.mount.socket.connect(&params, &info, &mut assigns);
-    match AssertUnwindSafe(connect).catch_unwind().await {
-        Ok(Ok(())) => Ok(assigns),
-        Ok(Err(refused)) => {
-            tracing::info!(%refused, "socket.connect.refused");
-            Err(Refusal::Forbidden)
-        }
-        Err(_) => {
-            tracing::error!("socket.connect.panicked");
-            Err(Refusal::Crashed)
-        }
-    }
+    Ok((accepted, found.chosen))
 }
 
 /// The checks and the texts of Phoenix (websock_adapter), before actix-ws makes its own.
@@ -149,7 +86,7 @@ fn validate_upgrade(req: &HttpRequest) -> Result<(), Refusal> {
         (header::CONNECTION, "upgrade"),
         (header::UPGRADE, "websocket"),
     ] {
-        let values = values(req, &name);
+        let values = texts(req.headers(), &name);
         let mut tokens = values.iter().flat_map(|value| value.split(','));
         if !tokens.any(|found| found.trim().eq_ignore_ascii_case(token)) {
             return refuse(format!(
@@ -160,7 +97,7 @@ fn validate_upgrade(req: &HttpRequest) -> Result<(), Refusal> {
     if !req.headers().contains_key(header::SEC_WEBSOCKET_KEY) {
         return refuse("'sec-websocket-key' header is absent".to_owned());
     }
-    let versions = values(req, &header::SEC_WEBSOCKET_VERSION);
+    let versions = texts(req.headers(), &header::SEC_WEBSOCKET_VERSION);
     if versions != ["13"] {
         return refuse(format!(
             "'sec-websocket-version' header must equal '13', got {versions:?}"
@@ -169,25 +106,21 @@ fn validate_upgrade(req: &HttpRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn values<'a>(req: &'a HttpRequest, name: &header::HeaderName) -> Vec<&'a str> {
-    req.headers()
-        .get_all(name)
-        .filter_map(|value| value.to_str().ok())
-        .collect()
-}
-
 /// Makes the connection and starts its actor.
-fn open(ws: &WebSocket, req: &HttpRequest, payload: Payload, accepted: Accepted) -> HttpResponse {
+fn open(
+    ws: &Mounted,
+    req: &HttpRequest,
+    payload: Payload,
+    accepted: Accepted,
+    subprotocol: Option<&str>,
+) -> HttpResponse {
     let options = &ws.mount.options;
-    let outbox = Rc::new(Outbox::new(options.outbox));
-    let flow = Flow::new(options.flow);
-    let activity = Activity::watch(options.timeout, Rc::clone(&outbox));
     let refused = Rc::new(Cell::new(None));
-
+    let connection = ws.open(accepted, options.timeout);
     let guard = FrameGuard::new(
         payload,
         options.max_frame_size,
-        Rc::clone(&activity),
+        Rc::clone(&connection.activity),
         Rc::clone(&refused),
     );
     let mut guarded: dev::Payload = dev::Payload::Stream {
@@ -196,30 +129,23 @@ fn open(ws: &WebSocket, req: &HttpRequest, payload: Payload, accepted: Accepted)
     let Some(Ok(payload)) = Payload::from_request(req, &mut guarded).now_or_never() else {
         return HttpResponse::InternalServerError().finish();
     };
-    let (response, _session, stream) = match actix_ws::handle(req, payload) {
-        Ok(parts) => parts,
-        Err(error) => return error.error_response(),
-    };
+    let (response, _session, stream) =
+        match actix_ws::handle_with_protocols(req, payload, subprotocol.as_slice()) {
+            Ok(parts) => parts,
+            Err(error) => return error.error_response(),
+        };
+    let outbox = Rc::clone(&connection.outbox);
     let reader = Reader {
         stream: stream
             .max_frame_size(options.max_frame_size)
             .aggregate_continuations()
             .max_continuation_size(MAX_MESSAGE_SIZE),
+        serializer: connection.serializer,
         outbox: Rc::clone(&outbox),
-        flow: Rc::clone(&flow),
+        flow: Rc::clone(&connection.flow),
         refused,
         failed: None,
         ended: false,
-    };
-    let connection = Connection {
-        mount: Arc::clone(&ws.mount),
-        pubsub: ws.pubsub.clone(),
-        sockets: ws.sockets.clone(),
-        serializer: accepted.serializer,
-        assigns: accepted.assigns,
-        outbox: Rc::clone(&outbox),
-        flow,
-        activity,
     };
     SocketServer::start(connection, reader);
     response
@@ -234,6 +160,7 @@ fn open(ws: &WebSocket, req: &HttpRequest, payload: Payload, accepted: Accepted)
 /// What the client sends: messages for the SocketServer. Pings are answered here.
 struct Reader {
     stream: AggregatedMessageStream,
+    serializer: Serializer,
     outbox: Rc<Outbox>,
     flow: Rc<Flow>,
     refused: Rc<Cell<Option<RefusedFrame>>>,
@@ -268,10 +195,13 @@ impl Stream for Reader {
             };
             match item {
                 Some(Ok(AggregatedMessage::Text(text))) => {
-                    return Poll::Ready(Some(Incoming::Text(text)));
+                    let decoded = self.serializer.decode_text(&text);
+                    return self.message(decoded, text.len());
                 }
                 Some(Ok(AggregatedMessage::Binary(data))) => {
-                    return Poll::Ready(Some(Incoming::Binary(data)));
+                    let size = data.len();
+                    let decoded = self.serializer.decode_binary(data);
+                    return self.message(decoded, size);
                 }
                 Some(Ok(AggregatedMessage::Ping(data))) => {
                     self.outbox.push(Frame::new(Opcode::Pong, &data));
@@ -296,6 +226,20 @@ impl Stream for Reader {
 }
 
 impl Reader {
+    fn message(
+        &mut self,
+        decoded: Result<Message, DecodeError>,
+        size: usize,
+    ) -> Poll<Option<Incoming>> {
+        match decoded {
+            Ok(message) => Poll::Ready(Some(Incoming::Message(message, size))),
+            Err(error) => {
+                tracing::info!(%error, "transport.message.undecodable");
+                self.end(Ending::UNDECODABLE)
+            }
+        }
+    }
+
     fn end(&mut self, ending: Ending) -> Poll<Option<Incoming>> {
         self.ended = true;
         Poll::Ready(Some(Incoming::End(ending)))

@@ -40,3 +40,8 @@ async fn channel_api() {
 async fn binary() {
     check("binary.json", 4).await;
 }
+
+#[actix_web::test]
+async fn longpoll() {
+    check("longpoll.json", 9).await;
+}

@@ -9,7 +9,6 @@ use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult, StopReason}
 use slackir::message::{Payload, Reply};
 use slackir::pubsub::PubSub;
 use slackir::socket::{DrainOptions, Socket, SocketRouter};
-use slackir::transport::CheckOrigin;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -97,7 +96,6 @@ impl Stage {
                 ended: ended.clone(),
             });
             Endpoint::builder(PubSub::new())
-                .check_origin(CheckOrigin::Off)
                 .socket("/socket", Anyone, router)
                 .build()
         });

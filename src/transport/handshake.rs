@@ -1,0 +1,244 @@
+//! From a request to a client that may connect: what both transports check, in Phoenix's order.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::{HttpRequest, HttpResponse, http::header};
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+
+use super::origin::CheckOrigin;
+use super::query;
+use crate::assigns::Assigns;
+use crate::flow::Flow;
+use crate::outbox::Outbox;
+use crate::pubsub::PubSub;
+use crate::serializer::Serializer;
+use crate::socket::{
+    Activity, ConnectInfo, ConnectRefused, Connection, Mount, Params, Sockets, UriInfo,
+};
+
+/// What `connect` may see of a request. Nothing else of it reaches the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectInfoKey {
+    /// The other end of the TCP connection.
+    PeerData,
+    /// `traceparent` and `tracestate`.
+    TraceContextHeaders,
+    /// Every header whose name begins with `x-`.
+    XHeaders,
+    /// Every header whose name begins with `sec-websocket-`.
+    SecWebsocketHeaders,
+    /// Scheme, host, port, path and query.
+    Uri,
+    /// The `User-Agent` header.
+    UserAgent,
+}
+
+/// Answers a client whose `connect` was refused with a reason. Phoenix: `error_handler`.
+pub type ErrorHandler = Arc<dyn Fn(&ConnectRefused) -> HttpResponse + Send + Sync>;
+
+/// How one mounted socket meets HTTP.
+#[derive(Clone, Default)]
+pub struct HandshakeOptions {
+    /// Which pages may open the socket. Default: the request's own host and loopback.
+    pub check_origin: CheckOrigin,
+    /// What `connect` may see. Default: nothing.
+    pub connect_info: Vec<ConnectInfoKey>,
+    /// Whether the client's `authToken` (phoenix.js 1.8) is taken, as
+    /// [`ConnectInfo::auth_token`]. Default: no.
+    pub auth_token: bool,
+    /// WebSocket subprotocols that the server speaks; the first that the client offers too is
+    /// chosen. Default: none, the client's offer is ignored.
+    pub subprotocols: Vec<String>,
+    /// Answers a refused WebSocket connection. Default: 403 without a body.
+    pub error_handler: Option<ErrorHandler>,
+}
+
+impl fmt::Debug for HandshakeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandshakeOptions")
+            .field("check_origin", &self.check_origin)
+            .field("connect_info", &self.connect_info)
+            .field("auth_token", &self.auth_token)
+            .field("subprotocols", &self.subprotocols)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One mounted socket, as its transports hold it.
+pub(crate) struct Mounted {
+    pub(crate) mount: Arc<Mount>,
+    pub(crate) handshake: HandshakeOptions,
+    pub(crate) pubsub: PubSub,
+    pub(crate) sockets: Sockets,
+}
+
+/// Why a request becomes no connection.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The transport has no such method.
+    Method,
+    /// The query is not UTF-8, or the request is no WebSocket handshake.
+    BadRequest(String),
+    /// The origin, the subprotocol, the `vsn` or the socket's id says no.
+    Forbidden,
+    /// The application says no.
+    Refused(ConnectRefused),
+    /// The server is going down.
+    Draining,
+    /// `connect` panicked.
+    Crashed,
+}
+
+/// A client that may connect.
+pub(super) struct Accepted {
+    serializer: Serializer,
+    assigns: Assigns,
+}
+
+impl Accepted {
+    /// The same client on a transport that carries text only.
+    pub(super) fn text_only(self) -> Self {
+        Self {
+            serializer: self.serializer.text_only(),
+            ..self
+        }
+    }
+}
+
+impl Mounted {
+    /// The query of a request, as connection parameters.
+    pub(super) fn params(req: &HttpRequest) -> Result<Map<String, Value>, Refusal> {
+        query::parse(req.query_string()).map_err(|error| Refusal::BadRequest(error.to_string()))
+    }
+
+    pub(super) fn check_origin(&self, req: &HttpRequest) -> Result<(), Refusal> {
+        if self.handshake.check_origin.allows(req) {
+            return Ok(());
+        }
+        tracing::warn!("transport.origin.refused");
+        Err(Refusal::Forbidden)
+    }
+
+    /// Negotiates the serializer and asks the application.
+    pub(super) async fn connect(
+        &self,
+        req: &HttpRequest,
+        mut params: Map<String, Value>,
+        auth_token: Option<String>,
+    ) -> Result<Accepted, Refusal> {
+        if self.sockets.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        // A `vsn` that is no string is a bad one, not a missing one.
+        let vsn = params
+            .get("vsn")
+            .map(|vsn| vsn.as_str().unwrap_or_default());
+        let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
+        // Path variables win over the query.
+        let variables = req
+            .match_info()
+            .iter()
+            .filter(|(name, _)| !name.starts_with('_'));
+        params.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
+        let info = self.connect_info(req, auth_token);
+        let params = Params::new(params);
+        let mut assigns = Assigns::default();
+        let connect = self.mount.socket.connect(&params, &info, &mut assigns);
+        match AssertUnwindSafe(connect).catch_unwind().await {
+            Ok(Ok(())) => Ok(Accepted {
+                serializer,
+                assigns,
+            }),
+            Ok(Err(refused)) => {
+                tracing::info!(%refused, "socket.connect.refused");
+                Err(Refusal::Refused(refused))
+            }
+            Err(_) => {
+                tracing::error!("socket.connect.panicked");
+                Err(Refusal::Crashed)
+            }
+        }
+    }
+
+    /// The connection of an accepted client, on this thread.
+    pub(super) fn open(&self, accepted: Accepted, timeout: std::time::Duration) -> Connection {
+        let options = &self.mount.options;
+        let outbox = Rc::new(Outbox::new(options.outbox));
+        Connection {
+            mount: Arc::clone(&self.mount),
+            pubsub: self.pubsub.clone(),
+            sockets: self.sockets.clone(),
+            serializer: accepted.serializer,
+            assigns: accepted.assigns,
+            flow: Flow::new(options.flow),
+            activity: Activity::watch(timeout, Rc::clone(&outbox)),
+            outbox,
+        }
+    }
+
+    fn connect_info(&self, req: &HttpRequest, auth_token: Option<String>) -> ConnectInfo {
+        let mut info = ConnectInfo {
+            auth_token,
+            ..ConnectInfo::default()
+        };
+        for key in &self.handshake.connect_info {
+            match key {
+                ConnectInfoKey::PeerData => info.peer_data = req.peer_addr(),
+                ConnectInfoKey::TraceContextHeaders => {
+                    let is_trace = |name: &str| matches!(name, "traceparent" | "tracestate");
+                    info.trace_context_headers = headers(req.headers(), is_trace);
+                }
+                ConnectInfoKey::XHeaders => {
+                    info.x_headers = headers(req.headers(), |name| name.starts_with("x-"));
+                }
+                ConnectInfoKey::SecWebsocketHeaders => {
+                    let is_ws = |name: &str| name.starts_with("sec-websocket-");
+                    info.sec_websocket_headers = headers(req.headers(), is_ws);
+                }
+                ConnectInfoKey::Uri => info.uri = Some(uri(req)),
+                ConnectInfoKey::UserAgent => {
+                    info.user_agent = text(req.headers(), &header::USER_AGENT).map(str::to_owned);
+                }
+            }
+        }
+        info
+    }
+}
+
+/// The first value of a header, if it is text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// All values of a header that are text.
+pub(super) fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    headers
+        .get_all(name)
+        .filter_map(|value| value.to_str().ok())
+        .collect()
+}
+
+/// Name and value of the headers whose name is wanted; repeated ones repeat.
+fn headers(all: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let chosen = all.iter().filter(|(name, _)| wanted(name.as_str()));
+    let pairs = chosen
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    pairs.collect()
+}
+
+fn uri(req: &HttpRequest) -> UriInfo {
+    let info = req.connection_info();
+    let (host, port) = super::origin::split_port(info.host());
+    UriInfo {
+        scheme: info.scheme().to_owned(),
+        host: host.to_owned(),
+        port: port.or_else(|| super::origin::default_port(info.scheme())),
+        path: req.path().to_owned(),
+        query: req.query_string().to_owned(),
+    }
+}

@@ -1,0 +1,243 @@
+//! Long-polling over HTTP. Phoenix: `Phoenix.Transports.LongPoll`.
+//!
+//! Every protocol answer is HTTP 200 with the protocol's own status in its JSON body. What Phoenix
+//! does badly is done better here: a waiting poll is woken when the session ends, a message that
+//! cannot be read is answered at once, empty lines are skipped, too many lines are an error, and
+//! binary data to a long-polling client is its sender's error instead of a broken response.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::{Method, header};
+use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytestring::ByteString;
+use futures_util::StreamExt;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::handshake::{Mounted, Refusal, text, texts};
+use super::longpoll_server::{LongPollServer, Poll, Publish, Published, Sessions};
+
+/// Bodies over this are refused with 400, as on Phoenix.
+const MAX_BODY: usize = 8_000_000;
+/// The header in which newer clients send the session's token.
+const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
+/// The header in which phoenix.js 1.8 sends its `authToken`.
+const AUTH_TOKEN_HEADER: &str = "x-phoenix-authtoken";
+/// The parameter in which all clients send the session's token.
+const TOKEN: &str = "token";
+/// The content type of several messages in one request; exactly this.
+const NDJSON: &str = "application/x-ndjson";
+
+/// Statuses of the protocol.
+mod status {
+    pub(super) const OK: u16 = 200;
+    pub(super) const NO_CONTENT: u16 = 204;
+    pub(super) const FORBIDDEN: u16 = 403;
+    pub(super) const TIMEOUT: u16 = 408;
+    pub(super) const GONE: u16 = 410;
+    pub(super) const TOO_LARGE: u16 = 413;
+}
+
+/// How a mount serves long-polling clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongPollOptions {
+    /// How long a poll waits for a message, and a message for its session. A session ends when no
+    /// poll has come for one and a half times this. Default 10 s.
+    pub window: Duration,
+}
+
+impl Default for LongPollOptions {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(10),
+        }
+    }
+}
+
+/// One socket mounted for long-polling.
+pub(crate) struct LongPoll {
+    mounted: Arc<Mounted>,
+    options: LongPollOptions,
+    sessions: Sessions,
+}
+
+impl LongPoll {
+    pub(crate) fn new(mounted: Arc<Mounted>, options: LongPollOptions) -> Self {
+        Self {
+            mounted,
+            options,
+            sessions: Sessions::default(),
+        }
+    }
+}
+
+/// The body of an answer; what is absent is left out.
+#[derive(Default, Serialize)]
+struct Answer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<Vec<&'a str>>,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+/// Answers a request to the socket's long-poll path.
+pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) -> HttpResponse {
+    let answer = match *req.method() {
+        Method::GET => poll(longpoll, &req).await,
+        Method::POST => publish(longpoll, &req, body).await,
+        Method::OPTIONS => options(longpoll, &req),
+        _ => Err(Refusal::Method),
+    };
+    answer.unwrap_or_else(|refusal| refuse(&refusal))
+}
+
+/// The answer of Phoenix's long-poll transport to what is refused.
+fn refuse(refusal: &Refusal) -> HttpResponse {
+    match refusal {
+        Refusal::Method => HttpResponse::BadRequest().finish(),
+        Refusal::BadRequest(text) => HttpResponse::BadRequest().body(text.clone()),
+        Refusal::Forbidden | Refusal::Refused(_) => json(&Answer {
+            status: status::FORBIDDEN,
+            ..Answer::default()
+        }),
+        Refusal::Draining => with_cors(HttpResponse::ServiceUnavailable()).finish(),
+        Refusal::Crashed => with_cors(HttpResponse::InternalServerError()).finish(),
+    }
+}
+
+async fn poll(longpoll: &LongPoll, req: &HttpRequest) -> Result<HttpResponse, Refusal> {
+    let params = Mounted::params(req)?;
+    longpoll.mounted.check_origin(req)?;
+    if let Some(token) = session_token(req, &params)
+        && let Some(session) = longpoll.sessions.find(&token)
+        && let Ok(messages) = session.send(Poll).await
+    {
+        let status = if messages.is_empty() {
+            status::NO_CONTENT
+        } else {
+            status::OK
+        };
+        let messages: Vec<&str> = messages.iter().map(ByteString::as_ref).collect();
+        return Ok(json(&Answer {
+            messages: Some(messages),
+            status,
+            token: Some(&token),
+        }));
+    }
+    open(longpoll, req, params).await
+}
+
+/// A new session: none was named, or the one that was is gone.
+async fn open(
+    longpoll: &LongPoll,
+    req: &HttpRequest,
+    params: Map<String, Value>,
+) -> Result<HttpResponse, Refusal> {
+    let mounted = &longpoll.mounted;
+    let takes_token = mounted.handshake.auth_token;
+    let auth_token = text_of(req, AUTH_TOKEN_HEADER).filter(|_| takes_token);
+    let accepted = mounted.connect(req, params, auth_token).await?;
+    let token = new_token().ok_or(Refusal::Crashed)?;
+    let window = longpoll.options.window;
+    // Half as long again as a poll may take, as in Phoenix.
+    let connection = mounted.open(accepted.text_only(), window + window / 2);
+    LongPollServer::start(connection, window, &longpoll.sessions, token.clone());
+    Ok(json(&Answer {
+        messages: Some(Vec::new()),
+        status: status::GONE,
+        token: Some(&token),
+    }))
+}
+
+async fn publish(
+    longpoll: &LongPoll,
+    req: &HttpRequest,
+    body: Payload,
+) -> Result<HttpResponse, Refusal> {
+    let params = Mounted::params(req)?;
+    longpoll.mounted.check_origin(req)?;
+    let body = read(body).await?;
+    let answer = |status| {
+        Ok(json(&Answer {
+            status,
+            ..Answer::default()
+        }))
+    };
+    let session = session_token(req, &params).and_then(|token| longpoll.sessions.find(&token));
+    let Some(session) = session else {
+        return answer(status::GONE);
+    };
+    let lines = text(req.headers(), &header::CONTENT_TYPE) == Some(NDJSON);
+    let publish = if lines {
+        Publish::Lines(body)
+    } else {
+        Publish::Text(body)
+    };
+    match session.send(publish).await {
+        Ok(Published::Taken) => answer(status::OK),
+        Ok(Published::NotTaken) => answer(status::TIMEOUT),
+        Ok(Published::TooMany) => answer(status::TOO_LARGE),
+        // The session has ended meanwhile.
+        Err(_) => answer(status::GONE),
+    }
+}
+
+fn options(longpoll: &LongPoll, req: &HttpRequest) -> Result<HttpResponse, Refusal> {
+    longpoll.mounted.check_origin(req)?;
+    let asked = texts(req.headers(), &header::ACCESS_CONTROL_REQUEST_HEADERS);
+    Ok(with_cors(HttpResponse::Ok())
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, asked.join(", ")))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "get, post, options"))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "3600"))
+        .finish())
+}
+
+/// The header first, as newer clients send it, else the parameter.
+fn session_token(req: &HttpRequest, params: &Map<String, Value>) -> Option<String> {
+    let parameter = || params.get(TOKEN).and_then(Value::as_str).map(str::to_owned);
+    text_of(req, TOKEN_HEADER).or_else(parameter)
+}
+
+/// A name that nobody can guess.
+fn new_token() -> Option<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .inspect_err(|error| tracing::error!(%error, "transport.longpoll.no_randomness"))
+        .ok()?;
+    Some(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// The whole body, which is refused when it is too long.
+async fn read(mut body: Payload) -> Result<Bytes, Refusal> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| Refusal::BadRequest(error.to_string()))?;
+        if bytes.len() + chunk.len() > MAX_BODY {
+            return Err(Refusal::BadRequest(String::new()));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+fn text_of(req: &HttpRequest, name: &'static str) -> Option<String> {
+    text(req.headers(), &header::HeaderName::from_static(name)).map(str::to_owned)
+}
+
+fn with_cors(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
+    response
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .insert_header((header::CACHE_CONTROL, "no-store"));
+    response
+}
+
+fn json(answer: &Answer<'_>) -> HttpResponse {
+    with_cors(HttpResponse::Ok())
+        .content_type("application/json; charset=utf-8")
+        .body(serde_json::to_string(answer).expect("strings and numbers have a JSON form"))
+}

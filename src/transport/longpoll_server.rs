@@ -1,0 +1,267 @@
+//! [`LongPollServer`]: the actor of one polling client. Phoenix: `LongPoll.Server`.
+//!
+//! It stands where a TCP connection stands for WebSocket: requests bring the client's messages,
+//! which it hands to the session's SocketServer, and take away what waits in the outbox.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll as Polled, ready};
+use std::time::Duration;
+
+use actix::fut::ActorFutureExt;
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_core::Stream;
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::flow::Flow;
+use crate::outbox::{Interrupt, Outbox};
+use crate::pubsub::lock;
+use crate::serializer::{DecodeError, Serializer};
+use crate::socket::{Activity, Connection, Ending, Incoming, SocketServer};
+
+/// Messages of one request. Phoenix ignores those after the 100th without a word.
+const MAX_LINES: usize = 1_000;
+
+/// The sessions of one mount, on all workers, by their token.
+#[derive(Clone, Default)]
+pub(super) struct Sessions(Arc<Mutex<HashMap<String, Addr<LongPollServer>>>>);
+
+impl Sessions {
+    /// The session that a token names, while it lives.
+    pub(super) fn find(&self, token: &str) -> Option<Addr<LongPollServer>> {
+        lock(&self.0)
+            .get(token)
+            .filter(|session| session.connected())
+            .cloned()
+    }
+}
+
+/// The actor. See the module.
+pub(super) struct LongPollServer {
+    serializer: Serializer,
+    outbox: Rc<Outbox>,
+    activity: Rc<Activity>,
+    window: Duration,
+    /// To the session's SocketServer; closed when that has ended.
+    messages: mpsc::Sender<Incoming>,
+    sessions: Sessions,
+    token: String,
+}
+
+/// Takes what waits, or waits for something. Answered with nothing after the window.
+#[derive(Message)]
+#[rtype(result = "Vec<ByteString>")]
+pub(super) struct Poll;
+
+/// A request's body.
+#[derive(Message)]
+#[rtype(result = "Published")]
+pub(super) enum Publish {
+    /// One text message.
+    Text(Bytes),
+    /// A message a line: text where it begins with `[`, else binary in base64.
+    Lines(Bytes),
+}
+
+/// How far a request's messages have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// All are in the hands of the session.
+    Taken,
+    /// The session did not take one within the window, or one could not be read, which ended the
+    /// session. Those before it are taken.
+    NotTaken,
+    /// More lines than may be; none was taken.
+    TooMany,
+}
+
+impl LongPollServer {
+    /// Starts a session on this thread. Its token is what it is found by.
+    pub(super) fn start(
+        connection: Connection,
+        window: Duration,
+        sessions: &Sessions,
+        token: String,
+    ) {
+        let (sender, receiver) = mpsc::channel(1);
+        let server = Self {
+            serializer: connection.serializer,
+            outbox: Rc::clone(&connection.outbox),
+            activity: Rc::clone(&connection.activity),
+            window,
+            messages: sender,
+            sessions: sessions.clone(),
+            token: token.clone(),
+        };
+        let reader = Reader {
+            outbox: Rc::clone(&connection.outbox),
+            flow: Rc::clone(&connection.flow),
+            messages: receiver,
+            ended: false,
+        };
+        SocketServer::start(connection, reader);
+        lock(&sessions.0).insert(token, Actor::start(server));
+    }
+
+    fn decode(&self, line: Bytes) -> Result<Incoming, DecodeError> {
+        let size = line.len();
+        let text = ByteString::try_from(line).map_err(|_| DecodeError::Binary("not UTF-8"))?;
+        self.serializer
+            .decode_text(&text)
+            .map(|message| Incoming::Message(message, size))
+    }
+
+    fn decode_line(&self, line: Bytes) -> Result<Incoming, DecodeError> {
+        if line.starts_with(b"[") {
+            return self.decode(line);
+        }
+        let data = BASE64_STANDARD
+            .decode(&line)
+            .map_err(|_| DecodeError::Binary("not base64"))?;
+        let size = data.len();
+        self.serializer
+            .decode_binary(data.into())
+            .map(|message| Incoming::Message(message, size))
+    }
+}
+
+impl Actor for LongPollServer {
+    type Context = Context<Self>;
+
+    /// The session ends with its SocketServer.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let messages = self.messages.clone();
+        let ended = async move { messages.closed().await }.into_actor(self);
+        ctx.spawn(ended.map(|(), _, ctx: &mut Self::Context| ctx.stop()));
+    }
+}
+
+impl Drop for LongPollServer {
+    fn drop(&mut self) {
+        lock(&self.sessions.0).remove(&self.token);
+    }
+}
+
+impl Handler<Poll> for LongPollServer {
+    type Result = ResponseFuture<Vec<ByteString>>;
+
+    fn handle(&mut self, _: Poll, _: &mut Self::Context) -> Self::Result {
+        self.activity.touch();
+        let (outbox, activity, window) = (
+            Rc::clone(&self.outbox),
+            Rc::clone(&self.activity),
+            self.window,
+        );
+        async move {
+            let waiting = std::future::poll_fn(|cx| take(&outbox, cx));
+            let messages = timeout(window, waiting).await.unwrap_or_default();
+            activity.touch();
+            messages
+        }
+        .boxed_local()
+    }
+}
+
+/// All that waits; nothing when the outbox is closed. The later of two waiting requests is woken.
+fn take(outbox: &Outbox, cx: &mut TaskContext<'_>) -> Polled<Vec<ByteString>> {
+    let mut messages = Vec::new();
+    loop {
+        match outbox.poll_frame(cx) {
+            // Only text is ever encoded for a client of this transport.
+            Polled::Ready(Some(frame)) => messages.extend(ByteString::try_from(frame.payload())),
+            Polled::Ready(None) => return Polled::Ready(messages),
+            Polled::Pending if messages.is_empty() => return Polled::Pending,
+            Polled::Pending => return Polled::Ready(messages),
+        }
+    }
+}
+
+impl Handler<Publish> for LongPollServer {
+    type Result = ResponseFuture<Published>;
+
+    fn handle(&mut self, publish: Publish, _: &mut Self::Context) -> Self::Result {
+        let decoded: Vec<_> = match publish {
+            Publish::Text(body) => vec![self.decode(body)],
+            Publish::Lines(body) => {
+                let lines: Vec<Bytes> = lines(&body).collect();
+                if lines.len() > MAX_LINES {
+                    return std::future::ready(Published::TooMany).boxed_local();
+                }
+                lines
+                    .into_iter()
+                    .map(|line| self.decode_line(line))
+                    .collect()
+            }
+        };
+        let messages = self.messages.clone();
+        let window = self.window;
+        async move {
+            let hand_over = async {
+                for decoded in decoded {
+                    let (message, bad) = match decoded {
+                        Ok(message) => (message, false),
+                        Err(error) => {
+                            tracing::info!(%error, "transport.message.undecodable");
+                            (Incoming::End(Ending::UNDECODABLE), true)
+                        }
+                    };
+                    if messages.send(message).await.is_err() || bad {
+                        return Published::NotTaken;
+                    }
+                }
+                Published::Taken
+            };
+            timeout(window, hand_over)
+                .await
+                .unwrap_or(Published::NotTaken)
+        }
+        .boxed_local()
+    }
+}
+
+/// The lines of a body, without empty ones.
+fn lines(body: &Bytes) -> impl Iterator<Item = Bytes> {
+    let lines = body.split(|byte| *byte == b'\n');
+    let trimmed = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    trimmed
+        .filter(|line| !line.is_empty())
+        .map(|line| body.slice_ref(line))
+}
+
+/// What the client sends, as the SocketServer reads it.
+struct Reader {
+    outbox: Rc<Outbox>,
+    flow: Rc<Flow>,
+    messages: mpsc::Receiver<Incoming>,
+    ended: bool,
+}
+
+impl Stream for Reader {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Polled<Option<Incoming>> {
+        if self.ended {
+            return Polled::Ready(None);
+        }
+        if let Polled::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
+            self.ended = true;
+            return Polled::Ready(Some(Incoming::End(match interrupt {
+                Interrupt::SlowConsumer => Ending::SLOW,
+                Interrupt::Idle => Ending::INACTIVE,
+                Interrupt::WriterGone => Ending::LOST,
+            })));
+        }
+        ready!(self.flow.poll_open(cx));
+        self.messages.poll_recv(cx)
+    }
+}
