@@ -88,6 +88,22 @@ pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>)
 }
 
 #[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
+pub(super) fn handle_broadcast<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        Done::Handled(channel.handle_broadcast(broadcast, ctx).await)
+    })
+}
+
+#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
+pub(super) fn handle_timeout<C: Channel>(live: Shared<C>) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        Done::Handled(channel.handle_timeout(ctx).await)
+    })
+}
+
+#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
 pub(super) fn handle_info<C: Channel>(live: Shared<C>, info: C::Info) -> Callback {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();

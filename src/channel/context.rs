@@ -2,16 +2,17 @@
 //! Phoenix: the functions of `Phoenix.Channel` that take a socket.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Recipient;
 
 use super::Channel;
-use super::link::Link;
+use super::link::{Link, ToChannel};
 use super::server::{ChannelSignal, Info};
 use crate::assigns::Assigns;
 use crate::message::{Name, Payload, Ref, Reply};
-use crate::pubsub::{PubSub, PublishError};
+use crate::pubsub::{Broadcast, PubSub, PublishError, Subscription, Tap};
 use crate::serializer::{EncodeError, Serializer};
 
 /// Why a push or a broadcast was not made.
@@ -35,6 +36,10 @@ pub struct Context<C: Channel> {
     assigns: Assigns,
     /// The ref of the message that `handle_in` is handling; null at any other time.
     pub(super) reference: Ref,
+    /// The silence after which the callback that is running wants a timeout.
+    pub(super) timeout: Option<Duration>,
+    /// Other topics that the channel listens to, and whatever else shall end with it.
+    subscriptions: Vec<(String, Subscription)>,
     infos: Recipient<Info<C::Info>>,
     signals: Recipient<ChannelSignal>,
 }
@@ -52,6 +57,8 @@ impl<C: Channel> Context<C> {
             pubsub,
             assigns,
             reference: Ref::NULL,
+            timeout: None,
+            subscriptions: Vec::new(),
             infos,
             signals,
         }
@@ -130,6 +137,25 @@ impl<C: Channel> Context<C> {
         })
     }
 
+    /// Listens to another topic: its broadcasts reach [`Channel::handle_broadcast`]. Subscribing
+    /// twice delivers twice. Ends with the channel. Phoenix: `Endpoint.subscribe/1` in a channel.
+    pub fn subscribe(&mut self, topic: &str) {
+        let tap: Rc<dyn Tap> = Rc::new(Elsewhere(Rc::clone(&self.link)));
+        let subscription = self.pubsub.subscribe_tap(topic, self.link.id, &tap);
+        self.subscriptions.push((topic.to_owned(), subscription));
+    }
+
+    /// Stops listening to another topic, however often it was subscribed to.
+    pub fn unsubscribe(&mut self, topic: &str) {
+        self.subscriptions.retain(|(name, _)| name != topic);
+    }
+
+    /// Asks for [`Channel::handle_timeout`] if nothing comes for this long after the callback that
+    /// is running. Whatever comes calls it off. Phoenix: `{:noreply, socket, timeout}`.
+    pub fn timeout_after(&mut self, silence: Duration) {
+        self.timeout = Some(silence);
+    }
+
     /// A handle through which any thread sends this channel infos. Phoenix: the channel's pid.
     pub fn handle(&self) -> Handle<C::Info> {
         Handle {
@@ -153,6 +179,16 @@ impl<C: Channel> Context<C> {
             return Err(SendError::NotJoined);
         }
         Ok(())
+    }
+}
+
+/// Hands broadcasts of other topics to the channel.
+struct Elsewhere(Rc<Link>);
+
+impl Tap for Elsewhere {
+    fn receive(&self, broadcast: &Arc<Broadcast>) {
+        self.0
+            .deliver_broadcast(ToChannel::Elsewhere(Arc::clone(broadcast)));
     }
 }
 

@@ -17,12 +17,14 @@ use super::server::Doorbell;
 use crate::flow::{Flow, Ticket};
 use crate::frame::Frame;
 use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, Ref, Reply};
+use crate::metrics::metrics;
 use crate::outbox::Outbox;
 use crate::pubsub::{Broadcast, PubSub, PublishError, SubscriberId, Subscription};
 use crate::serializer::{EncodeError, Serializer};
 
-/// How many intercepted broadcasts may wait for one channel before it ends with `phx_error`.
-pub(super) const INTERCEPT_BACKLOG: usize = 1_024;
+/// How many broadcasts, intercepted or from elsewhere, may wait for one channel before it ends with
+/// `phx_error`.
+const BACKLOG: usize = 1_024;
 
 /// From the socket and the fan-out to the channel. All of them live on one thread.
 pub(crate) enum ToChannel {
@@ -41,8 +43,10 @@ pub(crate) enum ToChannel {
     },
     /// An intercepted broadcast.
     Out(Arc<Broadcast>),
-    /// More intercepted broadcasts wait than may.
-    InterceptOverflow,
+    /// A broadcast on another topic that the channel has subscribed to.
+    Elsewhere(Arc<Broadcast>),
+    /// More broadcasts wait for the channel than may.
+    BacklogOverflow,
     /// The connection has ended.
     Closed(StopReason),
     /// A duplicate join has taken the topic over: end without a word.
@@ -70,8 +74,8 @@ pub(crate) struct Link {
     /// What waits for the channel's actor; bounded by the connection's flow and the backlog.
     inbox: RefCell<VecDeque<ToChannel>>,
     doorbell: Recipient<Doorbell>,
-    /// Intercepted broadcasts that wait for `handle_out`.
-    pub(super) backlog: Cell<usize>,
+    /// Broadcasts that wait for `handle_out` or `handle_broadcast`.
+    backlog: Cell<usize>,
 }
 
 impl Link {
@@ -116,6 +120,23 @@ impl Link {
         if ring {
             self.doorbell.do_send(Doorbell);
         }
+    }
+
+    /// Hands the channel a broadcast, up to the backlog's bound.
+    pub(super) fn deliver_broadcast(&self, broadcast: ToChannel) {
+        let waiting = self.backlog.get() + 1;
+        self.backlog.set(waiting);
+        if waiting <= BACKLOG {
+            self.deliver(broadcast);
+        } else if waiting == BACKLOG + 1 {
+            metrics().intercepts_overflowed.increment(1);
+            self.deliver(ToChannel::BacklogOverflow);
+        }
+    }
+
+    /// The channel's side: one broadcast less waits.
+    pub(super) fn broadcast_taken(&self) {
+        self.backlog.set(self.backlog.get() - 1);
     }
 
     /// The channel's side: the next message.

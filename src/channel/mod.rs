@@ -98,6 +98,24 @@ pub trait Channel: Sized + 'static {
         Handled::NoReply
     }
 
+    /// A broadcast on another topic that the channel subscribed to with [`Context::subscribe`]. The
+    /// default ignores it. Phoenix: `handle_info` with a `Broadcast`.
+    async fn handle_broadcast(
+        &mut self,
+        broadcast: Arc<Broadcast>,
+        ctx: &mut Context<Self>,
+    ) -> Handled {
+        let _ = (broadcast, ctx);
+        Handled::NoReply
+    }
+
+    /// Nothing has come for as long as [`Context::timeout_after`] said. The default ignores it.
+    /// Phoenix: `handle_info(:timeout, ..)`.
+    async fn handle_timeout(&mut self, ctx: &mut Context<Self>) -> Handled {
+        let _ = ctx;
+        Handled::NoReply
+    }
+
     /// The channel ends. Runs on leave, stop, crash and the end of the connection, for at most
     /// 5 seconds; not after a duplicate join or a crash in `join`. Pushes made here follow
     /// `phx_close`, and precede `phx_error`.

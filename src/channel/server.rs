@@ -19,7 +19,7 @@ use bytestring::ByteString;
 
 use super::callback::{self, Callback, Done, Live, Shared, guarded};
 use super::context::Context;
-use super::link::{INTERCEPT_BACKLOG, Link, ToChannel};
+use super::link::{Link, ToChannel};
 use super::{Channel, HandleIn, Handled, Join, Refused, StopReason};
 use crate::assigns::Assigns;
 use crate::flow::{Flow, Ticket};
@@ -125,7 +125,9 @@ enum Work<I> {
         ticket: Ticket,
     },
     Out(Arc<Broadcast>),
+    Elsewhere(Arc<Broadcast>),
     Info(Box<I>),
+    Timeout,
     Terminate(StopReason),
 }
 
@@ -152,6 +154,8 @@ pub(crate) struct ChannelServer<C: Channel> {
     join_ref: Ref,
     reference: Ref,
     replaced: Option<Frame>,
+    /// Counts what the channel was given to do: a timeout that was armed before is off.
+    turn: u64,
     /// Whether the socket was told that this actor has ended.
     reported: bool,
 }
@@ -194,6 +198,7 @@ pub(crate) fn start<C: Channel>(channel: C, start: Start) -> Started {
         join_ref,
         reference,
         replaced: start.replaced,
+        turn: 0,
         reported: false,
     };
     server.resume(&mut actix);
@@ -253,20 +258,13 @@ fn subscriber<C: Channel>(link: &Rc<Link>) -> Subscriber {
     }
 }
 
-/// Hands intercepted broadcasts to the channel, up to the backlog's bound.
+/// Hands intercepted broadcasts to the channel.
 struct Intercept(Rc<Link>);
 
 impl Tap for Intercept {
     fn receive(&self, broadcast: &Arc<Broadcast>) {
-        let Self(link) = self;
-        let waiting = link.backlog.get() + 1;
-        link.backlog.set(waiting);
-        if waiting <= INTERCEPT_BACKLOG {
-            link.deliver(ToChannel::Out(Arc::clone(broadcast)));
-        } else if waiting == INTERCEPT_BACKLOG + 1 {
-            metrics().intercepts_overflowed.increment(1);
-            link.deliver(ToChannel::InterceptOverflow);
-        }
+        self.0
+            .deliver_broadcast(ToChannel::Out(Arc::clone(broadcast)));
     }
 }
 
@@ -298,6 +296,7 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     fn begin(&mut self, work: Work<C::Info>, actix: &mut Actix<C>) {
+        self.turn += 1;
         let live = || Rc::clone(&self.live);
         let (callback, ticket) = match work {
             Work::In {
@@ -326,9 +325,14 @@ impl<C: Channel> ChannelServer<C> {
                 return self.stop(StopReason::Left, actix);
             }
             Work::Out(broadcast) => {
-                self.link.backlog.set(self.link.backlog.get() - 1);
+                self.link.broadcast_taken();
                 (callback::handle_out(live(), broadcast), None)
             }
+            Work::Elsewhere(broadcast) => {
+                self.link.broadcast_taken();
+                (callback::handle_broadcast(live(), broadcast), None)
+            }
+            Work::Timeout => (callback::handle_timeout(live()), None),
             Work::Info(info) => (callback::handle_info(live(), *info), None),
             Work::Terminate(reason) => (callback::terminate(live(), reason), None),
         };
@@ -339,6 +343,7 @@ impl<C: Channel> ChannelServer<C> {
     /// A callback has returned or panicked.
     fn complete(&mut self, done: Done, actix: &mut Actix<C>) {
         self.running = None;
+        self.arm_timeout(actix);
         match (self.phase, done) {
             (Phase::Joining, Done::Joined(Ok(accepted))) => self.joined(accepted),
             (Phase::Joining, Done::Joined(Err(failed))) => self.refused(failed),
@@ -497,6 +502,26 @@ impl<C: Channel> ChannelServer<C> {
         }
     }
 
+    /// The callback that has returned may have asked for a timeout.
+    fn arm_timeout(&self, actix: &mut Actix<C>) {
+        // A callback that panicked or was dropped may have left the context borrowed; then the
+        // channel ends anyway.
+        let asked = self
+            .live
+            .try_borrow_mut()
+            .ok()
+            .and_then(|mut live| live.ctx.timeout.take());
+        if let Some(silence) = asked {
+            let turn = self.turn;
+            actix.run_later(silence, move |server, actix| {
+                if server.turn == turn && server.phase == Phase::Joined {
+                    server.queue.push_back(Work::Timeout);
+                    server.advance(actix);
+                }
+            });
+        }
+    }
+
     /// A leave that still waits when its grace is over drops the callback it waits for.
     fn arm_leave(&self, actix: &mut Actix<C>) {
         if self.running.is_some() {
@@ -548,9 +573,9 @@ impl<C: Channel> ChannelServer<C> {
             // What arrives between the end of a channel and the word of it is lost, as in Phoenix.
             (Phase::Joining | Phase::Terminating { .. } | Phase::Ended, _) => {}
             (Phase::Joined, ToChannel::Closed(reason)) => self.stop(reason, actix),
-            (Phase::Joined, ToChannel::InterceptOverflow) => {
+            (Phase::Joined, ToChannel::BacklogOverflow) => {
                 self.stop(
-                    StopReason::error("too many intercepted broadcasts wait"),
+                    StopReason::error("too many broadcasts wait for the channel"),
                     actix,
                 );
             }
@@ -589,6 +614,10 @@ impl<C: Channel> ChannelServer<C> {
             }
             (Phase::Joined, ToChannel::Out(broadcast)) => {
                 self.queue.push_back(Work::Out(broadcast));
+                self.advance(actix);
+            }
+            (Phase::Joined, ToChannel::Elsewhere(broadcast)) => {
+                self.queue.push_back(Work::Elsewhere(broadcast));
                 self.advance(actix);
             }
         }

@@ -7,11 +7,13 @@
 //! was made. Nothing else writes broadcasts.
 
 mod fastlane;
+mod listener;
 mod log;
 mod topic;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use bytestring::ByteString;
 
 pub use self::fastlane::Broadcast;
 pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap};
+pub use self::listener::{Lagged, Listener};
 pub(crate) use self::log::{History, topic_matches};
 pub use self::log::{
     LoadError, LogEntry, LogRule, LogSnapshot, MessageStore, StoreFull, StoredEntry,
@@ -119,13 +122,38 @@ impl PubSub {
         event: &str,
         payload: impl Into<Payload>,
     ) -> Result<(), PublishError> {
-        let (event, payload) = (ByteString::from(event), payload.into());
+        self.broadcast_as(None, topic, event, payload.into()).await
+    }
+
+    /// As [`PubSub::broadcast`], to everybody but `listener`. Phoenix: `broadcast_from/4`.
+    ///
+    /// # Errors
+    /// As [`PubSub::broadcast`].
+    pub async fn broadcast_from(
+        &self,
+        listener: &Listener,
+        topic: &str,
+        event: &str,
+        payload: impl Into<Payload>,
+    ) -> Result<(), PublishError> {
+        self.broadcast_as(Some(listener.id()), topic, event, payload.into())
+            .await
+    }
+
+    async fn broadcast_as(
+        &self,
+        from: Option<SubscriberId>,
+        topic: &str,
+        event: &str,
+        payload: Payload,
+    ) -> Result<(), PublishError> {
+        let event = ByteString::from(event);
         loop {
             let topic = self.topic(topic);
             self.load(&topic)
                 .await
                 .map_err(|_| PublishError::NotLoaded)?;
-            match self.try_publish(&topic, &event, &payload, None) {
+            match self.try_publish(&topic, &event, &payload, from) {
                 // The topic was given up between look-up and publish: look again.
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => return Err(error),
@@ -181,6 +209,27 @@ impl PubSub {
             Subscription::new(self.clone(), table, Arc::clone(topic), key),
             history,
         ))
+    }
+
+    /// Hears everything on a topic, on this worker thread, until the subscription is dropped.
+    pub(crate) fn subscribe_tap(
+        &self,
+        topic: &str,
+        id: SubscriberId,
+        tap: &Rc<dyn Tap>,
+    ) -> Subscription {
+        loop {
+            let subscriber = Subscriber {
+                id,
+                fastlane: None,
+                intercept: &[],
+                tap: Some(Rc::clone(tap)),
+            };
+            // A topic that was given up since it was looked up is looked up again.
+            if let Some((subscription, _)) = self.subscribe(&self.topic(topic), subscriber) {
+                return subscription;
+            }
+        }
     }
 
     /// Publishes on behalf of a member of the topic; `from` is left out. Returns the inbox of a

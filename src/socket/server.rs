@@ -29,7 +29,7 @@ use crate::message::{
     reason,
 };
 use crate::outbox::{CloseReason, Outbox};
-use crate::pubsub::{Broadcast, PubSub, Subscriber, SubscriberId, Subscription, Tap};
+use crate::pubsub::{Broadcast, PubSub, SubscriberId, Subscription, Tap};
 use crate::serializer::Serializer;
 
 /// Event that closes a connection when it is broadcast on the socket's id.
@@ -423,15 +423,5 @@ fn subscribe_id(pubsub: &PubSub, id: &str, socket: Recipient<Disconnect>) -> Sub
         }
     }
     let tap: Rc<dyn Tap> = Rc::new(IdTap(socket));
-    loop {
-        let subscriber = Subscriber {
-            id: SubscriberId::next(),
-            fastlane: None,
-            intercept: &[],
-            tap: Some(Rc::clone(&tap)),
-        };
-        if let Some((subscription, _)) = pubsub.subscribe(&pubsub.topic(id), subscriber) {
-            return subscription;
-        }
-    }
+    pubsub.subscribe_tap(id, SubscriberId::next(), &tap)
 }

@@ -1,11 +1,14 @@
 //! Everything that needs a server: one binary, one module for each area of behaviour.
 
+mod channel_api;
 mod chat;
 mod cli;
 mod conformance;
+mod connect;
 mod crashes;
 mod faults;
 mod limits;
+mod longpoll;
 mod order;
 mod store;
 mod support;

@@ -1,0 +1,286 @@
+//! What an application can do in a channel, beyond the recorded scenarios.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use slackir::Endpoint;
+use slackir::channel::{
+    Channel, Context, HandleIn, Handled, Join, JoinResult, Refused, SendError, StopReason,
+};
+use slackir::message::{Payload, Reply};
+use slackir::pubsub::{Broadcast, Listener, PubSub};
+use slackir::socket::{Socket, SocketRouter};
+
+use crate::support::phoenix::Phoenix;
+use crate::support::server::TestServer;
+
+struct Anyone;
+impl Socket for Anyone {}
+
+/// Does one thing for each event.
+struct Tester;
+
+impl Channel for Tester {
+    type Info = ();
+
+    fn intercept() -> &'static [&'static str] {
+        &["flood"]
+    }
+
+    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+        if params
+            .parse::<serde_json::Value>()
+            .is_ok_and(|params| params["early"] == true)
+        {
+            // Before the join is complete there is nobody to send to.
+            let early = [
+                ctx.push("early", json!({})),
+                ctx.broadcast("early", json!({})),
+                ctx.broadcast_from("early", json!({})),
+            ];
+            let refused = early.iter().all(|sent| *sent == Err(SendError::NotJoined));
+            assert!(refused && ctx.socket_ref().is_none());
+            return Err(Refused::reason("too early"));
+        }
+        Ok(Join::ok())
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleIn {
+        match event {
+            "timeout" => {
+                ctx.timeout_after(Duration::from_millis(100));
+                HandleIn::NoReply
+            }
+            "listen" => {
+                ctx.subscribe("elsewhere");
+                HandleIn::Reply(Reply::ok(Payload::EMPTY))
+            }
+            "unlisten" => {
+                ctx.unsubscribe("elsewhere");
+                HandleIn::Reply(Reply::ok(Payload::EMPTY))
+            }
+            "reply_and_leave" => {
+                let socket = ctx.socket_ref().expect("the message has a ref");
+                actix_rt::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    for n in [1, 2] {
+                        socket
+                            .reply(&Reply::ok(json!({ "n": n })))
+                            .expect("an object");
+                    }
+                });
+                HandleIn::Stop(StopReason::Normal)
+            }
+            "order" => {
+                ctx.broadcast("1", json!({})).expect("joined");
+                ctx.push("2", json!({})).expect("joined");
+                ctx.broadcast("3", json!({})).expect("joined");
+                HandleIn::Reply(Reply::with_status("weird", json!("4")))
+            }
+            "push_list" => match ctx.push("list", json!([1])) {
+                Ok(()) => HandleIn::NoReply,
+                Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
+            },
+            "flood" => {
+                for _ in 0..2_000 {
+                    ctx.broadcast("flood", json!({})).expect("joined");
+                }
+                HandleIn::NoReply
+            }
+            _ => HandleIn::Reply(Reply::ok(payload)),
+        }
+    }
+
+    async fn handle_out(&mut self, _: Arc<Broadcast>, _: &mut Context<Self>) -> Handled {
+        std::future::pending().await
+    }
+
+    async fn handle_broadcast(
+        &mut self,
+        heard: Arc<Broadcast>,
+        ctx: &mut Context<Self>,
+    ) -> Handled {
+        let told = json!({"topic": heard.topic(), "event": heard.event()});
+        ctx.push("heard", told).expect("joined");
+        Handled::NoReply
+    }
+
+    async fn handle_timeout(&mut self, ctx: &mut Context<Self>) -> Handled {
+        ctx.push("timeout", json!({})).expect("joined");
+        Handled::Stop(StopReason::Shutdown)
+    }
+}
+
+fn start() -> TestServer {
+    TestServer::start(|| {
+        let router = SocketRouter::new().channel("test:*", || Tester);
+        Endpoint::builder(PubSub::new())
+            .socket("/socket", Anyone, router)
+            .build()
+    })
+}
+
+const TOPIC: &str = "test:a";
+
+async fn joined(server: &TestServer) -> (Phoenix, String) {
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join(TOPIC).await;
+    (client, join_ref)
+}
+
+#[actix_web::test]
+async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off() {
+    let server = start();
+    let (mut client, join_ref) = joined(&server).await;
+    client.push(&join_ref, TOPIC, "timeout", json!({})).await;
+    let echo = client
+        .push(&join_ref, TOPIC, "echo", json!({"still": "here"}))
+        .await;
+    assert_eq!(
+        client.reply_to(&echo).await["response"],
+        json!({"still": "here"})
+    );
+    // Twice the timeout passes without one, because the echo has called it off.
+    let quiet = client.wire.recv(1, Duration::from_millis(200)).await;
+    assert_eq!(quiet, []);
+    client.push(&join_ref, TOPIC, "timeout", json!({})).await;
+    assert_eq!(client.next_event().await.0, "timeout");
+    assert_eq!(client.next_event().await.0, "phx_close");
+}
+
+#[actix_web::test]
+async fn a_channel_hears_other_topics_as_often_as_it_subscribed() {
+    let server = start();
+    let (mut client, join_ref) = joined(&server).await;
+    for _ in 0..2 {
+        let listen = client.push(&join_ref, TOPIC, "listen", json!({})).await;
+        client.reply_to(&listen).await;
+    }
+    server
+        .endpoint
+        .broadcast("elsewhere", "news", json!({}))
+        .await
+        .expect("an object");
+    for _ in 0..2 {
+        let heard = json!({"topic": "elsewhere", "event": "news"});
+        assert_eq!(client.next_event().await, ("heard".to_owned(), heard));
+    }
+    let unlisten = client.push(&join_ref, TOPIC, "unlisten", json!({})).await;
+    client.reply_to(&unlisten).await;
+    server
+        .endpoint
+        .broadcast("elsewhere", "news", json!({}))
+        .await
+        .expect("an object");
+    client.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn what_one_channel_emits_arrives_in_the_order_it_was_made() {
+    let server = start();
+    let (mut client, join_ref) = joined(&server).await;
+    client.push(&join_ref, TOPIC, "order", json!({})).await;
+    let mut events = Vec::new();
+    for _ in 0..4 {
+        events.push(client.next_event().await);
+    }
+    let reply = json!({"status": "weird", "response": "4"});
+    assert_eq!(events[3], ("phx_reply".to_owned(), reply));
+    assert_eq!(
+        events[..3]
+            .iter()
+            .map(|(event, _)| event.as_str())
+            .collect::<Vec<_>>(),
+        ["1", "2", "3"]
+    );
+}
+
+#[actix_web::test]
+async fn replies_may_come_late_and_often() {
+    let server = start();
+    let (mut client, join_ref) = joined(&server).await;
+    let reference = client
+        .push(&join_ref, TOPIC, "reply_and_leave", json!({}))
+        .await;
+    assert_eq!(client.next_event().await.0, "phx_close");
+    for n in [1, 2] {
+        assert_eq!(
+            client.reply_to(&reference).await["response"],
+            json!({ "n": n })
+        );
+    }
+}
+
+#[actix_web::test]
+async fn nothing_is_sent_before_the_join_is_complete() {
+    let server = start();
+    let mut client = Phoenix::connect(server.addr).await;
+    let join = client.send_join(TOPIC, json!({"early": true})).await;
+    assert_eq!(
+        client.reply_to(&join).await["response"]["reason"],
+        "too early"
+    );
+    client.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn a_push_that_has_no_form_crashes_its_channel_only() {
+    let server = start();
+    let (mut client, join_ref) = joined(&server).await;
+    client.push(&join_ref, TOPIC, "push_list", json!({})).await;
+    assert_eq!(client.next_event().await.0, "phx_error");
+    client.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn intercepted_broadcasts_that_pile_up_end_the_channel() {
+    let server = start();
+    let (mut client, join_ref) = joined(&server).await;
+    client.push(&join_ref, TOPIC, "flood", json!({})).await;
+    assert_eq!(client.next_event().await.0, "phx_error");
+    client.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn listeners_outside_channels_hear_broadcasts_but_not_their_own() {
+    let pubsub = PubSub::new();
+    let mut ann = Listener::new(&pubsub);
+    let mut bob = Listener::new(&pubsub);
+    for listener in [&mut ann, &mut bob] {
+        listener.subscribe("room");
+    }
+    pubsub
+        .broadcast_from(&ann, "room", "1", json!({}))
+        .await
+        .expect("an object");
+    pubsub
+        .broadcast("room", "2", json!({}))
+        .await
+        .expect("an object");
+    assert_eq!(ann.recv().await.expect("not slow").event(), "2");
+    assert_eq!(bob.recv().await.expect("not slow").event(), "1");
+    bob.unsubscribe("room");
+    for n in 0..1_100 {
+        pubsub
+            .broadcast("room", &n.to_string(), json!({}))
+            .await
+            .expect("an object");
+    }
+    for n in 0..1_024 {
+        assert_eq!(ann.recv().await.expect("not yet").event(), n.to_string());
+    }
+    assert!(
+        ann.recv().await.is_err(),
+        "the rest was dropped, and the listener is told"
+    );
+    assert!(
+        pubsub.broadcast("room", "x", json!([1])).await.is_err(),
+        "a list is no payload"
+    );
+}
