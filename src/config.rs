@@ -32,6 +32,59 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// Run the migrations that the database lacks, and end
     Migrate(DatabaseConfig),
+    /// Make and read tokens that a Phoenix application with the same secret makes and reads
+    Token(TokenConfig),
+}
+
+/// `slackir token`.
+#[derive(Args, Clone, Debug)]
+pub struct TokenConfig {
+    /// Sign or verify
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+/// What to do with a token.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenAction {
+    /// Print a token that carries DATA, as Phoenix.Token.sign
+    Sign {
+        /// The secret and the salt.
+        #[command(flatten)]
+        key: TokenKey,
+        /// What the token carries: JSON, or else a string
+        data: String,
+        /// Seconds for which it is valid
+        #[arg(long, default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
+        max_age: Duration,
+    },
+    /// Print what a token carries, as JSON, if it is valid, as Phoenix.Token.verify
+    Verify {
+        /// The secret and the salt.
+        #[command(flatten)]
+        key: TokenKey,
+        /// The token
+        token: String,
+        /// Seconds for which it is valid, whatever it says itself
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        max_age: Option<Duration>,
+    },
+}
+
+/// What a token is signed with.
+#[derive(Args, Clone, Debug)]
+pub struct TokenKey {
+    /// The application's secret, at least 20 bytes
+    #[arg(
+        long,
+        env = "SECRET_KEY_BASE",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    pub secret_key_base: String,
+    /// The salt, which names what the token is for
+    #[arg(long, default_value = "user socket", value_name = "SALT")]
+    pub salt: String,
 }
 
 /// Which database.
@@ -120,7 +173,7 @@ pub struct ServeConfig {
     pub outbox_bytes: usize,
 
     /// Frames that may wait for one client that does not read; then its connection ends
-    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = positive)]
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
     pub outbox_frames: usize,
 
     /// Messages that may wait for the database; then shouts are refused
@@ -180,6 +233,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// Long enough for any timeout.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// A history longer than this does not belong into one push.
 const MAX_HISTORY: usize = 10_000;
 
@@ -202,8 +258,8 @@ fn history_limit(text: &str) -> Result<usize, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}"))?;
-    if duration.is_zero() {
-        return Err("must be more than 0".to_owned());
+    if duration.is_zero() || duration > MAX_DURATION {
+        return Err("must be more than 0 and at most ten years".to_owned());
     }
     Ok(duration)
 }

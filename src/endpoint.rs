@@ -47,7 +47,10 @@ pub struct Endpoint {
 
 /// One mounted socket: the patterns of its paths, and what serves them.
 struct Transports {
-    websocket: Option<(String, Arc<Mounted>)>,
+    path: String,
+    mounted: Arc<Mounted>,
+    /// The pattern of its path.
+    websocket: Option<String>,
     longpoll: Option<(String, Arc<LongPoll>)>,
 }
 
@@ -101,8 +104,8 @@ impl Endpoint {
         let mounts = Arc::clone(&self.mounts);
         move |config| {
             for mount in mounts.iter() {
-                if let Some((path, websocket)) = &mount.websocket {
-                    let websocket = Arc::clone(websocket);
+                if let Some(path) = &mount.websocket {
+                    let websocket = Arc::clone(&mount.mounted);
                     let handler = move |req: HttpRequest, body: web::Payload| {
                         let websocket = Arc::clone(&websocket);
                         async move { upgrade(&websocket, req, body).await }
@@ -119,6 +122,14 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// The socket mounted at a path.
+    pub(crate) fn mounted(&self, path: &str) -> Option<&Mounted> {
+        self.mounts
+            .iter()
+            .find(|mount| mount.path == path)
+            .map(|mount| &*mount.mounted)
     }
 
     /// The topics.
@@ -200,9 +211,9 @@ impl EndpointBuilder {
             };
             Transports {
                 longpoll: transports.longpoll.map(longpoll),
-                websocket: transports
-                    .websocket
-                    .map(|below| (pattern(&path, &below), Arc::clone(&mounted))),
+                websocket: transports.websocket.map(|below| pattern(&path, &below)),
+                mounted,
+                path,
             }
         });
         Endpoint {

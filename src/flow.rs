@@ -7,11 +7,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use crate::metrics::metrics;
-use crate::outbox::remember;
 use crate::pubsub::Inbox;
+use crate::waker::WakerSlot;
 
 /// What may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) struct Flow {
     /// Another worker's inbox that a broadcast of this connection found full.
     congested: RefCell<Option<Arc<Inbox>>>,
     /// The transport's reader, waiting for room.
-    reader: RefCell<Option<Waker>>,
+    reader: WakerSlot,
 }
 
 impl Flow {
@@ -52,7 +52,7 @@ impl Flow {
             bytes: Cell::new(0),
             paused: Cell::new(false),
             congested: RefCell::default(),
-            reader: RefCell::default(),
+            reader: WakerSlot::default(),
         })
     }
 
@@ -60,7 +60,7 @@ impl Flow {
     pub(crate) fn enter(self: &Rc<Self>, bytes: usize) -> Ticket {
         self.messages.set(self.messages.get() + 1);
         self.bytes.set(self.bytes.get() + bytes);
-        if self.over(1) && !self.paused.replace(true) {
+        if self.is_full() && !self.paused.replace(true) {
             metrics().reads_paused.increment(1);
         }
         Ticket {
@@ -82,16 +82,18 @@ impl Flow {
             *self.congested.borrow_mut() = None;
         }
         if self.paused.get() {
-            remember(&self.reader, cx);
+            self.reader.remember(cx);
             return Poll::Pending;
         }
         Poll::Ready(())
     }
 
-    /// Whether either count is over the `part`-th part of its limit.
-    fn over(&self, part: usize) -> bool {
-        self.messages.get() >= self.limits.messages / part
-            || self.bytes.get() >= self.limits.bytes / part
+    fn is_full(&self) -> bool {
+        self.messages.get() >= self.limits.messages || self.bytes.get() >= self.limits.bytes
+    }
+
+    fn is_half_free(&self) -> bool {
+        self.messages.get() <= self.limits.messages / 2 && self.bytes.get() <= self.limits.bytes / 2
     }
 }
 
@@ -106,18 +108,17 @@ impl Drop for Ticket {
         let flow = &self.flow;
         flow.messages.set(flow.messages.get() - 1);
         flow.bytes.set(flow.bytes.get() - self.bytes);
-        if flow.paused.get() && !flow.over(2) {
+        if flow.paused.get() && flow.is_half_free() {
             flow.paused.set(false);
-            let reader = flow.reader.borrow_mut().take();
-            if let Some(reader) = reader {
-                reader.wake();
-            }
+            flow.reader.wake();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     #[test]
@@ -134,13 +135,26 @@ mod tests {
         assert!(open());
         tickets.push(flow.enter(1));
         assert!(!open(), "four of four are in flight");
+        tickets.truncate(3);
+        assert!(!open(), "more than half is still taken");
         tickets.truncate(2);
-        assert!(!open(), "half is still taken");
-        tickets.truncate(1);
         assert!(open());
         let large = flow.enter(5_000);
         assert!(!open(), "bytes count too");
         drop(large);
         assert!(open());
+    }
+
+    #[test]
+    fn the_smallest_limits_do_not_pause_for_ever() {
+        let flow = Flow::new(FlowLimits {
+            messages: 1,
+            bytes: 1,
+        });
+        drop(flow.enter(10));
+        assert!(
+            flow.poll_open(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        );
     }
 }

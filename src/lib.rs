@@ -8,6 +8,8 @@ mod frame;
 pub mod message;
 pub mod metrics;
 pub mod telemetry;
+pub mod token;
+mod waker;
 
 // Level 1: wire bytes, and the queue of one connection.
 mod outbox;
@@ -20,12 +22,16 @@ pub mod pubsub;
 pub mod channel;
 mod flow;
 
-// Level 4: one client, many topics.
+// Level 4: who is here; one client, many topics.
+pub mod presence;
 pub mod socket;
 
 // Levels 5 and 6: HTTP in, frames out; sockets mounted on an actix-web App.
 pub mod endpoint;
 pub mod transport;
+
+// Beside: channels without a network.
+pub mod testing;
 
 // Beside: the database.
 #[cfg(feature = "sqlite")]
@@ -36,6 +42,7 @@ pub mod admin;
 pub mod chat;
 #[cfg(feature = "sqlite")]
 pub mod serve;
+pub mod token_command;
 
 pub use assigns::Assigns;
 pub use endpoint::Endpoint;

@@ -1,19 +1,25 @@
-//! The server binary: `slackir [serve]`, `slackir migrate`.
+//! The server binary: `slackir [serve]`, `slackir migrate`, `slackir token`.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Parser;
 use slackir::config::{Cli, Command};
 use slackir::serve::{migrate, serve};
+use slackir::token_command::token;
 
 #[actix_web::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
-        None => serve(cli.serve).await,
-        Some(Command::Serve(config)) => serve(*config).await,
-        Some(Command::Migrate(config)) => migrate(&config),
-    };
+    match cli.command {
+        None => exit(serve(cli.serve).await),
+        Some(Command::Serve(config)) => exit(serve(*config).await),
+        Some(Command::Migrate(config)) => exit(migrate(&config)),
+        Some(Command::Token(config)) => exit(token(&config.action)),
+    }
+}
+
+fn exit<E: Display>(result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,24 +3,33 @@
 //! Channels, the fan-out and the SocketServer put frames in; the transport's writer takes them out.
 //! All of them live on the connection's worker thread, so nothing here is locked.
 //!
-//! **The slow-consumer rule.** A frame always enters an empty outbox. When a frame would take a
-//! filled one over its bound, everything queued is dropped and the connection ends, so that the
-//! client comes back and fetches what it missed; dropping single messages would leave it with a
-//! hole that it cannot see.
+//! **The slow-consumer rule.** An outbox may be over its bound for a moment: a burst that the
+//! client is about to read. Over it for 2 seconds, or over eight times the bound at once, everything
+//! queued is dropped and the connection ends, so that the client comes back and fetches what it
+//! missed; dropping single messages would leave it with a hole that it cannot see. A frame always
+//! enters an empty outbox. What a client asks for itself never gets it there: its messages are not
+//! read while its outbox is more than half full.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
 use crate::metrics::metrics;
+use crate::waker::WakerSlot;
 
-/// What an outbox may hold.
+/// How long an outbox may be over its bound.
+const GRACE: Duration = Duration::from_secs(2);
+/// How many times over its bound an outbox may be for a moment.
+const BURST: usize = 8;
+
+/// What an outbox may hold for longer than a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
     /// Bytes on the wire, headers included. Default 1 MB. One frame may be larger.
     pub bytes: usize,
-    /// Frames. Default 1,000.
+    /// Frames. Default 10,000.
     pub frames: usize,
 }
 
@@ -28,7 +37,7 @@ impl Default for OutboxLimits {
     fn default() -> Self {
         Self {
             bytes: 1_000_000,
-            frames: 1_000,
+            frames: 10_000,
         }
     }
 }
@@ -38,6 +47,8 @@ impl Default for OutboxLimits {
 pub(crate) enum CloseReason {
     /// The client said goodbye.
     Goodbye,
+    /// The client's side of the connection has ended without a word.
+    Lost,
     /// A client message could not be decoded.
     Undecodable,
     /// Text that is not UTF-8.
@@ -76,14 +87,16 @@ pub(crate) struct Outbox {
     limits: OutboxLimits,
     queue: RefCell<VecDeque<Frame>>,
     bytes: Cell<usize>,
+    /// Since when it is over its bound.
+    over: Cell<Option<Instant>>,
     /// Set once; nothing enters afterwards, and the writer ends when the queue is empty.
     closed: Cell<Option<CloseReason>>,
     /// Set once; the reader sees it at its next poll.
     interrupted: Cell<Option<Interrupt>>,
     /// The transport's writer, waiting for a frame.
-    writer: RefCell<Option<Waker>>,
-    /// The transport's reader, waiting for the client; woken by an interrupt.
-    reader: RefCell<Option<Waker>>,
+    writer: WakerSlot,
+    /// The transport's reader, waiting for the client; woken by an interrupt, and by room.
+    reader: WakerSlot,
 }
 
 impl Outbox {
@@ -93,10 +106,11 @@ impl Outbox {
             limits,
             queue: RefCell::default(),
             bytes: Cell::new(0),
+            over: Cell::new(None),
             closed: Cell::new(None),
             interrupted: Cell::new(None),
-            writer: RefCell::default(),
-            reader: RefCell::default(),
+            writer: WakerSlot::default(),
+            reader: WakerSlot::default(),
         }
     }
 
@@ -108,8 +122,7 @@ impl Outbox {
         }
         let mut queue = self.queue.borrow_mut();
         let bytes = self.bytes.get() + frame.len();
-        let full = bytes > self.limits.bytes || queue.len() >= self.limits.frames;
-        if full && !queue.is_empty() {
+        if !queue.is_empty() && self.is_slow(bytes, queue.len() + 1) {
             *queue = VecDeque::new();
             drop(queue);
             self.bytes.set(0);
@@ -121,14 +134,37 @@ impl Outbox {
         self.bytes.set(bytes);
         queue.push_back(frame);
         drop(queue);
-        wake(&self.writer);
+        self.writer.wake();
+    }
+
+    /// Whether the slow-consumer rule ends an outbox that would have this size.
+    fn is_slow(&self, bytes: usize, frames: usize) -> bool {
+        let limits = self.limits;
+        if bytes <= limits.bytes && frames <= limits.frames {
+            return false;
+        }
+        let since = self.over.get().unwrap_or_else(Instant::now);
+        self.over.set(Some(since));
+        bytes / BURST > limits.bytes || frames / BURST > limits.frames || since.elapsed() > GRACE
+    }
+
+    fn is_within(&self, limits: OutboxLimits) -> bool {
+        self.bytes.get() <= limits.bytes && self.queue.borrow().len() <= limits.frames
+    }
+
+    /// Whether the client may ask for more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_within(OutboxLimits {
+            bytes: self.limits.bytes / 2,
+            frames: self.limits.frames / 2,
+        })
     }
 
     /// Lets nothing more in. What is queued is still written, then the transport says goodbye.
     pub(crate) fn close(&self, reason: CloseReason) {
         if self.closed.get().is_none() {
             self.closed.set(Some(reason));
-            wake(&self.writer);
+            self.writer.wake();
         }
     }
 
@@ -141,7 +177,7 @@ impl Outbox {
     pub(crate) fn interrupt(&self, interrupt: Interrupt) {
         if self.interrupted.get().is_none() {
             self.interrupted.set(Some(interrupt));
-            wake(&self.reader);
+            self.reader.wake();
         }
     }
 
@@ -149,7 +185,14 @@ impl Outbox {
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
         let frame = self.queue.borrow_mut().pop_front();
         if let Some(frame) = frame {
+            let had_room = self.has_room();
             self.bytes.set(self.bytes.get() - frame.len());
+            if self.is_within(self.limits) {
+                self.over.set(None);
+            }
+            if !had_room && self.has_room() {
+                self.reader.wake();
+            }
             return Poll::Ready(Some(frame));
         }
         if self.closed.get().is_some() {
@@ -157,7 +200,16 @@ impl Outbox {
         }
         // A burst has passed: its room goes back.
         *self.queue.borrow_mut() = VecDeque::new();
-        remember(&self.writer, cx);
+        self.writer.remember(cx);
+        Poll::Pending
+    }
+
+    /// The reader's side: ready when the client may ask for more.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_room() {
+            return Poll::Ready(());
+        }
+        self.reader.remember(cx);
         Poll::Pending
     }
 
@@ -166,32 +218,17 @@ impl Outbox {
         match self.interrupted.get() {
             Some(interrupt) => Poll::Ready(interrupt),
             None => {
-                remember(&self.reader, cx);
+                self.reader.remember(cx);
                 Poll::Pending
             }
         }
     }
 }
 
-/// Wakes a waiting side, once.
-fn wake(slot: &RefCell<Option<Waker>>) {
-    let waker = slot.borrow_mut().take();
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-/// Keeps the waker of a side that is about to wait.
-pub(crate) fn remember(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
-    let mut slot = slot.borrow_mut();
-    match &mut *slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
     use crate::frame::Opcode;
 
@@ -233,16 +270,42 @@ mod tests {
 
     #[test]
     fn a_slow_consumer_loses_its_queue_and_its_connection() {
-        for outbox in [limits(10, 100), limits(1_000, 2)] {
+        for outbox in [limits(10, 100), limits(10_000, 2)] {
             let mut cx = Context::from_waker(Waker::noop());
-            outbox.push(frame(3));
+            // Over the bound for a moment.
+            (0..8).for_each(|_| outbox.push(frame(3)));
             assert!(outbox.poll_interrupted(&mut cx).is_pending());
-            outbox.push(frame(3));
-            outbox.push(frame(3));
+            assert!(outbox.poll_room(&mut cx).is_pending());
+            // Eight times over it.
+            (0..16).for_each(|_| outbox.push(frame(3)));
             assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
             let stopped = outbox.poll_interrupted(&mut cx);
             assert_eq!(stopped, Poll::Ready(Interrupt::SlowConsumer));
             assert_eq!(poll(&outbox), Poll::Ready(None));
         }
+    }
+
+    #[test]
+    fn an_outbox_that_stays_over_its_bound_ends_after_the_grace() {
+        let outbox = limits(10, 100);
+        outbox.push(frame(8));
+        outbox.push(frame(8));
+        assert_eq!(outbox.closed(), None);
+        outbox.over.set(Instant::now().checked_sub(GRACE * 2));
+        outbox.push(frame(1));
+        assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
+    }
+
+    #[test]
+    fn an_outbox_that_was_read_may_be_over_its_bound_again() {
+        let outbox = limits(10, 100);
+        outbox.push(frame(8));
+        outbox.push(frame(8));
+        outbox.over.set(Instant::now().checked_sub(GRACE * 2));
+        assert_eq!(poll(&outbox), Poll::Ready(Some(8)));
+        assert_eq!(poll(&outbox), Poll::Ready(Some(8)));
+        outbox.push(frame(8));
+        outbox.push(frame(8));
+        assert_eq!(outbox.closed(), None, "it was below its bound in between");
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +21,9 @@ use crate::{admin, metrics, telemetry, transport};
 
 /// How long HTTP requests may still run once all sockets are gone.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
+
+/// What the database gets at least, when the clients took all of the shutdown's time.
+const LAST_FLUSH: Duration = Duration::from_secs(2);
 
 /// Why the server did not start, or did not end well. One clear line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -124,22 +127,26 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         connections = endpoint.connections(),
         "serve.shutdown.started"
     );
-    handle.pause().await;
     let shutdown = shut_down(&endpoint, writer.as_ref(), &config);
     tokio::select! {
-        unsaved = shutdown => {
+        rows = shutdown => {
             handle.stop(true).await;
             // The task ends with the server; its result is the server's.
             server.await.map_err(io::Error::other)??;
-            match unsaved {
-                0 => Ok(()),
-                rows => Err(ServeError::Unsaved(rows)),
-            }
+            unsaved(rows)
         }
         () = signals.next() => {
             tracing::warn!("serve.shutdown.forced");
-            Ok(())
+            unsaved(writer.as_ref().map_or(0, DbWriterHandle::unsaved))
         }
+    }
+}
+
+fn unsaved(rows: usize) -> Result<(), ServeError> {
+    if rows > 0 {
+        Err(ServeError::Unsaved(rows))
+    } else {
+        Ok(())
     }
 }
 
@@ -149,6 +156,7 @@ async fn shut_down(
     writer: Option<&DbWriterHandle>,
     config: &ServeConfig,
 ) -> usize {
+    let deadline = Instant::now() + config.shutdown_timeout;
     let left = endpoint
         .drain(DrainOptions {
             batch_size: config.drain_batch,
@@ -162,7 +170,10 @@ async fn shut_down(
     let Some(writer) = writer else {
         return 0;
     };
-    let unsaved = writer.flush(config.shutdown_timeout).await;
+    let rest = deadline
+        .saturating_duration_since(Instant::now())
+        .max(LAST_FLUSH);
+    let unsaved = writer.flush(rest).await;
     tracing::info!(unsaved, "serve.shutdown.flushed");
     unsaved
 }

@@ -12,13 +12,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("metrics", &[]),
     ("telemetry", &["config"]),
+    ("token", &[]),
+    ("waker", &[]),
     ("serializer", &["frame", "message"]),
-    ("outbox", &["frame", "metrics"]),
+    ("outbox", &["frame", "metrics", "waker"]),
     (
         "pubsub",
-        &["frame", "message", "metrics", "outbox", "serializer"],
+        &[
+            "frame",
+            "message",
+            "metrics",
+            "outbox",
+            "serializer",
+            "waker",
+        ],
     ),
-    ("flow", &["metrics", "outbox", "pubsub"]),
+    ("flow", &["metrics", "pubsub", "waker"]),
     (
         "channel",
         &[
@@ -32,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "serializer",
         ],
     ),
+    ("presence", &["channel", "message", "pubsub"]),
     (
         "socket",
         &[
@@ -52,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "assigns",
             "flow",
             "frame",
+            "message",
             "outbox",
             "pubsub",
             "serializer",
@@ -59,9 +70,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("endpoint", &["message", "pubsub", "socket", "transport"]),
+    (
+        "testing",
+        &["endpoint", "message", "outbox", "serializer", "socket"],
+    ),
     ("store", &["message", "metrics", "pubsub"]),
     ("chat", &["channel", "message", "pubsub", "socket"]),
     ("admin", &["endpoint"]),
+    ("token_command", &["config", "token"]),
 ];
 
 /// Names that only some modules may speak.

@@ -14,6 +14,7 @@ use slackir::channel::{
 use slackir::chat::RandomChannel;
 use slackir::endpoint::TransportOptions;
 use slackir::message::{Payload, Reply};
+use slackir::presence::{PRESENCE_STATE, Presence, PresenceError};
 use slackir::pubsub::{Broadcast, PubSub};
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
 use slackir::transport::{CheckOrigin, HandshakeOptions};
@@ -21,9 +22,12 @@ use slackir::{Assigns, Endpoint};
 
 /// The application, mounted at `/socket`.
 pub(crate) fn endpoint() -> Endpoint {
+    let pubsub = PubSub::new();
+    let presence = Presence::new(pubsub.clone());
     let router = SocketRouter::new()
         .channel("random:*", || RandomChannel::new(HistoryMode::None))
-        .channel("conf:*", ConformanceChannel::default);
+        .channel("conf:*", ConformanceChannel::default)
+        .channel("presence:*", move || PresenceChannel::new(presence.clone()));
     let transports = TransportOptions {
         longpoll: Some("longpoll".to_owned()),
         handshake: HandshakeOptions {
@@ -32,7 +36,7 @@ pub(crate) fn endpoint() -> Endpoint {
         },
         ..TransportOptions::default()
     };
-    Endpoint::builder(PubSub::new())
+    Endpoint::builder(pubsub)
         .transports(transports)
         .socket("/socket", UserSocket, router)
         .build()
@@ -246,5 +250,89 @@ impl Channel for ConformanceChannel {
 
     async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
         tracing::debug!(topic = ctx.topic(), ?reason, "conformance.terminate");
+    }
+}
+
+/// Tracks its client after the join, under the key and with the meta of the join's params.
+struct PresenceChannel {
+    presence: Presence,
+    key: String,
+    meta: Value,
+}
+
+#[derive(Deserialize)]
+struct Arrival {
+    key: String,
+    meta: Value,
+}
+
+struct AfterJoin;
+
+impl PresenceChannel {
+    fn new(presence: Presence) -> Self {
+        Self {
+            presence,
+            key: String::new(),
+            meta: Value::Null,
+        }
+    }
+
+    fn arrive(&self, ctx: &mut Context<Self>) -> Result<(), Box<dyn std::error::Error>> {
+        self.presence.track(ctx, &self.key, &self.meta)?;
+        ctx.push(
+            PRESENCE_STATE,
+            Value::Object(self.presence.list(ctx.topic())),
+        )?;
+        Ok(())
+    }
+}
+
+fn changed(result: Result<String, PresenceError>) -> HandleIn {
+    match result {
+        Ok(_) => HandleIn::Reply(Reply::ok(Payload::EMPTY)),
+        Err(error) => HandleIn::Reply(Reply::error_reason(&error.to_string())),
+    }
+}
+
+impl Channel for PresenceChannel {
+    type Info = AfterJoin;
+
+    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+        let Ok(Arrival { key, meta }) = params.parse() else {
+            return Err(Refused::reason("key and meta are required"));
+        };
+        (self.key, self.meta) = (key, meta);
+        ctx.handle().send(AfterJoin).expect("the channel lives");
+        Ok(Join::ok())
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleIn {
+        match event {
+            "update" => match payload.parse::<Value>() {
+                Ok(meta) => changed(self.presence.update(ctx, &self.key, &meta)),
+                Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
+            },
+            "untrack" => {
+                self.presence.untrack(ctx, &self.key);
+                HandleIn::Reply(Reply::ok(Payload::EMPTY))
+            }
+            "list" => {
+                let everybody = self.presence.list(ctx.topic());
+                HandleIn::Reply(Reply::ok(Value::Object(everybody)))
+            }
+            other => HandleIn::unhandled(other),
+        }
+    }
+
+    async fn handle_info(&mut self, _: AfterJoin, ctx: &mut Context<Self>) -> Handled {
+        match self.arrive(ctx) {
+            Ok(()) => Handled::NoReply,
+            Err(error) => Handled::Stop(StopReason::error(error.to_string())),
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Runs one callback of a channel: polled once in place, suspended if it is pending, and a panic in
-//! it becomes a value.
+//! Makes one callback of a channel a future whose outcome is a value, a panic included. `server`
+//! polls it, parks it, and drops it.
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -1,6 +1,7 @@
 //! What a callback may do: push, broadcast, reply later, keep assigns.
 //! Phoenix: the functions of `Phoenix.Channel` that take a socket.
 
+use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::link::{Link, ToChannel};
 use super::server::{ChannelSignal, Info};
 use crate::assigns::Assigns;
 use crate::message::{Name, Payload, Ref, Reply};
-use crate::pubsub::{Broadcast, PubSub, PublishError, Subscription, Tap};
+use crate::pubsub::{Broadcast, PubSub, PublishError, SubscriberId, Subscription, Tap};
 use crate::serializer::{EncodeError, Serializer};
 
 /// Why a push or a broadcast was not made.
@@ -38,8 +39,10 @@ pub struct Context<C: Channel> {
     pub(super) reference: Ref,
     /// The silence after which the callback that is running wants a timeout.
     pub(super) timeout: Option<Duration>,
-    /// Other topics that the channel listens to, and whatever else shall end with it.
+    /// Other topics that the channel listens to.
     subscriptions: Vec<(String, Subscription)>,
+    /// What else ends with the channel, by who has put it here.
+    guards: Vec<(u64, Box<dyn Any>)>,
     infos: Recipient<Info<C::Info>>,
     signals: Recipient<ChannelSignal>,
 }
@@ -59,6 +62,7 @@ impl<C: Channel> Context<C> {
             reference: Ref::NULL,
             timeout: None,
             subscriptions: Vec::new(),
+            guards: Vec::new(),
             infos,
             signals,
         }
@@ -156,6 +160,15 @@ impl<C: Channel> Context<C> {
         self.timeout = Some(silence);
     }
 
+    /// Replies to a message that was captured before, in order with what this channel pushes and
+    /// broadcasts. [`SocketRef::reply`] from inside a channel may be overtaken by them.
+    ///
+    /// # Errors
+    /// When the response has no form on the client's wire.
+    pub fn reply(&self, to: &SocketRef, reply: &Reply) -> Result<(), SendError> {
+        Ok(self.link.reply(&to.join_ref, &to.reference, reply)?)
+    }
+
     /// A handle through which any thread sends this channel infos. Phoenix: the channel's pid.
     pub fn handle(&self) -> Handle<C::Info> {
         Handle {
@@ -173,12 +186,24 @@ impl<C: Channel> Context<C> {
         });
     }
 
-    fn assert_joined(&self) -> Result<(), SendError> {
-        // After the join the subscription may be gone (terminate), but pushes are still legal.
-        if self.link.is_routed() && !self.link.is_joined() {
-            return Err(SendError::NotJoined);
+    /// Names this channel in the process.
+    pub(crate) fn id(&self) -> SubscriberId {
+        self.link.id
+    }
+
+    /// Keeps a guard until the channel has ended, whatever way it ends; one of each owner.
+    pub(crate) fn end_with(&mut self, owner: u64, guard: impl FnOnce() -> Box<dyn Any>) {
+        if !self.guards.iter().any(|(known, _)| *known == owner) {
+            self.guards.push((owner, guard()));
         }
-        Ok(())
+    }
+
+    fn assert_joined(&self) -> Result<(), SendError> {
+        if self.link.is_joined() {
+            Ok(())
+        } else {
+            Err(SendError::NotJoined)
+        }
     }
 }
 

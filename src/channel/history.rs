@@ -24,9 +24,9 @@ pub enum HistoryMode {
 
 impl HistoryMode {
     /// The join reply in this mode.
-    pub(super) fn reply(self, reply: Payload, history: &History) -> Payload {
-        match (self, &reply) {
-            (Self::Reply, Payload::Json(json)) if json.is_object() => {
+    pub(super) fn reply(self, reply: Payload, history: Option<&History>) -> Payload {
+        match (self, &reply, history) {
+            (Self::Reply, Payload::Json(json), Some(history)) if json.is_object() => {
                 Payload::Json(with_messages(json.get(), history))
             }
             _ => reply,
@@ -34,7 +34,10 @@ impl HistoryMode {
     }
 
     /// The pushes that follow the join reply.
-    pub(super) fn pushes(self, history: &History) -> Vec<(&str, Payload)> {
+    pub(super) fn pushes(self, history: Option<&History>) -> Vec<(&str, Payload)> {
+        let Some(history) = history else {
+            return Vec::new();
+        };
         match self {
             Self::None | Self::Reply => Vec::new(),
             Self::MessagesHistory => {

@@ -4,7 +4,7 @@
 //! send. It is what makes the steps synchronous that must not wait for a mailbox: an entry whose
 //! channel has ended is seen as gone at once, and a channel that was replaced is silent at once.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::frame::Frame;
 use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, Ref, Reply};
 use crate::metrics::metrics;
 use crate::outbox::Outbox;
-use crate::pubsub::{Broadcast, PubSub, PublishError, SubscriberId, Subscription};
+use crate::pubsub::{Broadcast, PubSub, PublishError, SubscriberId, Subscription, Topic};
 use crate::serializer::{EncodeError, Serializer};
 
 /// How many broadcasts, intercepted or from elsewhere, may wait for one channel before it ends with
@@ -71,6 +71,8 @@ pub(crate) struct Link {
     /// Replaced by a duplicate join: whatever it still says is not sent.
     muted: Cell<bool>,
     subscription: RefCell<Option<Subscription>>,
+    /// The topic, from the join on; `terminate` may still broadcast to it.
+    joined: OnceCell<Arc<Topic>>,
     /// What waits for the channel's actor; bounded by the connection's flow and the backlog.
     inbox: RefCell<VecDeque<ToChannel>>,
     doorbell: Recipient<Doorbell>,
@@ -105,6 +107,7 @@ impl Link {
             routed: Cell::new(true),
             muted: Cell::new(false),
             subscription: RefCell::default(),
+            joined: OnceCell::new(),
             inbox: RefCell::default(),
             doorbell,
             backlog: Cell::new(0),
@@ -161,18 +164,21 @@ impl Link {
         join_ref.is_null() || self.entry_ref.is_null() || *join_ref == self.entry_ref
     }
 
-    /// Whether the channel has joined its topic.
+    /// Whether the channel has ever joined its topic.
     pub(super) fn is_joined(&self) -> bool {
-        self.subscription.borrow().is_some()
+        self.joined.get().is_some()
     }
 
     pub(super) fn joined(&self, subscription: Subscription) {
+        // A channel joins once.
+        let _ = self.joined.set(Arc::clone(subscription.topic()));
         *self.subscription.borrow_mut() = Some(subscription);
     }
 
-    /// The connection has ended: the channel terminates with this reason.
+    /// The connection has ended: the channel terminates with this reason, once it has handled what
+    /// came before the end.
     pub(crate) fn close(&self, reason: StopReason) {
-        self.detach();
+        self.routed.set(false);
         self.deliver(ToChannel::Closed(reason));
     }
 
@@ -197,8 +203,9 @@ impl Link {
 
     /// The channel has ended in order, or has crashed: tells the client.
     pub(crate) fn end(&self, crashed: bool) {
-        if self.routed.get() {
-            self.detach();
+        let was_routed = self.routed.get();
+        self.detach();
+        if was_routed {
             self.send(self.ending(if crashed { PHX_ERROR } else { PHX_CLOSE }));
         }
     }
@@ -228,7 +235,7 @@ impl Link {
         Ok(())
     }
 
-    /// Publishes to the channel's topic; without a subscription there is none.
+    /// Publishes to the channel's topic, on which it was joined.
     pub(super) fn publish(
         &self,
         pubsub: &PubSub,
@@ -236,11 +243,8 @@ impl Link {
         payload: &Payload,
         from: Option<SubscriberId>,
     ) -> Result<(), PublishError> {
-        let topic = match &*self.subscription.borrow() {
-            Some(subscription) => subscription.topic().clone(),
-            None => return Err(PublishError::NotLoaded),
-        };
-        if let Some(inbox) = pubsub.publish(&topic, &event.into(), payload, from)? {
+        let topic = self.joined.get().ok_or(PublishError::NotLoaded)?;
+        if let Some(inbox) = pubsub.publish(topic, &event.into(), payload, from)? {
             self.flow.wait_for(inbox);
         }
         Ok(())

@@ -8,13 +8,16 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Handler, Message, Recipient};
+use actix::{
+    Actor, ActorContext, ActorFuture, AsyncContext, Handler, Message, Recipient, SpawnHandle,
+};
 use bytestring::ByteString;
 
 use super::callback::{self, Callback, Done, Live, Shared, guarded};
@@ -102,7 +105,8 @@ pub(crate) struct Started {
 pub(super) struct Accepted {
     join: Join,
     subscription: Subscription,
-    history: History,
+    /// `None` where the topic keeps no log.
+    history: Option<History>,
 }
 
 /// A join that came to nothing.
@@ -154,14 +158,19 @@ pub(crate) struct ChannelServer<C: Channel> {
     join_ref: Ref,
     reference: Ref,
     replaced: Option<Frame>,
-    /// Counts what the channel was given to do: a timeout that was armed before is off.
-    turn: u64,
+    /// The timeout that is armed; whatever the channel is given to do calls it off.
+    timer: Option<SpawnHandle>,
     /// Whether the socket was told that this actor has ended.
     reported: bool,
 }
 
-/// Starts a channel: runs `join`, and if that does not have to wait, answers it before returning.
-pub(crate) fn start<C: Channel>(channel: C, start: Start) -> Started {
+/// Starts a channel: makes its value, runs `join`, and if that does not have to wait, answers it
+/// before returning. `None` when making the value panicked: that is answered too.
+pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option<Started> {
+    let Ok(channel) = catch_unwind(AssertUnwindSafe(factory)) else {
+        start.crashed();
+        return None;
+    };
     let Start {
         topic,
         join_ref,
@@ -198,7 +207,7 @@ pub(crate) fn start<C: Channel>(channel: C, start: Start) -> Started {
         join_ref,
         reference,
         replaced: start.replaced,
-        turn: 0,
+        timer: None,
         reported: false,
     };
     server.resume(&mut actix);
@@ -211,7 +220,25 @@ pub(crate) fn start<C: Channel>(channel: C, start: Start) -> Started {
     if alive {
         actix.run(server);
     }
-    Started { link, state, alive }
+    Some(Started { link, state, alive })
+}
+
+impl Start {
+    /// Answers a join whose channel could not even be made.
+    fn crashed(self) {
+        let topic = Name::Text(self.topic);
+        tracing::error!(?topic, "channel.factory.panicked");
+        metrics().channel_crashes.increment(1);
+        let reply = Reply::error_reason(reason::JOIN_CRASHED);
+        let reply = self
+            .serializer
+            .reply(&self.join_ref, &self.reference, &topic, &reply);
+        // A reply that is an object has a form on every wire.
+        reply
+            .into_iter()
+            .chain(self.replaced)
+            .for_each(|frame| self.outbox.push(frame));
+    }
 }
 
 /// `join`, then the topic's log, then the subscription. The reply follows in the same poll, so no
@@ -296,7 +323,9 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     fn begin(&mut self, work: Work<C::Info>, actix: &mut Actix<C>) {
-        self.turn += 1;
+        if let Some(timer) = self.timer.take() {
+            actix.cancel_future(timer);
+        }
         let live = || Rc::clone(&self.live);
         let (callback, ticket) = match work {
             Work::In {
@@ -398,14 +427,14 @@ impl<C: Channel> ChannelServer<C> {
             subscription,
             history,
         } = accepted;
-        let reply = Reply::ok(join.history.reply(join.reply, &history));
+        let reply = Reply::ok(join.history.reply(join.reply, history.as_ref()));
         if !self.reply(&self.join_ref, &self.reference, &reply) {
             drop(subscription);
             return self.join_crashed("the join reply has no form on the client's wire");
         }
         self.link.joined(subscription);
         self.close_replaced();
-        for (event, payload) in join.history.pushes(&history) {
+        for (event, payload) in join.history.pushes(history.as_ref()) {
             // Stored payloads are objects: they were broadcast as such.
             if let Err(error) = self.link.push(event, &payload) {
                 tracing::error!(topic = %self.link.topic, %error, "channel.history.unencodable");
@@ -453,7 +482,7 @@ impl<C: Channel> ChannelServer<C> {
         }
     }
 
-    /// Leaves the joining phase. The socket hears of it only if it has been told to wait.
+    /// Leaves the joining phase; the refs of the join are not needed any more.
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.join_ref = Ref::NULL;
@@ -490,6 +519,7 @@ impl<C: Channel> ChannelServer<C> {
         self.phase = Phase::Ended;
         self.running = None;
         self.queue.clear();
+        self.link.detach();
         self.report(false);
         actix.stop();
     }
@@ -502,44 +532,38 @@ impl<C: Channel> ChannelServer<C> {
         }
     }
 
-    /// The callback that has returned may have asked for a timeout.
-    fn arm_timeout(&self, actix: &mut Actix<C>) {
-        // A callback that panicked or was dropped may have left the context borrowed; then the
-        // channel ends anyway.
-        let asked = self
-            .live
-            .try_borrow_mut()
-            .ok()
-            .and_then(|mut live| live.ctx.timeout.take());
+    /// The callback that has returned may have asked for a timeout; the one before it is off.
+    fn arm_timeout(&mut self, actix: &mut Actix<C>) {
+        let asked = self.live.borrow_mut().ctx.timeout.take();
         if let Some(silence) = asked {
-            let turn = self.turn;
-            actix.run_later(silence, move |server, actix| {
-                if server.turn == turn && server.phase == Phase::Joined {
+            self.timer = Some(actix.run_later(silence, |server, actix| {
+                server.timer = None;
+                if server.phase == Phase::Joined {
                     server.queue.push_back(Work::Timeout);
                     server.advance(actix);
                 }
-            });
+            }));
         }
     }
 
-    /// A leave that still waits when its grace is over drops the callback it waits for.
+    /// A leave that still waits when its grace is over drops the callback that is running, and
+    /// gives the next one before it the same grace.
     fn arm_leave(&self, actix: &mut Actix<C>) {
-        if self.running.is_some() {
-            actix.run_later(LEAVE_GRACE, |server, actix| {
-                let waits = server
-                    .queue
-                    .iter()
-                    .any(|work| matches!(work, Work::Leave { .. }));
-                if waits && server.phase == Phase::Joined {
-                    tracing::warn!(topic = %server.link.topic, "channel.leave.forced");
-                    server.running = None;
-                    server
-                        .queue
-                        .retain(|work| matches!(work, Work::Leave { .. }));
-                    server.advance(actix);
-                }
-            });
+        if self.running.is_none() {
+            return;
         }
+        actix.run_later(LEAVE_GRACE, |server, actix| {
+            let waits = server
+                .queue
+                .iter()
+                .any(|work| matches!(work, Work::Leave { .. }));
+            if waits && server.phase == Phase::Joined {
+                tracing::warn!(topic = %server.link.topic, "channel.leave.forced");
+                server.running = None;
+                server.advance(actix);
+                server.arm_leave(actix);
+            }
+        });
     }
 }
 

@@ -14,7 +14,7 @@ use crate::outbox::Outbox;
 use crate::serializer::Serializer;
 
 /// Names one subscription in the process, so that `broadcast_from` can leave it out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SubscriberId(u64);
 
 impl SubscriberId {

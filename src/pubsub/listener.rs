@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use super::{Broadcast, PubSub, SubscriberId, Subscription, Tap};
-use crate::outbox::remember;
+use crate::waker::WakerSlot;
 
 /// Broadcasts that may wait for a listener.
 const BACKLOG: usize = 1_024;
@@ -44,7 +44,7 @@ pub struct Lagged;
 struct Mailbox {
     queue: RefCell<VecDeque<Arc<Broadcast>>>,
     lagged: Cell<bool>,
-    waiting: RefCell<Option<Waker>>,
+    waiting: WakerSlot,
 }
 
 impl Tap for Mailbox {
@@ -55,10 +55,8 @@ impl Tap for Mailbox {
         } else {
             self.lagged.set(true);
         }
-        let waiting = self.waiting.borrow_mut().take();
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
+        drop(queue);
+        self.waiting.wake();
     }
 }
 
@@ -97,7 +95,7 @@ impl Listener {
             if self.mailbox.lagged.take() {
                 return Poll::Ready(Err(Lagged));
             }
-            remember(&self.mailbox.waiting, cx);
+            self.mailbox.waiting.remember(cx);
             Poll::Pending
         })
         .await

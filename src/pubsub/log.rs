@@ -128,12 +128,14 @@ pub trait MessageStore: Send + Sync + 'static {
     /// When the queue is full; then the message is not broadcast either.
     fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull>;
 
-    /// The head of a topic and its newest `limit` messages. Called when no row of the topic is on
+    /// The head of a topic and its newest messages: at most `limit`, and no more than fit into
+    /// `bytes`. Called when no row of the topic is on
     /// its way.
     fn newest(
         &self,
         topic: &str,
         limit: usize,
+        bytes: usize,
     ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>>;
 }
 
@@ -150,13 +152,13 @@ pub struct LogRule {
 impl LogRule {
     /// Topics that match `pattern` (as in a route: `"room:*"`) store the broadcasts of `events`
     /// and keep the newest `tail` of them in memory: the longest history a join can ask for. The
-    /// tail has at most 1 MB, so fewer where they are large.
+    /// tail has at most 900 kB, so fewer where they are large: a history fits into an outbox.
     pub fn new(pattern: &str, events: &[&str], tail: usize, store: Arc<dyn MessageStore>) -> Self {
         Self {
             pattern: pattern.to_owned(),
             events: events.iter().map(|&event| event.to_owned()).collect(),
             tail,
-            tail_bytes: 1_000_000,
+            tail_bytes: 900_000,
             store,
         }
     }
@@ -197,7 +199,8 @@ pub(super) struct TopicLog {
 
 impl TopicLog {
     pub(super) async fn load(topic: &Arc<str>, rule: &Arc<LogRule>) -> Result<Self, LoadError> {
-        let LogSnapshot { head, entries } = rule.store.newest(topic, rule.tail).await?;
+        let LogSnapshot { head, entries } =
+            rule.store.newest(topic, rule.tail, rule.tail_bytes).await?;
         let mut log = Self {
             topic: Arc::clone(topic),
             rule: Arc::clone(rule),
@@ -246,6 +249,10 @@ impl TopicLog {
         let mut entries: Vec<_> = newest.cloned().collect();
         entries.reverse();
         History { entries }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.tail_bytes
     }
 
     pub(super) fn has_uncommitted(&self) -> bool {

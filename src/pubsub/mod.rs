@@ -13,6 +13,7 @@ mod topic;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,8 @@ use crate::metrics::metrics;
 const IDLE_TOPIC: Duration = Duration::from_secs(300);
 /// How many topics without members stay loaded; clients can invent topics.
 const MAX_IDLE_TOPICS: usize = 10_000;
+/// What the tails of topics without members may hold together.
+const MAX_IDLE_BYTES: usize = 64_000_000;
 
 /// Why a broadcast was refused: it was not stored, and nobody received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,9 +83,7 @@ struct Shared {
     id: u64,
     rules: Vec<Arc<LogRule>>,
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>, foldhash::fast::RandomState>>,
-    /// Logged topics whose last member has left, oldest first; a topic may stand here more than
-    /// once and may have members again.
-    idle: Mutex<VecDeque<(Instant, Arc<Topic>)>>,
+    idle: Mutex<IdleTopics>,
 }
 
 impl Default for PubSub {
@@ -149,7 +150,9 @@ impl PubSub {
     ) -> Result<(), PublishError> {
         let event = ByteString::from(event);
         loop {
-            let topic = self.topic(topic);
+            let Some(topic) = self.audience(topic) else {
+                return Ok(());
+            };
             self.load(&topic)
                 .await
                 .map_err(|_| PublishError::NotLoaded)?;
@@ -157,9 +160,38 @@ impl PubSub {
                 // The topic was given up between look-up and publish: look again.
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => return Err(error),
-                Ok(_) => return Ok(()),
+                Ok(None) => return Ok(()),
+                // The message is on its way; whoever sends more waits for the slow worker.
+                Ok(Some(inbox)) => {
+                    poll_fn(|cx| inbox.poll_drained(cx)).await;
+                    return Ok(());
+                }
             }
         }
+    }
+
+    /// Sends an event that no rule stores to those who are there now.
+    pub(crate) fn broadcast_live(&self, topic: &str, event: &str, payload: &Payload) {
+        let event = ByteString::from(event);
+        while let Some(topic) = self.audience(topic) {
+            match self.try_publish(&topic, &event, payload, None) {
+                Err(Refusal::Evicted) => {}
+                Err(Refusal::Error(error)) => {
+                    tracing::error!(topic = topic.name(), %event, %error, "pubsub.live.refused");
+                    return;
+                }
+                Ok(_) => return,
+            }
+        }
+    }
+
+    /// The topic, if anybody can hear it: it has members, or a log.
+    fn audience(&self, name: &str) -> Option<Arc<Topic>> {
+        if let Some(topic) = lock(&self.shared.topics).get(name) {
+            return Some(Arc::clone(topic));
+        }
+        let logged = self.shared.rules.iter().any(|rule| rule.matches(name));
+        logged.then(|| self.topic(name))
     }
 
     /// The topic's shared state, made if need be.
@@ -172,15 +204,17 @@ impl PubSub {
         let name: Arc<str> = name.into();
         let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned()));
         topics.insert(name, Arc::clone(&topic));
+        drop(topics);
+        // Whoever asked for it may give up before it becomes a member.
+        if topic.has_log() {
+            self.note_idle(&topic);
+        }
         topic
     }
 
     /// Loads the topic's log, if it has one and it is not loaded yet.
     pub(crate) async fn load(&self, topic: &Arc<Topic>) -> Result<(), LoadError> {
-        if topic.load().await? {
-            self.note_idle(topic);
-        }
-        Ok(())
+        topic.load().await
     }
 
     /// Makes `subscriber` a member of the topic, on this worker thread, until the subscription is
@@ -192,7 +226,7 @@ impl PubSub {
         &self,
         topic: &Arc<Topic>,
         subscriber: Subscriber,
-    ) -> Option<(Subscription, History)> {
+    ) -> Option<(Subscription, Option<History>)> {
         let table = Table::current(self.shared.id);
         let mut state = topic.lock();
         if state.evicted {
@@ -241,12 +275,18 @@ impl PubSub {
         payload: &Payload,
         from: Option<SubscriberId>,
     ) -> Result<Option<Arc<Inbox>>, PublishError> {
-        self.try_publish(topic, event, payload, from)
-            .map_err(|refusal| match refusal {
-                Refusal::Error(error) => error,
-                // Only a channel whose subscription has just ended can meet an evicted topic.
-                Refusal::Evicted => PublishError::NotLoaded,
-            })
+        let mut topic = Arc::clone(topic);
+        loop {
+            match self.try_publish(&topic, event, payload, from) {
+                Ok(congested) => return Ok(congested),
+                Err(Refusal::Error(error)) => return Err(error),
+                // The channel has left, and with it the last member: others may have come since.
+                Err(Refusal::Evicted) => match self.audience(topic.name()) {
+                    Some(again) => topic = again,
+                    None => return Ok(None),
+                },
+            }
+        }
     }
 
     fn try_publish(
@@ -299,35 +339,77 @@ impl PubSub {
     }
 
     /// Remembers that a logged topic may be without members, and gives up those that were for too
-    /// long or are too many.
+    /// long, are too many, or hold too much.
     fn note_idle(&self, topic: &Arc<Topic>) {
         let now = Instant::now();
         let mut idle = lock(&self.shared.idle);
-        idle.push_back((now, Arc::clone(topic)));
-        while let Some((since, _)) = idle.front()
-            && (now.duration_since(*since) > IDLE_TOPIC || idle.len() > MAX_IDLE_TOPICS)
-            && let Some((_, oldest)) = idle.pop_front()
-        {
-            self.evict(&oldest, &mut idle, now);
+        idle.push(Idle {
+            since: now,
+            bytes: topic.lock().log_bytes(),
+            topic: Arc::clone(topic),
+        });
+        // One round at most: a topic that cannot be given up goes to the end.
+        for _ in 0..idle.queue.len() {
+            let Some(oldest) = idle.pop_surplus(now) else {
+                return;
+            };
+            if let Some(waits) = self.evict(oldest, now) {
+                idle.push(waits);
+            }
         }
     }
 
-    /// Forgets a topic without members whose rows are all committed. One with rows on their way
-    /// waits in the list for another round.
-    fn evict(&self, topic: &Arc<Topic>, idle: &mut VecDeque<(Instant, Arc<Topic>)>, now: Instant) {
-        let mut state = topic.lock();
+    /// Forgets a topic without members whose rows are all committed. One with rows on their way is
+    /// returned, to wait for another round.
+    fn evict(&self, idle: Idle, now: Instant) -> Option<Idle> {
+        let mut state = idle.topic.lock();
         if state.evicted || !state.members.is_empty() {
-            return;
+            return None;
         }
         if state.has_uncommitted() {
-            if idle.len() < MAX_IDLE_TOPICS {
-                idle.push_back((now, Arc::clone(topic)));
-            }
-            return;
+            drop(state);
+            return Some(Idle { since: now, ..idle });
         }
         state.evicted = true;
         drop(state);
-        lock(&self.shared.topics).remove(topic.name());
+        lock(&self.shared.topics).remove(idle.topic.name());
+        None
+    }
+}
+
+/// A logged topic that may be without members.
+struct Idle {
+    since: Instant,
+    topic: Arc<Topic>,
+    /// What its tail held then.
+    bytes: usize,
+}
+
+/// The topics that may be without members, oldest first; one may stand here more than once.
+#[derive(Default)]
+struct IdleTopics {
+    queue: VecDeque<Idle>,
+    bytes: usize,
+}
+
+impl IdleTopics {
+    fn push(&mut self, idle: Idle) {
+        self.bytes += idle.bytes;
+        self.queue.push_back(idle);
+    }
+
+    /// The oldest, if it is time for it to go.
+    fn pop_surplus(&mut self, now: Instant) -> Option<Idle> {
+        let oldest = self.queue.front()?;
+        let surplus = self.queue.len() > MAX_IDLE_TOPICS
+            || self.bytes > MAX_IDLE_BYTES
+            || now.duration_since(oldest.since) > IDLE_TOPIC;
+        if !surplus {
+            return None;
+        }
+        let oldest = self.queue.pop_front()?;
+        self.bytes -= oldest.bytes;
+        Some(oldest)
     }
 }
 

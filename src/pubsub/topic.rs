@@ -67,21 +67,18 @@ impl Topic {
     }
 
     /// Reads the newest stored messages into the tail; concurrent callers wait for one read.
-    /// Whether this call did it.
-    pub(super) async fn load(&self) -> Result<bool, LoadError> {
+    pub(super) async fn load(&self) -> Result<(), LoadError> {
         let Some(rule) = &self.rule else {
-            return Ok(false);
+            return Ok(());
         };
-        let mut read = false;
         self.loaded
             .get_or_try_init(async || {
                 let log = TopicLog::load(&self.name, rule).await?;
                 self.lock().log = Some(log);
-                read = true;
                 Ok(())
             })
-            .await?;
-        Ok(read)
+            .await
+            .copied()
     }
 }
 
@@ -101,9 +98,14 @@ impl TopicState {
             .map_err(|full: StoreFull| full.into())
     }
 
-    /// The newest messages up to the head.
-    pub(super) fn history(&self) -> History {
-        self.log.as_ref().map(TopicLog::history).unwrap_or_default()
+    /// The newest messages up to the head; `None` without a log.
+    pub(super) fn history(&self) -> Option<History> {
+        self.log.as_ref().map(TopicLog::history)
+    }
+
+    /// What the log holds in memory.
+    pub(super) fn log_bytes(&self) -> usize {
+        self.log.as_ref().map_or(0, TopicLog::bytes)
     }
 
     pub(super) fn has_uncommitted(&self) -> bool {

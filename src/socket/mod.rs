@@ -256,12 +256,13 @@ impl SocketRouter {
 
 /// Starts a channel of a type that only the route knows.
 trait Route: Send + Sync {
-    fn start(&self, start: Start) -> Started;
+    /// `None` when the channel could not be made; the join is answered all the same.
+    fn start(&self, start: Start) -> Option<Started>;
 }
 
 impl<C: Channel, F: Fn() -> C + Send + Sync> Route for F {
-    fn start(&self, start: Start) -> Started {
-        channel::start(self(), start)
+    fn start(&self, start: Start) -> Option<Started> {
+        channel::start(self, start)
     }
 }
 

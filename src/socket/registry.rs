@@ -67,16 +67,20 @@ impl Sockets {
 
     /// Whether new connections are refused.
     pub(crate) fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Relaxed)
+        self.shared.draining.load(Ordering::Acquire)
     }
 
     /// Counts a connection until the registration is dropped.
-    pub(super) fn register(&self, socket: Addr<SocketServer>) -> Registration {
+    pub(super) fn register(&self, socket: &Addr<SocketServer>) -> Registration {
         let key = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let mut open = lock(&self.shared.open);
-        open.insert(key, socket);
+        open.insert(key, socket.clone());
         self.shared.count.send_replace(open.len());
         drop(open);
+        // Its handshake may have begun before the drain did.
+        if self.is_draining() {
+            socket.do_send(Drain);
+        }
         metrics().connections.increment(1);
         Registration {
             sockets: self.clone(),
@@ -87,23 +91,30 @@ impl Sockets {
     /// Refuses new connections and closes the open ones with 1012, batch after batch, then waits
     /// until none is left. Returns how many were left when the time was over.
     pub(crate) async fn drain(&self, options: DrainOptions) -> usize {
-        self.shared.draining.store(true, Ordering::Relaxed);
+        self.shared.draining.store(true, Ordering::Release);
         let deadline = Instant::now() + options.shutdown;
-        loop {
-            let batch: Vec<_> = lock(&self.shared.open).values().cloned().collect();
-            for (index, chunk) in batch.chunks(options.batch_size.max(1)).enumerate() {
-                if index > 0 {
-                    tokio::time::sleep(options.batch_interval).await;
-                }
-                chunk.iter().for_each(|socket| socket.do_send(Drain));
+        let mut count = self.shared.count.subscribe();
+        let all_gone = async {
+            self.send_away(options).await;
+            // The sender lives as long as `self`.
+            let _ = count.wait_for(|&open| open == 0).await;
+        };
+        if tokio::time::timeout_at(deadline, all_gone).await.is_err() {
+            lock(&self.shared.open)
+                .values()
+                .for_each(|socket| socket.do_send(Drain));
+        }
+        self.count()
+    }
+
+    /// Tells every open connection to go, batch after batch.
+    async fn send_away(&self, options: DrainOptions) {
+        let open: Vec<_> = lock(&self.shared.open).values().cloned().collect();
+        for (index, batch) in open.chunks(options.batch_size.max(1)).enumerate() {
+            if index > 0 {
+                tokio::time::sleep(options.batch_interval).await;
             }
-            // A connection that was being made when the drain began shows up in the next round.
-            let mut count = self.shared.count.subscribe();
-            let round = deadline.min(Instant::now() + options.batch_interval);
-            let gone = tokio::time::timeout_at(round, count.wait_for(|&open| open == 0)).await;
-            if gone.is_ok() || Instant::now() >= deadline {
-                return self.count();
-            }
+            batch.iter().for_each(|socket| socket.do_send(Drain));
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, Message as ActixMessage, Recipient,
@@ -21,16 +22,19 @@ use super::Mount;
 use super::idle::Activity;
 use super::registry::{Registration, Sockets};
 use crate::assigns::Assigns;
-use crate::channel::{ChannelSignal, JoinState, Link, Start, StopReason, ToChannel};
+use crate::channel::{ChannelSignal, JoinState, Link, Start, Started, StopReason, ToChannel};
 use crate::flow::{Flow, Ticket};
 use crate::frame::Frame;
 use crate::message::{
     HEARTBEAT, MAX_NAME_LEN, Message, PHOENIX_TOPIC, PHX_JOIN, PHX_LEAVE, Payload, Ref, Reply,
     reason,
 };
-use crate::outbox::{CloseReason, Outbox};
+use crate::outbox::{CloseReason, Interrupt, Outbox};
 use crate::pubsub::{Broadcast, PubSub, SubscriberId, Subscription, Tap};
 use crate::serializer::Serializer;
+
+/// How often a connection with held messages looks whether its client has read the answers.
+const ROOM_POLL: Duration = Duration::from_millis(10);
 
 /// Event that closes a connection when it is broadcast on the socket's id.
 const DISCONNECT: &str = "disconnect";
@@ -55,7 +59,7 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) const GOODBYE: Self = Self::new(CloseReason::Goodbye, &StopReason::LocalClosed);
-    pub(crate) const LOST: Self = Self::new(CloseReason::Goodbye, &StopReason::PeerClosed);
+    pub(crate) const LOST: Self = Self::new(CloseReason::Lost, &StopReason::PeerClosed);
     pub(crate) const IDLE: Self = Self::new(CloseReason::Idle, &StopReason::ReadTimeout);
     pub(crate) const INACTIVE: Self = Self::new(CloseReason::Idle, &StopReason::Inactive);
     pub(crate) const SLOW: Self = Self::new(
@@ -81,6 +85,15 @@ impl Ending {
         &StopReason::Aborted("empty fragment"),
     );
 
+    /// The end of a connection whose reader was interrupted.
+    pub(crate) fn of(interrupt: Interrupt) -> Self {
+        match interrupt {
+            Interrupt::SlowConsumer => Self::SLOW,
+            Interrupt::Idle => Self::IDLE,
+            Interrupt::WriterGone => Self::LOST,
+        }
+    }
+
     const fn new(reason: CloseReason, stop: &'static StopReason) -> Self {
         Self { reason, stop }
     }
@@ -103,6 +116,8 @@ pub(crate) struct Connection {
     pub(crate) sockets: Sockets,
     pub(crate) serializer: Serializer,
     pub(crate) assigns: Assigns,
+    /// The socket's id, if it has one.
+    pub(crate) id: Option<String>,
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) flow: Rc<Flow>,
     pub(crate) activity: Rc<Activity>,
@@ -132,12 +147,14 @@ impl SocketServer {
     pub(crate) fn start(connection: Connection, incoming: impl Stream<Item = Incoming> + 'static) {
         Self::create(|ctx| {
             let addr = ctx.address();
-            let id = connection.mount.socket.id(&connection.assigns);
             let disconnect = addr.clone().recipient();
             ctx.add_stream(incoming);
             Self {
-                _id: id.map(|id| subscribe_id(&connection.pubsub, &id, disconnect)),
-                _registration: connection.sockets.register(addr.clone()),
+                _id: connection
+                    .id
+                    .as_ref()
+                    .map(|id| subscribe_id(&connection.pubsub, id, disconnect)),
+                _registration: connection.sockets.register(&addr),
                 connection,
                 entries: HashMap::default(),
                 joining: None,
@@ -151,7 +168,7 @@ impl SocketServer {
 
     fn receive(&mut self, message: Message, size: usize) {
         let ticket = self.connection.flow.enter(size);
-        if self.joining.is_some() {
+        if self.joining.is_some() || !self.held.is_empty() {
             self.held.push_back((message, ticket));
         } else {
             self.dispatch(message, ticket);
@@ -218,7 +235,7 @@ impl SocketServer {
             Some(route) => {
                 let topic = ByteString::from(topic);
                 let connection = &self.connection;
-                let started = route.start(Start {
+                let start = Start {
                     topic: topic.clone(),
                     join_ref: message.join_ref,
                     reference: message.reference,
@@ -230,14 +247,9 @@ impl SocketServer {
                     pubsub: connection.pubsub.clone(),
                     signals: self.signals.clone(),
                     replaced,
-                });
-                self.alive += usize::from(started.alive);
-                if started.state == JoinState::Pending {
-                    self.joining = Some(started.link.id());
-                    self.connection.activity.suspend(true);
-                }
-                if started.state != JoinState::Failed {
-                    self.entries.insert(topic, started.link);
+                };
+                if let Some(started) = route.start(start) {
+                    self.started(topic, started);
                 }
                 return;
             }
@@ -248,6 +260,17 @@ impl SocketServer {
         }
         if let Some(close) = replaced {
             self.connection.outbox.push(close);
+        }
+    }
+
+    fn started(&mut self, topic: ByteString, started: Started) {
+        self.alive += usize::from(started.alive);
+        if started.state == JoinState::Pending {
+            self.joining = Some(started.link.id());
+            self.connection.activity.suspend(true);
+        }
+        if started.state != JoinState::Failed {
+            self.entries.insert(topic, started.link);
         }
     }
 
@@ -289,14 +312,23 @@ impl SocketServer {
         }
     }
 
-    /// The pending join is answered: what was held is handled, up to the next pending join.
-    fn read_on(&mut self) {
+    /// The pending join is answered: what was held is handled, up to the next pending join, and as
+    /// long as the client has room for the answers.
+    fn read_on(&mut self, ctx: &mut Context<Self>) {
         self.joining = None;
         self.connection.activity.suspend(false);
         while self.joining.is_none()
+            && self.connection.outbox.has_room()
             && let Some((message, ticket)) = self.held.pop_front()
         {
             self.dispatch(message, ticket);
+        }
+        if self.joining.is_none() && !self.held.is_empty() {
+            ctx.run_later(ROOM_POLL, |socket, ctx| {
+                if socket.joining.is_none() {
+                    socket.read_on(ctx);
+                }
+            });
         }
     }
 
@@ -343,7 +375,7 @@ impl StreamHandler<Incoming> for SocketServer {
 
     /// The stream is over; the actor lives on until its channels have ended.
     fn finished(&mut self, ctx: &mut Self::Context) {
-        self.end(CloseReason::Goodbye, &StopReason::PeerClosed, ctx);
+        self.end(CloseReason::Lost, &StopReason::PeerClosed, ctx);
     }
 }
 
@@ -358,7 +390,7 @@ impl Handler<ChannelSignal> for SocketServer {
                     self.forget(&topic, id);
                 }
                 if self.joining == Some(id) {
-                    self.read_on();
+                    self.read_on(ctx);
                 }
             }
             ChannelSignal::Down { topic, id, crashed } => {
@@ -369,7 +401,7 @@ impl Handler<ChannelSignal> for SocketServer {
                     link.end(true);
                 }
                 if self.joining == Some(id) {
-                    self.read_on();
+                    self.read_on(ctx);
                 }
                 self.stop_if_alone(ctx);
             }

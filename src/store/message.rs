@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDateTime};
+use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -94,38 +95,51 @@ pub(super) fn insert(
         .execute(connection)
 }
 
-/// The newest `limit` rows of a topic, oldest first. A payload that is not JSON was not written by
-/// this server; it is left out, so that it breaks no client.
+/// The newest rows of a topic, oldest first: at most `limit`, and no more than have `bytes` of
+/// payload together. A payload that is no JSON object was not written by this server; it is left
+/// out, so that it breaks no client.
 pub(super) fn newest(
     connection: &mut SqliteConnection,
     topic: &str,
     limit: i64,
+    bytes: usize,
 ) -> QueryResult<Vec<StoredEntry>> {
-    let rows: Vec<StoredMessage> = messages::table
+    let rows = messages::table
         .filter(messages::topic.eq(topic))
         .order(messages::seq.desc())
         .limit(limit)
         .select(StoredMessage::as_select())
-        .load(connection)?;
-    let is_object = |row: &StoredMessage| {
-        let valid = serde_json::from_str::<&RawValue>(&row.payload)
-            .is_ok_and(|json| json.get().starts_with('{'));
-        if !valid {
+        .load_iter::<StoredMessage, DefaultLoadingMode>(connection)?;
+    let (mut entries, mut size) = (Vec::new(), 0);
+    for row in rows {
+        let row = row?;
+        size += row.payload.len();
+        if size > bytes {
+            break;
+        }
+        if is_object(&row.payload) {
+            entries.push(row.into());
+        } else {
             tracing::warn!(topic, seq = row.seq, "store.message.not_json");
         }
-        valid
-    };
-    let entries = rows
-        .into_iter()
-        .rev()
-        .filter(is_object)
-        .map(|row| StoredEntry {
+    }
+    entries.reverse();
+    Ok(entries)
+}
+
+fn is_object(payload: &str) -> bool {
+    serde_json::from_str::<&RawValue>(payload).is_ok_and(|json| json.get().starts_with('{'))
+}
+
+impl From<StoredMessage> for StoredEntry {
+    fn from(row: StoredMessage) -> Self {
+        Self {
             seq: row.seq,
             event: row.event,
             payload: row.payload.trim().to_owned(),
             at: from_timestamp(row.inserted_at),
-        });
-    Ok(entries.collect())
+        }
+    }
 }
 
 /// The highest seq of a topic, 0 for none: kept apart from [`newest`], which may leave rows out.

@@ -33,7 +33,7 @@ type Pooled = r2d2::PooledConnection<ConnectionManager<SqliteConnection>>;
 pub enum StoreError {
     /// The URL names a database that this build does not know.
     #[error(
-        "database URL {0:?} is not supported: use sqlite://FILE, for example sqlite://slackir.db"
+        "a database URL with {0} is not supported: use sqlite://FILE, for example sqlite://slackir.db"
     )]
     UnsupportedUrl(String),
     /// The file cannot be opened.
@@ -97,7 +97,15 @@ impl Store {
         let path = sqlite_path(url)?;
         // The lock comes first: a database that another server uses is not touched.
         let lock = lock(&path)?;
-        let applied = migrate(&mut connect(&path)?)?;
+        let mut connection = connect(&path)?;
+        let applied = migrate(&mut connection)?;
+        // A file that can only be read would take no message.
+        connection
+            .batch_execute("BEGIN IMMEDIATE; UPDATE messages SET seq = seq WHERE FALSE; ROLLBACK")
+            .map_err(|source| StoreError::Unusable {
+                path: path.clone(),
+                source,
+            })?;
         let readers = pool(&path, pool_size)?;
         Ok((
             Self {
@@ -117,13 +125,23 @@ impl Store {
 
 /// `sqlite://FILE`, `sqlite:FILE` or `FILE`, the rule of diesel_cli.
 fn sqlite_path(url: &str) -> Result<PathBuf, StoreError> {
-    let unsupported = || StoreError::UnsupportedUrl(url.to_owned());
+    // The scheme alone: the rest may hold a password.
+    let unsupported = || {
+        StoreError::UnsupportedUrl(format!(
+            "scheme {:?}",
+            url.split(':').next().unwrap_or_default()
+        ))
+    };
     let path = url
         .strip_prefix("sqlite://")
         .or_else(|| url.strip_prefix("sqlite:"))
         .unwrap_or(url);
     // Every pooled connection would have a memory of its own.
-    if path.is_empty() || path == ":memory:" || path.contains("://") {
+    if path.is_empty()
+        || path.contains(":memory:")
+        || path.contains("://")
+        || path.starts_with("file:")
+    {
         return Err(unsupported());
     }
     Ok(PathBuf::from(path))

@@ -93,7 +93,7 @@ struct Flush;
 /// Answered when everything that was appended before is committed.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Sync;
+struct Synced;
 
 impl DbWriter {
     /// Starts the writer on an Arbiter of its own, where it may block.
@@ -268,10 +268,10 @@ impl Handler<Flush> for DbWriter {
     }
 }
 
-impl Handler<Sync> for DbWriter {
+impl Handler<Synced> for DbWriter {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Sync, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Synced, ctx: &mut Self::Context) -> Self::Result {
         let (done, synced) = oneshot::channel();
         self.waiting.push(done);
         if !std::mem::replace(&mut self.flushing, true) {
@@ -286,7 +286,12 @@ impl DbWriterHandle {
     /// how many rows were left when the time was over.
     pub async fn flush(&self, limit: Duration) -> usize {
         // An error means that the time is over or the actor is gone; what is left tells.
-        let _ = tokio::time::timeout(limit, self.addr.send(Sync)).await;
+        let _ = tokio::time::timeout(limit, self.addr.send(Synced)).await;
+        self.unsaved()
+    }
+
+    /// How many published messages are not committed yet.
+    pub fn unsaved(&self) -> usize {
         self.capacity.rows.load(Ordering::Acquire)
     }
 }
@@ -307,6 +312,7 @@ impl MessageStore for DbWriterHandle {
         &self,
         topic: &str,
         limit: usize,
+        bytes: usize,
     ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
         let (readers, topic) = (self.readers.clone(), topic.to_owned());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -316,7 +322,7 @@ impl MessageStore for DbWriterHandle {
                 let mut connection = readers.get()?;
                 Ok(LogSnapshot {
                     head: message::head(&mut connection, &topic)?,
-                    entries: message::newest(&mut connection, &topic, limit)?,
+                    entries: message::newest(&mut connection, &topic, limit, bytes)?,
                 })
             });
             let failed = |source| LoadError {

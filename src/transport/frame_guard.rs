@@ -23,6 +23,8 @@ pub(super) enum RefusedFrame {
     TooBig,
     /// A fragment without content that is not the last: an endless message of nothing.
     EmptyFragment,
+    /// A new message inside a fragmented one, or a continuation of none.
+    OutOfPlace,
 }
 
 /// The body of an upgraded request, with its frames bounded.
@@ -73,6 +75,9 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for FrameGuar
     }
 }
 
+/// Fragments of one message: each is kept apart until the last has come.
+const MAX_FRAGMENTS: usize = 65_536;
+
 /// The longest header of a client frame.
 const MAX_HEADER: usize = 14;
 
@@ -84,6 +89,8 @@ struct Scanner {
     header_len: usize,
     /// Payload bytes of the current frame that are still to come.
     payload_left: u64,
+    /// Fragments of the message that has begun; 0 between messages.
+    fragments: usize,
 }
 
 impl Scanner {
@@ -93,6 +100,7 @@ impl Scanner {
             header: [0; MAX_HEADER],
             header_len: 0,
             payload_left: 0,
+            fragments: 0,
         }
     }
 
@@ -122,12 +130,24 @@ impl Scanner {
             if self.header_len < header {
                 continue;
             }
-            const FIN_AND_OPCODE: u8 = 0x8F;
-            if self.header[0] & FIN_AND_OPCODE == 0 && payload == 0 {
-                return Err((RefusedFrame::EmptyFragment, start));
-            }
+            self.place(payload).map_err(|refused| (refused, start))?;
             self.header_len = 0;
             self.payload_left = payload;
+        }
+        Ok(())
+    }
+
+    /// Checks the place of the frame whose header is complete in its message.
+    fn place(&mut self, payload: u64) -> Result<(), RefusedFrame> {
+        let (fin, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0F);
+        match (opcode, self.fragments) {
+            (0, 0) | (1 | 2, 1..) => return Err(RefusedFrame::OutOfPlace),
+            (0, _) if !fin && payload == 0 => return Err(RefusedFrame::EmptyFragment),
+            (0, MAX_FRAGMENTS..) => return Err(RefusedFrame::TooBig),
+            (0..=2, _) if fin => self.fragments = 0,
+            (0..=2, _) => self.fragments += 1,
+            // Control frames may stand anywhere, and others are the parser's to refuse.
+            _ => {}
         }
         Ok(())
     }
@@ -234,6 +254,32 @@ mod tests {
         let mut scanner = Scanner::new(1_000);
         assert_eq!(scanner.scan(&first), Ok(()));
         assert_eq!(scanner.scan(&last), Ok(()));
+        assert_eq!(scanner.scan(&first), Ok(()));
         assert_eq!(scanner.scan(&empty), Err((RefusedFrame::EmptyFragment, 0)));
+    }
+
+    #[test]
+    fn frames_out_of_their_place_are_refused() {
+        let first = [0x01, 0x81, 0, 0, 0, 0, b'['];
+        let ping = [0x89, 0x80, 0, 0, 0, 0];
+        let more = [0x00, 0x81, 0, 0, 0, 0, b'['];
+        let whole = [0x81, 0x80, 0, 0, 0, 0];
+        assert_eq!(
+            Scanner::new(1_000).scan(&more),
+            Err((RefusedFrame::OutOfPlace, 0))
+        );
+        let mut scanner = Scanner::new(1_000);
+        assert_eq!(scanner.scan(&[&first[..], &ping, &more].concat()), Ok(()));
+        assert_eq!(scanner.scan(&whole), Err((RefusedFrame::OutOfPlace, 0)));
+    }
+
+    #[test]
+    fn a_message_has_a_bounded_number_of_fragments() {
+        let first = [0x01, 0x81, 0, 0, 0, 0, b'['];
+        let more = [0x00, 0x81, 0, 0, 0, 0, b'['];
+        let mut scanner = Scanner::new(1_000);
+        assert_eq!(scanner.scan(&first), Ok(()));
+        assert_eq!(scanner.scan(&more.repeat(MAX_FRAGMENTS - 1)), Ok(()));
+        assert_eq!(scanner.scan(&more), Err((RefusedFrame::TooBig, 0)));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, http::header};
@@ -95,9 +96,10 @@ pub(super) enum Refusal {
 }
 
 /// A client that may connect.
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     serializer: Serializer,
     assigns: Assigns,
+    id: Option<String>,
 }
 
 impl Accepted {
@@ -147,17 +149,12 @@ impl Mounted {
         params.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
         let info = self.connect_info(req, auth_token);
         let params = Params::new(params);
-        let mut assigns = Assigns::default();
-        let connect = self.mount.socket.connect(&params, &info, &mut assigns);
-        match AssertUnwindSafe(connect).catch_unwind().await {
-            Ok(Ok(())) => Ok(Accepted {
-                serializer,
-                assigns,
-            }),
-            Ok(Err(refused)) => {
+        let asked = AssertUnwindSafe(self.ask(serializer, &params, &info)).catch_unwind();
+        match asked.await {
+            Ok(answer) => answer.map_err(|refused| {
                 tracing::info!(%refused, "socket.connect.refused");
-                Err(Refusal::Refused(refused))
-            }
+                Refusal::Refused(refused)
+            }),
             Err(_) => {
                 tracing::error!("socket.connect.panicked");
                 Err(Refusal::Crashed)
@@ -165,8 +162,28 @@ impl Mounted {
         }
     }
 
+    /// Asks the application whether the client may connect.
+    pub(crate) async fn ask(
+        &self,
+        serializer: Serializer,
+        params: &Params,
+        info: &ConnectInfo,
+    ) -> Result<Accepted, ConnectRefused> {
+        let mut assigns = Assigns::default();
+        self.mount
+            .socket
+            .connect(params, info, &mut assigns)
+            .await?;
+        let id = self.mount.socket.id(&assigns);
+        Ok(Accepted {
+            serializer,
+            assigns,
+            id,
+        })
+    }
+
     /// The connection of an accepted client, on this thread.
-    pub(super) fn open(&self, accepted: Accepted, timeout: std::time::Duration) -> Connection {
+    pub(crate) fn open(&self, accepted: Accepted, timeout: Duration) -> Connection {
         let options = &self.mount.options;
         let outbox = Rc::new(Outbox::new(options.outbox));
         Connection {
@@ -175,6 +192,7 @@ impl Mounted {
             sockets: self.sockets.clone(),
             serializer: accepted.serializer,
             assigns: accepted.assigns,
+            id: accepted.id,
             flow: Flow::new(options.flow),
             activity: Activity::watch(timeout, Rc::clone(&outbox)),
             outbox,

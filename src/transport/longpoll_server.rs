@@ -256,11 +256,11 @@ impl Stream for Reader {
         if let Polled::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
             self.ended = true;
             return Polled::Ready(Some(Incoming::End(match interrupt {
-                Interrupt::SlowConsumer => Ending::SLOW,
                 Interrupt::Idle => Ending::INACTIVE,
-                Interrupt::WriterGone => Ending::LOST,
+                other => Ending::of(other),
             })));
         }
+        ready!(self.outbox.poll_room(cx));
         ready!(self.flow.poll_open(cx));
         self.messages.poll_recv(cx)
     }

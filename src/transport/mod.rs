@@ -30,7 +30,7 @@ use crate::outbox::CloseReason;
 fn close_code(reason: CloseReason) -> u16 {
     match reason {
         CloseReason::Goodbye => 1000,
-        CloseReason::Disconnected => 1001,
+        CloseReason::Disconnected | CloseReason::Lost => 1001,
         CloseReason::ProtocolViolation | CloseReason::Idle => 1002,
         CloseReason::NotUtf8 => 1007,
         CloseReason::EmptyFragment => 1008,

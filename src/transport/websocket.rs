@@ -178,12 +178,9 @@ impl Stream for Reader {
             return Poll::Ready(None);
         }
         if let Poll::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
-            return self.end(match interrupt {
-                Interrupt::SlowConsumer => Ending::SLOW,
-                Interrupt::Idle => Ending::IDLE,
-                Interrupt::WriterGone => Ending::LOST,
-            });
+            return self.end(Ending::of(interrupt));
         }
+        ready!(self.outbox.poll_room(cx));
         ready!(self.flow.poll_open(cx));
         loop {
             let item = match Pin::new(&mut self.stream).poll_next(cx) {
@@ -216,6 +213,7 @@ impl Stream for Reader {
                     let ending = self.failed.unwrap_or(match self.refused.get() {
                         Some(RefusedFrame::TooBig) => Ending::TOO_BIG,
                         Some(RefusedFrame::EmptyFragment) => Ending::EMPTY_FRAGMENT,
+                        Some(RefusedFrame::OutOfPlace) => Ending::VIOLATION,
                         None => Ending::LOST,
                     });
                     return self.end(ending);

@@ -217,3 +217,33 @@ async fn a_folder_takes_the_pages_place() {
     assert_eq!(String::from_utf8_lossy(&answer.body), "<h1>mine</h1>");
     Phoenix::connect(server.addr).await.heartbeat().await;
 }
+
+#[actix_web::test]
+async fn many_large_histories_at_once_reach_a_client_that_reads() {
+    let dir = tempdir().expect("a temporary folder");
+    let server = Process::start(&dir, &[]);
+    let rooms: Vec<String> = (0..12).map(|n| format!("random:{n}")).collect();
+    let mut client = Phoenix::connect(server.addr).await;
+    for room in &rooms {
+        let (join_ref, _) = client.join(room).await;
+        client.next_event().await;
+        for _ in 0..4 {
+            let payload = json!({"message": "x".repeat(200_000)});
+            client.push(&join_ref, room, "shout", payload).await;
+            client.next_event().await;
+        }
+    }
+    // All at once, as phoenix.js joins again after a reconnect: 9.6 MB of history.
+    let mut back = Phoenix::connect(server.addr).await;
+    for room in &rooms {
+        back.send_join(room, json!({})).await;
+    }
+    let mut histories = 0;
+    while histories < rooms.len() {
+        let (event, payload) = back.next_event().await;
+        if event == "messages_history" {
+            assert_eq!(payload["messages"].as_array().map(Vec::len), Some(4));
+            histories += 1;
+        }
+    }
+}

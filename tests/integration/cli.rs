@@ -15,6 +15,10 @@ fn fails(dir: &Path, args: &[&str], part: &str) {
     assert!(stderr.contains(part), "{args:?} says {part:?}: {stderr}");
     assert!(output.stdout.is_empty(), "{args:?} announces no server");
     assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    assert!(
+        !stderr.contains("s3cret"),
+        "{args:?} prints no password: {stderr}"
+    );
 }
 
 #[test]
@@ -71,7 +75,8 @@ fn databases_that_cannot_be_used_are_named() {
         ("sqlite://folder.db", "folder.db"),
         ("sqlite://missing/slackir.db", "missing/slackir.db"),
         ("mysql://localhost/x", "not supported"),
-        ("postgres://localhost/x", "not supported"),
+        ("postgres://me:s3cret@localhost/x", "scheme \"postgres\""),
+        ("sqlite://file:x?mode=memory", "not supported"),
         ("sqlite://:memory:", "not supported"),
         ("", "not supported"),
     ] {
@@ -111,4 +116,32 @@ fn migrate_says_what_it_did_and_then_that_nothing_is_left() {
     let migrate = || String::from_utf8(run(&["migrate"], dir.path()).stdout).expect("UTF-8");
     assert_eq!(migrate().matches("Migrated").count(), 2);
     assert_eq!(migrate(), "The database is up to date.\n");
+}
+
+#[test]
+fn tokens_are_phoenix_tokens() {
+    let dir = tempdir().expect("a temporary folder");
+    let secret = "kjoy3o1zeidquwy1398juxzldjlksahdk3";
+    let token = |args: &[&str]| {
+        let key = ["--secret-key-base", secret, "--salt", "user auth"];
+        let output = run(
+            &[&["token"], &args[..1], &key, &args[1..]].concat(),
+            dir.path(),
+        );
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
+    };
+    // Signed by plug_crypto in 2020.
+    let phoenix = "SFMyNTY.g2gDbQAAAAd1c2VyLTQybgYAAIBuh3QBYgABUYA.IrXNAt4NJJrKQgNqmFlRSUITl_alS_OO2nEBAAU1fIg";
+    assert_eq!(token(&["verify", phoenix]).0, Some(1), "it has expired");
+    let long = ["verify", "--max-age", "300000000", phoenix];
+    assert_eq!(token(&long), (Some(0), "\"user-42\"".to_owned()));
+    let (code, signed) = token(&["sign", r#"{"id":7}"#]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        token(&["verify", &signed]),
+        (Some(0), r#"{"id":7}"#.to_owned())
+    );
 }

@@ -45,3 +45,8 @@ async fn binary() {
 async fn longpoll() {
     check("longpoll.json", 9).await;
 }
+
+#[actix_web::test]
+async fn presence() {
+    check("presence.json", 6).await;
+}

@@ -77,6 +77,8 @@ impl Channel for Unruly {
             .ok();
         ctx.push("last words", json!({}))
             .expect("terminate may push");
+        ctx.broadcast("gone", json!({"topic": ctx.topic()}))
+            .expect("terminate may broadcast");
         if ctx.topic() == "unruly:panic_in_terminate" {
             panic!("in terminate");
         }
@@ -92,9 +94,11 @@ impl Stage {
     fn new() -> Self {
         let (ended, recorded) = unbounded_channel();
         let server = TestServer::start(move || {
-            let router = SocketRouter::new().channel("unruly:*", move || Unruly {
-                ended: ended.clone(),
-            });
+            let router = SocketRouter::new()
+                .channel("broken", || -> Unruly { panic!("in the factory") })
+                .channel("unruly:*", move || Unruly {
+                    ended: ended.clone(),
+                });
             Endpoint::builder(PubSub::new())
                 .socket("/socket", Anyone, router)
                 .build()
@@ -143,6 +147,7 @@ async fn a_panic_in_handle_in_ends_its_channel_with_phx_error() {
         assert_eq!(topic, "unruly:a");
         assert!(matches!(reason, StopReason::Panicked(_)), "{reason:?}");
         assert_eq!(client.next_event().await.0, "last words");
+        assert_eq!(client.next_event().await.0, "gone");
         assert_eq!(
             client.next().await,
             json!([join_ref, join_ref, "unruly:a", "phx_error", {}])
@@ -309,4 +314,66 @@ async fn messages_behind_a_slow_join_wait_for_it() {
     ];
     after.sort_by_key(ToString::to_string);
     assert_eq!(after, [json!(event), json!(other)]);
+}
+
+#[actix_web::test]
+async fn a_factory_that_panics_is_a_crashed_join() {
+    let stage = Stage::new();
+    let mut client = stage.client().await;
+    let (neighbour, _) = client.join("unruly:neighbour").await;
+    let join = client.send_join("broken", json!({})).await;
+    assert_eq!(
+        client.reply_to(&join).await["response"]["reason"],
+        "join crashed"
+    );
+    let reference = client
+        .push(&neighbour, "unruly:neighbour", "any", json!({}))
+        .await;
+    assert_eq!(client.reply_to(&reference).await["status"], "ok");
+}
+
+#[actix_web::test]
+async fn a_channel_says_goodbye_to_the_others_in_terminate() {
+    let stage = Stage::new();
+    let mut witness = stage.client().await;
+    witness.join("unruly:a").await;
+    for way in ["leave", "disconnect"] {
+        let mut client = stage.client().await;
+        let (join_ref, _) = client.join("unruly:a").await;
+        if way == "leave" {
+            client
+                .push(&join_ref, "unruly:a", "phx_leave", json!({}))
+                .await;
+            let events = [client.next_event().await.0, client.next_event().await.0];
+            assert_eq!(events, ["phx_reply", "phx_close"]);
+            assert_eq!(client.next_event().await.0, "last words");
+        } else {
+            client.wire.abort().await;
+        }
+        assert_eq!(witness.next_event().await.0, "gone", "{way}");
+    }
+}
+
+#[actix_web::test]
+async fn a_drain_keeps_its_deadline_whatever_the_batches() {
+    let stage = Stage::new();
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(stage.client().await);
+    }
+    let options = DrainOptions {
+        batch_size: 1,
+        batch_interval: Duration::from_millis(300),
+        shutdown: Duration::from_millis(500),
+    };
+    let started = std::time::Instant::now();
+    stage.server.endpoint.drain(options).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    for client in &mut clients {
+        assert_eq!(client.closed().await, 1012);
+    }
 }

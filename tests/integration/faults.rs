@@ -162,6 +162,10 @@ async fn a_second_signal_ends_the_server_at_once() {
     server.signal("-TERM");
     member.ended().await;
     server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
+    assert_eq!(
+        server.wait(),
+        Some(1),
+        "a message was not saved, and the exit code says so"
+    );
     drop(client);
 }

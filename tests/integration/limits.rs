@@ -64,6 +64,10 @@ async fn protocol_violations_are_closed_with_1002() {
         vec![fragment(0, true)],
         vec![fragment(1, false), fragment(1, true)],
         vec![RawFrame::new(8, "\u{3}")],
+        vec![RawFrame {
+            fin: false,
+            ..RawFrame::new(0, "")
+        }],
     ];
     for frames in violations {
         assert_eq!(
@@ -365,4 +369,97 @@ async fn stale_join_refs_are_dropped_and_null_ones_accepted() {
         .await;
     assert_eq!(client.next_event().await.0, "phx_reply");
     assert_eq!(client.next_event().await.0, "phx_close");
+}
+
+/// One packet, as a client sends it that shouts and goes.
+fn packet(frames: &[RawFrame]) -> Vec<u8> {
+    frames.iter().flat_map(RawFrame::encode).collect()
+}
+
+#[actix_web::test]
+async fn what_was_said_before_the_end_of_a_connection_is_heard() {
+    let server = chat(SocketOptions::default());
+    let mut witness = Phoenix::connect(server.addr).await;
+    witness.join("random:lobby").await;
+    let shout = RawFrame::new(1, r#"["1","2","random:lobby","shout",{"last":"words"}]"#);
+    let goodbye = RawFrame::new(8, 1000u16.to_be_bytes());
+    let nonsense = RawFrame::new(1, "nonsense");
+    let violation = RawFrame::new(3, "");
+    for end in [goodbye, nonsense, violation] {
+        let mut client = Phoenix::connect(server.addr).await;
+        client.join("random:lobby").await;
+        client
+            .wire
+            .send_bytes(&packet(&[shout.clone(), end]))
+            .await
+            .expect("open");
+        assert_eq!(
+            witness.next_event().await,
+            ("shout".to_owned(), json!({"last": "words"}))
+        );
+    }
+}
+
+#[actix_web::test]
+async fn a_burst_throws_no_reader_out() {
+    let server = chat(SocketOptions::default());
+    let mut members = Vec::new();
+    for _ in 0..8 {
+        let mut member = Phoenix::connect(server.addr).await;
+        member.join("random:lobby").await;
+        members.push(member);
+    }
+    const SHOUTS: usize = 3_000;
+    let shouts: Vec<RawFrame> = (0..SHOUTS)
+        .map(|n| {
+            RawFrame::new(
+                1,
+                format!(r#"["1","2","random:lobby","shout",{{"n":{n}}}]"#),
+            )
+        })
+        .collect();
+    members[0]
+        .wire
+        .send_bytes(&packet(&shouts))
+        .await
+        .expect("open");
+    for member in &mut members {
+        for n in 0..SHOUTS {
+            assert_eq!(member.next_event().await.1, json!({ "n": n }));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it() {
+    let outbox = OutboxLimits {
+        bytes: 100_000,
+        frames: 1_000,
+    };
+    let server = chat(SocketOptions {
+        outbox,
+        ..SocketOptions::default()
+    });
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join("random:lobby").await;
+    let body = "x".repeat(40_000);
+    let mut asked = Vec::new();
+    for _ in 0..100 {
+        asked.push(
+            client
+                .push(&join_ref, "random:lobby", "ping", json!({ "body": body }))
+                .await,
+        );
+    }
+    for reference in asked {
+        assert_eq!(client.reply_to(&reference).await["status"], "ok");
+    }
+}
+
+#[actix_web::test]
+async fn a_lost_connection_is_not_answered_with_1000() {
+    let server = chat(SocketOptions::default());
+    let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;
+    client.finish().await.expect("open");
+    assert_eq!(client.recv(2, DEADLINE).await, closed_with(1001));
 }

@@ -10,5 +10,6 @@ mod faults;
 mod limits;
 mod longpoll;
 mod order;
+mod presence;
 mod store;
 mod support;

@@ -173,6 +173,11 @@ impl WireClient {
         timeout(DEADLINE, sender.write_all(bytes)).await?
     }
 
+    /// Ends this side of the TCP connection without a close frame, and goes on reading.
+    pub(crate) async fn finish(&self) -> io::Result<()> {
+        self.sender.lock().await.shutdown().await
+    }
+
     /// The next `count` frames; fewer when `limit` passes or the stream ends before.
     pub(crate) async fn recv(&mut self, count: usize, limit: Duration) -> Vec<Frame> {
         let end = Instant::now() + limit;

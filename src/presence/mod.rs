@@ -1,0 +1,424 @@
+//! Who is here: track, update, untrack, list. Phoenix: `Phoenix.Presence`.
+//!
+//! Members of a topic learn of it by `presence_diff` broadcasts; a channel gives its own client the
+//! whole picture once, as `presence_state`, when it has joined. phoenix.js's `Presence` puts the
+//! two together.
+//!
+//! **No client ends with a wrong picture.** A change is made and its diff is published inside one
+//! lock, and a list is read under the same lock. So a channel that lists after its join has in its
+//! list what it will not be told of, and is told of what is not in its list.
+
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "its half for several nodes is proven, and waits for the nodes"
+    )
+)]
+mod state;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use self::state::{Diff, Entry, Replica, State, TopicDiff};
+use crate::channel::{Channel, Context};
+use crate::message::Payload;
+use crate::pubsub::{PubSub, SubscriberId, lock};
+
+/// Event of every change.
+pub const PRESENCE_DIFF: &str = "presence_diff";
+/// Event with which a channel gives its client the whole picture.
+pub const PRESENCE_STATE: &str = "presence_state";
+
+/// Presences by key: `{"u1": {"metas": [{"phx_ref": "..", ..}, ..]}, ..}`.
+pub type Presences = Map<String, Value>;
+
+type Fetch = dyn Fn(&str, Presences) -> Presences + Send + Sync;
+type HandleMetas = dyn Fn(&str, &Presences, &Presences, &Presences) + Send + Sync;
+type Meta = Map<String, Value>;
+
+/// Names that every JavaScript object has. As a presence key they crash or poison the clients of
+/// phoenix.js, which looks keys up in plain objects.
+const DANGEROUS_KEYS: [&str; 12] = [
+    "__proto__",
+    "__defineGetter__",
+    "__defineSetter__",
+    "__lookupGetter__",
+    "__lookupSetter__",
+    "constructor",
+    "hasOwnProperty",
+    "isPrototypeOf",
+    "propertyIsEnumerable",
+    "toLocaleString",
+    "toString",
+    "valueOf",
+];
+
+/// Why a presence was not changed; no diff was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PresenceError {
+    /// The channel has tracked this key in its topic already.
+    #[error("already tracked")]
+    AlreadyTracked,
+    /// The channel has not tracked this key in its topic.
+    #[error("not tracked")]
+    NotTracked,
+    /// A key that would harm JavaScript clients.
+    #[error("{0:?} cannot be a presence key")]
+    DangerousKey(String),
+    /// A meta is a JSON object.
+    #[error("a presence meta must be a JSON object")]
+    NotAnObject,
+}
+
+/// The presences of the topics of one [`PubSub`]. Cloning is cheap and names the same presences.
+///
+/// ```
+/// use slackir::channel::{Channel, Context, Handled, Join, JoinResult};
+/// use slackir::message::Payload;
+/// use slackir::presence::{PRESENCE_STATE, Presence};
+///
+/// struct Room {
+///     presence: Presence,
+/// }
+///
+/// /// What the channel sends itself, to act after it has joined.
+/// struct AfterJoin;
+///
+/// impl Channel for Room {
+///     type Info = AfterJoin;
+///
+///     async fn join(&mut self, _params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+///         ctx.handle().send(AfterJoin).expect("the channel lives");
+///         Ok(Join::ok())
+///     }
+///
+///     async fn handle_info(&mut self, _: AfterJoin, ctx: &mut Context<Self>) -> Handled {
+///         let meta = serde_json::json!({"online_at": 1_700_000_000});
+///         self.presence.track(ctx, "user:7", &meta).expect("tracked once");
+///         let everybody = self.presence.list(ctx.topic());
+///         ctx.push(PRESENCE_STATE, serde_json::Value::Object(everybody)).expect("joined");
+///         Handled::NoReply
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Presence {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Names this instance among the guards of a channel.
+    id: u64,
+    pubsub: PubSub,
+    fetch: Option<Box<Fetch>>,
+    handle_metas: Option<Box<HandleMetas>>,
+    refs: Refs,
+    state: Mutex<State<SubscriberId, Meta>>,
+}
+
+/// Settles what a [`Presence`] does besides keeping metas.
+pub struct PresenceBuilder {
+    pubsub: PubSub,
+    fetch: Option<Box<Fetch>>,
+    handle_metas: Option<Box<HandleMetas>>,
+}
+
+impl Presence {
+    /// Presences without further data.
+    pub fn new(pubsub: PubSub) -> Self {
+        Self::builder(pubsub).build()
+    }
+
+    /// Presences with callbacks.
+    pub fn builder(pubsub: PubSub) -> PresenceBuilder {
+        PresenceBuilder {
+            pubsub,
+            fetch: None,
+            handle_metas: None,
+        }
+    }
+
+    /// Says that this channel's client is present in the channel's topic under `key`, until it is
+    /// untracked or the channel ends in whatever way. Several channels may share a key: tabs and
+    /// devices of one user. Returns the meta's `phx_ref`.
+    ///
+    /// # Errors
+    /// When the channel has tracked the key already, the key is dangerous, or the meta is no
+    /// object.
+    pub fn track<C: Channel>(
+        &self,
+        ctx: &mut Context<C>,
+        key: &str,
+        meta: &impl Serialize,
+    ) -> Result<String, PresenceError> {
+        if DANGEROUS_KEYS.contains(&key) {
+            return Err(PresenceError::DangerousKey(key.to_owned()));
+        }
+        let mut meta = object(meta)?;
+        let phx_ref = self.shared.refs.next();
+        meta.insert("phx_ref".to_owned(), phx_ref.clone().into());
+        let process = ctx.id();
+        let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
+        self.shared.change(|state| {
+            state
+                .join(process, &topic, &key, meta)
+                .map_err(|_| PresenceError::AlreadyTracked)
+        })?;
+        let shared = &self.shared;
+        ctx.end_with(shared.id, || {
+            Box::new(Tracked {
+                shared: Arc::clone(shared),
+                process,
+            })
+        });
+        Ok(phx_ref)
+    }
+
+    /// Replaces a meta: one diff with the new one as join and the old one as leave. Returns the
+    /// new `phx_ref`; the old one stands in the meta as `phx_ref_prev`.
+    ///
+    /// # Errors
+    /// When the channel has not tracked the key, or the meta is no object.
+    pub fn update<C: Channel>(
+        &self,
+        ctx: &Context<C>,
+        key: &str,
+        meta: &impl Serialize,
+    ) -> Result<String, PresenceError> {
+        let meta = object(meta)?;
+        self.update_with(ctx, key, |_| meta)
+    }
+
+    /// As [`Presence::update`], with a meta made from the current one, `phx_ref` included.
+    ///
+    /// # Errors
+    /// When the channel has not tracked the key.
+    pub fn update_with<C: Channel>(
+        &self,
+        ctx: &Context<C>,
+        key: &str,
+        change: impl FnOnce(&Map<String, Value>) -> Map<String, Value>,
+    ) -> Result<String, PresenceError> {
+        let phx_ref = self.shared.refs.next();
+        let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
+        let renew = |old: &Meta| {
+            let mut new = stripped(change(old));
+            if let Some(previous) = old.get("phx_ref") {
+                new.insert("phx_ref_prev".to_owned(), previous.clone());
+            }
+            new.insert("phx_ref".to_owned(), phx_ref.clone().into());
+            new
+        };
+        self.shared.change(|state| {
+            state
+                .update(&ctx.id(), &topic, &key, renew)
+                .map_err(|_| PresenceError::NotTracked)
+        })?;
+        Ok(phx_ref)
+    }
+
+    /// Takes a key of this channel away; nothing happens if it was not tracked.
+    pub fn untrack<C: Channel>(&self, ctx: &Context<C>, key: &str) {
+        let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
+        let left = self
+            .shared
+            .change(|state| Ok(state.leave(&ctx.id(), &topic, &key)));
+        debug_assert_eq!(left, Ok(()), "leaving cannot fail");
+    }
+
+    /// Everybody in a topic; the metas of a key in the order in which they joined.
+    pub fn list(&self, topic: &str) -> Presences {
+        let state = lock(&self.shared.state);
+        let metas = state
+            .list(topic)
+            .into_iter()
+            .map(|(key, metas)| (key, metas.into_iter().cloned()));
+        let listed = metas.map(|(key, metas)| (key.to_owned(), with_metas(metas.collect())));
+        self.shared.fetched(topic, listed.collect())
+    }
+
+    /// One key of a topic, `{"metas": [..]}`; `None` if nobody is there under it.
+    pub fn get_by_key(&self, topic: &str, key: &str) -> Option<Value> {
+        let state = lock(&self.shared.state);
+        let metas: Vec<Meta> = state.get_by_key(topic, key).into_iter().cloned().collect();
+        if metas.is_empty() {
+            return None;
+        }
+        let one = Presences::from_iter([(key.to_owned(), with_metas(metas))]);
+        self.shared.fetched(topic, one).remove(key)
+    }
+}
+
+impl PresenceBuilder {
+    /// Adds data to presences before they are sent or listed: it is called with the topic and the
+    /// presences of a list, of a diff's joins, then of its leaves, and returns the same keys, each
+    /// with its `metas`. It is called under the presences' lock, so it must be quick and must not
+    /// use the `Presence`. Phoenix: `fetch/2`.
+    pub fn fetch(
+        mut self,
+        fetch: impl Fn(&str, Presences) -> Presences + Send + Sync + 'static,
+    ) -> Self {
+        self.fetch = Some(Box::new(fetch));
+        self
+    }
+
+    /// Hears of every change after its diff was sent: topic, joins, leaves, and everybody who is
+    /// there now. Called under the presences' lock, in the order of the changes; it must not use
+    /// the `Presence`. Phoenix: `handle_metas/4`.
+    pub fn handle_metas(
+        mut self,
+        handle: impl Fn(&str, &Presences, &Presences, &Presences) + Send + Sync + 'static,
+    ) -> Self {
+        self.handle_metas = Some(Box::new(handle));
+        self
+    }
+
+    /// The presences: nobody yet.
+    pub fn build(self) -> Presence {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let refs = Refs::new();
+        let me = Replica {
+            name: Arc::from("local"),
+            incarnation: refs.started,
+        };
+        let shared = Shared {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            pubsub: self.pubsub,
+            fetch: self.fetch,
+            handle_metas: self.handle_metas,
+            refs,
+            state: Mutex::new(State::new(me)),
+        };
+        Presence {
+            shared: Arc::new(shared),
+        }
+    }
+}
+
+impl fmt::Debug for Presence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presence").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Makes a change and tells the members of each topic, in one critical section.
+    fn change(
+        &self,
+        change: impl FnOnce(
+            &mut State<SubscriberId, Meta>,
+        ) -> Result<Diff<SubscriberId, Meta>, PresenceError>,
+    ) -> Result<(), PresenceError> {
+        let mut state = lock(&self.state);
+        let diff = change(&mut state)?;
+        for (topic, TopicDiff { joins, leaves }) in &diff {
+            let joins = self.fetched(topic, grouped(joins));
+            let leaves = self.fetched(topic, grouped(leaves));
+            let payload = Payload::from(json!({"joins": &joins, "leaves": &leaves}));
+            self.pubsub.broadcast_live(topic, PRESENCE_DIFF, &payload);
+            if let Some(handle_metas) = &self.handle_metas {
+                let now = state.list(topic).into_iter();
+                let now = now.map(|(key, metas)| {
+                    (
+                        key.to_owned(),
+                        with_metas(metas.into_iter().cloned().collect()),
+                    )
+                });
+                handle_metas(topic, &joins, &leaves, &now.collect());
+            }
+        }
+        Ok(())
+    }
+
+    fn fetched(&self, topic: &str, presences: Presences) -> Presences {
+        match &self.fetch {
+            Some(fetch) => fetch(topic, presences),
+            None => presences,
+        }
+    }
+}
+
+/// Ends with a channel, and takes away what it has tracked: one diff a topic.
+struct Tracked {
+    shared: Arc<Shared>,
+    process: SubscriberId,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let left = self
+            .shared
+            .change(|state| Ok(state.leave_process(&self.process)));
+        debug_assert_eq!(left, Ok(()), "leaving cannot fail");
+    }
+}
+
+/// The metas of a diff by key.
+fn grouped(entries: &[Arc<Entry<SubscriberId, Meta>>]) -> Presences {
+    let mut keys: BTreeMap<&str, Vec<Meta>> = BTreeMap::new();
+    for entry in entries {
+        keys.entry(&entry.key).or_default().push(entry.meta.clone());
+    }
+    keys.into_iter()
+        .map(|(key, metas)| (key.to_owned(), with_metas(metas)))
+        .collect()
+}
+
+fn with_metas(metas: Vec<Meta>) -> Value {
+    let metas = metas.into_iter().map(Value::Object).collect();
+    Value::Object(Map::from_iter([("metas".to_owned(), Value::Array(metas))]))
+}
+
+fn object(meta: &impl Serialize) -> Result<Meta, PresenceError> {
+    match serde_json::to_value(meta) {
+        Ok(Value::Object(meta)) => Ok(stripped(meta)),
+        _ => Err(PresenceError::NotAnObject),
+    }
+}
+
+/// A meta without the refs, which are the server's to give.
+fn stripped(mut meta: Meta) -> Meta {
+    meta.remove("phx_ref");
+    meta.remove("phx_ref_prev");
+    meta
+}
+
+/// Makes refs as Phoenix makes them: 8 bytes of time, 2 of the node, 2 of a counter.
+struct Refs {
+    started: u64,
+    counter: AtomicU16,
+}
+
+impl Refs {
+    fn new() -> Self {
+        Self {
+            started: now(),
+            counter: AtomicU16::new(0),
+        }
+    }
+
+    fn next(&self) -> String {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&now().to_be_bytes());
+        bytes[8..10].copy_from_slice(&self.started.to_le_bytes()[..2]);
+        bytes[10..].copy_from_slice(&self.counter.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,551 @@
+//! [`State`]: who is present on every node of a cluster, as data that merges.
+//!
+//! Pure: no I/O, no actor, no clock on the wall. The tracker holds one `State` per node; it passes
+//! on every [`Diff`] to the topic's subscribers, sends what [`State::take_delta`] gives to the
+//! other nodes, and merges what they send. Metas are opaque here; `phx_ref` is the caller's.
+//! Phoenix: `Phoenix.Tracker.State`.
+//!
+//! **The set.** Every join and every leave takes the next [`Clock`] of its replica; an update is
+//! one of each. An entry is tagged with the clock of its join. Only its own node ever adds or takes away an
+//! entry, so each replica is a [`Record`] of its own: the clocks that were seen, and the entries
+//! that are present. A clock that was seen and is not present has left for good; one that was not
+//! seen may still come. Merging two records keeps an entry that either side has and the other has
+//! not seen leave, whatever the order, the repetition or the loss of deltas: a join is never lost
+//! to a leave that did not know of it.
+//!
+//! **The clock** also runs past every clock that a merge brings (a Lamport clock; the numbers
+//! that a replica skips count as seen). Clocks order the metas of a key, so the lists are in join
+//! order, and the same on every node.
+//!
+//! **Known replicas.** A peer's records are kept from its [`State::replica_up`] to its
+//! [`State::remove_replica`], one incarnation of each name; of others nothing is kept. A peer that
+//! is down is hidden, and goes on being merged.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
+/// The number of a change of a replica, from 1. Nodes trust each other: one that gave `u64::MAX`
+/// would leave the others no next clock.
+pub(crate) type Clock = u64;
+
+/// One run of one node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Replica {
+    /// The node's name, the same in every run.
+    pub(crate) name: Arc<str>,
+    /// Grows with every restart, for example the time of the start.
+    pub(crate) incarnation: u64,
+}
+
+/// One process, present in one topic under one key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entry<P, M> {
+    /// Who is present. Means nothing outside of the entry's own node.
+    pub(crate) process: P,
+    /// Where.
+    pub(crate) topic: Arc<str>,
+    /// Under which key; several processes may share it.
+    pub(crate) key: Arc<str>,
+    /// What the application says of it. An update makes a new entry.
+    pub(crate) meta: M,
+}
+
+/// What a change means to those who watch, by topic; empty if nothing. The joins of one replica
+/// are in join order.
+pub(crate) type Diff<P, M> = BTreeMap<Arc<str>, TopicDiff<P, M>>;
+
+/// What came to a topic and what left it. An update is one of each.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TopicDiff<P, M> {
+    /// New entries.
+    pub(crate) joins: Vec<Arc<Entry<P, M>>>,
+    /// Entries that are no more, as they were.
+    pub(crate) leaves: Vec<Arc<Entry<P, M>>>,
+}
+
+impl<P, M> Default for TopicDiff<P, M> {
+    fn default() -> Self {
+        Self {
+            joins: Vec::new(),
+            leaves: Vec::new(),
+        }
+    }
+}
+
+/// What nodes send each other: the last changes of one replica, or all that is known of several.
+pub(crate) type Delta<P, M> = BTreeMap<Replica, Record<P, M>>;
+
+/// The process already has this key in this topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("already tracked")]
+pub(crate) struct AlreadyTracked;
+
+/// The process does not have this key in this topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not tracked")]
+pub(crate) struct NotTracked;
+
+/// The presences of one node and of the nodes it knows. Its size is that of their entries, each
+/// kept once and shared between the indices; whoever tracks them answers for their number.
+#[derive(Debug)]
+pub(crate) struct State<P, M> {
+    me: Replica,
+    /// The highest clock of any known replica.
+    clock: Clock,
+    own: Record<P, M>,
+    /// The changes to `own` since the last [`State::take_delta`]. Without takers it stays as small
+    /// as `own`.
+    pending: Record<P, M>,
+    /// The entries of `own` by who holds them.
+    held: BTreeMap<Holder<P>, Clock>,
+    /// The other known replicas by name.
+    peers: BTreeMap<Arc<str>, Peer<P, M>>,
+    /// What queries see: `own`, and the records of the peers that are up.
+    visible: Visible<P, M>,
+}
+
+/// What is unique on its own node: process, topic and key.
+type Holder<P> = (P, Arc<str>, Arc<str>);
+
+/// Changes on this node. Each returns the diff that it makes.
+impl<P: Ord + Clone, M: Clone> State<P, M> {
+    /// Nobody is present, nobody else is known.
+    pub(crate) fn new(me: Replica) -> Self {
+        Self {
+            me,
+            clock: 0,
+            own: Record::default(),
+            pending: Record::default(),
+            held: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            visible: Visible(BTreeMap::new()),
+        }
+    }
+
+    /// Adds an entry. In O(log n), like every change of one entry.
+    pub(crate) fn join(
+        &mut self,
+        process: P,
+        topic: &Arc<str>,
+        key: &Arc<str>,
+        meta: M,
+    ) -> Result<Diff<P, M>, AlreadyTracked> {
+        let holder = (process, Arc::clone(topic), Arc::clone(key));
+        if self.held.contains_key(&holder) {
+            return Err(AlreadyTracked);
+        }
+        let mut diff = Diff::new();
+        let clock = self.tick();
+        self.add(clock, holder, meta, &mut diff);
+        Ok(diff)
+    }
+
+    /// Replaces the meta by one made from it. The entry counts as joined now.
+    pub(crate) fn update(
+        &mut self,
+        process: &P,
+        topic: &Arc<str>,
+        key: &Arc<str>,
+        change: impl FnOnce(&M) -> M,
+    ) -> Result<Diff<P, M>, NotTracked> {
+        let holder = (process.clone(), Arc::clone(topic), Arc::clone(key));
+        let old = self.held.get(&holder);
+        let old = old.and_then(|clock| self.own.present.get_key_value(clock));
+        let (&old, entry) = old.ok_or(NotTracked)?;
+        let meta = change(&entry.meta);
+        let mut diff = Diff::new();
+        self.tick();
+        self.take(old, &mut diff);
+        let clock = self.tick();
+        self.add(clock, holder, meta, &mut diff);
+        Ok(diff)
+    }
+
+    /// Takes an entry away; nothing happens where there is none.
+    pub(crate) fn leave(&mut self, process: &P, topic: &Arc<str>, key: &Arc<str>) -> Diff<P, M> {
+        let mut diff = Diff::new();
+        let holder = (process.clone(), Arc::clone(topic), Arc::clone(key));
+        if let Some(clock) = self.held.remove(&holder) {
+            self.tick();
+            self.take(clock, &mut diff);
+        }
+        diff
+    }
+
+    /// Takes away all entries of a process that has ended. In O(log n) for each of them.
+    pub(crate) fn leave_process(&mut self, process: &P) -> Diff<P, M> {
+        let mut diff = Diff::new();
+        let first = (process.clone(), Arc::default(), Arc::default());
+        let held = self.held.range(first..);
+        let held = held.take_while(|(holder, _)| holder.0 == *process);
+        let held: Vec<_> = held
+            .map(|(holder, &clock)| (holder.clone(), clock))
+            .collect();
+        if !held.is_empty() {
+            self.tick();
+        }
+        for (holder, clock) in held {
+            self.held.remove(&holder);
+            self.take(clock, &mut diff);
+        }
+        diff
+    }
+
+    /// The clock of a join or a leave that is about to be made. The clock of a leave is no entry's:
+    /// who misses the leave has a gap there, which no news of later entries can fill.
+    fn tick(&mut self) -> Clock {
+        let first = self.own.seen.contiguous() + 1;
+        self.clock += 1;
+        self.own.seen.insert(first, self.clock);
+        self.pending.seen.insert(first, self.clock);
+        self.clock
+    }
+
+    fn add(&mut self, clock: Clock, holder: Holder<P>, meta: M, diff: &mut Diff<P, M>) {
+        let (process, topic, key) = holder.clone();
+        self.held.insert(holder, clock);
+        let entry = Arc::new(Entry {
+            process,
+            topic,
+            key,
+            meta,
+        });
+        self.visible.show(&self.me.name, clock, &entry, diff);
+        self.pending.present.insert(clock, Arc::clone(&entry));
+        self.own.present.insert(clock, entry);
+    }
+
+    fn take(&mut self, clock: Clock, diff: &mut Diff<P, M>) {
+        self.pending.present.remove(&clock);
+        self.pending.seen.insert(clock, clock);
+        if let Some(entry) = self.own.present.remove(&clock) {
+            self.visible.hide(&self.me.name, clock, &entry, diff);
+        }
+    }
+}
+
+/// Who is present: on this node and on the peers that are up.
+impl<P: Ord + Clone, M: Clone> State<P, M> {
+    /// The metas of every key of a topic, in join order. In O(log n) for each entry of the topic.
+    pub(crate) fn list(&self, topic: &str) -> BTreeMap<&str, Vec<&M>> {
+        let mut keys: BTreeMap<&str, Vec<&M>> = BTreeMap::new();
+        let from = Place::first(topic, "");
+        for entry in self.visible.from(from, |place| &*place.topic == topic) {
+            keys.entry(&entry.key).or_default().push(&entry.meta);
+        }
+        keys
+    }
+
+    /// The metas of one key of a topic, in join order; none where nobody has it.
+    pub(crate) fn get_by_key(&self, topic: &str, key: &str) -> Vec<&M> {
+        let within = |place: &Place| &*place.topic == topic && &*place.key == key;
+        let entries = self.visible.from(Place::first(topic, key), within);
+        entries.map(|entry| &entry.meta).collect()
+    }
+}
+
+/// What the nodes tell each other.
+impl<P: Ord + Clone, M: Clone> State<P, M> {
+    /// The changes on this node since the last call, for all peers; `None` if there were none.
+    pub(crate) fn take_delta(&mut self) -> Option<Delta<P, M>> {
+        let pending = mem::take(&mut self.pending);
+        let changed = pending.seen.last() != 0;
+        changed.then(|| Delta::from([(self.me.clone(), pending)]))
+    }
+
+    /// How far the changes of every known replica are known here without a gap. Where that is the
+    /// replica's own clock, its record here is its own; a peer that is ahead of these clocks has
+    /// something to [`State::extract`].
+    pub(crate) fn clocks(&self) -> BTreeMap<Replica, Clock> {
+        let records = self.records();
+        let clocks = records.map(|(replica, record)| (replica, record.seen.contiguous()));
+        clocks.collect()
+    }
+
+    /// All that is known of some replicas, for one that missed changes. Linear in their entries,
+    /// which it shares.
+    pub(crate) fn extract(&self, wanted: impl Fn(&Replica) -> bool) -> Delta<P, M> {
+        let records = self.records().filter(|(replica, _)| wanted(replica));
+        let delta = records.map(|(replica, record)| (replica, record.clone()));
+        delta.collect()
+    }
+
+    /// Takes in what another node sent, its own changes or what it knows of others, in any order
+    /// and as often as it comes. In O(log n) for each entry and range of a delta, and for each
+    /// entry that an extract covers here. Of this node nothing is learnt from others.
+    pub(crate) fn merge(&mut self, delta: &Delta<P, M>) -> Diff<P, M> {
+        let mut diff = Diff::new();
+        for (replica, record) in delta {
+            let Some(peer) = known(&mut self.peers, replica) else {
+                continue;
+            };
+            let (joins, leaves) = peer.record.merge(record);
+            self.clock = self.clock.max(peer.record.seen.last());
+            if peer.up {
+                for (clock, entry) in &leaves {
+                    self.visible.hide(&replica.name, *clock, entry, &mut diff);
+                }
+                for (clock, entry) in &joins {
+                    self.visible.show(&replica.name, *clock, entry, &mut diff);
+                }
+            }
+        }
+        diff
+    }
+
+    /// A peer was heard: what it holds is shown, and a former incarnation of it is removed.
+    /// Nothing happens for one older than the known, or of this node's name.
+    pub(crate) fn replica_up(&mut self, replica: &Replica) -> Diff<P, M> {
+        if replica.name == self.me.name {
+            return Diff::new();
+        }
+        let mut diff = Diff::new();
+        if let Some(peer) = self.peers.get(&replica.name) {
+            match peer.incarnation.cmp(&replica.incarnation) {
+                Ordering::Less => diff = self.remove_replica(&peer.replica(&replica.name)),
+                Ordering::Equal => {}
+                Ordering::Greater => return diff,
+            }
+        }
+        let peer = self.peers.entry(Arc::clone(&replica.name));
+        let peer = peer.or_insert_with(|| Peer::new(replica.incarnation));
+        if !mem::replace(&mut peer.up, true) {
+            for (clock, entry) in &peer.record.present {
+                self.visible.show(&replica.name, *clock, entry, &mut diff);
+            }
+        }
+        diff
+    }
+
+    /// A peer has been silent for some time: what it holds is hidden until it is up again.
+    pub(crate) fn replica_down(&mut self, replica: &Replica) -> Diff<P, M> {
+        let mut diff = Diff::new();
+        if let Some(peer) = known(&mut self.peers, replica)
+            && mem::replace(&mut peer.up, false)
+        {
+            for (clock, entry) in &peer.record.present {
+                self.visible.hide(&replica.name, *clock, entry, &mut diff);
+            }
+        }
+        diff
+    }
+
+    /// A peer is gone for good, up or down: what it holds is forgotten, and nothing of it is
+    /// merged until it is up again.
+    pub(crate) fn remove_replica(&mut self, replica: &Replica) -> Diff<P, M> {
+        let diff = self.replica_down(replica);
+        if known(&mut self.peers, replica).is_some() {
+            self.peers.remove(&replica.name);
+        }
+        diff
+    }
+
+    fn records(&self) -> impl Iterator<Item = (Replica, &Record<P, M>)> {
+        let peers = self.peers.iter();
+        let peers = peers.map(|(name, peer)| (peer.replica(name), &peer.record));
+        peers.chain([(self.me.clone(), &self.own)])
+    }
+}
+
+/// All that is known of one replica, or a part of it. Records of the same replica merge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record<P, M> {
+    /// Which changes this record knows of; an entry that is not among them is not merged.
+    pub(crate) seen: Clocks,
+    /// The entries by their clock: of all that was seen, what has not left.
+    pub(crate) present: BTreeMap<Clock, Arc<Entry<P, M>>>,
+}
+
+impl<P, M> Default for Record<P, M> {
+    fn default() -> Self {
+        Self {
+            seen: Clocks::default(),
+            present: BTreeMap::new(),
+        }
+    }
+}
+
+/// Entries with their clocks.
+type Tagged<P, M> = Vec<(Clock, Arc<Entry<P, M>>)>;
+
+impl<P, M> Record<P, M> {
+    /// Takes in what another record of the replica knows. Returns what came and what left.
+    fn merge(&mut self, other: &Self) -> (Tagged<P, M>, Tagged<P, M>) {
+        let (mut joins, mut leaves) = (Vec::new(), Vec::new());
+        for (first, last) in other.seen.ranges() {
+            let gone = |clock: &Clock, _: &mut _| !other.present.contains_key(clock);
+            leaves.extend(self.present.extract_if(first..=last, gone));
+            for (&clock, entry) in other.present.range(first..=last) {
+                if !self.seen.contains(clock) {
+                    self.present.insert(clock, Arc::clone(entry));
+                    joins.push((clock, Arc::clone(entry)));
+                }
+            }
+            self.seen.insert(first, last);
+        }
+        (joins, leaves)
+    }
+}
+
+/// A set of clocks. Its first range is what is known without a gap; each range after it waits for
+/// a lost or late delta, and joins the one before when the gap is filled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Clocks {
+    /// From the first clock of each range to its last. Ranges are not empty and do not touch.
+    ranges: BTreeMap<Clock, Clock>,
+}
+
+impl Clocks {
+    /// Adds a range, both ends included; an empty one adds nothing. In O(log n) of the ranges,
+    /// amortized: it takes in those that it touches.
+    pub(crate) fn insert(&mut self, mut first: Clock, mut last: Clock) {
+        if first > last {
+            return;
+        }
+        while let Some((&start, &end)) = self.ranges.range(..=last.saturating_add(1)).next_back()
+            && end.saturating_add(1) >= first
+        {
+            self.ranges.remove(&start);
+            first = first.min(start);
+            last = last.max(end);
+        }
+        self.ranges.insert(first, last);
+    }
+
+    /// The ranges in order, both ends included.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Clock, Clock)> {
+        self.ranges.iter().map(|(&first, &last)| (first, last))
+    }
+
+    fn contains(&self, clock: Clock) -> bool {
+        let before = self.ranges.range(..=clock).next_back();
+        before.is_some_and(|(_, &last)| clock <= last)
+    }
+
+    /// The clock up to which all are here, 0 for none.
+    fn contiguous(&self) -> Clock {
+        match self.ranges.first_key_value() {
+            Some((&first, &last)) if first <= 1 => last,
+            _ => 0,
+        }
+    }
+
+    /// The highest clock, 0 for none.
+    fn last(&self) -> Clock {
+        self.ranges.last_key_value().map_or(0, |(_, &last)| last)
+    }
+}
+
+/// A known incarnation of another node.
+#[derive(Debug)]
+struct Peer<P, M> {
+    incarnation: u64,
+    /// Whether its entries are visible.
+    up: bool,
+    record: Record<P, M>,
+}
+
+impl<P, M> Peer<P, M> {
+    fn new(incarnation: u64) -> Self {
+        Self {
+            incarnation,
+            up: false,
+            record: Record::default(),
+        }
+    }
+
+    fn replica(&self, name: &Arc<str>) -> Replica {
+        Replica {
+            name: Arc::clone(name),
+            incarnation: self.incarnation,
+        }
+    }
+}
+
+/// The peer, if it is known in this incarnation.
+fn known<'a, P, M>(
+    peers: &'a mut BTreeMap<Arc<str>, Peer<P, M>>,
+    replica: &Replica,
+) -> Option<&'a mut Peer<P, M>> {
+    let peer = peers.get_mut(&replica.name)?;
+    (peer.incarnation == replica.incarnation).then_some(peer)
+}
+
+/// The entries that queries see. A diff is written where they change, so whoever applies the diffs
+/// sees what queries see.
+#[derive(Debug)]
+struct Visible<P, M>(BTreeMap<Place, Arc<Entry<P, M>>>);
+
+/// Where an entry stands: by topic and key, then in join order. The name parts changes that did
+/// not know of each other; a known name has one incarnation.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    topic: Arc<str>,
+    key: Arc<str>,
+    clock: Clock,
+    name: Arc<str>,
+}
+
+impl Place {
+    /// Before every entry of a topic and key, and of the keys that follow.
+    fn first(topic: &str, key: &str) -> Self {
+        Self {
+            topic: topic.into(),
+            key: key.into(),
+            clock: 0,
+            name: Arc::default(),
+        }
+    }
+
+    fn of<P, M>(name: &Arc<str>, clock: Clock, entry: &Entry<P, M>) -> Self {
+        Self {
+            topic: Arc::clone(&entry.topic),
+            key: Arc::clone(&entry.key),
+            clock,
+            name: Arc::clone(name),
+        }
+    }
+}
+
+impl<P, M> Visible<P, M> {
+    fn show(
+        &mut self,
+        name: &Arc<str>,
+        clock: Clock,
+        entry: &Arc<Entry<P, M>>,
+        diff: &mut Diff<P, M>,
+    ) {
+        self.0
+            .insert(Place::of(name, clock, entry), Arc::clone(entry));
+        let topic = diff.entry(Arc::clone(&entry.topic)).or_default();
+        topic.joins.push(Arc::clone(entry));
+    }
+
+    fn hide(
+        &mut self,
+        name: &Arc<str>,
+        clock: Clock,
+        entry: &Arc<Entry<P, M>>,
+        diff: &mut Diff<P, M>,
+    ) {
+        self.0.remove(&Place::of(name, clock, entry));
+        let topic = diff.entry(Arc::clone(&entry.topic)).or_default();
+        topic.leaves.push(Arc::clone(entry));
+    }
+
+    /// The entries from a place on, as long as they are at a wanted place.
+    fn from(
+        &self,
+        first: Place,
+        mut within: impl FnMut(&Place) -> bool,
+    ) -> impl Iterator<Item = &Entry<P, M>> {
+        let entries = self.0.range(first..);
+        let entries = entries.take_while(move |(place, _)| within(place));
+        entries.map(|(_, entry)| &**entry)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! Reads what plug_crypto 1 has encrypted: AES-128-GCM under a key of its own, which is wrapped
+//! with AES-256-GCM. Phoenix: the clause of `Plug.Crypto.MessageEncryptor` for earlier versions.
+
+use aes_gcm::{Aes128Gcm, Aes256Gcm};
+
+use super::base64url;
+use super::encryptor::{AAD, KEY_LENGTH, TAG_LENGTH, open};
+
+/// `A128GCM` in base64url: the first of five parts.
+const A128GCM: &str = "QTEyOEdDTQ";
+
+/// Bytes of the key that each message has for itself: plug_crypto 1 made no others.
+const MESSAGE_KEY_LENGTH: usize = 16;
+
+/// What Phoenix authenticates beside the wrapped key.
+const NO_SIGN_SECRET: &[u8] = b"";
+
+/// `header.wrapped_key.nonce.ciphertext.tag`, where the wrapped key is ciphertext, tag and nonce.
+pub(super) fn decrypt_message(key: &[u8; KEY_LENGTH], token: &str) -> Option<Vec<u8>> {
+    let mut parts = token.split('.');
+    if parts.next() != Some(A128GCM) {
+        return None;
+    }
+    let mut part = || base64url::decode(parts.next()?);
+    let (wrapped, nonce, ciphertext, tag) = (part()?, part()?, part()?, part()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let (wrapped_key, rest) = wrapped.split_at_checked(MESSAGE_KEY_LENGTH)?;
+    let (key_tag, key_nonce) = rest.split_at_checked(TAG_LENGTH)?;
+    let message_key = open::<Aes256Gcm>(key, key_nonce, wrapped_key, key_tag, NO_SIGN_SECRET)?;
+    open::<Aes128Gcm>(&message_key, &nonce, &ciphertext, &tag, AAD)
+}

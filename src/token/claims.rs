@@ -1,0 +1,92 @@
+//! What stands inside a token: the data, when it was signed and the age that ends it.
+//!
+//! Pure: the time is an argument. Phoenix: `encode/2`, `decode/2` and `validate_age/2` of
+//! `Plug.Crypto`.
+
+use std::time::SystemTime;
+
+use super::{EncodeError, MaxAge, SignOptions, Term, TokenError, VerifyOptions};
+
+/// The bytes of `{data, signed_at_ms, max_age_s}`.
+pub(super) fn pack(data: Term, options: SignOptions) -> Result<Vec<u8>, EncodeError> {
+    let signed_at = Term::Integer(unix_millis(options.signed_at));
+    Term::Tuple(vec![data, signed_at, options.max_age.into()]).encode(options.atoms)
+}
+
+/// The data of a message whose origin is proven, if it is a token and of the right age.
+pub(super) fn unpack(message: &[u8], options: VerifyOptions) -> Result<Term, TokenError> {
+    let (data, signed_at, own_max_age) = Term::decode(message)
+        .and_then(parts)
+        .ok_or(TokenError::Invalid)?;
+    let max_age = options.max_age.map_or(own_max_age, Term::from);
+    let Some(lifetime) = lifetime(&max_age)? else {
+        return Ok(data);
+    };
+    let now = unix_millis(options.now);
+    match signed_at {
+        Term::Integer(signed_at) if signed_at > now => Err(TokenError::Invalid),
+        Term::Integer(signed_at) if signed_at.saturating_add(lifetime) < now => {
+            Err(TokenError::Expired)
+        }
+        Term::Integer(_) => Ok(data),
+        _ => Err(TokenError::Invalid),
+    }
+}
+
+/// Data, time and maximum age. The two older forms name no age and are good for a day:
+/// `{data, signed_at}` of plug_crypto 1.1, `%{data: data, signed: signed_at}` of Phoenix before it.
+fn parts(term: Term) -> Option<(Term, Term, Term)> {
+    match term {
+        Term::Tuple(elements) => match <[Term; 3]>::try_from(elements) {
+            Ok([data, signed_at, max_age]) => Some((data, signed_at, max_age)),
+            Err(elements) => {
+                let [data, signed_at] = <[Term; 2]>::try_from(elements).ok()?;
+                Some((data, signed_at, MaxAge::DEFAULT.into()))
+            }
+        },
+        Term::Map(mut entries) => {
+            let data = entries.remove(&Term::atom("data"))?;
+            let signed_at = entries.remove(&Term::atom("signed"))?;
+            Some((data, signed_at, MaxAge::DEFAULT.into()))
+        }
+        _ => None,
+    }
+}
+
+/// A maximum age in milliseconds; `None` is for ever.
+fn lifetime(max_age: &Term) -> Result<Option<i128>, TokenError> {
+    const MILLIS: i128 = 1000;
+    match max_age {
+        Term::Atom(name) if name == INFINITY => Ok(None),
+        Term::Integer(seconds) if *seconds <= 0 => Err(TokenError::Expired),
+        Term::Integer(seconds) => Ok(Some(seconds.saturating_mul(MILLIS))),
+        Term::Float(seconds) if *seconds <= 0.0 => Err(TokenError::Expired),
+        // Truncates as Erlang does, and stays at the ends of the range beyond them.
+        Term::Float(seconds) => Ok(Some((seconds * MILLIS as f64) as i128)),
+        _ => Err(TokenError::Invalid),
+    }
+}
+
+const INFINITY: &str = "infinity";
+
+/// Whole seconds are an integer and others a float, as an Elixir programmer would write them.
+impl From<MaxAge> for Term {
+    fn from(max_age: MaxAge) -> Self {
+        match max_age {
+            MaxAge::Infinity => Self::atom(INFINITY),
+            MaxAge::Limited(age) if age.subsec_nanos() == 0 => Self::from(age.as_secs()),
+            MaxAge::Limited(age) => Self::Float(age.as_secs_f64()),
+        }
+    }
+}
+
+/// Milliseconds since 1970, cut off towards it; negative before it.
+fn unix_millis(time: SystemTime) -> i128 {
+    let millis = |age: std::time::Duration| {
+        i128::try_from(age.as_millis()).expect("2^64 seconds are fewer than 2^127 milliseconds")
+    };
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => millis(after),
+        Err(before) => -millis(before.duration()),
+    }
+}

@@ -1,0 +1,183 @@
+//! A term out of bytes, as Erlang's `binary_to_term/1` reads it.
+//!
+//! Every read is checked against the bytes that are there. The recursion is bounded by
+//! [`MAX_DEPTH`], the memory by about 100 bytes for each of at most [`MAX_SIZE`] bytes.
+
+use std::collections::BTreeMap;
+
+use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
+
+use super::{MAX_ATOM_CHARS, MAX_DEPTH, MAX_SIZE, Term, VERSION, tag};
+
+impl Term {
+    /// The term that these bytes are, all of them; `None` for anything else.
+    pub(in crate::token) fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_SIZE {
+            return None;
+        }
+        let mut reader = Reader { rest: bytes };
+        if reader.byte()? != VERSION {
+            return None;
+        }
+        match reader.rest.split_first()? {
+            (&tag::COMPRESSED, compressed) => whole(&inflate(compressed)?),
+            _ => whole(reader.rest),
+        }
+    }
+}
+
+/// The term that fills `bytes` to the end.
+fn whole(bytes: &[u8]) -> Option<Term> {
+    let mut reader = Reader { rest: bytes };
+    let term = reader.term(MAX_DEPTH)?;
+    reader.rest.is_empty().then_some(term)
+}
+
+/// Four bytes for the inflated length, and a zlib stream that must have it.
+fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader { rest: bytes };
+    let size = reader.count()?;
+    if size > MAX_SIZE {
+        return None;
+    }
+    let inflated = decompress_to_vec_zlib_with_limit(reader.rest, size).ok()?;
+    (inflated.len() == size).then_some(inflated)
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn term(&mut self, depth: usize) -> Option<Term> {
+        Some(match self.byte()? {
+            tag::SMALL_INTEGER => Term::Integer(self.byte()?.into()),
+            tag::INTEGER => Term::Integer(i32::from_be_bytes(self.array()?).into()),
+            tag::SMALL_BIG => {
+                let len = self.byte()?.into();
+                self.big(len)?
+            }
+            tag::LARGE_BIG => {
+                let len = self.count()?;
+                self.big(len)?
+            }
+            tag::NEW_FLOAT => {
+                let float = f64::from_be_bytes(self.array()?);
+                return float.is_finite().then_some(Term::Float(float));
+            }
+            tag::SMALL_ATOM => latin1_atom(self.short()?)?,
+            tag::ATOM => latin1_atom(self.medium()?)?,
+            tag::SMALL_ATOM_UTF8 => utf8_atom(self.short()?)?,
+            tag::ATOM_UTF8 => utf8_atom(self.medium()?)?,
+            tag::BINARY => {
+                let len = self.count()?;
+                Term::Binary(self.take(len)?.to_vec())
+            }
+            tag::SMALL_TUPLE => {
+                let arity = self.byte()?.into();
+                Term::Tuple(self.terms(arity, depth)?)
+            }
+            tag::LARGE_TUPLE => {
+                let arity = self.count()?;
+                Term::Tuple(self.terms(arity, depth)?)
+            }
+            tag::NIL => Term::List(Vec::new()),
+            tag::STRING => Term::List(
+                self.medium()?
+                    .iter()
+                    .map(|&byte| u32::from(byte).into())
+                    .collect(),
+            ),
+            tag::LIST => {
+                let len = self.count()?;
+                let items = self.terms(len, depth)?;
+                // Anything else would be the tail of an improper list.
+                return (self.byte()? == tag::NIL).then_some(Term::List(items));
+            }
+            tag::MAP => self.map(depth)?,
+            _ => return None,
+        })
+    }
+
+    /// What stands in a list or tuple. Grows with what is there, whatever `count` says.
+    fn terms(&mut self, count: usize, depth: usize) -> Option<Vec<Term>> {
+        let depth = depth.checked_sub(1)?;
+        (0..count).map(|_| self.term(depth)).collect()
+    }
+
+    /// A map in any order of its keys; a key must not come twice.
+    fn map(&mut self, depth: usize) -> Option<Term> {
+        let count = self.count()?;
+        let depth = depth.checked_sub(1)?;
+        let mut entries = BTreeMap::new();
+        for _ in 0..count {
+            let key = self.term(depth)?;
+            let value = self.term(depth)?;
+            if entries.insert(key, value).is_some() {
+                return None;
+            }
+        }
+        Some(Term::Map(entries))
+    }
+
+    /// A sign and a little-endian magnitude of `len` bytes, which must fit 128 bits.
+    fn big(&mut self, len: usize) -> Option<Term> {
+        let negative = self.byte()? != 0;
+        let bytes = self.take(len)?;
+        let significant = len - bytes.iter().rev().take_while(|&&byte| byte == 0).count();
+        let mut magnitude = [0; size_of::<u128>()];
+        magnitude
+            .get_mut(..significant)?
+            .copy_from_slice(&bytes[..significant]);
+        let magnitude = u128::from_le_bytes(magnitude);
+        let integer = if negative {
+            0_i128.checked_sub_unsigned(magnitude)?
+        } else {
+            i128::try_from(magnitude).ok()?
+        };
+        Some(Term::Integer(integer))
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (&taken, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    /// Four bytes for a length or a number of elements.
+    fn count(&mut self) -> Option<usize> {
+        usize::try_from(u32::from_be_bytes(self.array()?)).ok()
+    }
+
+    /// Bytes after one byte for their number.
+    fn short(&mut self) -> Option<&'a [u8]> {
+        let len = self.byte()?.into();
+        self.take(len)
+    }
+
+    /// Bytes after two bytes for their number.
+    fn medium(&mut self) -> Option<&'a [u8]> {
+        let len = u16::from_be_bytes(self.array()?).into();
+        self.take(len)
+    }
+}
+
+fn latin1_atom(bytes: &[u8]) -> Option<Term> {
+    let name: String = bytes.iter().copied().map(char::from).collect();
+    (bytes.len() <= MAX_ATOM_CHARS).then(|| Term::atom(name))
+}
+
+fn utf8_atom(bytes: &[u8]) -> Option<Term> {
+    let name = std::str::from_utf8(bytes).ok()?;
+    (name.chars().count() <= MAX_ATOM_CHARS).then(|| Term::atom(name.to_owned()))
+}

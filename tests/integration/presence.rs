@@ -1,0 +1,264 @@
+//! Presence, beyond the recorded scenarios: errors, callbacks, and that no client ends with a wrong
+//! picture.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use slackir::Endpoint;
+use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult};
+use slackir::message::{Payload, Reply};
+use slackir::presence::{Presence, Presences};
+use slackir::pubsub::PubSub;
+use slackir::socket::{Socket, SocketRouter};
+
+use crate::support::conformance_app;
+use crate::support::phoenix::Phoenix;
+use crate::support::server::TestServer;
+
+const TOPIC: &str = "presence:room";
+
+/// The picture that phoenix.js's `Presence` would have: phx_ref -> key.
+#[derive(Default)]
+struct Picture(BTreeMap<String, String>);
+
+impl Picture {
+    fn apply(&mut self, event: &str, payload: &Value) {
+        match event {
+            "presence_state" => {
+                self.0 = refs(payload);
+            }
+            "presence_diff" => {
+                self.0.extend(refs(&payload["joins"]));
+                refs(&payload["leaves"])
+                    .keys()
+                    .for_each(|gone| drop(self.0.remove(gone)));
+            }
+            _ => {}
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = self.0.values().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
+    }
+}
+
+fn refs(presences: &Value) -> BTreeMap<String, String> {
+    let keys = presences.as_object().expect("an object").iter();
+    keys.flat_map(|(key, presence)| {
+        let metas = presence["metas"].as_array().expect("metas").iter();
+        metas.map(|meta| {
+            (
+                meta["phx_ref"].as_str().expect("a ref").to_owned(),
+                key.clone(),
+            )
+        })
+    })
+    .collect()
+}
+
+/// A member that has arrived under a key, and what it saw so far.
+async fn arrive(server: &TestServer, key: &str) -> (Phoenix, Picture) {
+    let mut client = Phoenix::connect(server.addr).await;
+    client
+        .send_join(TOPIC, json!({"key": key, "meta": {"phx_ref": "forged"}}))
+        .await;
+    let mut picture = Picture::default();
+    loop {
+        let (event, payload) = client.next_event().await;
+        picture.apply(&event, &payload);
+        if event == "presence_state" {
+            return (client, picture);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn members_that_come_and_go_leave_everybody_with_the_same_picture() {
+    let server = TestServer::start(conformance_app::endpoint);
+    let (mut witness, mut picture) = arrive(&server, "witness").await;
+    let mut members = Vec::new();
+    for round in 0..40 {
+        members.push(arrive(&server, &format!("u{}", round % 7)).await);
+        if round % 3 == 0 {
+            let (gone, _) = members.swap_remove(round % members.len());
+            gone.wire.abort().await;
+        }
+    }
+    let mut expected: Vec<Value> = Vec::new();
+    // Everybody is told of the last arrival, and the disconnections before it are over by the
+    // time that the list has as many entries as there are members.
+    while expected.len() != members.len() + 1 {
+        let list = witness.push("1", TOPIC, "list", json!({})).await;
+        loop {
+            let frame = witness.next().await;
+            if frame[1] == json!(list) {
+                expected = refs(&frame[4]["response"])
+                    .into_keys()
+                    .map(Value::from)
+                    .collect();
+                break;
+            }
+            picture.apply(frame[3].as_str().expect("an event"), &frame[4]);
+        }
+    }
+    let (mut last, mut last_picture) = arrive(&server, "last").await;
+    let mut everybody: Vec<(Phoenix, Picture)> = members;
+    everybody.push((witness, picture));
+    for (client, picture) in &mut everybody {
+        while !picture.keys().contains(&"last") {
+            let (event, payload) = client.next_event().await;
+            picture.apply(&event, &payload);
+        }
+        assert_eq!(picture.0, last_picture.0);
+    }
+    let quiet = last.push("1", TOPIC, "list", json!({})).await;
+    last.reply_to(&quiet).await;
+    last_picture.0.clear();
+}
+
+/// Does what it is told with its own presences.
+struct Tester {
+    presence: Presence,
+}
+
+impl Channel for Tester {
+    type Info = ();
+
+    async fn join(&mut self, _: Payload, _: &mut Context<Self>) -> JoinResult {
+        Ok(Join::ok())
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleIn {
+        let arguments: Value = payload.parse().unwrap_or_default();
+        let key = arguments["key"].as_str().unwrap_or_default();
+        let done = match event {
+            "track" => self.presence.track(ctx, key, &arguments["meta"]),
+            "update" => self.presence.update(ctx, key, &arguments["meta"]),
+            _ => {
+                self.presence.untrack(ctx, key);
+                Ok(String::new())
+            }
+        };
+        match done {
+            Ok(phx_ref) => HandleIn::Reply(Reply::ok(json!({ "ref": phx_ref }))),
+            Err(error) => HandleIn::Reply(Reply::error_reason(&error.to_string())),
+        }
+    }
+}
+
+/// What `handle_metas` was told: the keys that came, that left, that are there.
+type Told = Arc<Mutex<Vec<[Vec<String>; 3]>>>;
+
+fn tester(told: &Told) -> TestServer {
+    let told = Arc::clone(told);
+    TestServer::start(move || {
+        let pubsub = PubSub::new();
+        let keys = |presences: &Presences| presences.keys().cloned().collect();
+        let presence = Presence::builder(pubsub.clone())
+            .fetch(|topic, mut presences| {
+                presences
+                    .values_mut()
+                    .for_each(|presence| presence["from"] = topic.into());
+                presences
+            })
+            .handle_metas(move |_, joins, leaves, now| {
+                let change = [keys(joins), keys(leaves), keys(now)];
+                told.lock().expect("no test panics here").push(change);
+            })
+            .build();
+        let router = SocketRouter::new().channel("presence:*", move || Tester {
+            presence: presence.clone(),
+        });
+        struct Anyone;
+        impl Socket for Anyone {}
+        Endpoint::builder(pubsub)
+            .socket("/socket", Anyone, router)
+            .build()
+    })
+}
+
+/// Sends an event, whose reply may come before or after the diff; both, the diff last.
+async fn change(client: &mut Phoenix, event: &str, arguments: Value) -> (Value, Value) {
+    client.push("1", TOPIC, event, arguments).await;
+    let mut frames = [client.next_event().await, client.next_event().await];
+    frames.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let [(reply, body), (diff, presences)] = frames;
+    assert_eq!((&*reply, &*diff), ("phx_reply", "presence_diff"));
+    (body["response"].clone(), presences)
+}
+
+#[actix_web::test]
+async fn errors_send_no_diff_and_callbacks_see_every_change() {
+    let told = Told::default();
+    let server = tester(&told);
+    let mut client = Phoenix::connect(server.addr).await;
+    client.join(TOPIC).await;
+    let track = json!({"key": "a", "meta": {"n": 1, "phx_ref_prev": "forged"}});
+    let (tracked, diff) = change(&mut client, "track", track.clone()).await;
+    let meta = json!({"n": 1, "phx_ref": tracked["ref"]});
+    let there = json!({"a": {"metas": [meta], "from": TOPIC}});
+    assert_eq!(diff, json!({"joins": there, "leaves": {}}));
+    assert_eq!(tracked["ref"].as_str().map(str::len), Some(16));
+
+    for (event, arguments, reason) in [
+        ("track", track, "already tracked"),
+        ("update", json!({"key": "b", "meta": {}}), "not tracked"),
+        (
+            "track",
+            json!({"key": "__proto__", "meta": {}}),
+            "\"__proto__\" cannot be a presence key",
+        ),
+        (
+            "track",
+            json!({"key": "c", "meta": [1]}),
+            "a presence meta must be a JSON object",
+        ),
+    ] {
+        let reference = client.push("1", TOPIC, event, arguments).await;
+        assert_eq!(
+            client.reply_to(&reference).await["response"]["reason"],
+            reason
+        );
+    }
+    let unknown = client
+        .push("1", TOPIC, "untrack", json!({"key": "nobody"}))
+        .await;
+    assert_eq!(client.reply_to(&unknown).await["status"], "ok");
+
+    let (updated, diff) =
+        change(&mut client, "update", json!({"key": "a", "meta": {"n": 2}})).await;
+    let renewed = json!({"n": 2, "phx_ref": updated["ref"], "phx_ref_prev": tracked["ref"]});
+    assert_eq!(diff["joins"]["a"]["metas"], json!([renewed]));
+    assert_eq!(diff["leaves"], there, "the old meta, complete");
+    change(&mut client, "track", json!({"key": "b", "meta": {}})).await;
+
+    // The end of the channel is one diff with everything it had.
+    let mut witness = Phoenix::connect(server.addr).await;
+    witness.join(TOPIC).await;
+    client.wire.abort().await;
+    let (_, diff) = witness.next_event().await;
+    let left = diff["leaves"].as_object().expect("an object").keys();
+    assert_eq!(left.collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(diff["joins"], json!({}));
+    // It takes the lock under which the last change was told.
+    let lock = witness
+        .push("1", TOPIC, "untrack", json!({"key": "nobody"}))
+        .await;
+    witness.reply_to(&lock).await;
+    let keys = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>();
+    let expected = [
+        [keys(&["a"]), keys(&[]), keys(&["a"])],
+        [keys(&["a"]), keys(&["a"]), keys(&["a"])],
+        [keys(&["b"]), keys(&[]), keys(&["a", "b"])],
+        [keys(&[]), keys(&["a", "b"]), keys(&[])],
+    ];
+    assert_eq!(*told.lock().expect("no test panics here"), expected);
+}
