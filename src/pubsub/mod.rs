@@ -443,3 +443,6 @@ fn check(topic: &Topic, event: &str, payload: &Payload) -> Result<(), PublishErr
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! The seams of the critical section, made to happen: no timing is involved.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::outbox::{Outbox, OutboxLimits};
+use crate::serializer::Serializer;
+
+/// A store in memory. It commits when it is told to, and refuses when it is told to.
+#[derive(Default)]
+struct Memory {
+    full: AtomicBool,
+    rows: Mutex<Vec<Arc<LogEntry>>>,
+    committed: Mutex<Vec<StoredEntry>>,
+}
+
+impl Memory {
+    fn commit(&self) {
+        for row in lock(&self.rows).drain(..) {
+            row.mark_committed();
+            lock(&self.committed).push(StoredEntry {
+                seq: row.seq(),
+                event: row.event().to_owned(),
+                payload: row.payload().get().to_owned(),
+                at: row.at(),
+            });
+        }
+    }
+}
+
+impl MessageStore for Memory {
+    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(StoreFull { retry_after_ms: 7 });
+        }
+        lock(&self.rows).push(Arc::clone(entry));
+        Ok(())
+    }
+
+    fn newest(
+        &self,
+        _: &str,
+        limit: usize,
+        _: usize,
+    ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
+        let committed = lock(&self.committed);
+        let head = committed.last().map_or(0, |row| row.seq);
+        let entries = committed[committed.len().saturating_sub(limit)..].to_vec();
+        std::future::ready(Ok(LogSnapshot { head, entries })).boxed()
+    }
+}
+
+/// Three messages of history.
+fn logged() -> (PubSub, Arc<Memory>) {
+    let store = Arc::new(Memory::default());
+    let rule = LogRule::new(
+        "log:*",
+        &["shout"],
+        3,
+        Arc::clone(&store) as Arc<dyn MessageStore>,
+    );
+    (PubSub::with_logs(vec![rule]), store)
+}
+
+/// A member and what it was sent.
+struct Member {
+    outbox: Rc<Outbox>,
+    id: SubscriberId,
+    history: Vec<i64>,
+    subscription: Subscription,
+}
+
+impl Member {
+    async fn join(pubsub: &PubSub, name: &str) -> Self {
+        let topic = pubsub.topic(name);
+        pubsub.load(&topic).await.expect("the store answers");
+        Self::subscribe(pubsub, name)
+    }
+
+    /// The synchronous half of a join.
+    fn subscribe(pubsub: &PubSub, name: &str) -> Self {
+        let outbox = Rc::new(Outbox::new(OutboxLimits::default()));
+        let id = SubscriberId::next();
+        let subscriber = Subscriber {
+            id,
+            fastlane: Some((Rc::clone(&outbox), Serializer::V2)),
+            intercept: &[],
+            tap: None,
+        };
+        let joined = pubsub.subscribe(&pubsub.topic(name), subscriber);
+        let (subscription, history) = joined.expect("the topic is not given up");
+        let history = history.into_iter().flat_map(|history| history.entries);
+        Self {
+            outbox,
+            id,
+            history: history.map(|entry| entry.seq()).collect(),
+            subscription,
+        }
+    }
+
+    fn shout(&self, pubsub: &PubSub, n: u64) -> Result<(), PublishError> {
+        let payload = Payload::from(json!({ "n": n }));
+        let topic = self.subscription.topic();
+        pubsub
+            .publish(topic, &"shout".into(), &payload, None)
+            .map(drop)
+    }
+
+    /// The numbers that have come live.
+    fn live(&self) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(frame)) = self.outbox.poll_frame(&mut cx) {
+            let frame: Value = serde_json::from_slice(&frame.payload()).expect("JSON");
+            numbers.extend(frame[4]["n"].as_u64());
+        }
+        numbers
+    }
+}
+
+/// Runs a publish on another thread, to its end.
+fn elsewhere(pubsub: &PubSub, n: u64) {
+    let pubsub = pubsub.clone();
+    let publish = move || {
+        let publish = pubsub.broadcast("log:a", "shout", json!({ "n": n }));
+        publish
+            .now_or_never()
+            .expect("nothing to wait for")
+            .expect("room in the store");
+    };
+    std::thread::spawn(publish).join().expect("no panic");
+}
+
+#[actix_rt::test]
+async fn what_waits_in_the_inbox_is_history_and_not_live_for_who_joins_now() {
+    let (pubsub, _store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    // Published on another worker; this one has not come to deliver it yet.
+    elsewhere(&pubsub, 1);
+    let bob = Member::subscribe(&pubsub, "log:a");
+    elsewhere(&pubsub, 2);
+    ann.shout(&pubsub, 3).expect("room in the store");
+    assert_eq!((bob.history.as_slice(), bob.live()), (&[1][..], vec![2, 3]));
+    assert_eq!(ann.live(), [1, 2, 3]);
+}
+
+#[actix_rt::test]
+async fn a_refused_message_takes_no_seq_and_reaches_nobody() {
+    let (pubsub, store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    ann.shout(&pubsub, 1).expect("room in the store");
+    store.full.store(true, Ordering::Relaxed);
+    let refused = PublishError::StoreFull(StoreFull { retry_after_ms: 7 });
+    assert_eq!(ann.shout(&pubsub, 2), Err(refused));
+    store.full.store(false, Ordering::Relaxed);
+    ann.shout(&pubsub, 3).expect("room in the store");
+    assert_eq!(ann.live(), [1, 3]);
+    assert_eq!(Member::subscribe(&pubsub, "log:a").history, [1, 2]);
+}
+
+#[actix_rt::test]
+async fn the_tail_keeps_what_is_not_committed_and_gives_what_the_rule_says() {
+    let (pubsub, store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    (1..=5).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
+    let tail = || pubsub.topic("log:a").lock().log_bytes();
+    let uncommitted = tail();
+    store.commit();
+    ann.shout(&pubsub, 6).expect("room in the store");
+    assert!(
+        tail() < uncommitted,
+        "committed rows beyond the history leave"
+    );
+    assert_eq!(Member::subscribe(&pubsub, "log:a").history, [4, 5, 6]);
+}
+
+#[actix_rt::test]
+async fn a_topic_goes_on_where_the_store_ends() {
+    let (pubsub, store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    (1..=4).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
+    store.commit();
+    let rule = LogRule::new(
+        "log:*",
+        &["shout"],
+        3,
+        Arc::clone(&store) as Arc<dyn MessageStore>,
+    );
+    let restarted = PubSub::with_logs(vec![rule]);
+    let bob = Member::join(&restarted, "log:a").await;
+    assert_eq!(bob.history, [2, 3, 4]);
+    bob.shout(&restarted, 5).expect("room in the store");
+    assert_eq!(Member::subscribe(&restarted, "log:a").history, [3, 4, 5]);
+}
+
+#[actix_rt::test]
+async fn a_topic_with_rows_on_their_way_is_not_forgotten() {
+    let (pubsub, store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    ann.shout(&pubsub, 1).expect("room in the store");
+    drop(ann);
+    let topic = pubsub.topic("log:a");
+    let idle = |since| Idle {
+        since,
+        topic: Arc::clone(&topic),
+        bytes: 0,
+    };
+    assert!(pubsub.evict(idle(Instant::now()), Instant::now()).is_some());
+    store.commit();
+    assert!(pubsub.evict(idle(Instant::now()), Instant::now()).is_none());
+    assert!(
+        !Arc::ptr_eq(&topic, &pubsub.topic("log:a")),
+        "it is looked up anew"
+    );
+    assert_eq!(Member::join(&pubsub, "log:a").await.history, [1]);
+}
+
+#[actix_rt::test]
+async fn topics_without_members_leave_nothing_behind() {
+    let pubsub = PubSub::new();
+    let known = |pubsub: &PubSub| lock(&pubsub.shared.topics).len();
+    let ann = Member::join(&pubsub, "room").await;
+    let bob = Member::join(&pubsub, "room").await;
+    assert_eq!(known(&pubsub), 1);
+    drop(ann);
+    assert_eq!(known(&pubsub), 1);
+    drop(bob);
+    assert_eq!(known(&pubsub), 0);
+    for n in 0..10 {
+        pubsub
+            .broadcast(&n.to_string(), "shout", json!({}))
+            .await
+            .expect("an object");
+    }
+    assert_eq!(known(&pubsub), 0, "nobody can hear these");
+}
+
+#[actix_rt::test]
+async fn broadcast_from_leaves_its_sender_out() {
+    let pubsub = PubSub::new();
+    let ann = Member::join(&pubsub, "room").await;
+    let bob = Member::join(&pubsub, "room").await;
+    let payload = Payload::from(json!({"n": 1}));
+    pubsub
+        .publish(
+            ann.subscription.topic(),
+            &"shout".into(),
+            &payload,
+            Some(ann.id),
+        )
+        .expect("an object");
+    assert_eq!((ann.live(), bob.live()), (vec![], vec![1]));
+}
