@@ -31,6 +31,16 @@ impl Assigns {
         self.values.insert(TypeId::of::<T>(), Arc::new(value));
     }
 
+    /// Takes over all values of another; where both have one of a type, the other's counts.
+    pub fn extend(&mut self, other: &Self) {
+        self.values.extend(
+            other
+                .values
+                .iter()
+                .map(|(id, value)| (*id, Arc::clone(value))),
+        );
+    }
+
     /// The value of this type, if one was assigned.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.values.get(&TypeId::of::<T>())?.downcast_ref()

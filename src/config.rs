@@ -135,7 +135,8 @@ pub struct ServeConfig {
     #[arg(long, value_name = "DIR")]
     pub static_dir: Option<PathBuf>,
 
-    /// Pages that may open a socket: host (the server's own host, PHX_HOST and loopback), off, or
+    /// Pages that may open a socket: host (the server's own host, PHX_HOST and loopback), conn (the
+    /// very same scheme, host and port), off, or
     /// a list of origins as //example.com,//*.example.org
     #[arg(long, default_value = "host", value_name = "ORIGINS")]
     pub check_origin: String,

@@ -7,7 +7,7 @@ use actix_web::HttpRequest;
 use actix_web::web::{self, ServiceConfig};
 
 use crate::message::Payload;
-use crate::pubsub::{PubSub, PublishError};
+use crate::pubsub::{Listener, PubSub, PublishError};
 use crate::socket::{DrainOptions, Mount, Socket, SocketOptions, SocketRouter, Sockets};
 use crate::transport::{
     HandshakeOptions, LongPoll, LongPollOptions, Mounted, serve_longpoll, upgrade,
@@ -148,6 +148,29 @@ impl Endpoint {
         payload: impl Into<Payload>,
     ) -> Result<(), PublishError> {
         self.pubsub.broadcast(topic, event, payload).await
+    }
+
+    /// As [`Endpoint::broadcast`], to everybody but `listener`.
+    ///
+    /// # Errors
+    /// As [`PubSub::broadcast`].
+    pub async fn broadcast_from(
+        &self,
+        listener: &Listener,
+        topic: &str,
+        event: &str,
+        payload: impl Into<Payload>,
+    ) -> Result<(), PublishError> {
+        self.pubsub
+            .broadcast_from(listener, topic, event, payload)
+            .await
+    }
+
+    /// Hears a topic outside channels, on this thread. Phoenix: `Endpoint.subscribe/1`.
+    pub fn subscribe(&self, topic: &str) -> Listener {
+        let mut listener = Listener::new(&self.pubsub);
+        listener.subscribe(topic);
+        listener
     }
 
     /// Open connections on all workers.

@@ -72,6 +72,7 @@ pub(super) fn handle_in<C: Channel>(
 ) -> Callback {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
+        ctx.begin();
         ctx.reference = reference.clone();
         let outcome = channel.handle_in(&event, payload, ctx).await;
         ctx.reference = Ref::NULL;
@@ -83,6 +84,7 @@ pub(super) fn handle_in<C: Channel>(
 pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
+        ctx.begin();
         Done::Handled(channel.handle_out(broadcast, ctx).await)
     })
 }
@@ -91,6 +93,7 @@ pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>)
 pub(super) fn handle_broadcast<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
+        ctx.begin();
         Done::Handled(channel.handle_broadcast(broadcast, ctx).await)
     })
 }
@@ -99,6 +102,7 @@ pub(super) fn handle_broadcast<C: Channel>(live: Shared<C>, broadcast: Arc<Broad
 pub(super) fn handle_timeout<C: Channel>(live: Shared<C>) -> Callback {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
+        ctx.begin();
         Done::Handled(channel.handle_timeout(ctx).await)
     })
 }
@@ -107,6 +111,7 @@ pub(super) fn handle_timeout<C: Channel>(live: Shared<C>) -> Callback {
 pub(super) fn handle_info<C: Channel>(live: Shared<C>, info: C::Info) -> Callback {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
+        ctx.begin();
         Done::Handled(channel.handle_info(info, ctx).await)
     })
 }
@@ -115,7 +120,7 @@ pub(super) fn handle_info<C: Channel>(live: Shared<C>, info: C::Info) -> Callbac
 pub(super) fn terminate<C: Channel>(live: Shared<C>, reason: StopReason) -> Callback {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
-        ctx.reference = Ref::NULL;
+        ctx.begin();
         let terminated = channel.terminate(&reason, ctx);
         if tokio::time::timeout(TERMINATE_TIMEOUT, terminated)
             .await

@@ -68,6 +68,12 @@ impl<C: Channel> Context<C> {
         }
     }
 
+    /// Forgets what an earlier callback, which may have been dropped half-way, has left.
+    pub(super) fn begin(&mut self) {
+        self.reference = Ref::NULL;
+        self.timeout = None;
+    }
+
     /// The topic that was joined.
     pub fn topic(&self) -> &str {
         &self.link.topic

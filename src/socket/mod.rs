@@ -192,6 +192,13 @@ impl Default for SocketOptions {
     }
 }
 
+/// A pattern and what serves it.
+struct Routed {
+    pattern: String,
+    route: Box<dyn Route>,
+    assigns: Assigns,
+}
+
 /// Which channel serves which topic: in the order of declaration, the first match counts.
 ///
 /// ```
@@ -217,7 +224,7 @@ impl Default for SocketOptions {
 /// ```
 #[derive(Default)]
 pub struct SocketRouter {
-    routes: Vec<(String, Box<dyn Route>)>,
+    routes: Vec<Routed>,
 }
 
 impl SocketRouter {
@@ -232,8 +239,22 @@ impl SocketRouter {
     /// # Panics
     /// When `*` stands elsewhere in the pattern: a mistake of the program, found at its start.
     pub fn channel<C: Channel>(
+        self,
+        pattern: &str,
+        factory: impl Fn() -> C + Send + Sync + 'static,
+    ) -> Self {
+        self.channel_with(pattern, Assigns::default(), factory)
+    }
+
+    /// As [`SocketRouter::channel`], with assigns that are put over the socket's own at each join.
+    /// Phoenix: `channel "room:*", Room, assigns: %{..}`.
+    ///
+    /// # Panics
+    /// As [`SocketRouter::channel`].
+    pub fn channel_with<C: Channel>(
         mut self,
         pattern: &str,
+        assigns: Assigns,
         factory: impl Fn() -> C + Send + Sync + 'static,
     ) -> Self {
         let fixed = pattern.strip_suffix('*').unwrap_or(pattern);
@@ -241,16 +262,18 @@ impl SocketRouter {
             !fixed.contains('*'),
             "'*' may only stand at the end of a pattern: {pattern:?}"
         );
-        self.routes.push((pattern.to_owned(), Box::new(factory)));
+        self.routes.push(Routed {
+            pattern: pattern.to_owned(),
+            route: Box::new(factory),
+            assigns,
+        });
         self
     }
 
-    fn find(&self, topic: &str) -> Option<&dyn Route> {
-        let (_, route) = self
-            .routes
+    fn find(&self, topic: &str) -> Option<&Routed> {
+        self.routes
             .iter()
-            .find(|(pattern, _)| topic_matches(pattern, topic))?;
-        Some(&**route)
+            .find(|routed| topic_matches(&routed.pattern, topic))
     }
 }
 

@@ -232,15 +232,17 @@ impl SocketServer {
         let refusal = match mount.router.find(topic) {
             None => reason::UNMATCHED_TOPIC,
             Some(_) if self.is_full() => reason::TOO_MANY_CHANNELS,
-            Some(route) => {
+            Some(routed) => {
                 let topic = ByteString::from(topic);
                 let connection = &self.connection;
+                let mut assigns = connection.assigns.clone();
+                assigns.extend(&routed.assigns);
                 let start = Start {
                     topic: topic.clone(),
                     join_ref: message.join_ref,
                     reference: message.reference,
                     params: message.payload,
-                    assigns: connection.assigns.clone(),
+                    assigns,
                     serializer: connection.serializer,
                     outbox: Rc::clone(&connection.outbox),
                     flow: Rc::clone(&connection.flow),
@@ -248,7 +250,7 @@ impl SocketServer {
                     signals: self.signals.clone(),
                     replaced,
                 };
-                if let Some(started) = route.start(start) {
+                if let Some(started) = routed.route.start(start) {
                     self.started(topic, started);
                 }
                 return;

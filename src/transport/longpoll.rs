@@ -99,8 +99,8 @@ pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) 
 /// The answer of Phoenix's long-poll transport to what is refused.
 fn refuse(refusal: &Refusal) -> HttpResponse {
     match refusal {
-        Refusal::Method => HttpResponse::BadRequest().finish(),
-        Refusal::BadRequest(text) => HttpResponse::BadRequest().body(text.clone()),
+        Refusal::Method => with_cors(HttpResponse::BadRequest()).finish(),
+        Refusal::BadRequest(text) => with_cors(HttpResponse::BadRequest()).body(text.clone()),
         Refusal::Forbidden | Refusal::Refused(_) => json(&Answer {
             status: status::FORBIDDEN,
             ..Answer::default()

@@ -3,6 +3,7 @@
 //! It stands where a TCP connection stands for WebSocket: requests bring the client's messages,
 //! which it hands to the session's SocketServer, and take away what waits in the outbox.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -54,6 +55,8 @@ pub(super) struct LongPollServer {
     window: Duration,
     /// To the session's SocketServer; closed when that has ended.
     messages: mpsc::Sender<Incoming>,
+    /// The number of the latest poll: only that one takes messages.
+    latest: Rc<Cell<u64>>,
     sessions: Sessions,
     token: String,
 }
@@ -100,6 +103,7 @@ impl LongPollServer {
             activity: Rc::clone(&connection.activity),
             window,
             messages: sender,
+            latest: Rc::default(),
             sessions: sessions.clone(),
             token: token.clone(),
         };
@@ -157,13 +161,20 @@ impl Handler<Poll> for LongPollServer {
 
     fn handle(&mut self, _: Poll, _: &mut Self::Context) -> Self::Result {
         self.activity.touch();
-        let (outbox, activity, window) = (
-            Rc::clone(&self.outbox),
-            Rc::clone(&self.activity),
-            self.window,
-        );
+        let mine = self.latest.get() + 1;
+        self.latest.set(mine);
+        let latest = Rc::clone(&self.latest);
+        let outbox = Rc::clone(&self.outbox);
+        let activity = Rc::clone(&self.activity);
+        let window = self.window;
         async move {
-            let waiting = std::future::poll_fn(|cx| take(&outbox, cx));
+            let waiting = std::future::poll_fn(|cx| {
+                if latest.get() == mine {
+                    take(&outbox, cx)
+                } else {
+                    Polled::Pending
+                }
+            });
             let messages = timeout(window, waiting).await.unwrap_or_default();
             activity.touch();
             messages
@@ -172,7 +183,7 @@ impl Handler<Poll> for LongPollServer {
     }
 }
 
-/// All that waits; nothing when the outbox is closed. The later of two waiting requests is woken.
+/// All that waits; nothing when the outbox is closed.
 fn take(outbox: &Outbox, cx: &mut TaskContext<'_>) -> Polled<Vec<ByteString>> {
     let mut messages = Vec::new();
     loop {

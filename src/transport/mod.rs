@@ -18,7 +18,7 @@ pub(crate) use self::handshake::Mounted;
 pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions};
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
-pub use self::origin::{CheckOrigin, InvalidOrigin, OriginPattern};
+pub use self::origin::{CheckOrigin, InvalidOrigin, OriginCheck, OriginPattern};
 pub use self::tcp::{CLOSE_LINGER, on_connect};
 pub(crate) use self::websocket::upgrade;
 use crate::outbox::CloseReason;

@@ -2,18 +2,28 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use url::{Host, Url};
 
+/// Decides about an origin. Phoenix: an MFA as `check_origin`.
+pub type OriginCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// The rule for the `Origin` header. Requests without one (no browser) always pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum CheckOrigin {
     /// The origin's host is the request's own, a loopback name, or one of these.
     OwnHostOr(Vec<String>),
     /// The origin matches one of these.
     List(Vec<OriginPattern>),
+    /// The origin's host is this one; scheme and port do not matter. Phoenix: `true`.
+    Host(String),
+    /// The origin's scheme, host and port are the request's own. Phoenix: `:conn`.
+    Conn,
+    /// The application decides; it also sees origins without a host.
+    Callback(OriginCheck),
     /// Every origin passes.
     Off,
 }
@@ -52,18 +62,32 @@ impl CheckOrigin {
         let Some(value) = req.headers().get(header::ORIGIN) else {
             return true;
         };
-        if *self == Self::Off {
-            return true;
-        }
-        let Some(origin) = value.to_str().ok().and_then(Origin::parse) else {
-            return false;
-        };
+        let text = value.to_str().unwrap_or_default();
         match self {
             Self::Off => true,
-            Self::List(patterns) => patterns.iter().any(|pattern| pattern.matches(&origin)),
+            Self::Callback(allows) => allows(text),
+            _ => Origin::parse(text).is_some_and(|origin| self.matches(&origin, req)),
+        }
+    }
+
+    fn matches(&self, origin: &Origin<'_>, req: &HttpRequest) -> bool {
+        match self {
+            Self::Off | Self::Callback(_) => true,
+            Self::Host(host) => origin.host == host,
+            Self::Conn => {
+                let (host, port) = split_port(own_host(req));
+                let scheme = if req.app_config().secure() {
+                    "https"
+                } else {
+                    "http"
+                };
+                origin.scheme.eq_ignore_ascii_case(scheme)
+                    && origin.host == host
+                    && origin.port == port.or_else(|| default_port(scheme))
+            }
+            Self::List(patterns) => patterns.iter().any(|pattern| pattern.matches(origin)),
             Self::OwnHostOr(hosts) => {
-                let info = req.connection_info();
-                let own = split_port(info.host()).0;
+                let own = split_port(own_host(req)).0;
                 origin.host == own
                     || is_loopback(origin.host)
                     || hosts.iter().any(|h| h == origin.host)
@@ -133,14 +157,15 @@ impl FromStr for OriginPattern {
     }
 }
 
-/// `none`/`off`/`false`, `true`/`host`, or a comma-separated list of origins.
+/// `off`, `host`, `conn`, or a comma-separated list of origins.
 impl FromStr for CheckOrigin {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         match text {
-            "off" | "false" | "none" => Ok(Self::Off),
-            "host" | "true" => Ok(Self::default()),
+            "off" => Ok(Self::Off),
+            "host" => Ok(Self::default()),
+            "conn" => Ok(Self::Conn),
             list => list
                 .split(',')
                 .map(|entry| entry.trim().parse())
@@ -150,14 +175,29 @@ impl FromStr for CheckOrigin {
     }
 }
 
+impl fmt::Debug for CheckOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckOrigin({self})")
+    }
+}
+
 impl fmt::Display for CheckOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OwnHostOr(_) => f.write_str("host"),
+            Self::Host(host) => write!(f, "host {host}"),
+            Self::Conn => f.write_str("conn"),
+            Self::Callback(_) => f.write_str("callback"),
             Self::Off => f.write_str("off"),
             Self::List(patterns) => write!(f, "{} origins", patterns.len()),
         }
     }
+}
+
+/// The `Host` header itself: what proxies add can be forged by anybody.
+fn own_host(req: &HttpRequest) -> &str {
+    let host = req.headers().get(header::HOST);
+    host.and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
 /// Host and port of an authority; an IPv6 host keeps its brackets.
@@ -253,6 +293,19 @@ mod tests {
             assert_eq!(allows(&check, origin), allowed, "{origin}");
         }
         assert!(allows(&CheckOrigin::Off, "null"));
+        let host = CheckOrigin::Host("chat.example.com".into());
+        assert!(allows(&host, "https://chat.example.com:1") && !allows(&host, "http://localhost"));
+        let own = [
+            "http://chat.example.com:4000",
+            "https://chat.example.com:4000",
+            "http://chat.example.com",
+        ];
+        assert_eq!(
+            own.map(|origin| allows(&CheckOrigin::Conn, origin)),
+            [true, false, false]
+        );
+        let callback = CheckOrigin::Callback(Arc::new(|origin| origin == "null"));
+        assert!(allows(&callback, "null") && !allows(&callback, "http://chat.example.com"));
         assert!("nonsense".parse::<CheckOrigin>().is_err());
         assert!("//*".parse::<CheckOrigin>().is_err());
     }

@@ -204,7 +204,9 @@ impl Stream for Reader {
                     self.outbox.push(Frame::new(Opcode::Pong, &data));
                 }
                 Some(Ok(AggregatedMessage::Pong(_))) => {}
-                Some(Ok(AggregatedMessage::Close(_))) => return self.end(Ending::GOODBYE),
+                Some(Ok(AggregatedMessage::Close(reason))) => {
+                    return self.end(goodbye(reason.map(|reason| reason.code.into())));
+                }
                 Some(Err(error)) => match self.failed {
                     Some(ending) => return self.end(ending),
                     None => self.failed = Some(ending_of(&error)),
@@ -241,6 +243,14 @@ impl Reader {
     fn end(&mut self, ending: Ending) -> Poll<Option<Incoming>> {
         self.ended = true;
         Poll::Ready(Some(Incoming::End(ending)))
+    }
+}
+
+/// A close frame with a code that no client may send is a violation.
+fn goodbye(code: Option<u16>) -> Ending {
+    match code {
+        None | Some(1000..=1003 | 1007..=1011 | 3000..) => Ending::GOODBYE,
+        Some(_) => Ending::VIOLATION,
     }
 }
 

@@ -11,5 +11,6 @@ mod limits;
 mod longpoll;
 mod order;
 mod presence;
+mod socket_rules;
 mod store;
 mod support;
