@@ -13,7 +13,7 @@ use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt;
 
 use super::context::Context;
-use super::server::{Accepted, JoinFailed};
+use super::join::{Accepted, JoinFailed};
 use super::{Channel, HandleIn, Handled, StopReason};
 use crate::message::{Payload, Ref};
 use crate::pubsub::Broadcast;

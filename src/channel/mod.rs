@@ -37,6 +37,7 @@
 mod callback;
 mod context;
 mod history;
+mod join;
 mod link;
 mod server;
 
@@ -45,8 +46,9 @@ use std::sync::Arc;
 
 pub use self::context::{ChannelEnded, Context, Handle, SendError, SocketRef};
 pub use self::history::HistoryMode;
+pub(crate) use self::join::Start;
 pub(crate) use self::link::{Link, ToChannel};
-pub(crate) use self::server::{ChannelSignal, JoinState, Start, Started, start};
+pub(crate) use self::server::{ChannelSignal, JoinState, Started, start};
 use crate::message::{Payload, Reply};
 use crate::pubsub::Broadcast;
 pub use crate::serializer::EncodeError;

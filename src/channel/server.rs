@@ -20,18 +20,16 @@ use actix::{
 };
 use bytestring::ByteString;
 
-use super::callback::{self, Callback, Done, Live, Shared, guarded};
+use super::callback::{self, Callback, Done, Live, Shared};
 use super::context::Context;
+use super::join::{Accepted, JoinFailed, Start, join};
 use super::link::{Link, ToChannel};
-use super::{Channel, HandleIn, Handled, Join, Refused, StopReason};
-use crate::assigns::Assigns;
-use crate::flow::{Flow, Ticket};
+use super::{Channel, HandleIn, Handled, Refused, StopReason};
+use crate::flow::Ticket;
 use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply, reason};
 use crate::metrics::metrics;
-use crate::outbox::Outbox;
-use crate::pubsub::{Broadcast, History, PubSub, Subscriber, SubscriberId, Subscription, Tap};
-use crate::serializer::Serializer;
+use crate::pubsub::{Broadcast, SubscriberId};
 
 /// How long a leave waits for the callback that is running before it is dropped.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
@@ -69,22 +67,6 @@ impl<I: Send + 'static> Message for Info<I> {
     type Result = ();
 }
 
-/// What a join needs.
-pub(crate) struct Start {
-    pub(crate) topic: ByteString,
-    pub(crate) join_ref: Ref,
-    pub(crate) reference: Ref,
-    pub(crate) params: Payload,
-    pub(crate) assigns: Assigns,
-    pub(crate) serializer: Serializer,
-    pub(crate) outbox: Rc<Outbox>,
-    pub(crate) flow: Rc<Flow>,
-    pub(crate) pubsub: PubSub,
-    pub(crate) signals: Recipient<ChannelSignal>,
-    /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
-    pub(crate) replaced: Option<Frame>,
-}
-
 /// Where a join stands when `start` returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinState {
@@ -99,20 +81,6 @@ pub(crate) struct Started {
     pub(crate) state: JoinState,
     /// Whether the actor runs, and a `Down` will follow.
     pub(crate) alive: bool,
-}
-
-/// A join that the application accepted, with the subscription that followed at once.
-pub(super) struct Accepted {
-    join: Join,
-    subscription: Subscription,
-    /// `None` where the topic keeps no log.
-    history: Option<History>,
-}
-
-/// A join that came to nothing.
-pub(super) enum JoinFailed {
-    Refused(Refused),
-    StorageUnavailable,
 }
 
 /// What waits for its turn.
@@ -221,78 +189,6 @@ pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option
         actix.run(server);
     }
     Some(Started { link, state, alive })
-}
-
-impl Start {
-    /// Answers a join whose channel could not even be made.
-    fn crashed(self) {
-        let topic = Name::Text(self.topic);
-        tracing::error!(?topic, "channel.factory.panicked");
-        metrics().channel_crashes.increment(1);
-        let reply = Reply::error_reason(reason::JOIN_CRASHED);
-        let reply = self
-            .serializer
-            .reply(&self.join_ref, &self.reference, &topic, &reply);
-        // A reply that is an object has a form on every wire.
-        reply
-            .into_iter()
-            .chain(self.replaced)
-            .for_each(|frame| self.outbox.push(frame));
-    }
-}
-
-/// `join`, then the topic's log, then the subscription. The reply follows in the same poll, so no
-/// broadcast can come between.
-#[expect(
-    clippy::await_holding_refcell_ref,
-    reason = "as in callback::handle_in"
-)]
-fn join<C: Channel>(live: Shared<C>, link: Rc<Link>, pubsub: PubSub, params: Payload) -> Callback {
-    guarded(async move {
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        let join = match channel.join(params, ctx).await {
-            Ok(join) => join,
-            Err(refused) => return Done::Joined(Err(JoinFailed::Refused(refused))),
-        };
-        loop {
-            let topic = pubsub.topic(&link.topic);
-            if !topic.is_loaded()
-                && let Err(error) = pubsub.load(&topic).await
-            {
-                tracing::error!(%error, source = ?error.source, "channel.join.log_unreadable");
-                return Done::Joined(Err(JoinFailed::StorageUnavailable));
-            }
-            let subscriber = subscriber::<C>(&link);
-            if let Some((subscription, history)) = pubsub.subscribe(&topic, subscriber) {
-                return Done::Joined(Ok(Accepted {
-                    join,
-                    subscription,
-                    history,
-                }));
-            }
-        }
-    })
-}
-
-fn subscriber<C: Channel>(link: &Rc<Link>) -> Subscriber {
-    let intercept = C::intercept();
-    let tap = || -> Rc<dyn Tap> { Rc::new(Intercept(Rc::clone(link))) };
-    Subscriber {
-        id: link.id,
-        fastlane: Some((Rc::clone(&link.outbox), link.serializer)),
-        intercept,
-        tap: (!intercept.is_empty()).then(tap),
-    }
-}
-
-/// Hands intercepted broadcasts to the channel.
-struct Intercept(Rc<Link>);
-
-impl Tap for Intercept {
-    fn receive(&self, broadcast: &Arc<Broadcast>) {
-        self.0
-            .deliver_broadcast(ToChannel::Out(Arc::clone(broadcast)));
-    }
 }
 
 type Actix<C> = actix::Context<ChannelServer<C>>;

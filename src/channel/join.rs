@@ -1,0 +1,130 @@
+//! A join: what it needs, the application's `join`, the topic's log, and the subscription.
+//!
+//! What follows it (the reply, `phx_close` of what it replaces, the history) is `server`'s, in the
+//! same turn, so that nothing live can come between.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::Recipient;
+use bytestring::ByteString;
+
+use super::callback::{Callback, Done, Live, Shared, guarded};
+use super::link::{Link, ToChannel};
+use super::server::ChannelSignal;
+use super::{Channel, Join, Refused};
+use crate::assigns::Assigns;
+use crate::flow::Flow;
+use crate::frame::Frame;
+use crate::message::{Name, Payload, Ref, Reply, reason};
+use crate::metrics::metrics;
+use crate::outbox::Outbox;
+use crate::pubsub::{Broadcast, History, PubSub, Subscriber, Subscription, Tap};
+use crate::serializer::Serializer;
+
+/// What a join needs.
+pub(crate) struct Start {
+    pub(crate) topic: ByteString,
+    pub(crate) join_ref: Ref,
+    pub(crate) reference: Ref,
+    pub(crate) params: Payload,
+    pub(crate) assigns: Assigns,
+    pub(crate) serializer: Serializer,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) flow: Rc<Flow>,
+    pub(crate) pubsub: PubSub,
+    pub(crate) signals: Recipient<ChannelSignal>,
+    /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
+    pub(crate) replaced: Option<Frame>,
+}
+
+impl Start {
+    /// Answers a join whose channel could not even be made.
+    pub(super) fn crashed(self) {
+        let topic = Name::Text(self.topic);
+        tracing::error!(?topic, "channel.factory.panicked");
+        metrics().channel_crashes.increment(1);
+        let reply = Reply::error_reason(reason::JOIN_CRASHED);
+        let reply = self
+            .serializer
+            .reply(&self.join_ref, &self.reference, &topic, &reply);
+        // A reply that is an object has a form on every wire.
+        reply
+            .into_iter()
+            .chain(self.replaced)
+            .for_each(|frame| self.outbox.push(frame));
+    }
+}
+
+/// A join that the application accepted, with the subscription that followed at once.
+pub(super) struct Accepted {
+    pub(super) join: Join,
+    pub(super) subscription: Subscription,
+    /// `None` where the topic keeps no log.
+    pub(super) history: Option<History>,
+}
+
+/// A join that came to nothing.
+pub(super) enum JoinFailed {
+    Refused(Refused),
+    StorageUnavailable,
+}
+
+/// `join`, then the topic's log, then the subscription. The reply follows in the same poll, so no
+/// broadcast can come between.
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "as in callback::handle_in"
+)]
+pub(super) fn join<C: Channel>(
+    live: Shared<C>,
+    link: Rc<Link>,
+    pubsub: PubSub,
+    params: Payload,
+) -> Callback {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        let join = match channel.join(params, ctx).await {
+            Ok(join) => join,
+            Err(refused) => return Done::Joined(Err(JoinFailed::Refused(refused))),
+        };
+        loop {
+            let topic = pubsub.topic(&link.topic);
+            if !topic.is_loaded()
+                && let Err(error) = pubsub.load(&topic).await
+            {
+                tracing::error!(%error, source = ?error.source, "channel.join.log_unreadable");
+                return Done::Joined(Err(JoinFailed::StorageUnavailable));
+            }
+            let subscriber = subscriber::<C>(&link);
+            if let Some((subscription, history)) = pubsub.subscribe(&topic, subscriber) {
+                return Done::Joined(Ok(Accepted {
+                    join,
+                    subscription,
+                    history,
+                }));
+            }
+        }
+    })
+}
+
+fn subscriber<C: Channel>(link: &Rc<Link>) -> Subscriber {
+    let intercept = C::intercept();
+    let tap = || -> Rc<dyn Tap> { Rc::new(Intercept(Rc::clone(link))) };
+    Subscriber {
+        id: link.id,
+        fastlane: Some((Rc::clone(&link.outbox), link.serializer)),
+        intercept,
+        tap: (!intercept.is_empty()).then(tap),
+    }
+}
+
+/// Hands intercepted broadcasts to the channel.
+struct Intercept(Rc<Link>);
+
+impl Tap for Intercept {
+    fn receive(&self, broadcast: &Arc<Broadcast>) {
+        self.0
+            .deliver_broadcast(ToChannel::Out(Arc::clone(broadcast)));
+    }
+}
