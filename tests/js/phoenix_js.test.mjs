@@ -3,12 +3,10 @@ import { after, before, describe, test } from "node:test";
 
 import { clients } from "./support/clients.mjs";
 import { until } from "./support/deadline.mjs";
-import { Room } from "./support/room.mjs";
+import { INTRICATE, error, ok } from "./support/messages.mjs";
+import { Room, everyoneHears } from "./support/room.mjs";
+import { AT_ONCE, ONE_BY_ONE, TIME_LIMIT, testIn } from "./support/scenario.mjs";
 import { Server } from "./support/server.mjs";
-
-const AT_ONCE = { concurrency: true };
-const ONE_BY_ONE = { concurrency: false };
-const TIME_LIMIT = { timeout: 60_000 };
 
 const ENDED_GRACEFULLY = { code: 0, signal: null };
 const SERVICE_RESTART = 1012;
@@ -23,15 +21,6 @@ const SHOUTS = [
     extra: { tags: ["a", ["b", []]], count: 3, ratio: 0.5, yes: true, nothing: null, empty: {} },
   },
 ];
-
-const PING = {
-  unicode: "Grüße 你好 🦀 \u2028 \u0000 \ud83d\udc69\u200d\ud83d\udcbb",
-  nested: [1, [2, [3, [{ deep: ["er"] }]]], []],
-  numbers: [0, -1, 0.1, 1.5e-7, 1e21, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER],
-  others: { yes: true, no: false, nothing: null, empty: {} },
-};
-
-const ok = (response) => ({ status: "ok", response });
 
 const server = await Server.create();
 
@@ -72,7 +61,7 @@ describe("side by side", AT_ONCE, () => {
       scenario("gets the payload of a ping back", async (room) => {
         const ann = await room.enter(client, "Ann");
 
-        assert.deepEqual(await ann.ask("ping", PING), ok(PING));
+        assert.deepEqual(await ann.ask("ping", INTRICATE), ok(INTRICATE));
       });
 
       scenario("gets an error with a reason for an unknown event", async (room) => {
@@ -82,16 +71,13 @@ describe("side by side", AT_ONCE, () => {
 
         assert.equal(status, "error");
         assert.match(response.reason, /\w/);
-        assert.deepEqual(await ann.ask("ping", PING), ok(PING));
+        assert.deepEqual(await ann.ask("ping", INTRICATE), ok(INTRICATE));
       });
 
       scenario("gets an error for the join of an unmatched topic", async (room) => {
         const lost = room.connect(client, "Ann").member("nowhere:lobby");
 
-        assert.deepEqual(await lost.join(), {
-          status: "error",
-          response: { reason: "unmatched topic" },
-        });
+        assert.deepEqual(await lost.join(), error({ reason: "unmatched topic" }));
       });
 
       scenario("shouts to every member, itself included, once and in order", async (room) => {
@@ -102,7 +88,7 @@ describe("side by side", AT_ONCE, () => {
         for (const payload of SHOUTS) ann.shout(payload);
         await bob.hears("shouts", SHOUTS.length);
         bob.shout(answer);
-        await everyoneHears([ann, bob], SHOUTS.length + 1);
+        await everyoneHears([ann, bob], "shouts", SHOUTS.length + 1);
 
         assert.deepEqual(ann.shouts, [...SHOUTS, answer]);
         assert.deepEqual(bob.shouts, [...SHOUTS, answer]);
@@ -112,7 +98,7 @@ describe("side by side", AT_ONCE, () => {
         const ann = await room.enter(client, "Ann");
 
         ann.shout(SHOUTS[0]);
-        await everyoneHears([ann], 1);
+        await everyoneHears([ann], "shouts", 1);
 
         const replies = ann.connection.framesOf(room.topic, "phx_reply");
         assert.equal(replies.length, 2, "only the join and the ping at the end are answered");
@@ -150,7 +136,7 @@ describe("side by side", AT_ONCE, () => {
         const bob = await room.enter(client, "Bob");
         const { connection } = bob;
         ann.shout(earlier);
-        await everyoneHears([ann, bob], 1);
+        await everyoneHears([ann, bob], "shouts", 1);
 
         bob.leave();
         await bob.hears("closes", 1);
@@ -158,13 +144,13 @@ describe("side by side", AT_ONCE, () => {
         // client must not join again sooner: V1 close messages do not say which join they end.
         await until("phx_close", () => connection.framesOf(room.topic, "phx_close").length > 0);
         ann.shout(meanwhile);
-        await everyoneHears([ann], 2);
+        await everyoneHears([ann], "shouts", 2);
 
         const returned = connection.member(room.topic);
         assert.deepEqual(await returned.join(), ok({}));
         await returned.hears("histories", 1);
         ann.shout(later);
-        await everyoneHears([ann, returned], 1);
+        await everyoneHears([ann, returned], "shouts", 1);
 
         assert.deepEqual(returned.histories, [{ messages: [earlier, meanwhile] }]);
         assert.deepEqual(returned.shouts, [later]);
@@ -188,7 +174,7 @@ describe("side by side", AT_ONCE, () => {
         await again.hears("histories", 1);
         await bob.hears("closes", 1);
         for (const payload of SHOUTS) ann.shout(payload);
-        await everyoneHears([ann, again], SHOUTS.length);
+        await everyoneHears([ann, again], "shouts", SHOUTS.length);
 
         assert.equal(again.state, "joined");
         assert.deepEqual(again.closes, []);
@@ -199,11 +185,7 @@ describe("side by side", AT_ONCE, () => {
       });
 
       function scenario(name, steps) {
-        test(name, TIME_LIMIT, async (t) => {
-          const room = new Room(client.version, server.socketUrl);
-          t.after(() => room.close());
-          await room.witness(() => steps(room));
-        });
+        testIn(() => new Room(client.version, server.socketUrl), name, steps);
       }
     });
   }
@@ -219,7 +201,7 @@ test("all versions hear each other in one room", TIME_LIMIT, async (t) => {
 
     for (const [index, greeting] of greetings.entries()) {
       members[index].shout(greeting);
-      await everyoneHears(members, index + 1);
+      await everyoneHears(members, "shouts", index + 1);
     }
 
     for (const member of members) assert.deepEqual(member.shouts, greetings);
@@ -252,7 +234,7 @@ test("all versions come back after a server restart", { ...AT_ONCE, ...TIME_LIMI
     return visit.room.witness(async () => {
       visit.ann = await visit.room.enter(visit.client, "Ann");
       visit.ann.shout(earlier);
-      await everyoneHears([visit.ann], 1);
+      await everyoneHears([visit.ann], "shouts", 1);
     });
   }
 
@@ -260,7 +242,7 @@ test("all versions come back after a server restart", { ...AT_ONCE, ...TIME_LIMI
     return room.witness(async () => {
       await ann.hears("histories", 2);
       ann.shout(later);
-      await everyoneHears([ann], 2);
+      await everyoneHears([ann], "shouts", 2);
 
       assert.equal(ann.connection.closeCodes[0], SERVICE_RESTART);
       assert.deepEqual(ann.histories.slice(0, 2), [{ messages: [] }, { messages: [earlier] }]);
@@ -270,9 +252,3 @@ test("all versions come back after a server restart", { ...AT_ONCE, ...TIME_LIMI
     });
   }
 });
-
-/** Waits for `count` shouts and then for whatever else is on its way, such as a shout sent twice. */
-async function everyoneHears(members, count) {
-  await Promise.all(members.map((member) => member.hears("shouts", count)));
-  await Promise.all(members.map((member) => member.settles()));
-}

@@ -1,19 +1,33 @@
 import { createRequire } from "node:module";
 
+import "./browser.mjs";
+
 const require = createRequire(import.meta.url);
 const { dependencies } = require("../package.json");
 
 /**
- * Every phoenix client that package.json names, oldest first: `{ version, vsn, Socket }`.
+ * Every phoenix client that package.json names, oldest first: `{ version, vsn, Socket, LongPoll, Presence }`.
  *
- * All of them load as CommonJS without a browser, as long as each Socket is given a transport: only
- * without one they reach for `window.WebSocket`.
+ * All of them load as CommonJS, as long as each Socket is given a transport: only without one they reach for
+ * `window.WebSocket`.
  */
 export const clients = Object.entries(dependencies)
   .filter(([alias]) => alias.startsWith("phoenix-"))
   .map(([alias, source]) => loadClient(alias, source.replace("npm:phoenix@", "")));
 
+export const newest = clients.at(-1);
+
+/** Whether the client is of that version or a later one. */
+export function isSince(client, version) {
+  return client.version.localeCompare(version, "en", { numeric: true }) >= 0;
+}
+
+export function clientsSince(version) {
+  return clients.filter((client) => isSince(client, version));
+}
+
 function loadClient(alias, version) {
-  const { Socket } = require(alias);
-  return { version, vsn: version.startsWith("1.2.") ? "1.0.0" : "2.0.0", Socket };
+  const { Socket, LongPoll, Presence } = require(alias);
+  const vsn = version.startsWith("1.2.") ? "1.0.0" : "2.0.0";
+  return { version, vsn, Socket, LongPoll, Presence };
 }
