@@ -2,11 +2,14 @@
 //! the shutdown.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::{App, HttpServer, web};
+use actix_web::dev::Server;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpServer};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::channel::HistoryMode;
@@ -96,32 +99,12 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         Switch::Off => None,
     };
     let endpoint = endpoint(&config, check_origin, writer.as_ref());
-    let signals = Signals::listen()?;
-
-    let mut http = HttpServer::new({
-        let endpoint = endpoint.clone();
-        move || {
-            App::new()
-                .configure(endpoint.routes())
-                .configure(admin::routes(&endpoint, &metrics))
-                .service(web::scope("").configure(page.clone()))
-        }
-    })
-    .tcp_nodelay(true)
-    .on_connect(transport::on_connect)
-    .client_disconnect_timeout(transport::CLOSE_LINGER)
-    .max_connections(config.max_connections)
-    .shutdown_timeout(HTTP_GRACE.as_secs())
-    .disable_signals();
-    if let Some(workers) = config.workers {
-        http = http.workers(workers.into());
-    }
-    let server = http.listen(listener)?.run();
+    let mut signals = Signals::listen()?;
+    let server = http_server(&config, &endpoint, metrics, page, listener)?;
     let handle = server.handle();
     let server = actix_rt::spawn(server);
     println!("Slackir listens on http://{address}");
 
-    let mut signals = signals;
     signals.next().await;
     tracing::info!(
         connections = endpoint.connections(),
@@ -140,6 +123,34 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
             unsaved(writer.as_ref().map_or(0, DbWriterHandle::unsaved))
         }
     }
+}
+
+/// Sockets, health and metrics, and the page, behind one listener.
+fn http_server(
+    config: &ServeConfig,
+    endpoint: &Endpoint,
+    metrics: PrometheusHandle,
+    page: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
+    listener: TcpListener,
+) -> io::Result<Server> {
+    let endpoint = endpoint.clone();
+    let app = move || {
+        App::new()
+            .configure(endpoint.routes())
+            .configure(admin::routes(&endpoint, &metrics))
+            .service(web::scope("").configure(page.clone()))
+    };
+    let mut http = HttpServer::new(app)
+        .tcp_nodelay(true)
+        .on_connect(transport::on_connect)
+        .client_disconnect_timeout(transport::CLOSE_LINGER)
+        .max_connections(config.max_connections)
+        .shutdown_timeout(HTTP_GRACE.as_secs())
+        .disable_signals();
+    if let Some(workers) = config.workers {
+        http = http.workers(workers.into());
+    }
+    Ok(http.listen(listener)?.run())
 }
 
 fn unsaved(rows: usize) -> Result<(), ServeError> {
@@ -179,7 +190,7 @@ async fn shut_down(
 }
 
 /// A listening socket whose address can be used again at once after a restart.
-fn listen(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(
         Domain::for_address(address),

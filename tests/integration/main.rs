@@ -14,3 +14,4 @@ mod presence;
 mod socket_rules;
 mod store;
 mod support;
+mod testing;
