@@ -17,6 +17,7 @@ const UPLOADS_BINARY = "1.7.7";
 const FALLS_BACK = "1.7.11";
 
 const FALLBACK_MS = 300;
+const PATIENT_FALLBACK_MS = 5_000;
 const FALLBACK_MARK = "phx:fallback:LongPoll";
 
 const NO_CONTENT = 204;
@@ -242,7 +243,7 @@ describe("side by side", AT_ONCE, () => {
 
       scenario("stays with a WebSocket that answers its ping before any join", async (room) => {
         const sessionStorage = new SessionStorage();
-        const options = { longPollFallbackMs: FALLBACK_MS, sessionStorage };
+        const options = { longPollFallbackMs: PATIENT_FALLBACK_MS, sessionStorage };
         const connection = room.connect(client, "Ann", options);
 
         await until("the answer", () => connection.framesOf("phoenix", "phx_reply").length > 0);

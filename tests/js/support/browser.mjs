@@ -1,5 +1,8 @@
 // What the clients need of a browser to long-poll: `window` with XMLHttpRequest, for most of them already while
-// they load. It has no WebSocket and no fetch, so no client can pick another transport by itself.
+// they load. It has no WebSocket and no fetch, so no client can take them instead.
+
+import { Agent, request } from "node:http";
+import { text } from "node:stream/consumers";
 
 const UNSENT = 0;
 const OPENED = 1;
@@ -8,15 +11,24 @@ const DONE = 4;
 /** The query parameter that names the page of a request. */
 const PAGE = "page";
 
+/** How many connections a browser has to one server. */
+const CONNECTIONS = 6;
+
 const pages = new Map();
 
-/** A page in the browser: every request that carries its `params` is its own. */
+/**
+ * A page in a browser of its own: every request that carries its `params` belongs to it, and they share its few
+ * connections. With more, or those of earlier pages, some would idle until the server ends them, and a request
+ * that was just about to use one would fail.
+ */
 export class Page {
   static #opened = 0;
 
   #name;
   #note;
   #pending = new Set();
+
+  agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
 
   /** The bodies of the answers so far, by method. */
   answers = { GET: [], POST: [] };
@@ -51,6 +63,7 @@ export class Page {
   close() {
     pages.delete(this.#name);
     for (const request of this.#pending) request.vanish();
+    this.agent.destroy();
   }
 }
 
@@ -102,21 +115,29 @@ class XMLHttpRequest {
     this.#cancellation.abort();
   }
 
-  async #exchange(body) {
-    const { signal } = this.#cancellation;
-    try {
-      const response = await fetch(this.#url, { method: this.#method, headers: this.#headers, body, signal });
-      return [response.status, await response.text(), "onload"];
-    } catch (error) {
-      return [`failed: ${error.cause ?? error}`, "", "onerror"];
-    }
+  #exchange(body) {
+    return new Promise((resolve) => {
+      const fail = (error) => resolve([`failed: ${error.message}`, "", "onerror"]);
+      const options = {
+        method: this.#method,
+        headers: this.#headers,
+        agent: this.#page.agent,
+        signal: this.#cancellation.signal,
+      };
+      request(this.#url, options)
+        .on("response", (response) => {
+          text(response).then((answer) => resolve([response.statusCode, answer, "onload"]), fail);
+        })
+        .on("error", fail)
+        .end(body ?? undefined);
+    });
   }
 
-  #end(outcome, text, event) {
+  #end(outcome, answer, event) {
     if (!this.#isPending) return;
     this.vanish();
-    this.#page.ended(this, this.#method, outcome, text);
-    this.responseText = text;
+    this.#page.ended(this, this.#method, outcome, answer);
+    this.responseText = answer;
     this.readyState = DONE;
     this.onreadystatechange?.();
     this[event]?.();
