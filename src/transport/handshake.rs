@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
 use super::origin::CheckOrigin;
-use super::{cookie, query};
+use super::{cookie, origin, query};
 use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::outbox::Outbox;
@@ -25,6 +25,7 @@ use crate::socket::{
 use crate::token::Term;
 
 /// The parameter in which a page sends the CSRF token of its session, whatever key that has there.
+/// No path variable of this name is a parameter: it begins with `_`.
 const CSRF_TOKEN: &str = "_csrf_token";
 
 /// What `connect` may see of a request. Nothing else of it reaches the application.
@@ -171,21 +172,20 @@ impl Mounted {
         if self.sockets.is_draining() {
             return Err(Refusal::Draining);
         }
-        // A `vsn` that is no string is a bad one, not a missing one.
-        let vsn = params
-            .get("vsn")
-            .map(|vsn| vsn.as_str().unwrap_or_default());
-        let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
-        let session = self.session(req, &params);
         // Path variables win over the query.
         let variables = req
             .match_info()
             .iter()
             .filter(|(name, _)| !name.starts_with('_'));
         params.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
+        // A `vsn` that is no string is a bad one, not a missing one.
+        let vsn = params
+            .get("vsn")
+            .map(|vsn| vsn.as_str().unwrap_or_default());
+        let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
         let info = ConnectInfo {
             auth_token,
-            session,
+            session: self.session(req, &params),
             ..self.connect_info(req)
         };
         let params = Params::new(params);
@@ -240,10 +240,10 @@ impl Mounted {
     }
 
     /// The session of the page that asks, where the mount reads it.
-    fn session(&self, req: &HttpRequest, query: &Map<String, Value>) -> Option<Term> {
+    fn session(&self, req: &HttpRequest, params: &Map<String, Value>) -> Option<Term> {
         let store = self.session.as_ref()?;
         let cookie = cookie::find(req.headers(), store.key());
-        let csrf_token = query.get(CSRF_TOKEN).and_then(Value::as_str);
+        let csrf_token = params.get(CSRF_TOKEN).and_then(Value::as_str);
         store
             .get(cookie, csrf_token)
             .inspect_err(|reason| tracing::debug!(%reason, "transport.session.none"))
@@ -279,7 +279,7 @@ impl Mounted {
 
 /// The first value of a header, if it is text.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+    utf8(headers.get(name)?)
 }
 
 /// All values of a header that are text.
@@ -290,21 +290,26 @@ pub(super) fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a st
         .collect()
 }
 
-/// Name and value of the headers whose name is wanted; repeated ones repeat.
+/// Name and value of the headers whose name is wanted and whose value is text; repeated ones
+/// repeat.
 fn headers(all: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let chosen = all.iter().filter(|(name, _)| wanted(name.as_str()));
-    let pairs = chosen
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let pairs = chosen.filter_map(|(name, value)| Some((name.to_string(), utf8(value)?.into())));
     pairs.collect()
 }
 
+/// A header's value, which may hold more than ASCII.
+fn utf8(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok()
+}
+
+/// From the request itself: what proxies add can be forged by anybody.
 fn uri(req: &HttpRequest) -> UriInfo {
-    let info = req.connection_info();
-    let (host, port) = super::origin::split_port(info.host());
+    let (scheme, host, port) = origin::own(req);
     UriInfo {
-        scheme: info.scheme().to_owned(),
+        scheme: scheme.to_owned(),
         host: host.to_owned(),
-        port: port.or_else(|| super::origin::default_port(info.scheme())),
+        port,
         path: req.path().to_owned(),
         query: req.query_string().to_owned(),
     }
