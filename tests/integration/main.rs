@@ -10,6 +10,7 @@ mod faults;
 mod limits;
 mod longpoll;
 mod order;
+mod plug_session;
 mod presence;
 mod socket_rules;
 mod store;
