@@ -12,6 +12,7 @@ mod longpoll;
 mod order;
 mod presence;
 mod socket_rules;
+mod spool;
 mod store;
 mod support;
 mod testing;
