@@ -13,6 +13,7 @@ mod order;
 mod plug_session;
 mod presence;
 mod socket_rules;
+mod spool;
 mod store;
 mod support;
 mod testing;
