@@ -27,6 +27,8 @@ pub(crate) fn endpoint() -> Endpoint {
     let router = SocketRouter::new()
         .channel("random:*", || RandomChannel::new(HistoryMode::None))
         .channel("conf:*", ConformanceChannel::default)
+        // Supabase's clients put this before every topic.
+        .channel("realtime:*", ConformanceChannel::default)
         .channel("presence:*", move || PresenceChannel::new(presence.clone()));
     let transports = TransportOptions {
         longpoll: Some("longpoll".to_owned()),

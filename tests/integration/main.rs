@@ -7,6 +7,7 @@ mod conformance;
 mod connect;
 mod crashes;
 mod faults;
+mod hanging_up;
 mod limits;
 mod longpoll;
 mod order;
