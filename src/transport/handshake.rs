@@ -19,7 +19,7 @@ use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
 use crate::socket::{
-    Activity, ConnectInfo, ConnectRefused, Connection, Mount, Params, Sockets, UriInfo,
+    Activity, ConnectInfo, ConnectRefused, Connection, Mount, Params, Sign, Sockets, UriInfo,
 };
 
 /// What `connect` may see of a request. Nothing else of it reaches the application.
@@ -182,8 +182,9 @@ impl Mounted {
         })
     }
 
-    /// The connection of an accepted client, on this thread.
-    pub(crate) fn open(&self, accepted: Accepted, timeout: Duration) -> Connection {
+    /// The connection of an accepted client, on this thread. It ends when the client has given no
+    /// sign for the timeout.
+    pub(crate) fn open(&self, accepted: Accepted, sign: Sign, timeout: Duration) -> Connection {
         let options = &self.mount.options;
         let outbox = Rc::new(Outbox::new(options.outbox));
         Connection {
@@ -194,7 +195,7 @@ impl Mounted {
             assigns: accepted.assigns,
             id: accepted.id,
             flow: Flow::new(options.flow),
-            activity: Activity::watch(timeout, Rc::clone(&outbox)),
+            activity: Activity::watch(sign, timeout, Rc::clone(&outbox)),
             outbox,
         }
     }
