@@ -7,9 +7,6 @@ const BINARY =
   process.env.CONFORMANCE_BIN ??
   fileURLToPath(new URL("../../../target/debug/examples/conformance", import.meta.url));
 
-// At its end the example waits for the polls of clients that are gone, which nothing here depends on.
-const STOP_PATIENCE_MS = 500;
-
 /** The conformance example on a port of its own. */
 export class Conformance {
   #run;
@@ -30,8 +27,9 @@ export class Conformance {
     await this.#run.ready();
   }
 
-  /** Ends the server, which must not have panicked. */
+  /** Ends the server, in order and without a panic. */
   async stop() {
-    assert.doesNotMatch(await this.#run.end(STOP_PATIENCE_MS), /panicked/);
+    assert.deepEqual(await this.#run.stop(), { code: 0, signal: null });
+    assert.doesNotMatch(this.#run.output, /panicked/);
   }
 }
