@@ -24,7 +24,8 @@ use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult};
 use slackir::endpoint::TransportOptions;
 use slackir::message::{Payload, Reply};
 use slackir::pubsub::PubSub;
-use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
+use slackir::shutdown::run_until_signal;
+use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket, SocketRouter};
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 use slackir::transport::HandshakeOptions;
 use slackir::{Assigns, Endpoint};
@@ -127,12 +128,15 @@ async fn main() -> std::io::Result<()> {
     } = Args::parse();
     let secret = SecretKeyBase::new(secret_key_base).map_err(std::io::Error::other)?;
     let endpoint = endpoint(&secret);
-    let server = HttpServer::new(move || App::new().configure(endpoint.routes()))
+    let routes = endpoint.clone();
+    let server = HttpServer::new(move || App::new().configure(routes.routes()))
         .tcp_nodelay(true)
         .on_connect(slackir::transport::on_connect)
         .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
+        .disable_signals()
         .bind(("127.0.0.1", port))?
         .run();
+    let running = run_until_signal(server, endpoint.drain(DrainOptions::default()))?;
     println!("Rooms for who has a token, on http://127.0.0.1:{port}");
-    server.await
+    running.await.map(drop)
 }

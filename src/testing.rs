@@ -47,7 +47,7 @@ use crate::message::{
 };
 use crate::outbox::{Interrupt, Outbox};
 use crate::serializer::Serializer;
-use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, SocketServer};
+use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, Sign, SocketServer};
 
 /// How long an `assert_` waits for what it asserts, and a `refute_` for what it refutes.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -130,7 +130,7 @@ impl TestSocket {
             _ => Params::default(),
         };
         let accepted = mounted.ask(Serializer::V2Text, &params, &info).await?;
-        let connection = mounted.open(accepted, mounted.mount.options.timeout);
+        let connection = mounted.open(accepted, Sign::Bytes, mounted.mount.options.timeout);
         let outbox = Rc::clone(&connection.outbox);
         let (to_server, messages) = mpsc::unbounded_channel();
         let reader = Reader {

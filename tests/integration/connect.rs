@@ -231,6 +231,7 @@ async fn paths_that_are_not_mounted_are_the_applications() {
         "/other/websocket",
         "/other/longpoll",
         "/Other/poll",
+        "/other/p%6Fll",
     ] {
         let answer = http(server.addr, "GET", path, &[], b"")
             .await

@@ -6,6 +6,7 @@ mod cli;
 mod conformance;
 mod connect;
 mod crashes;
+mod endings;
 mod faults;
 mod hanging_up;
 mod limits;

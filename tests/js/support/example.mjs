@@ -3,9 +3,6 @@ import { fileURLToPath } from "node:url";
 
 import { Run, freePort } from "./run.mjs";
 
-// At its end an example waits for the polls of clients that are gone, which nothing here depends on.
-const STOP_PATIENCE_MS = 500;
-
 /** One of the examples on a port of its own. */
 export class Example {
   #binary;
@@ -33,8 +30,9 @@ export class Example {
     await this.#run.ready();
   }
 
-  /** Ends the server, which must not have panicked. */
+  /** Ends the server, in order and without a panic. */
   async stop() {
-    assert.doesNotMatch(await this.#run.end(STOP_PATIENCE_MS), /panicked/);
+    assert.deepEqual(await this.#run.stop(), { code: 0, signal: null });
+    assert.doesNotMatch(this.#run.output, /panicked/);
   }
 }
