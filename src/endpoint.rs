@@ -272,6 +272,7 @@ mod tests {
     use super::pattern;
     use actix_web::dev::{Path, ResourceDef};
 
+    /// Requirement 4.
     #[test]
     fn paths_match_as_in_plug() {
         let mount = ResourceDef::new(pattern("/ws/:user_id", "a/websocket"));

@@ -137,6 +137,7 @@ async fn joined(server: &TestServer) -> (Phoenix, String) {
     (client, join_ref)
 }
 
+/// Requirements 118, 119.
 #[actix_web::test]
 async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off() {
     let server = start();
@@ -157,6 +158,7 @@ async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off()
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
+/// Requirements 134, 136.
 #[actix_web::test]
 async fn a_channel_hears_other_topics_as_often_as_it_subscribed() {
     let server = start();
@@ -184,6 +186,7 @@ async fn a_channel_hears_other_topics_as_often_as_it_subscribed() {
     client.heartbeat().await;
 }
 
+/// Requirements 67, 127.
 #[actix_web::test]
 async fn what_one_channel_emits_arrives_in_the_order_it_was_made() {
     let server = start();
@@ -199,6 +202,7 @@ async fn what_one_channel_emits_arrives_in_the_order_it_was_made() {
     assert_eq!(names, ["1", "2", "phx_reply", "3", "phx_reply"]);
 }
 
+/// Requirement 121.
 #[actix_web::test]
 async fn replies_may_come_late_and_often() {
     let server = start();
@@ -215,6 +219,7 @@ async fn replies_may_come_late_and_often() {
     }
 }
 
+/// Requirements 120, 122.
 #[actix_web::test]
 async fn nothing_is_sent_before_the_join_is_complete() {
     let server = start();
@@ -227,6 +232,7 @@ async fn nothing_is_sent_before_the_join_is_complete() {
     client.heartbeat().await;
 }
 
+/// Requirement 68.
 #[actix_web::test]
 async fn a_push_that_has_no_form_crashes_its_channel_only() {
     let server = start();
@@ -236,6 +242,7 @@ async fn a_push_that_has_no_form_crashes_its_channel_only() {
     client.heartbeat().await;
 }
 
+/// Requirement 125.
 #[actix_web::test]
 async fn intercepted_broadcasts_that_pile_up_end_the_channel() {
     let server = start();
@@ -245,6 +252,7 @@ async fn intercepted_broadcasts_that_pile_up_end_the_channel() {
     client.heartbeat().await;
 }
 
+/// Requirements 68, 132, 133.
 #[actix_web::test]
 async fn listeners_outside_channels_hear_broadcasts_but_not_their_own() {
     let pubsub = PubSub::new();

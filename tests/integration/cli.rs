@@ -118,6 +118,7 @@ fn migrate_says_what_it_did_and_then_that_nothing_is_left() {
     assert_eq!(migrate(), "The database is up to date.\n");
 }
 
+/// Requirement 174.
 #[test]
 fn tokens_are_phoenix_tokens() {
     let dir = tempdir().expect("a temporary folder");

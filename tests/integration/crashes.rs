@@ -135,6 +135,7 @@ async fn neighbours_go_on(client: &mut Phoenix, neighbour: &str, topic: &str) {
     client.join(topic).await;
 }
 
+/// Requirements 109, 131.
 #[actix_web::test]
 async fn a_panic_in_handle_in_ends_its_channel_with_phx_error() {
     for event in ["panic", "panic_later"] {
@@ -156,6 +157,7 @@ async fn a_panic_in_handle_in_ends_its_channel_with_phx_error() {
     }
 }
 
+/// Requirement 93.
 #[actix_web::test]
 async fn a_panic_in_join_is_an_error_reply_and_nothing_else() {
     let mut stage = Stage::new();
@@ -175,6 +177,7 @@ async fn a_panic_in_join_is_an_error_reply_and_nothing_else() {
     );
 }
 
+/// Requirement 131.
 #[actix_web::test]
 async fn a_panic_in_terminate_changes_nothing_for_the_client() {
     let mut stage = Stage::new();
@@ -193,6 +196,7 @@ async fn a_panic_in_terminate_changes_nothing_for_the_client() {
     neighbours_go_on(&mut client, &neighbour, topic).await;
 }
 
+/// Requirement 114.
 #[actix_web::test]
 async fn a_callback_that_never_returns_is_dropped_when_the_client_disconnects() {
     let mut stage = Stage::new();
@@ -233,6 +237,7 @@ async fn a_callback_that_never_returns_is_dropped_after_a_leave_and_its_grace() 
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
+/// Requirements 99, 101, 185.
 #[actix_web::test]
 async fn a_callback_that_never_returns_is_dropped_by_a_duplicate_join() {
     let mut stage = Stage::new();
@@ -255,6 +260,7 @@ async fn a_callback_that_never_returns_is_dropped_by_a_duplicate_join() {
     );
 }
 
+/// Requirement 57.
 #[actix_web::test]
 async fn a_drain_ends_hanging_callbacks_and_hanging_joins() {
     let mut stage = Stage::new();
@@ -285,6 +291,7 @@ async fn a_drain_ends_hanging_callbacks_and_hanging_joins() {
     assert_eq!(ended[2].1, StopReason::Draining);
 }
 
+/// Requirement 98.
 #[actix_web::test]
 async fn a_join_that_hangs_holds_back_messages_but_not_the_end_of_the_connection() {
     let mut stage = Stage::new();
@@ -299,6 +306,7 @@ async fn a_join_that_hangs_holds_back_messages_but_not_the_end_of_the_connection
     assert_eq!(stage.ended().await.0, "dropped");
 }
 
+/// Requirement 98.
 #[actix_web::test]
 async fn messages_behind_a_slow_join_wait_for_it() {
     let stage = Stage::new();
@@ -316,6 +324,7 @@ async fn messages_behind_a_slow_join_wait_for_it() {
     assert_eq!(after, [json!(event), json!(other)]);
 }
 
+/// Requirement 93.
 #[actix_web::test]
 async fn a_factory_that_panics_is_a_crashed_join() {
     let stage = Stage::new();
@@ -332,6 +341,7 @@ async fn a_factory_that_panics_is_a_crashed_join() {
     assert_eq!(client.reply_to(&reference).await["status"], "ok");
 }
 
+/// Requirement 114.
 #[actix_web::test]
 async fn a_channel_says_goodbye_to_the_others_in_terminate() {
     let stage = Stage::new();
@@ -354,6 +364,7 @@ async fn a_channel_says_goodbye_to_the_others_in_terminate() {
     }
 }
 
+/// Requirements 58, 59.
 #[actix_web::test]
 async fn a_drain_keeps_its_deadline_whatever_the_batches() {
     let stage = Stage::new();

@@ -102,6 +102,7 @@ fn close(join_ref: &str) -> Value {
     json!([join_ref, join_ref, "free:a", "phx_close", {}])
 }
 
+/// Requirement 184.
 #[actix_web::test]
 async fn two_joins_of_one_topic_in_one_packet_are_both_answered() {
     let server = start(SocketOptions::default());
@@ -124,6 +125,7 @@ async fn two_joins_of_one_topic_in_one_packet_are_both_answered() {
     client.heartbeat().await;
 }
 
+/// Requirement 100.
 #[actix_web::test]
 async fn the_replaced_channel_is_closed_also_when_the_new_join_fails() {
     let server = start(SocketOptions::default());
@@ -141,6 +143,7 @@ async fn the_replaced_channel_is_closed_also_when_the_new_join_fails() {
     }
 }
 
+/// Requirement 91.
 #[actix_web::test]
 async fn only_joined_channels_count_against_the_limit() {
     let server = start(SocketOptions {
@@ -168,6 +171,7 @@ async fn only_joined_channels_count_against_the_limit() {
     assert_eq!(reply["response"]["reason"], "too many channels joined");
 }
 
+/// Requirement 107.
 #[actix_web::test]
 async fn what_was_sent_before_a_leave_is_answered_before_it() {
     let server = start(SocketOptions::default());
@@ -188,6 +192,7 @@ async fn what_was_sent_before_a_leave_is_answered_before_it() {
     assert_eq!(frames(&mut client, 4).await, expected);
 }
 
+/// Requirement 113.
 #[actix_web::test]
 async fn phoenix_events_from_a_client_are_events_like_others() {
     let server = start(SocketOptions::default());
@@ -202,6 +207,7 @@ async fn phoenix_events_from_a_client_are_events_like_others() {
     }
 }
 
+/// Requirements 88, 128.
 #[actix_web::test]
 async fn routes_match_in_order_and_bring_their_assigns() {
     let server = start(SocketOptions::default());
@@ -224,12 +230,14 @@ async fn routes_match_in_order_and_bring_their_assigns() {
     );
 }
 
+/// Requirement 89.
 #[test]
 #[should_panic(expected = "'*' may only stand at the end")]
 fn a_star_elsewhere_in_a_pattern_is_refused() {
     let _ = SocketRouter::new().channel("a*b", || Obedient);
 }
 
+/// Requirement 97.
 #[actix_web::test]
 async fn a_broadcast_on_the_own_topic_inside_join_is_not_received() {
     let server = start(SocketOptions::default());
@@ -244,6 +252,7 @@ async fn a_broadcast_on_the_own_topic_inside_join_is_not_received() {
     client.heartbeat().await;
 }
 
+/// Requirement 50.
 #[actix_web::test]
 async fn the_idle_clock_stands_still_while_a_join_is_pending() {
     let timeout = Duration::from_millis(300);
@@ -257,6 +266,7 @@ async fn the_idle_clock_stands_still_while_a_join_is_pending() {
     assert_eq!(client.closed().await, 1002);
 }
 
+/// Requirements 71, 72, 73.
 #[actix_web::test]
 async fn binary_reaches_those_who_can_read_it_and_harms_nobody() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -287,6 +297,7 @@ async fn binary_reaches_those_who_can_read_it_and_harms_nobody() {
     assert_eq!(v1.next_text().await["event"], "phx_error");
 }
 
+/// Requirement 80.
 #[actix_web::test]
 async fn control_events_in_binary_frames_are_answered_in_text() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -303,6 +314,7 @@ async fn control_events_in_binary_frames_are_answered_in_text() {
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
+/// Requirements 54, 55, 56.
 #[actix_web::test]
 async fn only_disconnect_on_the_socket_id_closes_it() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -342,6 +354,7 @@ async fn only_disconnect_on_the_socket_id_closes_it() {
     assert_eq!(client.closed().await, 1001);
 }
 
+/// Requirement 49.
 #[actix_web::test]
 async fn close_frames_are_answered_by_their_code() {
     let server = start(SocketOptions::default());
@@ -350,7 +363,11 @@ async fn close_frames_are_answered_by_their_code() {
         (1001, 1000),
         (3000, 1000),
         (4999, 1000),
+        (999, 1002),
+        (1004, 1002),
         (1012, 1002),
+        (2999, 1002),
+        (5000, 1002),
     ] {
         let mut client = Phoenix::connect(server.addr).await;
         client.wire.close(code).await.expect("open");
@@ -358,6 +375,7 @@ async fn close_frames_are_answered_by_their_code() {
     }
 }
 
+/// Requirement 81.
 #[actix_web::test]
 async fn deep_nesting_is_echoed() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -373,6 +391,7 @@ async fn deep_nesting_is_echoed() {
     );
 }
 
+/// Requirements 9, 31, 53.
 #[actix_web::test]
 async fn each_mount_has_its_own_origins_and_no_compression_is_agreed() {
     let server = TestServer::start(|| {

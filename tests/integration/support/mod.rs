@@ -1,6 +1,7 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
 pub(crate) mod phoenix;
+pub(crate) mod poller;
 pub(crate) mod process;
 pub(crate) mod scenario;
 pub(crate) mod server;
