@@ -98,6 +98,16 @@ impl RawJson {
         serde_json::from_str(&self.0)
     }
 
+    /// The object with one more member, last, so that it wins over one of the same name that came
+    /// from elsewhere; `value` is JSON text. What is no object stays as it is.
+    pub(crate) fn with_last(&self, key: &str, value: impl fmt::Display) -> Self {
+        let Some(members) = self.0.trim_end().strip_suffix('}').map(str::trim_end) else {
+            return self.clone();
+        };
+        let comma = if members.ends_with('{') { "" } else { "," };
+        Self(format!("{members}{comma}\"{key}\":{value}}}").into())
+    }
+
     /// The same text in an allocation of its own, so that keeping it does not keep the read buffer
     /// it came in.
     pub(crate) fn detach(&self) -> Self {
@@ -337,6 +347,20 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_is_added_last() {
+        for (object, want) in [
+            ("{}", r#"{"m":[1]}"#),
+            (r#"{"a":1}"#, r#"{"a":1,"m":[1]}"#),
+            ("{ }", r#"{"m":[1]}"#),
+            ("{\"a\" : {} }\n", r#"{"a" : {},"m":[1]}"#),
+            ("[]", "[]"),
+        ] {
+            let json = RawJson::trusted(ByteString::from_static(object));
+            assert_eq!(json.with_last("m", "[1]").get(), want);
+        }
+    }
 
     #[test]
     fn refs_compare_without_type_conversion() {
