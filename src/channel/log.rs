@@ -102,10 +102,11 @@ impl LogRequest {
             return request;
         };
         request.meta = params.meta == Some(Value::Bool(true));
-        request.last_seen = params.last_seen_id.as_ref().and_then(Value::as_str).map(|id| {
-            id.parse()
-                .map_or(LastSeen::Unknown, LastSeen::Id)
-        });
+        request.last_seen = params
+            .last_seen_id
+            .as_ref()
+            .and_then(Value::as_str)
+            .map(|id| id.parse().map_or(LastSeen::Unknown, LastSeen::Id));
         match params.history {
             Some(Value::String(name)) => {
                 request.mode = HistoryMode::named(&name).unwrap_or(request.mode);

@@ -282,7 +282,15 @@ impl PubSub {
         let appended = state.append(topic, draft)?;
         let fate = appended.as_ref().map_or(Fate::Shown, |entry| entry.fate);
         let id = appended.as_ref().map(|entry| entry.id);
-        let broadcast = || Arc::new(Broadcast::new(topic, &draft.event, &draft.payload, from, id));
+        let broadcast = || {
+            Arc::new(Broadcast::new(
+                topic,
+                &draft.event,
+                &draft.payload,
+                from,
+                id,
+            ))
+        };
         let congested = match fate {
             Fate::Duplicate => None,
             Fate::Waits => state.wait(broadcast()),
@@ -293,7 +301,10 @@ impl PubSub {
         if let Some(table) = table {
             table.drain();
         }
-        Ok((appended.map_or_else(Published::default, Published::from), congested))
+        Ok((
+            appended.map_or_else(Published::default, Published::from),
+            congested,
+        ))
     }
 }
 

@@ -154,7 +154,10 @@ impl TopicState {
         if let Some(log) = &mut self.log {
             log.wait(broadcast);
         }
-        self.members.inboxes().find(|inbox| inbox.is_full()).cloned()
+        self.members
+            .inboxes()
+            .find(|inbox| inbox.is_full())
+            .cloned()
     }
 
     /// What a new member gets of the log; `None` without one. How to go on when what it missed

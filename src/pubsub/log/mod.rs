@@ -22,11 +22,9 @@ use std::time::SystemTime;
 use bytestring::ByteString;
 use tokio::sync::watch;
 
-pub use self::entry::{
-    Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored,
-};
 pub(super) use self::entry::Outcome;
 use self::entry::Run;
+pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored};
 use self::refs::RecentRefs;
 pub use self::rule::LogRule;
 pub(crate) use self::rule::topic_matches;
@@ -158,7 +156,11 @@ impl TopicLog {
     }
 
     /// Takes the next seq and hands the row to the store.
-    pub(super) fn append(&mut self, draft: &Draft, payload: &RawJson) -> Result<Appended, StoreFull> {
+    pub(super) fn append(
+        &mut self,
+        draft: &Draft,
+        payload: &RawJson,
+    ) -> Result<Appended, StoreFull> {
         if let Some(client_ref) = &draft.client_ref
             && let Some(first) = self.refs.get(client_ref)
         {
@@ -263,7 +265,8 @@ impl TopicLog {
 
     /// The message with this seq has the payload that `change` carries.
     fn replace(&mut self, seq: i64, change: &LogEntry) {
-        let (Some(at), Some(payload)) = (self.position(seq), updated_payload(&change.payload)) else {
+        let (Some(at), Some(payload)) = (self.position(seq), updated_payload(&change.payload))
+        else {
             return;
         };
         let old = &self.tail[at];
