@@ -43,6 +43,12 @@ pub mod reason {
     pub const UNKNOWN_EVENT: &str = "unknown event";
     /// The payload is not what the event asks for.
     pub const INVALID_PAYLOAD: &str = "invalid payload";
+    /// There is no stored message with this id.
+    pub const UNKNOWN_MESSAGE: &str = "unknown message";
+    /// The database did not say in time that it has the message; it may still store it.
+    pub const UNCONFIRMED: &str = "unconfirmed";
+    /// The database will never take the message.
+    pub const REJECTED: &str = "rejected";
     /// The database cannot take or give messages at present.
     pub const STORAGE_UNAVAILABLE: &str = "storage unavailable";
 }
@@ -131,6 +137,12 @@ impl Serialize for RawJson {
 impl From<serde_json::Value> for RawJson {
     fn from(value: serde_json::Value) -> Self {
         Self(value.to_string().into())
+    }
+}
+
+impl From<Box<RawValue>> for RawJson {
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(String::from(Box::<str>::from(raw)).into())
     }
 }
 

@@ -7,14 +7,13 @@
 //! ```
 //! use serde_json::json;
 //! use slackir::Endpoint;
-//! use slackir::channel::HistoryMode;
-//! use slackir::chat::{UserSocket, router};
+//! use slackir::chat::{Room, UserSocket, router};
 //! use slackir::pubsub::PubSub;
 //! use slackir::testing::TestSocket;
 //!
 //! # actix_rt::System::new().block_on(async {
 //! let endpoint = Endpoint::builder(PubSub::new())
-//!     .socket("/socket", UserSocket, router(HistoryMode::None))
+//!     .socket("/socket", UserSocket, router(&[Room::default()]))
 //!     .build();
 //! let mut ann = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();
 //! let mut bob = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();

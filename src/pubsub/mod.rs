@@ -23,6 +23,7 @@ pub use self::fastlane::Broadcast;
 pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
 pub use self::listener::{Lagged, Listener};
+use self::log::Found;
 pub(crate) use self::log::{Backlog, Pager, topic_matches};
 pub use self::log::{
     Change, InvalidMessageId, LoadError, LogEntry, LogRule, LogSnapshot, MessageId, MessageStore,
@@ -160,6 +161,27 @@ impl PubSub {
         drop(state);
         let subscription = Subscription::new(self.clone(), table, Arc::clone(topic), key);
         Some(Subscribed::Live(subscription, backlog))
+    }
+
+    /// A stored message of a topic: the newest of them may not be committed yet. `None` when there
+    /// is no such message, or the topic keeps none. Changes are no messages of this kind.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn find(
+        &self,
+        topic: &str,
+        id: MessageId,
+    ) -> Result<Option<Arc<LogEntry>>, LoadError> {
+        let topic = self.topic(topic);
+        topic.load().await?;
+        let found = topic.lock().find(id.seq);
+        let entry = match found {
+            Found::Entry(entry) => Some(entry),
+            Found::Nothing => None,
+            Found::Below(pager) => pager.find(id.seq).await?,
+        };
+        Ok(entry.filter(|entry| entry.change().is_none()))
     }
 
     /// Retention has deleted the messages of a topic up to this seq from the store: a resume from

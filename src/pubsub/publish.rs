@@ -9,7 +9,7 @@ use super::log::{Appended, Change, Fate, MessageId, Receipt, StoreFull};
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Listener, PubSub, SubscriberId};
-use crate::message::{MAX_NAME_LEN, Payload};
+use crate::message::{MAX_NAME_LEN, Payload, RawJson};
 use crate::metrics::metrics;
 
 /// The longest client_ref, in bytes.
@@ -51,15 +51,10 @@ impl Draft {
 
     /// Gives a stored message a new payload: `message_updated` with `{"id": .., "payload": ..}`, a
     /// message of the topic like any other. The caller has made sure that the message is there.
-    pub fn update(id: MessageId, payload: &Payload) -> Self {
-        let text = match payload {
-            Payload::Json(json) => json.get(),
-            // Refused when it is published, as a payload that is no object.
-            Payload::Binary(_) => "null",
-        };
-        let payload = crate::message::RawJson::EMPTY_OBJECT
+    pub fn update(id: MessageId, payload: &RawJson) -> Self {
+        let payload = RawJson::EMPTY_OBJECT
             .with_last("id", format_args!("\"{id}\""))
-            .with_last("payload", text);
+            .with_last("payload", payload.get());
         Self {
             change: Some(Change::Update { target: id.seq }),
             ..Self::new(MESSAGE_UPDATED, Payload::Json(payload))

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::OnceCell;
 
-use super::log::{Appended, Backlog, LoadError, LogRule, Outcome, Pager, TopicLog};
+use super::log::{Appended, Backlog, Found, LoadError, LogRule, Outcome, Pager, TopicLog};
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Draft, PublishError, Want, lock};
 use crate::message::Payload;
@@ -174,6 +174,12 @@ impl TopicState {
                 None => Err(log.pager()),
             },
         }
+    }
+
+    pub(super) fn find(&self, seq: i64) -> Found {
+        self.log
+            .as_ref()
+            .map_or(Found::Nothing, |log| log.find(seq))
     }
 
     /// The topic is given up: ends the run of its log.

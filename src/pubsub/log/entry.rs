@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytestring::ByteString;
+use serde_json::json;
 use tokio::sync::watch;
 
-use crate::message::RawJson;
+use crate::message::{RawJson, Reply, reason};
 use crate::pubsub::topic::Topic;
 
 /// Names one stored message of a topic: the epoch that its seq belongs to, and the seq. Clients see
@@ -295,4 +296,25 @@ impl Receipt {
         };
         Ok(Stored { id, duplicate })
     }
+
+    /// What a client is told who wants to know whether its message is stored: ok with its `id`, and
+    /// `"duplicate": true` for a retry; error `unconfirmed` when 10 seconds have passed, after
+    /// which it may still be stored.
+    pub async fn reply(self) -> Reply {
+        match tokio::time::timeout(CONFIRM_TIMEOUT, self.committed()).await {
+            Ok(Ok(Stored {
+                id,
+                duplicate: false,
+            })) => Reply::ok(json!({ "id": id.to_string() })),
+            Ok(Ok(Stored {
+                id,
+                duplicate: true,
+            })) => Reply::ok(json!({ "id": id.to_string(), "duplicate": true })),
+            Ok(Err(NotStored::Rejected)) => Reply::error_reason(reason::REJECTED),
+            Ok(Err(NotStored::Unconfirmed)) | Err(_) => Reply::error_reason(reason::UNCONFIRMED),
+        }
+    }
 }
+
+/// How long a client waits for its answer.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);

@@ -69,6 +69,16 @@ enum Cursor {
     Lost,
 }
 
+/// Where a message is.
+pub(super) enum Found {
+    /// In memory.
+    Entry(Arc<LogEntry>),
+    /// In the database, if anywhere.
+    Below(Pager),
+    /// Nowhere.
+    Nothing,
+}
+
 /// A message was taken, or is known already.
 pub(super) struct Appended {
     pub(super) id: MessageId,
@@ -311,7 +321,7 @@ impl TopicLog {
     /// What a client that has seen everything up to `last_seen` has missed, if it is in the tail;
     /// the ordinary history when the gap cannot be filled. `None` when it begins below the floor.
     pub(super) fn resume(&self, last_seen: MessageId, limit: Option<usize>) -> Option<Backlog> {
-        match self.find(last_seen) {
+        match self.locate(last_seen) {
             Cursor::Lost => Some(self.history(limit)),
             Cursor::BelowFloor => None,
             Cursor::InTail => Some(Backlog {
@@ -332,7 +342,7 @@ impl TopicLog {
             .collect()
     }
 
-    fn find(&self, last_seen: MessageId) -> Cursor {
+    fn locate(&self, last_seen: MessageId) -> Cursor {
         let known = last_seen.epoch == self.run.epoch
             && (self.pruned_through..=self.shown).contains(&last_seen.seq);
         let missed = self.shown.saturating_sub(last_seen.seq);
@@ -343,6 +353,17 @@ impl TopicLog {
             Cursor::InTail
         } else {
             Cursor::BelowFloor
+        }
+    }
+
+    /// Where the message with this seq is.
+    pub(super) fn find(&self, seq: i64) -> Found {
+        if seq <= self.floor {
+            return Found::Below(self.pager());
+        }
+        match self.position(seq) {
+            Some(at) if seq <= self.shown => Found::Entry(Arc::clone(&self.tail[at])),
+            _ => Found::Nothing,
         }
     }
 
@@ -456,10 +477,18 @@ impl Pager {
 
     /// The messages after this seq, oldest first; as many as make a page.
     pub(crate) async fn page(&self, after: i64) -> Result<Vec<Arc<LogEntry>>, LoadError> {
+        self.read(after, PAGE_ROWS).await
+    }
+
+    /// The message with this seq, if it is there.
+    pub(super) async fn find(&self, seq: i64) -> Result<Option<Arc<LogEntry>>, LoadError> {
+        let next = self.read(seq.saturating_sub(1), 1).await?;
+        Ok(next.into_iter().find(|entry| entry.seq == seq))
+    }
+
+    async fn read(&self, after: i64, rows: usize) -> Result<Vec<Arc<LogEntry>>, LoadError> {
         let store = &self.rule.store;
-        let rows = store
-            .page(&self.run.topic, after, PAGE_ROWS, PAGE_BYTES)
-            .await?;
+        let rows = store.page(&self.run.topic, after, rows, PAGE_BYTES).await?;
         Ok(rows.into_iter().map(|row| self.run.stored(row)).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! The log's promises: resumes, strict logs, retries, changes, receipts.
 
 use super::*;
-use crate::message::Payload;
+use crate::message::RawJson;
 
 fn id(seq: i64) -> MessageId {
     MessageId { epoch: EPOCH, seq }
@@ -150,7 +150,7 @@ async fn changes_are_messages_and_histories_show_what_they_made() {
     let (pubsub, store) = logged();
     let ann = Member::join(&pubsub, "log:a").await;
     (1..=3).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
-    let update = Draft::update(id(2), &Payload::from(json!({"n": 20})));
+    let update = Draft::update(id(2), &RawJson::from(json!({"n": 20})));
     ann.publish(&pubsub, &update).expect("room in the store");
     ann.publish(&pubsub, &Draft::delete(id(3)))
         .expect("room in the store");
