@@ -11,6 +11,7 @@ mod limits;
 mod longpoll;
 mod order;
 mod presence;
+mod resume;
 mod socket_rules;
 mod store;
 mod support;

@@ -7,7 +7,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytestring::ByteString;
+use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::message::{RawJson, Reply, reason};
@@ -161,6 +163,20 @@ impl LogEntry {
     /// The client's own name for the message, which is stored once in its topic.
     pub fn client_ref(&self) -> Option<&str> {
         self.client_ref.as_deref()
+    }
+
+    /// What an update makes of its target: the member `payload` of its own payload.
+    pub fn updated_payload(&self) -> Option<RawJson> {
+        #[derive(Deserialize)]
+        struct Update<'a> {
+            #[serde(borrow)]
+            payload: &'a RawValue,
+        }
+        let Some(Change::Update { .. }) = self.change else {
+            return None;
+        };
+        let update: Update<'_> = serde_json::from_str(self.payload.get()).ok()?;
+        Some(RawJson::trusted(ByteString::from(update.payload.get())))
     }
 
     /// What it does to an earlier message, if anything.

@@ -275,8 +275,7 @@ impl TopicLog {
 
     /// The message with this seq has the payload that `change` carries.
     fn replace(&mut self, seq: i64, change: &LogEntry) {
-        let (Some(at), Some(payload)) = (self.position(seq), updated_payload(&change.payload))
-        else {
+        let (Some(at), Some(payload)) = (self.position(seq), change.updated_payload()) else {
             return;
         };
         let old = &self.tail[at];
@@ -432,17 +431,6 @@ impl TopicLog {
             self.floor = oldest.seq;
         }
     }
-}
-
-/// What the event of an update carries as the message's new payload.
-fn updated_payload(change: &RawJson) -> Option<RawJson> {
-    #[derive(serde::Deserialize)]
-    struct Update<'a> {
-        #[serde(borrow)]
-        payload: &'a serde_json::value::RawValue,
-    }
-    let update: Update<'_> = serde_json::from_str(change.get()).ok()?;
-    Some(RawJson::trusted(ByteString::from(update.payload.get())))
 }
 
 impl Run {
