@@ -1,7 +1,9 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
+pub(crate) mod peer;
 pub(crate) mod phoenix;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod swarm;
