@@ -219,15 +219,16 @@ impl EndpointBuilder {
     }
 
     /// The endpoint.
+    ///
+    /// # Panics
+    /// When the session options of a mount cannot be kept: with neither `check_csrf` nor
+    /// `check_origin`, with a secret of fewer than 64 bytes, or with an encryption key that has not 32.
+    /// Mistakes of the program, found at its start.
     pub fn build(self) -> Endpoint {
         let sockets = Sockets::new();
         let mounted = self.mounts.into_iter().map(|(path, mount, transports)| {
-            let mounted = Arc::new(Mounted {
-                mount: Arc::new(mount),
-                handshake: transports.handshake,
-                pubsub: self.pubsub.clone(),
-                sockets: sockets.clone(),
-            });
+            let (pubsub, sockets) = (self.pubsub.clone(), sockets.clone());
+            let mounted = Arc::new(Mounted::new(mount, transports.handshake, pubsub, sockets));
             let longpoll = |below: String| {
                 let longpoll = LongPoll::new(Arc::clone(&mounted), transports.longpoll_options);
                 (pattern(&path, &below), Arc::new(longpoll))

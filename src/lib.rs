@@ -11,9 +11,10 @@ pub mod telemetry;
 pub mod token;
 mod waker;
 
-// Level 1: wire bytes, and the queue of one connection.
+// Level 1: wire bytes, the queue of one connection, the session of a Phoenix application.
 mod outbox;
 mod serializer;
+pub mod session;
 
 // Level 2: topics and fan-out.
 pub mod pubsub;

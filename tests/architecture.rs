@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("token", &[]),
     ("waker", &[]),
     ("serializer", &["frame", "message"]),
+    ("session", &["token"]),
     ("outbox", &["frame", "metrics", "waker"]),
     (
         "pubsub",
@@ -54,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outbox",
             "pubsub",
             "serializer",
+            "token",
         ],
     ),
     (
@@ -66,7 +68,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outbox",
             "pubsub",
             "serializer",
+            "session",
             "socket",
+            "token",
         ],
     ),
     ("endpoint", &["message", "pubsub", "socket", "transport"]),

@@ -25,6 +25,7 @@ use crate::channel::{self, Channel, Start, Started};
 pub use crate::flow::FlowLimits;
 pub use crate::outbox::OutboxLimits;
 use crate::pubsub::topic_matches;
+use crate::token::Term;
 
 /// Says who may connect. Phoenix: the callbacks `connect/3` and `id/1`.
 ///
@@ -147,6 +148,9 @@ pub struct ConnectInfo {
     pub user_agent: Option<String>,
     /// The client's `authToken`, where the mount takes it.
     pub auth_token: Option<String>,
+    /// The session of a Phoenix application, a map with string keys, where the mount reads it.
+    /// `None` where the cookie or the CSRF token is missing or wrong.
+    pub session: Option<Term>,
 }
 
 /// The parts of a request's URI.

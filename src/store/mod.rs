@@ -5,6 +5,7 @@
 
 mod message;
 mod schema;
+pub mod spool;
 mod writer;
 
 use std::fs::{File, OpenOptions, TryLockError};

@@ -12,11 +12,13 @@ const A128GCM: &str = "QTEyOEdDTQ";
 /// Bytes of the key that each message has for itself: plug_crypto 1 made no others.
 const MESSAGE_KEY_LENGTH: usize = 16;
 
-/// What Phoenix authenticates beside the wrapped key.
-const NO_SIGN_SECRET: &[u8] = b"";
-
 /// `header.wrapped_key.nonce.ciphertext.tag`, where the wrapped key is ciphertext, tag and nonce.
-pub(super) fn decrypt_message(key: &[u8; KEY_LENGTH], token: &str) -> Option<Vec<u8>> {
+/// The sign secret is what was authenticated beside the wrapped key.
+pub(super) fn decrypt_message(
+    key: &[u8; KEY_LENGTH],
+    token: &str,
+    sign_secret: &[u8],
+) -> Option<Vec<u8>> {
     let mut parts = token.split('.');
     if parts.next() != Some(A128GCM) {
         return None;
@@ -28,6 +30,6 @@ pub(super) fn decrypt_message(key: &[u8; KEY_LENGTH], token: &str) -> Option<Vec
     }
     let (wrapped_key, rest) = wrapped.split_at_checked(MESSAGE_KEY_LENGTH)?;
     let (key_tag, key_nonce) = rest.split_at_checked(TAG_LENGTH)?;
-    let message_key = open::<Aes256Gcm>(key, key_nonce, wrapped_key, key_tag, NO_SIGN_SECRET)?;
+    let message_key = open::<Aes256Gcm>(key, key_nonce, wrapped_key, key_tag, sign_secret)?;
     open::<Aes128Gcm>(&message_key, &nonce, &ciphertext, &tag, AAD)
 }

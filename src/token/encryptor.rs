@@ -16,6 +16,9 @@ const XCP: &str = "XCP.";
 /// What is authenticated beside the message. It names another cipher, which Phoenix kept.
 pub(super) const AAD: &[u8] = b"A128GCM";
 
+/// The sign secret of tokens: they have none, session cookies have one.
+const NO_SIGN_SECRET: &[u8] = b"";
+
 /// Bytes of an encryption key.
 pub(super) const KEY_LENGTH: usize = 32;
 
@@ -98,10 +101,7 @@ impl Encryptor {
     /// When there is no token, it is not genuine, or it is too old.
     pub fn decrypt(&self, token: Option<&str>, options: VerifyOptions) -> Result<Term, TokenError> {
         let token = token.ok_or(TokenError::Missing)?;
-        let message = match token.strip_prefix(XCP) {
-            Some(sealed) => self.decrypt_message(sealed),
-            None => aes_key_wrap::decrypt_message(&self.key, token),
-        };
+        let message = self.decrypt_message(token, NO_SIGN_SECRET);
         claims::unpack(&message.ok_or(TokenError::Invalid)?, options)
     }
 
@@ -119,7 +119,11 @@ impl Encryptor {
         format!("{XCP}{}", base64url::encode(&sealed))
     }
 
-    fn decrypt_message(&self, sealed: &str) -> Option<Vec<u8>> {
+    /// The message, if it is genuine. Only plug_crypto 1 had a use for the sign secret.
+    pub(crate) fn decrypt_message(&self, token: &str, sign_secret: &[u8]) -> Option<Vec<u8>> {
+        let Some(sealed) = token.strip_prefix(XCP) else {
+            return aes_key_wrap::decrypt_message(&self.key, token, sign_secret);
+        };
         let sealed = base64url::decode(sealed)?;
         let (nonce, rest) = sealed.split_at_checked(NONCE_LENGTH)?;
         let (tag, ciphertext) = rest.split_at_checked(TAG_LENGTH)?;

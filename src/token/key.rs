@@ -63,7 +63,13 @@ impl SecretKeyBase {
         Ok(Self(secret.into()))
     }
 
-    pub(super) fn derive(&self, salt: &[u8], options: KeyOptions) -> Box<[u8]> {
+    /// Bytes of the secret.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The key for the purpose that `salt` names.
+    pub(crate) fn derive(&self, salt: &[u8], options: KeyOptions) -> Box<[u8]> {
         let mut key = vec![0; options.length.get().into()];
         let derive = match options.digest {
             KeyDigest::Sha256 => pbkdf2_hmac::<Sha256>,

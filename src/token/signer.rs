@@ -78,7 +78,7 @@ impl Signer {
     }
 
     /// Header, message and signature, parted by dots.
-    pub(super) fn sign_message(&self, message: &[u8]) -> String {
+    pub(crate) fn sign_message(&self, message: &[u8]) -> String {
         let mut token = format!("{HS256}.{}", base64url::encode(message));
         let mac = Hmac::<Sha256>::new_from_slice(&self.key)
             .expect("HMAC takes keys of any length")
@@ -90,7 +90,7 @@ impl Signer {
 
     /// The message, if the signature is this key's. What is signed is the text before the second
     /// dot.
-    fn verify_message(&self, token: &str) -> Option<Vec<u8>> {
+    pub(crate) fn verify_message(&self, token: &str) -> Option<Vec<u8>> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, message) = signed.split_once('.')?;
         let verifies = match header {

@@ -6,21 +6,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
 use super::origin::CheckOrigin;
-use super::query;
+use super::{cookie, origin, query};
 use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
+use crate::session::{CookieStore, SessionOptions};
 use crate::socket::{
     Activity, ConnectInfo, ConnectRefused, Connection, Mount, Params, Sockets, UriInfo,
 };
+use crate::token::Term;
+
+/// The parameter in which a page sends the CSRF token of its session, whatever key that has there.
+/// No path variable of this name is a parameter: it begins with `_`.
+const CSRF_TOKEN: &str = "_csrf_token";
 
 /// What `connect` may see of a request. Nothing else of it reaches the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,9 @@ pub struct HandshakeOptions {
     /// Whether the client's `authToken` (phoenix.js 1.8) is taken, as
     /// [`ConnectInfo::auth_token`]. Default: no.
     pub auth_token: bool,
+    /// The session of a Phoenix application that `connect` may see, as [`ConnectInfo::session`].
+    /// Default: none, and no cookie is read.
+    pub session: Option<SessionOptions>,
     /// WebSocket subprotocols that the server speaks; the first that the client offers too is
     /// chosen. Default: none, the client's offer is ignored.
     pub subprotocols: Vec<String>,
@@ -65,6 +74,7 @@ impl fmt::Debug for HandshakeOptions {
             .field("check_origin", &self.check_origin)
             .field("connect_info", &self.connect_info)
             .field("auth_token", &self.auth_token)
+            .field("session", &self.session)
             .field("subprotocols", &self.subprotocols)
             .finish_non_exhaustive()
     }
@@ -73,9 +83,11 @@ impl fmt::Debug for HandshakeOptions {
 /// One mounted socket, as its transports hold it.
 pub(crate) struct Mounted {
     pub(crate) mount: Arc<Mount>,
-    pub(crate) handshake: HandshakeOptions,
-    pub(crate) pubsub: PubSub,
-    pub(crate) sockets: Sockets,
+    pub(super) handshake: HandshakeOptions,
+    /// Made from the handshake's session options.
+    session: Option<CookieStore>,
+    pubsub: PubSub,
+    sockets: Sockets,
 }
 
 /// Why a request becomes no connection.
@@ -113,6 +125,30 @@ impl Accepted {
 }
 
 impl Mounted {
+    /// # Panics
+    /// When the handshake's options cannot be kept.
+    pub(crate) fn new(
+        mount: Mount,
+        handshake: HandshakeOptions,
+        pubsub: PubSub,
+        sockets: Sockets,
+    ) -> Self {
+        let session = handshake.session.as_ref().map(|options| {
+            assert!(
+                options.check_csrf || !matches!(handshake.check_origin, CheckOrigin::Off),
+                "a session needs one of check_csrf and check_origin: without both any page could use it"
+            );
+            CookieStore::new(options).unwrap_or_else(|error| panic!("{error}"))
+        });
+        Self {
+            mount: Arc::new(mount),
+            handshake,
+            session,
+            pubsub,
+            sockets,
+        }
+    }
+
     /// The query of a request, as connection parameters.
     pub(super) fn params(req: &HttpRequest) -> Result<Map<String, Value>, Refusal> {
         query::parse(req.query_string()).map_err(|error| Refusal::BadRequest(error.to_string()))
@@ -136,18 +172,22 @@ impl Mounted {
         if self.sockets.is_draining() {
             return Err(Refusal::Draining);
         }
-        // A `vsn` that is no string is a bad one, not a missing one.
-        let vsn = params
-            .get("vsn")
-            .map(|vsn| vsn.as_str().unwrap_or_default());
-        let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
         // Path variables win over the query.
         let variables = req
             .match_info()
             .iter()
             .filter(|(name, _)| !name.starts_with('_'));
         params.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
-        let info = self.connect_info(req, auth_token);
+        // A `vsn` that is no string is a bad one, not a missing one.
+        let vsn = params
+            .get("vsn")
+            .map(|vsn| vsn.as_str().unwrap_or_default());
+        let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
+        let info = ConnectInfo {
+            auth_token,
+            session: self.session(req, &params),
+            ..self.connect_info(req)
+        };
         let params = Params::new(params);
         let asked = AssertUnwindSafe(self.ask(serializer, &params, &info)).catch_unwind();
         match asked.await {
@@ -199,11 +239,20 @@ impl Mounted {
         }
     }
 
-    fn connect_info(&self, req: &HttpRequest, auth_token: Option<String>) -> ConnectInfo {
-        let mut info = ConnectInfo {
-            auth_token,
-            ..ConnectInfo::default()
-        };
+    /// The session of the page that asks, where the mount reads it.
+    fn session(&self, req: &HttpRequest, params: &Map<String, Value>) -> Option<Term> {
+        let store = self.session.as_ref()?;
+        let cookie = cookie::find(req.headers(), store.key());
+        let csrf_token = params.get(CSRF_TOKEN).and_then(Value::as_str);
+        store
+            .get(cookie, csrf_token)
+            .inspect_err(|reason| tracing::debug!(%reason, "transport.session.none"))
+            .ok()
+    }
+
+    /// The parts of the request that the mount lets through.
+    fn connect_info(&self, req: &HttpRequest) -> ConnectInfo {
+        let mut info = ConnectInfo::default();
         for key in &self.handshake.connect_info {
             match key {
                 ConnectInfoKey::PeerData => info.peer_data = req.peer_addr(),
@@ -230,7 +279,7 @@ impl Mounted {
 
 /// The first value of a header, if it is text.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+    utf8(headers.get(name)?)
 }
 
 /// All values of a header that are text.
@@ -241,21 +290,26 @@ pub(super) fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a st
         .collect()
 }
 
-/// Name and value of the headers whose name is wanted; repeated ones repeat.
+/// Name and value of the headers whose name is wanted and whose value is text; repeated ones
+/// repeat.
 fn headers(all: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let chosen = all.iter().filter(|(name, _)| wanted(name.as_str()));
-    let pairs = chosen
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let pairs = chosen.filter_map(|(name, value)| Some((name.to_string(), utf8(value)?.into())));
     pairs.collect()
 }
 
+/// A header's value, which may hold more than ASCII.
+fn utf8(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok()
+}
+
+/// From the request itself: what proxies add can be forged by anybody.
 fn uri(req: &HttpRequest) -> UriInfo {
-    let info = req.connection_info();
-    let (host, port) = super::origin::split_port(info.host());
+    let (scheme, host, port) = origin::own(req);
     UriInfo {
-        scheme: info.scheme().to_owned(),
+        scheme: scheme.to_owned(),
         host: host.to_owned(),
-        port: port.or_else(|| super::origin::default_port(info.scheme())),
+        port,
         path: req.path().to_owned(),
         query: req.query_string().to_owned(),
     }

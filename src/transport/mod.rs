@@ -4,6 +4,7 @@
 //! driver has one seam to the rest: a stream of `Incoming` for the SocketServer, and the
 //! connection's outbox.
 
+mod cookie;
 mod frame_guard;
 mod handshake;
 mod longpoll;

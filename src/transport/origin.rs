@@ -75,20 +75,14 @@ impl CheckOrigin {
             Self::Off | Self::Callback(_) => true,
             Self::Host(host) => origin.host == host,
             Self::Conn => {
-                let (host, port) = split_port(own_host(req));
-                let scheme = if req.app_config().secure() {
-                    "https"
-                } else {
-                    "http"
-                };
+                let (scheme, host, port) = own(req);
                 origin.scheme.eq_ignore_ascii_case(scheme)
                     && origin.host == host
-                    && origin.port == port.or_else(|| default_port(scheme))
+                    && origin.port == port
             }
             Self::List(patterns) => patterns.iter().any(|pattern| pattern.matches(origin)),
             Self::OwnHostOr(hosts) => {
-                let own = split_port(own_host(req)).0;
-                origin.host == own
+                origin.host == own(req).1
                     || is_loopback(origin.host)
                     || hosts.iter().any(|h| h == origin.host)
             }
@@ -194,21 +188,26 @@ impl fmt::Display for CheckOrigin {
     }
 }
 
-/// The `Host` header itself: what proxies add can be forged by anybody.
-fn own_host(req: &HttpRequest) -> &str {
+/// Scheme, host and port that the request was sent to, by the connection and the `Host` header
+/// itself: what proxies add can be forged by anybody.
+pub(super) fn own(req: &HttpRequest) -> (&str, &str, Option<u16>) {
+    let secure = req.app_config().secure();
+    let scheme = if secure { "https" } else { "http" };
     let host = req.headers().get(header::HOST);
-    host.and_then(|host| host.to_str().ok()).unwrap_or_default()
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let (host, port) = split_port(host);
+    (scheme, host, port.or_else(|| default_port(scheme)))
 }
 
 /// Host and port of an authority; an IPv6 host keeps its brackets.
-pub(super) fn split_port(authority: &str) -> (&str, Option<u16>) {
+fn split_port(authority: &str) -> (&str, Option<u16>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
         _ => (authority, None),
     }
 }
 
-pub(super) fn default_port(scheme: &str) -> Option<u16> {
+fn default_port(scheme: &str) -> Option<u16> {
     match scheme.to_ascii_lowercase().as_str() {
         "http" | "ws" => Some(80),
         "https" | "wss" => Some(443),

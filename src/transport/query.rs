@@ -1,5 +1,7 @@
 //! Query strings, decoded as Plug decodes them: `a[b]=1` nests, `l[]=1` is a list, the last of two
-//! equal names wins, empty pairs are ignored.
+//! equal names wins, empty pairs are ignored. Phoenix: `Plug.Conn.Query`.
+
+use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
@@ -13,18 +15,16 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct NotUtf8;
 
 pub(super) fn parse(query: &str) -> Result<Map<String, Value>, NotUtf8> {
-    let mut params = Map::new();
+    let mut root = Level::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decode(name)?, decode(value)?);
-        let path: Vec<&str> = path(&name);
-        if let [first, rest @ ..] = &path[..]
-            && rest.len() <= MAX_DEPTH
-        {
-            insert(params.entry(*first).or_insert(Value::Null), rest, value);
+        let path = path(&name);
+        if path.len() <= MAX_DEPTH + 1 {
+            root.insert(&path, value);
         }
     }
-    Ok(params)
+    Ok(root.into_object())
 }
 
 /// A stray `%` is kept as it is.
@@ -36,47 +36,84 @@ fn decode(text: &str) -> Result<String, NotUtf8> {
     Ok(decoded.into_owned())
 }
 
-/// `a[b][]` as `a`, `b` and an empty name.
-fn path(name: &str) -> Vec<&str> {
-    let Some((first, rest)) = name.split_once('[') else {
-        return vec![name];
+/// The name of a value inside an object; `None` inside a list, where it is written `[]`.
+type Name = Option<String>;
+
+/// `a[b][]` as `a`, `b` and no name.
+fn path(name: &str) -> Vec<Name> {
+    let named = |name: &str| Some(name.to_owned());
+    let below = name.split_once('[').and_then(|(first, rest)| {
+        let inner = rest.strip_suffix(']')?;
+        (!first.is_empty()).then_some((first, inner))
+    });
+    let Some((first, inner)) = below else {
+        return vec![named(name)];
     };
-    match rest.strip_suffix(']') {
-        Some(inner) if !first.is_empty() => {
-            std::iter::once(first).chain(inner.split("][")).collect()
-        }
-        _ => vec![name],
-    }
+    let inner = inner.split("][").map(named);
+    let nameless = inner.map(|name| name.filter(|name| !name.is_empty()));
+    std::iter::once(named(first)).chain(nameless).collect()
 }
 
-fn insert(slot: &mut Value, path: &[&str], value: String) {
-    match path {
-        [] => *slot = Value::String(value),
-        ["", rest @ ..] => {
-            if !slot.is_array() {
-                *slot = Value::Array(Vec::new());
-            }
-            if let Value::Array(list) = slot {
-                list.push(Value::Null);
-                if let Some(last) = list.last_mut() {
-                    insert(last, rest, value);
-                }
+/// What stands below one name. Names may come again and as something else: only the end of the
+/// query tells what it all is.
+#[derive(Default)]
+struct Level {
+    /// In the order of the query; `None` for the level below that name, which stands where it
+    /// began.
+    values: Vec<(Name, Option<String>)>,
+    below: BTreeMap<Name, Level>,
+}
+
+impl Level {
+    fn insert(&mut self, path: &[Name], value: String) {
+        match path {
+            [] => {}
+            [name] => self.values.push((name.clone(), Some(value))),
+            [name, rest @ ..] => {
+                let values = &mut self.values;
+                let below = self.below.entry(name.clone()).or_insert_with(|| {
+                    values.push((name.clone(), None));
+                    Self::default()
+                });
+                below.insert(rest, value);
             }
         }
-        [name, rest @ ..] => {
-            if !slot.is_object() {
-                *slot = Value::Object(Map::new());
-            }
-            if let Value::Object(map) = slot {
-                insert(map.entry(*name).or_insert(Value::Null), rest, value);
-            }
+    }
+
+    /// The last value decides whether all is a list or an object; what does not fit is left out.
+    fn into_value(self) -> Value {
+        match self.values.last() {
+            Some((None, _)) => Value::Array(
+                self.into_values()
+                    .filter_map(|(name, value)| name.is_none().then_some(value))
+                    .collect(),
+            ),
+            _ => Value::Object(self.into_object()),
         }
+    }
+
+    fn into_object(self) -> Map<String, Value> {
+        self.into_values()
+            .filter_map(|(name, value)| Some((name?, value)))
+            .collect()
+    }
+
+    fn into_values(self) -> impl Iterator<Item = (Name, Value)> {
+        let Self { values, mut below } = self;
+        values.into_iter().map(move |(name, value)| {
+            let value = match value {
+                Some(text) => Value::String(text),
+                None => below.remove(&name).unwrap_or_default().into_value(),
+            };
+            (name, value)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -95,9 +132,41 @@ mod tests {
             ("s=a+b%20c&p=%zz", json!({"s": "a b c", "p": "%zz"})),
             ("u=%C3%A9", json!({"u": "é"})),
             ("flag", json!({"flag": ""})),
+            (
+                "=x&[a]=1&a]=2&b[=3&c[d]e=4",
+                json!({"": "x", "[a]": "1", "a]": "2", "b[": "3", "c[d]e": "4"}),
+            ),
+            ("a[b]c][]=1", json!({"a": {"b]c": ["1"]}})),
+            (
+                "l[][a]=1&l[][b]=2&l[]=3",
+                json!({"l": [{"a": "1", "b": "2"}, "3"]}),
+            ),
+            ("a=1&a[b]=2", json!({"a": {"b": "2"}})),
+            ("a[b]=1&a=2&a[c]=3", json!({"a": "2"})),
+            ("a[]=1&a[b]=2&a[]=3", json!({"a": ["1", "3"]})),
+            ("a[]=1&a[b]=2", json!({"a": {"b": "2"}})),
         ] {
             assert_eq!(parse(query).map(Value::Object), Ok(want), "{query}");
         }
         assert_eq!(parse("a=%ff"), Err(NotUtf8));
+        assert_eq!(parse("%ff=a"), Err(NotUtf8));
+    }
+
+    #[test]
+    fn what_nests_too_deeply_is_left_out() {
+        let nested = |levels| parse(&format!("a=1&b{}=2", "[c]".repeat(levels)));
+        let depth = |params: Map<String, Value>| {
+            let below = std::iter::successors(params.get("b"), |value| value.get("c"));
+            (params.len(), below.count())
+        };
+        assert_eq!(nested(MAX_DEPTH).map(depth), Ok((2, MAX_DEPTH + 1)));
+        assert_eq!(nested(MAX_DEPTH + 1).map(depth), Ok((1, 0)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_parsing_panic(query in "([a-b=&%+]|\\[|\\]|\\]\\[|\\[\\]|%5B|%e9){0,40}|.*") {
+            let _ = parse(&query);
+        }
     }
 }

@@ -44,10 +44,11 @@ pub(super) fn negotiate(
             .iter()
             .filter_map(|entry| entry.strip_prefix(TOKEN_PREFIX))
             .collect();
+        // Several are none, and stay what they are: subprotocols that nobody speaks.
         if let [token] = tokens[..] {
             auth_token = Some(decode(token).ok_or(SubprotocolError::Token)?);
+            entries.retain(|entry| !entry.starts_with(TOKEN_PREFIX));
         }
-        entries.retain(|entry| !entry.starts_with(TOKEN_PREFIX));
     }
     let phoenix = takes_token.then_some(PHOENIX);
     let mut spoken = phoenix
@@ -114,6 +115,10 @@ mod tests {
             (
                 vec!["phoenix, base64url.bearer.phx.YQ, base64url.bearer.phx.Yg"],
                 found(Some("phoenix"), None),
+            ),
+            (
+                vec!["base64url.bearer.phx.YQ, base64url.bearer.phx.Yg"],
+                Err(SubprotocolError::NoneInCommon),
             ),
             (
                 vec!["foo, base64url.bearer.phx.YQ"],

@@ -37,6 +37,7 @@ impl Socket for Witness {
             "x": info.x_headers,
             "ws": info.sec_websocket_headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             "uri": info.uri.as_ref().map(|uri| format!("{}://{}{}", uri.scheme, uri.host, uri.path)),
+            "port": info.uri.as_ref().and_then(|uri| uri.port),
             "agent": info.user_agent,
             "token": info.auth_token,
         });
@@ -65,6 +66,7 @@ fn witness(connect_info: Vec<ConnectInfoKey>, auth_token: bool) -> TestServer {
             .transports(transports)
             .socket("/ws/:user/:_hidden", Witness, router(&[Room::default()]))
             .socket("/other", Witness, router(&[Room::default()]))
+            .socket("/v/:vsn", Witness, router(&[Room::default()]))
             .build()
     })
 }
@@ -93,6 +95,9 @@ async fn path_variables_are_parameters_and_win() {
     .await;
     let params = json!({"vsn": "2.0.0", "user": "7", "project_id": "p 1", "a": {"b": "1"}});
     assert_eq!(seen["params"], params);
+    // The vsn is a parameter like any other.
+    let answer = ask(&server, "/v/3.0.0/project/p?vsn=2.0.0", &[]).await;
+    assert_eq!(answer.status, 403);
 }
 
 #[actix_web::test]
@@ -102,6 +107,8 @@ async fn only_what_is_configured_is_seen() {
     };
     let headers: Headers<'_> = &[
         ("X-One", Some("1")),
+        ("X-Two", Some("z\u{fc}")),
+        ("X-Two", Some("2")),
         ("traceparent", Some("00-a")),
         ("User-Agent", Some("test")),
     ];
@@ -120,7 +127,13 @@ async fn only_what_is_configured_is_seen() {
         UserAgent,
     ];
     let all = seen(&witness(keys, false), path, headers).await;
-    assert_eq!(all["x"], json!([["x-one", "1"]]));
+    let named = |name: &str| {
+        let pairs = all["x"].as_array().into_iter().flatten();
+        let named = pairs.filter(|pair| pair[0] == name);
+        named.map(|pair| pair[1].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(named("x-one"), ["1"]);
+    assert_eq!(named("x-two"), ["z\u{fc}", "2"]);
     assert_eq!(all["trace"], json!([["traceparent", "00-a"]]));
     assert_eq!(
         (&all["peer"], &all["agent"]),
@@ -132,6 +145,24 @@ async fn only_what_is_configured_is_seen() {
             .as_array()
             .is_some_and(|names| names.contains(&json!("sec-websocket-key")))
     );
+}
+
+/// Anybody can send these headers; Phoenix believes none of them either.
+#[actix_web::test]
+async fn the_uri_is_the_one_of_the_request_whatever_forwarding_headers_say() {
+    let server = witness(vec![ConnectInfoKey::Uri], false);
+    let headers: Headers<'_> = &[
+        ("Host", Some("chat.test:81")),
+        ("Forwarded", Some("host=evil.test;proto=https")),
+        ("X-Forwarded-Host", Some("evil.test")),
+        ("X-Forwarded-Proto", Some("https")),
+    ];
+    let path = "/other/project/p?vsn=2.0.0";
+    let first = seen(&server, path, headers).await;
+    assert_eq!(first["uri"], "http://chat.test/other/project/p");
+    assert_eq!(first["port"], 81);
+    let without_port = seen(&server, path, &[("Host", Some("chat.test"))]).await;
+    assert_eq!(without_port["port"], 80);
 }
 
 #[actix_web::test]

@@ -308,6 +308,7 @@ async fn odd_handshakes_get_phoenix_answers() {
             400,
             "'connection' header must contain 'upgrade', got [\"close\"]",
         ),
+        ("GET", path, vec![("Host", None)], 400, ""),
         ("GET", "/socket/websocket?vsn=2.0.0&deny=1", vec![], 403, ""),
         ("GET", "/socket/websocket?vsn[]=2.0.0", vec![], 403, ""),
         (

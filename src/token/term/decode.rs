@@ -11,7 +11,7 @@ use super::{MAX_ATOM_CHARS, MAX_DEPTH, MAX_SIZE, Term, VERSION, tag};
 
 impl Term {
     /// The term that these bytes are, all of them; `None` for anything else.
-    pub(in crate::token) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > MAX_SIZE {
             return None;
         }

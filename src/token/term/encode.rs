@@ -36,7 +36,7 @@ impl Term {
     ///
     /// # Errors
     /// When the term has no external form or exceeds a bound.
-    pub(in crate::token) fn encode(&self, atoms: AtomForm) -> Result<Vec<u8>, EncodeError> {
+    pub(crate) fn encode(&self, atoms: AtomForm) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer {
             out: vec![VERSION],
             atoms,

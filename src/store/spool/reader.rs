@@ -1,0 +1,135 @@
+//! One segment, read from some place to its end: its rows, and the damage between them.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use memchr::memmem;
+
+use super::record::{HEADER, Header, MARKER, Record};
+
+/// What is read at a time.
+const CHUNK: usize = 64 << 10;
+
+/// What comes next in a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Row {
+        record: Record,
+        /// Where the next one begins.
+        end: u64,
+    },
+    /// Bytes that are no row.
+    Damage { from: u64, to: u64 },
+}
+
+pub(super) struct Reader {
+    file: File,
+    /// Bytes of the file from `position` on lie in it from `at` on.
+    window: Vec<u8>,
+    at: usize,
+    position: u64,
+    end: u64,
+}
+
+/// What lies at a place.
+enum Place {
+    Row(Record, usize),
+    /// A record with its header whole and its body not.
+    DamagedRow(usize),
+    Unreadable,
+}
+
+impl Reader {
+    /// Reads no further than `end`, whatever is behind it.
+    pub(super) fn open(path: &Path, from: u64, end: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let position = from.min(end);
+        file.seek(SeekFrom::Start(position))?;
+        Ok(Self {
+            file,
+            window: Vec::new(),
+            at: 0,
+            position,
+            end,
+        })
+    }
+
+    /// `None` at the end. Damage without a gap between is found as one.
+    pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
+        let from = self.position;
+        while self.position < self.end {
+            match self.place()? {
+                Place::Row(record, bytes) if from == self.position => {
+                    self.skip(bytes);
+                    let end = self.position;
+                    return Ok(Some(Found::Row { record, end }));
+                }
+                Place::Row(..) => break,
+                Place::DamagedRow(bytes) => self.skip(bytes),
+                Place::Unreadable => self.skip_to_marker()?,
+            }
+        }
+        let to = self.position;
+        Ok((from < to).then_some(Found::Damage { from, to }))
+    }
+
+    fn place(&mut self) -> io::Result<Place> {
+        let Some(header) = Header::parse(self.available(HEADER)?) else {
+            return Ok(Place::Unreadable);
+        };
+        // The window grows by what the file holds, never by what the header declares.
+        let bytes = HEADER + header.body_len();
+        let Some(body) = self.available(bytes)?.get(HEADER..bytes) else {
+            return Ok(Place::Unreadable);
+        };
+        let record = header.fits(body).then(|| Record::decode(body)).flatten();
+        Ok(record.map_or(Place::DamagedRow(bytes), |record| Place::Row(record, bytes)))
+    }
+
+    /// Goes on by one byte at least.
+    fn skip_to_marker(&mut self) -> io::Result<()> {
+        loop {
+            let bytes = self.available(CHUNK)?;
+            let count = bytes.len();
+            let found = bytes.get(1..).and_then(|rest| memmem::find(rest, &MARKER));
+            if let Some(found) = found {
+                self.skip(1 + found);
+                return Ok(());
+            }
+            if count < CHUNK {
+                self.skip(count);
+                return Ok(());
+            }
+            // A marker may lie across the border.
+            self.skip(count - MARKER.len());
+        }
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.at += bytes;
+        self.position += bytes as u64;
+    }
+
+    /// What lies at the position: `wanted` bytes or more, fewer only where the segment ends.
+    fn available(&mut self, wanted: usize) -> io::Result<&[u8]> {
+        if self.window.len() - self.at < wanted {
+            self.window.drain(..self.at);
+            self.at = 0;
+            let left = self.end - self.position - self.window.len() as u64;
+            let more = wanted.max(CHUNK) - self.window.len();
+            let asked = left.min(more as u64);
+            let read = (&self.file).take(asked).read_to_end(&mut self.window)?;
+            if (read as u64) < asked {
+                // Somebody has cut the file.
+                self.end = self.position + self.window.len() as u64;
+            }
+        }
+        Ok(&self.window[self.at..])
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.window.capacity()
+    }
+}

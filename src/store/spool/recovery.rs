@@ -1,0 +1,117 @@
+//! What an earlier run left in the folder.
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::PathBuf;
+
+use super::OpenError;
+use super::folder::{Folder, Position};
+use super::heads::Heads;
+use super::reader::{Found, Reader};
+use super::segment::Segment;
+
+/// Places of damage that are told one by one.
+const PLACES: usize = 16;
+
+/// What was found when a spool was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Rows that wait.
+    pub rows: usize,
+    /// Bytes that were cut off the end: a record that was being written when the run before was
+    /// killed or lost its power. No [`sync`](super::Spool::sync) had ended after it.
+    pub torn_bytes: u64,
+    /// Places within the records that could not be read; the rows in them are lost.
+    pub damaged: usize,
+    /// How much lies there, in bytes.
+    pub damaged_bytes: u64,
+    /// The first 16 of them.
+    pub damage: Vec<Damage>,
+}
+
+/// A place of a segment that holds no whole record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment.
+    pub path: PathBuf,
+    /// Its first byte.
+    pub from: u64,
+    /// The byte behind it.
+    pub to: u64,
+}
+
+impl Recovered {
+    fn add_damage(&mut self, path: PathBuf, from: u64, to: u64) {
+        self.damaged += 1;
+        self.damaged_bytes += to - from;
+        if self.damage.len() < PLACES {
+            self.damage.push(Damage { path, from, to });
+        }
+    }
+}
+
+/// Reads all that lies behind the front. Segments without rows are deleted; the others are made
+/// durable, which the run before may not have come to.
+pub(super) fn recover(
+    folder: &Folder,
+    front: Position,
+) -> Result<(VecDeque<Segment>, Heads, Recovered), OpenError> {
+    let mut segments = VecDeque::new();
+    let mut heads = Heads::default();
+    let mut recovered = Recovered::default();
+    let ids = folder.segments()?;
+    for &id in &ids {
+        let last = ids.last() == Some(&id);
+        let from = if id == front.segment { front.offset } else { 0 };
+        let read = if id < front.segment {
+            Ok(Segment::found(id, 0, 0))
+        } else {
+            read(folder, id, from, last, &mut heads, &mut recovered)
+        };
+        let kept = read.and_then(|segment| {
+            if segment.rows > 0 {
+                segments.push_back(segment);
+                return Ok(());
+            }
+            folder.delete(id)
+        });
+        kept.map_err(|source| OpenError::Folder {
+            path: folder.segment_path(id),
+            source,
+        })?;
+    }
+    recovered.rows = segments.iter().map(|segment| segment.rows).sum();
+    Ok((segments, heads, recovered))
+}
+
+fn read(
+    folder: &Folder,
+    id: u64,
+    from: u64,
+    last: bool,
+    heads: &mut Heads,
+    recovered: &mut Recovered,
+) -> io::Result<Segment> {
+    let path = folder.segment_path(id);
+    let file = OpenOptions::new().write(true).open(&path)?;
+    let bytes = file.metadata()?.len();
+    let mut segment = Segment::found(id, bytes, 0);
+    let mut reader = Reader::open(&path, from, bytes)?;
+    while let Some(found) = reader.next()? {
+        match found {
+            Found::Row { record, .. } => {
+                heads.add(&record.topic, record.seq);
+                segment.rows += 1;
+            }
+            Found::Damage { from, to } if last && to == bytes => {
+                file.set_len(from)?;
+                segment.end = from;
+                recovered.torn_bytes += to - from;
+            }
+            Found::Damage { from, to } => recovered.add_damage(path.clone(), from, to),
+        }
+    }
+    file.sync_all()?;
+    Ok(segment)
+}

@@ -1,0 +1,71 @@
+//! From the front to the end, over all segments.
+
+use std::collections::vec_deque;
+use std::io;
+
+use super::folder::{Folder, Position};
+use super::reader::{Found, Reader};
+use super::record::Record;
+use super::segment::Segment;
+
+/// The rows of a [`Spool`](super::Spool), oldest first. It ends after an error.
+pub struct Rows<'a> {
+    folder: &'a Folder,
+    segments: vec_deque::Iter<'a, Segment>,
+    /// Where to begin in the next segment.
+    from: u64,
+    reader: Option<(u64, Reader)>,
+}
+
+impl<'a> Rows<'a> {
+    /// `from` is a place in the first segment.
+    pub(super) fn new(
+        folder: &'a Folder,
+        segments: vec_deque::Iter<'a, Segment>,
+        from: u64,
+    ) -> Self {
+        Self {
+            folder,
+            segments,
+            from,
+            reader: None,
+        }
+    }
+
+    /// A row and where it ends. Damage is passed over.
+    pub(super) fn next_row(&mut self) -> io::Result<Option<(Record, Position)>> {
+        loop {
+            let Some((segment, reader)) = &mut self.reader else {
+                let Some(next) = self.segments.next() else {
+                    return Ok(None);
+                };
+                let path = self.folder.segment_path(next.id);
+                let from = std::mem::take(&mut self.from);
+                self.reader = Some((next.id, Reader::open(&path, from, next.end)?));
+                continue;
+            };
+            let segment = *segment;
+            match reader.next()? {
+                Some(Found::Row { record, end }) => {
+                    let offset = end;
+                    return Ok(Some((record, Position { segment, offset })));
+                }
+                Some(Found::Damage { .. }) => {}
+                None => self.reader = None,
+            }
+        }
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = io::Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next_row().transpose()?;
+        if next.is_err() {
+            self.reader = None;
+            self.segments = vec_deque::Iter::default();
+        }
+        Some(next.map(|(record, _)| record))
+    }
+}

@@ -1,0 +1,96 @@
+//! One file of the spool, and the handle that writes to it while it is the last.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+pub(super) struct Segment {
+    pub(super) id: u64,
+    /// Bytes that are whole records.
+    pub(super) end: u64,
+    /// Rows that are still to be taken from it.
+    pub(super) rows: usize,
+    /// `None` once it is complete and durable.
+    writer: Option<Writer>,
+}
+
+struct Writer {
+    file: File,
+    /// Something was written since the last fsync.
+    dirty: bool,
+    /// The file holds a part of a record behind `end`.
+    torn: bool,
+}
+
+impl Segment {
+    /// A segment of an earlier run. Nothing is appended to it: its end may be older than the
+    /// front that was noted, and what lies before the front is never read.
+    pub(super) fn found(id: u64, end: u64, rows: usize) -> Self {
+        Self {
+            id,
+            end,
+            rows,
+            writer: None,
+        }
+    }
+
+    pub(super) fn new(id: u64, file: File) -> Self {
+        let writer = Writer {
+            file,
+            dirty: true,
+            torn: false,
+        };
+        Self {
+            id,
+            end: 0,
+            rows: 0,
+            writer: Some(writer),
+        }
+    }
+
+    /// Whether a record of so many bytes belongs into it. An empty one takes any.
+    pub(super) fn takes(&self, bytes: u64, limit: u64) -> bool {
+        self.writer.is_some() && (self.end == 0 || self.end + bytes <= limit)
+    }
+
+    /// Writes a whole record or nothing.
+    pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        let writer = self.writer.as_mut();
+        let writer = writer.expect("only a segment that takes the record is asked to");
+        writer.cut(self.end)?;
+        writer.dirty = true;
+        if let Err(error) = writer.file.write_all(record) {
+            writer.torn = true;
+            // If this fails too, the next append begins with it.
+            let _ = writer.cut(self.end);
+            return Err(error);
+        }
+        self.end += record.len() as u64;
+        self.rows += 1;
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if let Some(writer) = &mut self.writer
+            && writer.dirty
+        {
+            writer.file.sync_data()?;
+            writer.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// No more records for it.
+    pub(super) fn complete(&mut self) {
+        self.writer = None;
+    }
+}
+
+impl Writer {
+    fn cut(&mut self, end: u64) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(end)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+}
