@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// The command line of `slackir`.
 #[derive(Clone, Debug, Parser)]
@@ -23,6 +24,21 @@ pub struct Cli {
     /// The settings of a server that is started without `serve`.
     #[command(flatten)]
     pub serve: ServeConfig,
+}
+
+impl Cli {
+    /// The command line of this process, or the end of it with an error or the help. The
+    /// environment is asked for the settings of a server only where one is to be started: a `PORT`
+    /// that is none does not keep anybody from migrating.
+    pub fn read() -> Self {
+        let without_environment = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
+        match without_environment.try_get_matches() {
+            Ok(matches) if matches.subcommand_name().is_some() => {
+                Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+            }
+            _ => Self::parse(),
+        }
+    }
 }
 
 /// What `slackir` can do.
@@ -268,7 +284,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

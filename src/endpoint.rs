@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, Resource, guard};
 
 use crate::message::Payload;
 use crate::pubsub::{Listener, PubSub, PublishError};
@@ -19,23 +19,24 @@ use crate::transport::{
 /// use actix_web::{App, HttpServer};
 /// use slackir::endpoint::Endpoint;
 /// use slackir::pubsub::PubSub;
-/// use slackir::socket::{Socket, SocketRouter};
+/// use slackir::shutdown::run_until_signal;
+/// use slackir::socket::{DrainOptions, Socket, SocketRouter};
 ///
 /// struct Anyone;
 /// impl Socket for Anyone {}
 ///
 /// # async fn run(router: SocketRouter) -> std::io::Result<()> {
 /// let endpoint = Endpoint::builder(PubSub::new()).socket("/socket", Anyone, router).build();
-/// HttpServer::new({
-///     let endpoint = endpoint.clone();
-///     move || App::new().configure(endpoint.routes())
-/// })
-/// .tcp_nodelay(true)
-/// .on_connect(slackir::transport::on_connect)
-/// .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
-/// .bind(("127.0.0.1", 4000))?
-/// .run()
-/// .await
+/// let routes = endpoint.clone();
+/// let server = HttpServer::new(move || App::new().configure(routes.routes()))
+///     .tcp_nodelay(true)
+///     .on_connect(slackir::transport::on_connect)
+///     .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
+///     .disable_signals()
+///     .bind(("127.0.0.1", 4000))?
+///     .run();
+/// run_until_signal(server, endpoint.drain(DrainOptions::default()))?.await?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
@@ -45,14 +46,16 @@ pub struct Endpoint {
     mounts: Arc<[Transports]>,
 }
 
-/// One mounted socket: the patterns of its paths, and what serves them.
+/// One mounted socket: its paths, and what serves them.
 struct Transports {
     path: String,
     mounted: Arc<Mounted>,
-    /// The pattern of its path.
-    websocket: Option<String>,
-    longpoll: Option<(String, Arc<LongPoll>)>,
+    websocket: Option<Route>,
+    longpoll: Option<(Route, Arc<LongPoll>)>,
 }
+
+/// The path of a transport in Phoenix's notation: its segments, of which `:name` is a variable.
+struct Route(Vec<String>);
 
 /// Collects what an endpoint serves.
 pub struct EndpointBuilder {
@@ -104,21 +107,21 @@ impl Endpoint {
         let mounts = Arc::clone(&self.mounts);
         move |config| {
             for mount in mounts.iter() {
-                if let Some(path) = &mount.websocket {
+                if let Some(route) = &mount.websocket {
                     let websocket = Arc::clone(&mount.mounted);
                     let handler = move |req: HttpRequest, body: web::Payload| {
                         let websocket = Arc::clone(&websocket);
                         async move { upgrade(&websocket, req, body).await }
                     };
-                    config.service(web::resource(path.as_str()).to(handler));
+                    config.service(route.resource().to(handler));
                 }
-                if let Some((path, longpoll)) = &mount.longpoll {
+                if let Some((route, longpoll)) = &mount.longpoll {
                     let longpoll = Arc::clone(longpoll);
                     let handler = move |req: HttpRequest, body: web::Payload| {
                         let longpoll = Arc::clone(&longpoll);
                         async move { serve_longpoll(&longpoll, req, body).await }
                     };
-                    config.service(web::resource(path.as_str()).to(handler));
+                    config.service(route.resource().to(handler));
                 }
             }
         }
@@ -231,11 +234,11 @@ impl EndpointBuilder {
             let mounted = Arc::new(Mounted::new(mount, transports.handshake, pubsub, sockets));
             let longpoll = |below: String| {
                 let longpoll = LongPoll::new(Arc::clone(&mounted), transports.longpoll_options);
-                (pattern(&path, &below), Arc::new(longpoll))
+                (Route::new(&path, &below), Arc::new(longpoll))
             };
             Transports {
                 longpoll: transports.longpoll.map(longpoll),
-                websocket: transports.websocket.map(|below| pattern(&path, &below)),
+                websocket: transports.websocket.map(|below| Route::new(&path, &below)),
                 mounted,
                 path,
             }
@@ -248,34 +251,64 @@ impl EndpointBuilder {
     }
 }
 
-/// The actix-web pattern of a path in Phoenix's notation. Empty segments are ignored, as Plug
-/// ignores them: each slash stands for any number of them.
-fn pattern(mount: &str, below: &str) -> String {
-    let segments = mount
-        .split('/')
-        .chain(below.split('/'))
-        .filter(|segment| !segment.is_empty());
-    let mut pattern = String::new();
-    for (index, segment) in segments.enumerate() {
-        // Names that begin with `_` are matched and not exposed.
-        pattern.push_str(&format!("/{{_slashes{index}:/*}}"));
-        match segment.strip_prefix(':') {
-            Some(name) => pattern.push_str(&format!("{{{name}}}")),
-            None => pattern.push_str(segment),
-        }
+impl Route {
+    fn new(mount: &str, below: &str) -> Self {
+        Self(
+            segments(mount)
+                .chain(segments(below))
+                .map(str::to_owned)
+                .collect(),
+        )
     }
-    pattern.push_str("{_end:/*}");
-    pattern
+
+    /// What serves the path. actix-web compares decoded segments; the guard lets through what was
+    /// sent as Plug wants it.
+    fn resource(&self) -> Resource {
+        let sent = Self(self.0.clone());
+        let as_sent = guard::fn_guard(move |request| sent.ends(request.head().uri.path()));
+        web::resource(self.pattern()).guard(as_sent)
+    }
+
+    /// The actix-web pattern. Empty segments are ignored, as Plug ignores them: each slash stands
+    /// for any number of them.
+    fn pattern(&self) -> String {
+        let mut pattern = String::new();
+        for (index, segment) in self.0.iter().enumerate() {
+            // Names that begin with `_` are matched and not exposed.
+            pattern.push_str(&format!("/{{_slashes{index}:/*}}"));
+            match segment.strip_prefix(':') {
+                Some(name) => pattern.push_str(&format!("{{{name}}}")),
+                None => pattern.push_str(segment),
+            }
+        }
+        pattern.push_str("{_end:/*}");
+        pattern
+    }
+
+    /// Whether a path that is not decoded ends with these segments. What stands before them is a
+    /// scope's.
+    fn ends(&self, path: &str) -> bool {
+        let mut sent = segments(path).rev();
+        self.0.iter().rev().all(|segment| {
+            sent.next()
+                .is_some_and(|sent| segment.starts_with(':') || sent == segment)
+        })
+    }
+}
+
+/// The segments of a path that are not empty.
+fn segments(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::pattern;
+    use super::Route;
     use actix_web::dev::{Path, ResourceDef};
 
     #[test]
     fn paths_match_as_in_plug() {
-        let mount = ResourceDef::new(pattern("/ws/:user_id", "a/websocket"));
+        let mount = ResourceDef::new(Route::new("/ws/:user_id", "a/websocket").pattern());
         for (path, user) in [
             ("/ws/7/a/websocket", Some("7")),
             ("/ws/7/a/websocket/", Some("7")),
@@ -293,5 +326,17 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn segments_are_compared_as_they_were_sent() {
+        let route = Route::new("/ws/:user_id", "websocket");
+        assert!(
+            route.ends("/ws/%37/websocket/"),
+            "a variable may be anything"
+        );
+        assert!(route.ends("//scope//ws/7//websocket"));
+        assert!(!route.ends("/ws/7/web%73ocket"));
+        assert!(!route.ends("/7/websocket"));
     }
 }

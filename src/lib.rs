@@ -27,8 +27,9 @@ mod flow;
 pub mod presence;
 pub mod socket;
 
-// Levels 5 and 6: HTTP in, frames out; sockets mounted on an actix-web App.
+// Levels 5 and 6: HTTP in, frames out; sockets mounted on an actix-web App; the end of a server.
 pub mod endpoint;
+pub mod shutdown;
 pub mod transport;
 
 // Beside: channels without a network.

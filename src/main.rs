@@ -3,14 +3,13 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::Parser;
 use slackir::config::{Cli, Command};
 use slackir::serve::{migrate, serve};
 use slackir::token_command::token;
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     match cli.command {
         None => exit(serve(cli.serve).await),
         Some(Command::Serve(config)) => exit(serve(*config).await),

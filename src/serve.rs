@@ -10,13 +10,13 @@ use actix_web::dev::Server;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::channel::HistoryMode;
 use crate::chat::{self, PageError, Room, UserSocket};
 use crate::config::{DatabaseConfig, History, ServeConfig, Switch};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
+use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
 use crate::store::{DbWriter, DbWriterHandle, Store, StoreError, WriterLimits};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
@@ -99,30 +99,12 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         Switch::Off => None,
     };
     let endpoint = endpoint(&config, check_origin, writer.as_ref());
-    let mut signals = Signals::listen()?;
     let server = http_server(&config, &endpoint, metrics, page, listener)?;
-    let handle = server.handle();
-    let server = actix_rt::spawn(server);
+    let running = run_until_signal(server, shut_down(&endpoint, writer.as_ref(), &config))?;
     println!("Slackir listens on http://{address}");
 
-    signals.next().await;
-    tracing::info!(
-        connections = endpoint.connections(),
-        "serve.shutdown.started"
-    );
-    let shutdown = shut_down(&endpoint, writer.as_ref(), &config);
-    tokio::select! {
-        rows = shutdown => {
-            handle.stop(true).await;
-            // The task ends with the server; its result is the server's.
-            server.await.map_err(io::Error::other)??;
-            unsaved(rows)
-        }
-        () = signals.next() => {
-            tracing::warn!("serve.shutdown.forced");
-            unsaved(writer.as_ref().map_or(0, DbWriterHandle::unsaved))
-        }
-    }
+    let rows = running.await?;
+    unsaved(rows.unwrap_or_else(|| writer.as_ref().map_or(0, DbWriterHandle::unsaved)))
 }
 
 /// Sockets, health and metrics, and the page, behind one listener.
@@ -168,6 +150,10 @@ async fn shut_down(
     config: &ServeConfig,
 ) -> usize {
     let deadline = Instant::now() + config.shutdown_timeout;
+    tracing::info!(
+        connections = endpoint.connections(),
+        "serve.shutdown.started"
+    );
     let left = endpoint
         .drain(DrainOptions {
             batch_size: config.drain_batch,
@@ -278,26 +264,4 @@ fn rule(room: &Room, writer: &DbWriterHandle) -> LogRule {
     let events: Vec<&str> = room.events.iter().map(String::as_str).collect();
     let store = Arc::new(writer.clone());
     LogRule::new(&room.topics, &events, room.history_limit, store)
-}
-
-/// SIGTERM and SIGINT, which mean the same.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -74,6 +74,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("endpoint", &["message", "pubsub", "socket", "transport"]),
+    ("shutdown", &[]),
     (
         "testing",
         &[
@@ -97,7 +98,15 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("r2d2", &["store"]),
     (
         "actix_web",
-        &["transport", "endpoint", "chat", "admin", "serve", "main"],
+        &[
+            "transport",
+            "endpoint",
+            "shutdown",
+            "chat",
+            "admin",
+            "serve",
+            "main",
+        ],
     ),
     ("actix_ws", &["transport"]),
     ("std::env", &[]),

@@ -5,6 +5,8 @@ mod app;
 
 use actix_web::{App, HttpServer};
 use clap::Parser;
+use slackir::shutdown::run_until_signal;
+use slackir::socket::DrainOptions;
 
 /// Serves the application that the scenarios of `tests/fixtures/conformance` are run against.
 #[derive(Parser)]
@@ -18,12 +20,15 @@ struct Args {
 async fn main() -> std::io::Result<()> {
     let Args { port } = Args::parse();
     let endpoint = app::endpoint();
-    let server = HttpServer::new(move || App::new().configure(endpoint.routes()))
+    let routes = endpoint.clone();
+    let server = HttpServer::new(move || App::new().configure(routes.routes()))
         .tcp_nodelay(true)
         .on_connect(slackir::transport::on_connect)
         .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
+        .disable_signals()
         .bind(("127.0.0.1", port))?
         .run();
+    let running = run_until_signal(server, endpoint.drain(DrainOptions::default()))?;
     println!("The conformance application listens on http://127.0.0.1:{port}");
-    server.await
+    running.await.map(drop)
 }

@@ -13,28 +13,48 @@ const MAX_TICK: Duration = Duration::from_secs(1);
 const MIN_TICK: Duration = Duration::from_millis(5);
 /// A connection is looked at this many times in its timeout.
 const LOOKS: u32 = 8;
+/// How many timeouts long the server may leave a connection unread. Its client may be gone, which
+/// nobody notices who does not read.
+const UNREAD_TIMEOUTS: u32 = 10;
 
 thread_local! {
     /// The connections of this thread. `None` while no sweep runs.
     static WATCHED: RefCell<Option<Vec<Weak<Activity>>>> = const { RefCell::new(None) };
 }
 
-/// When a connection was last heard. The transport touches it for any byte that it receives.
+/// By what a client shows that it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// By any byte. Nothing is expected of it while a join is pending, as in Phoenix, nor while
+    /// the server itself does not read.
+    Bytes,
+    /// By its polls, which wait for nothing and are always read.
+    Polls,
+}
+
+/// When a connection was last heard. The transport touches it at each sign of its client.
 pub(crate) struct Activity {
+    sign: Sign,
     last: Cell<Instant>,
     timeout: Duration,
-    /// While a join is pending nothing is expected of the client.
-    suspended: Cell<bool>,
+    /// A join is pending.
+    joining: Cell<bool>,
+    /// The transport does not read, because the client or its channels cannot keep up.
+    unread: Cell<bool>,
+    interrupted: Cell<bool>,
     outbox: Rc<Outbox>,
 }
 
 impl Activity {
     /// Watches a connection until its activity is dropped. Needs an actix runtime.
-    pub(crate) fn watch(timeout: Duration, outbox: Rc<Outbox>) -> Rc<Self> {
+    pub(crate) fn watch(sign: Sign, timeout: Duration, outbox: Rc<Outbox>) -> Rc<Self> {
         let activity = Rc::new(Self {
+            sign,
             last: Cell::new(Instant::now()),
             timeout,
-            suspended: Cell::new(false),
+            joining: Cell::new(false),
+            unread: Cell::new(false),
+            interrupted: Cell::new(false),
             outbox,
         });
         let start = WATCHED.with_borrow_mut(|watched| {
@@ -55,17 +75,36 @@ impl Activity {
         self.last.set(Instant::now());
     }
 
-    /// Stops or restarts the clock.
-    pub(crate) fn suspend(&self, suspended: bool) {
-        self.suspended.set(suspended);
-        self.touch();
+    /// A join has become pending, or is answered.
+    pub(crate) fn set_joining(&self, joining: bool) {
+        if self.sign == Sign::Bytes {
+            self.joining.set(joining);
+            self.touch();
+        }
+    }
+
+    /// The transport stops to read, or reads again.
+    pub(crate) fn set_unread(&self, unread: bool) {
+        if self.unread.replace(unread) != unread {
+            self.touch();
+        }
     }
 
     fn check(&self, now: Instant) {
-        if !self.suspended.get() && now.duration_since(self.last.get()) >= self.timeout {
+        let silence = now.duration_since(self.last.get());
+        if !self.interrupted.get() && self.limit().is_some_and(|limit| silence >= limit) {
             metrics().idle_timeouts.increment(1);
             self.outbox.interrupt(Interrupt::Idle);
-            self.suspended.set(true);
+            self.interrupted.set(true);
+        }
+    }
+
+    /// How long the client may be silent; `None` while the clock stands still.
+    fn limit(&self) -> Option<Duration> {
+        match (self.unread.get(), self.joining.get()) {
+            (true, _) => Some(self.timeout.saturating_mul(UNREAD_TIMEOUTS)),
+            (false, true) => None,
+            (false, false) => Some(self.timeout),
         }
     }
 }

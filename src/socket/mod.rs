@@ -16,7 +16,7 @@ use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
-pub(crate) use self::idle::Activity;
+pub(crate) use self::idle::{Activity, Sign};
 pub use self::registry::DrainOptions;
 pub(crate) use self::registry::Sockets;
 pub(crate) use self::server::{Connection, Ending, Incoming, SocketServer};

@@ -2,8 +2,8 @@
 //! process.
 //!
 //! It reads its own stream of frames, answers heartbeats, starts channels, and routes messages by
-//! topic. While a join is pending, the client's messages wait here; the end of the connection, a
-//! disconnect and a drain do not.
+//! topic. While a join is pending, the client's messages wait here, and its goodbye behind them;
+//! the loss of the connection, a disconnect and a drain do not.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -35,6 +35,9 @@ use crate::serializer::Serializer;
 
 /// How often a connection with held messages looks whether its client has read the answers.
 const ROOM_POLL: Duration = Duration::from_millis(10);
+
+/// How long a goodbye waits for what the client said before it, and for the join before that.
+const GOODBYE_GRACE: Duration = Duration::from_secs(5);
 
 /// Event that closes a connection when it is broadcast on the socket's id.
 const DISCONNECT: &str = "disconnect";
@@ -94,6 +97,14 @@ impl Ending {
         }
     }
 
+    /// Whether it is something that the client said, which has its place behind what it said before.
+    fn is_said(self) -> bool {
+        !matches!(
+            self.reason,
+            CloseReason::Lost | CloseReason::Idle | CloseReason::SlowConsumer
+        )
+    }
+
     const fn new(reason: CloseReason, stop: &'static StopReason) -> Self {
         Self { reason, stop }
     }
@@ -132,6 +143,8 @@ pub(crate) struct SocketServer {
     joining: Option<SubscriberId>,
     /// What the client has sent meanwhile.
     held: VecDeque<(Message, Ticket)>,
+    /// How the client's stream has ended, as long as messages of it are held.
+    goodbye: Option<Ending>,
     /// Channel actors that have not ended, entries or not.
     alive: usize,
     ending: bool,
@@ -159,6 +172,7 @@ impl SocketServer {
                 entries: HashMap::default(),
                 joining: None,
                 held: VecDeque::new(),
+                goodbye: None,
                 alive: 0,
                 ending: false,
                 signals: addr.recipient(),
@@ -168,11 +182,16 @@ impl SocketServer {
 
     fn receive(&mut self, message: Message, size: usize) {
         let ticket = self.connection.flow.enter(size);
-        if self.joining.is_some() || !self.held.is_empty() {
+        if self.is_behind() {
             self.held.push_back((message, ticket));
         } else {
             self.dispatch(message, ticket);
         }
+    }
+
+    /// Whether the client has said what is still to be handled.
+    fn is_behind(&self) -> bool {
+        self.joining.is_some() || !self.held.is_empty()
     }
 
     /// Handles one message of the client, in the order of Phoenix's rules.
@@ -269,7 +288,7 @@ impl SocketServer {
         self.alive += usize::from(started.alive);
         if started.state == JoinState::Pending {
             self.joining = Some(started.link.id());
-            self.connection.activity.suspend(true);
+            self.connection.activity.set_joining(true);
         }
         if started.state != JoinState::Failed {
             self.entries.insert(topic, started.link);
@@ -315,10 +334,10 @@ impl SocketServer {
     }
 
     /// The pending join is answered: what was held is handled, up to the next pending join, and as
-    /// long as the client has room for the answers.
+    /// long as the client has room for the answers; then the goodbye, if there was one.
     fn read_on(&mut self, ctx: &mut Context<Self>) {
         self.joining = None;
-        self.connection.activity.suspend(false);
+        self.connection.activity.set_joining(false);
         while self.joining.is_none()
             && self.connection.outbox.has_room()
             && let Some((message, ticket)) = self.held.pop_front()
@@ -331,6 +350,21 @@ impl SocketServer {
                     socket.read_on(ctx);
                 }
             });
+        }
+        if !self.is_behind() {
+            self.part(ctx);
+        }
+    }
+
+    /// The client's stream has ended by something that it said while it was not heard out.
+    fn part_later(&mut self, ending: Ending, ctx: &mut Context<Self>) {
+        self.goodbye = Some(ending);
+        ctx.run_later(GOODBYE_GRACE, Self::part);
+    }
+
+    fn part(&mut self, ctx: &mut Context<Self>) {
+        if let Some(Ending { reason, stop }) = self.goodbye {
+            self.end(reason, stop, ctx);
         }
     }
 
@@ -366,18 +400,23 @@ impl Actor for SocketServer {
 
 impl StreamHandler<Incoming> for SocketServer {
     fn handle(&mut self, incoming: Incoming, ctx: &mut Self::Context) {
-        if self.ending {
-            return;
-        }
         match incoming {
-            Incoming::Message(message, size) => self.receive(message, size),
+            _ if self.ending => {}
+            Incoming::End(ending) if ending.is_said() && self.is_behind() => {
+                self.part_later(ending, ctx);
+            }
             Incoming::End(Ending { reason, stop }) => self.end(reason, stop, ctx),
+            // Requests of a long-polling client may still come after its end.
+            Incoming::Message(..) if self.goodbye.is_some() => {}
+            Incoming::Message(message, size) => self.receive(message, size),
         }
     }
 
     /// The stream is over; the actor lives on until its channels have ended.
     fn finished(&mut self, ctx: &mut Self::Context) {
-        self.end(CloseReason::Lost, &StopReason::PeerClosed, ctx);
+        if self.goodbye.is_none() {
+            self.end(CloseReason::Lost, &StopReason::PeerClosed, ctx);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ use crate::message::{
 };
 use crate::outbox::{Interrupt, Outbox};
 use crate::serializer::Serializer;
-use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, SocketServer};
+use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, Sign, SocketServer};
 
 /// How long an `assert_` waits for what it asserts: it ends when that comes.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -134,7 +134,7 @@ impl TestSocket {
             _ => Params::default(),
         };
         let accepted = mounted.ask(Serializer::V2Text, &params, &info).await?;
-        let connection = mounted.open(accepted, mounted.mount.options.timeout);
+        let connection = mounted.open(accepted, Sign::Bytes, mounted.mount.options.timeout);
         let outbox = Rc::clone(&connection.outbox);
         let (to_server, messages) = mpsc::unbounded_channel();
         let reader = Reader {

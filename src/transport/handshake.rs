@@ -20,7 +20,7 @@ use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
 use crate::session::{CookieStore, SessionOptions};
 use crate::socket::{
-    Activity, ConnectInfo, ConnectRefused, Connection, Mount, Params, Sockets, UriInfo,
+    Activity, ConnectInfo, ConnectRefused, Connection, Mount, Params, Sign, Sockets, UriInfo,
 };
 use crate::token::Term;
 
@@ -222,8 +222,9 @@ impl Mounted {
         })
     }
 
-    /// The connection of an accepted client, on this thread.
-    pub(crate) fn open(&self, accepted: Accepted, timeout: Duration) -> Connection {
+    /// The connection of an accepted client, on this thread. It ends when the client has given no
+    /// sign for the timeout.
+    pub(crate) fn open(&self, accepted: Accepted, sign: Sign, timeout: Duration) -> Connection {
         let options = &self.mount.options;
         let outbox = Rc::new(Outbox::new(options.outbox));
         Connection {
@@ -234,7 +235,7 @@ impl Mounted {
             assigns: accepted.assigns,
             id: accepted.id,
             flow: Flow::new(options.flow),
-            activity: Activity::watch(timeout, Rc::clone(&outbox)),
+            activity: Activity::watch(sign, timeout, Rc::clone(&outbox)),
             outbox,
         }
     }

@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 
 use super::handshake::{Mounted, Refusal, text, texts};
 use super::longpoll_server::{LongPollServer, Poll, Publish, Published, Sessions};
+use crate::socket::Sign;
 
 /// Bodies over this are refused with 400, as on Phoenix.
 const MAX_BODY: usize = 8_000_000;
@@ -145,7 +146,7 @@ async fn open(
     let token = new_token().ok_or(Refusal::Crashed)?;
     let window = longpoll.options.window;
     // Half as long again as a poll may take, as in Phoenix.
-    let connection = mounted.open(accepted.text_only(), window + window / 2);
+    let connection = mounted.open(accepted.text_only(), Sign::Polls, window + window / 2);
     LongPollServer::start(connection, window, &longpoll.sessions, token.clone());
     Ok(json(&Answer {
         messages: Some(Vec::new()),

@@ -26,7 +26,7 @@ use crate::frame::{Frame, Opcode};
 use crate::message::Message;
 use crate::outbox::{CloseReason, Interrupt, Outbox};
 use crate::serializer::{DecodeError, Serializer};
-use crate::socket::{Ending, Incoming, SocketServer};
+use crate::socket::{Activity, Ending, Incoming, Sign, SocketServer};
 
 /// Fragmented messages have a limit of their own, as on Bandit.
 const MAX_MESSAGE_SIZE: usize = 8_000_000;
@@ -116,7 +116,7 @@ fn open(
 ) -> HttpResponse {
     let options = &ws.mount.options;
     let refused = Rc::new(Cell::new(None));
-    let connection = ws.open(accepted, options.timeout);
+    let connection = ws.open(accepted, Sign::Bytes, options.timeout);
     let guard = FrameGuard::new(
         payload,
         options.max_frame_size,
@@ -143,6 +143,7 @@ fn open(
         serializer: connection.serializer,
         outbox: Rc::clone(&outbox),
         flow: Rc::clone(&connection.flow),
+        activity: Rc::clone(&connection.activity),
         refused,
         failed: None,
         ended: false,
@@ -163,6 +164,7 @@ struct Reader {
     serializer: Serializer,
     outbox: Rc<Outbox>,
     flow: Rc<Flow>,
+    activity: Rc<Activity>,
     refused: Rc<Cell<Option<RefusedFrame>>>,
     /// An error of the parser. It reports an error before the messages that it had already read;
     /// those come first here.
@@ -180,8 +182,9 @@ impl Stream for Reader {
         if let Poll::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
             return self.end(Ending::of(interrupt));
         }
-        ready!(self.outbox.poll_room(cx));
-        ready!(self.flow.poll_open(cx));
+        let may_read = self.poll_may_read(cx);
+        self.activity.set_unread(may_read.is_pending());
+        ready!(may_read);
         loop {
             let item = match Pin::new(&mut self.stream).poll_next(cx) {
                 Poll::Ready(item) => item,
@@ -226,6 +229,12 @@ impl Stream for Reader {
 }
 
 impl Reader {
+    /// Whether the client and its channels have kept up with what was read before.
+    fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.outbox.poll_room(cx));
+        self.flow.poll_open(cx)
+    }
+
     fn message(
         &mut self,
         decoded: Result<Message, DecodeError>,

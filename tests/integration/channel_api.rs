@@ -14,6 +14,17 @@ use slackir::socket::{Socket, SocketRouter};
 
 use crate::support::phoenix::Phoenix;
 use crate::support::server::TestServer;
+use crate::support::transport::{Wire, both_transports, over_both_transports};
+
+over_both_transports! {
+    silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off
+    a_channel_hears_other_topics_as_often_as_it_subscribed
+    what_one_channel_emits_arrives_in_the_order_it_was_made
+    replies_may_come_late_and_often
+    nothing_is_sent_before_the_join_is_complete
+    a_push_that_has_no_form_crashes_its_channel_only
+    intercepted_broadcasts_that_pile_up_end_the_channel
+}
 
 struct Anyone;
 impl Socket for Anyone {}
@@ -124,6 +135,7 @@ fn start() -> TestServer {
     TestServer::start(|| {
         let router = SocketRouter::new().channel("test:*", || Tester);
         Endpoint::builder(PubSub::new())
+            .transports(both_transports())
             .socket("/socket", Anyone, router)
             .build()
     })
@@ -131,16 +143,15 @@ fn start() -> TestServer {
 
 const TOPIC: &str = "test:a";
 
-async fn joined(server: &TestServer) -> (Phoenix, String) {
-    let mut client = Phoenix::connect(server.addr).await;
+async fn joined<W: Wire>(server: &TestServer) -> (Phoenix<W>, String) {
+    let mut client = Phoenix::dial(server.addr).await;
     let (join_ref, _) = client.join(TOPIC).await;
     (client, join_ref)
 }
 
-#[actix_web::test]
-async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off() {
+async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off<W: Wire>() {
     let server = start();
-    let (mut client, join_ref) = joined(&server).await;
+    let (mut client, join_ref) = joined::<W>(&server).await;
     client.push(&join_ref, TOPIC, "timeout", json!({})).await;
     let echo = client
         .push(&join_ref, TOPIC, "echo", json!({"still": "here"}))
@@ -157,10 +168,9 @@ async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off()
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
-#[actix_web::test]
-async fn a_channel_hears_other_topics_as_often_as_it_subscribed() {
+async fn a_channel_hears_other_topics_as_often_as_it_subscribed<W: Wire>() {
     let server = start();
-    let (mut client, join_ref) = joined(&server).await;
+    let (mut client, join_ref) = joined::<W>(&server).await;
     for _ in 0..2 {
         let listen = client.push(&join_ref, TOPIC, "listen", json!({})).await;
         client.reply_to(&listen).await;
@@ -184,10 +194,9 @@ async fn a_channel_hears_other_topics_as_often_as_it_subscribed() {
     client.heartbeat().await;
 }
 
-#[actix_web::test]
-async fn what_one_channel_emits_arrives_in_the_order_it_was_made() {
+async fn what_one_channel_emits_arrives_in_the_order_it_was_made<W: Wire>() {
     let server = start();
-    let (mut client, join_ref) = joined(&server).await;
+    let (mut client, join_ref) = joined::<W>(&server).await;
     client.push(&join_ref, TOPIC, "order", json!({})).await;
     let mut events = Vec::new();
     for _ in 0..5 {
@@ -199,10 +208,9 @@ async fn what_one_channel_emits_arrives_in_the_order_it_was_made() {
     assert_eq!(names, ["1", "2", "phx_reply", "3", "phx_reply"]);
 }
 
-#[actix_web::test]
-async fn replies_may_come_late_and_often() {
+async fn replies_may_come_late_and_often<W: Wire>() {
     let server = start();
-    let (mut client, join_ref) = joined(&server).await;
+    let (mut client, join_ref) = joined::<W>(&server).await;
     let reference = client
         .push(&join_ref, TOPIC, "reply_and_leave", json!({}))
         .await;
@@ -215,10 +223,9 @@ async fn replies_may_come_late_and_often() {
     }
 }
 
-#[actix_web::test]
-async fn nothing_is_sent_before_the_join_is_complete() {
+async fn nothing_is_sent_before_the_join_is_complete<W: Wire>() {
     let server = start();
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     let join = client.send_join(TOPIC, json!({"early": true})).await;
     assert_eq!(
         client.reply_to(&join).await["response"]["reason"],
@@ -227,19 +234,17 @@ async fn nothing_is_sent_before_the_join_is_complete() {
     client.heartbeat().await;
 }
 
-#[actix_web::test]
-async fn a_push_that_has_no_form_crashes_its_channel_only() {
+async fn a_push_that_has_no_form_crashes_its_channel_only<W: Wire>() {
     let server = start();
-    let (mut client, join_ref) = joined(&server).await;
+    let (mut client, join_ref) = joined::<W>(&server).await;
     client.push(&join_ref, TOPIC, "push_list", json!({})).await;
     assert_eq!(client.next_event().await.0, "phx_error");
     client.heartbeat().await;
 }
 
-#[actix_web::test]
-async fn intercepted_broadcasts_that_pile_up_end_the_channel() {
+async fn intercepted_broadcasts_that_pile_up_end_the_channel<W: Wire>() {
     let server = start();
-    let (mut client, join_ref) = joined(&server).await;
+    let (mut client, join_ref) = joined::<W>(&server).await;
     client.push(&join_ref, TOPIC, "flood", json!({})).await;
     assert_eq!(client.next_event().await.0, "phx_error");
     client.heartbeat().await;

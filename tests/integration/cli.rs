@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::tempdir;
 
-use crate::support::process::{Process, run};
+use crate::support::process::{Process, run, run_with};
 
 /// Runs `slackir`, which must fail with one line that holds `part`.
 fn fails(dir: &Path, args: &[&str], part: &str) {
@@ -116,6 +116,34 @@ fn migrate_says_what_it_did_and_then_that_nothing_is_left() {
     let migrate = || String::from_utf8(run(&["migrate"], dir.path()).stdout).expect("UTF-8");
     assert_eq!(migrate().matches("Migrated").count(), 2);
     assert_eq!(migrate(), "The database is up to date.\n");
+}
+
+#[test]
+fn the_environment_of_a_server_concerns_only_who_starts_one() {
+    let dir = tempdir().expect("a temporary folder");
+    let bad_port = [("PORT", "abc")];
+    for args in [
+        &["migrate"][..],
+        &["migrate", "--database-url", "sqlite://other.db"],
+    ] {
+        let output = run_with(args, dir.path(), &bad_port);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    for args in [&[][..], &["serve"], &["--history", "none"]] {
+        let output = run_with(args, dir.path(), &bad_port);
+        assert_ne!(output.status.code(), Some(0));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("--port"), "{args:?}: {stderr}");
+    }
+    let named = [("DATABASE_URL", "sqlite://named.db")];
+    assert_eq!(
+        run_with(&["migrate"], dir.path(), &named).status.code(),
+        Some(0)
+    );
+    assert!(
+        dir.path().join("named.db").exists(),
+        "its own it still reads"
+    );
 }
 
 #[test]

@@ -1,52 +1,59 @@
-//! The recorded scenarios, played against the conformance application.
+//! The recorded scenarios, played against the conformance application: those of channels and sockets
+//! over both transports.
+
+use slackir::transport::LongPollOptions;
 
 use crate::support::conformance_app;
+use crate::support::longpoll::PollClient;
 use crate::support::scenario;
 use crate::support::server::TestServer;
+use crate::support::transport::{WINDOW, Wire};
+use crate::support::wire::WireClient;
 
-async fn check(file: &str, count: usize) {
-    let server = TestServer::start(conformance_app::endpoint);
-    scenario::check(server.addr, file, |_| true)
-        .await
-        .expect_passed(count);
+async fn check<W: Wire>(file: &str, count: usize) {
+    let options = LongPollOptions { window: WINDOW };
+    let start = || TestServer::start(move || conformance_app::endpoint_with(options));
+    scenario::check::<W>(start, file).await.expect_passed(count);
 }
 
-#[actix_web::test]
-async fn handshake() {
-    check("handshake.json", 13).await;
+/// Plays files over both transports, with the number of scenarios that each can play.
+macro_rules! recorded {
+    ($($name:ident: $websocket:literal over websocket, $longpoll:literal over longpoll;)*) => {$(
+        mod $name {
+            use super::*;
+
+            const FILE: &str = concat!(stringify!($name), ".json");
+
+            #[actix_web::test]
+            async fn websocket() {
+                check::<WireClient>(FILE, $websocket).await;
+            }
+
+            #[actix_web::test]
+            async fn longpoll() {
+                check::<PollClient>(FILE, $longpoll).await;
+            }
+        }
+    )*};
 }
 
-#[actix_web::test]
-async fn lifecycle() {
-    check("lifecycle.json", 28).await;
+recorded! {
+    handshake: 13 over websocket, 5 over longpoll;
+    lifecycle: 28 over websocket, 27 over longpoll;
+    vsn1: 7 over websocket, 7 over longpoll;
+    bad_input: 12 over websocket, 8 over longpoll;
+    channel_api: 16 over websocket, 16 over longpoll;
+    presence: 6 over websocket, 6 over longpoll;
 }
 
-#[actix_web::test]
-async fn vsn1() {
-    check("vsn1.json", 7).await;
-}
-
-#[actix_web::test]
-async fn bad_input() {
-    check("bad_input.json", 12).await;
-}
-
-#[actix_web::test]
-async fn channel_api() {
-    check("channel_api.json", 16).await;
-}
-
+/// What a polling client is never sent.
 #[actix_web::test]
 async fn binary() {
-    check("binary.json", 4).await;
+    check::<WireClient>("binary.json", 4).await;
 }
 
+/// Requests by hand, and a WebSocket beside them.
 #[actix_web::test]
 async fn longpoll() {
-    check("longpoll.json", 9).await;
-}
-
-#[actix_web::test]
-async fn presence() {
-    check("presence.json", 6).await;
+    check::<WireClient>("longpoll.json", 9).await;
 }

@@ -28,6 +28,10 @@ impl Socket for Witness {
             Some("panic") => panic!("in connect"),
             Some("refuse") => return Err(ConnectRefused::new()),
             Some("accept") => return Ok(()),
+            Some("ask_token") => {
+                let is_known = info.auth_token.as_deref() == Some("sekret");
+                return is_known.then_some(()).ok_or(ConnectRefused::new());
+            }
             _ => {}
         }
         let seen = json!({
@@ -184,15 +188,24 @@ async fn auth_tokens_come_by_subprotocol_and_by_header() {
     );
     let foreign = [("Sec-WebSocket-Protocol", Some("soap"))];
     assert_eq!(ask(&server, path, &foreign).await.status, 403);
-    // Long-polling has no error handler: the protocol's 403, whatever the token.
+    // Long-polling has no error handler: the answer is the protocol's, so `connect` itself asks.
     let header = [("X-Phoenix-AuthToken", Some("sekret"))];
-    let poll = http(server.addr, "GET", "/other/poll?vsn=2.0.0", &header, b"")
+    assert_eq!(first_poll(&server, &header).await["status"], 410);
+    let another = [("X-Phoenix-AuthToken", Some("guessed"))];
+    assert_eq!(first_poll(&server, &another).await["status"], 403);
+    assert_eq!(first_poll(&server, &[]).await["status"], 403);
+    let deaf = witness(vec![], false);
+    assert_eq!(first_poll(&deaf, &header).await["status"], 403);
+}
+
+/// The answer to a long-polling client that `connect` lets in if it has the token.
+async fn first_poll(server: &TestServer, headers: Headers<'_>) -> serde_json::Value {
+    let path = "/other/poll?vsn=2.0.0&do=ask_token";
+    let poll = http(server.addr, "GET", path, headers, b"")
         .await
         .expect("an answer");
-    assert_eq!(
-        (poll.status, &poll.body[..]),
-        (200, &b"{\"status\":403}"[..])
-    );
+    assert_eq!(poll.status, 200);
+    serde_json::from_slice(&poll.body).expect("JSON")
 }
 
 #[actix_web::test]
@@ -217,6 +230,7 @@ async fn paths_that_are_not_mounted_are_the_applications() {
         "/other/websocket",
         "/other/longpoll",
         "/Other/poll",
+        "/other/p%6Fll",
     ] {
         let answer = http(server.addr, "GET", path, &[], b"")
             .await

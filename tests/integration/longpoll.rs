@@ -13,9 +13,13 @@ use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::DrainOptions;
 use slackir::transport::LongPollOptions;
+use tempfile::tempdir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::conformance_app;
+use crate::support::process::Process;
 use crate::support::server::TestServer;
 use crate::support::wire::http;
 
@@ -298,6 +302,24 @@ async fn a_waiting_poll_is_woken_when_the_server_drains() {
     let (woken, left) = tokio::join!(ann.poll(), drain);
     assert_eq!((&woken["status"], left), (&json!(204), 0));
     assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[actix_web::test]
+async fn a_server_ends_although_a_client_has_vanished_in_its_poll() {
+    let dir = tempdir().expect("a temporary folder");
+    let server = Process::start(&dir, &[]);
+    let ann = Poller::open(server.addr).await;
+    let poll = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", ann.path(), ann.addr);
+    let mut request = TcpStream::connect(server.addr).await.expect("it listens");
+    request.write_all(poll.as_bytes()).await.expect("open");
+    drop(request);
+    let started = Instant::now();
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "its window is ten seconds"
+    );
 }
 
 #[actix_web::test]

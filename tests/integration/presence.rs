@@ -11,10 +11,17 @@ use slackir::message::{Payload, Reply};
 use slackir::presence::{Presence, Presences};
 use slackir::pubsub::PubSub;
 use slackir::socket::{Socket, SocketRouter};
+use slackir::transport::LongPollOptions;
 
 use crate::support::conformance_app;
 use crate::support::phoenix::Phoenix;
 use crate::support::server::TestServer;
+use crate::support::transport::{WINDOW, Wire, both_transports, over_both_transports};
+
+over_both_transports! {
+    members_that_come_and_go_leave_everybody_with_the_same_picture
+    errors_send_no_diff_and_callbacks_see_every_change
+}
 
 const TOPIC: &str = "presence:room";
 
@@ -60,8 +67,8 @@ fn refs(presences: &Value) -> BTreeMap<String, String> {
 }
 
 /// A member that has arrived under a key, and what it saw so far.
-async fn arrive(server: &TestServer, key: &str) -> (Phoenix, Picture) {
-    let mut client = Phoenix::connect(server.addr).await;
+async fn arrive<W: Wire>(server: &TestServer, key: &str) -> (Phoenix<W>, Picture) {
+    let mut client = Phoenix::dial(server.addr).await;
     client
         .send_join(TOPIC, json!({"key": key, "meta": {"phx_ref": "forged"}}))
         .await;
@@ -75,16 +82,15 @@ async fn arrive(server: &TestServer, key: &str) -> (Phoenix, Picture) {
     }
 }
 
-#[actix_web::test]
-async fn members_that_come_and_go_leave_everybody_with_the_same_picture() {
-    let server = TestServer::start(conformance_app::endpoint);
-    let (mut witness, mut picture) = arrive(&server, "witness").await;
+async fn members_that_come_and_go_leave_everybody_with_the_same_picture<W: Wire>() {
+    let server =
+        TestServer::start(|| conformance_app::endpoint_with(LongPollOptions { window: WINDOW }));
+    let (mut witness, mut picture) = arrive::<W>(&server, "witness").await;
     let mut members = Vec::new();
     for round in 0..40 {
-        members.push(arrive(&server, &format!("u{}", round % 7)).await);
+        members.push(arrive::<W>(&server, &format!("u{}", round % 7)).await);
         if round % 3 == 0 {
-            let (gone, _) = members.swap_remove(round % members.len());
-            gone.wire.abort().await;
+            drop(members.swap_remove(round % members.len()));
         }
     }
     let mut expected: Vec<Value> = Vec::new();
@@ -104,8 +110,8 @@ async fn members_that_come_and_go_leave_everybody_with_the_same_picture() {
             picture.apply(frame[3].as_str().expect("an event"), &frame[4]);
         }
     }
-    let (mut last, mut last_picture) = arrive(&server, "last").await;
-    let mut everybody: Vec<(Phoenix, Picture)> = members;
+    let (mut last, mut last_picture) = arrive::<W>(&server, "last").await;
+    let mut everybody: Vec<(Phoenix<W>, Picture)> = members;
     everybody.push((witness, picture));
     for (client, picture) in &mut everybody {
         while !picture.keys().contains(&"last") {
@@ -180,13 +186,14 @@ fn tester(told: &Told) -> TestServer {
         struct Anyone;
         impl Socket for Anyone {}
         Endpoint::builder(pubsub)
+            .transports(both_transports())
             .socket("/socket", Anyone, router)
             .build()
     })
 }
 
 /// Sends an event, whose reply may come before or after the diff; both, the diff last.
-async fn change(client: &mut Phoenix, event: &str, arguments: Value) -> (Value, Value) {
+async fn change<W: Wire>(client: &mut Phoenix<W>, event: &str, arguments: Value) -> (Value, Value) {
     client.push("1", TOPIC, event, arguments).await;
     let mut frames = [client.next_event().await, client.next_event().await];
     frames.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -195,11 +202,10 @@ async fn change(client: &mut Phoenix, event: &str, arguments: Value) -> (Value, 
     (body["response"].clone(), presences)
 }
 
-#[actix_web::test]
-async fn errors_send_no_diff_and_callbacks_see_every_change() {
+async fn errors_send_no_diff_and_callbacks_see_every_change<W: Wire>() {
     let told = Told::default();
     let server = tester(&told);
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     client.join(TOPIC).await;
     let track = json!({"key": "a", "meta": {"n": 1, "phx_ref_prev": "forged"}});
     let (tracked, diff) = change(&mut client, "track", track.clone()).await;
@@ -241,7 +247,7 @@ async fn errors_send_no_diff_and_callbacks_see_every_change() {
     change(&mut client, "track", json!({"key": "b", "meta": {}})).await;
 
     // The end of the channel is one diff with everything it had.
-    let mut witness = Phoenix::connect(server.addr).await;
+    let mut witness = Phoenix::<W>::dial(server.addr).await;
     witness.join(TOPIC).await;
     client.wire.abort().await;
     let (_, diff) = witness.next_event().await;

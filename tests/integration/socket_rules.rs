@@ -14,7 +14,21 @@ use slackir::{Assigns, Endpoint};
 use crate::support::conformance_app;
 use crate::support::phoenix::Phoenix;
 use crate::support::server::TestServer;
-use crate::support::wire::{DEADLINE, Frame, RawFrame, WireClient};
+use crate::support::transport::{Wire, both_transports, over_both_transports};
+use crate::support::wire::{DEADLINE, Frame, WireClient};
+
+over_both_transports! {
+    two_joins_of_one_topic_in_one_packet_are_both_answered
+    the_replaced_channel_is_closed_also_when_the_new_join_fails
+    only_joined_channels_count_against_the_limit
+    what_was_sent_before_a_leave_is_answered_before_it
+    phoenix_events_from_a_client_are_events_like_others
+    routes_match_in_order_and_bring_their_assigns
+    a_broadcast_on_the_own_topic_inside_join_is_not_received
+    control_events_in_binary_frames_are_answered_in_text
+    only_disconnect_on_the_socket_id_closes_it
+    deep_nesting_is_echoed
+}
 
 struct Anyone;
 impl Socket for Anyone {}
@@ -67,21 +81,13 @@ fn start(options: SocketOptions) -> TestServer {
             .channel("free:*", || Obedient);
         Endpoint::builder(PubSub::new())
             .options(options)
+            .transports(both_transports())
             .socket("/socket", Anyone, router)
             .build()
     })
 }
 
-/// Several text messages in one packet.
-async fn burst(client: &Phoenix, messages: &[Value]) {
-    let frames = messages
-        .iter()
-        .map(|message| RawFrame::new(1, message.to_string()));
-    let packet: Vec<u8> = frames.flat_map(|frame| frame.encode()).collect();
-    client.wire.send_bytes(&packet).await.expect("open");
-}
-
-async fn frames(client: &mut Phoenix, count: usize) -> Vec<Value> {
+async fn frames<W: Wire>(client: &mut Phoenix<W>, count: usize) -> Vec<Value> {
     let mut frames = Vec::new();
     for _ in 0..count {
         frames.push(client.next().await);
@@ -102,19 +108,20 @@ fn close(join_ref: &str) -> Value {
     json!([join_ref, join_ref, "free:a", "phx_close", {}])
 }
 
-#[actix_web::test]
-async fn two_joins_of_one_topic_in_one_packet_are_both_answered() {
+async fn two_joins_of_one_topic_in_one_packet_are_both_answered<W: Wire>() {
     let server = start(SocketOptions::default());
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     let join = |reference: &str, delay: u64| json!([reference, reference, "free:a", "phx_join", {"delay": delay}]);
-    burst(&client, &[join("3", 0), join("7", 0)]).await;
+    client.send_all(&[join("3", 0), join("7", 0)]).await;
     assert_eq!(
         frames(&mut client, 3).await,
         [ok("3", "3"), ok("7", "7"), close("3")]
     );
     // The same when the joins have to wait, and a leave of the first stands between them.
     let leave = json!(["9", "10", "free:a", "phx_leave", {}]);
-    burst(&client, &[join("9", 50), leave, join("11", 50)]).await;
+    client
+        .send_all(&[join("9", 50), leave, join("11", 50)])
+        .await;
     let seen = frames(&mut client, 4).await;
     assert_eq!(seen[..2], [ok("9", "9"), close("7")]);
     assert!(
@@ -124,11 +131,10 @@ async fn two_joins_of_one_topic_in_one_packet_are_both_answered() {
     client.heartbeat().await;
 }
 
-#[actix_web::test]
-async fn the_replaced_channel_is_closed_also_when_the_new_join_fails() {
+async fn the_replaced_channel_is_closed_also_when_the_new_join_fails<W: Wire>() {
     let server = start(SocketOptions::default());
     for (what, reason) in [("refuse", "no"), ("panic", "join crashed")] {
-        let mut client = Phoenix::connect(server.addr).await;
+        let mut client = Phoenix::<W>::dial(server.addr).await;
         let (old, _) = client.join("free:a").await;
         let new = client.send_join("free:a", json!({ "do": what })).await;
         let refused = reply(&new, &new, "error", &json!({ "reason": reason }));
@@ -141,13 +147,12 @@ async fn the_replaced_channel_is_closed_also_when_the_new_join_fails() {
     }
 }
 
-#[actix_web::test]
-async fn only_joined_channels_count_against_the_limit() {
+async fn only_joined_channels_count_against_the_limit<W: Wire>() {
     let server = start(SocketOptions {
         max_channels: 2,
         ..SocketOptions::default()
     });
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     for what in ["refuse", "panic"] {
         let join = client.send_join("free:x", json!({ "do": what })).await;
         assert_eq!(client.reply_to(&join).await["status"], "error");
@@ -168,17 +173,14 @@ async fn only_joined_channels_count_against_the_limit() {
     assert_eq!(reply["response"]["reason"], "too many channels joined");
 }
 
-#[actix_web::test]
-async fn what_was_sent_before_a_leave_is_answered_before_it() {
+async fn what_was_sent_before_a_leave_is_answered_before_it<W: Wire>() {
     let server = start(SocketOptions::default());
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     client.join("free:a").await;
     let event = |reference: &str, event: &str| json!(["1", reference, "free:a", event, {}]);
-    burst(
-        &client,
-        &[event("2", "x"), event("3", "y"), event("4", "phx_leave")],
-    )
-    .await;
+    client
+        .send_all(&[event("2", "x"), event("3", "y"), event("4", "phx_leave")])
+        .await;
     let expected = [
         reply("1", "2", "ok", &json!({"event": "x"})),
         reply("1", "3", "ok", &json!({"event": "y"})),
@@ -188,10 +190,9 @@ async fn what_was_sent_before_a_leave_is_answered_before_it() {
     assert_eq!(frames(&mut client, 4).await, expected);
 }
 
-#[actix_web::test]
-async fn phoenix_events_from_a_client_are_events_like_others() {
+async fn phoenix_events_from_a_client_are_events_like_others<W: Wire>() {
     let server = start(SocketOptions::default());
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     let (join_ref, _) = client.join("free:a").await;
     for event in ["phx_reply", "phx_error", "phx_close", "presence_diff"] {
         let reference = client.push(&join_ref, "free:a", event, json!({})).await;
@@ -202,10 +203,9 @@ async fn phoenix_events_from_a_client_are_events_like_others() {
     }
 }
 
-#[actix_web::test]
-async fn routes_match_in_order_and_bring_their_assigns() {
+async fn routes_match_in_order_and_bring_their_assigns<W: Wire>() {
     let server = start(SocketOptions::default());
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     for (topic, route) in [
         ("a:exact", "exact"),
         ("a:other", "prefix"),
@@ -230,12 +230,11 @@ fn a_star_elsewhere_in_a_pattern_is_refused() {
     let _ = SocketRouter::new().channel("a*b", || Obedient);
 }
 
-#[actix_web::test]
-async fn a_broadcast_on_the_own_topic_inside_join_is_not_received() {
+async fn a_broadcast_on_the_own_topic_inside_join_is_not_received<W: Wire>() {
     let server = start(SocketOptions::default());
-    let mut witness = Phoenix::connect(server.addr).await;
+    let mut witness = Phoenix::<W>::dial(server.addr).await;
     witness.join("free:a").await;
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     let join = client
         .send_join("free:a", json!({"own_broadcast": true}))
         .await;
@@ -287,10 +286,9 @@ async fn binary_reaches_those_who_can_read_it_and_harms_nobody() {
     assert_eq!(v1.next_text().await["event"], "phx_error");
 }
 
-#[actix_web::test]
-async fn control_events_in_binary_frames_are_answered_in_text() {
+async fn control_events_in_binary_frames_are_answered_in_text<W: Wire>() {
     let server = TestServer::start(conformance_app::endpoint);
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     for (frame, event) in [
         (&b"\x00\x00\x01\x07\x094phoenixheartbeat"[..], "phx_reply"),
         (b"\x00\x01\x01\x06\x0855conf:xphx_join", "phx_reply"),
@@ -303,10 +301,9 @@ async fn control_events_in_binary_frames_are_answered_in_text() {
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
-#[actix_web::test]
-async fn only_disconnect_on_the_socket_id_closes_it() {
+async fn only_disconnect_on_the_socket_id_closes_it<W: Wire>() {
     let server = TestServer::start(conformance_app::endpoint);
-    let mut client = Phoenix::connect_with(server.addr, "&user_id=7").await;
+    let mut client = Phoenix::<W>::dial_with(server.addr, "&user_id=7").await;
     client.join("conf:x").await;
     server
         .endpoint
@@ -339,7 +336,7 @@ async fn only_disconnect_on_the_socket_id_closes_it() {
         "last",
         "what was queued before is delivered"
     );
-    assert_eq!(client.closed().await, 1001);
+    client.ended_with(1001).await;
 }
 
 #[actix_web::test]
@@ -350,7 +347,14 @@ async fn close_frames_are_answered_by_their_code() {
         (1001, 1000),
         (3000, 1000),
         (4999, 1000),
+        (0, 1002),
+        (999, 1002),
+        (1004, 1002),
+        (1005, 1002),
+        (1006, 1002),
         (1012, 1002),
+        (1015, 1002),
+        (2999, 1002),
     ] {
         let mut client = Phoenix::connect(server.addr).await;
         client.wire.close(code).await.expect("open");
@@ -358,10 +362,9 @@ async fn close_frames_are_answered_by_their_code() {
     }
 }
 
-#[actix_web::test]
-async fn deep_nesting_is_echoed() {
+async fn deep_nesting_is_echoed<W: Wire>() {
     let server = TestServer::start(conformance_app::endpoint);
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     client.join("conf:x").await;
     let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
     let text = format!(r#"["1","2","conf:x","echo",{deep}]"#);

@@ -4,8 +4,8 @@ import { after, before, describe } from "node:test";
 import WebSocket from "ws";
 
 import { clientsSince, isSince, newest } from "./support/clients.mjs";
-import { Conformance } from "./support/conformance.mjs";
 import { until } from "./support/deadline.mjs";
+import { Example } from "./support/example.mjs";
 import { INTRICATE, bytes, error, manyBytes, numbered, ok } from "./support/messages.mjs";
 import { Proxy } from "./support/proxy.mjs";
 import { Room, everyoneHears } from "./support/room.mjs";
@@ -23,7 +23,7 @@ const FALLBACK_MARK = "phx:fallback:LongPoll";
 const NO_CONTENT = 204;
 const POLL_DEADLINE_MS = 15_000;
 
-const server = await Conformance.create();
+const server = await Example.create("conformance");
 
 before(() => server.start());
 

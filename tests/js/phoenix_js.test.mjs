@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 
 import { clients } from "./support/clients.mjs";
 import { until } from "./support/deadline.mjs";
@@ -117,10 +118,7 @@ describe("side by side", AT_ONCE, () => {
       });
 
       scenario(`gets no more than the last ${HISTORY_LENGTH} messages`, async (room) => {
-        const payloads = Array.from({ length: HISTORY_LENGTH + 2 }, (_, number) => ({
-          name: "Ann",
-          message: `message ${number}`,
-        }));
+        const payloads = messages("early", HISTORY_LENGTH + 2);
         const ann = await room.enter(client, "Ann");
         for (const payload of payloads) ann.shout(payload);
         await ann.hears("shouts", payloads.length);
@@ -209,9 +207,7 @@ test("all versions hear each other in one room", TIME_LIMIT, async (t) => {
 });
 
 // One restart for all versions together, each in a room of its own.
-test("all versions come back after a server restart", { ...AT_ONCE, ...TIME_LIMIT }, async (t) => {
-  const earlier = { name: "Ann", message: "before the restart" };
-  const later = { name: "Ann", message: "after the restart" };
+test("all versions come back after a server restart and miss nothing", { ...AT_ONCE, ...TIME_LIMIT }, async (t) => {
   const restarting = await Server.create();
   const visits = clients.map((client) => ({
     client,
@@ -223,32 +219,51 @@ test("all versions come back after a server restart", { ...AT_ONCE, ...TIME_LIMI
   });
 
   await restarting.start();
-  await Promise.all(visits.map(shoutEarlier));
+  await Promise.all(visits.map(shoutBefore));
   assert.deepEqual(await restarting.stop(), ENDED_GRACEFULLY);
+  for (const visit of visits) visit.heard = [...visit.ann.shown];
   await restarting.start();
   await Promise.all(
     visits.map((visit) => t.test(`phoenix.js ${visit.client.version}`, () => comesBack(visit))),
   );
 
-  function shoutEarlier(visit) {
+  /** The last shouts are still on their way when the server is told to end. */
+  function shoutBefore(visit) {
     return visit.room.witness(async () => {
       visit.ann = await visit.room.enter(visit.client, "Ann");
-      visit.ann.shout(earlier);
-      await everyoneHears([visit.ann], "shouts", 1);
+      for (const payload of messages("before", 10)) visit.ann.shout(payload);
+      await everyoneHears([visit.ann], "shouts", 10);
+      for (const payload of messages("at the end", 10)) visit.ann.shout(payload);
     });
   }
 
-  function comesBack({ room, ann }) {
+  function comesBack({ client, room, ann, heard }) {
     return room.witness(async () => {
+      const meanwhile = messages("while Ann is away", 3);
+      const returning = messages("while Ann returns", 10);
+      const later = messages("after the restart", 3);
+
+      const bob = await room.enter(client, "Bob");
+      for (const payload of meanwhile) bob.shout(payload);
+      await until("Ann's connection", () => ann.connection.isConnected);
+      for (const payload of returning) bob.shout(payload);
       await ann.hears("histories", 2);
-      ann.shout(later);
-      await everyoneHears([ann], "shouts", 2);
+      for (const payload of later) ann.shout(payload);
+      const isShown = (member) => isDeepStrictEqual(member.shown.at(-1), later.at(-1));
+      await until("the last message", () => [ann, bob].every(isShown));
+      await Promise.all([ann.settles(), bob.settles()]);
 
       assert.equal(ann.connection.closeCodes[0], SERVICE_RESTART);
-      assert.deepEqual(ann.histories.slice(0, 2), [{ messages: [] }, { messages: [earlier] }]);
-      assert.deepEqual(ann.shouts, [earlier, later]);
       assert.equal(ann.state, "joined");
       assert.deepEqual(ann.closes, []);
+      const stored = bob.histories[0].messages;
+      assert.deepEqual(stored.slice(0, heard.length), heard, "what was heard was stored");
+      assert.deepEqual(bob.shown, [...stored, ...meanwhile, ...returning, ...later]);
+      assert.deepEqual(ann.shown, bob.shown);
     });
   }
 });
+
+function messages(when, count) {
+  return Array.from({ length: count }, (_, number) => ({ name: "Ann", message: `${when} ${number}` }));
+}

@@ -3,8 +3,8 @@ import { after, before, describe } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
 import { clients, isSince } from "./support/clients.mjs";
-import { Conformance } from "./support/conformance.mjs";
 import { until } from "./support/deadline.mjs";
+import { Example } from "./support/example.mjs";
 import { ok } from "./support/messages.mjs";
 import { Room } from "./support/room.mjs";
 import { Roster, metasOf } from "./support/roster.mjs";
@@ -17,7 +17,7 @@ const AWAY = { status: "away" };
 const FIRST_TAB = { tab: 1 };
 const SECOND_TAB = { tab: 2 };
 
-const server = await Conformance.create();
+const server = await Example.create("conformance");
 
 before(() => server.start());
 

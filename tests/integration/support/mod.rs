@@ -1,12 +1,15 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
+pub(crate) mod longpoll;
 pub(crate) mod peer;
 pub(crate) mod phoenix;
+mod playable;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod swarm;
+pub(crate) mod transport;
 pub(crate) mod wire;
 
 #[path = "../../../examples/conformance/app.rs"]

@@ -1,28 +1,42 @@
-//! A client that speaks vsn 2.0.0 over [`WireClient`], so that a test reads like a conversation.
+//! A client that speaks vsn 2.0.0 over either transport, so that a test reads like a conversation.
 
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::transport::Wire;
 use super::wire::{DEADLINE, Frame, WireClient};
 
 /// One connection. Refs count up from 1; a join's ref is its join_ref.
-pub(crate) struct Phoenix {
-    pub(crate) wire: WireClient,
+pub(crate) struct Phoenix<W = WireClient> {
+    pub(crate) wire: W,
     next_ref: u32,
 }
 
 impl Phoenix {
+    /// Connects over WebSocket.
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        Self::connect_with(addr, "").await
+        Self::dial(addr).await
+    }
+
+    /// The code with which the server closes; frames before it are passed over.
+    pub(crate) async fn closed(&mut self) -> u16 {
+        let code = self.end().await;
+        code.expect("a WebSocket should be closed with a code")
+    }
+}
+
+impl<W: Wire> Phoenix<W> {
+    pub(crate) async fn dial(addr: SocketAddr) -> Self {
+        Self::dial_with(addr, "").await
     }
 
     /// Connects with further parameters, such as `&user_id=1`.
-    pub(crate) async fn connect_with(addr: SocketAddr, params: &str) -> Self {
-        let target = format!("/socket/websocket?vsn=2.0.0{params}");
-        Self {
-            wire: WireClient::connect(addr, &target).await,
-            next_ref: 0,
+    pub(crate) async fn dial_with(addr: SocketAddr, params: &str) -> Self {
+        let target = format!("/socket/{}?vsn=2.0.0{params}", W::PATH);
+        match W::dial(addr, &target, &[]).await {
+            Ok((Some(wire), _)) => Self { wire, next_ref: 0 },
+            other => panic!("{target} should be accepted, got {:?}", other.err()),
         }
     }
 
@@ -77,15 +91,19 @@ impl Phoenix {
     }
 
     pub(crate) async fn send(&self, message: Value) {
-        self.wire
-            .send_text(&message.to_string())
-            .await
-            .expect("the connection takes text");
+        self.send_all(&[message]).await;
+    }
+
+    /// Sends several messages at once.
+    pub(crate) async fn send_all(&self, messages: &[Value]) {
+        let texts: Vec<_> = messages.iter().map(Value::to_string).collect();
+        let sent = self.wire.send_texts(&texts).await;
+        sent.expect("the connection takes text");
     }
 
     /// The next frame.
     pub(crate) async fn next(&mut self) -> Value {
-        self.wire.next_text().await
+        self.wire.received().next_text().await
     }
 
     /// The next frame's event and payload.
@@ -97,13 +115,19 @@ impl Phoenix {
         )
     }
 
-    /// The code with which the server closes; frames before it are passed over.
-    pub(crate) async fn closed(&mut self) -> u16 {
+    /// Waits until the server has ended the connection: with this code, where the transport has codes.
+    /// Frames before it are passed over.
+    pub(crate) async fn ended_with(&mut self, code: u16) {
+        assert_eq!(self.end().await, W::close_code(code));
+    }
+
+    async fn end(&mut self) -> Option<u16> {
         loop {
             match self.wire.recv(1, 2 * DEADLINE).await.pop() {
-                Some(Frame::Close(Some(code))) => return code,
+                Some(Frame::Close(code)) => return code,
+                Some(Frame::Eof) => return None,
                 Some(Frame::Text(_) | Frame::Binary(_) | Frame::RawText(_)) => {}
-                other => panic!("expected a close frame, got {other:?}"),
+                other => panic!("expected the end, got {other:?}"),
             }
         }
     }

@@ -23,7 +23,13 @@ fn slackir(args: &[&str]) -> Command {
 
 /// Runs `slackir` to its end.
 pub(crate) fn run(args: &[&str], dir: &Path) -> Output {
+    run_with(args, dir, &[])
+}
+
+/// Runs `slackir` to its end in an environment that says this about it.
+pub(crate) fn run_with(args: &[&str], dir: &Path, environment: &[(&str, &str)]) -> Output {
     slackir(args)
+        .envs(environment.iter().copied())
         .current_dir(dir)
         .output()
         .expect("the binary runs")

@@ -2,9 +2,13 @@
 //! answers with what Phoenix answered. The README beside the fixtures says what a step means.
 //!
 //! A scenario ends at its first difference, because those that follow would mostly repeat it, each with a
-//! deadline to wait for. Scenarios share topics, so they are played one after the other.
+//! deadline to wait for. Scenarios share topics, so each has a server of its own.
+//!
+//! The same steps are played over either transport; what a transport cannot play it leaves out itself.
 #![allow(dead_code, reason = "no single test uses every word of it")]
 
+use super::server::TestServer;
+use super::transport::Wire;
 use super::wire::{self, DEADLINE, Frame, RawFrame, WireClient};
 use serde_json::{Number, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -43,19 +47,20 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
 }
 
-/// Plays the scenarios of `file` whose name `only` accepts.
-pub(crate) async fn check(addr: SocketAddr, file: &str, only: impl Fn(&str) -> bool) -> Report {
+/// Plays the scenarios of `file` over a transport, as far as it can play them.
+pub(crate) async fn check<W: Wire>(start: impl Fn() -> TestServer, file: &str) -> Report {
     let mut passed = 0;
     let mut failed = Vec::new();
     for scenario in load(file) {
         let name = plain_text(&scenario["name"]);
-        if only(&name) {
-            let steps = scenario["steps"].as_array();
-            let steps = steps.expect("a scenario should have steps");
-            match Stage::new(addr).play(file, name, steps).await {
-                None => passed += 1,
-                Some(failure) => failed.push(failure),
-            }
+        let steps = scenario["steps"].as_array();
+        let Some(steps) = W::playable(steps.expect("a scenario should have steps")) else {
+            continue;
+        };
+        let server = start();
+        match Stage::<W>::new(server.addr).play(file, name, &steps).await {
+            None => passed += 1,
+            Some(failure) => failed.push(failure),
         }
     }
     Report { passed, failed }
@@ -73,8 +78,8 @@ fn load(file: &str) -> Vec<Value> {
 }
 
 impl Report {
-    /// Fails the test unless `count` scenarios passed and none failed. The count is there because a
-    /// filter that matches nothing must not pass.
+    /// Fails the test unless `count` scenarios passed and none failed. The count is there because
+    /// leaving out everything must not pass.
     #[track_caller]
     pub(crate) fn expect_passed(&self, count: usize) {
         assert!(self.failed.is_empty(), "{self}");
@@ -108,16 +113,16 @@ fn short(value: &Value) -> String {
 }
 
 /// What one scenario has built up so far.
-struct Stage {
+struct Stage<W> {
     addr: SocketAddr,
     /// The connections by their "c".
-    clients: HashMap<String, WireClient>,
+    clients: HashMap<String, W>,
     /// What "save" kept for `${...}`.
     saved: BTreeMap<String, String>,
     placeholders: Placeholders,
 }
 
-impl Stage {
+impl<W: Wire> Stage<W> {
     fn new(addr: SocketAddr) -> Self {
         Self {
             addr,
@@ -127,7 +132,7 @@ impl Stage {
         }
     }
 
-    /// Plays the steps until one goes wrong; at the end nothing of the scenario is connected any more.
+    /// Plays the steps until one goes wrong.
     async fn play(mut self, file: &str, scenario: String, steps: &[Value]) -> Option<Failure> {
         let mut failure = None;
         for (step, recorded) in steps.iter().enumerate() {
@@ -152,9 +157,6 @@ impl Stage {
                 break;
             }
         }
-        for client in self.clients.into_values() {
-            client.abort().await;
-        }
         failure
     }
 
@@ -177,14 +179,14 @@ impl Stage {
                 let client = self.clients.get_mut(&name).ok_or("no such connection")?;
                 let frames = match kind {
                     "recv" => client.recv(natural(value)?, DEADLINE).await,
-                    "drain" => client.drain(milliseconds(value)?).await,
+                    "drain" => client.received().drain(milliseconds(value)?).await,
                     _ => {
                         // A server that has gone meanwhile shows in what the next step receives.
-                        let _ = client.send_raw_frame(&outgoing(kind, value)?).await;
+                        let _ = client.send_frame(&outgoing(kind, value)?).await;
                         if kind != "close" {
                             return Ok(Value::Null);
                         }
-                        client.drain(Duration::from_millis(500)).await
+                        client.received().drain(Duration::from_millis(500)).await
                     }
                 };
                 let mut shown = frames.into_iter().map(as_recorded).collect();
@@ -196,17 +198,13 @@ impl Stage {
     }
 
     async fn connect(&mut self, name: String, step: &Value) -> Result<Value, Error> {
-        let target = plain_text(&step["connect"]);
-        let answer = match WireClient::open(self.addr, &target, &headers(step)).await? {
-            Ok(client) => {
-                let answer = client.answer.clone();
-                self.clients.insert(name, client);
-                answer
-            }
-            Err(answer) => answer,
-        };
+        // Recorded over WebSocket, whatever the transport is now.
+        let recorded = plain_text(&step["connect"]);
+        let target = recorded.replacen(WireClient::PATH, W::PATH, 1);
+        let (client, answer) = W::dial(self.addr, &target, &headers(step)).await?;
+        self.clients.extend(client.map(|client| (name, client)));
         let mut got = json!({"status": answer.status});
-        if let Some(subprotocol) = answer.headers.get("sec-websocket-protocol") {
+        if let Some(subprotocol) = answer.subprotocol {
             got["subprotocol"] = json!(subprotocol);
         }
         Ok(got)

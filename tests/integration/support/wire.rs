@@ -32,6 +32,13 @@ pub(crate) enum Frame {
     Violation(String),
 }
 
+impl Frame {
+    /// Parsed where it is JSON.
+    pub(crate) fn text(text: String) -> Self {
+        serde_json::from_str(&text).map_or(Self::RawText(text), Self::Text)
+    }
+}
+
 /// One frame exactly as it should go out, right or wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct RawFrame {
@@ -79,14 +86,60 @@ impl RawFrame {
     }
 }
 
+/// What arrived over a connection and was not asked for yet, in order. Its other half is the task that
+/// reads the connection; it is closed after the last frame.
+#[derive(Debug)]
+pub(crate) struct Received(mpsc::UnboundedReceiver<Frame>);
+
+impl Received {
+    pub(crate) fn new() -> (mpsc::UnboundedSender<Frame>, Self) {
+        let (deliver, frames) = mpsc::unbounded_channel();
+        (deliver, Self(frames))
+    }
+
+    /// The next `count` frames; fewer when `limit` passes or the stream ends before.
+    pub(crate) async fn recv(&mut self, count: usize, limit: Duration) -> Vec<Frame> {
+        let end = Instant::now() + limit;
+        let mut frames = Vec::new();
+        while frames.len() < count
+            && let Ok(Some(frame)) = timeout_at(end, self.0.recv()).await
+        {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    /// Every frame until `silence` passes without one; an endless stream is cut off after [`DEADLINE`].
+    /// Counted in tenths: a machine that stalls for a moment loses one of them, not the whole wait.
+    pub(crate) async fn drain(&mut self, silence: Duration) -> Vec<Frame> {
+        let end = Instant::now() + silence + DEADLINE;
+        let (mut frames, mut silent_tenths) = (Vec::new(), 0);
+        while silent_tenths < 10 && Instant::now() < end {
+            silent_tenths += 1;
+            if let Some(frame) = self.recv(1, silence / 10).await.pop() {
+                frames.push(frame);
+                silent_tenths = 0;
+            }
+        }
+        frames
+    }
+
+    /// The next frame, which must be a JSON text.
+    pub(crate) async fn next_text(&mut self) -> serde_json::Value {
+        match self.recv(1, DEADLINE).await.pop() {
+            Some(Frame::Text(value)) => value,
+            other => panic!("expected a JSON text frame within {DEADLINE:?}, got {other:?}"),
+        }
+    }
+}
+
 /// One WebSocket connection. A task of its own reads it all the time, answers pings and the server's
 /// close frame, and keeps the frames until the test asks for them. Dropping it closes the socket.
 #[derive(Debug)]
 pub(crate) struct WireClient {
     pub(crate) answer: HttpAnswer,
     sender: Arc<Mutex<OwnedWriteHalf>>,
-    /// Filled by the reader; closed by it after the last frame.
-    frames: mpsc::UnboundedReceiver<Frame>,
+    pub(crate) received: Received,
     /// Whether the reader may take bytes from the socket.
     reading: watch::Sender<bool>,
     reader: tokio::task::JoinSet<()>,
@@ -117,7 +170,7 @@ impl WireClient {
         let frames_so_far = io::Cursor::new(std::mem::take(&mut answer.body));
         let (read_half, write_half) = stream.into_split();
         let sender = Arc::new(Mutex::new(write_half));
-        let (deliver, frames) = mpsc::unbounded_channel();
+        let (deliver, received) = Received::new();
         let (reading, may_read) = watch::channel(true);
         let mut reader = tokio::task::JoinSet::new();
         let task = Reader {
@@ -131,7 +184,7 @@ impl WireClient {
         Ok(Ok(Self {
             answer,
             sender,
-            frames,
+            received,
             reading,
             reader,
         }))
@@ -178,39 +231,14 @@ impl WireClient {
         self.sender.lock().await.shutdown().await
     }
 
-    /// The next `count` frames; fewer when `limit` passes or the stream ends before.
+    /// As [`Received::recv`].
     pub(crate) async fn recv(&mut self, count: usize, limit: Duration) -> Vec<Frame> {
-        let end = Instant::now() + limit;
-        let mut frames = Vec::new();
-        while frames.len() < count
-            && let Ok(Some(frame)) = timeout_at(end, self.frames.recv()).await
-        {
-            frames.push(frame);
-        }
-        frames
+        self.received.recv(count, limit).await
     }
 
-    /// Every frame until `silence` passes without one; an endless stream is cut off after [`DEADLINE`].
-    /// Counted in tenths: a machine that stalls for a moment loses one of them, not the whole wait.
-    pub(crate) async fn drain(&mut self, silence: Duration) -> Vec<Frame> {
-        let end = Instant::now() + silence + DEADLINE;
-        let (mut frames, mut silent_tenths) = (Vec::new(), 0);
-        while silent_tenths < 10 && Instant::now() < end {
-            silent_tenths += 1;
-            if let Some(frame) = self.recv(1, silence / 10).await.pop() {
-                frames.push(frame);
-                silent_tenths = 0;
-            }
-        }
-        frames
-    }
-
-    /// The next frame, which must be a JSON text.
+    /// As [`Received::next_text`].
     pub(crate) async fn next_text(&mut self) -> serde_json::Value {
-        match self.recv(1, DEADLINE).await.pop() {
-            Some(Frame::Text(value)) => value,
-            other => panic!("expected a JSON text frame within {DEADLINE:?}, got {other:?}"),
-        }
+        self.received.next_text().await
     }
 
     /// Leaves what the server sends from now on in the kernel's buffers, so that they fill up: the slow
@@ -319,8 +347,7 @@ impl Reader {
             self.deliver(Frame::Binary(bytes));
         } else {
             let text = String::from_utf8(bytes).map_err(|_| violation("a text is not UTF-8"))?;
-            let value = serde_json::from_str(&text);
-            self.deliver(value.map_or(Frame::RawText(text), Frame::Text));
+            self.deliver(Frame::text(text));
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ const KINDS = {
   random: { question: "ping", greeting: "histories" },
   conf: { question: "echo" },
   presence: { question: "list", greeting: "states" },
+  room: { question: "whoami" },
 };
 
 // What a member keeps of the events it hears.
@@ -101,6 +102,9 @@ class Connection {
   frames = [];
   closeCodes = [];
 
+  /** What it was told of errors: a status or a text. */
+  failures = [];
+
   constructor(client, socketUrl, { question, note, options }) {
     this.#question = question;
     this.#page = new Page(note);
@@ -115,6 +119,7 @@ class Connection {
       ...options,
     });
     this.#socket.onMessage((frame) => this.frames.push(frame));
+    this.#socket.onError((error) => this.failures.push(error?.message ?? error));
     this.#socket.onClose((event) => {
       note(`transport: closed with ${event?.code}`);
       this.closeCodes.push(event?.code);
@@ -180,6 +185,8 @@ class Connection {
 class Member {
   #question;
 
+  /** What a page would show: the messages of the last history, and what was shouted since. */
+  shown = [];
   closes = [];
   errors = [];
 
@@ -191,6 +198,8 @@ class Member {
       this[log] = [];
       channel.on(event, (payload) => this[log].push(payload));
     }
+    channel.on("messages_history", ({ messages }) => (this.shown = [...messages]));
+    channel.on("shout", (payload) => this.shown.push(payload));
     channel.onClose(() => this.closes.push("closed"));
     channel.onError(() => this.errors.push("error"));
   }

@@ -55,12 +55,8 @@ export class Run {
     }
   }
 
-  /** Asks the process to end, and ends it if that takes longer than `patienceMs`. Resolves to its output. */
-  async end(patienceMs) {
-    this.#process.kill("SIGTERM");
-    const ended = () => this.#ending;
-    await until("the server to end", ended, patienceMs).catch(() => this.#process.kill("SIGKILL"));
-    await until("the server to end after SIGKILL", ended, STOP_DEADLINE_MS);
+  /** What it has printed so far. */
+  get output() {
     return this.#output.join("\n");
   }
 
@@ -77,7 +73,7 @@ export class Run {
   }
 
   #explain(problem) {
-    return new Error(`${problem}; its output:\n${this.#output.join("\n")}`);
+    return new Error(`${problem}; its output:\n${this.output}`);
   }
 }
 

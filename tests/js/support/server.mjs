@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 import { Run, freePort } from "./run.mjs";
 
-const BINARY =
+export const BINARY =
   process.env.SLACKIR_BIN ??
   fileURLToPath(new URL("../../../target/debug/slackir", import.meta.url));
 

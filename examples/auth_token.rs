@@ -1,0 +1,142 @@
+//! Clients that prove who they are with a `Phoenix.Token`, as phoenix.js sends it in its option
+//! `authToken`: in a subprotocol over WebSocket, in a header over long-polling, and never in the
+//! URL, which proxies write into their logs.
+//!
+//! ```sh
+//! export SECRET_KEY_BASE="a secret of at least twenty bytes"
+//! cargo run --example auth_token -- --port 4000
+//! slackir token sign ada     # prints a token; so does Phoenix.Token.sign(secret, "user socket", "ada")
+//! ```
+//!
+//! ```js
+//! const socket = new Socket("http://127.0.0.1:4000/socket", { authToken: token });
+//! socket.connect();
+//!
+//! const channel = socket.channel("room:lobby", {});
+//! channel.join();
+//! channel.push("whoami", {}).receive("ok", ({ user }) => console.log(user)); // ada
+//! ```
+
+use actix_web::{App, HttpServer};
+use clap::Parser;
+use serde_json::json;
+use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult};
+use slackir::endpoint::TransportOptions;
+use slackir::message::{Payload, Reply};
+use slackir::pubsub::PubSub;
+use slackir::shutdown::run_until_signal;
+use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket, SocketRouter};
+use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
+use slackir::transport::HandshakeOptions;
+use slackir::{Assigns, Endpoint};
+
+/// Names what the tokens are for: one that was signed with another salt is refused.
+const SALT: &str = "user socket";
+
+/// Lets in who has a token that was signed with the secret.
+struct UserSocket {
+    tokens: Signer,
+}
+
+/// Who the client is. `connect` assigns it, every channel of the connection can read it.
+struct User(String);
+
+impl Socket for UserSocket {
+    async fn connect(
+        &self,
+        _params: &Params,
+        info: &ConnectInfo,
+        assigns: &mut Assigns,
+    ) -> Result<(), ConnectRefused> {
+        let data = self
+            .tokens
+            .verify(info.auth_token.as_deref(), VerifyOptions::now())
+            .map_err(|error| ConnectRefused::because(error.to_string()))?;
+        let user = data
+            .as_str()
+            .ok_or(ConnectRefused::because("the token names nobody"))?;
+        assigns.insert(User(user.to_owned()));
+        Ok(())
+    }
+
+    /// A broadcast of `disconnect` to this topic closes all connections of the user.
+    fn id(&self, assigns: &Assigns) -> Option<String> {
+        let User(user) = assigns.get()?;
+        Some(format!("users:{user}"))
+    }
+}
+
+/// Tells each client who it is.
+struct RoomChannel;
+
+impl Channel for RoomChannel {
+    type Info = ();
+
+    async fn join(&mut self, _params: Payload, _ctx: &mut Context<Self>) -> JoinResult {
+        Ok(Join::ok())
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        _payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleIn {
+        match (event, ctx.assigns().get()) {
+            ("whoami", Some(User(user))) => HandleIn::Reply(Reply::ok(json!({ "user": user }))),
+            _ => HandleIn::unhandled(event),
+        }
+    }
+}
+
+/// The room, for WebSocket and long-polling.
+fn endpoint(secret: &SecretKeyBase) -> Endpoint {
+    let socket = UserSocket {
+        tokens: Signer::new(secret, SALT, KeyOptions::default()),
+    };
+    let router = SocketRouter::new().channel("room:*", || RoomChannel);
+    let transports = TransportOptions {
+        longpoll: Some("longpoll".to_owned()),
+        handshake: HandshakeOptions {
+            auth_token: true,
+            ..HandshakeOptions::default()
+        },
+        ..TransportOptions::default()
+    };
+    Endpoint::builder(PubSub::new())
+        .transports(transports)
+        .socket("/socket", socket, router)
+        .build()
+}
+
+/// Serves rooms to those who have a token.
+#[derive(Parser)]
+struct Args {
+    /// Port to listen on, on 127.0.0.1
+    #[arg(long, default_value_t = 4000)]
+    port: u16,
+    /// The secret that the tokens are signed with, at least 20 bytes
+    #[arg(long, env = "SECRET_KEY_BASE", hide_env_values = true)]
+    secret_key_base: String,
+}
+
+#[actix_web::main]
+async fn main() -> std::io::Result<()> {
+    let Args {
+        port,
+        secret_key_base,
+    } = Args::parse();
+    let secret = SecretKeyBase::new(secret_key_base).map_err(std::io::Error::other)?;
+    let endpoint = endpoint(&secret);
+    let routes = endpoint.clone();
+    let server = HttpServer::new(move || App::new().configure(routes.routes()))
+        .tcp_nodelay(true)
+        .on_connect(slackir::transport::on_connect)
+        .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
+        .disable_signals()
+        .bind(("127.0.0.1", port))?
+        .run();
+    let running = run_until_signal(server, endpoint.drain(DrainOptions::default()))?;
+    println!("Rooms for who has a token, on http://127.0.0.1:{port}");
+    running.await.map(drop)
+}
