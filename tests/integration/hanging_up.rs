@@ -2,8 +2,7 @@
 //! them to, and as the Python package `websockets` does.
 
 use slackir::Endpoint;
-use slackir::channel::HistoryMode;
-use slackir::chat::router;
+use slackir::chat::{Room, router};
 use slackir::pubsub::PubSub;
 use slackir::socket::Socket;
 
@@ -20,7 +19,7 @@ impl Socket for Anyone {}
 async fn the_server_hangs_up_on_every_client_that_waits_for_it() {
     let server = TestServer::start(|| {
         Endpoint::builder(PubSub::new())
-            .socket("/socket", Anyone, router(HistoryMode::None))
+            .socket("/socket", Anyone, router(&[Room::default()]))
             .build()
     });
     for client in 0..6 {
