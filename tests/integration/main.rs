@@ -10,6 +10,8 @@ mod faults;
 mod limits;
 mod longpoll;
 mod order;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod presence;
 mod socket_rules;
 mod store;

@@ -1,5 +1,6 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
+pub(crate) mod database;
 pub(crate) mod phoenix;
 pub(crate) mod process;
 pub(crate) mod scenario;
