@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::channel::HistoryMode;
-use crate::chat::{self, PageError, SHOUT, UserSocket};
+use crate::chat::{self, PageError, Room, UserSocket};
 use crate::config::{DatabaseConfig, History, ServeConfig, Switch};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
@@ -229,22 +229,11 @@ fn endpoint(
     check_origin: CheckOrigin,
     writer: Option<&DbWriterHandle>,
 ) -> Endpoint {
-    let history = match config.history {
-        _ if writer.is_none() => HistoryMode::None,
-        History::None => HistoryMode::None,
-        History::MessagesHistory => HistoryMode::MessagesHistory,
-        History::PerEvent => HistoryMode::PerEvent,
-        History::Reply => HistoryMode::Reply,
-    };
-    let rule = |writer: &DbWriterHandle| {
-        LogRule::new(
-            chat::TOPICS,
-            &[SHOUT],
-            config.history_limit,
-            Arc::new(writer.clone()),
-        )
-    };
-    let pubsub = PubSub::with_logs(writer.map(rule).into_iter().collect());
+    let rooms = rooms(config);
+    let rules = writer
+        .into_iter()
+        .flat_map(|writer| rooms.iter().map(|room| rule(room, writer)));
+    let pubsub = PubSub::with_logs(rules.collect());
     let options = SocketOptions {
         timeout: config.idle_timeout,
         max_frame_size: config.max_frame_size,
@@ -266,8 +255,29 @@ fn endpoint(
     Endpoint::builder(pubsub)
         .transports(transports)
         .options(options)
-        .socket("/socket", UserSocket, chat::router(history))
+        .socket("/socket", UserSocket, chat::router(&rooms))
         .build()
+}
+
+/// The seed's rooms, with the settings of the command line.
+fn rooms(config: &ServeConfig) -> Vec<Room> {
+    vec![Room {
+        history: match config.history {
+            History::None => HistoryMode::None,
+            History::MessagesHistory => HistoryMode::MessagesHistory,
+            History::PerEvent => HistoryMode::PerEvent,
+            History::Reply => HistoryMode::Reply,
+        },
+        history_limit: config.history_limit,
+        ..Room::default()
+    }]
+}
+
+/// What the database keeps of a kind of room.
+fn rule(room: &Room, writer: &DbWriterHandle) -> LogRule {
+    let events: Vec<&str> = room.events.iter().map(String::as_str).collect();
+    let store = Arc::new(writer.clone());
+    LogRule::new(&room.topics, &events, room.history_limit, store)
 }
 
 /// SIGTERM and SIGINT, which mean the same.

@@ -72,7 +72,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("endpoint", &["message", "pubsub", "socket", "transport"]),
     (
         "testing",
-        &["endpoint", "message", "outbox", "serializer", "socket"],
+        &[
+            "endpoint",
+            "message",
+            "outbox",
+            "pubsub",
+            "serializer",
+            "socket",
+        ],
     ),
     ("store", &["message", "metrics", "pubsub"]),
     ("chat", &["channel", "message", "pubsub", "socket"]),

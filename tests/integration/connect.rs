@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use serde_json::json;
-use slackir::channel::HistoryMode;
-use slackir::chat::router;
+use slackir::chat::{Room, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
@@ -64,8 +63,8 @@ fn witness(connect_info: Vec<ConnectInfoKey>, auth_token: bool) -> TestServer {
         };
         Endpoint::builder(PubSub::new())
             .transports(transports)
-            .socket("/ws/:user/:_hidden", Witness, router(HistoryMode::None))
-            .socket("/other", Witness, router(HistoryMode::None))
+            .socket("/ws/:user/:_hidden", Witness, router(&[Room::default()]))
+            .socket("/other", Witness, router(&[Room::default()]))
             .build()
     })
 }

@@ -8,8 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use slackir::Endpoint;
-use slackir::channel::HistoryMode;
-use slackir::chat::{UserSocket, router};
+use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::DrainOptions;
@@ -32,7 +31,7 @@ fn chat() -> TestServer {
         };
         Endpoint::builder(PubSub::new())
             .transports(transports)
-            .socket("/socket", UserSocket, router(HistoryMode::None))
+            .socket("/socket", UserSocket, router(&[Room::default()]))
             .build()
     })
 }

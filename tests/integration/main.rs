@@ -13,6 +13,7 @@ mod order;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod resume;
 mod socket_rules;
 mod store;
 mod support;
