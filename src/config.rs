@@ -106,10 +106,11 @@ pub struct TokenKey {
 /// Which database.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseConfig {
-    /// Where messages are kept: sqlite://FILE
+    /// Where messages are kept: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE
     #[arg(
         long,
         env = "DATABASE_URL",
+        hide_env_values = true,
         default_value = "sqlite://slackir.db",
         value_name = "URL"
     )]

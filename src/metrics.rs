@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 /// Every metric of the server.
 #[cfg_attr(
-    not(feature = "sqlite"),
+    not(feature = "_store"),
     expect(dead_code, reason = "the writer is the store's")
 )]
 pub(crate) struct Metrics {

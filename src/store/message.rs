@@ -9,6 +9,7 @@ use diesel::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::backend::{Connection, on_each_backend};
 use super::schema::messages;
 use crate::message::RawJson;
 use crate::pubsub::{LogEntry, StoredEntry};
@@ -80,6 +81,7 @@ fn text(raw: Option<&RawValue>) -> Option<String> {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = messages)]
 struct StoredMessage {
+    topic: String,
     seq: i64,
     event: String,
     payload: String,
@@ -87,29 +89,41 @@ struct StoredMessage {
 }
 
 pub(super) fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     rows: &[NewMessage<'_>],
 ) -> QueryResult<usize> {
-    diesel::insert_into(messages::table)
+    on_each_backend!(connection, |typed| diesel::insert_into(messages::table)
         .values(rows)
-        .execute(connection)
+        .execute(typed))
 }
 
 /// The newest rows of a topic, oldest first: at most `limit`, and no more than have `bytes` of
 /// payload together. A payload that is no JSON object was not written by this server; it is left
 /// out, so that it breaks no client.
 pub(super) fn newest(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     topic: &str,
     limit: i64,
     bytes: usize,
 ) -> QueryResult<Vec<StoredEntry>> {
-    let rows = messages::table
-        .filter(messages::topic.eq(topic))
-        .order(messages::seq.desc())
-        .limit(limit)
-        .select(StoredMessage::as_select())
-        .load_iter::<StoredMessage, DefaultLoadingMode>(connection)?;
+    let mut entries = on_each_backend!(connection, |typed| {
+        let rows = messages::table
+            .filter(messages::topic.eq(topic))
+            .order(messages::seq.desc())
+            .limit(limit)
+            .select(StoredMessage::as_select())
+            .load_iter::<StoredMessage, DefaultLoadingMode>(typed)?;
+        within(rows, bytes)
+    })?;
+    entries.reverse();
+    Ok(entries)
+}
+
+/// The first rows that have `bytes` of payload together, at most.
+fn within(
+    rows: impl Iterator<Item = QueryResult<StoredMessage>>,
+    bytes: usize,
+) -> QueryResult<Vec<StoredEntry>> {
     let (mut entries, mut size) = (Vec::new(), 0);
     for row in rows {
         let row = row?;
@@ -120,10 +134,9 @@ pub(super) fn newest(
         if is_object(&row.payload) {
             entries.push(row.into());
         } else {
-            tracing::warn!(topic, seq = row.seq, "store.message.not_json");
+            tracing::warn!(topic = row.topic, seq = row.seq, "store.message.not_json");
         }
     }
-    entries.reverse();
     Ok(entries)
 }
 
@@ -143,11 +156,11 @@ impl From<StoredMessage> for StoredEntry {
 }
 
 /// The highest seq of a topic, 0 for none: kept apart from [`newest`], which may leave rows out.
-pub(super) fn head(connection: &mut SqliteConnection, topic: &str) -> QueryResult<i64> {
-    let head: Option<i64> = messages::table
+pub(super) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
+    let query = messages::table
         .filter(messages::topic.eq(topic))
-        .select(diesel::dsl::max(messages::seq))
-        .first(connection)?;
+        .select(diesel::dsl::max(messages::seq));
+    let head: Option<i64> = on_each_backend!(connection, |typed| query.first(typed))?;
     Ok(head.unwrap_or(0))
 }
 

@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture};
-use diesel::connection::SimpleConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
+use super::backend::{Connection, Pool};
 use super::message::{self, NewMessage};
-use super::{Pool, Pooled, Store, StoreError};
+use super::{Store, StoreError};
 use crate::metrics::metrics;
 use crate::pubsub::{LoadError, LogEntry, LogSnapshot, MessageStore, StoreFull};
 
@@ -133,7 +133,7 @@ impl DbWriter {
         if batch == 0 {
             self.flushing = false;
             if !self.waiting.is_empty() {
-                self.checkpoint();
+                self.settle();
             }
             for waiting in self.waiting.drain(..) {
                 // Who has given up waiting needs no answer.
@@ -168,8 +168,8 @@ impl DbWriter {
             .range(..batch)
             .map(|entry| NewMessage::from(&**entry))
             .collect();
-        let committed =
-            connection.immediate_transaction(|connection| message::insert(connection, &rows));
+        let mut connection = connection.connection();
+        let committed = connection.transaction(|connection| message::insert(connection, &rows));
         match committed {
             Ok(_) => Ok(()),
             Err(error) if is_rejection(&error) => one_by_one(&mut connection, &rows, &self.queue),
@@ -177,18 +177,15 @@ impl DbWriter {
         }
     }
 
-    /// Moves the write-ahead log into the database file, so that a copy of the file alone is
-    /// whole. Only when somebody waits for it, at the end: it takes long.
-    fn checkpoint(&self) {
-        let done = self
+    /// Leaves a database that a copy of its files is the whole of. Only when somebody waits for
+    /// it, at the end: it takes long.
+    fn settle(&self) {
+        let settled = self
             .pool
             .get()
-            .map_err(StoreError::from)
-            .and_then(|mut connection| {
-                Ok(connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)
-            });
-        if let Err(error) = done {
-            tracing::warn!(%error, "store.writer.checkpoint");
+            .and_then(|mut connection| Ok(connection.connection().settle()?));
+        if let Err(error) = settled {
+            tracing::warn!(%error, "store.writer.settle");
         }
     }
 
@@ -227,11 +224,11 @@ fn is_rejection(error: &Error) -> bool {
 
 /// Commits the rows that the database takes, and reports those that it rejects.
 fn one_by_one(
-    connection: &mut Pooled,
+    connection: &mut Connection<'_>,
     rows: &[NewMessage<'_>],
     entries: &VecDeque<Arc<LogEntry>>,
 ) -> Result<(), StoreError> {
-    connection.immediate_transaction(|connection| {
+    let committed = connection.transaction(|connection| {
         for (row, entry) in rows.iter().zip(entries) {
             match message::insert(connection, std::slice::from_ref(row)) {
                 Err(error) if is_rejection(&error) => {
@@ -242,7 +239,8 @@ fn one_by_one(
             }
         }
         Ok(())
-    })
+    });
+    Ok(committed?)
 }
 
 impl Actor for DbWriter {
@@ -319,7 +317,8 @@ impl MessageStore for DbWriterHandle {
         async move {
             let name = topic.clone();
             let read = tokio::task::spawn_blocking(move || -> Result<LogSnapshot, StoreError> {
-                let mut connection = readers.get()?;
+                let mut pooled = readers.get()?;
+                let mut connection = pooled.connection();
                 Ok(LogSnapshot {
                     head: message::head(&mut connection, &topic)?,
                     entries: message::newest(&mut connection, &topic, limit, bytes)?,

@@ -14,6 +14,8 @@ mod limits;
 mod longpoll;
 mod order;
 mod plug_session;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod presence;
 mod resume;
 mod resume_exact;

@@ -1,5 +1,6 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
+pub(crate) mod database;
 pub(crate) mod longpoll;
 pub(crate) mod peer;
 pub(crate) mod phoenix;
