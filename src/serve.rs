@@ -18,7 +18,7 @@ use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
-use crate::store::{DbWriter, DbWriterHandle, Store, StoreError, WriterLimits};
+use crate::store::{DbWriter, DbWriterHandle, Store, StoreError, WriterOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, metrics, telemetry, transport};
 
@@ -170,7 +170,12 @@ async fn shut_down(
     let rest = deadline
         .saturating_duration_since(Instant::now())
         .max(LAST_FLUSH);
-    let unsaved = writer.flush(rest).await;
+    let mut unsaved = writer.flush(rest).await;
+    if unsaved == 0 {
+        // Only now: a run that has ended in order lost nothing.
+        endpoint.pubsub().close_logs();
+        unsaved = writer.flush(LAST_FLUSH).await;
+    }
     tracing::info!(unsaved, "serve.shutdown.flushed");
     unsaved
 }
@@ -194,11 +199,12 @@ fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
     for name in &applied {
         tracing::info!(%name, "store.migrated");
     }
-    let limits = WriterLimits {
+    let options = WriterOptions {
         rows: config.writer_rows,
         bytes: config.writer_bytes,
+        ..WriterOptions::default()
     };
-    Ok(DbWriter::start_on_own_thread(store, limits)?)
+    Ok(DbWriter::start_on_own_thread(store, options)?)
 }
 
 fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {

@@ -7,9 +7,9 @@ use diesel::prelude::*;
 
 #[cfg(feature = "postgres")]
 use super::postgres;
-#[cfg(feature = "sqlite")]
-use super::sqlite;
 use super::{StoreError, url};
+#[cfg(feature = "sqlite")]
+use super::{checkpoint, sqlite};
 
 /// How long a reader waits for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,15 +29,15 @@ pub(super) enum Backend {
 pub(super) enum Role {
     /// They only read; so many of them at most.
     Readers(u32),
-    /// The one connection that writes.
-    Writer,
+    /// The one connection that writes; `strict`: what it has committed survives a power cut.
+    Writer { strict: bool },
 }
 
 impl Role {
     pub(super) fn pool<M: r2d2::ManageConnection>(self) -> r2d2::Builder<M> {
         let (size, timeout) = match self {
             Self::Readers(size) => (size.max(1), CHECKOUT_TIMEOUT),
-            Self::Writer => (1, WRITER_CHECKOUT_TIMEOUT),
+            Self::Writer { .. } => (1, WRITER_CHECKOUT_TIMEOUT),
         };
         // A connection that cannot be made is the error of the one who asks for it.
         r2d2::Pool::builder()
@@ -81,6 +81,15 @@ impl Backend {
             Self::Sqlite(database) => database.pool(role).map(Pool::Sqlite),
             #[cfg(feature = "postgres")]
             Self::Postgres(server) => server.pool(role).map(Pool::Postgres),
+        }
+    }
+
+    pub(super) fn housekeeper(&self) -> Result<Housekeeper, StoreError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(database) => database.checkpointer().map(Housekeeper::Sqlite),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(Housekeeper::Postgres),
         }
     }
 }
@@ -135,10 +144,10 @@ pub(super) enum Connection<'a> {
 impl Connection<'_> {
     /// All of `body` or nothing. It may write: SQLite's lock is taken at its start, because a
     /// transaction that has read first could not wait for it.
-    pub(super) fn transaction<T>(
+    pub(super) fn transaction<T, E: From<diesel::result::Error>>(
         &mut self,
-        body: impl FnOnce(&mut Connection<'_>) -> QueryResult<T>,
-    ) -> QueryResult<T> {
+        body: impl FnOnce(&mut Connection<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
@@ -150,15 +159,39 @@ impl Connection<'_> {
             }),
         }
     }
+}
 
-    /// Moves SQLite's write-ahead log into the database file, so that a copy of the file alone is
-    /// whole. PostgreSQL looks after itself.
-    pub(super) fn settle(&mut self) -> QueryResult<()> {
-        match self {
+/// Work beside the commits.
+pub(super) enum Housekeeper {
+    #[cfg(feature = "sqlite")]
+    Sqlite(checkpoint::Checkpointer),
+    /// PostgreSQL looks after itself.
+    #[cfg(feature = "postgres")]
+    Postgres,
+}
+
+impl Housekeeper {
+    /// After each commit.
+    pub(super) fn committed(&self, pooled: &mut Pooled) -> QueryResult<()> {
+        match (self, pooled) {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(connection) => sqlite::truncate_log(connection),
+            (Self::Sqlite(checkpointer), Pooled::Sqlite(pooled)) => checkpointer.committed(pooled),
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => Ok(()),
+            (_, Pooled::Postgres(_)) => Ok(()),
+            #[cfg(all(feature = "sqlite", feature = "postgres"))]
+            (Self::Postgres, Pooled::Sqlite(_)) => Ok(()),
+        }
+    }
+
+    /// Leaves files of which a copy is whole. At the end: it takes long.
+    pub(super) fn settle(&self, pooled: &mut Pooled) -> QueryResult<()> {
+        match (self, pooled) {
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(checkpointer), Pooled::Sqlite(pooled)) => checkpointer.settle(pooled),
+            #[cfg(feature = "postgres")]
+            (_, Pooled::Postgres(_)) => Ok(()),
+            #[cfg(all(feature = "sqlite", feature = "postgres"))]
+            (Self::Postgres, Pooled::Sqlite(_)) => Ok(()),
         }
     }
 }

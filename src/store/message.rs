@@ -1,10 +1,10 @@
-//! The rows of `messages` and their statements.
+//! The rows of `messages` and the statements that write them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDateTime};
-use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,19 +12,21 @@ use serde_json::value::RawValue;
 use super::backend::{Connection, on_each_backend};
 use super::schema::messages;
 use crate::message::RawJson;
-use crate::pubsub::{LogEntry, StoredEntry};
+use crate::pubsub::{Change, LogEntry};
 
 /// A row to insert. `name` and `message` are copies out of the payload, for people who look at the
 /// table; what is relayed and given back is the payload.
-#[derive(Insertable)]
+#[derive(Clone, Insertable)]
 #[diesel(table_name = messages, treat_none_as_default_value = false)]
 pub(super) struct NewMessage<'a> {
-    topic: &'a str,
-    event: &'a str,
-    payload: &'a str,
-    seq: i64,
+    pub(super) topic: &'a str,
+    pub(super) event: &'a str,
+    pub(super) payload: &'a str,
+    pub(super) seq: i64,
     name: Option<String>,
     message: Option<String>,
+    client_ref: Option<&'a str>,
+    target: Option<i64>,
     inserted_at: NaiveDateTime,
     updated_at: NaiveDateTime,
 }
@@ -40,6 +42,8 @@ impl<'a> From<&'a LogEntry> for NewMessage<'a> {
             seq: entry.seq(),
             name,
             message,
+            client_ref: entry.client_ref(),
+            target: entry.change().map(Change::target),
             inserted_at: at,
             updated_at: at,
         }
@@ -78,16 +82,7 @@ fn text(raw: Option<&RawValue>) -> Option<String> {
     Some(text.replace('\0', ""))
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = messages)]
-struct StoredMessage {
-    topic: String,
-    seq: i64,
-    event: String,
-    payload: String,
-    inserted_at: NaiveDateTime,
-}
-
+/// Inserts all rows or fails.
 pub(super) fn insert(
     connection: &mut Connection<'_>,
     rows: &[NewMessage<'_>],
@@ -97,65 +92,120 @@ pub(super) fn insert(
         .execute(typed))
 }
 
-/// The newest rows of a topic, oldest first: at most `limit`, and no more than have `bytes` of
-/// payload together. A payload that is no JSON object was not written by this server; it is left
-/// out, so that it breaks no client.
-pub(super) fn newest(
+/// Inserts the rows whose seq and client_ref are new, and tells which: topic and seq.
+pub(super) fn insert_new(
     connection: &mut Connection<'_>,
-    topic: &str,
-    limit: i64,
-    bytes: usize,
-) -> QueryResult<Vec<StoredEntry>> {
-    let mut entries = on_each_backend!(connection, |typed| {
-        let rows = messages::table
-            .filter(messages::topic.eq(topic))
-            .order(messages::seq.desc())
-            .limit(limit)
-            .select(StoredMessage::as_select())
-            .load_iter::<StoredMessage, DefaultLoadingMode>(typed)?;
-        within(rows, bytes)
+    rows: &[NewMessage<'_>],
+) -> QueryResult<HashSet<(String, i64)>> {
+    let inserted: Vec<(String, i64)> = on_each_backend!(connection, |typed| {
+        diesel::insert_into(messages::table)
+            .values(rows)
+            .on_conflict_do_nothing()
+            .returning((messages::topic, messages::seq))
+            .get_results(typed)
     })?;
-    entries.reverse();
-    Ok(entries)
+    Ok(inserted.into_iter().collect())
 }
 
-/// The first rows that have `bytes` of payload together, at most.
-fn within(
-    rows: impl Iterator<Item = QueryResult<StoredMessage>>,
-    bytes: usize,
-) -> QueryResult<Vec<StoredEntry>> {
-    let (mut entries, mut size) = (Vec::new(), 0);
-    for row in rows {
-        let row = row?;
-        size += row.payload.len();
-        if size > bytes {
-            break;
+/// Whether this very row is stored, by a transaction whose end we were not told.
+pub(super) fn is_stored(
+    connection: &mut Connection<'_>,
+    row: &NewMessage<'_>,
+) -> QueryResult<bool> {
+    // Not the payload: an update may have changed it since.
+    let same = messages::table
+        .filter(messages::topic.eq(row.topic))
+        .filter(messages::seq.eq(row.seq))
+        .filter(messages::event.eq(row.event))
+        .filter(messages::inserted_at.eq(row.inserted_at))
+        .select(messages::client_ref);
+    let client_ref: Option<Option<String>> =
+        on_each_backend!(connection, |typed| same.first(typed)).optional()?;
+    Ok(client_ref.is_some_and(|stored| stored.as_deref() == row.client_ref))
+}
+
+/// The seq of the message that has this row's client_ref.
+pub(super) fn first_with_ref_of(
+    connection: &mut Connection<'_>,
+    row: &NewMessage<'_>,
+) -> QueryResult<Option<i64>> {
+    let Some(client_ref) = row.client_ref else {
+        return Ok(None);
+    };
+    let first = messages::table
+        .filter(messages::topic.eq(row.topic))
+        .filter(messages::client_ref.eq(client_ref))
+        .select(messages::seq);
+    on_each_backend!(connection, |typed| first.first(typed)).optional()
+}
+
+/// Inserts the row behind all others of its topic; its new seq.
+pub(super) fn insert_last(
+    connection: &mut Connection<'_>,
+    row: &NewMessage<'_>,
+) -> QueryResult<i64> {
+    let seq = head(connection, row.topic)? + 1;
+    let row = NewMessage { seq, ..row.clone() };
+    insert(connection, std::slice::from_ref(&row))?;
+    Ok(seq)
+}
+
+/// Does to the target what the entry says. A target that is gone stays so.
+pub(super) fn apply(connection: &mut Connection<'_>, entry: &LogEntry) -> QueryResult<()> {
+    let Some(change) = entry.change() else {
+        return Ok(());
+    };
+    let target = messages::table
+        .filter(messages::topic.eq(entry.topic()))
+        .filter(messages::seq.eq(change.target()))
+        .filter(messages::target.is_null());
+    match change {
+        Change::Delete { .. } => {
+            on_each_backend!(connection, |typed| diesel::delete(target).execute(typed))?;
         }
-        if is_object(&row.payload) {
-            entries.push(row.into());
-        } else {
-            tracing::warn!(topic = row.topic, seq = row.seq, "store.message.not_json");
+        Change::Update { .. } => {
+            let Some(payload) = entry.updated_payload() else {
+                return Ok(());
+            };
+            let Seed { name, message } = Seed::read(&payload);
+            let changed = (
+                messages::payload.eq(payload.get()),
+                messages::name.eq(name),
+                messages::message.eq(message),
+                messages::updated_at.eq(to_timestamp(entry.at())),
+            );
+            on_each_backend!(connection, |typed| diesel::update(target)
+                .set(changed)
+                .execute(typed))?;
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
-fn is_object(payload: &str) -> bool {
-    serde_json::from_str::<&RawValue>(payload).is_ok_and(|json| json.get().starts_with('{'))
+/// Writes a row of the same size as this one, and takes it out again: whether the database takes
+/// rows at all.
+pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) -> QueryResult<()> {
+    /// No client can join it.
+    const TOPIC: &str = "";
+    let payload = " ".repeat(row.payload.len());
+    let stand_in = NewMessage {
+        topic: TOPIC,
+        event: "",
+        payload: &payload,
+        name: None,
+        message: None,
+        client_ref: None,
+        target: None,
+        ..row.clone()
+    };
+    // Committed in between, so that it needs its room on disk.
+    connection.transaction(|connection| insert_new(connection, std::slice::from_ref(&stand_in)))?;
+    let left = messages::table.filter(messages::topic.eq(TOPIC));
+    on_each_backend!(connection, |typed| diesel::delete(left).execute(typed))?;
+    Ok(())
 }
 
-impl From<StoredMessage> for StoredEntry {
-    fn from(row: StoredMessage) -> Self {
-        Self {
-            seq: row.seq,
-            event: row.event,
-            payload: row.payload.trim().to_owned(),
-            at: from_timestamp(row.inserted_at),
-        }
-    }
-}
-
-/// The highest seq of a topic, 0 for none: kept apart from [`newest`], which may leave rows out.
+/// The highest seq of a topic, 0 for none.
 pub(super) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
     let query = messages::table
         .filter(messages::topic.eq(topic))
@@ -165,7 +215,7 @@ pub(super) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<
 }
 
 /// Microseconds, as Ecto's `utc_datetime_usec`.
-fn to_timestamp(at: SystemTime) -> NaiveDateTime {
+pub(super) fn to_timestamp(at: SystemTime) -> NaiveDateTime {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let micros = i64::try_from(since.as_micros()).unwrap_or_default();
     DateTime::from_timestamp_micros(micros)
@@ -173,7 +223,7 @@ fn to_timestamp(at: SystemTime) -> NaiveDateTime {
         .naive_utc()
 }
 
-fn from_timestamp(at: NaiveDateTime) -> SystemTime {
+pub(super) fn from_timestamp(at: NaiveDateTime) -> SystemTime {
     let micros = u64::try_from(at.and_utc().timestamp_micros()).unwrap_or_default();
     UNIX_EPOCH + Duration::from_micros(micros)
 }

@@ -7,9 +7,15 @@
 compile_error!("a store needs the feature `sqlite` or `postgres`");
 
 mod backend;
+mod batch;
+#[cfg(feature = "sqlite")]
+mod checkpoint;
+mod handle;
+mod history;
 mod message;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod run;
 mod schema;
 pub mod spool;
 #[cfg(feature = "sqlite")]
@@ -22,7 +28,8 @@ use std::path::PathBuf;
 use diesel::ConnectionError;
 
 use self::backend::{Backend, Pool, Role};
-pub use self::writer::{DbWriter, DbWriterHandle, WriterLimits};
+pub use self::handle::DbWriterHandle;
+pub use self::writer::{DbWriter, WriterOptions};
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -114,10 +121,5 @@ impl Store {
         let (backend, applied) = Backend::open(url)?;
         let readers = backend.pool(Role::Readers(pool_size))?;
         Ok((Self { backend, readers }, applied))
-    }
-
-    /// The one connection that writes, in a pool of its own.
-    fn writer(&self) -> Result<Pool, StoreError> {
-        self.backend.pool(Role::Writer)
     }
 }

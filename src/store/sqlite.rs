@@ -10,6 +10,7 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::backend::Role;
+use super::checkpoint::Checkpointer;
 use super::{StoreError, url};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -52,9 +53,13 @@ impl Database {
         let pool = role
             .pool()
             .test_on_check_out(false)
-            .connection_customizer(Box::new(Pragmas))
+            .connection_customizer(Box::new(Pragmas(role)))
             .build(manager)?;
         Ok(pool)
+    }
+
+    pub(super) fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
+        Ok(Checkpointer::start(&self.path, connect(&self.path)?))
     }
 }
 
@@ -97,25 +102,28 @@ fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     Ok(connection)
 }
 
-/// busy_timeout first: the switch to WAL needs a moment alone. Checkpoints are rare, because a
-/// commit that has to make one takes tens of milliseconds.
+/// busy_timeout first: the switch to WAL needs a moment alone. No commit makes a checkpoint, which
+/// takes tens of milliseconds: [`Checkpointer`] does. The log's file shrinks when it begins anew.
 fn set_pragmas(connection: &mut SqliteConnection) -> QueryResult<()> {
     connection.batch_execute(&format!(
         "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
-         PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 20000;",
+         PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 0;",
         BUSY_TIMEOUT.as_millis(),
     ))
 }
 
-pub(super) fn truncate_log(connection: &mut SqliteConnection) -> QueryResult<()> {
-    connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")
-}
-
 #[derive(Debug)]
-struct Pragmas;
+struct Pragmas(Role);
 
 impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
     fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
-        set_pragmas(connection).map_err(diesel::r2d2::Error::QueryError)
+        set_pragmas(connection)
+            .and_then(|()| match self.0 {
+                Role::Writer { strict: true } => {
+                    connection.batch_execute("PRAGMA synchronous = FULL")
+                }
+                Role::Writer { strict: false } | Role::Readers(_) => Ok(()),
+            })
+            .map_err(diesel::r2d2::Error::QueryError)
     }
 }

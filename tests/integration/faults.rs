@@ -147,8 +147,8 @@ async fn a_second_signal_ends_the_server_at_once(database: Database) {
     let server = database.serve(&["--shutdown-timeout", "60"]);
     let client = Phoenix::connect(server.addr).await;
     // A client that neither reads nor goes holds no shutdown up; a locked database does.
-    let blocked = database.block_writes();
     let mut member = Member::join(server.addr, TOPIC).await;
+    let blocked = database.block_writes();
     member.shout(1).await;
     member.wait_for(1).await;
     server.signal("-TERM");

@@ -7,13 +7,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::database::{Database, on_each_database};
+use crate::support::peer::Peer;
+use crate::support::random::Random;
 use futures_util::future::join_all;
 use serde_json::json;
-use tempfile::tempdir;
-
-use crate::support::peer::Peer;
-use crate::support::process::Process;
-use crate::support::random::Random;
 
 const TOPIC: &str = "random:kills";
 const SHOUTERS: usize = 8;
@@ -82,13 +80,12 @@ async fn shout(
     }
 }
 
-async fn killed_again_and_again(args: &[&str], strict: bool) {
-    let dir = tempdir().expect("a temporary folder");
+async fn killed_again_and_again(database: &Database, args: &[&str], strict: bool) {
     let known = Shared::default();
     let mut random = Random::new(7);
     let mut pending: Vec<Option<String>> = vec![None; SHOUTERS];
     for round in 0..kills() {
-        let server = Process::start(&dir, args);
+        let server = database.serve(args);
         let shouters: Vec<_> = std::mem::take(&mut pending)
             .into_iter()
             .enumerate()
@@ -104,7 +101,8 @@ async fn killed_again_and_again(args: &[&str], strict: bool) {
             pending.push(shouter.expect("a shouter goes on to the end"));
         }
     }
-    let stored: Vec<String> = crate::store::payloads(&dir.path().join("slackir.db"), TOPIC)
+    let stored: Vec<String> = database
+        .payloads(TOPIC)
         .iter()
         .map(|payload| payload["client_ref"].as_str().expect("a ref").to_owned())
         .collect();
@@ -127,12 +125,16 @@ async fn killed_again_and_again(args: &[&str], strict: bool) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_and_is_stored_once() {
-    killed_again_and_again(&[], false).await;
+async fn what_was_acknowledged_survives_and_is_stored_once(database: Database) {
+    killed_again_and_again(&database, &[], false).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_anybody_has_seen_in_a_strict_room_survives() {
-    killed_again_and_again(&["--durability", "strict"], true).await;
+async fn what_anybody_has_seen_in_a_strict_room_survives(database: Database) {
+    killed_again_and_again(&database, &["--durability", "strict"], true).await;
+}
+
+on_each_database! {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    what_was_acknowledged_survives_and_is_stored_once,
+    what_anybody_has_seen_in_a_strict_room_survives,
 }

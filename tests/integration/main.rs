@@ -24,3 +24,4 @@ mod spool;
 mod store;
 mod support;
 mod testing;
+mod writer;

@@ -2,11 +2,14 @@
 
 use std::net::TcpListener;
 
+use serde_json::json;
 use tempfile::tempdir;
 
 use crate::cli::fails;
 use crate::support::database::Database;
-use crate::support::process::run;
+use crate::support::phoenix::Phoenix;
+use crate::support::process::{Process, run};
+use crate::support::proxy::Proxy;
 
 const LOBBY: &str = "random:lobby";
 
@@ -102,4 +105,35 @@ fn servers_that_cannot_be_used_are_named_without_a_password() {
         fails(dir.path(), &["migrate", "--database-url", url], part);
     }
     database.execute(&format!("DROP DATABASE {latin} WITH (FORCE)"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_the_time_without_a_database_are_stored_when_it_is_back() {
+    let database = Database::postgres();
+    let address = database
+        .url
+        .split(['@', '/'])
+        .nth(3)
+        .expect("a host and a port");
+    let proxy = Proxy::start(address).await;
+    let url = database.url.replace(address, &proxy.addr.to_string());
+    let server = Process::start(&database.dir, &["--database-url", &url]);
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join(LOBBY).await;
+    client.next_event().await;
+    for n in 0..30 {
+        match n {
+            10 => proxy.cut(),
+            20 => proxy.mend(),
+            _ => {}
+        }
+        client
+            .push(&join_ref, LOBBY, "shout", json!({ "n": n }))
+            .await;
+        assert_eq!(client.next_event().await.1, json!({ "n": n }));
+    }
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    let expected: Vec<_> = (0..30).map(|n| json!({ "n": n })).collect();
+    assert_eq!(database.payloads(LOBBY), expected);
 }

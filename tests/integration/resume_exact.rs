@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tempfile::tempdir;
 
+use crate::support::database::{Database, on_each_database};
 use crate::support::peer::Peer;
-use crate::support::process::Process;
 use crate::support::random::Random;
 
 const TOPIC: &str = "random:storm";
@@ -109,9 +108,8 @@ async fn publish(addr: SocketAddr, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) 
     }
 }
 
-async fn storm(args: &[&str]) {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, args);
+async fn storm(database: &Database, args: &[&str]) {
+    let server = database.serve(args);
     let next = Arc::new(AtomicU64::new(1));
     let stop = Arc::new(AtomicBool::new(false));
     let last = Arc::new(AtomicU64::new(0));
@@ -160,7 +158,7 @@ async fn storm(args: &[&str]) {
     // The order is the topic's own, which the table has.
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
-    let stored = crate::store::payloads(&dir.path().join("slackir.db"), TOPIC);
+    let stored = database.payloads(TOPIC);
     let stored: Vec<u64> = stored
         .iter()
         .map(|payload| payload["n"].as_u64().expect("a number"))
@@ -177,12 +175,16 @@ async fn storm(args: &[&str]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_whose_lines_are_cut_miss_nothing_and_see_nothing_twice() {
-    storm(&[]).await;
+async fn clients_whose_lines_are_cut_miss_nothing_and_see_nothing_twice(database: Database) {
+    storm(&database, &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_do_they_in_strict_rooms() {
-    storm(&["--durability", "strict"]).await;
+async fn nor_do_they_in_strict_rooms(database: Database) {
+    storm(&database, &["--durability", "strict"]).await;
+}
+
+on_each_database! {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    clients_whose_lines_are_cut_miss_nothing_and_see_nothing_twice,
+    nor_do_they_in_strict_rooms,
 }

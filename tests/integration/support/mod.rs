@@ -6,6 +6,8 @@ pub(crate) mod peer;
 pub(crate) mod phoenix;
 mod playable;
 pub(crate) mod process;
+#[cfg(feature = "postgres")]
+pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod scenario;
 pub(crate) mod server;
