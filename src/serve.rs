@@ -11,9 +11,8 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::channel::HistoryMode;
 use crate::chat::{self, PageError, Room, UserSocket};
-use crate::config::{DatabaseConfig, History, ServeConfig, Switch};
+use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
@@ -100,7 +99,18 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     };
     let endpoint = endpoint(&config, check_origin, writer.as_ref());
     let server = http_server(&config, &endpoint, metrics, page, listener)?;
-    let running = run_until_signal(server, shut_down(&endpoint, writer.as_ref(), &config))?;
+    let handle = server.handle();
+    let shutdown = async {
+        let deadline = Instant::now() + config.shutdown_timeout;
+        send_clients_away(&endpoint, &config).await;
+        // Whoever could still publish over HTTP is gone, too, before the last row is saved.
+        handle.stop(true).await;
+        match &writer {
+            Some(writer) => save_everything(endpoint.pubsub(), writer, deadline).await,
+            None => 0,
+        }
+    };
+    let running = run_until_signal(server, shutdown)?;
     println!("Slackir listens on http://{address}");
 
     let rows = running.await?;
@@ -143,17 +153,8 @@ fn unsaved(rows: usize) -> Result<(), ServeError> {
     }
 }
 
-/// Sends the clients away, then waits for the last row. Returns how many rows were not saved.
-async fn shut_down(
-    endpoint: &Endpoint,
-    writer: Option<&DbWriterHandle>,
-    config: &ServeConfig,
-) -> usize {
-    let deadline = Instant::now() + config.shutdown_timeout;
-    tracing::info!(
-        connections = endpoint.connections(),
-        "serve.shutdown.started"
-    );
+/// Tells the clients to come back, and waits until their channels have terminated.
+async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
     let left = endpoint
         .drain(DrainOptions {
             batch_size: config.drain_batch,
@@ -164,17 +165,21 @@ async fn shut_down(
     if left > 0 {
         tracing::warn!(connections = left, "serve.shutdown.connections_left");
     }
-    let Some(writer) = writer else {
-        return 0;
+}
+
+/// Waits for the last row, then ends the runs of the logs, so that clients can resume after a
+/// restart. Returns how many rows were not saved. Nobody publishes any more.
+async fn save_everything(pubsub: &PubSub, writer: &DbWriterHandle, deadline: Instant) -> usize {
+    let rest = || {
+        deadline
+            .saturating_duration_since(Instant::now())
+            .max(LAST_FLUSH)
     };
-    let rest = deadline
-        .saturating_duration_since(Instant::now())
-        .max(LAST_FLUSH);
-    let mut unsaved = writer.flush(rest).await;
+    let unsaved = writer.flush(rest()).await;
+    // A run that has lost messages has not ended in order.
     if unsaved == 0 {
-        // Only now: a run that has ended in order lost nothing.
-        endpoint.pubsub().close_logs();
-        unsaved = writer.flush(LAST_FLUSH).await;
+        pubsub.close_logs();
+        writer.flush(rest()).await;
     }
     tracing::info!(unsaved, "serve.shutdown.flushed");
     unsaved
@@ -222,9 +227,11 @@ fn endpoint(
     writer: Option<&DbWriterHandle>,
 ) -> Endpoint {
     let rooms = rooms(config);
-    let rules = writer
-        .into_iter()
-        .flat_map(|writer| rooms.iter().map(|room| rule(room, writer)));
+    let rules = writer.into_iter().flat_map(|writer| {
+        rooms
+            .iter()
+            .map(|room| rule(room, config.durability, writer))
+    });
     let pubsub = PubSub::with_logs(rules.collect());
     let options = SocketOptions {
         timeout: config.idle_timeout,
@@ -251,23 +258,19 @@ fn endpoint(
         .build()
 }
 
-/// The seed's rooms, with the settings of the command line.
+/// The rooms of the settings.
 fn rooms(config: &ServeConfig) -> Vec<Room> {
-    vec![Room {
-        history: match config.history {
-            History::None => HistoryMode::None,
-            History::MessagesHistory => HistoryMode::MessagesHistory,
-            History::PerEvent => HistoryMode::PerEvent,
-            History::Reply => HistoryMode::Reply,
-        },
-        history_limit: config.history_limit,
-        ..Room::default()
-    }]
+    let rooms = config.rooms.iter();
+    rooms
+        .map(|room| Room::new(room, config.history, config.history_limit))
+        .collect()
 }
 
 /// What the database keeps of a kind of room.
-fn rule(room: &Room, writer: &DbWriterHandle) -> LogRule {
+fn rule(room: &Room, durability: Durability, writer: &DbWriterHandle) -> LogRule {
     let events: Vec<&str> = room.events.iter().map(String::as_str).collect();
     let store = Arc::new(writer.clone());
     LogRule::new(&room.topics, &events, room.history_limit, store)
+        .resume_limit(room.resume_limit)
+        .strict(durability == Durability::Strict)
 }

@@ -87,7 +87,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &["message", "metrics", "pubsub"]),
-    ("chat", &["channel", "message", "pubsub", "socket"]),
+    (
+        "chat",
+        &["channel", "config", "message", "pubsub", "socket"],
+    ),
     ("admin", &["endpoint"]),
     ("token_command", &["config", "token"]),
 ];
@@ -109,7 +112,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         ],
     ),
     ("actix_ws", &["transport"]),
-    ("std::env", &[]),
+    ("std::env", &["config"]),
     ("counter!", &["metrics"]),
     ("gauge!", &["metrics"]),
     ("histogram!", &["metrics"]),

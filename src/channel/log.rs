@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use crate::message::{Payload, RawJson};
 use crate::pubsub::{Backlog, LogEntry, MessageId, Want, with_meta};
 use crate::serializer::EncodeError;
 
-/// The event of [`HistoryMode::MessagesHistory`].
+/// The event of [`HistoryMode::MessagesHistory`], unless the application calls it otherwise.
 const MESSAGES_HISTORY: &str = "messages_history";
 /// The key under which a list of messages stands.
 const MESSAGES: &str = "messages";
@@ -22,7 +23,8 @@ pub enum HistoryMode {
     /// Not at all.
     #[default]
     None,
-    /// One push `messages_history` with `{"messages": [payload, ...]}`.
+    /// One push `messages_history` with `{"messages": [payload, ...]}`; the event may have
+    /// [another name](LogRequest::history_event).
     MessagesHistory,
     /// One push a message, of its own event and payload.
     PerEvent,
@@ -63,9 +65,10 @@ impl HistoryMode {
 /// let request = LogRequest::from_params(HistoryMode::MessagesHistory, &params);
 /// let join = Join::ok().with_log(request);
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct LogRequest {
     mode: HistoryMode,
+    history_event: ByteString,
     limit: Option<usize>,
     pub(super) meta: bool,
     /// What the client has seen last, if it resumes.
@@ -80,13 +83,29 @@ enum LastSeen {
     Unknown,
 }
 
+impl Default for LogRequest {
+    /// No history, no resume.
+    fn default() -> Self {
+        Self::new(HistoryMode::None)
+    }
+}
+
 impl LogRequest {
     /// The history in this mode, as many messages as the topic's rule says.
     pub fn new(mode: HistoryMode) -> Self {
         Self {
             mode,
-            ..Self::default()
+            history_event: ByteString::from_static(MESSAGES_HISTORY),
+            limit: None,
+            meta: false,
+            last_seen: None,
         }
+    }
+
+    /// What the push of [`HistoryMode::MessagesHistory`] is called. Default `messages_history`.
+    pub fn history_event(mut self, event: impl Into<ByteString>) -> Self {
+        self.history_event = event.into();
+        self
     }
 
     /// What the client asks for in its join params; `mode` is what it gets when it does not say.
@@ -169,7 +188,7 @@ impl LogRequest {
             HistoryMode::PerEvent => self.push_each(&backlog.entries, link),
             HistoryMode::MessagesHistory => {
                 let list = RawJson::EMPTY_OBJECT.with_last(MESSAGES, self.list(&backlog.entries));
-                link.push(MESSAGES_HISTORY, &Payload::Json(list))
+                link.push(&self.history_event, &Payload::Json(list))
             }
         }
     }

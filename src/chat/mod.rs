@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub use self::page::{PageError, page};
 pub use self::random_channel::RandomChannel;
-pub use self::room::{Fields, Room, SHOUT};
+pub use self::room::{Room, SHOUT};
 use crate::socket::{Socket, SocketRouter};
 
 /// Everybody may connect, anonymously.

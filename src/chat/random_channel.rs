@@ -104,7 +104,9 @@ impl Channel for RandomChannel {
 
     async fn join(&mut self, params: Payload, _ctx: &mut Context<Self>) -> JoinResult {
         self.ack = wants_ack(&params);
-        Ok(Join::ok().with_log(LogRequest::from_params(self.room.history, &params)))
+        let request = LogRequest::from_params(self.room.history, &params)
+            .history_event(self.room.history_event.as_str());
+        Ok(Join::ok().with_log(request))
     }
 
     async fn handle_in(

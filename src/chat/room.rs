@@ -1,6 +1,7 @@
 //! [`Room`]: what the members of a kind of room may do, and what they find there.
 
 use crate::channel::HistoryMode;
+use crate::config::{Fields, History, Retention, RoomConfig};
 
 /// The event of the seed that is broadcast and saved.
 pub const SHOUT: &str = "shout";
@@ -16,29 +17,36 @@ pub struct Room {
     pub history: HistoryMode,
     /// How many of them, at most.
     pub history_limit: usize,
+    /// What the push of [`HistoryMode::MessagesHistory`] is called.
+    pub history_event: String,
+    /// How many messages a resume gives, at most.
+    pub resume_limit: usize,
     /// Whether members may change and delete messages: `update_message` and `delete_message`.
     pub changes: bool,
     /// What the members of a payload are called.
     pub fields: Fields,
+    /// How long messages are kept.
+    pub retention: Retention,
 }
 
-/// The members of a payload that mean something here; all others are the clients' own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
-    /// Who speaks: the column `name`.
-    pub name: String,
-    /// What is said: the column `message`.
-    pub message: String,
-    /// The client's own name for the message, by which a retry is known.
-    pub client_ref: String,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
+impl Room {
+    /// The room of these settings; `history` and `history_limit` are for one that does not say.
+    pub fn new(config: &RoomConfig, history: History, history_limit: usize) -> Self {
         Self {
-            name: "name".to_owned(),
-            message: "message".to_owned(),
-            client_ref: "client_ref".to_owned(),
+            topics: config.topics.clone(),
+            events: config.events.clone(),
+            history: match config.history.unwrap_or(history) {
+                History::None => HistoryMode::None,
+                History::MessagesHistory => HistoryMode::MessagesHistory,
+                History::PerEvent => HistoryMode::PerEvent,
+                History::Reply => HistoryMode::Reply,
+            },
+            history_limit: config.history_limit.unwrap_or(history_limit),
+            history_event: config.history_event.clone(),
+            resume_limit: config.resume_limit,
+            changes: config.changes,
+            fields: config.fields.clone(),
+            retention: config.retention.clone(),
         }
     }
 }
@@ -46,13 +54,6 @@ impl Default for Fields {
 impl Default for Room {
     /// The seed's rooms.
     fn default() -> Self {
-        Self {
-            topics: "random:*".to_owned(),
-            events: vec![SHOUT.to_owned()],
-            history: HistoryMode::MessagesHistory,
-            history_limit: 50,
-            changes: false,
-            fields: Fields::default(),
-        }
+        Self::new(&RoomConfig::default(), History::MessagesHistory, 50)
     }
 }
