@@ -22,7 +22,7 @@ pub(super) enum Fate {
 }
 
 /// Why a transaction failed.
-enum Failure {
+pub(super) enum Failure {
     /// A statement: perhaps a row's fault.
     Statement(Error),
     /// Its beginning or its end: no row's fault.
@@ -36,8 +36,8 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// `Ok` with the error if a row may be to blame.
-    fn blame(self) -> Result<Error, Error> {
+    /// `Ok` with the error if what was asked for may be to blame, and not the database.
+    pub(super) fn blame(self) -> Result<Error, Error> {
         use DatabaseErrorKind::{
             ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand,
         };

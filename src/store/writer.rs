@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::backend::{Connection, Housekeeper, Pool, Pooled, Role};
-use super::batch::{self, Fate};
+use super::batch::{self, Failure, Fate};
 use super::handle::{Capacity, DbWriterHandle};
 use super::run::{self, Run};
 use super::{Store, StoreError};
@@ -203,15 +203,18 @@ impl DbWriter {
         }
         let together = connection.transaction(|connection| {
             let turns = self.turns.iter();
-            turns
-                .map(|turn| turn.take(connection, &self.runs))
-                .collect::<Result<Vec<_>, _>>()
+            let runs = turns.map(|turn| turn.take(connection, &self.runs));
+            runs.collect::<Result<Vec<_>, _>>()
+                .map_err(Failure::Statement)
         });
-        if let Ok(runs) = together {
-            for (turn, run) in self.turns.drain(..).zip(runs) {
-                turn.end(run, &mut self.runs);
+        match together {
+            Ok(runs) => {
+                for (turn, run) in self.turns.drain(..).zip(runs) {
+                    turn.end(run, &mut self.runs);
+                }
+                return Ok(());
             }
-            return Ok(());
+            Err(failure) => drop(failure.blame()?),
         }
         while let Some(turn) = self.turns.pop_front() {
             let alone = connection.transaction(|connection| turn.take(connection, &self.runs));
