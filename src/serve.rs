@@ -17,7 +17,7 @@ use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
-use crate::store::{DbWriter, DbWriterHandle, Store, StoreError, WriterOptions};
+use crate::store::{ColumnFields, DbWriter, DbWriterHandle, Store, StoreError, WriterOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, metrics, telemetry, transport};
 
@@ -168,21 +168,21 @@ async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
 }
 
 /// Waits for the last row, then ends the runs of the logs, so that clients can resume after a
-/// restart. Returns how many rows were not saved. Nobody publishes any more.
+/// restart. Nobody publishes any more.
 async fn save_everything(pubsub: &PubSub, writer: &DbWriterHandle, deadline: Instant) -> usize {
     let rest = || {
         deadline
             .saturating_duration_since(Instant::now())
             .max(LAST_FLUSH)
     };
-    let unsaved = writer.flush(rest()).await;
+    let rows = writer.flush(rest()).await;
     // A run that has lost messages has not ended in order.
-    if unsaved == 0 {
+    if rows == 0 {
         pubsub.close_logs();
         writer.flush(rest()).await;
     }
-    tracing::info!(unsaved, "serve.shutdown.flushed");
-    unsaved
+    tracing::info!(unsaved = rows, "serve.shutdown.flushed");
+    rows
 }
 
 /// A listening socket whose address can be used again at once after a restart.
@@ -207,7 +207,8 @@ fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
     let options = WriterOptions {
         rows: config.writer_rows,
         bytes: config.writer_bytes,
-        ..WriterOptions::default()
+        strict: config.durability == Durability::Strict,
+        columns: rooms(config).iter().map(columns).collect(),
     };
     Ok(DbWriter::start_on_own_thread(store, options)?)
 }
@@ -264,6 +265,15 @@ fn rooms(config: &ServeConfig) -> Vec<Room> {
     rooms
         .map(|room| Room::new(room, config.history, config.history_limit))
         .collect()
+}
+
+/// What fills the columns of a kind of room.
+fn columns(room: &Room) -> ColumnFields {
+    ColumnFields {
+        topics: room.topics.clone(),
+        name: room.fields.name.clone(),
+        message: room.fields.message.clone(),
+    }
 }
 
 /// What the database keeps of a kind of room.

@@ -1,7 +1,7 @@
 //! [`Room`]: what the members of a kind of room may do, and what they find there.
 
 use crate::channel::HistoryMode;
-use crate::config::{Fields, History, Retention, RoomConfig};
+use crate::config::{Fields, History, RoomConfig};
 
 /// The event of the seed that is broadcast and saved.
 pub const SHOUT: &str = "shout";
@@ -25,8 +25,6 @@ pub struct Room {
     pub changes: bool,
     /// What the members of a payload are called.
     pub fields: Fields,
-    /// How long messages are kept.
-    pub retention: Retention,
 }
 
 impl Room {
@@ -46,7 +44,6 @@ impl Room {
             resume_limit: config.resume_limit,
             changes: config.changes,
             fields: config.fields.clone(),
-            retention: config.retention.clone(),
         }
     }
 }

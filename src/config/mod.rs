@@ -18,7 +18,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::file::ConfigFile;
 pub use self::file::FileError;
-pub use self::rooms::{Fields, Retention, RoomConfig};
+pub use self::rooms::{Fields, RoomConfig};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch};
 pub use self::token::{TokenAction, TokenConfig, TokenKey};
 

@@ -1,7 +1,5 @@
 //! `[[rooms]]`: which topics there are, and what their members may do and find there.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
@@ -42,9 +40,6 @@ pub struct RoomConfig {
     /// What the members of a payload are called.
     #[serde(default)]
     pub fields: Fields,
-    /// How long messages are kept. Default for ever.
-    #[serde(default)]
-    pub retention: Retention,
 }
 
 /// The members of a payload that mean something to the server; all others are the clients' own.
@@ -62,18 +57,6 @@ pub struct Fields {
     pub client_ref: String,
 }
 
-/// Which messages are no longer kept: those that are too old, and the oldest of too many.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retention {
-    /// How old a message may become.
-    #[serde(deserialize_with = "age")]
-    pub max_age: Option<Duration>,
-    /// How many a topic may have.
-    #[serde(deserialize_with = "max_messages")]
-    pub max_messages: Option<u64>,
-}
-
 impl Default for RoomConfig {
     /// The seed's rooms.
     fn default() -> Self {
@@ -86,7 +69,6 @@ impl Default for RoomConfig {
             resume_limit: RESUME_LIMIT,
             changes: false,
             fields: Fields::default(),
-            retention: Retention::default(),
         }
     }
 }
@@ -167,16 +149,4 @@ fn history_limit<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D
     let limit = i64::deserialize(input)?;
     let checked = value::history_limit(&limit.to_string());
     checked.map(Some).map_err(D::Error::custom)
-}
-
-fn age<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(input)?;
-    value::age(&text).map(Some).map_err(D::Error::custom)
-}
-
-fn max_messages<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
-    match u64::deserialize(input)? {
-        0 => Err(D::Error::custom("must be at least 1")),
-        number => Ok(Some(number)),
-    }
 }

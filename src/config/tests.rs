@@ -107,7 +107,6 @@ fn rooms_say_what_is_not_the_seeds() {
         resume_limit = 0
         changes = true
         fields = { name = "user", message = "body" }
-        retention = { max_age = "30d", max_messages = 5 }
 
         [[rooms]]
         topics = "elixir*"
@@ -124,10 +123,6 @@ fn rooms_say_what_is_not_the_seeds() {
             name: "user".to_owned(),
             message: "body".to_owned(),
             ..Fields::default()
-        },
-        retention: Retention {
-            max_age: Some(Duration::from_secs(30 * 24 * 3600)),
-            max_messages: Some(5),
         },
     };
     let others = RoomConfig {
@@ -228,22 +223,6 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
         (
             "[[rooms]]\ntopics = \"a\"\nfields = { user = \"x\" }",
             "fields: unknown field `user`",
-        ),
-        (
-            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"1y\"",
-            "must be a number with s, m, h, d or w",
-        ),
-        (
-            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"\"",
-            "must be a number with s, m, h, d or w",
-        ),
-        (
-            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"0d\"",
-            "must be more than 0",
-        ),
-        (
-            "[[rooms]]\ntopics = \"a\"\nretention.max_messages = 0",
-            "must be at least 1",
         ),
         (
             "[[rooms]]\ntopics = \"a:*\"\n[[rooms]]\ntopics = \"a:b\"",

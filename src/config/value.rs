@@ -5,9 +5,6 @@ use std::time::Duration;
 /// Long enough for any timeout.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Whoever keeps messages for longer keeps them for ever.
-const MAX_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 /// A history longer than this does not belong into one push.
 const MAX_HISTORY: usize = 10_000;
 
@@ -33,25 +30,4 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         return Err("must be more than 0 and at most ten years".to_owned());
     }
     Ok(duration)
-}
-
-/// How long messages are kept: a number and its unit.
-pub(super) fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || "must be a number with s, m, h, d or w, such as \"30d\"".to_owned();
-    let (number, unit) = text
-        .split_at_checked(text.len().saturating_sub(1))
-        .ok_or_else(wrong)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        "w" => 7 * 24 * 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    match number.checked_mul(seconds).map(Duration::from_secs) {
-        Some(age) if !age.is_zero() && age <= MAX_AGE => Ok(age),
-        _ => Err("must be more than 0 and at most a hundred years".to_owned()),
-    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::backend::Connection;
+use super::columns::Columns;
 use super::message::{self, NewMessage};
 use crate::pubsub::LogEntry;
 
@@ -65,9 +66,10 @@ impl Failure {
 pub(super) fn commit(
     connection: &mut Connection<'_>,
     entries: &[Arc<LogEntry>],
+    columns: &Columns,
     tell: &mut impl FnMut(Fate),
 ) -> Result<(), Error> {
-    let failure = match attempt(connection, entries) {
+    let failure = match attempt(connection, entries, columns) {
         Ok(fates) => {
             fates.into_iter().for_each(tell);
             return Ok(());
@@ -76,22 +78,23 @@ pub(super) fn commit(
     };
     let error = failure.blame()?;
     if let [entry] = entries {
-        tell(judge(connection, entry, error)?);
+        tell(judge(connection, entry, columns, error)?);
         return Ok(());
     }
     let (first, second) = entries.split_at(entries.len() / 2);
-    commit(connection, first, tell)?;
-    commit(connection, second, tell)
+    commit(connection, first, columns, tell)?;
+    commit(connection, second, columns, tell)
 }
 
 /// One transaction for all entries.
 fn attempt(
     connection: &mut Connection<'_>,
     entries: &[Arc<LogEntry>],
+    columns: &Columns,
 ) -> Result<Vec<Fate>, Failure> {
     let rows: Vec<_> = entries
         .iter()
-        .map(|entry| NewMessage::from(&**entry))
+        .map(|entry| NewMessage::new(entry, columns))
         .collect();
     if entries.iter().all(|entry| entry.client_ref().is_none()) {
         let plain = connection.transaction(|connection| {
@@ -99,7 +102,7 @@ fn attempt(
                 .and_then(|_| {
                     entries
                         .iter()
-                        .try_for_each(|entry| message::apply(connection, entry))
+                        .try_for_each(|entry| message::apply(connection, entry, columns))
                 })
                 .map_err(Failure::Statement)
         });
@@ -113,7 +116,7 @@ fn attempt(
         }
     }
     connection.transaction(|connection| {
-        insert_or_find(connection, entries, &rows).map_err(Failure::Statement)
+        insert_or_find(connection, entries, &rows, columns).map_err(Failure::Statement)
     })
 }
 
@@ -122,6 +125,7 @@ fn insert_or_find(
     connection: &mut Connection<'_>,
     entries: &[Arc<LogEntry>],
     rows: &[NewMessage<'_>],
+    columns: &Columns,
 ) -> Result<Vec<Fate>, Error> {
     let inserted = message::insert_new(connection, rows)?;
     let mut fates = Vec::with_capacity(rows.len());
@@ -137,7 +141,7 @@ fn insert_or_find(
         };
         // Also when it was stored before: what it deletes may have been inserted once more.
         if !matches!(fate, Fate::DuplicateOf(_)) {
-            message::apply(connection, entry)?;
+            message::apply(connection, entry, columns)?;
         }
         fates.push(fate);
     }
@@ -148,6 +152,7 @@ fn insert_or_find(
 fn judge(
     connection: &mut Connection<'_>,
     entry: &Arc<LogEntry>,
+    columns: &Columns,
     error: Error,
 ) -> Result<Fate, Error> {
     use DatabaseErrorKind::{
@@ -162,8 +167,8 @@ fn judge(
     }
     // A full disk and a trigger look alike: only when the database takes another row of this size
     // and then refuses this one again, it is this one's fault.
-    message::stand_in(connection, &NewMessage::from(&**entry))?;
-    match attempt(connection, std::slice::from_ref(entry)) {
+    message::stand_in(connection, &NewMessage::new(entry, columns))?;
+    match attempt(connection, std::slice::from_ref(entry), columns) {
         Ok(mut fates) => Ok(fates.pop().unwrap_or(Fate::Committed)),
         Err(failure) => match failure.blame()? {
             // Another server is taking the seqs as fast as we find free ones.

@@ -1,17 +1,14 @@
 //! The rows of `messages` and the statements that write them.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDateTime};
 use diesel::prelude::*;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::backend::{Connection, on_each_backend};
+use super::columns::{Columns, Filled};
 use super::schema::messages;
-use crate::message::RawJson;
 use crate::pubsub::{Change, LogEntry};
 
 /// A row to insert. `name` and `message` are copies out of the payload, for people who look at the
@@ -31,9 +28,9 @@ pub(super) struct NewMessage<'a> {
     updated_at: NaiveDateTime,
 }
 
-impl<'a> From<&'a LogEntry> for NewMessage<'a> {
-    fn from(entry: &'a LogEntry) -> Self {
-        let Seed { name, message } = Seed::read(entry.payload());
+impl<'a> NewMessage<'a> {
+    pub(super) fn new(entry: &'a LogEntry, columns: &Columns) -> Self {
+        let Filled { name, message } = columns.fill(entry.topic(), entry.payload());
         let at = to_timestamp(entry.at());
         Self {
             topic: entry.topic(),
@@ -48,38 +45,6 @@ impl<'a> From<&'a LogEntry> for NewMessage<'a> {
             updated_at: at,
         }
     }
-}
-
-/// The seed's two fields, where the payload has them as strings.
-#[derive(Default)]
-struct Seed {
-    name: Option<String>,
-    message: Option<String>,
-}
-
-impl Seed {
-    fn read(payload: &RawJson) -> Self {
-        #[derive(Deserialize)]
-        struct Fields<'a> {
-            #[serde(borrow)]
-            name: Option<&'a RawValue>,
-            #[serde(borrow)]
-            message: Option<&'a RawValue>,
-        }
-        let Ok(fields) = serde_json::from_str::<Fields<'_>>(payload.get()) else {
-            return Self::default();
-        };
-        Self {
-            name: text(fields.name),
-            message: text(fields.message),
-        }
-    }
-}
-
-/// The string without NUL, which PostgreSQL's text cannot hold; nothing for other types.
-fn text(raw: Option<&RawValue>) -> Option<String> {
-    let text: Cow<'_, str> = serde_json::from_str(raw?.get()).ok()?;
-    Some(text.replace('\0', ""))
 }
 
 /// Inserts all rows or fails.
@@ -151,7 +116,11 @@ pub(super) fn insert_last(
 }
 
 /// Does to the target what the entry says. A target that is gone stays so.
-pub(super) fn apply(connection: &mut Connection<'_>, entry: &LogEntry) -> QueryResult<()> {
+pub(super) fn apply(
+    connection: &mut Connection<'_>,
+    entry: &LogEntry,
+    columns: &Columns,
+) -> QueryResult<()> {
     let Some(change) = entry.change() else {
         return Ok(());
     };
@@ -167,7 +136,7 @@ pub(super) fn apply(connection: &mut Connection<'_>, entry: &LogEntry) -> QueryR
             let Some(payload) = entry.updated_payload() else {
                 return Ok(());
             };
-            let Seed { name, message } = Seed::read(&payload);
+            let Filled { name, message } = columns.fill(entry.topic(), &payload);
             let changed = (
                 messages::payload.eq(payload.get()),
                 messages::name.eq(name),

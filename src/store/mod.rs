@@ -10,6 +10,7 @@ mod backend;
 mod batch;
 #[cfg(feature = "sqlite")]
 mod checkpoint;
+mod columns;
 mod handle;
 mod history;
 mod message;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use diesel::ConnectionError;
 
 use self::backend::{Backend, Pool, Role};
+pub use self::columns::ColumnFields;
 pub use self::handle::DbWriterHandle;
 pub use self::writer::{DbWriter, WriterOptions};
 

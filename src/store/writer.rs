@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{Connection, Housekeeper, Pool, Pooled, Role};
 use super::batch::{self, Failure, Fate};
+use super::columns::{ColumnFields, Columns};
 use super::handle::{Capacity, DbWriterHandle};
 use super::run::{self, Run};
 use super::{Store, StoreError};
@@ -29,7 +30,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// How a writer works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
     /// Rows that may wait for their commit. Default 100,000.
     pub rows: usize,
@@ -38,6 +39,8 @@ pub struct WriterOptions {
     /// Whether a committed row survives a power cut. SQLite then waits for the disk at each commit
     /// (`synchronous = FULL`); PostgreSQL always does. Default false.
     pub strict: bool,
+    /// What fills the columns `name` and `message`, by topic; the seed's names where nothing is said.
+    pub columns: Vec<ColumnFields>,
 }
 
 impl Default for WriterOptions {
@@ -46,6 +49,7 @@ impl Default for WriterOptions {
             rows: 100_000,
             bytes: 64_000_000,
             strict: false,
+            columns: Vec::new(),
         }
     }
 }
@@ -59,6 +63,7 @@ pub struct DbWriter {
     /// Keeps the database this server's own.
     _store: Store,
     capacity: Arc<Capacity>,
+    columns: Columns,
     /// Rows in the order of their publication.
     queue: VecDeque<Arc<LogEntry>>,
     /// Topics to open and to close, in the order of the requests.
@@ -123,6 +128,7 @@ impl DbWriter {
             housekeeper: store.backend.housekeeper()?,
             _store: store,
             capacity: Arc::clone(&capacity),
+            columns: Columns::new(options.columns),
             queue: VecDeque::new(),
             turns: VecDeque::new(),
             runs: HashMap::new(),
@@ -249,7 +255,7 @@ impl DbWriter {
         };
         let entries: Vec<_> = self.queue.range(..size).cloned().collect();
         let started = Instant::now();
-        let done = batch::commit(connection, &entries, &mut |fate| {
+        let done = batch::commit(connection, &entries, &self.columns, &mut |fate| {
             if let Some(entry) = self.queue.pop_front() {
                 self.capacity.release(1, entry.payload().get().len());
                 settle(&entry, fate);

@@ -3,6 +3,7 @@
 mod channel_api;
 mod chat;
 mod cli;
+mod config_file;
 mod conformance;
 mod connect;
 mod crashes;
@@ -17,8 +18,10 @@ mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod restart;
 mod resume;
 mod resume_exact;
+mod siblings;
 mod socket_rules;
 mod spool;
 mod store;

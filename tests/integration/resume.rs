@@ -94,6 +94,19 @@ async fn a_client_that_asks_for_ids_gets_them_everywhere() {
 }
 
 #[actix_web::test]
+async fn a_history_may_be_called_otherwise() {
+    let room = Room {
+        history_event: "old_messages".to_owned(),
+        ..Room::default()
+    };
+    let server = server(&MemoryStore::new(), room, |rule| rule);
+    let mut ann = server.connect().await;
+    ann.subscribe_and_join(LOBBY, json!({})).await;
+    ann.assert_push("old_messages", json!({"messages": []}))
+        .await;
+}
+
+#[actix_web::test]
 async fn a_resume_replays_what_was_missed_as_it_would_have_come() {
     let server = Server::new(&MemoryStore::new());
     let mut ann = server.connect().await;

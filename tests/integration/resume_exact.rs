@@ -35,7 +35,7 @@ impl Client {
     /// Connects, asks for what it missed, and reads for a while; then the line goes dead.
     async fn visit(&mut self, patience: usize) {
         let mut peer = Peer::connect(self.addr).await.expect("the server listens");
-        let params = json!({"meta": true, "history": 0, "last_seen_id": self.last_seen});
+        let params = json!({"meta": true, "history": "none", "last_seen_id": self.last_seen});
         let join = peer.join(TOPIC, params).await.expect("the line is open");
         for _ in 0..patience {
             let heard = peer.next().await.expect("the server keeps the line");
@@ -73,7 +73,7 @@ impl Client {
         }
         done.fetch_add(1, Ordering::SeqCst);
         let mut peer = Peer::connect(self.addr).await.expect("the server listens");
-        let params = json!({"meta": true, "history": 0, "last_seen_id": self.last_seen});
+        let params = json!({"meta": true, "history": "none", "last_seen_id": self.last_seen});
         let join = peer.join(TOPIC, params).await.expect("the line is open");
         while self
             .seen
@@ -96,7 +96,7 @@ impl Client {
 /// Shouts, one after the other as fast as they come back, until it is told to stop.
 async fn publish(addr: SocketAddr, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     let mut peer = Peer::connect(addr).await.expect("the server listens");
-    let join = peer.join(TOPIC, json!({"history": 0})).await;
+    let join = peer.join(TOPIC, json!({"history": "none"})).await;
     let join = join.expect("the line is open");
     peer.reply(&join).await.expect("the join is answered");
     while !stop.load(Ordering::SeqCst) {
@@ -146,7 +146,7 @@ async fn storm(database: &Database, args: &[&str]) {
     let mut peer = Peer::connect(server.addr)
         .await
         .expect("the server listens");
-    let join = peer.join(TOPIC, json!({"history": 0})).await.expect("open");
+    let join = peer.join(TOPIC, json!({"history": "none"})).await.expect("open");
     peer.reply(&join).await.expect("the join is answered");
     peer.push(TOPIC, "shout", json!({ "n": end })).await;
     let seen: Vec<Vec<u64>> = join_all(clients)
