@@ -54,7 +54,7 @@ impl MemoryStore {
         let weak = Arc::downgrade(&store);
         std::thread::spawn(move || {
             while let Some(store) = weak.upgrade() {
-                store.commit();
+                store.run();
             }
         });
         store
@@ -83,14 +83,19 @@ impl MemoryStore {
         stored.map_or_else(Vec::new, |stored| stored.rows.clone())
     }
 
-    /// Commits what waits, if it may; looks again after a moment, to see whether the store is gone.
-    fn commit(&self) {
+    /// Waits for rows, and commits them; looks again after a moment, to see whether the store is
+    /// gone.
+    fn run(&self) {
         const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
         let idle = |state: &mut State| state.held || state.waiting.is_empty();
-        let (mut state, _) = self
-            .changed
-            .wait_timeout_while(self.lock(), MOMENT, idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(self.lock(), MOMENT, idle);
+        drop(waited);
+        self.commit();
+    }
+
+    /// Commits what waits, if it may.
+    fn commit(&self) {
+        let mut state = self.lock();
         if state.held {
             return;
         }
@@ -186,6 +191,8 @@ impl MessageStore for MemoryStore {
         topic: &str,
         options: OpenOptions,
     ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
+        // What was published before comes first, as in a database.
+        self.commit();
         let snapshot = self.lock().open(topic, options);
         std::future::ready(Ok(snapshot)).boxed()
     }
