@@ -41,6 +41,8 @@ pub mod store;
 
 // Levels 7 and 8: the application, and the server put together.
 pub mod admin;
+#[cfg(feature = "_store")]
+pub mod api;
 pub mod chat;
 #[cfg(feature = "_store")]
 pub mod serve;

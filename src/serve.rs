@@ -11,6 +11,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::api::{Api, Auth, AuthError};
 use crate::chat::{self, PageError, Room, UserSocket};
 use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch};
 use crate::endpoint::{Endpoint, TransportOptions};
@@ -19,7 +20,7 @@ use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
 use crate::store::{ColumnFields, DbWriter, DbWriterHandle, Store, StoreError, WriterOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
-use crate::{admin, metrics, telemetry, transport};
+use crate::{admin, api, metrics, telemetry, transport};
 
 /// How long HTTP requests may still run once all sockets are gone.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
@@ -42,6 +43,14 @@ pub enum ServeError {
     /// `--log`.
     #[error("--log: {0}")]
     Log(#[from] tracing_subscriber::filter::ParseError),
+    /// The HTTP API's tokens.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The HTTP API without a database.
+    #[error(
+        "--api-token and --api-token-salt: the HTTP API is for stored messages, it needs --persist on"
+    )]
+    ApiWithoutStore,
     /// The metrics recorder.
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -83,6 +92,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     telemetry::init(&config.log, config.log_format)?;
     let metrics = metrics::install()?;
     let check_origin = check_origin(&config)?;
+    let auth = auth(&config)?;
     let page = chat::page(config.static_dir.as_deref())?;
     // Each client is a file.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -98,7 +108,10 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         Switch::Off => None,
     };
     let endpoint = endpoint(&config, check_origin, writer.as_ref());
-    let server = http_server(&config, &endpoint, metrics, page, listener)?;
+    let api = auth
+        .zip(writer.as_ref())
+        .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer));
+    let server = http_server(&config, &endpoint, metrics, api, page, listener)?;
     let handle = server.handle();
     let shutdown = async {
         let deadline = Instant::now() + config.shutdown_timeout;
@@ -117,11 +130,12 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     unsaved(rows.unwrap_or_else(|| writer.as_ref().map_or(0, DbWriterHandle::unsaved)))
 }
 
-/// Sockets, health and metrics, and the page, behind one listener.
+/// Sockets, health and metrics, the API and the page, behind one listener.
 fn http_server(
     config: &ServeConfig,
     endpoint: &Endpoint,
     metrics: PrometheusHandle,
+    api: Option<Api>,
     page: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
 ) -> io::Result<Server> {
@@ -130,6 +144,7 @@ fn http_server(
         App::new()
             .configure(endpoint.routes())
             .configure(admin::routes(&endpoint, &metrics))
+            .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };
     let mut http = HttpServer::new(app)
@@ -257,6 +272,20 @@ fn endpoint(
         .options(options)
         .socket("/socket", UserSocket, chat::router(&rooms))
         .build()
+}
+
+/// Who may use the HTTP API; `None` where there is none.
+fn auth(config: &ServeConfig) -> Result<Option<Auth>, ServeError> {
+    let auth = Auth::new(&config.api)?;
+    if auth.is_some() && config.persist == Switch::Off {
+        return Err(ServeError::ApiWithoutStore);
+    }
+    Ok(auth)
+}
+
+fn http_api(config: &ServeConfig, auth: Auth, endpoint: &Endpoint, writer: &DbWriterHandle) -> Api {
+    let max_body = config.max_frame_size;
+    Api::new(auth, endpoint, &rooms(config), writer.reader(), max_body)
 }
 
 /// The rooms of the settings.

@@ -92,6 +92,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["channel", "config", "message", "pubsub", "socket"],
     ),
     ("admin", &["endpoint"]),
+    (
+        "api",
+        &[
+            "chat",
+            "config",
+            "endpoint",
+            "message",
+            "pubsub",
+            "serializer",
+            "store",
+            "token",
+        ],
+    ),
     ("token_command", &["config", "token"]),
 ];
 
@@ -107,6 +120,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "shutdown",
             "chat",
             "admin",
+            "api",
             "serve",
             "main",
         ],

@@ -6,20 +6,33 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
+use super::Room;
 use crate::message::RawJson;
 
-/// The member is there, and is no text of at most 64 bytes.
+/// The member is there, and is no text of 1 to 64 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InvalidClientRef;
+pub struct InvalidClientRef;
 
 /// The longest client_ref, in bytes.
 const MAX_LEN: usize = 64;
 
+impl Room {
+    /// The client's own name for the message with this payload, if it gives one.
+    ///
+    /// # Errors
+    /// When there is one that cannot be a name.
+    pub fn client_ref(&self, payload: &RawJson) -> Result<Option<String>, InvalidClientRef> {
+        client_ref(payload, &self.fields.client_ref)
+    }
+}
+
+/// Whether a text can be a client's name for its message: 1 to 64 bytes without NUL.
+pub fn is_client_ref(text: &str) -> bool {
+    (1..=MAX_LEN).contains(&text.len()) && !text.contains('\0')
+}
+
 /// The member `field` of the payload; null is none.
-pub(super) fn client_ref(
-    payload: &RawJson,
-    field: &str,
-) -> Result<Option<String>, InvalidClientRef> {
+fn client_ref(payload: &RawJson, field: &str) -> Result<Option<String>, InvalidClientRef> {
     if memchr::memmem::find(payload.get().as_bytes(), field.as_bytes()).is_none() {
         return Ok(None);
     }
@@ -30,9 +43,7 @@ pub(super) fn client_ref(
     };
     let value: Option<String> = serde_json::from_str(value.get()).map_err(|_| InvalidClientRef)?;
     match value {
-        Some(text) if text.is_empty() || text.len() > MAX_LEN || text.contains('\0') => {
-            Err(InvalidClientRef)
-        }
+        Some(text) if !is_client_ref(&text) => Err(InvalidClientRef),
         other => Ok(other),
     }
 }

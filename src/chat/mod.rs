@@ -8,6 +8,7 @@ mod room;
 
 use std::sync::Arc;
 
+pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::page::{PageError, page};
 pub use self::random_channel::RandomChannel;
 pub use self::room::{Room, SHOUT};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client_ref::{InvalidClientRef, client_ref};
+use super::client_ref::InvalidClientRef;
 use super::room::Room;
 use crate::channel::{Channel, Context, HandleIn, Join, JoinResult, LogRequest, SendError};
 use crate::message::{Payload, RawJson, Reply, reason};
@@ -40,7 +40,7 @@ impl RandomChannel {
         if !json.is_object() {
             return refuse(reason::INVALID_PAYLOAD);
         }
-        let draft = match client_ref(json, &self.room.fields.client_ref) {
+        let draft = match self.room.client_ref(json) {
             Ok(None) => Draft::new(event, payload),
             Ok(Some(client_ref)) => Draft::new(event, payload).client_ref(client_ref),
             Err(InvalidClientRef) => {

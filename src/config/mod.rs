@@ -4,6 +4,7 @@
 //! file's values are given to clap as defaults, so that one mechanism reads, checks and ranks all of
 //! them.
 
+mod api;
 mod file;
 mod rooms;
 mod serve;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use self::api::ApiConfig;
 use self::file::ConfigFile;
 pub use self::file::FileError;
 pub use self::rooms::{Fields, RoomConfig};

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::value::{history_limit, positive, seconds};
-use super::{DatabaseConfig, FileConfig, RoomConfig};
+use super::{ApiConfig, DatabaseConfig, FileConfig, RoomConfig};
 
 /// The settings of a server.
 #[derive(Args, Clone, Debug)]
@@ -82,7 +82,7 @@ pub struct ServeConfig {
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub idle_timeout: Duration,
 
-    /// Longest frame of a client, in bytes
+    /// Longest frame of a client, and longest body of a request to the HTTP API, in bytes
     #[arg(long, default_value_t = 10_000_000, value_name = "BYTES", value_parser = positive)]
     pub max_frame_size: usize,
 
@@ -113,6 +113,10 @@ pub struct ServeConfig {
     /// Connections that a shutdown closes at once; the next batch follows 2 seconds later
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
     pub drain_batch: usize,
+
+    /// The HTTP API.
+    #[command(flatten)]
+    pub api: ApiConfig,
 
     /// What is logged, to standard error: a level or tracing directives
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::backend::{Connection, Pool};
+use super::reader::Reader;
 use super::writer::{Append, DbWriter, Synced, Turn, WriterOptions};
 use super::{StoreError, history};
 use crate::metrics::metrics;
@@ -39,6 +40,11 @@ impl DbWriterHandle {
             capacity,
             readers,
         }
+    }
+
+    /// Reads what is committed.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.readers.clone())
     }
 
     /// Waits until everything that was published so far is committed, for at most `limit`. Returns

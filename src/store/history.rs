@@ -26,7 +26,7 @@ extern "SQL" {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = messages)]
-struct StoredMessage {
+pub(super) struct StoredMessage {
     topic: String,
     seq: i64,
     event: String,
@@ -39,7 +39,7 @@ struct StoredMessage {
 impl StoredMessage {
     /// A payload that is no JSON object was not written by this server; it is left out, so that it
     /// breaks no client.
-    fn into_entry(self) -> Option<StoredEntry> {
+    pub(super) fn into_entry(self) -> Option<StoredEntry> {
         let payload = self.payload.trim();
         let json = serde_json::from_str::<&RawValue>(payload);
         if !json.is_ok_and(|json| json.get().starts_with('{')) {
@@ -171,7 +171,7 @@ fn rows(limit: usize) -> i64 {
 }
 
 /// Calls `fits` with each seq, as long as they have `bytes` together.
-fn within(sizes: &[(i64, i32)], bytes: usize, mut fits: impl FnMut(i64)) {
+pub(super) fn within(sizes: &[(i64, i32)], bytes: usize, mut fits: impl FnMut(i64)) {
     let mut left = bytes;
     for &(seq, size) in sizes {
         let Some(rest) = left.checked_sub(usize::try_from(size).unwrap_or_default()) else {

@@ -16,6 +16,7 @@ mod history;
 mod message;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod reader;
 mod run;
 mod schema;
 pub mod spool;
@@ -31,6 +32,7 @@ use diesel::ConnectionError;
 use self::backend::{Backend, Pool, Role};
 pub use self::columns::ColumnFields;
 pub use self::handle::DbWriterHandle;
+pub use self::reader::{CommittedMessage, Page, Reader, Window};
 pub use self::writer::{DbWriter, WriterOptions};
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.

@@ -65,6 +65,18 @@ pub(super) fn open(connection: &mut Connection<'_>, topic: &str, strict: bool) -
     Ok(run)
 }
 
+/// The epoch of a topic's present run; 0, which no run has, for a topic that was never opened.
+pub(super) fn epoch(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
+    let found: Option<i64> = on_each_backend!(connection, |typed| {
+        topics::table
+            .find(topic)
+            .select(topics::epoch)
+            .first(typed)
+            .optional()
+    })?;
+    Ok(found.unwrap_or(0))
+}
+
 /// Ends a run in order, unless another server has begun the next one.
 pub(super) fn close(
     connection: &mut Connection<'_>,

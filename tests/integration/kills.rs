@@ -46,7 +46,9 @@ async fn shout(
     let Some(mut peer) = Peer::connect(addr).await else {
         return pending;
     };
-    let join = peer.join(TOPIC, json!({"ack": true, "history": "none"})).await;
+    let join = peer
+        .join(TOPIC, json!({"ack": true, "history": "none"}))
+        .await;
     let Some(join) = join else { return pending };
     if peer.reply(&join).await.is_none() {
         return pending;

@@ -1,5 +1,7 @@
 //! Everything that needs a server: one binary, one module for each area of behaviour.
 
+mod api;
+mod api_refusals;
 mod channel_api;
 mod chat;
 mod cli;

@@ -146,7 +146,10 @@ async fn storm(database: &Database, args: &[&str]) {
     let mut peer = Peer::connect(server.addr)
         .await
         .expect("the server listens");
-    let join = peer.join(TOPIC, json!({"history": "none"})).await.expect("open");
+    let join = peer
+        .join(TOPIC, json!({"history": "none"}))
+        .await
+        .expect("open");
     peer.reply(&join).await.expect("the join is answered");
     peer.push(TOPIC, "shout", json!({ "n": end })).await;
     let seen: Vec<Vec<u64>> = join_all(clients)

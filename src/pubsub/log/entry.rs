@@ -255,7 +255,7 @@ pub enum NotStored {
     /// The database will never take it.
     #[error("the database rejected the message")]
     Rejected,
-    /// The store is gone; it may have stored the message.
+    /// The store is gone, or too slow; it may have stored the message.
     #[error("the message was not confirmed")]
     Unconfirmed,
 }
@@ -313,21 +313,32 @@ impl Receipt {
         Ok(Stored { id, duplicate })
     }
 
+    /// As [`Receipt::committed`], for a client who waits: 10 seconds at most.
+    ///
+    /// # Errors
+    /// As [`Receipt::committed`]; also when the time is over, after which the message may still be
+    /// stored.
+    pub async fn confirmed(self) -> Result<Stored, NotStored> {
+        tokio::time::timeout(CONFIRM_TIMEOUT, self.committed())
+            .await
+            .unwrap_or(Err(NotStored::Unconfirmed))
+    }
+
     /// What a client is told who wants to know whether its message is stored: ok with its `id`, and
     /// `"duplicate": true` for a retry; error `unconfirmed` when 10 seconds have passed, after
     /// which it may still be stored.
     pub async fn reply(self) -> Reply {
-        match tokio::time::timeout(CONFIRM_TIMEOUT, self.committed()).await {
-            Ok(Ok(Stored {
+        match self.confirmed().await {
+            Ok(Stored {
                 id,
                 duplicate: false,
-            })) => Reply::ok(json!({ "id": id.to_string() })),
-            Ok(Ok(Stored {
+            }) => Reply::ok(json!({ "id": id.to_string() })),
+            Ok(Stored {
                 id,
                 duplicate: true,
-            })) => Reply::ok(json!({ "id": id.to_string(), "duplicate": true })),
-            Ok(Err(NotStored::Rejected)) => Reply::error_reason(reason::REJECTED),
-            Ok(Err(NotStored::Unconfirmed)) | Err(_) => Reply::error_reason(reason::UNCONFIRMED),
+            }) => Reply::ok(json!({ "id": id.to_string(), "duplicate": true })),
+            Err(NotStored::Rejected) => Reply::error_reason(reason::REJECTED),
+            Err(NotStored::Unconfirmed) => Reply::error_reason(reason::UNCONFIRMED),
         }
     }
 }

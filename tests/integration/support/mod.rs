@@ -1,7 +1,9 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
+pub(crate) mod api;
 pub(crate) mod database;
 pub(crate) mod longpoll;
+pub(crate) mod openapi;
 pub(crate) mod peer;
 pub(crate) mod phoenix;
 mod playable;

@@ -22,6 +22,8 @@ fn slackir(args: &[&str]) -> Command {
         "PHX_HOST",
         "RUST_LOG",
         "SLACKIR_CONFIG",
+        "SECRET_KEY_BASE",
+        "SLACKIR_API_TOKEN",
     ] {
         command.env_remove(name);
     }
