@@ -1,6 +1,7 @@
 """phxsocket, which speaks vsn 1.0.0 and has a callback for everything."""
 
 import queue
+import threading
 import unittest
 
 import phxsocket
@@ -49,7 +50,10 @@ class Phxsocket(unittest.TestCase):
         self.assertEqual(heard_by_bob.get(timeout=DEADLINE_S), {"number": 1})
 
         # The package asks for the reply to its leave by a name that it does not have, and so never sees it.
+        closed = threading.Event()
+        ann.on_close = closed.set
         ann.leave()
+        self.assertTrue(closed.wait(DEADLINE_S), "no phx_close")
         unmatched = {"status": "error", "response": {"reason": "unmatched topic"}}
         self.assertEqual(self.ask(ann, "echo", {}), unmatched)
         bob.push("broadcast", {"number": 2})
