@@ -18,10 +18,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For `HttpServer::client_disconnect_timeout`: how long a connection that has said goodbye waits
 /// for its client to go first. Until then what the client still sends is read and dropped, so that
 /// the close frame is not lost to a reset; afterwards the server hangs up.
-///
-/// actix-http counts it from a clock that is up to half a second late, and never notices a deadline
-/// that is over when it is set: a shorter time would leave connections open.
-pub const CLOSE_LINGER: Duration = Duration::from_millis(750);
+pub const CLOSE_LINGER: Duration = Duration::from_millis(250);
 
 /// For `HttpServer::on_connect`: bounds what a client that does not read can hold. Without it a
 /// stalled client keeps its connection for ever.

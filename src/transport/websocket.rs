@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, Version, header};
@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 
 use super::frame_guard::{FrameGuard, RefusedFrame};
 use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, texts};
-use super::{close_code, subprotocol};
+use super::{CLOSE_LINGER, close_code, subprotocol};
 use crate::flow::Flow;
 use crate::frame::{Frame, Opcode};
 use crate::message::Message;
@@ -258,7 +258,7 @@ impl Reader {
 /// A close frame with a code that no client may send is a violation.
 fn goodbye(code: Option<u16>) -> Ending {
     match code {
-        None | Some(1000..=1003 | 1007..=1011 | 3000..) => Ending::GOODBYE,
+        None | Some(1000..=1003 | 1007..=1011 | 3000..=4999) => Ending::GOODBYE,
         Some(_) => Ending::VIOLATION,
     }
 }
@@ -300,6 +300,7 @@ impl MessageBody for Writer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         if self.said_goodbye {
+            wake_after_linger(cx.waker().clone());
             return Poll::Ready(None);
         }
         match ready!(self.outbox.poll_frame(cx)) {
@@ -312,6 +313,16 @@ impl MessageBody for Writer {
             }
         }
     }
+}
+
+/// Has the connection look at its linger once that is over. actix-http counts it from a clock that
+/// is up to half a second late, and a timer that is over when it is set wakes nobody: the
+/// connection would stay open until its client hangs up.
+fn wake_after_linger(connection: Waker) {
+    actix_rt::spawn(async move {
+        actix_rt::time::sleep(CLOSE_LINGER).await;
+        connection.wake();
+    });
 }
 
 impl Drop for Writer {

@@ -141,6 +141,7 @@ async fn without_persistence_nothing_is_kept_and_no_file_is_made() {
     assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
 }
 
+/// Requirement 135.
 #[actix_web::test]
 async fn a_full_writer_refuses_shouts_and_forgets_them() {
     let dir = tempdir().expect("a temporary folder");

@@ -49,6 +49,7 @@ fn table(dir: &TempDir) -> Vec<u64> {
         .collect()
 }
 
+/// Requirement 137.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_members_and_the_table_agree_on_one_sequence() {
     let dir = tempdir().expect("a temporary folder");

@@ -3,6 +3,7 @@
 pub(crate) mod longpoll;
 pub(crate) mod phoenix;
 mod playable;
+pub(crate) mod poller;
 pub(crate) mod process;
 pub(crate) mod scenario;
 pub(crate) mod server;
