@@ -306,6 +306,7 @@ mod tests {
     use super::Route;
     use actix_web::dev::{Path, ResourceDef};
 
+    /// Requirement 4.
     #[test]
     fn paths_match_as_in_plug() {
         let mount = ResourceDef::new(Route::new("/ws/:user_id", "a/websocket").pattern());

@@ -1,7 +1,7 @@
 //! What travels between the layers: [`Message`], [`Payload`], [`Reply`] and their parts.
 //!
 //! Nothing here parses a payload. A payload that came from a client is a slice of the bytes that
-//! were read, and it leaves for the other clients as the same bytes.
+//! were read (a copy, if an object in it had a key twice), and leaves for the others as the same bytes.
 //! Phoenix: `Phoenix.Socket.Message`, `.Reply`, `.Broadcast`.
 
 use std::borrow::Cow;
@@ -360,6 +360,7 @@ impl Reply {
 mod tests {
     use super::*;
 
+    /// Requirement 105.
     #[test]
     fn a_member_is_added_last() {
         for (object, want) in [

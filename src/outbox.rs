@@ -186,9 +186,9 @@ impl Outbox {
 
     /// The writer's side: the next frame; `None` when closed and empty.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        let had_room = self.has_room();
         let frame = self.queue.borrow_mut().pop_front();
         if let Some(frame) = frame {
-            let had_room = self.has_room();
             self.bytes.set(self.bytes.get() - frame.len());
             if self.is_within(self.limits) {
                 self.over.set(None);
@@ -241,7 +241,9 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
 
     use super::*;
     use crate::frame::Opcode;
@@ -321,5 +323,29 @@ mod tests {
         outbox.push(frame(8));
         outbox.push(frame(8));
         assert_eq!(outbox.closed(), None, "it was below its bound in between");
+    }
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_reader_is_woken_when_there_is_room_again_in_bytes_or_in_frames() {
+        for outbox in [limits(40, 100), limits(10_000, 4)] {
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            (0..3).for_each(|_| outbox.push(frame(10)));
+            let mut cx = Context::from_waker(&waker);
+            assert!(outbox.poll_room(&mut cx).is_pending());
+            while !outbox.has_room() {
+                assert!(!woken.0.load(Ordering::Relaxed));
+                assert_eq!(poll(&outbox), Poll::Ready(Some(10)));
+            }
+            assert!(woken.0.load(Ordering::Relaxed));
+        }
     }
 }

@@ -174,3 +174,42 @@ impl Subscriber {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::outbox::OutboxLimits;
+
+    /// What one more member of this serializer is sent.
+    fn delivered(broadcast: &Arc<Broadcast>, serializer: Serializer) -> Frame {
+        let outbox = Rc::new(Outbox::new(OutboxLimits::default()));
+        let member = Subscriber {
+            id: SubscriberId::next(),
+            fastlane: Some((Rc::clone(&outbox), serializer)),
+            intercept: &[],
+            tap: None,
+        };
+        member.deliver(broadcast);
+        match outbox.poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(frame)) => frame,
+            other => panic!("expected a frame, got {other:?}"),
+        }
+    }
+
+    /// Requirement 124.
+    #[test]
+    fn all_members_of_a_serializer_share_one_encoding() {
+        let topic = Arc::new(Topic::new("t".into(), None));
+        let payload = json!({"n": 1}).into();
+        let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None));
+        let all = [Serializer::V1, Serializer::V2, Serializer::V2Text];
+        let [ann, bob] = [(), ()].map(|()| all.map(|wire| delivered(&broadcast, wire)));
+        let place = |frame: &Frame| frame.wire().as_ptr();
+        assert_eq!(ann.each_ref().map(place), bob.each_ref().map(place));
+        assert_ne!(ann[0].wire(), ann[1].wire());
+    }
+}

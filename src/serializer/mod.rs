@@ -3,10 +3,13 @@
 //! Only this module knows the order of the JSON array, the keys of the V1 object and the binary
 //! headers. Phoenix: `Phoenix.Socket.Serializer`, `V1.JSONSerializer`, `V2.JSONSerializer`.
 
+mod first_keys;
 mod strict;
 mod v1;
 mod v2;
 mod v2_binary;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -212,6 +215,14 @@ fn slice(text: &ByteString, raw: &RawValue) -> ByteString {
     text.slice_ref(raw.get())
 }
 
+/// A payload: relayed as it came, but for keys that an object has twice.
+fn relayed(text: &ByteString, raw: &RawValue) -> Payload {
+    Payload::Json(RawJson::trusted(match first_keys::first_keys(raw.get()) {
+        Cow::Borrowed(_) => slice(text, raw),
+        Cow::Owned(shortened) => shortened.into(),
+    }))
+}
+
 /// A topic or an event: unescaped when it is a string, raw otherwise.
 fn name(text: &ByteString, raw: &RawValue) -> Result<Name, serde_json::Error> {
     let json = raw.get();
@@ -261,5 +272,7 @@ fn finish_text(builder: FrameBuilder) -> Frame {
     builder.finish(Opcode::Text)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! escape (`"\ud800"`) or a number beyond the range of a double (`1e400`) would break the clients
 //! that parse strictly, so such text is undecodable here, as it is for Phoenix.
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::DecodeError;
 
@@ -75,15 +75,15 @@ fn exponents(text: &str) -> Result<(), DecodeError> {
 }
 
 /// Where the string whose content begins at `at` has ended.
-fn after_string(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+pub(super) fn after_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
+        at += found;
+        if bytes[at] == b'"' {
+            return at + 1;
         }
+        at += 2;
     }
-    at
+    bytes.len()
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{DecodeError, finish_text, name, slice, text_frame, write_name, write_str};
+use super::{DecodeError, finish_text, name, relayed, slice, text_frame, write_name, write_str};
 use crate::frame::Frame;
-use crate::message::{Message, Name, PHX_REPLY, Payload, RawJson, Ref};
+use crate::message::{Message, Name, PHX_REPLY, RawJson, Ref};
 
 /// The members of the object, unparsed. Of duplicate keys the first counts, as in Phoenix.
 struct Object<'a> {
@@ -69,7 +69,7 @@ pub(super) fn decode(text: &ByteString) -> Result<Message, DecodeError> {
         reference: Ref::trusted(slice(text, object.reference)),
         topic: name(text, object.topic)?,
         event: name(text, object.event)?,
-        payload: Payload::Json(RawJson::trusted(slice(text, object.payload))),
+        payload: relayed(text, object.payload),
     })
 }
 

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{DecodeError, finish_text, name, slice, text_frame, write_name, write_str};
+use super::{DecodeError, finish_text, name, relayed, slice, text_frame, write_name, write_str};
 use crate::frame::Frame;
-use crate::message::{Message, Name, PHX_REPLY, Payload, RawJson, Ref};
+use crate::message::{Message, Name, PHX_REPLY, RawJson, Ref};
 
 /// The five elements, unparsed. Elements after the fifth are ignored, as Phoenix ignores them.
 struct Array<'a>([&'a RawValue; 5]);
@@ -45,7 +45,7 @@ pub(super) fn decode(text: &ByteString) -> Result<Message, DecodeError> {
         reference: Ref::trusted(slice(text, reference)),
         topic: name(text, topic)?,
         event: name(text, event)?,
-        payload: Payload::Json(RawJson::trusted(slice(text, payload))),
+        payload: relayed(text, payload),
     })
 }
 

@@ -92,6 +92,7 @@ fn cookies_of_an_application_are_read() {
     assert_eq!(get(&other, OTHER_KEY_OPTIONS, OF_PAGE), Ok(session));
 }
 
+/// Requirement 42.
 #[test]
 fn other_cookies_are_no_sessions() {
     let salted = |signing_salt: &str, encryption_salt: Option<&str>| SessionOptions {
@@ -126,6 +127,7 @@ fn other_cookies_are_no_sessions() {
     assert_eq!(store.get(None, Some(OF_PAGE)), Err(NoSession::NoCookie));
 }
 
+/// Requirement 43.
 #[test]
 fn a_page_must_know_the_token_of_its_session() {
     let masked_and_mask = OF_PAGE.split_at(32);

@@ -196,6 +196,7 @@ mod tests {
         bytes
     }
 
+    /// Requirement 48.
     #[test]
     fn the_limit_counts_the_header() {
         // As Phoenix: with a limit of 1,000 a payload of 992 bytes passes and 993 does not.
@@ -258,6 +259,7 @@ mod tests {
         assert_eq!(scanner.scan(&empty), Err((RefusedFrame::EmptyFragment, 0)));
     }
 
+    /// Requirement 46.
     #[test]
     fn frames_out_of_their_place_are_refused() {
         let first = [0x01, 0x81, 0, 0, 0, 0, b'['];

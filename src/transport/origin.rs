@@ -242,6 +242,7 @@ mod tests {
     }
 
     /// The table that was observed on Phoenix.
+    /// Requirements 25, 26, 27, 29.
     #[test]
     fn a_list_matches_scheme_host_and_port_independently() {
         let list = "//example.com,https://secure.com,//*.wild.com,//port.com:81";
@@ -275,6 +276,7 @@ mod tests {
         }
     }
 
+    /// Requirements 21, 24, 28, 29, 30.
     #[test]
     fn by_default_the_own_host_and_loopback_pass() {
         let check = CheckOrigin::OwnHostOr(vec!["slackir.test".into()]);

@@ -116,6 +116,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    /// Requirements 6, 14, 15, 188.
     #[test]
     fn queries_decode_as_in_plug() {
         for (query, want) in [

@@ -99,6 +99,7 @@ mod tests {
     }
 
     /// The table that was observed on Phoenix with `auth_token: true`.
+    /// Requirements 34, 35, 36, 37, 38.
     #[test]
     fn tokens_are_taken_and_phoenix_is_echoed() {
         for (header, want) in [
@@ -143,6 +144,7 @@ mod tests {
         }
     }
 
+    /// Requirements 32, 33.
     #[test]
     fn the_servers_first_subprotocol_that_is_offered_wins() {
         let server = ["sip", "mqtt"];

@@ -149,6 +149,7 @@ async fn joined<W: Wire>(server: &TestServer) -> (Phoenix<W>, String) {
     (client, join_ref)
 }
 
+/// Requirements 118, 119.
 async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off<W: Wire>() {
     let server = start();
     let (mut client, join_ref) = joined::<W>(&server).await;
@@ -168,6 +169,7 @@ async fn silence_after_a_callback_becomes_a_timeout_and_a_message_calls_it_off<W
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
+/// Requirements 134, 136.
 async fn a_channel_hears_other_topics_as_often_as_it_subscribed<W: Wire>() {
     let server = start();
     let (mut client, join_ref) = joined::<W>(&server).await;
@@ -194,6 +196,7 @@ async fn a_channel_hears_other_topics_as_often_as_it_subscribed<W: Wire>() {
     client.heartbeat().await;
 }
 
+/// Requirements 67, 127.
 async fn what_one_channel_emits_arrives_in_the_order_it_was_made<W: Wire>() {
     let server = start();
     let (mut client, join_ref) = joined::<W>(&server).await;
@@ -208,6 +211,7 @@ async fn what_one_channel_emits_arrives_in_the_order_it_was_made<W: Wire>() {
     assert_eq!(names, ["1", "2", "phx_reply", "3", "phx_reply"]);
 }
 
+/// Requirement 121.
 async fn replies_may_come_late_and_often<W: Wire>() {
     let server = start();
     let (mut client, join_ref) = joined::<W>(&server).await;
@@ -223,6 +227,7 @@ async fn replies_may_come_late_and_often<W: Wire>() {
     }
 }
 
+/// Requirements 120, 122.
 async fn nothing_is_sent_before_the_join_is_complete<W: Wire>() {
     let server = start();
     let mut client = Phoenix::<W>::dial(server.addr).await;
@@ -234,6 +239,7 @@ async fn nothing_is_sent_before_the_join_is_complete<W: Wire>() {
     client.heartbeat().await;
 }
 
+/// Requirement 68.
 async fn a_push_that_has_no_form_crashes_its_channel_only<W: Wire>() {
     let server = start();
     let (mut client, join_ref) = joined::<W>(&server).await;
@@ -242,6 +248,7 @@ async fn a_push_that_has_no_form_crashes_its_channel_only<W: Wire>() {
     client.heartbeat().await;
 }
 
+/// Requirement 125.
 async fn intercepted_broadcasts_that_pile_up_end_the_channel<W: Wire>() {
     let server = start();
     let (mut client, join_ref) = joined::<W>(&server).await;
@@ -250,6 +257,7 @@ async fn intercepted_broadcasts_that_pile_up_end_the_channel<W: Wire>() {
     client.heartbeat().await;
 }
 
+/// Requirements 68, 132, 133.
 #[actix_web::test]
 async fn listeners_outside_channels_hear_broadcasts_but_not_their_own() {
     let pubsub = PubSub::new();

@@ -144,6 +144,7 @@ async fn without_persistence_nothing_is_kept_and_no_file_is_made() {
     assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
 }
 
+/// Requirement 135.
 async fn a_full_writer_refuses_shouts_and_forgets_them(database: Database) {
     let server = database.serve(&["--writer-rows", "1", "--writer-bytes", "1"]);
     let mut client = Phoenix::connect(server.addr).await;

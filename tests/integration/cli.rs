@@ -171,6 +171,7 @@ fn the_environment_of_a_server_concerns_only_who_starts_one() {
     );
 }
 
+/// Requirement 174.
 #[test]
 fn tokens_are_phoenix_tokens() {
     let dir = tempdir().expect("a temporary folder");

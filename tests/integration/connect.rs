@@ -7,7 +7,7 @@ use serde_json::json;
 use slackir::chat::{Room, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
-use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
+use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket};
 use slackir::transport::{ConnectInfoKey, HandshakeOptions};
 use slackir::{Assigns, Endpoint};
 
@@ -17,14 +17,21 @@ use crate::support::wire::{Headers, HttpAnswer, WireClient, http};
 /// Refuses everybody and says in the answer what it saw.
 struct Witness;
 
+/// Asks `id` to panic.
+struct Nameless;
+
 impl Socket for Witness {
     async fn connect(
         &self,
         params: &Params,
         info: &ConnectInfo,
-        _: &mut Assigns,
+        assigns: &mut Assigns,
     ) -> Result<(), ConnectRefused> {
         match params.get("do") {
+            Some("panic in id") => {
+                assigns.insert(Nameless);
+                return Ok(());
+            }
             Some("panic") => panic!("in connect"),
             Some("refuse") => return Err(ConnectRefused::new()),
             Some("accept") => return Ok(()),
@@ -39,13 +46,18 @@ impl Socket for Witness {
             "peer": info.peer_data.map(|peer| peer.ip().to_string()),
             "trace": info.trace_context_headers,
             "x": info.x_headers,
-            "ws": info.sec_websocket_headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "ws": info.sec_websocket_headers,
             "uri": info.uri.as_ref().map(|uri| format!("{}://{}{}", uri.scheme, uri.host, uri.path)),
             "port": info.uri.as_ref().and_then(|uri| uri.port),
             "agent": info.user_agent,
             "token": info.auth_token,
         });
         Err(ConnectRefused::because(seen.to_string()))
+    }
+
+    fn id(&self, assigns: &Assigns) -> Option<String> {
+        assert!(assigns.get::<Nameless>().is_none(), "in id");
+        None
     }
 }
 
@@ -88,6 +100,7 @@ async fn seen(server: &TestServer, path: &str, headers: Headers<'_>) -> serde_js
     serde_json::from_slice(&answer.body).expect("JSON")
 }
 
+/// Requirements 1, 3, 14.
 #[actix_web::test]
 async fn path_variables_are_parameters_and_win() {
     let server = witness(vec![], false);
@@ -104,6 +117,7 @@ async fn path_variables_are_parameters_and_win() {
     assert_eq!(answer.status, 403);
 }
 
+/// Requirements 17, 40, 41.
 #[actix_web::test]
 async fn only_what_is_configured_is_seen() {
     use ConnectInfoKey::{
@@ -144,11 +158,8 @@ async fn only_what_is_configured_is_seen() {
         (&json!("127.0.0.1"), &json!("test"))
     );
     assert_eq!(all["uri"], "http://127.0.0.1/other/project/p");
-    assert!(
-        all["ws"]
-            .as_array()
-            .is_some_and(|names| names.contains(&json!("sec-websocket-key")))
-    );
+    let ws = all["ws"].as_array().expect("a list");
+    assert!(ws.contains(&json!(["sec-websocket-version", "13"])));
 }
 
 /// Anybody can send these headers; Phoenix believes none of them either.
@@ -169,6 +180,7 @@ async fn the_uri_is_the_one_of_the_request_whatever_forwarding_headers_say() {
     assert_eq!(without_port["port"], 80);
 }
 
+/// Requirements 1, 32, 34, 35, 39.
 #[actix_web::test]
 async fn auth_tokens_come_by_subprotocol_and_by_header() {
     let server = witness(vec![], true);
@@ -208,10 +220,15 @@ async fn first_poll(server: &TestServer, headers: Headers<'_>) -> serde_json::Va
     serde_json::from_slice(&poll.body).expect("JSON")
 }
 
+/// Requirements 16, 17, 19.
 #[actix_web::test]
 async fn refusals_without_a_reason_and_panics_have_their_own_answers() {
     let server = witness(vec![], false);
-    for (what, websocket, longpoll) in [("refuse", 403, 200), ("panic", 500, 500)] {
+    for (what, websocket, longpoll) in [
+        ("refuse", 403, 200),
+        ("panic", 500, 500),
+        ("panic+in+id", 500, 500),
+    ] {
         let path = format!("/other/project/p?vsn=2.0.0&do={what}");
         assert_eq!(ask(&server, &path, &[]).await.status, websocket, "{what}");
         let path = format!("/other/poll?vsn=2.0.0&do={what}");
@@ -222,6 +239,7 @@ async fn refusals_without_a_reason_and_panics_have_their_own_answers() {
     }
 }
 
+/// Requirements 2, 4.
 #[actix_web::test]
 async fn paths_that_are_not_mounted_are_the_applications() {
     let server = witness(vec![], false);
@@ -239,4 +257,129 @@ async fn paths_that_are_not_mounted_are_the_applications() {
     }
     let slashes = ask(&server, "//other///project/p/?vsn=2.0.0&do=accept", &[]).await;
     assert_eq!(slashes.status, 101);
+}
+
+/// Each request fails the check it is named for and the next one, and the last: nothing asks for an
+/// upgrade. Origin, token, subprotocol and vsn have one answer, so that their order among themselves
+/// cannot be seen; that they come before `connect` can, which would answer 429.
+/// Requirements 7, 13.
+#[actix_web::test]
+async fn the_first_check_that_fails_answers() {
+    let server = witness(vec![], true);
+    let evil = ("Origin", Some("http://evil.test"));
+    let protocol = |offer| ("Sec-WebSocket-Protocol", Some(offer));
+    let broken = protocol("soap, base64url.bearer.phx.%");
+    let foreign = protocol("soap");
+    for (check, method, query, headers, status) in [
+        ("method", "POST", "x=%ff", vec![], 400),
+        ("query", "GET", "x=%ff", vec![evil], 400),
+        ("origin", "GET", "vsn=2.0.0", vec![evil, broken], 403),
+        ("token", "GET", "vsn=2.0.0", vec![broken], 403),
+        ("subprotocol", "GET", "vsn=9.0.0", vec![foreign], 403),
+        ("vsn", "GET", "vsn=9.0.0", vec![], 403),
+        ("connect", "GET", "vsn=2.0.0", vec![], 429),
+        ("upgrade", "GET", "vsn=2.0.0&do=accept", vec![], 400),
+    ] {
+        let path = format!("/other/project/p?{query}");
+        let answer = http(server.addr, method, &path, &headers, b"")
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status, status, "{check}");
+        let body = String::from_utf8_lossy(&answer.body);
+        match check {
+            "query" => assert_eq!(body, "the query string is not UTF-8"),
+            "upgrade" => assert!(body.contains("'connection' header must"), "{body}"),
+            "connect" => assert!(body.contains("\"vsn\":\"2.0.0\""), "{body}"),
+            _ => assert_eq!(body, "", "{check}"),
+        }
+    }
+}
+
+/// Requirements 10, 20.
+#[actix_web::test]
+async fn the_key_is_sixteen_bytes_and_the_answer_is_computed_from_it() {
+    let server = witness(vec![], false);
+    let path = "/other/project/p?vsn=2.0.0&do=accept";
+    for (key, accept) in [
+        (
+            "dGhlIHNhbXBsZSBub25jZQ==",
+            Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        ),
+        (
+            "AAAAAAAAAAAAAAAAAAAAAA==",
+            Some("ICX+Yqv66kxgM0FcWaLWlFLwTAI="),
+        ),
+        ("AAAAAAAAAAAAAAAAAAAA", None),
+        ("x", None),
+        ("", None),
+    ] {
+        let answer = ask(&server, path, &[("Sec-WebSocket-Key", Some(key))]).await;
+        let status = if accept.is_some() { 101 } else { 400 };
+        assert_eq!(answer.status, status, "{key}");
+        let computed = answer.headers.get("sec-websocket-accept");
+        assert_eq!(computed.map(String::as_str), accept, "{key}");
+    }
+}
+
+/// Requirement 23.
+#[actix_web::test]
+async fn only_the_first_origin_counts() {
+    let server = witness(vec![], false);
+    let path = "/other/project/p?vsn=2.0.0&do=accept";
+    let [good, evil] = ["http://localhost", "http://evil.test"].map(|name| ("Origin", Some(name)));
+    for (origins, status) in [([good, evil], 101), ([evil, good], 403)] {
+        assert_eq!(
+            ask(&server, path, &origins).await.status,
+            status,
+            "{origins:?}"
+        );
+    }
+}
+
+/// Requirement 41.
+#[actix_web::test]
+async fn headers_are_pairs_of_name_and_value_and_repeated_ones_repeat() {
+    let keys = vec![
+        ConnectInfoKey::XHeaders,
+        ConnectInfoKey::SecWebsocketHeaders,
+        ConnectInfoKey::TraceContextHeaders,
+    ];
+    let server = witness(keys, false);
+    let headers = [
+        ("X-One", Some("1")),
+        ("Sec-WebSocket-Test", Some("2")),
+        ("tracestate", Some("3")),
+        ("X-One", Some("4")),
+        ("Sec-WebSocket-Test", Some("5")),
+        ("tracestate", Some("6")),
+        ("Xenon", Some("7")),
+    ];
+    let seen = seen(&server, "/other/project/p?vsn=2.0.0", &headers).await;
+    assert_eq!(seen["x"], json!([["x-one", "1"], ["x-one", "4"]]));
+    assert_eq!(
+        seen["trace"],
+        json!([["tracestate", "3"], ["tracestate", "6"]])
+    );
+    let ws = seen["ws"].as_array().expect("a list").iter();
+    let repeated: Vec<_> = ws.filter(|pair| pair[0] == "sec-websocket-test").collect();
+    assert_eq!(
+        repeated,
+        [
+            &json!(["sec-websocket-test", "2"]),
+            &json!(["sec-websocket-test", "5"])
+        ]
+    );
+}
+
+#[actix_web::test]
+async fn a_server_that_drains_takes_nobody() {
+    let server = witness(vec![], false);
+    server.endpoint.drain(DrainOptions::default()).await;
+    for vsn in ["2.0.0", "9.0.0"] {
+        let path = format!("/other/project/p?vsn={vsn}&do=accept");
+        assert_eq!(ask(&server, &path, &[]).await.status, 503);
+        let path = format!("/other/poll?vsn={vsn}&do=accept");
+        let poll = http(server.addr, "GET", &path, &[], b"").await;
+        assert_eq!(poll.expect("an answer").status, 503);
+    }
 }

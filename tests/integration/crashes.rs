@@ -155,6 +155,7 @@ async fn neighbours_go_on<W: Wire>(client: &mut Phoenix<W>, neighbour: &str, top
     client.join(topic).await;
 }
 
+/// Requirements 109, 131.
 async fn a_panic_in_handle_in_ends_its_channel_with_phx_error<W: Wire>() {
     for event in ["panic", "panic_later"] {
         let mut stage = Stage::new();
@@ -175,6 +176,7 @@ async fn a_panic_in_handle_in_ends_its_channel_with_phx_error<W: Wire>() {
     }
 }
 
+/// Requirement 93.
 async fn a_panic_in_join_is_an_error_reply_and_nothing_else<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -193,6 +195,7 @@ async fn a_panic_in_join_is_an_error_reply_and_nothing_else<W: Wire>() {
     );
 }
 
+/// Requirement 131.
 async fn a_panic_in_terminate_changes_nothing_for_the_client<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -210,6 +213,7 @@ async fn a_panic_in_terminate_changes_nothing_for_the_client<W: Wire>() {
     neighbours_go_on(&mut client, &neighbour, topic).await;
 }
 
+/// Requirement 114.
 async fn a_callback_that_never_returns_is_dropped_when_the_client_disconnects<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -245,6 +249,7 @@ async fn a_callback_that_never_returns_is_dropped_after_a_leave_and_its_grace<W:
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
+/// Requirements 99, 101, 185.
 async fn a_callback_that_never_returns_is_dropped_by_a_duplicate_join<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -266,6 +271,7 @@ async fn a_callback_that_never_returns_is_dropped_by_a_duplicate_join<W: Wire>()
     );
 }
 
+/// Requirement 57.
 async fn a_drain_ends_hanging_callbacks_and_hanging_joins<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -291,6 +297,7 @@ async fn a_drain_ends_hanging_callbacks_and_hanging_joins<W: Wire>() {
     assert_eq!(ended[2].1, StopReason::Draining);
 }
 
+/// Requirement 98.
 async fn a_join_that_hangs_holds_back_messages_but_not_the_end_of_the_connection<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -305,6 +312,7 @@ async fn a_join_that_hangs_holds_back_messages_but_not_the_end_of_the_connection
     assert_eq!(stage.ended().await.0, "dropped");
 }
 
+/// Requirement 98.
 async fn messages_behind_a_slow_join_wait_for_it<W: Wire>() {
     let stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -321,6 +329,7 @@ async fn messages_behind_a_slow_join_wait_for_it<W: Wire>() {
     assert_eq!(after, [json!(event), json!(other)]);
 }
 
+/// Requirement 93.
 async fn a_factory_that_panics_is_a_crashed_join<W: Wire>() {
     let stage = Stage::new();
     let mut client = stage.client::<W>().await;
@@ -336,6 +345,7 @@ async fn a_factory_that_panics_is_a_crashed_join<W: Wire>() {
     assert_eq!(client.reply_to(&reference).await["status"], "ok");
 }
 
+/// Requirement 114.
 async fn a_channel_says_goodbye_to_the_others_in_terminate<W: Wire>() {
     let stage = Stage::new();
     let mut witness = stage.client::<W>().await;
@@ -357,6 +367,7 @@ async fn a_channel_says_goodbye_to_the_others_in_terminate<W: Wire>() {
     }
 }
 
+/// Requirements 58, 59.
 async fn a_drain_keeps_its_deadline_whatever_the_batches<W: Wire>() {
     let stage = Stage::new();
     let mut clients = Vec::<Phoenix<W>>::new();

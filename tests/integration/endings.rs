@@ -201,6 +201,7 @@ async fn reason_of<W: Wire>(way: Way) -> StopReason {
     stage.ended().await
 }
 
+/// Requirements 94, 130.
 async fn terminate_hears_why<W: Wire>() {
     let has_frames = W::close_code(1000).is_some();
     let mut table = vec![
@@ -227,6 +228,7 @@ async fn terminate_hears_why<W: Wire>() {
     }
 }
 
+/// Requirement 110.
 async fn the_reply_of_a_stop_comes_before_its_end<W: Wire>() {
     let stage = Stage::new();
     let mut client = Phoenix::<W>::dial(stage.server.addr).await;
@@ -236,9 +238,11 @@ async fn the_reply_of_a_stop_comes_before_its_end<W: Wire>() {
         .await;
     assert_eq!(client.reply_to(&stop).await["response"], json!({"n": 1}));
     assert_eq!(client.next_event().await.0, "last words");
-    assert_eq!(client.next_event().await.0, "phx_error");
+    let error = ("phx_error".to_owned(), json!({}));
+    assert_eq!(client.next_event().await, error);
 }
 
+/// Requirement 109.
 async fn an_actor_that_dies_without_a_word_is_a_crashed_channel<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = Phoenix::<W>::dial(stage.server.addr).await;
@@ -264,6 +268,7 @@ async fn an_actor_that_dies_without_a_word_is_a_crashed_channel<W: Wire>() {
     assert!(stage.ended.try_recv().is_err(), "its terminate did not run");
 }
 
+/// Requirement 57.
 async fn nothing_comes_before_the_end_of_a_drained_connection<W: Wire>() {
     let mut stage = Stage::new();
     let mut client = Phoenix::<W>::dial(stage.server.addr).await;
@@ -280,6 +285,7 @@ async fn nothing_comes_before_the_end_of_a_drained_connection<W: Wire>() {
     assert_eq!(client.wire.recv(3, DEADLINE).await, expected);
 }
 
+/// Requirement 52.
 #[actix_web::test]
 async fn what_cannot_be_decoded_ends_all_channels_of_its_connection() {
     let mut stage = Stage::new();
@@ -306,6 +312,7 @@ async fn join_speak_and_go(client: &Phoenix, join: &str) {
     client.wire.send_bytes(&packet).await.expect("open");
 }
 
+/// Requirement 98.
 #[actix_web::test]
 async fn a_goodbye_waits_for_what_was_said_before_it() {
     let mut stage = Stage::new();
@@ -320,6 +327,7 @@ async fn a_goodbye_waits_for_what_was_said_before_it() {
     assert_eq!(stage.ended().await, LocalClosed);
 }
 
+/// Requirement 98.
 #[actix_web::test]
 async fn a_goodbye_does_not_wait_for_ever() {
     let stage = Stage::new();
@@ -334,6 +342,7 @@ async fn a_goodbye_does_not_wait_for_ever() {
     gone.expect("the connection should end although its join hangs");
 }
 
+/// Requirement 50.
 #[actix_web::test]
 async fn a_connection_that_is_not_read_is_not_idle() {
     let options = |idle| SocketOptions {

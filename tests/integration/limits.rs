@@ -39,6 +39,7 @@ fn closed_with(code: u16) -> Vec<Frame> {
     vec![Frame::Close(Some(code)), Frame::Eof]
 }
 
+/// Requirement 46.
 #[actix_web::test]
 async fn protocol_violations_are_closed_with_1002() {
     let server = chat(SocketOptions::default());
@@ -77,6 +78,7 @@ async fn protocol_violations_are_closed_with_1002() {
     }
 }
 
+/// Requirement 47.
 #[actix_web::test]
 async fn text_that_is_not_utf8_is_closed_with_1007_also_in_fragments() {
     let server = chat(SocketOptions::default());
@@ -92,6 +94,7 @@ async fn text_that_is_not_utf8_is_closed_with_1007_also_in_fragments() {
     assert_eq!(answer_to(&server, &parts).await, closed_with(1007));
 }
 
+/// Requirement 52.
 #[actix_web::test]
 async fn what_no_strict_parser_reads_is_closed_with_1011() {
     let server = chat(SocketOptions::default());
@@ -119,6 +122,7 @@ async fn a_message_before_a_violation_is_still_handled() {
     assert_eq!(client.recv(2, DEADLINE).await, closed_with(1002));
 }
 
+/// Requirement 48.
 #[actix_web::test]
 async fn a_frame_over_the_limit_is_refused_by_its_header() {
     let server = chat(SocketOptions {
@@ -158,6 +162,7 @@ async fn an_endless_message_of_empty_fragments_is_closed_with_1008() {
     assert_eq!(answer_to(&server, &frames).await, closed_with(1008));
 }
 
+/// Requirements 44, 50, 51.
 #[actix_web::test]
 async fn a_silent_connection_is_closed_and_one_that_pings_is_not() {
     let timeout = Duration::from_millis(400);
@@ -206,6 +211,7 @@ async fn long_names_and_bad_payloads_are_error_replies() {
     client.heartbeat().await;
 }
 
+/// Requirements 62, 67, 116.
 #[actix_web::test]
 async fn topics_and_events_of_other_types_are_answered() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -294,6 +300,7 @@ async fn a_flood_of_messages_is_read_at_the_pace_of_the_channel() {
     }
 }
 
+/// Requirements 5, 6, 8, 12, 16.
 #[actix_web::test]
 async fn odd_handshakes_get_phoenix_answers() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -328,6 +335,7 @@ async fn odd_handshakes_get_phoenix_answers() {
     }
 }
 
+/// Requirement 22.
 #[actix_web::test]
 async fn pages_of_other_hosts_may_not_connect() {
     let server = chat(SocketOptions::default());
@@ -344,6 +352,7 @@ async fn pages_of_other_hosts_may_not_connect() {
     }
 }
 
+/// Requirements 95, 103, 104.
 #[actix_web::test]
 async fn stale_join_refs_are_dropped_and_null_ones_accepted() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -456,6 +465,7 @@ async fn a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it() {
     }
 }
 
+/// Requirement 186.
 #[actix_web::test]
 async fn a_lost_connection_is_not_answered_with_1000() {
     let server = chat(SocketOptions::default());

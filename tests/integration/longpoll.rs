@@ -1,7 +1,6 @@
 //! Long-polling, beyond the recorded scenarios: windows, sessions, batches, and what is done better
 //! than in Phoenix.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -19,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::conformance_app;
+use crate::support::poller::Poller;
 use crate::support::process::Process;
 use crate::support::server::TestServer;
 use crate::support::wire::http;
@@ -40,81 +40,7 @@ fn chat() -> TestServer {
     })
 }
 
-/// One polling client.
-struct Poller {
-    addr: SocketAddr,
-    token: String,
-}
-
-impl Poller {
-    async fn open(addr: SocketAddr) -> Self {
-        let mut new = Self {
-            addr,
-            token: String::new(),
-        };
-        let opened = new.poll().await;
-        assert_eq!(
-            (&opened["status"], &opened["messages"]),
-            (&json!(410), &json!([]))
-        );
-        new.token = opened["token"].as_str().expect("a token").to_owned();
-        new
-    }
-
-    fn path(&self) -> String {
-        format!("/socket/longpoll?vsn=2.0.0&token={}", self.token)
-    }
-
-    async fn poll(&self) -> Value {
-        let answer = http(self.addr, "GET", &self.path(), &[], b"")
-            .await
-            .expect("an answer");
-        assert_eq!(answer.status, 200);
-        assert_eq!(
-            answer.headers.get("cache-control").map(String::as_str),
-            Some("no-store")
-        );
-        serde_json::from_slice(&answer.body).expect("JSON")
-    }
-
-    /// The messages of the next poll, parsed.
-    async fn messages(&self) -> Vec<Value> {
-        let answer = self.poll().await;
-        assert_eq!(answer["status"], 200, "{answer}");
-        let messages = answer["messages"].as_array().expect("a list").iter();
-        let parse = |text: &Value| serde_json::from_str(text.as_str().expect("a string"));
-        messages
-            .map(|text| parse(text).expect("a message is JSON"))
-            .collect()
-    }
-
-    async fn post(&self, content_type: &str, body: &[u8]) -> Value {
-        let headers = [("Content-Type", Some(content_type))];
-        let answer = http(self.addr, "POST", &self.path(), &headers, body)
-            .await
-            .expect("an answer");
-        assert_eq!(
-            answer.status,
-            200,
-            "{}",
-            String::from_utf8_lossy(&answer.body)
-        );
-        serde_json::from_slice(&answer.body).expect("JSON")
-    }
-
-    async fn send(&self, message: Value) {
-        let sent = self
-            .post("application/json", message.to_string().as_bytes())
-            .await;
-        assert_eq!(sent, json!({"status": 200}));
-    }
-
-    async fn join(&self, topic: &str) {
-        self.send(json!(["1", "1", topic, "phx_join", {}])).await;
-        assert_eq!(self.messages().await[0][4]["status"], "ok");
-    }
-}
-
+/// Requirements 141, 142, 143, 155, 188.
 #[actix_web::test]
 async fn a_poll_waits_for_its_window_and_is_woken_by_the_first_message() {
     let server = chat();
@@ -136,6 +62,7 @@ async fn a_poll_waits_for_its_window_and_is_woken_by_the_first_message() {
     assert_eq!(heard, [json!([null, null, "random:a", "shout", {"n": 1}])]);
 }
 
+/// Requirement 144.
 #[actix_web::test]
 async fn the_later_of_two_polls_is_served() {
     let server = chat();
@@ -158,6 +85,7 @@ async fn the_later_of_two_polls_is_served() {
     );
 }
 
+/// Requirements 145, 149, 150, 151.
 #[actix_web::test]
 async fn a_batch_holds_text_and_binary_lines_and_empty_ones_are_skipped() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -192,6 +120,7 @@ async fn a_batch_holds_text_and_binary_lines_and_empty_ones_are_skipped() {
     assert_eq!(ann.messages().await[0][3], "phx_error");
 }
 
+/// Requirement 150.
 #[actix_web::test]
 async fn too_many_lines_are_an_error_and_none_is_handled() {
     let server = chat();
@@ -204,6 +133,7 @@ async fn too_many_lines_are_an_error_and_none_is_handled() {
     assert_eq!(ann.poll().await["status"], 204);
 }
 
+/// Requirements 148, 157.
 #[actix_web::test]
 async fn a_message_that_cannot_be_read_ends_the_session_at_once() {
     let server = chat();
@@ -221,6 +151,7 @@ async fn a_message_that_cannot_be_read_ends_the_session_at_once() {
     assert!(started.elapsed() < WINDOW, "nobody waits for it");
 }
 
+/// Requirement 159.
 #[actix_web::test]
 async fn binary_towards_a_polling_client_is_the_senders_error() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -234,6 +165,7 @@ async fn binary_towards_a_polling_client_is_the_senders_error() {
     );
 }
 
+/// Requirement 152.
 #[actix_web::test]
 async fn bodies_over_eight_megabytes_are_refused_and_the_session_lives() {
     let server = chat();
@@ -246,6 +178,7 @@ async fn bodies_over_eight_megabytes_are_refused_and_the_session_lives() {
     ann.join("random:a").await;
 }
 
+/// Requirement 153.
 #[actix_web::test]
 async fn the_token_may_come_in_the_header() {
     let server = chat();
@@ -261,6 +194,7 @@ async fn the_token_may_come_in_the_header() {
     assert_eq!(body["status"], 200);
 }
 
+/// Requirement 156.
 #[actix_web::test]
 async fn a_session_that_is_not_polled_ends_though_it_posts() {
     let server = chat();
@@ -322,6 +256,7 @@ async fn a_server_ends_although_a_client_has_vanished_in_its_poll() {
     );
 }
 
+/// Requirements 22, 140, 154.
 #[actix_web::test]
 async fn pages_of_other_hosts_are_refused_with_the_protocols_403() {
     let server = chat();

@@ -11,15 +11,18 @@ mod connect;
 mod crashes;
 mod endings;
 mod faults;
+mod frames;
 mod hanging_up;
 mod kills;
 mod limits;
 mod longpoll;
+mod longpoll_answers;
 mod order;
 mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod replies;
 mod restart;
 mod resume;
 mod resume_exact;

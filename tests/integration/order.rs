@@ -53,6 +53,7 @@ fn table(database: &Database) -> Vec<u64> {
         .collect()
 }
 
+/// Requirement 137.
 async fn a_thousand_members_and_the_table_agree_on_one_sequence(database: Database) {
     let server = database.serve(&[]);
     let addr = server.addr;

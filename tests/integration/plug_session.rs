@@ -89,6 +89,7 @@ async fn assert_seen(server: &TestServer, query: &str, cookies: Option<&str>, ex
     assert_eq!(answer["status"], 410, "{query} {cookies:?}");
 }
 
+/// Requirement 42.
 #[actix_web::test]
 async fn a_cookie_with_its_csrf_token_is_the_session() {
     let server = server(Some(options()));
@@ -99,6 +100,7 @@ async fn a_cookie_with_its_csrf_token_is_the_session() {
     assert_seen(&server, &token, Some(&among_others), "7").await;
 }
 
+/// Requirement 42.
 #[actix_web::test]
 async fn without_cookie_or_token_there_is_no_session_and_the_client_connects() {
     let server = server(Some(options()));
@@ -124,6 +126,7 @@ async fn without_cookie_or_token_there_is_no_session_and_the_client_connects() {
     }
 }
 
+/// Requirement 40.
 #[actix_web::test]
 async fn the_csrf_check_can_be_switched_off_and_sessions_are_off_by_default() {
     let cookie = format!("_my_app_key={COOKIE}");
@@ -151,6 +154,7 @@ fn one_of_origins_and_csrf_tokens_need_not_be_checked() {
     build(false, CheckOrigin::Conn);
 }
 
+/// Requirement 43.
 #[test]
 #[should_panic(expected = "a session needs one of check_csrf and check_origin")]
 fn with_neither_origins_nor_csrf_tokens_checked_no_endpoint_is_built() {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use slackir::Endpoint;
 use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult};
@@ -82,6 +83,7 @@ async fn arrive<W: Wire>(server: &TestServer, key: &str) -> (Phoenix<W>, Picture
     }
 }
 
+/// Requirements 168, 173.
 async fn members_that_come_and_go_leave_everybody_with_the_same_picture<W: Wire>() {
     let server =
         TestServer::start(|| conformance_app::endpoint_with(LongPollOptions { window: WINDOW }));
@@ -148,6 +150,10 @@ impl Channel for Tester {
         let done = match event {
             "track" => self.presence.track(ctx, key, &arguments["meta"]),
             "update" => self.presence.update(ctx, key, &arguments["meta"]),
+            "list" => {
+                let everybody = self.presence.list(ctx.topic());
+                return HandleIn::Reply(Reply::ok(Value::Object(everybody)));
+            }
             _ => {
                 self.presence.untrack(ctx, key);
                 Ok(String::new())
@@ -165,10 +171,8 @@ type Told = Arc<Mutex<Vec<[Vec<String>; 3]>>>;
 
 fn tester(told: &Told) -> TestServer {
     let told = Arc::clone(told);
-    TestServer::start(move || {
-        let pubsub = PubSub::new();
-        let keys = |presences: &Presences| presences.keys().cloned().collect();
-        let presence = Presence::builder(pubsub.clone())
+    serve(move |pubsub| {
+        Presence::builder(pubsub)
             .fetch(|topic, mut presences| {
                 presences
                     .values_mut()
@@ -179,7 +183,19 @@ fn tester(told: &Told) -> TestServer {
                 let change = [keys(joins), keys(leaves), keys(now)];
                 told.lock().expect("no test panics here").push(change);
             })
-            .build();
+            .build()
+    })
+}
+
+fn keys(presences: &Presences) -> Vec<String> {
+    presences.keys().cloned().collect()
+}
+
+/// A room with these presences.
+fn serve(presence: impl FnOnce(PubSub) -> Presence + Send + 'static) -> TestServer {
+    TestServer::start(move || {
+        let pubsub = PubSub::new();
+        let presence = presence(pubsub.clone());
         let router = SocketRouter::new().channel("presence:*", move || Tester {
             presence: presence.clone(),
         });
@@ -202,6 +218,7 @@ async fn change<W: Wire>(client: &mut Phoenix<W>, event: &str, arguments: Value)
     (body["response"].clone(), presences)
 }
 
+/// Requirements 161, 163, 165, 167, 170, 173.
 async fn errors_send_no_diff_and_callbacks_see_every_change<W: Wire>() {
     let told = Told::default();
     let server = tester(&told);
@@ -267,4 +284,55 @@ async fn errors_send_no_diff_and_callbacks_see_every_change<W: Wire>() {
         [keys(&[]), keys(&["a", "b"]), keys(&[])],
     ];
     assert_eq!(*told.lock().expect("no test panics here"), expected);
+}
+
+/// Requirements 166, 167, 170.
+#[actix_web::test]
+async fn fetch_runs_once_before_each_broadcast_and_handle_metas_after_it() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let [fetched, told] = [Arc::clone(&calls), Arc::clone(&calls)];
+    let call =
+        |calls: &Mutex<Vec<String>>, call| calls.lock().expect("no test panics here").push(call);
+    let server = serve(move |pubsub| {
+        Presence::builder(pubsub.clone())
+            .fetch(move |_, presences| {
+                call(&fetched, format!("fetch {:?}", keys(&presences)));
+                presences
+            })
+            .handle_metas(move |topic, _, _, _| {
+                call(&told, "handle_metas".to_owned());
+                let after = pubsub.broadcast(topic, "after", json!({}));
+                let sent = after.now_or_never().expect("no store to wait for");
+                sent.expect("an object");
+            })
+            .build()
+    });
+    let mut client = Phoenix::connect(server.addr).await;
+    client.join(TOPIC).await;
+    let nobody = client.push("1", TOPIC, "list", json!({})).await;
+    assert_eq!(client.reply_to(&nobody).await["response"], json!({}));
+    let mut seen = Vec::new();
+    for event in ["track", "untrack"] {
+        let arguments = json!({"key": "a", "meta": {}});
+        client.push("1", TOPIC, event, arguments).await;
+        for _ in 0..3 {
+            seen.push(client.next_event().await.0);
+        }
+        let list = client.push("1", TOPIC, "list", json!({})).await;
+        client.reply_to(&list).await;
+    }
+    seen.retain(|event| event != "phx_reply");
+    assert_eq!(seen, ["presence_diff", "after", "presence_diff", "after"]);
+    let expected = [
+        "fetch []",
+        "fetch [\"a\"]",
+        "fetch []",
+        "handle_metas",
+        "fetch [\"a\"]",
+        "fetch []",
+        "fetch [\"a\"]",
+        "handle_metas",
+        "fetch []",
+    ];
+    assert_eq!(*calls.lock().expect("no test panics here"), expected);
 }

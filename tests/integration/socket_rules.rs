@@ -108,6 +108,7 @@ fn close(join_ref: &str) -> Value {
     json!([join_ref, join_ref, "free:a", "phx_close", {}])
 }
 
+/// Requirement 184.
 async fn two_joins_of_one_topic_in_one_packet_are_both_answered<W: Wire>() {
     let server = start(SocketOptions::default());
     let mut client = Phoenix::<W>::dial(server.addr).await;
@@ -131,6 +132,7 @@ async fn two_joins_of_one_topic_in_one_packet_are_both_answered<W: Wire>() {
     client.heartbeat().await;
 }
 
+/// Requirement 100.
 async fn the_replaced_channel_is_closed_also_when_the_new_join_fails<W: Wire>() {
     let server = start(SocketOptions::default());
     for (what, reason) in [("refuse", "no"), ("panic", "join crashed")] {
@@ -147,6 +149,7 @@ async fn the_replaced_channel_is_closed_also_when_the_new_join_fails<W: Wire>() 
     }
 }
 
+/// Requirement 91.
 async fn only_joined_channels_count_against_the_limit<W: Wire>() {
     let server = start(SocketOptions {
         max_channels: 2,
@@ -173,6 +176,7 @@ async fn only_joined_channels_count_against_the_limit<W: Wire>() {
     assert_eq!(reply["response"]["reason"], "too many channels joined");
 }
 
+/// Requirement 107.
 async fn what_was_sent_before_a_leave_is_answered_before_it<W: Wire>() {
     let server = start(SocketOptions::default());
     let mut client = Phoenix::<W>::dial(server.addr).await;
@@ -190,6 +194,7 @@ async fn what_was_sent_before_a_leave_is_answered_before_it<W: Wire>() {
     assert_eq!(frames(&mut client, 4).await, expected);
 }
 
+/// Requirement 113.
 async fn phoenix_events_from_a_client_are_events_like_others<W: Wire>() {
     let server = start(SocketOptions::default());
     let mut client = Phoenix::<W>::dial(server.addr).await;
@@ -203,6 +208,7 @@ async fn phoenix_events_from_a_client_are_events_like_others<W: Wire>() {
     }
 }
 
+/// Requirements 88, 128.
 async fn routes_match_in_order_and_bring_their_assigns<W: Wire>() {
     let server = start(SocketOptions::default());
     let mut client = Phoenix::<W>::dial(server.addr).await;
@@ -224,12 +230,14 @@ async fn routes_match_in_order_and_bring_their_assigns<W: Wire>() {
     );
 }
 
+/// Requirement 89.
 #[test]
 #[should_panic(expected = "'*' may only stand at the end")]
 fn a_star_elsewhere_in_a_pattern_is_refused() {
     let _ = SocketRouter::new().channel("a*b", || Obedient);
 }
 
+/// Requirement 97.
 async fn a_broadcast_on_the_own_topic_inside_join_is_not_received<W: Wire>() {
     let server = start(SocketOptions::default());
     let mut witness = Phoenix::<W>::dial(server.addr).await;
@@ -243,6 +251,7 @@ async fn a_broadcast_on_the_own_topic_inside_join_is_not_received<W: Wire>() {
     client.heartbeat().await;
 }
 
+/// Requirement 50.
 #[actix_web::test]
 async fn the_idle_clock_stands_still_while_a_join_is_pending() {
     let timeout = Duration::from_millis(300);
@@ -256,6 +265,7 @@ async fn the_idle_clock_stands_still_while_a_join_is_pending() {
     assert_eq!(client.closed().await, 1002);
 }
 
+/// Requirements 71, 72, 73.
 #[actix_web::test]
 async fn binary_reaches_those_who_can_read_it_and_harms_nobody() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -286,6 +296,7 @@ async fn binary_reaches_those_who_can_read_it_and_harms_nobody() {
     assert_eq!(v1.next_text().await["event"], "phx_error");
 }
 
+/// Requirement 80.
 async fn control_events_in_binary_frames_are_answered_in_text<W: Wire>() {
     let server = TestServer::start(conformance_app::endpoint);
     let mut client = Phoenix::<W>::dial(server.addr).await;
@@ -301,6 +312,7 @@ async fn control_events_in_binary_frames_are_answered_in_text<W: Wire>() {
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
+/// Requirements 54, 55, 56.
 async fn only_disconnect_on_the_socket_id_closes_it<W: Wire>() {
     let server = TestServer::start(conformance_app::endpoint);
     let mut client = Phoenix::<W>::dial_with(server.addr, "&user_id=7").await;
@@ -339,6 +351,7 @@ async fn only_disconnect_on_the_socket_id_closes_it<W: Wire>() {
     client.ended_with(1001).await;
 }
 
+/// Requirement 49.
 #[actix_web::test]
 async fn close_frames_are_answered_by_their_code() {
     let server = start(SocketOptions::default());
@@ -355,6 +368,7 @@ async fn close_frames_are_answered_by_their_code() {
         (1012, 1002),
         (1015, 1002),
         (2999, 1002),
+        (5000, 1002),
     ] {
         let mut client = Phoenix::connect(server.addr).await;
         client.wire.close(code).await.expect("open");
@@ -362,6 +376,7 @@ async fn close_frames_are_answered_by_their_code() {
     }
 }
 
+/// Requirement 81.
 async fn deep_nesting_is_echoed<W: Wire>() {
     let server = TestServer::start(conformance_app::endpoint);
     let mut client = Phoenix::<W>::dial(server.addr).await;
@@ -376,6 +391,7 @@ async fn deep_nesting_is_echoed<W: Wire>() {
     );
 }
 
+/// Requirements 9, 31, 53.
 #[actix_web::test]
 async fn each_mount_has_its_own_origins_and_no_compression_is_agreed() {
     let server = TestServer::start(|| {

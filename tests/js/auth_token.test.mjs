@@ -32,6 +32,7 @@ describe("side by side", AT_ONCE, () => {
     const transports = { WebSocket, LongPoll: client.LongPoll };
     for (const [transportName, transport] of Object.entries(transports)) {
       describe(`phoenix.js ${client.version} with an authToken over ${transportName}`, ONE_BY_ONE, () => {
+        // Requirements 34, 39.
         scenario("is known by its token, which its URL does not tell", async (room) => {
           const [authToken, another] = await Promise.all([sign("ada"), sign("Zoë 🦀")]);
           const ada = await room.enter(client, "Ada", { transport, authToken });

@@ -103,6 +103,7 @@ describe("side by side", AT_ONCE, () => {
     const knowsItsClose = isSince(client, KNOWS_ITS_CLOSE);
 
     describe(`phoenix.js ${client.version} in a hurry`, ONE_BY_ONE, () => {
+      // Requirement 184.
       whenKnown("ends joined by the later of two channels that join at once", async (room) => {
         const connection = await connected(room);
         const first = connection.member(room.topic);
@@ -133,6 +134,7 @@ describe("side by side", AT_ONCE, () => {
         assert.deepEqual(bob.closes, []);
       });
 
+      // Requirement 184.
       scenario("is out of the topic after a leave during the join", async (room) => {
         const bob = await room.enter(client, "Bob");
         const connection = await connected(room);
@@ -151,6 +153,7 @@ describe("side by side", AT_ONCE, () => {
         assert.deepEqual(connection.framesOf(room.topic, "bcast"), []);
       });
 
+      // Requirement 184.
       whenKnown("joins again at once after a leave during the join", async (room) => {
         const connection = await connected(room);
         const first = connection.member(room.topic);
@@ -179,6 +182,7 @@ describe("side by side", AT_ONCE, () => {
         assert.deepEqual(first.broadcasts, []);
       });
 
+      // Requirement 187.
       whenUnknown("loses both channels to a duplicate join, and joins again after a leave", async (room) => {
         const first = await room.enter(client, "Ann");
         const { connection } = first;

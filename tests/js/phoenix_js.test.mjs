@@ -1,3 +1,4 @@
+// Requirement 182.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
@@ -49,6 +50,7 @@ describe("side by side", AT_ONCE, () => {
         assert.deepEqual(ann.histories, [{ messages: [] }]);
       });
 
+      // Requirement 183.
       scenario("keeps its connection by heartbeats", async (room) => {
         const connection = room.connect(client, "Ann");
         const replies = () => connection.framesOf("phoenix", "phx_reply");
@@ -75,6 +77,7 @@ describe("side by side", AT_ONCE, () => {
         assert.deepEqual(await ann.ask("ping", INTRICATE), ok(INTRICATE));
       });
 
+      // Requirement 86.
       scenario("gets an error for the join of an unmatched topic", async (room) => {
         const lost = room.connect(client, "Ann").member("nowhere:lobby");
 
@@ -95,6 +98,7 @@ describe("side by side", AT_ONCE, () => {
         assert.deepEqual(bob.shouts, [...SHOUTS, answer]);
       });
 
+      // Requirement 115.
       scenario("gets no reply to a shout", async (room) => {
         const ann = await room.enter(client, "Ann");
 
@@ -163,6 +167,7 @@ describe("side by side", AT_ONCE, () => {
       // Phoenix itself sends phx_close with a null ref to vsn 1 clients, and 1.2 closes its new
       // channel on that; the recorded scenarios ask for the same here.
       const afterDuplicateJoin = client.vsn === "1.0.0" ? () => {} : scenario;
+      // Requirement 185.
       afterDuplicateJoin("ends joined by its later channel after a duplicate join", async (room) => {
         const ann = await room.enter(client, "Ann");
         const bob = await room.enter(client, "Bob");
@@ -207,6 +212,7 @@ test("all versions hear each other in one room", TIME_LIMIT, async (t) => {
 });
 
 // One restart for all versions together, each in a room of its own.
+// Requirement 186.
 test("all versions come back after a server restart and miss nothing", { ...AT_ONCE, ...TIME_LIMIT }, async (t) => {
   const restarting = await Server.create();
   const visits = clients.map((client) => ({

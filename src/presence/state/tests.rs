@@ -108,6 +108,7 @@ mod examples {
         assert!(node.get_by_key("room:1", "ann").is_empty());
     }
 
+    /// Requirement 165.
     #[test]
     fn a_dying_process_leaves_each_topic_once_and_takes_nobody_along() {
         let [mut node] = cluster(["a"]);
@@ -506,6 +507,7 @@ impl Cluster {
 }
 
 proptest! {
+    /// Requirement 171.
     #[test]
     fn merging_is_commutative_associative_and_idempotent(
         ops in ops(),
@@ -541,6 +543,7 @@ proptest! {
         assert_eq!(deltas.content(), cluster.observe(&full).content());
     }
 
+    /// Requirement 171.
     #[test]
     fn every_node_ends_with_the_union_of_what_the_owners_hold(ops in ops()) {
         let mut cluster = Cluster::run(ops);

@@ -204,6 +204,7 @@ fn elsewhere(pubsub: &PubSub, n: u64) {
     std::thread::spawn(publish).join().expect("no panic");
 }
 
+/// Requirement 97.
 #[actix_rt::test]
 async fn what_waits_in_the_inbox_is_history_and_not_live_for_who_joins_now() {
     let (pubsub, _store) = logged();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{B, DAY_MS, SIGNED_MS, T1, at, encryptor, secs, signer, verify_at, whenever};
 use crate::token::{AtomForm, MaxAge, SignOptions, Term, TokenError, VerifyOptions};
 
+/// Requirements 176, 177, 180.
 #[test]
 fn age_is_judged_to_the_millisecond() {
     use TokenError::{Expired, Invalid};
@@ -60,6 +61,7 @@ fn age_is_judged_to_the_millisecond() {
     }
 }
 
+/// Requirement 175.
 #[test]
 fn the_older_payloads_are_read_and_good_for_a_day() {
     let signed_at = Term::from(SIGNED_MS);
@@ -90,6 +92,7 @@ fn the_older_payloads_are_read_and_good_for_a_day() {
 }
 
 /// Ages that Phoenix writes and this module does not, and genuine signatures around rubbish.
+/// Requirements 176, 177.
 #[test]
 fn a_signed_message_is_a_token_or_invalid() {
     use TokenError::{Expired, Invalid};

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::{A128GCM, B, B2, T1, XCP, encryptor, secret, signer, whenever};
 use crate::token::{Encryptor, KeyOptions, SecretKeyBase, TokenError};
 
+/// Requirement 176.
 #[test]
 fn what_is_no_signed_token_is_invalid() {
     let (start, signature) = T1.rsplit_once('.').expect("three parts");
@@ -106,6 +107,7 @@ fn a_token_with_one_changed_character_is_invalid() {
     }
 }
 
+/// Requirement 179.
 #[test]
 fn short_secrets_and_wrong_key_lengths_are_refused() {
     for (secret, message) in [

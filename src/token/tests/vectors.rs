@@ -50,6 +50,7 @@ fn vectors() -> [Vector; 9] {
     ]
 }
 
+/// Requirements 174, 175.
 #[test]
 fn tokens_are_phoenixs_byte_for_byte() {
     for (secret, salt, data, signed_at, max_age, atoms, token) in vectors() {
@@ -71,6 +72,7 @@ fn tokens_are_phoenixs_byte_for_byte() {
     }
 }
 
+/// Requirement 174.
 #[test]
 fn key_options_change_the_key_and_nothing_else() {
     let options = KeyOptions {
@@ -125,6 +127,7 @@ fn keys_are_derived_as_plug_crypto_does() {
 }
 
 /// What plug_crypto verifies with SHA-512, and its like with SHA-384 from Python.
+/// Requirement 175.
 #[test]
 fn the_header_names_the_digest_of_the_signature() {
     for token in [
@@ -148,6 +151,7 @@ fn a_signature_may_be_padded() {
     assert_eq!(verified, Ok(1.into()));
 }
 
+/// Requirement 181.
 #[test]
 fn encrypted_tokens_are_phoenixs_byte_for_byte() {
     let encryptor = encryptor("user auth");

@@ -7,6 +7,7 @@ pub(crate) mod openapi;
 pub(crate) mod peer;
 pub(crate) mod phoenix;
 mod playable;
+pub(crate) mod poller;
 pub(crate) mod process;
 #[cfg(feature = "postgres")]
 pub(crate) mod proxy;

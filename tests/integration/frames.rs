@@ -1,0 +1,91 @@
+//! WebSocket frames at the edge of what is allowed, and the clock that they wind.
+
+use std::time::Duration;
+
+use serde_json::json;
+use slackir::Endpoint;
+use slackir::channel::HistoryMode;
+use slackir::chat::{UserSocket, router};
+use slackir::pubsub::PubSub;
+use slackir::socket::SocketOptions;
+
+use crate::support::phoenix::Phoenix;
+use crate::support::server::TestServer;
+use crate::support::wire::{DEADLINE, Frame, RawFrame, WireClient};
+
+/// The chat without a database, with these options.
+fn chat(options: SocketOptions) -> TestServer {
+    TestServer::start(move || {
+        Endpoint::builder(PubSub::new())
+            .options(options)
+            .socket("/socket", UserSocket, router(HistoryMode::None))
+            .build()
+    })
+}
+
+/// Requirement 44.
+#[actix_web::test]
+async fn a_pong_that_nobody_asked_for_is_ignored() {
+    let server = chat(SocketOptions::default());
+    let mut client = Phoenix::connect(server.addr).await;
+    for payload in [&b""[..], b"hi", &[0; 125]] {
+        let pong = RawFrame::new(0xA, payload);
+        client.wire.send_raw_frame(&pong).await.expect("open");
+    }
+    client.heartbeat().await;
+}
+
+/// A message of so many spaces, in fragments of a megabyte; how it is closed.
+async fn closed_after(server: &TestServer, spaces: usize) -> Vec<Frame> {
+    let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;
+    let message = vec![b' '; spaces];
+    let mut fragments = message.chunks(1_000_000).enumerate().peekable();
+    while let Some((index, fragment)) = fragments.next() {
+        let frame = RawFrame {
+            fin: fragments.peek().is_none(),
+            ..RawFrame::new(u8::from(index == 0), fragment)
+        };
+        // The server may close before it has read everything.
+        if client.send_raw_frame(&frame).await.is_err() {
+            break;
+        }
+    }
+    client.recv(1, DEADLINE).await
+}
+
+/// Requirement 48.
+#[actix_web::test]
+async fn fragments_over_eight_megabytes_are_closed_with_1009() {
+    let server = chat(SocketOptions::default());
+    let read = closed_after(&server, 8_000_000).await;
+    assert_eq!(read, [Frame::Close(Some(1011))], "read, and no message");
+    let refused = closed_after(&server, 8_000_001).await;
+    assert_eq!(refused, [Frame::Close(Some(1009))]);
+}
+
+/// Requirement 50.
+#[actix_web::test]
+async fn what_the_server_sends_does_not_keep_a_silent_connection() {
+    assert_eq!(SocketOptions::default().timeout, Duration::from_secs(60));
+    let timeout = Duration::from_millis(400);
+    let server = chat(SocketOptions {
+        timeout,
+        ..SocketOptions::default()
+    });
+    let mut silent = Phoenix::connect(server.addr).await;
+    silent.join("random:lobby").await;
+    let mut alive = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = alive.join("random:lobby").await;
+    const SHOUTS: usize = 12;
+    for n in 0..SHOUTS {
+        let shout = json!({ "n": n });
+        alive.push(&join_ref, "random:lobby", "shout", shout).await;
+        assert_eq!(alive.next_event().await.0, "shout");
+        // The pace of the test, well below the timeout; the sum is three times the timeout.
+        tokio::time::sleep(timeout / 4).await;
+    }
+    let mut received = silent.wire.recv(SHOUTS + 2, DEADLINE).await;
+    assert_eq!(received.pop(), Some(Frame::Eof));
+    assert_eq!(received.pop(), Some(Frame::Close(Some(1002))));
+    assert!((1..SHOUTS).contains(&received.len()), "{received:?}");
+}

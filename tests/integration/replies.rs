@@ -1,0 +1,294 @@
+//! Payloads, refs and replies: what a channel is given, and what it may answer from where.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use slackir::Endpoint;
+use slackir::channel::{
+    Channel, Context, HandleIn, Handled, Join, JoinResult, Refused, StopReason,
+};
+use slackir::message::{Payload, Reply};
+use slackir::pubsub::{Broadcast, PubSub};
+use slackir::socket::{Socket, SocketRouter};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::support::phoenix::Phoenix;
+use crate::support::server::TestServer;
+use crate::support::wire::{DEADLINE, Frame};
+
+struct Anyone;
+impl Socket for Anyone {}
+
+/// Gives every payload back, and tells in each callback whether there is a message to reply to.
+struct Probe {
+    ended: UnboundedSender<StopReason>,
+}
+
+/// What one channel assigns.
+struct Mark;
+
+impl Probe {
+    fn tell(callback: &str, ctx: &Context<Self>) {
+        let told = json!({"can_reply": ctx.socket_ref().is_some()});
+        // Where the join was refused there is nobody to tell.
+        ctx.push(callback, told).ok();
+    }
+}
+
+impl Channel for Probe {
+    type Info = ();
+
+    fn intercept() -> &'static [&'static str] {
+        &["intercepted"]
+    }
+
+    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+        match ctx.topic() {
+            "probe:refused" => Err(Refused::new(params)),
+            _ => Ok(Join::reply(params)),
+        }
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleIn {
+        match event {
+            "tell" => {
+                Self::tell("handle_in", ctx);
+                HandleIn::NoReply
+            }
+            "call all" => {
+                ctx.subscribe("elsewhere");
+                ctx.handle().send(()).expect("the channel lives");
+                ctx.broadcast("intercepted", json!({})).expect("joined");
+                HandleIn::Reply(Reply::ok(payload))
+            }
+            "hear twice" => {
+                let own = ctx.topic().to_owned();
+                ctx.subscribe(&own);
+                HandleIn::Reply(Reply::ok(payload))
+            }
+            "assign" => {
+                let had = ctx.assigns().get::<Mark>().is_some();
+                ctx.assigns_mut().insert(Mark);
+                HandleIn::Reply(Reply::ok(json!({ "had": had })))
+            }
+            _ => HandleIn::Reply(Reply::ok(payload)),
+        }
+    }
+
+    async fn handle_out(&mut self, _: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
+        Self::tell("handle_out", ctx);
+        Handled::NoReply
+    }
+
+    async fn handle_info(&mut self, (): (), ctx: &mut Context<Self>) -> Handled {
+        Self::tell("handle_info", ctx);
+        Handled::NoReply
+    }
+
+    async fn handle_broadcast(&mut self, _: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
+        Self::tell("handle_broadcast", ctx);
+        ctx.timeout_after(Duration::from_millis(1));
+        Handled::NoReply
+    }
+
+    async fn handle_timeout(&mut self, ctx: &mut Context<Self>) -> Handled {
+        Self::tell("handle_timeout", ctx);
+        Handled::Stop(StopReason::Normal)
+    }
+
+    async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
+        Self::tell("terminate", ctx);
+        self.ended.send(reason.clone()).ok();
+    }
+}
+
+fn start() -> (TestServer, UnboundedReceiver<StopReason>) {
+    let (ended, reasons) = unbounded_channel();
+    let server = TestServer::start(move || {
+        let probe = move || Probe {
+            ended: ended.clone(),
+        };
+        Endpoint::builder(PubSub::new())
+            .socket(
+                "/socket",
+                Anyone,
+                SocketRouter::new().channel("probe:*", probe),
+            )
+            .build()
+    });
+    (server, reasons)
+}
+
+const TOPIC: &str = "probe:a";
+
+async fn joined(server: &TestServer) -> (Phoenix, String) {
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join(TOPIC).await;
+    (client, join_ref)
+}
+
+/// Requirement 116.
+#[actix_web::test]
+async fn payloads_of_any_type_reach_join_and_handle_in() {
+    let (server, _) = start();
+    let mut client = Phoenix::connect(server.addr).await;
+    for payload in [
+        json!([1]),
+        json!("text"),
+        json!(7),
+        json!(null),
+        json!(true),
+        json!({}),
+    ] {
+        let join_ref = client.send_join(TOPIC, payload.clone()).await;
+        assert_eq!(client.reply_to(&join_ref).await["response"], payload);
+        let echo = client.push(&join_ref, TOPIC, "echo", payload.clone()).await;
+        assert_eq!(client.reply_to(&echo).await["response"], payload);
+        let leave = client.push(&join_ref, TOPIC, "phx_leave", json!({})).await;
+        client.reply_to(&leave).await;
+        assert_eq!(client.next_event().await.0, "phx_close");
+        assert_eq!(client.next_event().await.0, "terminate");
+    }
+    for event in ["phx_join", "echo"] {
+        let header = [0, 1, 1, TOPIC.len() as u8, event.len() as u8];
+        let push = [
+            &header,
+            &b"12"[..],
+            TOPIC.as_bytes(),
+            event.as_bytes(),
+            b"\x07\xff",
+        ]
+        .concat();
+        client.wire.send_binary(&push).await.expect("open");
+        let header = [1, 1, 1, TOPIC.len() as u8, 2];
+        let reply = [&header, &b"12"[..], TOPIC.as_bytes(), b"ok\x07\xff"].concat();
+        assert_eq!(client.wire.recv(1, DEADLINE).await, [Frame::Binary(reply)]);
+    }
+}
+
+/// Requirement 94.
+#[actix_web::test]
+async fn a_refused_join_is_answered_with_the_given_value_and_terminated() {
+    let (server, mut reasons) = start();
+    let mut client = Phoenix::connect(server.addr).await;
+    let join = client.send_join("probe:refused", json!(["full", 7])).await;
+    let reply = client.reply_to(&join).await;
+    assert_eq!(reply, json!({"status": "error", "response": ["full", 7]}));
+    let ended = timeout(DEADLINE, reasons.recv()).await;
+    assert_eq!(ended.expect("in time"), Some(StopReason::Shutdown));
+    client.heartbeat().await;
+}
+
+#[actix_web::test]
+async fn a_join_of_a_topic_that_is_an_object_is_answered() {
+    let (server, _) = start();
+    let mut client = Phoenix::connect(server.addr).await;
+    client
+        .send(json!([null, "4", {"a": 1}, "phx_join", {}]))
+        .await;
+    let unmatched = json!({"status": "error", "response": {"reason": "unmatched topic"}});
+    let answer = json!([null, "4", {"a": 1}, "phx_reply", unmatched]);
+    assert_eq!(client.next().await, answer);
+}
+
+/// Requirement 121.
+#[actix_web::test]
+async fn only_a_message_with_a_ref_can_be_replied_to_later() {
+    let (server, _) = start();
+    let (mut client, join_ref) = joined(&server).await;
+    for (reference, can_reply) in [(json!("9"), true), (json!(null), false)] {
+        client
+            .send(json!([join_ref, reference, TOPIC, "tell", {}]))
+            .await;
+        let told = json!({ "can_reply": can_reply });
+        assert_eq!(client.next_event().await, ("handle_in".to_owned(), told));
+    }
+}
+
+/// Requirement 122.
+#[actix_web::test]
+async fn there_is_no_message_to_reply_to_outside_handle_in() {
+    let (server, _) = start();
+    let (mut client, join_ref) = joined(&server).await;
+    client.push(&join_ref, TOPIC, "call all", json!({})).await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let (event, payload) = client.next_event().await;
+        if event != "phx_reply" {
+            told.push((event, payload["can_reply"].clone()));
+        }
+    }
+    let news = server.endpoint.broadcast("elsewhere", "news", json!({}));
+    news.await.expect("an object");
+    while told.len() < 5 {
+        let (event, payload) = client.next_event().await;
+        if event != "phx_close" {
+            told.push((event, payload["can_reply"].clone()));
+        }
+    }
+    told.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let callbacks = [
+        "handle_broadcast",
+        "handle_info",
+        "handle_out",
+        "handle_timeout",
+        "terminate",
+    ];
+    assert_eq!(told, callbacks.map(|name| (name.to_owned(), json!(false))));
+}
+
+/// Requirement 104.
+#[actix_web::test]
+async fn a_leave_may_have_a_null_join_ref() {
+    let (server, _) = start();
+    let (mut client, join_ref) = joined(&server).await;
+    client
+        .send(json!([null, "9", TOPIC, "phx_leave", {}]))
+        .await;
+    assert_eq!(
+        client.reply_to("9").await,
+        json!({"status": "ok", "response": {}})
+    );
+    let close: Value = json!([join_ref, join_ref, TOPIC, "phx_close", {}]);
+    assert_eq!(client.next().await, close);
+}
+
+/// Requirement 129.
+#[actix_web::test]
+async fn what_one_channel_assigns_no_other_sees() {
+    let (server, _) = start();
+    let (mut client, one) = joined(&server).await;
+    let (other, _) = client.join("probe:b").await;
+    for (join_ref, topic, had) in [
+        (&one, TOPIC, false),
+        (&other, "probe:b", false),
+        (&one, TOPIC, true),
+    ] {
+        let assign = client.push(join_ref, topic, "assign", json!({})).await;
+        assert_eq!(
+            client.reply_to(&assign).await["response"]["had"],
+            had,
+            "{topic}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn a_channel_that_subscribes_to_its_own_topic_hears_it_itself() {
+    let (server, _) = start();
+    let (mut client, join_ref) = joined(&server).await;
+    let twice = client.push(&join_ref, TOPIC, "hear twice", json!({})).await;
+    client.reply_to(&twice).await;
+    let news = server.endpoint.broadcast(TOPIC, "news", json!({}));
+    news.await.expect("an object");
+    let mut events = [client.next_event().await.0, client.next_event().await.0];
+    events.sort();
+    assert_eq!(events, ["handle_broadcast", "news"]);
+}
