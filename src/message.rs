@@ -360,7 +360,6 @@ impl Reply {
 mod tests {
     use super::*;
 
-    /// Requirement 105.
     #[test]
     fn a_member_is_added_last() {
         for (object, want) in [
@@ -375,6 +374,7 @@ mod tests {
         }
     }
 
+    /// Requirement 105.
     #[test]
     fn refs_compare_without_type_conversion() {
         let reference = |text: &'static str| Ref::trusted(ByteString::from_static(text));

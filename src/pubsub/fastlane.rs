@@ -184,12 +184,12 @@ mod tests {
     use super::*;
     use crate::outbox::OutboxLimits;
 
-    /// What one more member of this serializer is sent.
-    fn delivered(broadcast: &Arc<Broadcast>, serializer: Serializer) -> Frame {
+    /// What one more member of this wire is sent.
+    fn delivered(broadcast: &Arc<Broadcast>, wire: Wire) -> Frame {
         let outbox = Rc::new(Outbox::new(OutboxLimits::default()));
         let member = Subscriber {
             id: SubscriberId::next(),
-            fastlane: Some((Rc::clone(&outbox), serializer)),
+            fastlane: Some((Rc::clone(&outbox), wire)),
             intercept: &[],
             tap: None,
         };
@@ -205,11 +205,17 @@ mod tests {
     fn all_members_of_a_serializer_share_one_encoding() {
         let topic = Arc::new(Topic::new("t".into(), None));
         let payload = json!({"n": 1}).into();
-        let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None));
-        let all = [Serializer::V1, Serializer::V2, Serializer::V2Text];
-        let [ann, bob] = [(), ()].map(|()| all.map(|wire| delivered(&broadcast, wire)));
-        let place = |frame: &Frame| frame.wire().as_ptr();
-        assert_eq!(ann.each_ref().map(place), bob.each_ref().map(place));
+        let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None, None));
+        let serializers = [Serializer::V1, Serializer::V2, Serializer::V2Text];
+        let [plain, meta] =
+            [false, true].map(|meta| serializers.map(|serializer| Wire { serializer, meta }));
+        let all = [plain, meta].concat();
+        let frames = || all.iter().map(|&wire| delivered(&broadcast, wire));
+        let (ann, bob): (Vec<Frame>, Vec<Frame>) = (frames().collect(), frames().collect());
+        for (ann, bob) in ann.iter().zip(&bob) {
+            assert_eq!(ann.wire().as_ptr(), bob.wire().as_ptr());
+        }
         assert_ne!(ann[0].wire(), ann[1].wire());
+        assert_ne!(ann[0].wire(), ann[3].wire());
     }
 }

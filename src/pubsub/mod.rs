@@ -72,7 +72,6 @@ pub(crate) enum Want {
 }
 
 /// What becomes of a subscription.
-#[expect(clippy::large_enum_variant, reason = "taken apart where it is made")]
 pub(crate) enum Subscribed {
     /// It stands; with what was wanted, if the topic has a log.
     Live(Subscription, Option<Backlog>),
