@@ -38,15 +38,11 @@ impl Listing {
                 problems.insert(name.into_owned(), problem);
             }
         }
-        if before.is_some() && after.is_some() {
-            problems.insert(AFTER.to_owned(), "cannot stand beside before".into());
-        }
         if !problems.is_empty() {
             return Err(ApiError::Invalid(problems));
         }
-        let older = before.map_or(Window::NEWEST, Window::Before);
         Ok(Self {
-            window: after.map_or(older, Window::After),
+            window: Window { after, before },
             limit: limit.unwrap_or(DEFAULT_LIMIT),
         })
     }
@@ -81,13 +77,15 @@ mod tests {
 
     #[test]
     fn a_query_names_a_page() {
-        for (query, window, limit) in [
-            ("", Window::NEWEST, 50),
-            ("limit=1000", Window::NEWEST, 1_000),
-            ("before=2f-17", Window::Before(17), 50),
-            ("after=0-0&limit=1", Window::After(0), 1),
+        for (query, after, before, limit) in [
+            ("", None, None, 50),
+            ("limit=1000", None, None, 1_000),
+            ("before=2f-17", None, Some(17), 50),
+            ("after=0-0&limit=1", Some(0), None, 1),
+            ("after=1-2&before=3-4", Some(2), Some(4), 50),
         ] {
             let read = Listing::read(query).expect("sound");
+            let window = Window { after, before };
             assert_eq!(read, Listing { window, limit }, "{query}");
         }
     }
@@ -102,7 +100,6 @@ mod tests {
             ("limit=1&limit=2", &["limit"]),
             ("before=17", &["before"]),
             ("before=", &["before"]),
-            ("before=1-1&after=1-2", &["after"]),
             ("after=x&limit=x&colour=1", &["after", "colour", "limit"]),
         ] {
             let Err(ApiError::Invalid(problems)) = Listing::read(query) else {

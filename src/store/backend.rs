@@ -112,6 +112,18 @@ impl Pool {
             Self::Postgres(pool) => Pooled::Postgres(pool.get()?),
         })
     }
+
+    /// Reads on a thread that may wait for the database.
+    pub(super) async fn read<T: Send + 'static>(
+        self,
+        query: impl FnOnce(&mut Connection<'_>) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+        let read = tokio::task::spawn_blocking(move || -> Result<T, StoreError> {
+            let mut pooled = self.get()?;
+            Ok(query(&mut pooled.connection())?)
+        });
+        Ok(read.await??)
+    }
 }
 
 /// A connection that goes back to its pool.

@@ -13,10 +13,9 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::backend::{Connection, Pool};
-use super::reader::Reader;
+use super::backend::Pool;
 use super::writer::{Append, DbWriter, Synced, Turn, WriterOptions};
-use super::{StoreError, history};
+use super::{Reader, history};
 use crate::metrics::metrics;
 use crate::pubsub::{
     LoadError, LogEntry, LogSnapshot, MessageStore, OpenOptions, StoreFull, StoredEntry,
@@ -42,11 +41,6 @@ impl DbWriterHandle {
         }
     }
 
-    /// Reads what is committed.
-    pub fn reader(&self) -> Reader {
-        Reader::new(self.readers.clone())
-    }
-
     /// Waits until everything that was published so far is committed, for at most `limit`. Returns
     /// how many rows were left when the time was over.
     pub async fn flush(&self, limit: Duration) -> usize {
@@ -55,21 +49,14 @@ impl DbWriterHandle {
         self.unsaved()
     }
 
+    /// What reads the stored messages beside the topic logs.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.readers.clone())
+    }
+
     /// How many published messages are not committed yet.
     pub fn unsaved(&self) -> usize {
         self.capacity.rows.load(Ordering::Acquire)
-    }
-
-    /// Reads on a thread that may wait for the database.
-    async fn read<T: Send + 'static>(
-        readers: Pool,
-        query: impl FnOnce(&mut Connection<'_>) -> diesel::QueryResult<T> + Send + 'static,
-    ) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
-        let read = tokio::task::spawn_blocking(move || -> Result<T, StoreError> {
-            let mut pooled = readers.get()?;
-            Ok(query(&mut pooled.connection())?)
-        });
-        Ok(read.await??)
     }
 }
 
@@ -99,17 +86,18 @@ impl MessageStore for DbWriterHandle {
                 answer,
             });
             let run = answered.await??;
-            Self::read(readers, move |connection| {
-                let OpenOptions { limit, bytes, .. } = options;
-                Ok(LogSnapshot {
-                    epoch: run.epoch,
-                    head: run.last_seq,
-                    pruned_through: run.pruned_through,
-                    entries: history::newest(connection, &topic, limit, bytes)?,
-                    client_refs: history::recent_refs(connection, &topic)?,
+            readers
+                .read(move |connection| {
+                    let OpenOptions { limit, bytes, .. } = options;
+                    Ok(LogSnapshot {
+                        epoch: run.epoch,
+                        head: run.last_seq,
+                        pruned_through: run.pruned_through,
+                        entries: history::newest(connection, &topic, limit, bytes)?,
+                        client_refs: history::recent_refs(connection, &topic)?,
+                    })
                 })
-            })
-            .await
+                .await
         };
         async move {
             let snapshot = opening(topic.clone()).await;
@@ -135,9 +123,8 @@ impl MessageStore for DbWriterHandle {
         let (readers, topic) = (self.readers.clone(), topic.to_owned());
         async move {
             let name = topic.clone();
-            let page = Self::read(readers, move |connection| {
-                history::page(connection, &topic, after, limit, bytes)
-            });
+            let page = readers
+                .read(move |connection| history::page(connection, &topic, after, limit, bytes));
             page.await.map_err(|source| LoadError {
                 topic: name,
                 source,

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
-use super::StoreError;
 use super::backend::{Connection, Pool, on_each_backend};
 use super::history::{StoredMessage, octet_length, within};
 use super::message::from_timestamp;
@@ -40,18 +39,29 @@ pub struct CommittedMessage {
     pub updated_at: SystemTime,
 }
 
-/// Which part of a topic a page is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// The newest messages before this seq.
-    Before(i64),
-    /// The oldest messages after this seq.
-    After(i64),
+/// Which messages of a topic: the newest, or with `after` the oldest, within these bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Only those with a higher seq.
+    pub after: Option<i64>,
+    /// Only those with a lower seq.
+    pub before: Option<i64>,
 }
 
 impl Window {
-    /// The newest messages.
-    pub const NEWEST: Self = Self::Before(i64::MAX);
+    fn after(seq: i64) -> Self {
+        Self {
+            after: Some(seq),
+            before: None,
+        }
+    }
+
+    fn before(seq: i64) -> Self {
+        Self {
+            after: None,
+            before: Some(seq),
+        }
+    }
 }
 
 /// Some messages of a topic that stand side by side, oldest first.
@@ -96,26 +106,20 @@ impl Reader {
         .await
     }
 
-    /// Runs `statements` where it may block.
     async fn read<T: Send + 'static>(
         &self,
         topic: &str,
-        statements: impl FnOnce(&mut Connection<'_>, &str) -> QueryResult<T> + Send + 'static,
+        query: impl FnOnce(&mut Connection<'_>, &str) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, LoadError> {
-        let (pool, name) = (self.pool.clone(), topic.to_owned());
-        let read = tokio::task::spawn_blocking(move || -> Result<T, StoreError> {
-            let mut pooled = pool.get()?;
-            Ok(statements(&mut pooled.connection(), &name)?)
-        });
-        let failed = |source| LoadError {
+        let name = topic.to_owned();
+        let read = self
+            .pool
+            .clone()
+            .read(move |connection| query(connection, &name));
+        read.await.map_err(|source| LoadError {
             topic: topic.to_owned(),
             source,
-        };
-        match read.await {
-            Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => Err(failed(error.into())),
-            Err(error) => Err(failed(error.into())),
-        }
+        })
     }
 }
 
@@ -134,16 +138,19 @@ fn page(
     let more = seqs.len() < sizes.len();
     let (nearest, farthest) = (seqs.first(), seqs.last());
     let seq = |&(seq, _): &(i64, i32)| seq;
-    let (oldest, newest, before, after) = match window {
-        Window::Before(end) => {
+    let (oldest, newest, before, after) = match window.after {
+        None => {
+            let end = window.before.unwrap_or(i64::MAX);
             let newest = nearest.map_or(end.saturating_sub(1), seq);
-            let newer = exists(connection, topic, Window::After(newest))?;
+            let newer = exists(connection, topic, Window::after(newest))?;
             (farthest.map_or(end, seq), newest, more, newer)
         }
-        Window::After(start) => {
+        Some(start) => {
             let oldest = nearest.map_or(start.saturating_add(1), seq);
-            let older = exists(connection, topic, Window::Before(oldest))?;
-            (oldest, farthest.map_or(start, seq), older, more)
+            let newest = farthest.map_or(start, seq);
+            let older = exists(connection, topic, Window::before(oldest))?;
+            let newer = more || exists(connection, topic, Window::after(newest))?;
+            (oldest, newest, older, newer)
         }
     };
     let epoch = run::epoch(connection, topic)?;
@@ -173,14 +180,14 @@ fn sizes(
     let rows = messages::table
         .filter(messages::topic.eq(topic))
         .filter(messages::target.is_null())
+        .filter(messages::seq.lt(window.before.unwrap_or(i64::MAX)))
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .select((messages::seq, octet_length(messages::payload)));
-    match window {
-        Window::Before(seq) => on_each_backend!(connection, |typed| rows
-            .filter(messages::seq.lt(seq))
+    match window.after {
+        None => on_each_backend!(connection, |typed| rows
             .order(messages::seq.desc())
             .load(typed)),
-        Window::After(seq) => on_each_backend!(connection, |typed| rows
+        Some(seq) => on_each_backend!(connection, |typed| rows
             .filter(messages::seq.gt(seq))
             .order(messages::seq)
             .load(typed)),

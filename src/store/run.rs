@@ -65,16 +65,16 @@ pub(super) fn open(connection: &mut Connection<'_>, topic: &str, strict: bool) -
     Ok(run)
 }
 
-/// The epoch of a topic's present run; 0, which no run has, for a topic that was never opened.
+/// The present run of a topic; 0 for one that has never been opened.
 pub(super) fn epoch(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
-    let found: Option<i64> = on_each_backend!(connection, |typed| {
+    let epoch: Option<i64> = on_each_backend!(connection, |typed| {
         topics::table
             .find(topic)
             .select(topics::epoch)
             .first(typed)
             .optional()
     })?;
-    Ok(found.unwrap_or(0))
+    Ok(epoch.unwrap_or(0))
 }
 
 /// Ends a run in order, unless another server has begun the next one.

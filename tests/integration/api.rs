@@ -270,6 +270,12 @@ async fn pages_lose_and_double_nothing_while_others_write(database: Database) {
         .await;
     assert_eq!(numbers(&older), [387, 388, 389]);
     assert_eq!(older["after"], Value::Null, "nothing newer is left");
+    let between = format!("{MESSAGES}?after=0-0&before={before}&limit=389");
+    let page = program.get(&between).await;
+    assert!(numbers(&page).into_iter().eq(0..389));
+    let last = page["after"].as_str().expect("one is left");
+    let between = format!("{MESSAGES}?after={last}&before={before}");
+    assert_eq!(numbers(&program.get(&between).await), [389]);
     let none = program.get(&format!("{MESSAGES}?after={before}")).await;
     assert_eq!(none["messages"], json!([]));
     let last = none["before"].as_str().expect("there are older ones");
