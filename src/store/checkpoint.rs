@@ -17,7 +17,7 @@ use diesel::sql_types::Integer;
 const LONG: u64 = 8_000_000;
 /// The log's length at which the writer waits until it is copied, and for how long.
 const TOO_LONG: u64 = 32_000_000;
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the last copy waits for another to end, each time.
 const MOMENT: Duration = Duration::from_millis(500);
 /// Pages that the writer may copy itself.
@@ -66,12 +66,11 @@ impl Checkpointer {
             // Full: the thread is at it.
             let _ = self.wake.try_send(());
         }
-        let copied = if length > TOO_LONG {
-            self.copied.recv_timeout(PATIENCE).is_ok()
-        } else {
-            self.copied.try_recv().is_ok()
-        };
-        if copied {
+        if length > TOO_LONG {
+            // Whatever the thread has not copied when its time is over, the writer does.
+            let _ = self.copied.recv_timeout(PATIENCE);
+            empty(connection)?;
+        } else if self.copied.try_recv().is_ok() {
             copy(connection)?;
         }
         Ok(())
@@ -80,9 +79,7 @@ impl Checkpointer {
     /// Copies all of it and empties the file, so that a copy of the database file alone is whole.
     pub(super) fn settle(&self, connection: &mut SqliteConnection) -> QueryResult<()> {
         for _ in 0..ROUNDS {
-            let progress: Progress =
-                diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(connection)?;
-            if progress.busy == 0 {
+            if empty(connection)?.busy == 0 {
                 break;
             }
             // The thread has an end; when somebody else is busy, a moment is all there is to give.
@@ -112,4 +109,9 @@ fn copy_when_woken(mut connection: SqliteConnection, woken: &Receiver<()>, done:
 /// Copies what no reader still needs in the log, and waits for nobody.
 fn copy(connection: &mut SqliteConnection) -> QueryResult<Progress> {
     diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)
+}
+
+/// Copies all of it and empties the file. Waits for readers and for another copy.
+fn empty(connection: &mut SqliteConnection) -> QueryResult<Progress> {
+    diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(connection)
 }
