@@ -15,14 +15,13 @@ use diesel::sql_types::Integer;
 
 /// The log's length from which on it is copied.
 const LONG: u64 = 8_000_000;
-/// The log's length at which the writer waits until it is copied, and for how long.
+/// The log's length at which the writer waits until it is copied, and empties it.
 const TOO_LONG: u64 = 32_000_000;
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the last copy waits for another to end, each time.
+/// How long that waits for another copy to end, each time.
 const MOMENT: Duration = Duration::from_millis(500);
 /// Pages that the writer may copy itself.
 const FEW_PAGES: i32 = 200;
-/// How often the thread copies what came meanwhile, and the end tries.
+/// How often the thread copies what came meanwhile, and the writer tries to empty it.
 const ROUNDS: u32 = 4;
 
 /// The thread's other half, at the writer. The thread ends with it.
@@ -62,15 +61,15 @@ impl Checkpointer {
     /// After each commit, on the writer's connection.
     pub(super) fn committed(&self, connection: &mut SqliteConnection) -> QueryResult<()> {
         let length = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        if length > TOO_LONG {
+            // The thread is not woken again, so that it comes to an end.
+            return self.settle(connection);
+        }
         if length > LONG {
             // Full: the thread is at it.
             let _ = self.wake.try_send(());
         }
-        if length > TOO_LONG {
-            // Whatever the thread has not copied when its time is over, the writer does.
-            let _ = self.copied.recv_timeout(PATIENCE);
-            empty(connection)?;
-        } else if self.copied.try_recv().is_ok() {
+        if self.copied.try_recv().is_ok() {
             copy(connection)?;
         }
         Ok(())
