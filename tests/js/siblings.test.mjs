@@ -16,7 +16,7 @@ const SHOUTS = [
 const server = await Server.create({
   config: `
     [[rooms]]
-    topics = "room:*"
+    topics = "wall:*"
     history = "per_event"
   `,
 });
@@ -31,7 +31,7 @@ after(async () => {
 
 describe("a room whose history is one shout a row", AT_ONCE, () => {
   for (const client of clients) {
-    const openRoom = () => new Room(client.version, server.socketUrl, "room");
+    const openRoom = () => new Room(client.version, server.socketUrl, "wall");
 
     testIn(openRoom, `phoenix.js ${client.version} appends the messages in order`, async (room) => {
       const ann = await room.enter(client, "Ann");
