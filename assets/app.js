@@ -122,6 +122,10 @@ function newEntry(payload, { at = null, pending = false } = {}) {
   const name = asText(fields.name).trim();
   const text = asText(fields.message);
   const entry = { name, text, key: JSON.stringify([name, text]), at };
+  // What the server knows the message by, and what we know our own by: a message that goes out
+  // again under the same client_ref is neither stored nor shown twice.
+  entry.id = idOf(fields);
+  entry.clientRef = pending ? newClientId() : fields.client_ref;
   entry.own =
     pending || (fields.client === undefined ? sentMarks.has(entry) : fields.client === clientId);
   entry.node = messageNode(entry, pending);
@@ -204,6 +208,10 @@ function render() {
   ui.empty.hidden = entries.length > 0 || ui.messages.ariaBusy === "true";
 }
 
+function idOf(payload) {
+  return payload?._meta?.id ?? null;
+}
+
 function confirm(entry) {
   outbox = outbox.filter((other) => other !== entry);
   entry.node.classList.remove("pending");
@@ -211,14 +219,15 @@ function confirm(entry) {
   return entry;
 }
 
-function sentWithKey(key) {
-  return outbox.find((entry) => entry.sent && entry.key === key);
+function echoOf(fresh) {
+  return outbox.find((entry) => entry.attempts > 0 && entry.clientRef === fresh.clientRef);
 }
 
 function showShout(payload) {
   const fresh = newEntry(payload, { at: Date.now() });
-  const mine = fresh.own && sentWithKey(fresh.key);
-  if (!mine) fresh.node.classList.add("fresh");
+  const mine = fresh.own && echoOf(fresh);
+  if (mine) mine.id = fresh.id;
+  else fresh.node.classList.add("fresh");
   log = [...log, mine ? confirm(mine) : fresh].slice(-MAX_SHOWN);
   render();
   if (mine) flush();
@@ -236,15 +245,35 @@ function showHistory(payload) {
   log = rows
     .map((row) => newEntry(row))
     .reverse()
-    .map((row) => shown.get(row.key)?.pop() ?? settled(row.key) ?? row)
+    .map((row) => placed(shown.get(row.key)?.pop() ?? settled(row) ?? row, row))
     .reverse();
   render();
   if (!first) countUnseen(log.filter((entry) => !entry.own && !before.has(entry)).length);
 }
 
-function settled(key) {
-  const entry = sentWithKey(key);
+// An id may have become another one: the server was killed and has begun anew.
+function placed(entry, row) {
+  entry.id = row.id;
+  return entry;
+}
+
+function settled(row) {
+  const entry = echoOf(row);
   return entry && confirm(entry);
+}
+
+function showUpdate({ id, payload }) {
+  const old = log.find((entry) => entry.id === id);
+  if (!old) return;
+  const entry = { ...newEntry(payload, { at: old.at }), id };
+  old.node.replaceWith(entry.node);
+  log = log.map((other) => (other === old ? entry : other));
+  render();
+}
+
+function showDeletion({ id }) {
+  log = log.filter((entry) => entry.id !== id);
+  render();
 }
 
 function groupByKey(entries) {
@@ -312,6 +341,9 @@ const socket = new Socket("/socket", { params: {} });
 let channel = null;
 let ready = false;
 let patience = 0;
+// The last message that this page has seen: what came after it while we were away comes after the
+// next join. A page that is loaded anew has seen nothing.
+let lastSeen = null;
 
 function showStatus(state) {
   if (ui.status.dataset.state === state) return;
@@ -338,15 +370,27 @@ function loseConnection() {
   if (ui.status.dataset.state === "connected") showStatus("reconnecting");
 }
 
-function joined() {
+function joined(reply) {
   showStatus("connected");
   say("");
+  // What we missed follows; what we sent and do not know the end of may go out again at once.
+  if (reply?.recovered) return becomeReady();
+  lastSeen = reply?.last_id ?? null;
   patience = setTimeout(becomeReady, HISTORY_PATIENCE_MS);
 }
 
+function seen(show) {
+  return (payload) => {
+    lastSeen = idOf(payload) ?? lastSeen;
+    show(payload);
+  };
+}
+
 function join() {
-  channel = socket.channel(`random:${room}`, {});
-  channel.on("shout", showShout);
+  channel = socket.channel(`random:${room}`, () => ({ meta: true, last_seen_id: lastSeen }));
+  channel.on("shout", seen(showShout));
+  channel.on("message_updated", seen(showUpdate));
+  channel.on("message_deleted", seen(showDeletion));
   channel.on("messages_history", (payload) => {
     showHistory(payload);
     becomeReady();
@@ -384,7 +428,12 @@ function flush() {
     entry.attempts += 1;
     sentMarks.add(entry);
     channel
-      .push("shout", { name: entry.name, message: entry.text, client: clientId })
+      .push("shout", {
+        name: entry.name,
+        message: entry.text,
+        client: clientId,
+        client_ref: entry.clientRef,
+      })
       .receive("error", (answer) => {
         takeBack(entry, reasonOf(answer));
         flush();

@@ -36,13 +36,15 @@ pub mod transport;
 pub mod testing;
 
 // Beside: the database.
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "_store")]
 pub mod store;
 
 // Levels 7 and 8: the application, and the server put together.
 pub mod admin;
+#[cfg(feature = "_store")]
+pub mod api;
 pub mod chat;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "_store")]
 pub mod serve;
 pub mod token_command;
 

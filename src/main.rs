@@ -3,17 +3,27 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use slackir::config::{Cli, Command};
+use slackir::config::{Cli, CliError, Command};
 use slackir::serve::{migrate, serve};
 use slackir::token_command::token;
 
+/// The exit code of settings that are not valid, as clap's.
+const USAGE: u8 = 2;
+
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = match Cli::load() {
+        Ok(cli) => cli,
+        Err(CliError::Usage(error)) => error.exit(),
+        Err(CliError::File(error)) => {
+            eprintln!("slackir: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
     match cli.command {
         None => exit(serve(cli.serve).await),
         Some(Command::Serve(config)) => exit(serve(*config).await),
-        Some(Command::Migrate(config)) => exit(migrate(&config)),
+        Some(Command::Migrate(config)) => exit(migrate(&config.database)),
         Some(Command::Token(config)) => exit(token(&config.action)),
     }
 }

@@ -43,6 +43,12 @@ pub mod reason {
     pub const UNKNOWN_EVENT: &str = "unknown event";
     /// The payload is not what the event asks for.
     pub const INVALID_PAYLOAD: &str = "invalid payload";
+    /// There is no stored message with this id.
+    pub const UNKNOWN_MESSAGE: &str = "unknown message";
+    /// The database did not say in time that it has the message; it may still store it.
+    pub const UNCONFIRMED: &str = "unconfirmed";
+    /// The database will never take the message.
+    pub const REJECTED: &str = "rejected";
     /// The database cannot take or give messages at present.
     pub const STORAGE_UNAVAILABLE: &str = "storage unavailable";
 }
@@ -98,6 +104,16 @@ impl RawJson {
         serde_json::from_str(&self.0)
     }
 
+    /// The object with one more member, last, so that it wins over one of the same name that came
+    /// from elsewhere; `value` is JSON text. What is no object stays as it is.
+    pub(crate) fn with_last(&self, key: &str, value: impl fmt::Display) -> Self {
+        let Some(members) = self.0.trim_end().strip_suffix('}').map(str::trim_end) else {
+            return self.clone();
+        };
+        let comma = if members.ends_with('{') { "" } else { "," };
+        Self(format!("{members}{comma}\"{key}\":{value}}}").into())
+    }
+
     /// The same text in an allocation of its own, so that keeping it does not keep the read buffer
     /// it came in.
     pub(crate) fn detach(&self) -> Self {
@@ -121,6 +137,12 @@ impl Serialize for RawJson {
 impl From<serde_json::Value> for RawJson {
     fn from(value: serde_json::Value) -> Self {
         Self(value.to_string().into())
+    }
+}
+
+impl From<Box<RawValue>> for RawJson {
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(String::from(Box::<str>::from(raw)).into())
     }
 }
 
@@ -337,6 +359,20 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_is_added_last() {
+        for (object, want) in [
+            ("{}", r#"{"m":[1]}"#),
+            (r#"{"a":1}"#, r#"{"a":1,"m":[1]}"#),
+            ("{ }", r#"{"m":[1]}"#),
+            ("{\"a\" : {} }\n", r#"{"a" : {},"m":[1]}"#),
+            ("[]", "[]"),
+        ] {
+            let json = RawJson::trusted(ByteString::from_static(object));
+            assert_eq!(json.with_last("m", "[1]").get(), want);
+        }
+    }
 
     /// Requirement 105.
     #[test]

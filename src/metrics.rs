@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 /// Every metric of the server.
 #[cfg_attr(
-    not(feature = "sqlite"),
+    not(feature = "_store"),
     expect(dead_code, reason = "the writer is the store's")
 )]
 pub(crate) struct Metrics {
@@ -40,10 +40,18 @@ pub(crate) struct Metrics {
     pub(crate) writer_refused: Counter,
     /// Transactions that failed and were tried again.
     pub(crate) writer_retries: Counter,
+    /// Rows that the database will never take.
+    pub(crate) rows_rejected: Counter,
+    /// Rows whose client_ref was stored already.
+    pub(crate) rows_duplicate: Counter,
+    /// Rows stored under another seq, because another server writes to their topic.
+    pub(crate) rows_moved: Counter,
     /// Rows waiting for their transaction.
     pub(crate) writer_queue: Gauge,
     /// Rows of one transaction.
     pub(crate) writer_batch: Histogram,
+    /// Seconds that the database took for a batch.
+    pub(crate) writer_commit: Histogram,
     /// Seconds from publish to commit, of a batch's oldest row.
     pub(crate) writer_lag: Histogram,
 }
@@ -61,8 +69,12 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     rows_committed: counter!("slackir_rows_committed_total"),
     writer_refused: counter!("slackir_writer_refused_total"),
     writer_retries: counter!("slackir_writer_retries_total"),
+    rows_rejected: counter!("slackir_rows_rejected_total"),
+    rows_duplicate: counter!("slackir_rows_duplicate_total"),
+    rows_moved: counter!("slackir_rows_moved_total"),
     writer_queue: gauge!("slackir_writer_queue_rows"),
     writer_batch: histogram!("slackir_writer_batch_rows"),
+    writer_commit: histogram!("slackir_writer_commit_seconds"),
     writer_lag: histogram!("slackir_writer_lag_seconds"),
 });
 
@@ -81,6 +93,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(
             Matcher::Full("slackir_writer_lag_seconds".into()),
+            &LAG_BUCKETS,
+        )?
+        .set_buckets_for_metric(
+            Matcher::Full("slackir_writer_commit_seconds".into()),
             &LAG_BUCKETS,
         )?
         .set_buckets_for_metric(

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
 use crate::metrics::metrics;
-use crate::waker::WakerSlot;
+use crate::waker::{WakerList, WakerSlot};
 
 /// How long an outbox may be over its bound.
 const GRACE: Duration = Duration::from_secs(2);
@@ -97,6 +97,8 @@ pub(crate) struct Outbox {
     writer: WakerSlot,
     /// The transport's reader, waiting for the client; woken by an interrupt, and by room.
     reader: WakerSlot,
+    /// Replays that wait for room.
+    replays: WakerList,
 }
 
 impl Outbox {
@@ -111,6 +113,7 @@ impl Outbox {
             interrupted: Cell::new(None),
             writer: WakerSlot::default(),
             reader: WakerSlot::default(),
+            replays: WakerList::default(),
         }
     }
 
@@ -192,6 +195,7 @@ impl Outbox {
             }
             if !had_room && self.has_room() {
                 self.reader.wake();
+                self.replays.wake();
             }
             return Poll::Ready(Some(frame));
         }
@@ -210,6 +214,16 @@ impl Outbox {
             return Poll::Ready(());
         }
         self.reader.remember(cx);
+        Poll::Pending
+    }
+
+    /// A replay's side: ready when the client may be sent one more old message. Many channels of a
+    /// connection may wait at once.
+    pub(crate) fn poll_room_for_replay(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_room() {
+            return Poll::Ready(());
+        }
+        self.replays.remember(cx);
         Poll::Pending
     }
 

@@ -11,16 +11,16 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::channel::HistoryMode;
-use crate::chat::{self, PageError, SHOUT, UserSocket};
-use crate::config::{DatabaseConfig, History, ServeConfig, Switch};
+use crate::api::{Api, Auth, AuthError};
+use crate::chat::{self, PageError, Room, UserSocket};
+use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
-use crate::store::{DbWriter, DbWriterHandle, Store, StoreError, WriterLimits};
+use crate::store::{ColumnFields, DbWriter, DbWriterHandle, Store, StoreError, WriterOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
-use crate::{admin, metrics, telemetry, transport};
+use crate::{admin, api, metrics, telemetry, transport};
 
 /// How long HTTP requests may still run once all sockets are gone.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
@@ -43,6 +43,14 @@ pub enum ServeError {
     /// `--log`.
     #[error("--log: {0}")]
     Log(#[from] tracing_subscriber::filter::ParseError),
+    /// The HTTP API's tokens.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The HTTP API without a database.
+    #[error(
+        "--api-token and --api-token-salt: the HTTP API is for stored messages, it needs --persist on"
+    )]
+    ApiWithoutStore,
     /// The metrics recorder.
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -84,6 +92,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     telemetry::init(&config.log, config.log_format)?;
     let metrics = metrics::install()?;
     let check_origin = check_origin(&config)?;
+    let auth = auth(&config)?;
     let page = chat::page(config.static_dir.as_deref())?;
     // Each client is a file.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -99,19 +108,34 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         Switch::Off => None,
     };
     let endpoint = endpoint(&config, check_origin, writer.as_ref());
-    let server = http_server(&config, &endpoint, metrics, page, listener)?;
-    let running = run_until_signal(server, shut_down(&endpoint, writer.as_ref(), &config))?;
+    let api = auth
+        .zip(writer.as_ref())
+        .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer));
+    let server = http_server(&config, &endpoint, metrics, api, page, listener)?;
+    let handle = server.handle();
+    let shutdown = async {
+        let deadline = Instant::now() + config.shutdown_timeout;
+        send_clients_away(&endpoint, &config).await;
+        // Whoever could still publish over HTTP is gone, too, before the last row is saved.
+        handle.stop(true).await;
+        match &writer {
+            Some(writer) => save_everything(endpoint.pubsub(), writer, deadline).await,
+            None => 0,
+        }
+    };
+    let running = run_until_signal(server, shutdown)?;
     println!("Slackir listens on http://{address}");
 
     let rows = running.await?;
     unsaved(rows.unwrap_or_else(|| writer.as_ref().map_or(0, DbWriterHandle::unsaved)))
 }
 
-/// Sockets, health and metrics, and the page, behind one listener.
+/// Sockets, health and metrics, the API and the page, behind one listener.
 fn http_server(
     config: &ServeConfig,
     endpoint: &Endpoint,
     metrics: PrometheusHandle,
+    api: Option<Api>,
     page: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
 ) -> io::Result<Server> {
@@ -120,6 +144,7 @@ fn http_server(
         App::new()
             .configure(endpoint.routes())
             .configure(admin::routes(&endpoint, &metrics))
+            .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };
     let mut http = HttpServer::new(app)
@@ -143,17 +168,8 @@ fn unsaved(rows: usize) -> Result<(), ServeError> {
     }
 }
 
-/// Sends the clients away, then waits for the last row. Returns how many rows were not saved.
-async fn shut_down(
-    endpoint: &Endpoint,
-    writer: Option<&DbWriterHandle>,
-    config: &ServeConfig,
-) -> usize {
-    let deadline = Instant::now() + config.shutdown_timeout;
-    tracing::info!(
-        connections = endpoint.connections(),
-        "serve.shutdown.started"
-    );
+/// Tells the clients to come back, and waits until their channels have terminated.
+async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
     let left = endpoint
         .drain(DrainOptions {
             batch_size: config.drain_batch,
@@ -164,15 +180,24 @@ async fn shut_down(
     if left > 0 {
         tracing::warn!(connections = left, "serve.shutdown.connections_left");
     }
-    let Some(writer) = writer else {
-        return 0;
+}
+
+/// Waits for the last row, then ends the runs of the logs, so that clients can resume after a
+/// restart. Nobody publishes any more.
+async fn save_everything(pubsub: &PubSub, writer: &DbWriterHandle, deadline: Instant) -> usize {
+    let rest = || {
+        deadline
+            .saturating_duration_since(Instant::now())
+            .max(LAST_FLUSH)
     };
-    let rest = deadline
-        .saturating_duration_since(Instant::now())
-        .max(LAST_FLUSH);
-    let unsaved = writer.flush(rest).await;
-    tracing::info!(unsaved, "serve.shutdown.flushed");
-    unsaved
+    let rows = writer.flush(rest()).await;
+    // A run that has lost messages has not ended in order.
+    if rows == 0 {
+        pubsub.close_logs();
+        writer.flush(rest()).await;
+    }
+    tracing::info!(unsaved = rows, "serve.shutdown.flushed");
+    rows
 }
 
 /// A listening socket whose address can be used again at once after a restart.
@@ -194,11 +219,13 @@ fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
     for name in &applied {
         tracing::info!(%name, "store.migrated");
     }
-    let limits = WriterLimits {
+    let options = WriterOptions {
         rows: config.writer_rows,
         bytes: config.writer_bytes,
+        strict: config.durability == Durability::Strict,
+        columns: rooms(config).iter().map(columns).collect(),
     };
-    Ok(DbWriter::start_on_own_thread(store, limits)?)
+    Ok(DbWriter::start_on_own_thread(store, options)?)
 }
 
 fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {
@@ -215,22 +242,13 @@ fn endpoint(
     check_origin: CheckOrigin,
     writer: Option<&DbWriterHandle>,
 ) -> Endpoint {
-    let history = match config.history {
-        _ if writer.is_none() => HistoryMode::None,
-        History::None => HistoryMode::None,
-        History::MessagesHistory => HistoryMode::MessagesHistory,
-        History::PerEvent => HistoryMode::PerEvent,
-        History::Reply => HistoryMode::Reply,
-    };
-    let rule = |writer: &DbWriterHandle| {
-        LogRule::new(
-            chat::TOPICS,
-            &[SHOUT],
-            config.history_limit,
-            Arc::new(writer.clone()),
-        )
-    };
-    let pubsub = PubSub::with_logs(writer.map(rule).into_iter().collect());
+    let rooms = rooms(config);
+    let rules = writer.into_iter().flat_map(|writer| {
+        rooms
+            .iter()
+            .map(|room| rule(room, config.durability, writer))
+    });
+    let pubsub = PubSub::with_logs(rules.collect());
     let options = SocketOptions {
         timeout: config.idle_timeout,
         max_frame_size: config.max_frame_size,
@@ -252,6 +270,46 @@ fn endpoint(
     Endpoint::builder(pubsub)
         .transports(transports)
         .options(options)
-        .socket("/socket", UserSocket, chat::router(history))
+        .socket("/socket", UserSocket, chat::router(&rooms))
         .build()
+}
+
+/// Who may use the HTTP API; `None` where there is none.
+fn auth(config: &ServeConfig) -> Result<Option<Auth>, ServeError> {
+    let auth = Auth::new(&config.api)?;
+    if auth.is_some() && config.persist == Switch::Off {
+        return Err(ServeError::ApiWithoutStore);
+    }
+    Ok(auth)
+}
+
+fn http_api(config: &ServeConfig, auth: Auth, endpoint: &Endpoint, writer: &DbWriterHandle) -> Api {
+    let max_body = config.max_frame_size;
+    Api::new(auth, endpoint, &rooms(config), writer.reader(), max_body)
+}
+
+/// The rooms of the settings.
+fn rooms(config: &ServeConfig) -> Vec<Room> {
+    let rooms = config.rooms.iter();
+    rooms
+        .map(|room| Room::new(room, config.history, config.history_limit))
+        .collect()
+}
+
+/// What fills the columns of a kind of room.
+fn columns(room: &Room) -> ColumnFields {
+    ColumnFields {
+        topics: room.topics.clone(),
+        name: room.fields.name.clone(),
+        message: room.fields.message.clone(),
+    }
+}
+
+/// What the database keeps of a kind of room.
+fn rule(room: &Room, durability: Durability, writer: &DbWriterHandle) -> LogRule {
+    let events: Vec<&str> = room.events.iter().map(String::as_str).collect();
+    let store = Arc::new(writer.clone());
+    LogRule::new(&room.topics, &events, room.history_limit, store)
+        .resume_limit(room.resume_limit)
+        .strict(durability == Durability::Strict)
 }

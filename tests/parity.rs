@@ -172,7 +172,11 @@ fn marked(line: &str) -> Option<BTreeSet<u16>> {
 /// Rust tests: a mark stands between the prose and the attribute. Formatting makes the ends of inline
 /// modules known by their indentation.
 fn rust_tests(module: &str, text: &str, tests: &mut Tests) {
-    let over_both = over_both_transports(text);
+    let made: BTreeSet<&str> = lists(text)
+        .flat_map(str::split_whitespace)
+        .map(|name| name.trim_end_matches(','))
+        .collect();
+    let text = lists(text).fold(text.to_owned(), |text, list| text.replace(list, ""));
     let mut inline: Vec<(usize, &str)> = Vec::new();
     let mut found = BTreeSet::new();
     let mut is_test = false;
@@ -186,7 +190,7 @@ fn rust_tests(module: &str, text: &str, tests: &mut Tests) {
             let end = name.find(['(', '<']).unwrap_or(name.len());
             &name[..end]
         });
-        let test = function.filter(|name| is_test || over_both.contains(name));
+        let test = function.filter(|name| is_test || made.contains(name));
         if let Some(numbers) = marked(line) {
             found = numbers;
         } else if code.starts_with("#[") {
@@ -209,12 +213,16 @@ fn rust_tests(module: &str, text: &str, tests: &mut Tests) {
     }
 }
 
-/// The functions of a file that `over_both_transports!` makes tests of. The table names them without
-/// their transports, and their mark stands directly above them.
-fn over_both_transports(text: &str) -> BTreeSet<&str> {
-    let behind = text.split("over_both_transports! {").skip(1);
-    let lists = behind.filter_map(|list| list.split('}').next());
-    lists.flat_map(str::split_whitespace).collect()
+/// The macros that make several tests of one function: over both transports, on each database.
+const MAKERS: [&str; 2] = ["over_both_transports! {", "on_each_database! {"];
+
+/// The lists of a file's functions that a macro makes tests of. The table names such a test without
+/// its transport or database, and its mark stands directly above it.
+fn lists(text: &str) -> impl Iterator<Item = &str> {
+    MAKERS.iter().flat_map(|maker| {
+        let behind = text.split(maker).skip(1);
+        behind.filter_map(|list| list.split_once("\n}").map(|(list, _)| list))
+    })
 }
 
 /// Recorded scenarios: a mark is the member "requirements", also of the whole file.

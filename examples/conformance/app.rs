@@ -8,10 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slackir::channel::{
-    Channel, Context, HandleIn, Handled, HistoryMode, Join, JoinResult, Refused, SendError,
-    StopReason,
+    Channel, Context, HandleIn, Handled, Join, JoinResult, Refused, SendError, StopReason,
 };
-use slackir::chat::RandomChannel;
+use slackir::chat::{RandomChannel, Room};
 use slackir::endpoint::TransportOptions;
 use slackir::message::{Payload, Reply};
 use slackir::presence::{PRESENCE_STATE, Presence, PresenceError};
@@ -30,7 +29,7 @@ pub(crate) fn endpoint_with(longpoll_options: LongPollOptions) -> Endpoint {
     let pubsub = PubSub::new();
     let presence = Presence::new(pubsub.clone());
     let router = SocketRouter::new()
-        .channel("random:*", || RandomChannel::new(HistoryMode::None))
+        .channel("random:*", || RandomChannel::new(Arc::new(Room::default())))
         .channel("conf:*", ConformanceChannel::default)
         // Supabase's clients put this before every topic.
         .channel("realtime:*", ConformanceChannel::default)

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt;
 
+use super::catch_up::CatchUpError;
 use super::context::Context;
 use super::join::{Accepted, JoinFailed};
 use super::{Channel, HandleIn, Handled, StopReason};
@@ -33,6 +34,7 @@ pub(super) type Shared<C> = Rc<RefCell<Live<C>>>;
 /// What a callback has come to.
 pub(super) enum Done {
     Joined(Result<Accepted, JoinFailed>),
+    CaughtUp(Result<(), CatchUpError>),
     In(Ref, HandleIn),
     Handled(Handled),
     Terminated,

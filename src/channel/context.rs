@@ -13,7 +13,9 @@ use super::link::{Link, ToChannel};
 use super::server::{ChannelSignal, Info};
 use crate::assigns::Assigns;
 use crate::message::{Name, Payload, Ref, Reply};
-use crate::pubsub::{Broadcast, PubSub, PublishError, SubscriberId, Subscription, Tap};
+use crate::pubsub::{
+    Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
+};
 use crate::serializer::{EncodeError, Serializer};
 
 /// Why a push or a broadcast was not made.
@@ -110,10 +112,17 @@ impl<C: Channel> Context<C> {
     /// Before the join is complete, and when the message was refused: it is then neither stored
     /// nor sent to anybody.
     pub fn broadcast(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
+        self.publish(&Draft::new(event, payload)).map(drop)
+    }
+
+    /// As [`Context::broadcast`], for a message with a client_ref, a change of a stored message, or
+    /// where somebody wants to know when it is committed.
+    ///
+    /// # Errors
+    /// As [`Context::broadcast`].
+    pub fn publish(&self, draft: &Draft) -> Result<Published, SendError> {
         self.assert_joined()?;
-        Ok(self
-            .link
-            .publish(&self.pubsub, event, &payload.into(), None)?)
+        Ok(self.link.publish(&self.pubsub, draft, None)?)
     }
 
     /// Sends an event to everybody in the topic but this channel.
@@ -126,9 +135,10 @@ impl<C: Channel> Context<C> {
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
         self.assert_joined()?;
-        Ok(self
-            .link
-            .publish(&self.pubsub, event, &payload.into(), Some(self.link.id))?)
+        let draft = Draft::new(event, payload);
+        self.link
+            .publish(&self.pubsub, &draft, Some(self.link.id))?;
+        Ok(())
     }
 
     /// Captures the message that is being handled, to reply to it later, from anywhere.

@@ -10,6 +10,7 @@ use actix::Recipient;
 use bytestring::ByteString;
 
 use super::callback::{Callback, Done, Live, Shared, guarded};
+use super::catch_up::Behind;
 use super::link::{Link, ToChannel};
 use super::server::ChannelSignal;
 use super::{Channel, Join, Refused};
@@ -19,7 +20,9 @@ use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply, reason};
 use crate::metrics::metrics;
 use crate::outbox::Outbox;
-use crate::pubsub::{Broadcast, History, PubSub, Subscriber, Subscription, Tap};
+use crate::pubsub::{
+    Backlog, Broadcast, PubSub, Subscribed, Subscriber, Subscription, Tap, Want, Wire,
+};
 use crate::serializer::Serializer;
 
 /// What a join needs.
@@ -56,12 +59,18 @@ impl Start {
     }
 }
 
-/// A join that the application accepted, with the subscription that followed at once.
+/// A join that the application accepted.
 pub(super) struct Accepted {
     pub(super) join: Join,
-    pub(super) subscription: Subscription,
-    /// `None` where the topic keeps no log.
-    pub(super) history: Option<History>,
+    pub(super) place: Place,
+}
+
+/// Where a channel that has joined stands.
+pub(super) enum Place {
+    /// A member of its topic, with what its log gives; `None` where it keeps none.
+    Live(Subscription, Option<Backlog>),
+    /// On its way there.
+    Behind(Behind),
 }
 
 /// A join that came to nothing.
@@ -91,29 +100,42 @@ pub(super) fn join<C: Channel>(
         loop {
             let topic = pubsub.topic(&link.topic);
             if !topic.is_loaded()
-                && let Err(error) = pubsub.load(&topic).await
+                && let Err(error) = topic.load().await
             {
                 tracing::error!(%error, source = ?error.source, "channel.join.log_unreadable");
                 return Done::Joined(Err(JoinFailed::StorageUnavailable));
             }
-            let subscriber = subscriber::<C>(&link);
-            if let Some((subscription, history)) = pubsub.subscribe(&topic, subscriber) {
-                return Done::Joined(Ok(Accepted {
-                    join,
-                    subscription,
-                    history,
-                }));
-            }
+            let want = join.log.want();
+            let subscriber = subscriber::<C>(&link, join.log.meta);
+            let place = match (pubsub.subscribe(&topic, subscriber, want), want) {
+                (Some(Subscribed::Live(subscription, backlog)), _) => {
+                    Place::Live(subscription, backlog)
+                }
+                (Some(Subscribed::Behind(pager)), Want::Resume(cursor, _)) => {
+                    Place::Behind(Behind {
+                        topic,
+                        cursor,
+                        pager,
+                    })
+                }
+                // Given up since it was looked up.
+                (Some(Subscribed::Behind(_)) | None, _) => continue,
+            };
+            return Done::Joined(Ok(Accepted { join, place }));
         }
     })
 }
 
-fn subscriber<C: Channel>(link: &Rc<Link>) -> Subscriber {
+pub(super) fn subscriber<C: Channel>(link: &Rc<Link>, meta: bool) -> Subscriber {
     let intercept = C::intercept();
+    let wire = Wire {
+        serializer: link.serializer,
+        meta,
+    };
     let tap = || -> Rc<dyn Tap> { Rc::new(Intercept(Rc::clone(link))) };
     Subscriber {
         id: link.id,
-        fastlane: Some((Rc::clone(&link.outbox), link.serializer)),
+        fastlane: Some((Rc::clone(&link.outbox), wire)),
         intercept,
         tap: (!intercept.is_empty()).then(tap),
     }

@@ -19,7 +19,9 @@ use crate::frame::Frame;
 use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, Ref, Reply};
 use crate::metrics::metrics;
 use crate::outbox::Outbox;
-use crate::pubsub::{Broadcast, PubSub, PublishError, SubscriberId, Subscription, Topic};
+use crate::pubsub::{
+    Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Topic,
+};
 use crate::serializer::{EncodeError, Serializer};
 
 /// How many broadcasts, intercepted or from elsewhere, may wait for one channel before it ends with
@@ -169,10 +171,17 @@ impl Link {
         self.joined.get().is_some()
     }
 
-    pub(super) fn joined(&self, subscription: Subscription) {
+    /// The join is accepted: the channel may send.
+    pub(super) fn joined(&self, topic: &Arc<Topic>) {
         // A channel joins once.
-        let _ = self.joined.set(Arc::clone(subscription.topic()));
-        *self.subscription.borrow_mut() = Some(subscription);
+        let _ = self.joined.set(Arc::clone(topic));
+    }
+
+    /// The channel is a member of its topic, unless it has ended meanwhile.
+    pub(super) fn attach(&self, subscription: Subscription) {
+        if self.is_routed() {
+            *self.subscription.borrow_mut() = Some(subscription);
+        }
     }
 
     /// The connection has ended: the channel terminates with this reason, once it has handled what
@@ -239,15 +248,15 @@ impl Link {
     pub(super) fn publish(
         &self,
         pubsub: &PubSub,
-        event: &str,
-        payload: &Payload,
+        draft: &Draft,
         from: Option<SubscriberId>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<Published, PublishError> {
         let topic = self.joined.get().ok_or(PublishError::NotLoaded)?;
-        if let Some(inbox) = pubsub.publish(topic, &event.into(), payload, from)? {
+        let (published, congested) = pubsub.publish_to(topic, draft, from)?;
+        if let Some(inbox) = congested {
             self.flow.wait_for(inbox);
         }
-        Ok(())
+        Ok(published)
     }
 
     pub(super) fn name(&self) -> Name {

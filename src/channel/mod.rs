@@ -35,19 +35,20 @@
 //! ```
 
 mod callback;
+mod catch_up;
 mod context;
-mod history;
 mod join;
 mod link;
+mod log;
 mod server;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use self::context::{ChannelEnded, Context, Handle, SendError, SocketRef};
-pub use self::history::HistoryMode;
 pub(crate) use self::join::Start;
 pub(crate) use self::link::{Link, ToChannel};
+pub use self::log::{HistoryMode, LogRequest};
 pub(crate) use self::server::{ChannelSignal, JoinState, Started, start};
 use crate::message::{Payload, Reply};
 use crate::pubsub::Broadcast;
@@ -138,7 +139,7 @@ pub type JoinResult = Result<Join, Refused>;
 #[derive(Clone, Debug)]
 pub struct Join {
     reply: Payload,
-    history: HistoryMode,
+    log: LogRequest,
 }
 
 impl Join {
@@ -151,14 +152,19 @@ impl Join {
     pub fn reply(reply: impl Into<Payload>) -> Self {
         Self {
             reply: reply.into(),
-            history: HistoryMode::None,
+            log: LogRequest::default(),
         }
     }
 
     /// Gives the client the newest stored messages of the topic, up to the very message after
     /// which its live ones begin. Without a log nothing is sent.
-    pub fn with_history(mut self, mode: HistoryMode) -> Self {
-        self.history = mode;
+    pub fn with_history(self, mode: HistoryMode) -> Self {
+        self.with_log(LogRequest::new(mode))
+    }
+
+    /// Gives the client what it asks of the topic's log: a resume, or a history.
+    pub fn with_log(mut self, request: LogRequest) -> Self {
+        self.log = request;
         self
     }
 }

@@ -20,16 +20,17 @@ use actix::{
 };
 use bytestring::ByteString;
 
-use super::callback::{self, Callback, Done, Live, Shared};
+use super::callback::{self, Callback, Done, Live, Shared, guarded};
+use super::catch_up::catch_up;
 use super::context::Context;
-use super::join::{Accepted, JoinFailed, Start, join};
+use super::join::{Accepted, JoinFailed, Place, Start, join};
 use super::link::{Link, ToChannel};
 use super::{Channel, HandleIn, Handled, Refused, StopReason};
 use crate::flow::Ticket;
 use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply, reason};
 use crate::metrics::metrics;
-use crate::pubsub::{Broadcast, SubscriberId};
+use crate::pubsub::{Backlog, Broadcast, SubscriberId};
 
 /// How long a leave waits for the callback that is running before it is dropped.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
@@ -270,7 +271,7 @@ impl<C: Channel> ChannelServer<C> {
         self.running = None;
         self.arm_timeout(actix);
         match (self.phase, done) {
-            (Phase::Joining, Done::Joined(Ok(accepted))) => self.joined(accepted),
+            (Phase::Joining, Done::Joined(Ok(accepted))) => self.joined(accepted, actix),
             (Phase::Joining, Done::Joined(Err(failed))) => self.refused(failed),
             (Phase::Joining, Done::Panicked(panic)) => self.join_crashed(&panic),
             (Phase::Terminating { crashed }, done) => {
@@ -283,7 +284,10 @@ impl<C: Channel> ChannelServer<C> {
             (_, Done::Handled(Handled::NoReply)) => {}
             (_, Done::Handled(Handled::Stop(reason))) => self.stop(reason, actix),
             (_, Done::Panicked(panic)) => self.stop(StopReason::Panicked(panic), actix),
-            (_, Done::Joined(_) | Done::Terminated) => {}
+            (_, Done::CaughtUp(Err(error))) => {
+                self.stop(StopReason::error(error.to_string()), actix);
+            }
+            (_, Done::CaughtUp(Ok(())) | Done::Joined(_) | Done::Terminated) => {}
         }
     }
 
@@ -317,27 +321,41 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     /// The join is complete: reply, close what it replaces, history; all before anything live.
-    fn joined(&mut self, accepted: Accepted) {
-        let Accepted {
-            join,
-            subscription,
-            history,
-        } = accepted;
-        let reply = Reply::ok(join.history.reply(join.reply, history.as_ref()));
-        if !self.reply(&self.join_ref, &self.reference, &reply) {
-            drop(subscription);
+    fn joined(&mut self, Accepted { join, place }: Accepted, actix: &mut Actix<C>) {
+        let log = join.log;
+        let reply = match &place {
+            Place::Live(_, backlog) => log.reply(join.reply, backlog.as_ref()),
+            Place::Behind(_) => log.reply(join.reply, Some(&Backlog::resumed())),
+        };
+        if !self.reply(&self.join_ref, &self.reference, &Reply::ok(reply)) {
+            drop(place);
             return self.join_crashed("the join reply has no form on the client's wire");
         }
-        self.link.joined(subscription);
+        let topic = match &place {
+            Place::Live(subscription, _) => subscription.topic(),
+            Place::Behind(behind) => &behind.topic,
+        };
+        self.link.joined(topic);
         self.close_replaced();
-        for (event, payload) in join.history.pushes(history.as_ref()) {
-            // Stored payloads are objects: they were broadcast as such.
-            if let Err(error) = self.link.push(event, &payload) {
-                tracing::error!(topic = %self.link.topic, %error, "channel.history.unencodable");
-            }
-        }
         metrics().channels.increment(1);
         self.enter(Phase::Joined);
+        match place {
+            Place::Live(subscription, backlog) => {
+                self.link.attach(subscription);
+                let pushed = backlog.map_or(Ok(()), |backlog| log.push(&backlog, &self.link));
+                // Stored payloads are objects: they were broadcast as such.
+                if let Err(error) = pushed {
+                    tracing::error!(topic = %self.link.topic, %error, "channel.history.unencodable");
+                }
+            }
+            Place::Behind(behind) => {
+                let pubsub = self.live.borrow().ctx.pubsub().clone();
+                let catch_up = catch_up::<C>(Rc::clone(&self.link), pubsub, log, behind);
+                let callback = guarded(async { Done::CaughtUp(catch_up.await) });
+                self.running = Some((callback, None));
+                self.resume(actix);
+            }
+        }
     }
 
     fn refused(&mut self, failed: JoinFailed) {

@@ -1,23 +1,28 @@
 //! The application: what a user of the library would have written. Phoenix: the seed's
 //! `UserSocket`, its routes and its page.
 
+mod client_ref;
 mod page;
 mod random_channel;
+mod room;
 
+use std::sync::Arc;
+
+pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::page::{PageError, page};
-pub use self::random_channel::{RandomChannel, SHOUT};
-use crate::channel::HistoryMode;
+pub use self::random_channel::RandomChannel;
+pub use self::room::{Room, SHOUT};
 use crate::socket::{Socket, SocketRouter};
-
-/// The topics of the chat.
-pub const TOPICS: &str = "random:*";
 
 /// Everybody may connect, anonymously.
 pub struct UserSocket;
 
 impl Socket for UserSocket {}
 
-/// The chat's channels.
-pub fn router(history: HistoryMode) -> SocketRouter {
-    SocketRouter::new().channel(TOPICS, move || RandomChannel::new(history))
+/// The channels of these rooms; the first that matches a topic is its room.
+pub fn router(rooms: &[Room]) -> SocketRouter {
+    rooms.iter().fold(SocketRouter::new(), |router, room| {
+        let kind = Arc::new(room.clone());
+        router.channel(&room.topics, move || RandomChannel::new(Arc::clone(&kind)))
+    })
 }

@@ -1,36 +1,112 @@
-//! [`RandomChannel`]: the seed's channel. `ping` is answered with its payload; `shout` goes to
-//! everybody in the room, exactly as it came.
+//! [`RandomChannel`]: the seed's channel. `ping` is answered with its payload; `shout`, or what the
+//! room's events are called, goes to everybody in the room, exactly as it came.
 //!
-//! It never waits for the database: the topic log hands each shout to the DbWriter inside the
-//! broadcast (`pubsub::log`), and refuses the broadcast when the writer is full.
+//! It never waits for the database: the topic log hands each message to the DbWriter inside the
+//! broadcast (`pubsub::log`), and refuses the broadcast when the writer is full. A client that has
+//! joined with `ack: true` is answered when its message is committed.
 
+use std::sync::Arc;
+
+use serde::Deserialize;
 use serde_json::json;
 
-use crate::channel::{Channel, Context, HandleIn, HistoryMode, Join, JoinResult, SendError};
-use crate::message::{Payload, Reply, reason};
-use crate::pubsub::{PublishError, StoreFull};
+use super::client_ref::InvalidClientRef;
+use super::room::Room;
+use crate::channel::{Channel, Context, HandleIn, Join, JoinResult, LogRequest, SendError};
+use crate::message::{Payload, RawJson, Reply, reason};
+use crate::pubsub::{Draft, MessageId, PublishError, Published, StoreFull};
 
-/// The event that is broadcast and saved.
-pub const SHOUT: &str = "shout";
 const PING: &str = "ping";
+const UPDATE_MESSAGE: &str = "update_message";
+const DELETE_MESSAGE: &str = "delete_message";
 
 /// One client in one room.
 pub struct RandomChannel {
-    history: HistoryMode,
+    room: Arc<Room>,
+    /// Whether the client wants to know when its messages are committed.
+    ack: bool,
 }
 
 impl RandomChannel {
-    /// A channel that gives a client the room's history in this way when it joins.
-    pub fn new(history: HistoryMode) -> Self {
-        Self { history }
+    /// A channel of a room of this kind.
+    pub fn new(room: Arc<Room>) -> Self {
+        Self { room, ack: false }
+    }
+
+    fn say(&self, event: &str, payload: Payload, ctx: &Context<Self>) -> HandleIn {
+        let Payload::Json(json) = &payload else {
+            return refuse(reason::INVALID_PAYLOAD);
+        };
+        if !json.is_object() {
+            return refuse(reason::INVALID_PAYLOAD);
+        }
+        let draft = match self.room.client_ref(json) {
+            Ok(None) => Draft::new(event, payload),
+            Ok(Some(client_ref)) => Draft::new(event, payload).client_ref(client_ref),
+            Err(InvalidClientRef) => {
+                return HandleIn::Reply(Reply::error(json!({
+                    "reason": reason::INVALID_PAYLOAD,
+                    "field": self.room.fields.client_ref,
+                })));
+            }
+        };
+        self.publish(draft, self.ack, ctx)
+    }
+
+    /// `acknowledge`: the client is answered when the message is committed, else it is not
+    /// answered at all.
+    fn publish(&self, draft: Draft, acknowledge: bool, ctx: &Context<Self>) -> HandleIn {
+        let draft = if acknowledge {
+            draft.with_receipt()
+        } else {
+            draft
+        };
+        match ctx.publish(&draft) {
+            Ok(published) if acknowledge => acknowledged(published, ctx),
+            Ok(_) => HandleIn::NoReply,
+            Err(refused) => HandleIn::Reply(refusal(&refused)),
+        }
+    }
+
+    /// A change of a message that is there; always answered.
+    async fn change(&self, event: &str, payload: &Payload, ctx: &Context<Self>) -> HandleIn {
+        #[derive(Deserialize)]
+        struct Change {
+            id: String,
+            payload: Option<Box<serde_json::value::RawValue>>,
+        }
+        let Ok(change) = payload.parse::<Change>() else {
+            return refuse(reason::INVALID_PAYLOAD);
+        };
+        let Ok(id) = change.id.parse::<MessageId>() else {
+            return refuse(reason::UNKNOWN_MESSAGE);
+        };
+        let draft = match (event, change.payload) {
+            (DELETE_MESSAGE, None) => Draft::delete(id),
+            (UPDATE_MESSAGE, Some(new)) if new.get().starts_with('{') => {
+                Draft::update(id, &RawJson::from(new))
+            }
+            _ => return refuse(reason::INVALID_PAYLOAD),
+        };
+        match ctx.pubsub().find(ctx.topic(), id).await {
+            Ok(Some(_)) => self.publish(draft, true, ctx),
+            Ok(None) => refuse(reason::UNKNOWN_MESSAGE),
+            Err(error) => {
+                tracing::error!(%error, "chat.change.unreadable");
+                refuse(reason::STORAGE_UNAVAILABLE)
+            }
+        }
     }
 }
 
 impl Channel for RandomChannel {
     type Info = ();
 
-    async fn join(&mut self, _params: Payload, _ctx: &mut Context<Self>) -> JoinResult {
-        Ok(Join::ok().with_history(self.history))
+    async fn join(&mut self, params: Payload, _ctx: &mut Context<Self>) -> JoinResult {
+        self.ack = wants_ack(&params);
+        let request = LogRequest::from_params(self.room.history, &params)
+            .history_event(self.room.history_event.as_str());
+        Ok(Join::ok().with_log(request))
     }
 
     async fn handle_in(
@@ -40,20 +116,47 @@ impl Channel for RandomChannel {
         ctx: &mut Context<Self>,
     ) -> HandleIn {
         match event {
-            PING => HandleIn::Reply(Reply::ok(payload)),
-            SHOUT if !payload.is_object() => {
-                HandleIn::Reply(Reply::error_reason(reason::INVALID_PAYLOAD))
+            _ if self.room.events.iter().any(|known| known == event) => {
+                self.say(event, payload, ctx)
             }
-            SHOUT => match ctx.broadcast(SHOUT, payload) {
-                Ok(()) => HandleIn::NoReply,
-                Err(refused) => HandleIn::Reply(refusal(&refused)),
-            },
-            _ => HandleIn::Reply(Reply::error_reason(reason::UNKNOWN_EVENT)),
+            PING => HandleIn::Reply(Reply::ok(payload)),
+            UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
+                self.change(event, &payload, ctx).await
+            }
+            _ => refuse(reason::UNKNOWN_EVENT),
         }
     }
 }
 
-/// What a client is told of a shout that nobody received.
+/// `ack: true` in the join params.
+fn wants_ack(params: &Payload) -> bool {
+    #[derive(Deserialize)]
+    struct Params {
+        ack: bool,
+    }
+    params.parse::<Params>().is_ok_and(|params| params.ack)
+}
+
+/// Answers once the message is committed. The room goes on meanwhile.
+fn acknowledged(published: Published, ctx: &Context<RandomChannel>) -> HandleIn {
+    let Some(receipt) = published.receipt else {
+        // Nothing is saved here, so there is nothing to wait for.
+        return HandleIn::Reply(Reply::ok(json!({ "id": null })));
+    };
+    if let Some(client) = ctx.socket_ref() {
+        actix_rt::spawn(async move {
+            // An object has a form on every wire.
+            let _ = client.reply(&receipt.reply().await);
+        });
+    }
+    HandleIn::NoReply
+}
+
+fn refuse(reason: &str) -> HandleIn {
+    HandleIn::Reply(Reply::error_reason(reason))
+}
+
+/// What a client is told of a message that nobody received.
 fn refusal(error: &SendError) -> Reply {
     match error {
         SendError::Publish(PublishError::StoreFull(StoreFull { retry_after_ms })) => {

@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytestring::ByteString;
 
+use super::MessageId;
 use super::topic::Topic;
 use crate::frame::Frame;
-use crate::message::Payload;
+use crate::message::{Payload, RawJson};
 use crate::outbox::Outbox;
 use crate::serializer::Serializer;
 
@@ -30,9 +31,38 @@ pub struct Broadcast {
     event: ByteString,
     payload: Payload,
     from: Option<SubscriberId>,
-    /// One encoding per serializer, made by the first worker that needs it; `None` inside when the
+    /// What the topic's log knows it by; `None` when it is not stored.
+    id: Option<MessageId>,
+    /// One encoding per wire, made by the first worker that needs it; `None` inside when the
     /// message has no form on that wire.
-    frames: [OnceLock<Option<Frame>>; Serializer::COUNT],
+    frames: [OnceLock<Option<Frame>>; Wire::COUNT],
+}
+
+/// How one client is sent broadcasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub(crate) serializer: Serializer,
+    /// Whether the client wants to know the ids of stored messages.
+    pub(crate) meta: bool,
+}
+
+impl Wire {
+    const COUNT: usize = Serializer::COUNT * 2;
+
+    fn index(self) -> usize {
+        self.serializer.index() * 2 + usize::from(self.meta)
+    }
+}
+
+/// The key under which a client finds the id of a message, if it asked for it.
+const META: &str = "_meta";
+
+/// A payload that says which message it is. Added last, so that no sender can forge it.
+pub(crate) fn with_meta(payload: &RawJson, id: Option<MessageId>) -> RawJson {
+    match id {
+        Some(id) => payload.with_last(META, format_args!("{{\"id\":\"{id}\"}}")),
+        None => payload.with_last(META, "{\"id\":null}"),
+    }
 }
 
 impl Broadcast {
@@ -41,12 +71,14 @@ impl Broadcast {
         event: &ByteString,
         payload: &Payload,
         from: Option<SubscriberId>,
+        id: Option<MessageId>,
     ) -> Self {
         Self {
             topic: Arc::clone(topic),
             event: event.clone(),
             payload: payload.clone(),
             from,
+            id,
             frames: Default::default(),
         }
     }
@@ -66,6 +98,11 @@ impl Broadcast {
         &self.payload
     }
 
+    /// What the topic's log knows it by; `None` for a message that is not stored.
+    pub fn id(&self) -> Option<MessageId> {
+        self.id
+    }
+
     pub(super) fn shared_topic(&self) -> &Arc<Topic> {
         &self.topic
     }
@@ -76,13 +113,20 @@ impl Broadcast {
         self.payload.len() + OVERHEAD
     }
 
-    /// The bytes for the clients of one serializer. A member whose wire has no form for the
-    /// message (V1 and binary) is passed over, so that it does not fail for the others.
-    fn frame(&self, serializer: Serializer) -> Option<&Frame> {
-        self.frames[serializer.index()]
+    /// The bytes for the clients of one wire. A member whose wire has no form for the message (V1
+    /// and binary) is passed over, so that it does not fail for the others.
+    fn frame(&self, wire: Wire) -> Option<&Frame> {
+        self.frames[wire.index()]
             .get_or_init(|| {
-                serializer
-                    .broadcast(self.topic.name(), &self.event, &self.payload)
+                let with_meta = match &self.payload {
+                    Payload::Json(json) if wire.meta => {
+                        Some(Payload::Json(with_meta(json, self.id)))
+                    }
+                    _ => None,
+                };
+                let payload = with_meta.as_ref().unwrap_or(&self.payload);
+                wire.serializer
+                    .broadcast(self.topic.name(), &self.event, payload)
                     .inspect_err(|error| {
                         tracing::debug!(topic = self.topic(), %error, "pubsub.broadcast.skipped");
                     })
@@ -103,7 +147,7 @@ pub(crate) trait Tap {
 pub(crate) struct Subscriber {
     pub(crate) id: SubscriberId,
     /// Where frames go: the client's outbox. `None` for a subscriber that is no client.
-    pub(crate) fastlane: Option<(Rc<Outbox>, Serializer)>,
+    pub(crate) fastlane: Option<(Rc<Outbox>, Wire)>,
     /// Events that go to `tap` although there is a fastlane.
     pub(crate) intercept: &'static [&'static str],
     /// Takes what is intercepted, or everything where there is no fastlane.
@@ -116,12 +160,12 @@ impl Subscriber {
             return;
         }
         match (&self.fastlane, &self.tap) {
-            (Some((outbox, serializer)), tap) => {
+            (Some((outbox, wire)), tap) => {
                 if let Some(tap) = tap
                     && self.intercept.contains(&broadcast.event())
                 {
                     tap.receive(broadcast);
-                } else if let Some(frame) = broadcast.frame(*serializer) {
+                } else if let Some(frame) = broadcast.frame(*wire) {
                     outbox.push(frame.clone());
                 }
             }
@@ -140,12 +184,12 @@ mod tests {
     use super::*;
     use crate::outbox::OutboxLimits;
 
-    /// What one more member of this serializer is sent.
-    fn delivered(broadcast: &Arc<Broadcast>, serializer: Serializer) -> Frame {
+    /// What one more member of this wire is sent.
+    fn delivered(broadcast: &Arc<Broadcast>, wire: Wire) -> Frame {
         let outbox = Rc::new(Outbox::new(OutboxLimits::default()));
         let member = Subscriber {
             id: SubscriberId::next(),
-            fastlane: Some((Rc::clone(&outbox), serializer)),
+            fastlane: Some((Rc::clone(&outbox), wire)),
             intercept: &[],
             tap: None,
         };
@@ -161,11 +205,17 @@ mod tests {
     fn all_members_of_a_serializer_share_one_encoding() {
         let topic = Arc::new(Topic::new("t".into(), None));
         let payload = json!({"n": 1}).into();
-        let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None));
-        let all = [Serializer::V1, Serializer::V2, Serializer::V2Text];
-        let [ann, bob] = [(), ()].map(|()| all.map(|wire| delivered(&broadcast, wire)));
-        let place = |frame: &Frame| frame.wire().as_ptr();
-        assert_eq!(ann.each_ref().map(place), bob.each_ref().map(place));
+        let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None, None));
+        let serializers = [Serializer::V1, Serializer::V2, Serializer::V2Text];
+        let [plain, meta] =
+            [false, true].map(|meta| serializers.map(|serializer| Wire { serializer, meta }));
+        let all = [plain, meta].concat();
+        let frames = || all.iter().map(|&wire| delivered(&broadcast, wire));
+        let (ann, bob): (Vec<Frame>, Vec<Frame>) = (frames().collect(), frames().collect());
+        for (ann, bob) in ann.iter().zip(&bob) {
+            assert_eq!(ann.wire().as_ptr(), bob.wire().as_ptr());
+        }
         assert_ne!(ann[0].wire(), ann[1].wire());
+        assert_ne!(ann[0].wire(), ann[3].wire());
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::OnceCell;
 
-use super::log::{History, LoadError, LogRule, StoreFull, TopicLog};
-use super::worker::Inbox;
-use super::{PublishError, lock};
+use super::log::{Appended, Backlog, Found, LoadError, LogRule, Outcome, Pager, TopicLog};
+use super::worker::{Inbox, Table};
+use super::{Broadcast, Draft, PublishError, Want, lock};
 use crate::message::Payload;
 
 /// A topic: its members by worker, and its log.
@@ -66,41 +66,128 @@ impl Topic {
         lock(&self.state)
     }
 
-    /// Reads the newest stored messages into the tail; concurrent callers wait for one read.
-    pub(super) async fn load(&self) -> Result<(), LoadError> {
+    /// Opens the log, if there is one and it is not open yet; concurrent callers wait for one
+    /// opening.
+    pub(crate) async fn load(self: &Arc<Self>) -> Result<(), LoadError> {
         let Some(rule) = &self.rule else {
             return Ok(());
         };
         self.loaded
             .get_or_try_init(async || {
-                let log = TopicLog::load(&self.name, rule).await?;
+                let log = TopicLog::load(&self.name, Arc::downgrade(self), rule).await?;
                 self.lock().log = Some(log);
                 Ok(())
             })
             .await
             .copied()
     }
+
+    /// The last seq that members were shown.
+    pub(crate) fn shown(&self) -> i64 {
+        self.lock().log.as_ref().map_or(0, TopicLog::shown)
+    }
+
+    /// The store has settled a message that members wait for, or that it will not store. Called on
+    /// the store's thread.
+    pub(super) fn settled(&self, epoch: i64, seq: i64, outcome: Outcome) {
+        let mut state = self.lock();
+        let due = state
+            .log
+            .as_mut()
+            .and_then(|log| log.settled(epoch, seq, outcome));
+        if let Some(broadcast) = due {
+            // Publishers wait for a full inbox when they publish the next message.
+            state.deliver(&broadcast, None);
+        }
+    }
+
+    /// Messages up to this seq are gone from the store.
+    pub(super) fn prune(&self, through: i64) {
+        if let Some(log) = &mut self.lock().log {
+            log.prune(through);
+        }
+    }
+
+    /// These messages are gone from the store.
+    pub(super) fn erase(&self, seqs: &[i64]) {
+        if let Some(log) = &mut self.lock().log {
+            log.erase(seqs);
+        }
+    }
 }
 
 impl TopicState {
-    /// Takes the next seq for an event that the rule stores, and hands the row to the store.
+    /// Takes the next seq for a message that the rule stores, and hands the row to the store.
+    /// `None` for one that is not stored.
     pub(super) fn append(
         &mut self,
         topic: &Topic,
-        event: &str,
-        payload: &Payload,
-    ) -> Result<(), PublishError> {
-        let (true, Payload::Json(payload)) = (topic.stores(event), payload) else {
-            return Ok(());
+        draft: &Draft,
+    ) -> Result<Option<Appended>, PublishError> {
+        let stored = draft.change.is_some() || topic.stores(&draft.event);
+        let (true, Payload::Json(payload)) = (stored, &draft.payload) else {
+            return Ok(None);
         };
         let log = self.log.as_mut().ok_or(PublishError::NotLoaded)?;
-        log.append(event, payload)
-            .map_err(|full: StoreFull| full.into())
+        Ok(Some(log.append(draft, payload)?))
     }
 
-    /// The newest messages up to the head; `None` without a log.
-    pub(super) fn history(&self) -> Option<History> {
-        self.log.as_ref().map(TopicLog::history)
+    /// Puts a broadcast into the inbox of every worker that has members; `own` is the table of the
+    /// worker that runs this, and drains itself. Returns an inbox that is over its bound.
+    pub(super) fn deliver(
+        &self,
+        broadcast: &Arc<Broadcast>,
+        own: Option<&Table>,
+    ) -> Option<Arc<Inbox>> {
+        let mut congested = None;
+        for inbox in self.members.inboxes() {
+            let local = own.is_some_and(|table| Arc::ptr_eq(inbox, table.inbox()));
+            if inbox.push(broadcast, local) {
+                congested = Some(Arc::clone(inbox));
+            }
+        }
+        congested
+    }
+
+    /// Keeps a broadcast until its message is committed. Returns an inbox that is over its bound.
+    pub(super) fn wait(&mut self, broadcast: Arc<Broadcast>) -> Option<Arc<Inbox>> {
+        if let Some(log) = &mut self.log {
+            log.wait(broadcast);
+        }
+        self.members
+            .inboxes()
+            .find(|inbox| inbox.is_full())
+            .cloned()
+    }
+
+    /// What a new member gets of the log; `None` without one. How to go on when what it missed
+    /// begins in the database.
+    pub(super) fn backlog(&self, want: Want) -> Result<Option<Backlog>, Pager> {
+        let Some(log) = &self.log else {
+            return Ok(None);
+        };
+        match want {
+            Want::Nothing => Ok(None),
+            Want::History(limit) => Ok(Some(log.history(limit))),
+            Want::Resume(last_seen, limit) => match log.resume(last_seen, limit) {
+                Some(backlog) => Ok(Some(backlog)),
+                None => Err(log.pager()),
+            },
+        }
+    }
+
+    pub(super) fn find(&self, seq: i64) -> Found {
+        self.log
+            .as_ref()
+            .map_or(Found::Nothing, |log| log.find(seq))
+    }
+
+    /// The topic is given up: ends the run of its log.
+    pub(super) fn close_log(&mut self) {
+        self.evicted = true;
+        if let Some(log) = &self.log {
+            log.close();
+        }
     }
 
     /// What the log holds in memory.
@@ -108,8 +195,8 @@ impl TopicState {
         self.log.as_ref().map_or(0, TopicLog::bytes)
     }
 
-    pub(super) fn has_uncommitted(&self) -> bool {
-        self.log.as_ref().is_some_and(TopicLog::has_uncommitted)
+    pub(super) fn has_unsettled(&self) -> bool {
+        self.log.as_ref().is_some_and(TopicLog::has_unsettled)
     }
 }
 

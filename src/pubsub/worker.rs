@@ -59,6 +59,11 @@ impl Inbox {
         congested
     }
 
+    /// Whether those who fill it are no longer to be read.
+    pub(super) fn is_full(&self) -> bool {
+        lock(&self.state).bytes > INBOX_BYTES
+    }
+
     /// Ready when the inbox is at most half full.
     pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);

@@ -44,6 +44,18 @@ pub(crate) enum DecodeError {
     Binary(&'static str),
 }
 
+/// Refuses JSON text that came by another way than a socket and holds what strict clients choke on.
+///
+/// # Errors
+/// When the text must not be relayed.
+#[cfg_attr(
+    not(feature = "_store"),
+    expect(dead_code, reason = "the HTTP API needs a store")
+)]
+pub(crate) fn check_relayable(text: &str) -> Result<(), DecodeError> {
+    strict::check(text)
+}
+
 /// Why a message has no form on this client's wire. The sender is told, not the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {

@@ -1,36 +1,36 @@
-//! The rows of `messages` and their statements.
+//! The rows of `messages` and the statements that write them.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDateTime};
-use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use super::backend::{Connection, on_each_backend};
+use super::columns::{Columns, Filled};
 use super::schema::messages;
-use crate::message::RawJson;
-use crate::pubsub::{LogEntry, StoredEntry};
+use crate::pubsub::{Change, LogEntry};
 
 /// A row to insert. `name` and `message` are copies out of the payload, for people who look at the
 /// table; what is relayed and given back is the payload.
-#[derive(Insertable)]
+#[derive(Clone, Insertable)]
 #[diesel(table_name = messages, treat_none_as_default_value = false)]
 pub(super) struct NewMessage<'a> {
-    topic: &'a str,
-    event: &'a str,
-    payload: &'a str,
-    seq: i64,
+    pub(super) topic: &'a str,
+    pub(super) event: &'a str,
+    pub(super) payload: &'a str,
+    pub(super) seq: i64,
     name: Option<String>,
     message: Option<String>,
+    client_ref: Option<&'a str>,
+    target: Option<i64>,
     inserted_at: NaiveDateTime,
     updated_at: NaiveDateTime,
 }
 
-impl<'a> From<&'a LogEntry> for NewMessage<'a> {
-    fn from(entry: &'a LogEntry) -> Self {
-        let Seed { name, message } = Seed::read(entry.payload());
+impl<'a> NewMessage<'a> {
+    pub(super) fn new(entry: &'a LogEntry, columns: &Columns) -> Self {
+        let Filled { name, message } = columns.fill(entry.topic(), entry.payload());
         let at = to_timestamp(entry.at());
         Self {
             topic: entry.topic(),
@@ -39,120 +39,152 @@ impl<'a> From<&'a LogEntry> for NewMessage<'a> {
             seq: entry.seq(),
             name,
             message,
+            client_ref: entry.client_ref(),
+            target: entry.change().map(Change::target),
             inserted_at: at,
             updated_at: at,
         }
     }
 }
 
-/// The seed's two fields, where the payload has them as strings.
-#[derive(Default)]
-struct Seed {
-    name: Option<String>,
-    message: Option<String>,
-}
-
-impl Seed {
-    fn read(payload: &RawJson) -> Self {
-        #[derive(Deserialize)]
-        struct Fields<'a> {
-            #[serde(borrow)]
-            name: Option<&'a RawValue>,
-            #[serde(borrow)]
-            message: Option<&'a RawValue>,
-        }
-        let Ok(fields) = serde_json::from_str::<Fields<'_>>(payload.get()) else {
-            return Self::default();
-        };
-        Self {
-            name: text(fields.name),
-            message: text(fields.message),
-        }
-    }
-}
-
-/// The string without NUL, which PostgreSQL's text cannot hold; nothing for other types.
-fn text(raw: Option<&RawValue>) -> Option<String> {
-    let text: Cow<'_, str> = serde_json::from_str(raw?.get()).ok()?;
-    Some(text.replace('\0', ""))
-}
-
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = messages)]
-struct StoredMessage {
-    seq: i64,
-    event: String,
-    payload: String,
-    inserted_at: NaiveDateTime,
-}
-
+/// Inserts all rows or fails.
 pub(super) fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     rows: &[NewMessage<'_>],
 ) -> QueryResult<usize> {
-    diesel::insert_into(messages::table)
+    on_each_backend!(connection, |typed| diesel::insert_into(messages::table)
         .values(rows)
-        .execute(connection)
+        .execute(typed))
 }
 
-/// The newest rows of a topic, oldest first: at most `limit`, and no more than have `bytes` of
-/// payload together. A payload that is no JSON object was not written by this server; it is left
-/// out, so that it breaks no client.
-pub(super) fn newest(
-    connection: &mut SqliteConnection,
-    topic: &str,
-    limit: i64,
-    bytes: usize,
-) -> QueryResult<Vec<StoredEntry>> {
-    let rows = messages::table
-        .filter(messages::topic.eq(topic))
-        .order(messages::seq.desc())
-        .limit(limit)
-        .select(StoredMessage::as_select())
-        .load_iter::<StoredMessage, DefaultLoadingMode>(connection)?;
-    let (mut entries, mut size) = (Vec::new(), 0);
-    for row in rows {
-        let row = row?;
-        size += row.payload.len();
-        if size > bytes {
-            break;
+/// Inserts the rows whose seq and client_ref are new, and tells which: topic and seq.
+pub(super) fn insert_new(
+    connection: &mut Connection<'_>,
+    rows: &[NewMessage<'_>],
+) -> QueryResult<HashSet<(String, i64)>> {
+    let inserted: Vec<(String, i64)> = on_each_backend!(connection, |typed| {
+        diesel::insert_into(messages::table)
+            .values(rows)
+            .on_conflict_do_nothing()
+            .returning((messages::topic, messages::seq))
+            .get_results(typed)
+    })?;
+    Ok(inserted.into_iter().collect())
+}
+
+/// Whether this very row is stored, by a transaction whose end we were not told.
+pub(super) fn is_stored(
+    connection: &mut Connection<'_>,
+    row: &NewMessage<'_>,
+) -> QueryResult<bool> {
+    // Not the payload: an update may have changed it since.
+    let same = messages::table
+        .filter(messages::topic.eq(row.topic))
+        .filter(messages::seq.eq(row.seq))
+        .filter(messages::event.eq(row.event))
+        .filter(messages::inserted_at.eq(row.inserted_at))
+        .select(messages::client_ref);
+    let client_ref: Option<Option<String>> =
+        on_each_backend!(connection, |typed| same.first(typed)).optional()?;
+    Ok(client_ref.is_some_and(|stored| stored.as_deref() == row.client_ref))
+}
+
+/// The seq of the message that has this row's client_ref.
+pub(super) fn first_with_ref_of(
+    connection: &mut Connection<'_>,
+    row: &NewMessage<'_>,
+) -> QueryResult<Option<i64>> {
+    let Some(client_ref) = row.client_ref else {
+        return Ok(None);
+    };
+    let first = messages::table
+        .filter(messages::topic.eq(row.topic))
+        .filter(messages::client_ref.eq(client_ref))
+        .select(messages::seq);
+    on_each_backend!(connection, |typed| first.first(typed)).optional()
+}
+
+/// Inserts the row behind all others of its topic; its new seq.
+pub(super) fn insert_last(
+    connection: &mut Connection<'_>,
+    row: &NewMessage<'_>,
+) -> QueryResult<i64> {
+    let seq = head(connection, row.topic)? + 1;
+    let row = NewMessage { seq, ..row.clone() };
+    insert(connection, std::slice::from_ref(&row))?;
+    Ok(seq)
+}
+
+/// Does to the target what the entry says. A target that is gone stays so.
+pub(super) fn apply(
+    connection: &mut Connection<'_>,
+    entry: &LogEntry,
+    columns: &Columns,
+) -> QueryResult<()> {
+    let Some(change) = entry.change() else {
+        return Ok(());
+    };
+    let target = messages::table
+        .filter(messages::topic.eq(entry.topic()))
+        .filter(messages::seq.eq(change.target()))
+        .filter(messages::target.is_null());
+    match change {
+        Change::Delete { .. } => {
+            on_each_backend!(connection, |typed| diesel::delete(target).execute(typed))?;
         }
-        if is_object(&row.payload) {
-            entries.push(row.into());
-        } else {
-            tracing::warn!(topic, seq = row.seq, "store.message.not_json");
+        Change::Update { .. } => {
+            let Some(payload) = entry.updated_payload() else {
+                return Ok(());
+            };
+            let Filled { name, message } = columns.fill(entry.topic(), &payload);
+            let changed = (
+                messages::payload.eq(payload.get()),
+                messages::name.eq(name),
+                messages::message.eq(message),
+                messages::updated_at.eq(to_timestamp(entry.at())),
+            );
+            on_each_backend!(connection, |typed| diesel::update(target)
+                .set(changed)
+                .execute(typed))?;
         }
     }
-    entries.reverse();
-    Ok(entries)
+    Ok(())
 }
 
-fn is_object(payload: &str) -> bool {
-    serde_json::from_str::<&RawValue>(payload).is_ok_and(|json| json.get().starts_with('{'))
+/// Writes a row of the same size as this one, and takes it out again: whether the database takes
+/// rows at all.
+pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) -> QueryResult<()> {
+    /// No client can join it.
+    const TOPIC: &str = "";
+    let payload = " ".repeat(row.payload.len());
+    let stand_in = NewMessage {
+        topic: TOPIC,
+        event: "",
+        payload: &payload,
+        name: None,
+        message: None,
+        client_ref: None,
+        target: None,
+        ..row.clone()
+    };
+    // Committed in between, so that it needs its room on disk.
+    connection.transaction(|connection| insert_new(connection, std::slice::from_ref(&stand_in)))?;
+    let left = messages::table.filter(messages::topic.eq(TOPIC));
+    on_each_backend!(connection, |typed| diesel::delete(left).execute(typed))?;
+    Ok(())
 }
 
-impl From<StoredMessage> for StoredEntry {
-    fn from(row: StoredMessage) -> Self {
-        Self {
-            seq: row.seq,
-            event: row.event,
-            payload: row.payload.trim().to_owned(),
-            at: from_timestamp(row.inserted_at),
-        }
-    }
-}
-
-/// The highest seq of a topic, 0 for none: kept apart from [`newest`], which may leave rows out.
-pub(super) fn head(connection: &mut SqliteConnection, topic: &str) -> QueryResult<i64> {
-    let head: Option<i64> = messages::table
+/// The highest seq of a topic, 0 for none.
+pub(super) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
+    let query = messages::table
         .filter(messages::topic.eq(topic))
-        .select(diesel::dsl::max(messages::seq))
-        .first(connection)?;
+        .select(diesel::dsl::max(messages::seq));
+    let head: Option<i64> = on_each_backend!(connection, |typed| query.first(typed))?;
     Ok(head.unwrap_or(0))
 }
 
 /// Microseconds, as Ecto's `utc_datetime_usec`.
-fn to_timestamp(at: SystemTime) -> NaiveDateTime {
+pub(super) fn to_timestamp(at: SystemTime) -> NaiveDateTime {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let micros = i64::try_from(since.as_micros()).unwrap_or_default();
     DateTime::from_timestamp_micros(micros)
@@ -160,7 +192,7 @@ fn to_timestamp(at: SystemTime) -> NaiveDateTime {
         .naive_utc()
 }
 
-fn from_timestamp(at: NaiveDateTime) -> SystemTime {
+pub(super) fn from_timestamp(at: NaiveDateTime) -> SystemTime {
     let micros = u64::try_from(at.and_utc().timestamp_micros()).unwrap_or_default();
     UNIX_EPOCH + Duration::from_micros(micros)
 }

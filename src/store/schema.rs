@@ -11,5 +11,19 @@ diesel::table! {
         event -> Text,
         payload -> Text,
         seq -> BigInt,
+        client_ref -> Nullable<Text>,
+        target -> Nullable<BigInt>,
     }
 }
+
+diesel::table! {
+    topics (topic) {
+        topic -> Text,
+        epoch -> BigInt,
+        last_seq -> BigInt,
+        pruned_through -> BigInt,
+        clean -> Bool,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(messages, topics,);

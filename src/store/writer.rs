@@ -4,49 +4,52 @@
 //! for a flush, which actix handles after the rows that are in the mailbox already. So there is no
 //! timer, a lone row is committed at once, and the commit lag is one transaction.
 //!
-//! **Bound.** Capacity is reserved in the publisher's critical section from counters of our own (a
-//! mailbox bound does not hold across cloned addresses). Full means refused: the message is neither
-//! stored nor broadcast, and the client is told when to try again.
+//! Topics are opened and closed before the rows that wait: no row of such a topic is on its way.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture};
-use diesel::connection::SimpleConnection;
-use diesel::result::{DatabaseErrorKind, Error};
-use futures_core::future::BoxFuture;
+use actix::{Actor, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::message::{self, NewMessage};
-use super::{Pool, Pooled, Store, StoreError};
+use super::backend::{Connection, Housekeeper, Pool, Pooled, Role};
+use super::batch::{self, Failure, Fate};
+use super::columns::{ColumnFields, Columns};
+use super::handle::{Capacity, DbWriterHandle};
+use super::run::{self, Run};
+use super::{Store, StoreError};
 use crate::metrics::metrics;
-use crate::pubsub::{LoadError, LogEntry, LogSnapshot, MessageStore, StoreFull};
+use crate::pubsub::LogEntry;
 
 /// Rows of one transaction.
 const BATCH: usize = 1_000;
-/// What a refused client is told to wait.
-const RETRY_AFTER_MS: u64 = 1_000;
 /// The first wait after a failed transaction; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// What may wait for its commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriterLimits {
-    /// Rows. Default 100,000.
+/// How a writer works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// Rows that may wait for their commit. Default 100,000.
     pub rows: usize,
-    /// Bytes of their payloads. Default 64 MB.
+    /// Bytes of payload that may wait for their commit. Default 64 MB.
     pub bytes: usize,
+    /// Whether a committed row survives a power cut. SQLite then waits for the disk at each commit
+    /// (`synchronous = FULL`); PostgreSQL always does. Default false.
+    pub strict: bool,
+    /// What fills the columns `name` and `message`, by topic; the seed's names where nothing is said.
+    pub columns: Vec<ColumnFields>,
 }
 
-impl Default for WriterLimits {
+impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             rows: 100_000,
             bytes: 64_000_000,
+            strict: false,
+            columns: Vec::new(),
         }
     }
 }
@@ -54,11 +57,19 @@ impl Default for WriterLimits {
 /// The actor. Started by [`DbWriter::start_on_own_thread`].
 pub struct DbWriter {
     pool: Pool,
+    /// Kept from one transaction to the next; given back after a failure, for the pool to judge.
+    connection: Option<Pooled>,
+    housekeeper: Housekeeper,
     /// Keeps the database this server's own.
     _store: Store,
     capacity: Arc<Capacity>,
+    columns: Columns,
     /// Rows in the order of their publication.
     queue: VecDeque<Arc<LogEntry>>,
+    /// Topics to open and to close, in the order of the requests.
+    turns: VecDeque<Turn>,
+    /// The epochs of the runs that are open.
+    runs: HashMap<String, i64>,
     /// Whether a flush is on its way.
     flushing: bool,
     /// The wait before the next try; `None` while all is well.
@@ -67,33 +78,35 @@ pub struct DbWriter {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// The writer as the topic log sees it: the store's port.
-#[derive(Clone)]
-pub struct DbWriterHandle {
-    addr: Addr<DbWriter>,
-    capacity: Arc<Capacity>,
-    readers: Pool,
+/// A topic's run begins or ends.
+pub(super) enum Turn {
+    Open {
+        topic: String,
+        strict: bool,
+        answer: oneshot::Sender<Result<Run, Arc<StoreError>>>,
+    },
+    Close {
+        topic: String,
+        head: i64,
+    },
 }
 
-/// Rows and bytes that wait, over the mailbox and the queue.
-struct Capacity {
-    limits: WriterLimits,
-    rows: AtomicUsize,
-    bytes: AtomicUsize,
+impl Message for Turn {
+    type Result = ();
 }
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Append(Arc<LogEntry>);
+pub(super) struct Append(pub(super) Arc<LogEntry>);
 
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush;
 
-/// Answered when everything that was appended before is committed.
+/// Answered when everything that was asked for before is committed.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Synced;
+pub(super) struct Synced;
 
 impl DbWriter {
     /// Starts the writer on an Arbiter of its own, where it may block.
@@ -102,49 +115,60 @@ impl DbWriter {
     /// When its connection cannot be made.
     pub fn start_on_own_thread(
         store: Store,
-        limits: WriterLimits,
+        options: WriterOptions,
     ) -> Result<DbWriterHandle, StoreError> {
-        let capacity = Arc::new(Capacity {
-            limits,
-            rows: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-        });
+        let role = Role::Writer {
+            strict: options.strict,
+        };
+        let capacity = Arc::new(Capacity::new(&options));
         let readers = store.readers.clone();
         let writer = Self {
-            pool: store.writer()?,
+            pool: store.backend.pool(role)?,
+            connection: None,
+            housekeeper: store.backend.housekeeper()?,
             _store: store,
             capacity: Arc::clone(&capacity),
+            columns: Columns::new(options.columns),
             queue: VecDeque::new(),
+            turns: VecDeque::new(),
+            runs: HashMap::new(),
             flushing: false,
             retry: None,
             waiting: Vec::new(),
         };
         let addr = Self::start_in_arbiter(&Arbiter::new().handle(), |_| writer);
-        Ok(DbWriterHandle {
-            addr,
-            capacity,
-            readers,
-        })
+        Ok(DbWriterHandle::new(addr, capacity, readers))
     }
 
-    /// Commits one batch; goes on at once while there is more, later after a failure.
+    /// Asks for a flush behind what is in the mailbox.
+    fn wake(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.flushing, true) {
+            ctx.notify(Flush);
+        }
+    }
+
+    /// Commits what waits, one batch of rows at most; goes on at once while there is more, later
+    /// after a failure.
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        let batch = self.queue.len().min(BATCH);
-        if batch == 0 {
+        if self.turns.is_empty() && self.queue.is_empty() {
             self.flushing = false;
-            if !self.waiting.is_empty() {
-                self.checkpoint();
-            }
-            for waiting in self.waiting.drain(..) {
-                // Who has given up waiting needs no answer.
-                let _ = waiting.send(());
-            }
+            self.rest();
             return;
         }
-        match self.commit(batch) {
-            Ok(()) => {
+        let connection = match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.pool.get(),
+        };
+        let done = connection.and_then(|mut pooled| {
+            self.take_turns(&mut pooled.connection())?;
+            self.commit(&mut pooled.connection())?;
+            self.housekeeper.committed(&mut pooled)?;
+            Ok(pooled)
+        });
+        match done {
+            Ok(connection) => {
+                self.connection = Some(connection);
                 self.retry = None;
-                self.committed(batch);
                 ctx.notify(Flush);
             }
             Err(error) => {
@@ -155,94 +179,166 @@ impl DbWriter {
                     tracing::error!(%error, rows = self.queue.len(), "store.writer.failing");
                 }
                 metrics().writer_retries.increment(1);
+                self.refuse_openings(error);
                 ctx.notify_later(Flush, wait);
             }
         }
     }
 
-    /// One transaction for the oldest `batch` rows.
-    fn commit(&mut self, batch: usize) -> Result<(), StoreError> {
-        let mut connection = self.pool.get()?;
-        let rows: Vec<_> = self
-            .queue
-            .range(..batch)
-            .map(|entry| NewMessage::from(&**entry))
-            .collect();
-        let committed =
-            connection.immediate_transaction(|connection| message::insert(connection, &rows));
-        match committed {
-            Ok(_) => Ok(()),
-            Err(error) if is_rejection(&error) => one_by_one(&mut connection, &rows, &self.queue),
-            Err(error) => Err(error.into()),
+    /// Nothing is left to do: those who wait for that are told.
+    fn rest(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Some(pooled) = &mut self.connection
+            && let Err(error) = self.housekeeper.settle(pooled)
+        {
+            tracing::warn!(%error, "store.writer.settle");
+        }
+        for waiting in self.waiting.drain(..) {
+            // Who has given up waiting needs no answer.
+            let _ = waiting.send(());
         }
     }
 
-    /// Moves the write-ahead log into the database file, so that a copy of the file alone is
-    /// whole. Only when somebody waits for it, at the end: it takes long.
-    fn checkpoint(&self) {
-        let done = self
-            .pool
-            .get()
-            .map_err(StoreError::from)
-            .and_then(|mut connection| {
-                Ok(connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)
-            });
-        if let Err(error) = done {
-            tracing::warn!(%error, "store.writer.checkpoint");
+    /// Opens and closes topics, all in one transaction, or each in its own if one is refused: a
+    /// topic's name may be what the database does not take.
+    fn take_turns(&mut self, connection: &mut Connection<'_>) -> Result<(), StoreError> {
+        if self.turns.is_empty() {
+            return Ok(());
         }
-    }
-
-    fn committed(&mut self, batch: usize) {
-        if let Some(oldest) = self.queue.front() {
-            let lag = SystemTime::now()
-                .duration_since(oldest.at())
-                .unwrap_or_default();
-            metrics().writer_lag.record(lag.as_secs_f64());
-        }
-        let mut bytes = 0;
-        for entry in self.queue.drain(..batch) {
-            bytes += entry.payload().get().len();
-            entry.mark_committed();
-        }
-        self.capacity.release(batch, bytes);
-        metrics().writer_queue.decrement(batch as f64);
-        metrics().rows_committed.increment(batch as u64);
-        metrics().writer_batch.record(batch as f64);
-    }
-}
-
-/// Whether the database will never take these rows: somebody else has written to the table.
-fn is_rejection(error: &Error) -> bool {
-    use DatabaseErrorKind::{
-        CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation,
-    };
-    matches!(
-        error,
-        Error::DatabaseError(
-            UniqueViolation | CheckViolation | NotNullViolation | ForeignKeyViolation,
-            _
-        )
-    )
-}
-
-/// Commits the rows that the database takes, and reports those that it rejects.
-fn one_by_one(
-    connection: &mut Pooled,
-    rows: &[NewMessage<'_>],
-    entries: &VecDeque<Arc<LogEntry>>,
-) -> Result<(), StoreError> {
-    connection.immediate_transaction(|connection| {
-        for (row, entry) in rows.iter().zip(entries) {
-            match message::insert(connection, std::slice::from_ref(row)) {
-                Err(error) if is_rejection(&error) => {
-                    let (topic, seq) = (entry.topic(), entry.seq());
-                    tracing::error!(topic, seq, %error, "store.writer.row_rejected");
+        let together = connection.transaction(|connection| {
+            let turns = self.turns.iter();
+            let runs = turns.map(|turn| turn.take(connection, &self.runs));
+            runs.collect::<Result<Vec<_>, _>>()
+                .map_err(Failure::Statement)
+        });
+        match together {
+            Ok(runs) => {
+                for (turn, run) in self.turns.drain(..).zip(runs) {
+                    turn.end(run, &mut self.runs);
                 }
-                other => drop(other?),
+                return Ok(());
+            }
+            Err(failure) => drop(failure.blame()?),
+        }
+        while let Some(turn) = self.turns.pop_front() {
+            let alone = connection.transaction(|connection| turn.take(connection, &self.runs));
+            match (alone, &turn) {
+                (Ok(run), _) => turn.end(run, &mut self.runs),
+                (Err(error), Turn::Open { .. }) => turn.refuse(&Arc::new(error.into())),
+                (Err(error), Turn::Close { .. }) => {
+                    self.turns.push_front(turn);
+                    return Err(error.into());
+                }
             }
         }
         Ok(())
-    })
+    }
+
+    /// Whoever waits for a topic can try again; a topic that is to be closed waits.
+    fn refuse_openings(&mut self, error: StoreError) {
+        let error = Arc::new(error);
+        for turn in std::mem::take(&mut self.turns) {
+            match turn {
+                Turn::Open { .. } => turn.refuse(&error),
+                Turn::Close { .. } => self.turns.push_back(turn),
+            }
+        }
+    }
+
+    /// One batch, the oldest rows.
+    fn commit(&mut self, connection: &mut Connection<'_>) -> Result<(), StoreError> {
+        let size = self.queue.len().min(BATCH);
+        let Some(oldest) = self.queue.front().map(|entry| entry.at()) else {
+            return Ok(());
+        };
+        let entries: Vec<_> = self.queue.range(..size).cloned().collect();
+        let started = Instant::now();
+        let done = batch::commit(connection, &entries, &self.columns, &mut |fate| {
+            if let Some(entry) = self.queue.pop_front() {
+                self.capacity.release(1, entry.payload().get().len());
+                settle(&entry, fate);
+            }
+        });
+        metrics()
+            .writer_commit
+            .record(started.elapsed().as_secs_f64());
+        metrics().writer_batch.record(size as f64);
+        let lag = SystemTime::now().duration_since(oldest).unwrap_or_default();
+        metrics().writer_lag.record(lag.as_secs_f64());
+        Ok(done?)
+    }
+}
+
+/// Tells the log what became of a row, and the operator what he should know. Never the payload.
+fn settle(entry: &LogEntry, fate: Fate) {
+    let (topic, seq) = (entry.topic(), entry.seq());
+    match fate {
+        Fate::Committed => {
+            metrics().rows_committed.increment(1);
+            entry.mark_committed();
+        }
+        Fate::Moved(to) => {
+            tracing::warn!(
+                topic,
+                seq,
+                to,
+                "store.writer.row_moved: another server writes to the topic"
+            );
+            metrics().rows_moved.increment(1);
+            metrics().rows_committed.increment(1);
+            entry.mark_committed();
+        }
+        Fate::DuplicateOf(first) => {
+            metrics().rows_duplicate.increment(1);
+            entry.mark_duplicate_of(first);
+        }
+        Fate::Rejected(error) => {
+            tracing::error!(topic, seq, %error, "store.writer.row_rejected");
+            metrics().rows_rejected.increment(1);
+            entry.mark_rejected();
+        }
+    }
+}
+
+impl Turn {
+    fn take(
+        &self,
+        connection: &mut Connection<'_>,
+        runs: &HashMap<String, i64>,
+    ) -> diesel::QueryResult<Option<Run>> {
+        match self {
+            Self::Open { topic, strict, .. } => run::open(connection, topic, *strict).map(Some),
+            Self::Close { topic, head } => {
+                if let Some(&epoch) = runs.get(topic) {
+                    run::close(connection, topic, epoch, *head)?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn end(self, run: Option<Run>, runs: &mut HashMap<String, i64>) {
+        match (self, run) {
+            (Self::Open { topic, answer, .. }, Some(run)) => {
+                runs.insert(topic, run.epoch);
+                // A join that has ended meanwhile leaves its topic open: its end counts as unclean.
+                let _ = answer.send(Ok(run));
+            }
+            (Self::Close { topic, .. }, _) => {
+                runs.remove(&topic);
+            }
+            (Self::Open { .. }, None) => {}
+        }
+    }
+
+    fn refuse(self, error: &Arc<StoreError>) {
+        if let Self::Open { answer, .. } = self {
+            // Who has gone needs no answer.
+            let _ = answer.send(Err(Arc::clone(error)));
+        }
+    }
 }
 
 impl Actor for DbWriter {
@@ -254,9 +350,16 @@ impl Handler<Append> for DbWriter {
 
     fn handle(&mut self, Append(entry): Append, ctx: &mut Self::Context) {
         self.queue.push_back(entry);
-        if !std::mem::replace(&mut self.flushing, true) {
-            ctx.notify(Flush);
-        }
+        self.wake(ctx);
+    }
+}
+
+impl Handler<Turn> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, turn: Turn, ctx: &mut Self::Context) {
+        self.turns.push_back(turn);
+        self.wake(ctx);
     }
 }
 
@@ -274,90 +377,7 @@ impl Handler<Synced> for DbWriter {
     fn handle(&mut self, _: Synced, ctx: &mut Self::Context) -> Self::Result {
         let (done, synced) = oneshot::channel();
         self.waiting.push(done);
-        if !std::mem::replace(&mut self.flushing, true) {
-            ctx.notify(Flush);
-        }
+        self.wake(ctx);
         synced.map(drop).boxed_local()
-    }
-}
-
-impl DbWriterHandle {
-    /// Waits until everything that was published so far is committed, for at most `limit`. Returns
-    /// how many rows were left when the time was over.
-    pub async fn flush(&self, limit: Duration) -> usize {
-        // An error means that the time is over or the actor is gone; what is left tells.
-        let _ = tokio::time::timeout(limit, self.addr.send(Synced)).await;
-        self.unsaved()
-    }
-
-    /// How many published messages are not committed yet.
-    pub fn unsaved(&self) -> usize {
-        self.capacity.rows.load(Ordering::Acquire)
-    }
-}
-
-impl MessageStore for DbWriterHandle {
-    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull> {
-        if !self.addr.connected() {
-            return Err(StoreFull {
-                retry_after_ms: RETRY_AFTER_MS,
-            });
-        }
-        self.capacity.reserve(entry.payload().get().len())?;
-        self.addr.do_send(Append(Arc::clone(entry)));
-        Ok(())
-    }
-
-    fn newest(
-        &self,
-        topic: &str,
-        limit: usize,
-        bytes: usize,
-    ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
-        let (readers, topic) = (self.readers.clone(), topic.to_owned());
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        async move {
-            let name = topic.clone();
-            let read = tokio::task::spawn_blocking(move || -> Result<LogSnapshot, StoreError> {
-                let mut connection = readers.get()?;
-                Ok(LogSnapshot {
-                    head: message::head(&mut connection, &topic)?,
-                    entries: message::newest(&mut connection, &topic, limit, bytes)?,
-                })
-            });
-            let failed = |source| LoadError {
-                topic: name,
-                source,
-            };
-            match read.await {
-                Ok(Ok(snapshot)) => Ok(snapshot),
-                Ok(Err(error)) => Err(failed(error.into())),
-                Err(error) => Err(failed(error.into())),
-            }
-        }
-        .boxed()
-    }
-}
-
-impl Capacity {
-    fn reserve(&self, bytes: usize) -> Result<(), StoreFull> {
-        let rows_before = self.rows.fetch_add(1, Ordering::AcqRel);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let full = rows_before >= self.limits.rows || bytes_before + bytes > self.limits.bytes;
-        // One row always enters an empty queue, whatever its size.
-        if full && rows_before > 0 {
-            self.release(1, bytes);
-            metrics().writer_refused.increment(1);
-            return Err(StoreFull {
-                retry_after_ms: RETRY_AFTER_MS,
-            });
-        }
-        metrics().writer_queue.increment(1.0);
-        Ok(())
-    }
-
-    fn release(&self, rows: usize, bytes: usize) {
-        self.rows.fetch_sub(rows, Ordering::AcqRel);
-        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 }

@@ -64,8 +64,33 @@ pub struct HandshakeOptions {
     /// WebSocket subprotocols that the server speaks; the first that the client offers too is
     /// chosen. Default: none, the client's offer is ignored.
     pub subprotocols: Vec<String>,
+    /// Which versions of the protocol are spoken. Default: all.
+    pub serializers: Serializers,
     /// Answers a refused WebSocket connection. Default: 403 without a body.
     pub error_handler: Option<ErrorHandler>,
+}
+
+/// Which versions of the protocol a mount speaks; a client of another is refused with 403. Phoenix:
+/// the transport's option `serializer`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serializers {
+    /// Both.
+    #[default]
+    All,
+    /// vsn 1.0.0 alone: phoenix.js up to 1.2.
+    V1,
+    /// vsn 2.0.0 alone: phoenix.js from 1.3 on.
+    V2,
+}
+
+impl Serializers {
+    fn include(self, serializer: Serializer) -> bool {
+        match self {
+            Self::All => true,
+            Self::V1 => serializer == Serializer::V1,
+            Self::V2 => serializer != Serializer::V1,
+        }
+    }
 }
 
 impl fmt::Debug for HandshakeOptions {
@@ -76,6 +101,7 @@ impl fmt::Debug for HandshakeOptions {
             .field("auth_token", &self.auth_token)
             .field("session", &self.session)
             .field("subprotocols", &self.subprotocols)
+            .field("serializers", &self.serializers)
             .finish_non_exhaustive()
     }
 }
@@ -182,7 +208,9 @@ impl Mounted {
         let vsn = params
             .get("vsn")
             .map(|vsn| vsn.as_str().unwrap_or_default());
-        let serializer = Serializer::negotiate(vsn).ok_or(Refusal::Forbidden)?;
+        let serializer = Serializer::negotiate(vsn)
+            .filter(|known| self.handshake.serializers.include(*known))
+            .ok_or(Refusal::Forbidden)?;
         let info = ConnectInfo {
             auth_token,
             session: self.session(req, &params),

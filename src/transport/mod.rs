@@ -16,7 +16,7 @@ mod tcp;
 mod websocket;
 
 pub(crate) use self::handshake::Mounted;
-pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions};
+pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serializers};
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{CheckOrigin, InvalidOrigin, OriginCheck, OriginPattern};

@@ -296,6 +296,40 @@ test("a message whose echo got lost with the connection is neither lost nor doub
   ada.noTrouble();
 });
 
+// More messages than a history holds: only a resume can bring them all.
+test("who was cut off gets what was missed, once and in order", async (t) => {
+  const server = await Server.start(t);
+  const bob = await Person.arrive(t, server, "Bob");
+  let line = null;
+  let down = false;
+  const ada = await Person.arrive(t, server, "Ada", {
+    prepare: (page) =>
+      page.routeWebSocket(/\/socket\//, (ws) => {
+        if (down) return ws.close({ code: 3000 });
+        ws.connectToServer();
+        line = ws;
+      }),
+  });
+  await bob.say("before");
+  await ada.sees("Bob: before");
+
+  down = true;
+  line.close({ code: 3000 });
+  await ada.status("reconnecting");
+  const missed = Array.from({ length: 60 }, (_, n) => `missed ${n}`);
+  for (const text of missed) await bob.say(text);
+  await ada.say("written while away");
+  const bobs = ["before", ...missed].map((text) => `Bob: ${text}`);
+  await bob.sees(...bobs.map((line) => line.replace("Bob", "Bob*")));
+
+  down = false;
+  await ada.sees(...bobs, "Ada*: written while away");
+  await bob.say("after");
+  await ada.sees(...bobs, "Ada*: written while away", "Bob: after");
+  ada.noTrouble();
+  bob.noTrouble();
+});
+
 test("a message that breaks every connection comes back, and the others go through", async (t) => {
   const server = await Server.start(t);
   let tries = 0;

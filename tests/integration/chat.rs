@@ -3,11 +3,20 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
+use crate::support::database::{Database, on_each_database};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
 use crate::support::wire;
 
 const LOBBY: &str = "random:lobby";
+
+on_each_database! {
+    #[actix_web::test]
+    shouts_reach_everybody_whole_and_are_the_history_of_the_next,
+    the_other_ways_to_get_the_history,
+    a_history_has_fifty_messages_and_one_megabyte_at_most,
+    a_full_writer_refuses_shouts_and_forgets_them,
+}
 
 /// Payloads that have to survive whole, in the broadcast and in the history.
 fn payloads() -> Vec<Value> {
@@ -29,10 +38,8 @@ async fn shout_all(client: &mut Phoenix, join_ref: &str) {
     }
 }
 
-#[actix_web::test]
-async fn shouts_reach_everybody_whole_and_are_the_history_of_the_next() {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, &[]);
+async fn shouts_reach_everybody_whole_and_are_the_history_of_the_next(database: Database) {
+    let server = database.serve(&[]);
     let mut ada = Phoenix::connect(server.addr).await;
     let (join_ref, reply) = ada.join(LOBBY).await;
     assert_eq!(reply, json!({}));
@@ -66,7 +73,7 @@ async fn shouts_reach_everybody_whole_and_are_the_history_of_the_next() {
     server.signal("-TERM");
     assert_eq!(ada.closed().await, 1012);
     assert_eq!(server.wait(), Some(0));
-    let server = Process::start(&dir, &[]);
+    let server = database.serve(&[]);
     let mut back = Phoenix::connect(server.addr).await;
     back.join(LOBBY).await;
     assert_eq!(
@@ -75,10 +82,8 @@ async fn shouts_reach_everybody_whole_and_are_the_history_of_the_next() {
     );
 }
 
-#[actix_web::test]
-async fn the_other_ways_to_get_the_history() {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, &["--history", "none"]);
+async fn the_other_ways_to_get_the_history(database: Database) {
+    let server = database.serve(&["--history", "none"]);
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join(LOBBY).await;
     client.heartbeat().await;
@@ -86,7 +91,7 @@ async fn the_other_ways_to_get_the_history() {
     server.signal("-INT");
     assert_eq!(server.wait(), Some(0));
 
-    let server = Process::start(&dir, &["--history", "per_event", "--history-limit", "2"]);
+    let server = database.serve(&["--history", "per_event", "--history-limit", "2"]);
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join(LOBBY).await;
     for payload in &payloads()[5..] {
@@ -97,17 +102,15 @@ async fn the_other_ways_to_get_the_history() {
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
 
-    let server = Process::start(&dir, &["--history", "reply"]);
+    let server = database.serve(&["--history", "reply"]);
     let mut client = Phoenix::connect(server.addr).await;
     let (_, reply) = client.join(LOBBY).await;
     assert_eq!(reply, json!({"messages": payloads()}));
     client.heartbeat().await;
 }
 
-#[actix_web::test]
-async fn a_history_has_fifty_messages_and_one_megabyte_at_most() {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, &[]);
+async fn a_history_has_fifty_messages_and_one_megabyte_at_most(database: Database) {
+    let server = database.serve(&[]);
     let mut client = Phoenix::connect(server.addr).await;
     for (room, count, kept, filler) in
         [("random:many", 60, 50, 10), ("random:large", 8, 4, 220_000)]
@@ -142,17 +145,13 @@ async fn without_persistence_nothing_is_kept_and_no_file_is_made() {
 }
 
 /// Requirement 135.
-#[actix_web::test]
-async fn a_full_writer_refuses_shouts_and_forgets_them() {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, &["--writer-rows", "1", "--writer-bytes", "1"]);
-    let database = dir.path().join("slackir.db");
+async fn a_full_writer_refuses_shouts_and_forgets_them(database: Database) {
+    let server = database.serve(&["--writer-rows", "1", "--writer-bytes", "1"]);
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join(LOBBY).await;
     client.next_event().await;
     // Somebody else holds the database's write lock, so the first row waits for its commit.
-    let mut other = crate::store::open(&database);
-    crate::store::execute(&mut other, "BEGIN IMMEDIATE");
+    let blocked = database.block_writes();
     client
         .push(&join_ref, LOBBY, "shout", json!({"n": 1}))
         .await;
@@ -166,10 +165,10 @@ async fn a_full_writer_refuses_shouts_and_forgets_them() {
         reply["response"]["retry_after_ms"].as_u64() > Some(0),
         "{reply}"
     );
-    crate::store::execute(&mut other, "COMMIT");
+    drop(blocked);
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
-    assert_eq!(crate::store::payloads(&database, LOBBY), [json!({"n": 1})]);
+    assert_eq!(database.payloads(LOBBY), [json!({"n": 1})]);
 }
 
 #[actix_web::test]

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use serde_json::json;
-use slackir::channel::HistoryMode;
-use slackir::chat::router;
+use slackir::chat::{Room, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket};
-use slackir::transport::{ConnectInfoKey, HandshakeOptions};
+use slackir::transport::{ConnectInfoKey, HandshakeOptions, Serializers};
 use slackir::{Assigns, Endpoint};
 
 use crate::support::server::TestServer;
@@ -81,9 +80,9 @@ fn witness(connect_info: Vec<ConnectInfoKey>, auth_token: bool) -> TestServer {
         };
         Endpoint::builder(PubSub::new())
             .transports(transports)
-            .socket("/ws/:user/:_hidden", Witness, router(HistoryMode::None))
-            .socket("/other", Witness, router(HistoryMode::None))
-            .socket("/v/:vsn", Witness, router(HistoryMode::None))
+            .socket("/ws/:user/:_hidden", Witness, router(&[Room::default()]))
+            .socket("/other", Witness, router(&[Room::default()]))
+            .socket("/v/:vsn", Witness, router(&[Room::default()]))
             .build()
     })
 }
@@ -382,5 +381,39 @@ async fn a_server_that_drains_takes_nobody() {
         let path = format!("/other/poll?vsn={vsn}&do=accept");
         let poll = http(server.addr, "GET", &path, &[], b"").await;
         assert_eq!(poll.expect("an answer").status, 503);
+    }
+}
+
+#[actix_web::test]
+async fn a_mount_may_speak_one_version_alone() {
+    for (serializers, first, second) in [
+        (Serializers::All, true, true),
+        (Serializers::V1, true, false),
+        (Serializers::V2, false, true),
+    ] {
+        let server = TestServer::start(move || {
+            let transports = TransportOptions {
+                handshake: HandshakeOptions {
+                    serializers,
+                    ..HandshakeOptions::default()
+                },
+                ..TransportOptions::default()
+            };
+            Endpoint::builder(PubSub::new())
+                .transports(transports)
+                .socket("/socket", Witness, router(&[Room::default()]))
+                .build()
+        });
+        for (vsn, spoken) in [("1.0.0", first), ("2.0.0", second)] {
+            let path = format!("/socket/websocket?do=accept&vsn={vsn}");
+            let opened = WireClient::open(server.addr, &path, &[]).await;
+            let answer = opened.expect("an answer");
+            let status = answer.map_or_else(|refused| refused.status, |_| 101);
+            assert_eq!(
+                status,
+                if spoken { 101 } else { 403 },
+                "{serializers:?} {vsn}"
+            );
+        }
     }
 }

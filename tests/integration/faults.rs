@@ -1,13 +1,11 @@
 //! The server is killed, or told to end, while people shout.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use diesel::prelude::*;
-use tempfile::{TempDir, tempdir};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
+use crate::support::database::{Database, on_each_database};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
 use crate::support::swarm::{Member, Received};
@@ -16,6 +14,13 @@ const TOPIC: &str = "random:fault";
 const PUBLISHERS: u64 = 10;
 /// Each publisher shouts this often: 1,000 shouts a second in all.
 const PACE: Duration = Duration::from_millis(10);
+
+on_each_database! {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    kill_9_under_load_loses_nothing_older_than_a_quarter_of_a_second,
+    sigterm_under_load_stores_everything_that_anybody_received,
+    a_second_signal_ends_the_server_at_once,
+}
 
 /// Two members that listen and ten that shout until their connection ends.
 struct Load {
@@ -57,12 +62,8 @@ impl Load {
     }
 }
 
-fn database(dir: &TempDir) -> std::path::PathBuf {
-    dir.path().join("slackir.db")
-}
-
-fn table(path: &Path) -> Vec<u64> {
-    let payloads = crate::store::payloads(path, TOPIC);
+fn table(database: &Database) -> Vec<u64> {
+    let payloads = database.payloads(TOPIC);
     payloads
         .iter()
         .map(|payload| payload["n"].as_u64().expect("an id"))
@@ -73,25 +74,20 @@ fn ids(diary: &[Received]) -> Vec<u64> {
     diary.iter().map(|received| received.id).collect()
 }
 
-fn integrity(path: &Path) -> String {
-    diesel::dsl::sql::<diesel::sql_types::Text>("PRAGMA integrity_check")
-        .get_result(&mut crate::store::open(path))
-        .expect("the check runs")
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_under_load_loses_nothing_older_than_a_quarter_of_a_second() {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, &[]);
+async fn kill_9_under_load_loses_nothing_older_than_a_quarter_of_a_second(database: Database) {
+    let server = database.serve(&[]);
     let mut load = Load::start(&server).await;
     load.listeners[0].wait_for(2_000).await;
     let killed = Instant::now();
     server.kill();
     let diaries = load.ended().await;
 
-    let server = Process::start(&dir, &[]);
-    assert_eq!(integrity(&database(&dir)), "ok");
-    let stored = table(&database(&dir));
+    let server = database.serve(&[]);
+    if database.folder() == "sqlite" {
+        let check = "SELECT integrity_check AS answer FROM pragma_integrity_check";
+        assert_eq!(database.ask(check), ["ok"]);
+    }
+    let stored = table(&database);
     for diary in diaries {
         let before = diary
             .iter()
@@ -125,17 +121,15 @@ async fn kill_9_under_load_loses_nothing_older_than_a_quarter_of_a_second() {
     assert_eq!(client.next_event().await.0, "shout");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_under_load_stores_everything_that_anybody_received() {
+async fn sigterm_under_load_stores_everything_that_anybody_received(database: Database) {
     for signal in ["-TERM", "-INT"] {
-        let dir = tempdir().expect("a temporary folder");
-        let server = Process::start(&dir, &[]);
+        let server = database.serve(&[]);
         let mut load = Load::start(&server).await;
         load.listeners[0].wait_for(1_000).await;
         server.signal(signal);
         let diaries = load.ended().await;
         assert_eq!(server.wait(), Some(0), "{signal}");
-        let stored = table(&database(&dir));
+        let stored = table(&database);
         for diary in diaries {
             let received = ids(&diary);
             assert!(received.len() >= 1_000);
@@ -145,18 +139,16 @@ async fn sigterm_under_load_stores_everything_that_anybody_received() {
                 "{signal}: content and order"
             );
         }
+        database.execute("DELETE FROM messages");
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_the_server_at_once() {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, &["--shutdown-timeout", "60"]);
+async fn a_second_signal_ends_the_server_at_once(database: Database) {
+    let server = database.serve(&["--shutdown-timeout", "60"]);
     let client = Phoenix::connect(server.addr).await;
     // A client that neither reads nor goes holds no shutdown up; a locked database does.
-    let mut other = crate::store::open(&database(&dir));
-    crate::store::execute(&mut other, "BEGIN IMMEDIATE");
     let mut member = Member::join(server.addr, TOPIC).await;
+    let blocked = database.block_writes();
     member.shout(1).await;
     member.wait_for(1).await;
     server.signal("-TERM");
@@ -167,5 +159,5 @@ async fn a_second_signal_ends_the_server_at_once() {
         Some(1),
         "a message was not saved, and the exit code says so"
     );
-    drop(client);
+    drop((client, blocked));
 }

@@ -3,8 +3,7 @@
 
 use futures_util::StreamExt;
 use slackir::Endpoint;
-use slackir::channel::HistoryMode;
-use slackir::chat::router;
+use slackir::chat::{Room, router};
 use slackir::pubsub::PubSub;
 use slackir::socket::Socket;
 use tokio::time::timeout;
@@ -21,7 +20,7 @@ impl Socket for Anyone {}
 async fn the_server_hangs_up_on_every_client_that_waits_for_it() {
     let server = TestServer::start(|| {
         Endpoint::builder(PubSub::new())
-            .socket("/socket", Anyone, router(HistoryMode::None))
+            .socket("/socket", Anyone, router(&[Room::default()]))
             .build()
     });
     for client in 0..6 {

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use slackir::Endpoint;
-use slackir::channel::HistoryMode;
-use slackir::chat::{UserSocket, router};
+use slackir::chat::{Room, UserSocket, router};
 use slackir::pubsub::PubSub;
 use slackir::socket::{FlowLimits, OutboxLimits, SocketOptions};
 
@@ -19,7 +18,7 @@ fn chat(options: SocketOptions) -> TestServer {
     TestServer::start(move || {
         Endpoint::builder(PubSub::new())
             .options(options)
-            .socket("/socket", UserSocket, router(HistoryMode::None))
+            .socket("/socket", UserSocket, router(&[Room::default()]))
             .build()
     })
 }

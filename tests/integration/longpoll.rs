@@ -7,8 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use slackir::Endpoint;
-use slackir::channel::HistoryMode;
-use slackir::chat::{UserSocket, router};
+use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::DrainOptions;
@@ -36,7 +35,7 @@ fn chat() -> TestServer {
         };
         Endpoint::builder(PubSub::new())
             .transports(transports)
-            .socket("/socket", UserSocket, router(HistoryMode::None))
+            .socket("/socket", UserSocket, router(&[Room::default()]))
             .build()
     })
 }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use slackir::Endpoint;
-use slackir::channel::HistoryMode;
-use slackir::chat::{UserSocket, router};
+use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::{OutboxLimits, SocketOptions};
@@ -101,7 +100,7 @@ async fn a_message_that_is_not_taken_in_the_window_is_answered_with_408() {
                 outbox,
                 ..SocketOptions::default()
             })
-            .socket("/socket", UserSocket, router(HistoryMode::None))
+            .socket("/socket", UserSocket, router(&[Room::default()]))
             .build()
     });
     let ann = Poller::open(server.addr).await;

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tempfile::{TempDir, tempdir};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::support::process::Process;
+use crate::support::database::{Database, on_each_database};
 use crate::support::swarm::Member;
 
 const TOPIC: &str = "random:crowd";
@@ -18,6 +17,11 @@ const PUBLISHERS: usize = 10;
 const PACE: Duration = Duration::from_millis(250);
 const SHOUTS_EACH: u64 = 40;
 const SHOUTS: usize = PUBLISHERS * SHOUTS_EACH as usize;
+
+on_each_database! {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    a_thousand_members_and_the_table_agree_on_one_sequence,
+}
 
 /// Shouts at a steady pace; ids tell the publisher and its count.
 async fn publish(mut member: Member, publisher: u64) -> Member {
@@ -41,8 +45,8 @@ async fn join_in_the_middle(addr: SocketAddr) -> Vec<Member> {
     late
 }
 
-fn table(dir: &TempDir) -> Vec<u64> {
-    let payloads = crate::store::payloads(&dir.path().join("slackir.db"), TOPIC);
+fn table(database: &Database) -> Vec<u64> {
+    let payloads = database.payloads(TOPIC);
     payloads
         .iter()
         .map(|payload| payload["n"].as_u64().expect("an id"))
@@ -50,10 +54,8 @@ fn table(dir: &TempDir) -> Vec<u64> {
 }
 
 /// Requirement 137.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_members_and_the_table_agree_on_one_sequence() {
-    let dir = tempdir().expect("a temporary folder");
-    let server = Process::start(&dir, &[]);
+async fn a_thousand_members_and_the_table_agree_on_one_sequence(database: Database) {
+    let server = database.serve(&[]);
     let addr = server.addr;
     let mut members = Vec::new();
     for _ in 0..MEMBERS / 50 {
@@ -100,7 +102,7 @@ async fn a_thousand_members_and_the_table_agree_on_one_sequence() {
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
     assert_eq!(
-        table(&dir),
+        table(&database),
         sequence,
         "the table is in the order that everybody saw"
     );

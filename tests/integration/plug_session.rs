@@ -1,8 +1,7 @@
 //! The session of a Phoenix application, as `connect` sees it on both transports.
 
 use serde_json::{Value, json};
-use slackir::channel::HistoryMode;
-use slackir::chat::router;
+use slackir::chat::{Room, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::session::SessionOptions;
@@ -66,7 +65,7 @@ fn endpoint(session: Option<SessionOptions>, check_origin: CheckOrigin) -> Endpo
     };
     Endpoint::builder(PubSub::new())
         .transports(transports)
-        .socket("/socket", Doorman, router(HistoryMode::None))
+        .socket("/socket", Doorman, router(&[Room::default()]))
         .build()
 }
 

@@ -312,7 +312,7 @@ async fn control_events_in_binary_frames_are_answered_in_text<W: Wire>() {
     assert_eq!(client.next_event().await.0, "phx_close");
 }
 
-/// Requirements 54, 55, 56.
+/// Requirements 54, 56.
 async fn only_disconnect_on_the_socket_id_closes_it<W: Wire>() {
     let server = TestServer::start(conformance_app::endpoint);
     let mut client = Phoenix::<W>::dial_with(server.addr, "&user_id=7").await;
@@ -335,19 +335,24 @@ async fn only_disconnect_on_the_socket_id_closes_it<W: Wire>() {
     client.heartbeat().await;
     server
         .endpoint
-        .broadcast("conf:x", "last", json!({}))
-        .await
-        .expect("an object");
-    server
-        .endpoint
         .broadcast("users:7", "disconnect", json!({}))
         .await
         .expect("an object");
-    assert_eq!(
-        client.next_event().await.0,
-        "last",
-        "what was queued before is delivered"
-    );
+    client.ended_with(1001).await;
+}
+
+/// A polling client gets it only if a poll waits, on Phoenix too.
+/// Requirement 55.
+#[actix_web::test]
+async fn what_was_queued_before_the_disconnect_is_delivered() {
+    let server = TestServer::start(conformance_app::endpoint);
+    let mut client = Phoenix::<WireClient>::dial_with(server.addr, "&user_id=7").await;
+    client.join("conf:x").await;
+    for (topic, event) in [("conf:x", "last"), ("users:7", "disconnect")] {
+        let sent = server.endpoint.broadcast(topic, event, json!({}));
+        sent.await.expect("an object");
+    }
+    assert_eq!(client.next_event().await.0, "last");
     client.ended_with(1001).await;
 }
 

@@ -1,10 +1,17 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
+pub(crate) mod api;
+pub(crate) mod database;
 pub(crate) mod longpoll;
+pub(crate) mod openapi;
+pub(crate) mod peer;
 pub(crate) mod phoenix;
 mod playable;
 pub(crate) mod poller;
 pub(crate) mod process;
+#[cfg(feature = "postgres")]
+pub(crate) mod proxy;
+pub(crate) mod random;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod swarm;

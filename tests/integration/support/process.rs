@@ -15,7 +15,16 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn slackir(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_slackir"));
     command.args(args);
-    for name in ["PORT", "DATABASE_URL", "POOL_SIZE", "PHX_HOST", "RUST_LOG"] {
+    for name in [
+        "PORT",
+        "DATABASE_URL",
+        "POOL_SIZE",
+        "PHX_HOST",
+        "RUST_LOG",
+        "SLACKIR_CONFIG",
+        "SECRET_KEY_BASE",
+        "SLACKIR_API_TOKEN",
+    ] {
         command.env_remove(name);
     }
     command

@@ -158,7 +158,8 @@ impl WireClient {
             ("Sec-WebSocket-Key", Some(SAMPLE_KEY)),
             ("Sec-WebSocket-Version", Some("13")),
         ];
-        let (mut answer, stream) = exchange(addr, "GET", target, &defaults, headers, b"").await?;
+        let work = exchange(addr, "GET", target, &defaults, headers, b"");
+        let (mut answer, stream) = timeout(DEADLINE, work).await??;
         if answer.status != 101 {
             return Ok(Err(answer));
         }
@@ -382,12 +383,23 @@ pub(crate) async fn http(
     headers: Headers<'_>,
     body: &[u8],
 ) -> io::Result<HttpAnswer> {
+    http_within(DEADLINE, addr, method, target, headers, body).await
+}
+
+/// The same, where the server may take this long.
+pub(crate) async fn http_within(
+    limit: Duration,
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: Headers<'_>,
+    body: &[u8],
+) -> io::Result<HttpAnswer> {
     let length = (!body.is_empty() || method == "POST").then(|| body.len().to_string());
     let length = ("Content-Length", length.as_deref());
     let defaults = [("Connection", Some("close")), length];
-    Ok(exchange(addr, method, target, &defaults, headers, body)
-        .await?
-        .0)
+    let work = exchange(addr, method, target, &defaults, headers, body);
+    Ok(timeout(limit, work).await??.0)
 }
 
 /// Sends a request and reads until the answer is whole.
@@ -407,25 +419,22 @@ async fn exchange(
         request.extend(value.iter().flat_map(|value| [name, ": ", value, "\r\n"]));
     }
     let request = [request.as_bytes(), b"\r\n", body].concat();
-    let work = async {
-        let mut stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        // A server may answer and close before it has read everything: its answer counts.
-        let sent = stream.write_all(&request).await;
-        let mut received = Vec::new();
-        loop {
-            let read = stream.read_buf(&mut received).await;
-            let ended = !matches!(read, Ok(1..));
-            if let Some(answer) = parse_answer(&received, method == "HEAD", ended) {
-                return Ok((answer, stream));
-            }
-            if ended {
-                sent.and(read)?;
-                return Err(violation("the answer is cut short, or no HTTP"));
-            }
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?;
+    // A server may answer and close before it has read everything: its answer counts.
+    let sent = stream.write_all(&request).await;
+    let mut received = Vec::new();
+    loop {
+        let read = stream.read_buf(&mut received).await;
+        let ended = !matches!(read, Ok(1..));
+        if let Some(answer) = parse_answer(&received, method == "HEAD", ended) {
+            return Ok((answer, stream));
         }
-    };
-    timeout(DEADLINE, work).await?
+        if ended {
+            sent.and(read)?;
+            return Err(violation("the answer is cut short, or no HTTP"));
+        }
+    }
 }
 
 fn names(headers: Headers<'_>, name: &str) -> bool {

@@ -16,6 +16,7 @@ const UNANSWERED_MS = 100;
 // The kinds of topics: what their channels answer at any time, and what they greet with after a join.
 const KINDS = {
   random: { question: "ping", greeting: "histories" },
+  wall: { question: "ping" },
   conf: { question: "echo" },
   presence: { question: "list", greeting: "states" },
   room: { question: "whoami" },

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,13 +12,18 @@ export const BINARY =
 /** One slackir server with a port and a database of its own; both outlive a stop, so it can start again. */
 export class Server {
   #directory;
+  #args;
   #port;
   #run;
 
-  static async create() {
+  /** `config` is the text of a config file. */
+  static async create({ config = "" } = {}) {
     const server = new Server();
     server.#port = await freePort();
     server.#directory = await mkdtemp(join(tmpdir(), "slackir-js-"));
+    const [file, database] = ["config.toml", "chat.db"].map((name) => join(server.#directory, name));
+    await writeFile(file, config);
+    server.#args = ["--config", file, "--database-url", `sqlite://${database}`];
     return server;
   }
 
@@ -27,10 +32,9 @@ export class Server {
   }
 
   async start() {
-    const database = `sqlite://${join(this.#directory, "chat.db")}`;
     this.#run = new Run(
       BINARY,
-      ["serve", "--port", String(this.#port), "--database-url", database],
+      ["serve", "--port", String(this.#port), ...this.#args],
       `http://127.0.0.1:${this.#port}`,
     );
     await this.#run.ready();

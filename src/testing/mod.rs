@@ -7,14 +7,13 @@
 //! ```
 //! use serde_json::json;
 //! use slackir::Endpoint;
-//! use slackir::channel::HistoryMode;
-//! use slackir::chat::{UserSocket, router};
+//! use slackir::chat::{Room, UserSocket, router};
 //! use slackir::pubsub::PubSub;
 //! use slackir::testing::TestSocket;
 //!
 //! # actix_rt::System::new().block_on(async {
 //! let endpoint = Endpoint::builder(PubSub::new())
-//!     .socket("/socket", UserSocket, router(HistoryMode::None))
+//!     .socket("/socket", UserSocket, router(&[Room::default()]))
 //!     .build();
 //! let mut ann = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();
 //! let mut bob = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();
@@ -29,6 +28,8 @@
 //! # });
 //! ```
 
+mod store;
+
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -41,6 +42,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::store::MemoryStore;
 use crate::endpoint::Endpoint;
 use crate::message::{
     Message, Name, PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_LEAVE, PHX_REPLY, Payload, RawJson, Ref,
@@ -49,8 +51,10 @@ use crate::outbox::{Interrupt, Outbox};
 use crate::serializer::Serializer;
 use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, Sign, SocketServer};
 
-/// How long an `assert_` waits for what it asserts, and a `refute_` for what it refutes.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long an `assert_` waits for what it asserts: it ends when that comes.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a `refute_` waits for what it refutes.
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// The socket did not let the test in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +69,7 @@ pub enum ConnectError {
 
 /// A client without a network. It speaks as a vsn 2.0.0 client of JSON.
 ///
-/// Its `assert_` methods wait up to 100 ms and panic with what came instead; what they do not ask
+/// Its `assert_` methods wait up to 5 seconds, its `refute_` methods 100 ms, and panic with what came instead; what they do not ask
 /// for stays to be asserted later. It needs an actix runtime and stays on its thread.
 pub struct TestSocket {
     to_server: mpsc::UnboundedSender<Incoming>,
@@ -304,20 +308,24 @@ impl TestSocket {
     }
 
     async fn expect(&mut self, wanted: &str, matches: impl Fn(&Received) -> bool) -> Received {
-        match self.find(matches).await {
+        match self.find(matches, PATIENCE).await {
             Some(frame) => frame,
             None => panic!("{wanted} should have come; what did: {:#?}", self.received),
         }
     }
 
     async fn refute(&mut self, matches: impl Fn(&Received) -> bool) {
-        let found = self.find(matches).await;
+        let found = self.find(matches, SILENCE).await;
         assert_eq!(found, None, "this should not have come");
     }
 
     /// Takes the first frame that matches, waiting for it if need be.
-    async fn find(&mut self, matches: impl Fn(&Received) -> bool) -> Option<Received> {
-        let deadline = Instant::now() + PATIENCE;
+    async fn find(
+        &mut self,
+        matches: impl Fn(&Received) -> bool,
+        patience: Duration,
+    ) -> Option<Received> {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(at) = self.received.iter().position(&matches) {
                 return self.received.remove(at);

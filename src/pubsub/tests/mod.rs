@@ -4,34 +4,49 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
+mod log;
+
+use super::idle::Idle;
 use super::*;
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::serializer::Serializer;
 
-/// A store in memory. It commits when it is told to, and refuses when it is told to.
+/// A store in memory. It settles rows when it is told to, and refuses when it is told to.
 #[derive(Default)]
 struct Memory {
     full: AtomicBool,
     rows: Mutex<Vec<Arc<LogEntry>>>,
     committed: Mutex<Vec<StoredEntry>>,
+    closed: Mutex<Vec<i64>>,
 }
+
+/// The one epoch of this store.
+const EPOCH: i64 = 0xE;
 
 impl Memory {
     fn commit(&self) {
         for row in lock(&self.rows).drain(..) {
-            row.mark_committed();
             lock(&self.committed).push(StoredEntry {
                 seq: row.seq(),
                 event: row.event().to_owned(),
                 payload: row.payload().get().to_owned(),
+                target: row.change().map(Change::target),
                 at: row.at(),
+                client_ref: row.client_ref().map(str::to_owned),
             });
+            row.mark_committed();
         }
+    }
+
+    /// The rows that wait, taken out.
+    fn take(&self) -> Vec<Arc<LogEntry>> {
+        std::mem::take(&mut lock(&self.rows))
     }
 }
 
@@ -44,85 +59,136 @@ impl MessageStore for Memory {
         Ok(())
     }
 
-    fn newest(
+    fn open(
         &self,
         _: &str,
-        limit: usize,
-        _: usize,
+        options: OpenOptions,
     ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
         let committed = lock(&self.committed);
-        let head = committed.last().map_or(0, |row| row.seq);
-        let entries = committed[committed.len().saturating_sub(limit)..].to_vec();
-        std::future::ready(Ok(LogSnapshot { head, entries })).boxed()
+        let snapshot = LogSnapshot {
+            epoch: EPOCH,
+            head: committed.last().map_or(0, |row| row.seq),
+            pruned_through: 0,
+            entries: committed[committed.len().saturating_sub(options.limit)..].to_vec(),
+            client_refs: committed
+                .iter()
+                .filter_map(|row| Some((row.client_ref.clone()?, row.seq)))
+                .collect(),
+        };
+        std::future::ready(Ok(snapshot)).boxed()
+    }
+
+    fn close(&self, _: &str, head: i64) {
+        lock(&self.closed).push(head);
+    }
+
+    fn page(
+        &self,
+        _: &str,
+        after: i64,
+        limit: usize,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
+        let committed = lock(&self.committed);
+        let page = committed.iter().filter(|row| row.seq > after).take(limit);
+        std::future::ready(Ok(page.cloned().collect())).boxed()
     }
 }
 
 /// Three messages of history.
+fn rule(store: &Arc<Memory>) -> LogRule {
+    let store = Arc::clone(store) as Arc<dyn MessageStore>;
+    LogRule::new("log:*", &["shout"], 3, store)
+}
+
 fn logged() -> (PubSub, Arc<Memory>) {
     let store = Arc::new(Memory::default());
-    let rule = LogRule::new(
-        "log:*",
-        &["shout"],
-        3,
-        Arc::clone(&store) as Arc<dyn MessageStore>,
-    );
-    (PubSub::with_logs(vec![rule]), store)
+    (PubSub::with_logs(vec![rule(&store)]), store)
 }
 
 /// A member and what it was sent.
 struct Member {
     outbox: Rc<Outbox>,
     id: SubscriberId,
-    history: Vec<i64>,
+    backlog: Backlog,
     subscription: Subscription,
 }
 
 impl Member {
     async fn join(pubsub: &PubSub, name: &str) -> Self {
         let topic = pubsub.topic(name);
-        pubsub.load(&topic).await.expect("the store answers");
+        topic.load().await.expect("the store answers");
         Self::subscribe(pubsub, name)
     }
 
     /// The synchronous half of a join.
     fn subscribe(pubsub: &PubSub, name: &str) -> Self {
+        Self::subscribe_with(pubsub, name, Want::History(None)).expect("nothing to read")
+    }
+
+    /// `None` when what is wanted begins in the database.
+    fn subscribe_with(pubsub: &PubSub, name: &str, want: Want) -> Option<Self> {
         let outbox = Rc::new(Outbox::new(OutboxLimits::default()));
         let id = SubscriberId::next();
+        let wire = Wire {
+            serializer: Serializer::V2,
+            meta: true,
+        };
         let subscriber = Subscriber {
             id,
-            fastlane: Some((Rc::clone(&outbox), Serializer::V2)),
+            fastlane: Some((Rc::clone(&outbox), wire)),
             intercept: &[],
             tap: None,
         };
-        let joined = pubsub.subscribe(&pubsub.topic(name), subscriber);
-        let (subscription, history) = joined.expect("the topic is not given up");
-        let history = history.into_iter().flat_map(|history| history.entries);
-        Self {
-            outbox,
-            id,
-            history: history.map(|entry| entry.seq()).collect(),
-            subscription,
+        let subscribed = pubsub.subscribe(&pubsub.topic(name), subscriber, want);
+        match subscribed.expect("the topic is not given up") {
+            Subscribed::Behind(_) => None,
+            Subscribed::Live(subscription, backlog) => Some(Self {
+                outbox,
+                id,
+                backlog: backlog.unwrap_or_default(),
+                subscription,
+            }),
         }
     }
 
-    fn shout(&self, pubsub: &PubSub, n: u64) -> Result<(), PublishError> {
-        let payload = Payload::from(json!({ "n": n }));
+    fn publish(&self, pubsub: &PubSub, draft: &Draft) -> Result<Published, PublishError> {
         let topic = self.subscription.topic();
         pubsub
-            .publish(topic, &"shout".into(), &payload, None)
-            .map(drop)
+            .publish_to(topic, draft, None)
+            .map(|(published, _)| published)
+    }
+
+    fn shout(&self, pubsub: &PubSub, n: u64) -> Result<(), PublishError> {
+        self.publish(pubsub, &shout(n)).map(drop)
+    }
+
+    /// The seqs that it was given when it joined.
+    fn history(&self) -> Vec<i64> {
+        let entries = self.backlog.entries.iter();
+        entries.map(|entry| entry.seq()).collect()
+    }
+
+    /// The payloads that have come live.
+    fn payloads(&self) -> Vec<Value> {
+        let mut payloads = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(frame)) = self.outbox.poll_frame(&mut cx) {
+            let mut frame: Value = serde_json::from_slice(&frame.payload()).expect("JSON");
+            payloads.push(frame[4].take());
+        }
+        payloads
     }
 
     /// The numbers that have come live.
     fn live(&self) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Some(frame)) = self.outbox.poll_frame(&mut cx) {
-            let frame: Value = serde_json::from_slice(&frame.payload()).expect("JSON");
-            numbers.extend(frame[4]["n"].as_u64());
-        }
-        numbers
+        let payloads = self.payloads();
+        payloads.iter().filter_map(|p| p["n"].as_u64()).collect()
     }
+}
+
+fn shout(n: u64) -> Draft {
+    Draft::new("shout", json!({ "n": n }))
 }
 
 /// Runs a publish on another thread, to its end.
@@ -148,7 +214,10 @@ async fn what_waits_in_the_inbox_is_history_and_not_live_for_who_joins_now() {
     let bob = Member::subscribe(&pubsub, "log:a");
     elsewhere(&pubsub, 2);
     ann.shout(&pubsub, 3).expect("room in the store");
-    assert_eq!((bob.history.as_slice(), bob.live()), (&[1][..], vec![2, 3]));
+    assert_eq!(
+        (bob.history().as_slice(), bob.live()),
+        (&[1][..], vec![2, 3])
+    );
     assert_eq!(ann.live(), [1, 2, 3]);
 }
 
@@ -163,23 +232,24 @@ async fn a_refused_message_takes_no_seq_and_reaches_nobody() {
     store.full.store(false, Ordering::Relaxed);
     ann.shout(&pubsub, 3).expect("room in the store");
     assert_eq!(ann.live(), [1, 3]);
-    assert_eq!(Member::subscribe(&pubsub, "log:a").history, [1, 2]);
+    assert_eq!(Member::subscribe(&pubsub, "log:a").history(), [1, 2]);
 }
 
 #[actix_rt::test]
 async fn the_tail_keeps_what_is_not_committed_and_gives_what_the_rule_says() {
     let (pubsub, store) = logged();
     let ann = Member::join(&pubsub, "log:a").await;
-    (1..=5).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
+    (1..=1_500).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
     let tail = || pubsub.topic("log:a").lock().log_bytes();
     let uncommitted = tail();
     store.commit();
-    ann.shout(&pubsub, 6).expect("room in the store");
+    ann.shout(&pubsub, 1_501).expect("room in the store");
     assert!(
         tail() < uncommitted,
-        "committed rows beyond the history leave"
+        "committed rows beyond the bound leave"
     );
-    assert_eq!(Member::subscribe(&pubsub, "log:a").history, [4, 5, 6]);
+    let bob = Member::subscribe(&pubsub, "log:a");
+    assert_eq!(bob.history(), [1_499, 1_500, 1_501]);
 }
 
 #[actix_rt::test]
@@ -188,17 +258,11 @@ async fn a_topic_goes_on_where_the_store_ends() {
     let ann = Member::join(&pubsub, "log:a").await;
     (1..=4).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
     store.commit();
-    let rule = LogRule::new(
-        "log:*",
-        &["shout"],
-        3,
-        Arc::clone(&store) as Arc<dyn MessageStore>,
-    );
-    let restarted = PubSub::with_logs(vec![rule]);
+    let restarted = PubSub::with_logs(vec![rule(&store)]);
     let bob = Member::join(&restarted, "log:a").await;
-    assert_eq!(bob.history, [2, 3, 4]);
+    assert_eq!(bob.history(), [2, 3, 4]);
     bob.shout(&restarted, 5).expect("room in the store");
-    assert_eq!(Member::subscribe(&restarted, "log:a").history, [3, 4, 5]);
+    assert_eq!(Member::subscribe(&restarted, "log:a").history(), [3, 4, 5]);
 }
 
 #[actix_rt::test]
@@ -216,11 +280,12 @@ async fn a_topic_with_rows_on_their_way_is_not_forgotten() {
     assert!(pubsub.evict(idle(Instant::now()), Instant::now()).is_some());
     store.commit();
     assert!(pubsub.evict(idle(Instant::now()), Instant::now()).is_none());
+    assert_eq!(*lock(&store.closed), [1], "the store learns of the end");
     assert!(
         !Arc::ptr_eq(&topic, &pubsub.topic("log:a")),
         "it is looked up anew"
     );
-    assert_eq!(Member::join(&pubsub, "log:a").await.history, [1]);
+    assert_eq!(Member::join(&pubsub, "log:a").await.history(), [1]);
 }
 
 #[actix_rt::test]
@@ -248,14 +313,8 @@ async fn broadcast_from_leaves_its_sender_out() {
     let pubsub = PubSub::new();
     let ann = Member::join(&pubsub, "room").await;
     let bob = Member::join(&pubsub, "room").await;
-    let payload = Payload::from(json!({"n": 1}));
     pubsub
-        .publish(
-            ann.subscription.topic(),
-            &"shout".into(),
-            &payload,
-            Some(ann.id),
-        )
+        .publish_to(ann.subscription.topic(), &shout(1), Some(ann.id))
         .expect("an object");
     assert_eq!((ann.live(), bob.live()), (vec![], vec![1]));
 }

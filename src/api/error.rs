@@ -1,0 +1,191 @@
+//! [`ApiError`]: every way in which a request fails, and the one table of what the caller is told.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use serde::Serialize;
+
+use crate::message::reason;
+use crate::pubsub::{LoadError, NotStored, PublishError, StoreFull};
+use crate::token::TokenError;
+
+/// What a caller is told to wait where nobody knows better, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// What is wrong with a request: a sentence for each field.
+pub(super) type Fields = BTreeMap<String, Cow<'static, str>>;
+
+/// Why a request fails.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("nothing is served at this path")]
+    NoRoute,
+    #[error("this path knows the methods {allow}")]
+    MethodNotAllowed { allow: String },
+    #[error("{0}")]
+    Unauthorized(TokenError),
+    #[error("see the fields")]
+    Invalid(Fields),
+    #[error("a body has at most {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("the body did not arrive whole")]
+    CutShort,
+    #[error("no room keeps messages of this topic")]
+    NoLog,
+    #[error("the topic has no message with this id")]
+    UnknownMessage,
+    #[error("the message of this client_ref was stored, and has been deleted since")]
+    Gone,
+    #[error("the database will never take the message")]
+    Rejected,
+    #[error(
+        "the database did not confirm the message in time; it may still be stored: try again with the same client_ref"
+    )]
+    Unconfirmed,
+    #[error("the database cannot take or give messages at present")]
+    StorageUnavailable { retry_after_ms: u64 },
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// The body of every failure.
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<&'a Fields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl ApiError {
+    /// One field is wrong.
+    pub(super) fn field(name: &str, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(Fields::from([(name.to_owned(), problem.into())]))
+    }
+
+    /// The database could not be read; `answer` is what that means for the caller.
+    pub(super) fn unread(error: &LoadError, answer: Self) -> Self {
+        tracing::error!(error = error as &dyn Error, "api.read.failed");
+        answer
+    }
+
+    /// The status, and the word by which programs know the failure.
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoRoute => (StatusCode::NOT_FOUND, "not found"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+            Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+            Self::CutShort => (StatusCode::BAD_REQUEST, "cut short"),
+            Self::NoLog => (StatusCode::NOT_FOUND, "no log"),
+            Self::UnknownMessage => (StatusCode::NOT_FOUND, reason::UNKNOWN_MESSAGE),
+            Self::Gone => (StatusCode::GONE, "gone"),
+            Self::Rejected => (StatusCode::CONFLICT, reason::REJECTED),
+            Self::Unconfirmed => (StatusCode::GATEWAY_TIMEOUT, reason::UNCONFIRMED),
+            Self::StorageUnavailable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, reason::STORAGE_UNAVAILABLE)
+            }
+            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+        }
+    }
+
+    fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::StorageUnavailable { retry_after_ms } => Some(*retry_after_ms),
+            Self::ShuttingDown => Some(RETRY_AFTER_MS),
+            _ => None,
+        }
+    }
+
+    /// The header that belongs to the status.
+    fn header(&self) -> Option<(HeaderName, String)> {
+        match self {
+            Self::MethodNotAllowed { allow } => Some((ALLOW, allow.clone())),
+            Self::Unauthorized(TokenError::Missing) => {
+                Some((WWW_AUTHENTICATE, "Bearer".to_owned()))
+            }
+            Self::Unauthorized(_) => Some((
+                WWW_AUTHENTICATE,
+                "Bearer error=\"invalid_token\"".to_owned(),
+            )),
+            _ => {
+                let seconds = self.retry_after_ms()?.div_ceil(1_000);
+                Some((RETRY_AFTER, seconds.to_string()))
+            }
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.kind().0
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let (status, error) = self.kind();
+        let mut answer = HttpResponse::build(status);
+        if let Some(header) = self.header() {
+            answer.insert_header(header);
+        }
+        answer.json(Failure {
+            error,
+            detail: self.to_string(),
+            fields: match self {
+                Self::Invalid(fields) => Some(fields),
+                _ => None,
+            },
+            retry_after_ms: self.retry_after_ms(),
+        })
+    }
+}
+
+/// As the answer of a route of its own.
+impl Responder for ApiError {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        self.error_response()
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::StoreFull(StoreFull { retry_after_ms }) => {
+                Self::StorageUnavailable { retry_after_ms }
+            }
+            PublishError::NotLoaded => Self::StorageUnavailable {
+                retry_after_ms: RETRY_AFTER_MS,
+            },
+            PublishError::NoLog => Self::NoLog,
+            PublishError::ClientRefTooLong => Self::field("client_ref", error.to_string()),
+            PublishError::NotAnObject | PublishError::NameTooLong | PublishError::NotStorable => {
+                Self::field("payload", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<NotStored> for ApiError {
+    fn from(error: NotStored) -> Self {
+        match error {
+            NotStored::Rejected => Self::Rejected,
+            NotStored::Unconfirmed => Self::Unconfirmed,
+        }
+    }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        let retry_after_ms = RETRY_AFTER_MS;
+        Self::unread(&error, Self::StorageUnavailable { retry_after_ms })
+    }
+}

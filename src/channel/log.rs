@@ -1,0 +1,221 @@
+//! How the stored messages of a topic reach a client that joins: what it may ask for in its join
+//! params, and what it is answered.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::link::Link;
+use crate::message::{Payload, RawJson};
+use crate::pubsub::{Backlog, LogEntry, MessageId, Want, with_meta};
+use crate::serializer::EncodeError;
+
+/// The event of [`HistoryMode::MessagesHistory`], unless the application calls it otherwise.
+const MESSAGES_HISTORY: &str = "messages_history";
+/// The key under which a list of messages stands.
+const MESSAGES: &str = "messages";
+
+/// How a join delivers the topic's history, oldest message first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HistoryMode {
+    /// Not at all.
+    #[default]
+    None,
+    /// One push `messages_history` with `{"messages": [payload, ...]}`; the event may have
+    /// [another name](LogRequest::history_event).
+    MessagesHistory,
+    /// One push a message, of its own event and payload.
+    PerEvent,
+    /// In the join reply, as its member `messages`. A reply that is no object stays as it is.
+    Reply,
+}
+
+impl HistoryMode {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "messages_history" => Some(Self::MessagesHistory),
+            "per_event" => Some(Self::PerEvent),
+            "reply" => Some(Self::Reply),
+            _ => None,
+        }
+    }
+}
+
+/// What a client wants of its topic's log. The application says what is usual, the client's join
+/// params may say more:
+///
+/// | param | what it does |
+/// | --- | --- |
+/// | `last_seen_id` | resumes: what was stored after this message comes as it would have come live |
+/// | `meta: true` | stored messages carry `_meta: {"id": ..}`, the `last_seen_id` of next time |
+/// | `history` | another mode, by its name, or another number of messages, up to the rule's |
+///
+/// With one of the first two the join reply carries `recovered`, whether the resume gives
+/// everything that was missed, and `last_id`, the message after which what follows the reply
+/// begins. Params of another type are not meant for this and are ignored.
+///
+/// ```
+/// use slackir::channel::{HistoryMode, Join, LogRequest};
+/// use slackir::message::Payload;
+///
+/// let params = Payload::from(serde_json::json!({"last_seen_id": null, "meta": true}));
+/// let request = LogRequest::from_params(HistoryMode::MessagesHistory, &params);
+/// let join = Join::ok().with_log(request);
+/// ```
+#[derive(Clone, Debug)]
+pub struct LogRequest {
+    mode: HistoryMode,
+    history_event: ByteString,
+    limit: Option<usize>,
+    pub(super) meta: bool,
+    /// What the client has seen last, if it resumes.
+    last_seen: Option<LastSeen>,
+}
+
+/// A `last_seen_id` as it came.
+#[derive(Clone, Copy, Debug)]
+enum LastSeen {
+    Id(MessageId),
+    /// Nothing that this server has ever given: the gap cannot be filled.
+    Unknown,
+}
+
+impl Default for LogRequest {
+    /// No history, no resume.
+    fn default() -> Self {
+        Self::new(HistoryMode::None)
+    }
+}
+
+impl LogRequest {
+    /// The history in this mode, as many messages as the topic's rule says.
+    pub fn new(mode: HistoryMode) -> Self {
+        Self {
+            mode,
+            history_event: ByteString::from_static(MESSAGES_HISTORY),
+            limit: None,
+            meta: false,
+            last_seen: None,
+        }
+    }
+
+    /// What the push of [`HistoryMode::MessagesHistory`] is called. Default `messages_history`.
+    pub fn history_event(mut self, event: impl Into<ByteString>) -> Self {
+        self.history_event = event.into();
+        self
+    }
+
+    /// What the client asks for in its join params; `mode` is what it gets when it does not say.
+    pub fn from_params(mode: HistoryMode, params: &Payload) -> Self {
+        #[derive(Deserialize)]
+        struct Params {
+            last_seen_id: Option<Value>,
+            meta: Option<Value>,
+            history: Option<Value>,
+        }
+        let mut request = Self::new(mode);
+        let Ok(params) = params.parse::<Params>() else {
+            return request;
+        };
+        request.meta = params.meta == Some(Value::Bool(true));
+        request.last_seen = params
+            .last_seen_id
+            .as_ref()
+            .and_then(Value::as_str)
+            .map(|id| id.parse().map_or(LastSeen::Unknown, LastSeen::Id));
+        match params.history {
+            Some(Value::String(name)) => {
+                request.mode = HistoryMode::named(&name).unwrap_or(request.mode);
+            }
+            Some(Value::Number(limit)) => {
+                request.limit = limit
+                    .as_u64()
+                    .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            }
+            _ => {}
+        }
+        request
+    }
+
+    /// What to ask the log for.
+    pub(super) fn want(&self) -> Want {
+        let limit = match self.mode {
+            HistoryMode::None => Some(0),
+            _ => self.limit,
+        };
+        match self.last_seen {
+            Some(LastSeen::Id(id)) => Want::Resume(id, limit),
+            Some(LastSeen::Unknown) | None => Want::History(limit),
+        }
+    }
+
+    /// The join reply that says what the client gets.
+    pub(super) fn reply(&self, reply: Payload, backlog: Option<&Backlog>) -> Payload {
+        let Payload::Json(mut json) = reply else {
+            return reply;
+        };
+        let resumed = backlog.is_some_and(|backlog| backlog.resumed);
+        if let (HistoryMode::Reply, Some(backlog), false) = (self.mode, backlog, resumed) {
+            json = json.with_last(MESSAGES, self.list(&backlog.entries));
+        }
+        if self.meta || self.last_seen.is_some() {
+            json = json.with_last("recovered", resumed);
+            json = match self.last_id(backlog) {
+                Some(id) => json.with_last("last_id", format_args!("\"{id}\"")),
+                None => json.with_last("last_id", "null"),
+            };
+        }
+        Payload::Json(json)
+    }
+
+    /// After which message that begins which the client gets after the reply. A client that is cut
+    /// off half-way through a resume must not skip the rest of it.
+    fn last_id(&self, backlog: Option<&Backlog>) -> Option<MessageId> {
+        match (self.last_seen, backlog) {
+            (Some(LastSeen::Id(id)), Some(backlog)) if backlog.resumed => Some(id),
+            (_, backlog) => backlog?.head,
+        }
+    }
+
+    /// Sends what follows the join reply.
+    pub(super) fn push(&self, backlog: &Backlog, link: &Link) -> Result<(), EncodeError> {
+        match self.mode {
+            _ if backlog.resumed => self.push_each(&backlog.entries, link),
+            HistoryMode::None | HistoryMode::Reply => Ok(()),
+            HistoryMode::PerEvent => self.push_each(&backlog.entries, link),
+            HistoryMode::MessagesHistory => {
+                let list = RawJson::EMPTY_OBJECT.with_last(MESSAGES, self.list(&backlog.entries));
+                link.push(&self.history_event, &Payload::Json(list))
+            }
+        }
+    }
+
+    /// Sends messages as what they were.
+    pub(super) fn push_each(
+        &self,
+        entries: &[Arc<LogEntry>],
+        link: &Link,
+    ) -> Result<(), EncodeError> {
+        entries
+            .iter()
+            .try_for_each(|entry| link.push(entry.event(), &Payload::Json(self.payload(entry))))
+    }
+
+    fn payload(&self, entry: &LogEntry) -> RawJson {
+        if self.meta {
+            with_meta(entry.payload(), Some(entry.id()))
+        } else {
+            entry.payload().clone()
+        }
+    }
+
+    /// The payloads as a JSON list, copied as they are.
+    fn list(&self, entries: &[Arc<LogEntry>]) -> String {
+        let payloads: Vec<_> = entries.iter().map(|entry| self.payload(entry)).collect();
+        let texts: Vec<&str> = payloads.iter().map(RawJson::get).collect();
+        format!("[{}]", texts.join(","))
+    }
+}

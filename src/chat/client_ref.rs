@@ -1,0 +1,78 @@
+//! Reads a client's own name for its message out of the payload, without parsing the payload of
+//! those who give none.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use super::Room;
+use crate::message::RawJson;
+
+/// The member is there, and is no text of 1 to 64 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidClientRef;
+
+/// The longest client_ref, in bytes.
+const MAX_LEN: usize = 64;
+
+impl Room {
+    /// The client's own name for the message with this payload, if it gives one.
+    ///
+    /// # Errors
+    /// When there is one that cannot be a name.
+    pub fn client_ref(&self, payload: &RawJson) -> Result<Option<String>, InvalidClientRef> {
+        client_ref(payload, &self.fields.client_ref)
+    }
+}
+
+/// Whether a text can be a client's name for its message: 1 to 64 bytes without NUL.
+pub fn is_client_ref(text: &str) -> bool {
+    (1..=MAX_LEN).contains(&text.len()) && !text.contains('\0')
+}
+
+/// The member `field` of the payload; null is none.
+fn client_ref(payload: &RawJson, field: &str) -> Result<Option<String>, InvalidClientRef> {
+    if memchr::memmem::find(payload.get().as_bytes(), field.as_bytes()).is_none() {
+        return Ok(None);
+    }
+    let members: HashMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(payload.get()).map_err(|_| InvalidClientRef)?;
+    let Some(value) = members.get(field) else {
+        return Ok(None);
+    };
+    let value: Option<String> = serde_json::from_str(value.get()).map_err(|_| InvalidClientRef)?;
+    match value {
+        Some(text) if !is_client_ref(&text) => Err(InvalidClientRef),
+        other => Ok(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_client_ref_is_a_short_text_or_none() {
+        for (payload, want) in [
+            (json!({"message": "hi"}), Ok(None)),
+            (json!({"message": "client_ref"}), Ok(None)),
+            (json!({"deep": {"client_ref": "a"}}), Ok(None)),
+            (json!({"client_ref": null}), Ok(None)),
+            (json!({"client_ref": "a"}), Ok(Some("a".to_owned()))),
+            (
+                json!({"client_ref": "x".repeat(64)}),
+                Ok(Some("x".repeat(64))),
+            ),
+            (json!({"client_ref": "x".repeat(65)}), Err(InvalidClientRef)),
+            (json!({"client_ref": ""}), Err(InvalidClientRef)),
+            (json!({"client_ref": 7}), Err(InvalidClientRef)),
+            (json!({"client_ref": "\u{0}"}), Err(InvalidClientRef)),
+        ] {
+            let read = client_ref(&RawJson::from(payload.clone()), "client_ref");
+            assert_eq!(read, want, "{payload}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `[[rooms]]`: which topics there are, and what their members may do and find there.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+use super::serve::History;
+use super::value;
+
+/// What a resume gives at most, unless the room says otherwise.
+const RESUME_LIMIT: usize = 10_000;
+/// The longest name that a frame can carry.
+const MAX_NAME: usize = 255;
+
+/// One kind of room.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct RoomConfig {
+    /// Which topics: one, or a prefix with `*` at its end.
+    #[serde(deserialize_with = "pattern")]
+    pub topics: String,
+    /// The events that go to everybody and are saved. Default `["shout"]`.
+    #[serde(default = "seed_events", deserialize_with = "events")]
+    pub events: Vec<String>,
+    /// How a client that joins gets the messages before it; `None`: as the flag `--history` says.
+    #[serde(default)]
+    pub history: Option<History>,
+    /// How many of them, at most; `None`: as the flag `--history-limit` says.
+    #[serde(default, deserialize_with = "history_limit")]
+    pub history_limit: Option<usize>,
+    /// The event that carries a history. Default `messages_history`.
+    #[serde(default = "history_event", deserialize_with = "event")]
+    pub history_event: String,
+    /// Messages that a client which comes back is given at most; it gets the ordinary history when
+    /// it has missed more. Default 10,000.
+    #[serde(default = "resume_limit")]
+    pub resume_limit: usize,
+    /// Whether members may change and delete messages. Default no.
+    #[serde(default)]
+    pub changes: bool,
+    /// What the members of a payload are called.
+    #[serde(default)]
+    pub fields: Fields,
+}
+
+/// The members of a payload that mean something to the server; all others are the clients' own.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fields {
+    /// Who speaks: the column `name`. Default `name`.
+    #[serde(deserialize_with = "field")]
+    pub name: String,
+    /// What is said: the column `message`. Default `message`.
+    #[serde(deserialize_with = "field")]
+    pub message: String,
+    /// The client's own name for the message, by which a retry is known. Default `client_ref`.
+    #[serde(deserialize_with = "field")]
+    pub client_ref: String,
+}
+
+impl Default for RoomConfig {
+    /// The seed's rooms.
+    fn default() -> Self {
+        Self {
+            topics: "random:*".to_owned(),
+            events: seed_events(),
+            history: None,
+            history_limit: None,
+            history_event: history_event(),
+            resume_limit: RESUME_LIMIT,
+            changes: false,
+            fields: Fields::default(),
+        }
+    }
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            name: "name".to_owned(),
+            message: "message".to_owned(),
+            client_ref: "client_ref".to_owned(),
+        }
+    }
+}
+
+impl RoomConfig {
+    /// Whether every topic of `other` is one of these.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match self.topics.strip_suffix('*') {
+            Some(prefix) => other.topics.starts_with(prefix),
+            None => self.topics == other.topics,
+        }
+    }
+}
+
+fn seed_events() -> Vec<String> {
+    vec!["shout".to_owned()]
+}
+
+fn history_event() -> String {
+    "messages_history".to_owned()
+}
+
+fn resume_limit() -> usize {
+    RESUME_LIMIT
+}
+
+fn pattern<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let pattern = name(String::deserialize(input)?)?;
+    match pattern.find('*') {
+        Some(at) if at + 1 < pattern.len() => Err(D::Error::custom(
+            "'*' may only stand at the end of a pattern",
+        )),
+        _ => Ok(pattern),
+    }
+}
+
+fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    let events = Vec::<String>::deserialize(input)?;
+    if events.is_empty() {
+        return Err(D::Error::custom("must name at least one event"));
+    }
+    events.into_iter().map(client_event).collect()
+}
+
+fn event<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    client_event(String::deserialize(input)?)
+}
+
+fn client_event<E: Error>(event: String) -> Result<String, E> {
+    if event.starts_with("phx_") {
+        return Err(E::custom("names that begin with phx_ are the protocol's"));
+    }
+    name(event)
+}
+
+fn field<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    name(String::deserialize(input)?)
+}
+
+fn name<E: Error>(name: String) -> Result<String, E> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(E::custom(format!("must have 1 to {MAX_NAME} bytes")));
+    }
+    Ok(name)
+}
+
+fn history_limit<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
+    let limit = i64::deserialize(input)?;
+    let checked = value::history_limit(&limit.to_string());
+    checked.map(Some).map_err(D::Error::custom)
+}

@@ -1,0 +1,175 @@
+//! The settings of a server: its flags, which are also the names in the file and, some of them,
+//! environment variables.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::value::{history_limit, positive, seconds};
+use super::{ApiConfig, DatabaseConfig, FileConfig, RoomConfig};
+
+/// The settings of a server.
+#[derive(Args, Clone, Debug)]
+pub struct ServeConfig {
+    /// The file of settings.
+    #[command(flatten)]
+    pub file: FileConfig,
+
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub host: IpAddr,
+
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, env = "PORT", default_value_t = 4000)]
+    pub port: u16,
+
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+
+    /// Database connections for reading
+    #[arg(long, env = "POOL_SIZE", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub pool_size: u32,
+
+    /// Whether messages are saved; off needs no database and gives no history
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub persist: Switch,
+
+    /// When members receive a message: relaxed, at once, so that a crash may take back what they have
+    /// seen of the last moments; strict, when it is on disk
+    #[arg(long, value_enum, default_value_t = Durability::Relaxed)]
+    pub durability: Durability,
+
+    /// How a client that joins gets the messages before it; a room of the file may say otherwise
+    #[arg(long, value_enum, default_value_t = History::MessagesHistory)]
+    pub history: History,
+
+    /// Messages of a history, at most; 1 MB at most whatever the number; a room of the file may say
+    /// otherwise
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = history_limit)]
+    pub history_limit: usize,
+
+    /// Folder with a frontend to serve in place of the built-in page
+    #[arg(long, value_name = "DIR")]
+    pub static_dir: Option<PathBuf>,
+
+    /// Pages that may open a socket: host (the server's own host, PHX_HOST and loopback), conn (the
+    /// very same scheme, host and port), off, or
+    /// a list of origins as //example.com,//*.example.org
+    #[arg(long, default_value = "host", value_name = "ORIGINS")]
+    pub check_origin: String,
+
+    /// Host name under which browsers know this server
+    #[arg(long, env = "PHX_HOST", value_name = "HOST")]
+    pub public_host: Option<String>,
+
+    /// Worker threads; one per core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    /// Connections of one worker; at this number it accepts no more
+    #[arg(long, default_value_t = 25_600, value_name = "N", value_parser = positive)]
+    pub max_connections: usize,
+
+    /// Connections that may wait to be accepted
+    #[arg(long, default_value_t = 2_048, value_name = "N")]
+    pub backlog: u32,
+
+    /// Seconds without a byte after which a connection is closed
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub idle_timeout: Duration,
+
+    /// Longest frame of a client, and longest body of a request to the HTTP API, in bytes
+    #[arg(long, default_value_t = 10_000_000, value_name = "BYTES", value_parser = positive)]
+    pub max_frame_size: usize,
+
+    /// Channels of one connection
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = positive)]
+    pub max_channels: usize,
+
+    /// Bytes that may wait for one client that does not read; then its connection ends
+    #[arg(long, default_value_t = 1_000_000, value_name = "BYTES", value_parser = positive)]
+    pub outbox_bytes: usize,
+
+    /// Frames that may wait for one client that does not read; then its connection ends
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
+    pub outbox_frames: usize,
+
+    /// Messages that may wait for the database; then shouts are refused
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = positive)]
+    pub writer_rows: usize,
+
+    /// Bytes of messages that may wait for the database; then shouts are refused
+    #[arg(long, default_value_t = 64_000_000, value_name = "BYTES", value_parser = positive)]
+    pub writer_bytes: usize,
+
+    /// Seconds that a shutdown may take
+    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    pub shutdown_timeout: Duration,
+
+    /// Connections that a shutdown closes at once; the next batch follows 2 seconds later
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
+    pub drain_batch: usize,
+
+    /// The HTTP API.
+    #[command(flatten)]
+    pub api: ApiConfig,
+
+    /// What is logged, to standard error: a level or tracing directives
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+
+    /// How it is logged
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// The kinds of rooms, in the order in which topics are looked up. Only the file can name them;
+    /// there is one, the seed's, where it does not.
+    #[arg(skip = vec![RoomConfig::default()])]
+    pub rooms: Vec<RoomConfig>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// When the members of a topic receive what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// At once; it is committed a few milliseconds later.
+    Relaxed,
+    /// When it is committed, and on disk.
+    Strict,
+}
+
+/// How a joining client gets the messages before it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum History {
+    /// Not at all, as the seed's first chapter.
+    None,
+    /// One push {"messages": [..]} after the join, messages_history unless the room calls it otherwise.
+    MessagesHistory,
+    /// One push a message after the join.
+    PerEvent,
+    /// In the join's reply, as {"messages": [..]}.
+    Reply,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,482 @@
+//! The topic log: every stored message of a topic takes the next seq, and the newest of them stay
+//! in memory as the *tail*.
+//!
+//! The tail holds every message after its *floor*: the newest up to the rule's bounds, and every
+//! message whose row is not settled yet. A join reads it under the topic's lock, so that what a
+//! member saw is in the history or arrives live, exactly once, committed or not. A resume whose
+//! cursor is below the floor reads pages from the store until it has reached it.
+//!
+//! A strict log shows a message only once it is committed: until then it stands in the tail, and
+//! its broadcast waits here.
+
+mod entry;
+mod refs;
+mod rule;
+mod store;
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use bytestring::ByteString;
+use tokio::sync::watch;
+
+pub(super) use self::entry::Outcome;
+use self::entry::Run;
+pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored};
+use self::refs::RecentRefs;
+pub use self::rule::LogRule;
+pub(crate) use self::rule::topic_matches;
+pub use self::store::{LoadError, LogSnapshot, MessageStore, OpenOptions, StoreFull, StoredEntry};
+use super::topic::Topic;
+use super::{Broadcast, Draft};
+use crate::message::RawJson;
+
+/// What a page of a resume holds at most.
+const PAGE_ROWS: usize = 500;
+const PAGE_BYTES: usize = 250_000;
+
+/// What a joining client is told of the log, at the moment of its subscription.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backlog {
+    /// The newest message that members have been shown, or that `entries` end with.
+    pub(crate) head: Option<MessageId>,
+    /// Whether `entries` are exactly what the client missed, and not a history.
+    pub(crate) resumed: bool,
+    /// Oldest first.
+    pub(crate) entries: Vec<Arc<LogEntry>>,
+}
+
+impl Backlog {
+    /// What was missed will follow from the database.
+    pub(crate) fn resumed() -> Self {
+        Self {
+            resumed: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// Where a resume stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cursor {
+    /// Every missed message is in the tail.
+    InTail,
+    /// What was missed begins in the database.
+    BelowFloor,
+    /// The gap cannot be filled.
+    Lost,
+}
+
+/// Where a message is.
+pub(super) enum Found {
+    /// In memory.
+    Entry(Arc<LogEntry>),
+    /// In the database, if anywhere.
+    Below(Pager),
+    /// Nowhere.
+    Nothing,
+}
+
+/// A message was taken, or is known already.
+pub(super) struct Appended {
+    pub(super) id: MessageId,
+    pub(super) receipt: Option<Receipt>,
+    pub(super) fate: Fate,
+}
+
+/// What follows for the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// They are sent it now.
+    Shown,
+    /// They are sent it when it is committed.
+    Waits,
+    /// They have been sent it before.
+    Duplicate,
+}
+
+/// The log of one topic, behind the topic's lock.
+pub(super) struct TopicLog {
+    rule: Arc<LogRule>,
+    run: Arc<Run>,
+    /// The last seq that was given.
+    head: i64,
+    /// The last seq that members were shown.
+    shown: i64,
+    /// The tail holds every message after this one.
+    floor: i64,
+    /// Messages up to this seq may be gone.
+    pruned_through: i64,
+    tail: VecDeque<Arc<LogEntry>>,
+    tail_bytes: usize,
+    refs: RecentRefs,
+    /// Strict: what was published and is not committed yet, in order.
+    waiting: VecDeque<(Arc<LogEntry>, Arc<Broadcast>)>,
+}
+
+impl TopicLog {
+    pub(super) async fn load(
+        topic: &Arc<str>,
+        owner: Weak<Topic>,
+        rule: &Arc<LogRule>,
+    ) -> Result<Self, LoadError> {
+        let (limit, bytes) = rule.tail();
+        let options = OpenOptions {
+            limit: limit.min(rule.history),
+            bytes,
+            strict: rule.strict,
+        };
+        let snapshot = rule.store.open(topic, options).await?;
+        let run = Arc::new(Run {
+            topic: Arc::clone(topic),
+            epoch: snapshot.epoch,
+            settled: AtomicI64::new(snapshot.head),
+            owner,
+            strict: rule.strict,
+        });
+        Ok(Self::restore(rule, run, snapshot))
+    }
+
+    fn restore(rule: &Arc<LogRule>, run: Arc<Run>, snapshot: LogSnapshot) -> Self {
+        let first = snapshot.entries.first().map(|entry| entry.seq - 1);
+        let mut log = Self {
+            rule: Arc::clone(rule),
+            run,
+            head: snapshot.head,
+            shown: snapshot.head,
+            floor: first.unwrap_or(snapshot.head),
+            pruned_through: snapshot.pruned_through,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            refs: RecentRefs::default(),
+            waiting: VecDeque::new(),
+        };
+        let now = SystemTime::now();
+        for (client_ref, seq) in snapshot.client_refs {
+            let receipt = Receipt::stored(log.run.id(seq));
+            log.refs.insert(client_ref.into(), receipt, now);
+        }
+        for row in snapshot.entries {
+            let entry = log.stored(row);
+            log.push(entry);
+        }
+        log
+    }
+
+    /// Takes the next seq and hands the row to the store.
+    pub(super) fn append(
+        &mut self,
+        draft: &Draft,
+        payload: &RawJson,
+    ) -> Result<Appended, StoreFull> {
+        if let Some(client_ref) = &draft.client_ref
+            && let Some(first) = self.refs.get(client_ref)
+        {
+            return Ok(Appended {
+                id: first.id(),
+                receipt: Some(first.of_duplicate()),
+                fate: Fate::Duplicate,
+            });
+        }
+        let asked = draft.receipt || draft.client_ref.is_some();
+        let entry = Arc::new(LogEntry {
+            run: Arc::clone(&self.run),
+            seq: self.head + 1,
+            event: draft.event.clone(),
+            payload: payload.detach(),
+            client_ref: draft.client_ref.as_deref().map(ByteString::from),
+            change: draft.change,
+            at: SystemTime::now(),
+            receipt: asked.then(|| watch::Sender::new(None)),
+        });
+        self.rule.store.append(&entry)?;
+        self.head = entry.seq;
+        if let (Some(client_ref), Some(receipt)) = (&entry.client_ref, entry.receipt()) {
+            self.refs.insert(client_ref.clone(), receipt, entry.at);
+        }
+        self.push(Arc::clone(&entry));
+        let fate = if self.rule.strict {
+            Fate::Waits
+        } else {
+            self.show(&entry);
+            Fate::Shown
+        };
+        Ok(Appended {
+            id: entry.id(),
+            receipt: entry.receipt(),
+            fate,
+        })
+    }
+
+    /// Keeps the broadcast of the message that was appended last until it is committed.
+    pub(super) fn wait(&mut self, broadcast: Arc<Broadcast>) {
+        if let Some(entry) = self.tail.back() {
+            self.waiting.push_back((Arc::clone(entry), broadcast));
+        }
+    }
+
+    /// The fate of a message that is not simply committed: returns what members are to be sent
+    /// now. Every message before it is settled.
+    pub(super) fn settled(
+        &mut self,
+        epoch: i64,
+        seq: i64,
+        outcome: Outcome,
+    ) -> Option<Arc<Broadcast>> {
+        if epoch != self.run.epoch {
+            return None;
+        }
+        if outcome != Outcome::Committed {
+            self.forget(seq, outcome);
+        }
+        let (entry, broadcast) = self.waiting.pop_front_if(|(entry, _)| entry.seq == seq)?;
+        if outcome != Outcome::Committed {
+            return None;
+        }
+        self.show(&entry);
+        Some(broadcast)
+    }
+
+    /// Members see this message now, and what it changes is changed.
+    fn show(&mut self, entry: &Arc<LogEntry>) {
+        self.shown = entry.seq;
+        match entry.change {
+            None => {}
+            Some(Change::Delete { target }) => self.remove(target),
+            Some(Change::Update { target }) => self.replace(target, entry),
+        }
+    }
+
+    /// Takes a message that will not be stored out of the tail.
+    fn forget(&mut self, seq: i64, outcome: Outcome) {
+        if let Some(at) = self.position(seq) {
+            if outcome == Outcome::Rejected
+                && let Some(client_ref) = &self.tail[at].client_ref
+            {
+                self.refs.forget(client_ref, seq);
+            }
+            self.remove(seq);
+        }
+    }
+
+    fn position(&self, seq: i64) -> Option<usize> {
+        self.tail.binary_search_by_key(&seq, |entry| entry.seq).ok()
+    }
+
+    fn remove(&mut self, seq: i64) {
+        if let Some(at) = self.position(seq)
+            && let Some(entry) = self.tail.remove(at)
+        {
+            self.tail_bytes -= entry.cost();
+        }
+    }
+
+    /// The message with this seq has the payload that `change` carries.
+    fn replace(&mut self, seq: i64, change: &LogEntry) {
+        let (Some(at), Some(payload)) = (self.position(seq), change.updated_payload()) else {
+            return;
+        };
+        let old = &self.tail[at];
+        let new = Arc::new(LogEntry {
+            run: Arc::clone(&old.run),
+            seq,
+            event: old.event.clone(),
+            payload,
+            client_ref: old.client_ref.clone(),
+            change: None,
+            at: old.at,
+            receipt: None,
+        });
+        self.tail_bytes = self.tail_bytes - old.cost() + new.cost();
+        self.tail[at] = new;
+    }
+
+    /// The newest messages, at most `limit` and what the rule allows.
+    pub(super) fn history(&self, limit: Option<usize>) -> Backlog {
+        let limit = limit.map_or(self.rule.history, |limit| limit.min(self.rule.history));
+        let (_, max_bytes) = self.rule.tail();
+        let mut bytes = 0;
+        let newest = self
+            .tail
+            .iter()
+            .rev()
+            .filter(|entry| entry.seq <= self.shown && entry.change.is_none())
+            .take(limit)
+            .take_while(|entry| {
+                bytes += entry.cost();
+                bytes <= max_bytes
+            });
+        let mut entries: Vec<_> = newest.cloned().collect();
+        entries.reverse();
+        Backlog {
+            head: Some(self.run.id(self.shown)),
+            resumed: false,
+            entries,
+        }
+    }
+
+    /// What a client that has seen everything up to `last_seen` has missed, if it is in the tail;
+    /// the ordinary history when the gap cannot be filled. `None` when it begins below the floor.
+    pub(super) fn resume(&self, last_seen: MessageId, limit: Option<usize>) -> Option<Backlog> {
+        match self.locate(last_seen) {
+            Cursor::Lost => Some(self.history(limit)),
+            Cursor::BelowFloor => None,
+            Cursor::InTail => Some(Backlog {
+                head: Some(self.run.id(self.shown)),
+                resumed: true,
+                entries: self.after(last_seen.seq),
+            }),
+        }
+    }
+
+    /// The messages after this seq, which is not below the floor.
+    fn after(&self, seq: i64) -> Vec<Arc<LogEntry>> {
+        let first = self.tail.partition_point(|entry| entry.seq <= seq);
+        let missed = self.tail.range(first..);
+        missed
+            .take_while(|entry| entry.seq <= self.shown)
+            .cloned()
+            .collect()
+    }
+
+    fn locate(&self, last_seen: MessageId) -> Cursor {
+        let known = last_seen.epoch == self.run.epoch
+            && (self.pruned_through..=self.shown).contains(&last_seen.seq);
+        let missed = self.shown.saturating_sub(last_seen.seq);
+        if !known || usize::try_from(missed).is_ok_and(|missed| missed > self.rule.resume_limit) {
+            return Cursor::Lost;
+        }
+        if last_seen.seq >= self.floor {
+            Cursor::InTail
+        } else {
+            Cursor::BelowFloor
+        }
+    }
+
+    /// Where the message with this seq is.
+    pub(super) fn find(&self, seq: i64) -> Found {
+        if seq <= self.floor {
+            return Found::Below(self.pager());
+        }
+        match self.position(seq) {
+            Some(at) if seq <= self.shown => Found::Entry(Arc::clone(&self.tail[at])),
+            _ => Found::Nothing,
+        }
+    }
+
+    /// How a resume goes on from a cursor that is below the floor.
+    pub(super) fn pager(&self) -> Pager {
+        Pager {
+            rule: Arc::clone(&self.rule),
+            run: Arc::clone(&self.run),
+            floor: self.floor,
+        }
+    }
+
+    pub(super) fn shown(&self) -> i64 {
+        self.shown
+    }
+
+    /// Messages up to this seq are gone.
+    pub(super) fn prune(&mut self, through: i64) {
+        self.pruned_through = self.pruned_through.max(through);
+        while let Some(oldest) = self.tail.front()
+            && oldest.seq <= through
+        {
+            self.pop_oldest();
+        }
+    }
+
+    /// These messages are gone.
+    pub(super) fn erase(&mut self, seqs: &[i64]) {
+        seqs.iter().for_each(|&seq| self.remove(seq));
+    }
+
+    /// The run has ended.
+    pub(super) fn close(&self) {
+        self.rule.store.close(&self.run.topic, self.head);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    pub(super) fn has_unsettled(&self) -> bool {
+        self.run.settled() < self.head
+    }
+
+    fn stored(&self, row: StoredEntry) -> Arc<LogEntry> {
+        self.run.stored(row)
+    }
+
+    fn push(&mut self, entry: Arc<LogEntry>) {
+        self.tail_bytes += entry.cost();
+        self.tail.push_back(entry);
+        // A row that is committed may still have to be shown.
+        let done = self.run.settled().min(self.shown);
+        let (messages, bytes) = self.rule.tail();
+        while let Some(oldest) = self.tail.front()
+            && oldest.seq <= done
+            && (self.tail.len() > messages || self.tail_bytes > bytes)
+        {
+            self.pop_oldest();
+        }
+    }
+
+    fn pop_oldest(&mut self) {
+        if let Some(oldest) = self.tail.pop_front() {
+            self.tail_bytes -= oldest.cost();
+            self.floor = oldest.seq;
+        }
+    }
+}
+
+impl Run {
+    /// An entry that the store has given back.
+    fn stored(self: &Arc<Self>, row: StoredEntry) -> Arc<LogEntry> {
+        Arc::new(LogEntry {
+            run: Arc::clone(self),
+            seq: row.seq,
+            event: row.event.into(),
+            payload: RawJson::trusted(row.payload.into()),
+            client_ref: row.client_ref.map(ByteString::from),
+            // What it does to its target is done.
+            change: row.target.map(|target| Change::Update { target }),
+            at: row.at,
+            receipt: None,
+        })
+    }
+}
+
+/// Reads what a resume has missed from the store, a page at a time.
+pub(crate) struct Pager {
+    rule: Arc<LogRule>,
+    run: Arc<Run>,
+    floor: i64,
+}
+
+impl Pager {
+    /// What comes after this seq is in memory.
+    pub(crate) fn floor(&self) -> i64 {
+        self.floor
+    }
+
+    /// The messages after this seq, oldest first; as many as make a page.
+    pub(crate) async fn page(&self, after: i64) -> Result<Vec<Arc<LogEntry>>, LoadError> {
+        self.read(after, PAGE_ROWS).await
+    }
+
+    /// The message with this seq, if it is there.
+    pub(super) async fn find(&self, seq: i64) -> Result<Option<Arc<LogEntry>>, LoadError> {
+        let next = self.read(seq.saturating_sub(1), 1).await?;
+        Ok(next.into_iter().find(|entry| entry.seq == seq))
+    }
+
+    async fn read(&self, after: i64, rows: usize) -> Result<Vec<Arc<LogEntry>>, LoadError> {
+        let store = &self.rule.store;
+        let rows = store.page(&self.run.topic, after, rows, PAGE_BYTES).await?;
+        Ok(rows.into_iter().map(|row| self.run.stored(row)).collect())
+    }
+}

@@ -1,0 +1,109 @@
+//! [`MessageStore`]: the port to a database. The library knows no other way to one.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_core::future::BoxFuture;
+
+use super::LogEntry;
+
+/// What a store knows of a topic when its log is opened.
+#[derive(Clone, Debug, Default)]
+pub struct LogSnapshot {
+    /// The run of the sequence that begins, or goes on, with this opening. Not negative.
+    pub epoch: i64,
+    /// The highest seq that may ever have been given, 0 for none.
+    pub head: i64,
+    /// Messages up to this seq may be gone, by retention; 0 for none.
+    pub pruned_through: i64,
+    /// The newest messages and the changes after the oldest of them, oldest first.
+    pub entries: Vec<StoredEntry>,
+    /// The client_refs of recent messages and their seqs, oldest first: what a retry is known by.
+    pub client_refs: Vec<(String, i64)>,
+}
+
+/// A message as the store gives it back.
+#[derive(Clone, Debug)]
+pub struct StoredEntry {
+    /// Its place in the topic.
+    pub seq: i64,
+    /// What happened.
+    pub event: String,
+    /// The payload: the text of a JSON object. The store answers for its validity.
+    pub payload: String,
+    /// The message that it changes: it is an update or a deletion, and no part of a history.
+    pub target: Option<i64>,
+    /// When it was published.
+    pub at: SystemTime,
+    /// The client's own name for it.
+    pub client_ref: Option<String>,
+}
+
+/// How a log is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Messages to give back, at most.
+    pub limit: usize,
+    /// Bytes of their payloads, at most.
+    pub bytes: usize,
+    /// Whether nobody is ever shown a message that is not committed. Then an unclean end has shown
+    /// nobody anything that is lost, and the run goes on.
+    pub strict: bool,
+}
+
+/// The store has no room for the message. It was not stored and not broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("storage unavailable, retry after {retry_after_ms} ms")]
+pub struct StoreFull {
+    /// When trying again makes sense.
+    pub retry_after_ms: u64,
+}
+
+/// The stored messages of a topic could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the log of topic {topic} could not be read")]
+pub struct LoadError {
+    /// Which topic.
+    pub topic: String,
+    /// What the store said.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What a log needs of a database.
+pub trait MessageStore: Send + Sync + 'static {
+    /// Takes the row of a published message, or refuses it for want of room. Called inside the
+    /// topic's critical section: it must not block, and rows of one topic come in order of seq.
+    /// Once the row's fate is known the store calls one of [`LogEntry::mark_committed`],
+    /// [`LogEntry::mark_duplicate_of`] and [`LogEntry::mark_rejected`].
+    ///
+    /// An entry with a [`Change`](super::Change) changes its target and is a row itself, in one
+    /// transaction.
+    ///
+    /// # Errors
+    /// When the queue is full; then the message is not broadcast either.
+    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull>;
+
+    /// Opens the log of a topic. Before it answers it has committed that a run is open: a run that
+    /// is still open at the next opening has ended uncleanly, and clients may have seen messages
+    /// that were never committed. So that one begins a new epoch, at a head that is far beyond any
+    /// seq that may have been given.
+    fn open(
+        &self,
+        topic: &str,
+        options: OpenOptions,
+    ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>>;
+
+    /// The run has ended in order at this seq. Takes its turn behind the rows of the topic.
+    fn close(&self, topic: &str, head: i64);
+
+    /// The stored messages and changes after a seq, oldest first: at most `limit` and no more than
+    /// fit into `bytes`, but one if there is any.
+    fn page(
+        &self,
+        topic: &str,
+        after: i64,
+        limit: usize,
+        bytes: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>>;
+}

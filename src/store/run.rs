@@ -1,0 +1,103 @@
+//! The rows of `topics`: which run of its sequence each topic is in.
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use super::backend::{Connection, on_each_backend};
+use super::message;
+use super::schema::topics;
+
+/// After an unclean end seqs go on this far beyond what is stored: clients may have seen seqs that
+/// were never committed, and none is given twice.
+const JUMP: i64 = 1 << 32;
+
+/// Where the run of a topic stands.
+#[derive(Clone, Copy, Debug, Insertable, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = topics)]
+pub(super) struct Run {
+    pub(super) epoch: i64,
+    pub(super) last_seq: i64,
+    pub(super) pruned_through: i64,
+    clean: bool,
+}
+
+/// Opens the run of a topic: a new one if it never had any or the last one ended uncleanly, else
+/// the same. `strict`: nobody saw anything that was not committed, so the run goes on in any case.
+pub(super) fn open(connection: &mut Connection<'_>, topic: &str, strict: bool) -> QueryResult<Run> {
+    let found: Option<Run> = on_each_backend!(connection, |typed| {
+        topics::table
+            .find(topic)
+            .select(Run::as_select())
+            .first(typed)
+            .optional()
+    })?;
+    let stored = message::head(connection, topic)?;
+    let run = match found {
+        None => Run {
+            epoch: new_epoch(),
+            last_seq: stored,
+            pruned_through: 0,
+            clean: false,
+        },
+        Some(run) if run.clean || strict => Run {
+            last_seq: run.last_seq.max(stored),
+            clean: false,
+            ..run
+        },
+        Some(run) => Run {
+            epoch: new_epoch(),
+            last_seq: run.last_seq.max(stored).saturating_add(JUMP),
+            ..run
+        },
+    };
+    on_each_backend!(connection, |typed| {
+        diesel::insert_into(topics::table)
+            .values((topics::topic.eq(topic), run))
+            .on_conflict(topics::topic)
+            .do_update()
+            .set((
+                topics::epoch.eq(excluded(topics::epoch)),
+                topics::last_seq.eq(excluded(topics::last_seq)),
+                topics::clean.eq(excluded(topics::clean)),
+            ))
+            .execute(typed)
+    })?;
+    Ok(run)
+}
+
+/// The present run of a topic; 0 for one that has never been opened.
+pub(super) fn epoch(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
+    let epoch: Option<i64> = on_each_backend!(connection, |typed| {
+        topics::table
+            .find(topic)
+            .select(topics::epoch)
+            .first(typed)
+            .optional()
+    })?;
+    Ok(epoch.unwrap_or(0))
+}
+
+/// Ends a run in order, unless another server has begun the next one.
+pub(super) fn close(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    epoch: i64,
+    head: i64,
+) -> QueryResult<()> {
+    let run = topics::table.find(topic).filter(topics::epoch.eq(epoch));
+    let ended = (topics::last_seq.eq(head), topics::clean.eq(true));
+    on_each_backend!(connection, |typed| diesel::update(run)
+        .set(ended)
+        .execute(typed))?;
+    Ok(())
+}
+
+/// Positive and random: nobody guesses one, and no two runs have the same.
+fn new_epoch() -> i64 {
+    // Without the system's randomness the clock tells runs apart.
+    let random = getrandom::u64().unwrap_or_else(|_| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |now| now.as_micros() as u64)
+    });
+    i64::try_from(random >> 1).map_or(1, |epoch| epoch.max(1))
+}

@@ -1,0 +1,218 @@
+//! [`MemoryStore`]: what the topic logs of a test keep.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+
+use crate::pubsub::{
+    Change, LoadError, LogEntry, LogSnapshot, MessageStore, OpenOptions, StoreFull, StoredEntry,
+};
+
+/// A [`MessageStore`] in memory, for tests of channels whose topics keep a log. It commits on a
+/// thread of its own, at once or when it is told to, and keeps what it has when the `PubSub` is
+/// made anew, as a database does when the server starts again.
+///
+/// ```
+/// use slackir::pubsub::{LogRule, PubSub};
+/// use slackir::testing::MemoryStore;
+///
+/// let store = MemoryStore::new();
+/// let rule = LogRule::new("room:*", &["shout"], 50, store.clone());
+/// let pubsub = PubSub::with_logs(vec![rule]);
+/// ```
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    /// Rows have come, or may be committed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    topics: HashMap<String, Stored>,
+    waiting: Vec<Arc<LogEntry>>,
+    held: bool,
+    refusing: bool,
+    next_epoch: i64,
+}
+
+/// What is stored of one topic.
+#[derive(Default)]
+struct Stored {
+    epoch: i64,
+    /// A run is open: it was not closed, or not yet.
+    open: bool,
+    rows: Vec<StoredEntry>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Arc<Self> {
+        let store = Arc::new(Self::default());
+        let weak = Arc::downgrade(&store);
+        std::thread::spawn(move || {
+            while let Some(store) = weak.upgrade() {
+                store.run();
+            }
+        });
+        store
+    }
+
+    /// Commits nothing until [`MemoryStore::release`].
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Commits what waits, and what comes.
+    pub fn release(&self) {
+        self.lock().held = false;
+        self.changed.notify_all();
+    }
+
+    /// Refuses every message, as a database does that is away for too long, or takes them again.
+    pub fn refuse(&self, refusing: bool) {
+        self.lock().refusing = refusing;
+    }
+
+    /// The committed messages of a topic and their changes, oldest first.
+    pub fn rows(&self, topic: &str) -> Vec<StoredEntry> {
+        let state = self.lock();
+        let stored = state.topics.get(topic);
+        stored.map_or_else(Vec::new, |stored| stored.rows.clone())
+    }
+
+    /// Waits for rows, and commits them; looks again after a moment, to see whether the store is
+    /// gone.
+    fn run(&self) {
+        const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
+        let idle = |state: &mut State| state.held || state.waiting.is_empty();
+        let waited = self.changed.wait_timeout_while(self.lock(), MOMENT, idle);
+        drop(waited);
+        self.commit();
+    }
+
+    /// Commits what waits, if it may.
+    fn commit(&self) {
+        let mut state = self.lock();
+        if state.held {
+            return;
+        }
+        let committed = std::mem::take(&mut state.waiting);
+        for entry in &committed {
+            state.store(entry);
+        }
+        drop(state);
+        committed.iter().for_each(|entry| entry.mark_committed());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn store(&mut self, entry: &LogEntry) {
+        let stored = self.topics.entry(entry.topic().to_owned()).or_default();
+        match entry.change() {
+            None => {}
+            Some(Change::Delete { target }) => stored.rows.retain(|row| row.seq != target),
+            Some(Change::Update { target }) => {
+                let payload = entry.updated_payload().map(|json| json.get().to_owned());
+                if let Some(row) = stored.rows.iter_mut().find(|row| row.seq == target) {
+                    row.payload = payload.unwrap_or_default();
+                }
+            }
+        }
+        stored.rows.push(StoredEntry {
+            seq: entry.seq(),
+            event: entry.event().to_owned(),
+            payload: entry.payload().get().to_owned(),
+            target: entry.change().map(Change::target),
+            at: entry.at(),
+            client_ref: entry.client_ref().map(str::to_owned),
+        });
+    }
+
+    fn open(&mut self, topic: &str, options: OpenOptions) -> LogSnapshot {
+        /// Beyond any seq that a run can have given and not stored.
+        const JUMP: i64 = 1 << 32;
+        self.next_epoch += 1;
+        let fresh = self.next_epoch;
+        let known = self.topics.contains_key(topic);
+        let stored = self.topics.entry(topic.to_owned()).or_default();
+        let mut head = stored.rows.last().map_or(0, |row| row.seq);
+        if !known {
+            stored.epoch = fresh;
+        } else if std::mem::replace(&mut stored.open, true) && !options.strict {
+            stored.epoch = fresh;
+            head += JUMP;
+        }
+        stored.open = true;
+        let messages = stored.rows.iter().filter(|row| row.target.is_none());
+        let first = messages.rev().take(options.limit).last();
+        let first = first.map_or(i64::MAX, |row| row.seq);
+        LogSnapshot {
+            epoch: stored.epoch,
+            head,
+            pruned_through: 0,
+            entries: stored
+                .rows
+                .iter()
+                .filter(|row| row.seq >= first)
+                .cloned()
+                .collect(),
+            client_refs: stored
+                .rows
+                .iter()
+                .filter_map(|row| Some((row.client_ref.clone()?, row.seq)))
+                .collect(),
+        }
+    }
+}
+
+impl MessageStore for MemoryStore {
+    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull> {
+        let mut state = self.lock();
+        if state.refusing {
+            return Err(StoreFull {
+                retry_after_ms: 1_000,
+            });
+        }
+        state.waiting.push(Arc::clone(entry));
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        topic: &str,
+        options: OpenOptions,
+    ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
+        // What was published before comes first, as in a database.
+        self.commit();
+        let snapshot = self.lock().open(topic, options);
+        std::future::ready(Ok(snapshot)).boxed()
+    }
+
+    fn close(&self, topic: &str, _head: i64) {
+        if let Some(stored) = self.lock().topics.get_mut(topic) {
+            stored.open = false;
+        }
+    }
+
+    fn page(
+        &self,
+        topic: &str,
+        after: i64,
+        limit: usize,
+        _bytes: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
+        let mut rows = self.rows(topic);
+        rows.retain(|row| row.seq > after);
+        rows.truncate(limit);
+        std::future::ready(Ok(rows)).boxed()
+    }
+}

@@ -1,0 +1,98 @@
+//! `--config`: which settings win, and what a bad file gets.
+
+use std::path::Path;
+
+use tempfile::{TempDir, tempdir};
+
+use crate::support::process::{run, run_with};
+
+/// A folder with this `slackir.toml`.
+fn folder(text: &str) -> TempDir {
+    let dir = tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("slackir.toml"), text).expect("writable");
+    dir
+}
+
+/// The databases that lie in a folder.
+fn databases(dir: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(dir).expect("readable");
+    files
+        .map(|file| file.expect("readable").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".db"))
+        .collect()
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let in_env = ("DATABASE_URL", "sqlite://env.db");
+    let by_flag = ["--database-url", "sqlite://flag.db"];
+    for (flag, env, made) in [
+        (&[][..], &[][..], "file.db"),
+        (&[], &[in_env], "env.db"),
+        (&by_flag, &[in_env], "flag.db"),
+    ] {
+        let dir = folder("database_url = \"sqlite://file.db\"");
+        let args = [&["migrate", "--config", "slackir.toml"], flag].concat();
+        let output = run_with(&args, dir.path(), env);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(databases(dir.path()), [made]);
+    }
+}
+
+#[test]
+fn the_environment_may_name_the_file_for_those_who_read_it() {
+    let dir = folder("database_url = \"sqlite://file.db\"");
+    let here = [("SLACKIR_CONFIG", "slackir.toml")];
+    let migrated = run_with(&["migrate"], dir.path(), &here);
+    assert_eq!(migrated.status.code(), Some(0), "{migrated:?}");
+    assert_eq!(databases(dir.path()), ["file.db"]);
+
+    let nowhere = [("SLACKIR_CONFIG", "nowhere.toml")];
+    let refused = run_with(&["migrate"], dir.path(), &nowhere);
+    assert_eq!(refused.status.code(), Some(2));
+    let sign = [
+        "token",
+        "sign",
+        "--secret-key-base",
+        "a secret of twenty bytes",
+        "7",
+    ];
+    let signed = run_with(&sign, dir.path(), &nowhere);
+    assert_eq!(signed.status.code(), Some(0), "{signed:?}");
+}
+
+#[test]
+fn a_bad_file_gets_one_line_and_nothing_is_started() {
+    for (text, wanted) in [
+        (
+            "prot = 1",
+            "slackir: slackir.toml, line 1: prot: there is no such setting",
+        ),
+        (
+            "\nport = \"x\"",
+            "slackir: slackir.toml, line 2: port: must be a number, not a string",
+        ),
+        ("host = \"s3cret", "slackir: slackir.toml, line 1: host: "),
+        (
+            "[[rooms]]\ntopics = \"a*b\"",
+            "slackir: slackir.toml, line 2: topics: '*' may only",
+        ),
+    ] {
+        let dir = folder(text);
+        let output = run(&["--config", "slackir.toml", "--port", "0"], dir.path());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text:?}: {stderr}");
+        assert!(stderr.starts_with(wanted), "{wanted:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(!stderr.contains("s3cret"), "{stderr}");
+        assert!(output.stdout.is_empty());
+        assert!(databases(dir.path()).is_empty());
+    }
+    let dir = tempdir().expect("a temporary folder");
+    let output = run(&["--config", "missing.toml"], dir.path());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    let line = "slackir: cannot read config file missing.toml: No such file or directory";
+    assert!(stderr.starts_with(line), "{stderr}");
+}

@@ -1,0 +1,354 @@
+//! The store behind its port: a `PubSub` in this process, a `DbWriter`, and what the table says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use slackir::pubsub::{
+    Draft, LogRule, MessageStore, NotStored, OpenOptions, PubSub, Published, Stored, StoredEntry,
+};
+use slackir::store::{DbWriter, DbWriterHandle, Store, WriterOptions};
+
+use crate::support::database::{Database, on_each_database};
+
+const TOPIC: &str = "room:a";
+const OPTIONS: OpenOptions = OpenOptions {
+    limit: 50,
+    bytes: 10_000,
+    strict: false,
+};
+
+on_each_database! {
+    #[actix_web::test]
+    a_batch_is_committed_without_the_rows_that_the_database_refuses,
+    a_client_ref_is_stored_once_however_old_it_is,
+    rows_of_another_server_cost_no_row,
+    changes_change_their_target_and_are_rows_themselves,
+    a_run_that_ended_in_order_goes_on_and_another_does_not,
+    a_topic_whose_name_the_database_refuses_stops_no_other,
+    histories_and_pages_have_their_bounds,
+    pages_do_not_wait_for_the_writer,
+}
+
+fn writer(database: &Database, options: WriterOptions) -> DbWriterHandle {
+    let (store, _) = Store::open(&database.url, 2).expect("a sound database");
+    DbWriter::start_on_own_thread(store, options).expect("a free connection")
+}
+
+fn pubsub(writer: &DbWriterHandle) -> PubSub {
+    let rule = LogRule::new("room:*", &["shout"], 50, Arc::new(writer.clone()));
+    PubSub::with_logs(vec![rule])
+}
+
+async fn shout(pubsub: &PubSub, payload: Value) -> Published {
+    let draft = Draft::new("shout", payload).with_receipt();
+    pubsub.publish(TOPIC, &draft).await.expect("room for it")
+}
+
+async fn outcome(published: Published) -> Result<Stored, NotStored> {
+    published.receipt.expect("asked for").committed().await
+}
+
+async fn flushed(writer: &DbWriterHandle) {
+    assert_eq!(writer.flush(Duration::from_secs(20)).await, 0);
+}
+
+/// From now on the database refuses payloads with "poison", for a reason of its own.
+fn poison(database: &Database) {
+    database.execute(match database.folder() {
+        "sqlite" => {
+            "CREATE TRIGGER poison BEFORE INSERT ON messages WHEN NEW.payload LIKE '%poison%' \
+             BEGIN SELECT RAISE(ABORT, 'no poison here'); END"
+        }
+        _ => {
+            "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NEW.payload LIKE '%poison%' THEN RAISE EXCEPTION 'no poison here'; END IF; \
+             RETURN NEW; END $$; \
+             CREATE TRIGGER poison BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION poison()"
+        }
+    });
+}
+
+async fn a_batch_is_committed_without_the_rows_that_the_database_refuses(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    outcome(shout(&pubsub, json!({"n": 0})).await)
+        .await
+        .expect("stored");
+    poison(&database);
+    // Together in one batch, because the writer has to wait.
+    let blocked = database.block_writes();
+    let mut published = Vec::new();
+    for n in 1..=1_500 {
+        let payload = if n % 400 == 0 {
+            json!({"n": n, "poison": true})
+        } else {
+            json!({"n": n})
+        };
+        published.push(shout(&pubsub, payload).await);
+    }
+    drop(blocked);
+    let mut expected = vec![json!({"n": 0})];
+    for (n, published) in (1..).zip(published) {
+        match outcome(published).await {
+            Ok(stored) => {
+                assert!(!stored.duplicate);
+                expected.push(json!({"n": n}));
+            }
+            Err(error) => assert_eq!((error, n % 400), (NotStored::Rejected, 0), "{n}"),
+        }
+    }
+    assert_eq!(expected.len(), 1 + 1_500 - 3);
+    assert_eq!(database.payloads(TOPIC), expected);
+    assert_eq!(
+        database.payloads(""),
+        [json!(null); 0],
+        "no stand-in is left"
+    );
+}
+
+async fn a_client_ref_is_stored_once_however_old_it_is(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let before = pubsub(&writer);
+    let draft =
+        |n: u32, client_ref: &str| Draft::new("shout", json!({"n": n})).client_ref(client_ref);
+    let first = before
+        .publish(TOPIC, &draft(1, "a"))
+        .await
+        .expect("room for it");
+    let first = outcome(first).await.expect("stored");
+    before.close_logs();
+    flushed(&writer).await;
+    // Long ago, so that the log does not know the client_ref any more.
+    database.execute("UPDATE messages SET inserted_at = '2020-01-01 00:00:00'");
+    let after = pubsub(&writer);
+    outcome(shout(&after, json!({"n": 2})).await)
+        .await
+        .expect("stored");
+    let blocked = database.block_writes();
+    let mut published = Vec::new();
+    for (n, client_ref) in [(3, "b"), (4, "a"), (5, "c")] {
+        let published_one = after.publish(TOPIC, &draft(n, client_ref)).await;
+        published.push(published_one.expect("room for it"));
+    }
+    drop(blocked);
+    let mut outcomes = Vec::new();
+    for published in published {
+        outcomes.push(outcome(published).await.expect("stored"));
+    }
+    assert_eq!(
+        outcomes[1],
+        Stored {
+            id: first.id,
+            duplicate: true
+        }
+    );
+    assert!(!outcomes[0].duplicate && !outcomes[2].duplicate);
+    let numbers = [1, 2, 3, 5].map(|n| json!({"n": n}));
+    assert_eq!(database.payloads(TOPIC), numbers);
+}
+
+async fn rows_of_another_server_cost_no_row(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    outcome(shout(&pubsub, json!({"n": 0})).await)
+        .await
+        .expect("stored");
+    for seq in [3, 4, 7] {
+        database.execute(&format!(
+            "INSERT INTO messages (topic, event, payload, seq, inserted_at, updated_at) VALUES \
+             ('{TOPIC}', 'shout', '{{}}', {seq}, '2026-01-01 00:00:00', '2026-01-01 00:00:00')"
+        ));
+    }
+    let mut published = Vec::new();
+    for n in 1..=10 {
+        published.push(shout(&pubsub, json!({"n": n})).await);
+    }
+    for published in published {
+        outcome(published).await.expect("stored");
+    }
+    let mut numbers: Vec<_> = database
+        .payloads(TOPIC)
+        .iter()
+        .filter_map(|payload| payload["n"].as_u64())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..=10).collect::<Vec<_>>());
+}
+
+async fn changes_change_their_target_and_are_rows_themselves(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    let mut ids = Vec::new();
+    for n in 1..=3 {
+        let published = shout(&pubsub, json!({"name": "ada", "message": n.to_string()})).await;
+        ids.push(published.id.expect("stored"));
+    }
+    let new = json!({"name": "bob", "message": "new", "colour": 1});
+    let slackir::message::Payload::Json(raw) = new.clone().into() else {
+        panic!("an object");
+    };
+    for draft in [Draft::update(ids[0], &raw), Draft::delete(ids[1])] {
+        let published = pubsub.publish(TOPIC, &draft.with_receipt()).await;
+        outcome(published.expect("room for it"))
+            .await
+            .expect("stored");
+    }
+    let rows = database.rows(TOPIC);
+    let seqs: Vec<_> = rows.iter().map(|row| row.seq).collect();
+    assert_eq!(seqs, [1, 3, 4, 5]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&rows[0].payload).expect("JSON"),
+        new
+    );
+    let seed = (rows[0].name.as_deref(), rows[0].message.as_deref());
+    assert_eq!(seed, (Some("bob"), Some("new")));
+    let page = writer.page(TOPIC, 1, 10, 10_000).await.expect("a page");
+    let changes: Vec<_> = page
+        .iter()
+        .map(|row| (row.seq, row.target, &*row.event))
+        .collect();
+    let expected = [
+        (3, None, "shout"),
+        (4, Some(1), "message_updated"),
+        (5, Some(2), "message_deleted"),
+    ];
+    assert_eq!(changes, expected);
+}
+
+async fn a_run_that_ended_in_order_goes_on_and_another_does_not(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let open = async |strict| {
+        let options = OpenOptions { strict, ..OPTIONS };
+        let snapshot = writer.open(TOPIC, options).await.expect("the topic opens");
+        (snapshot.epoch, snapshot.head)
+    };
+    let first = open(false).await;
+    assert!(first.0 > 0 && first.1 == 0, "{first:?}");
+    // Seqs that were given and rejected, say: the table has no row.
+    writer.close(TOPIC, 7);
+    assert_eq!(open(false).await, (first.0, 7));
+    let second = open(false).await;
+    assert_ne!(second.0, first.0, "the run was not closed");
+    assert_eq!(second.1, 7 + (1 << 32));
+    assert_eq!(
+        open(true).await,
+        second,
+        "nobody saw what was not committed"
+    );
+    let clean = "SELECT CASE WHEN clean THEN 'clean' ELSE 'open' END AS answer FROM topics";
+    assert_eq!(database.ask(clean), ["open"]);
+    writer.close(TOPIC, second.1);
+    flushed(&writer).await;
+    assert_eq!(database.ask(clean), ["clean"]);
+}
+
+async fn a_topic_whose_name_the_database_refuses_stops_no_other(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let blocked = database.block_writes();
+    let odd = writer.open("room:\0", OPTIONS);
+    let sound = writer.open(TOPIC, OPTIONS);
+    let odd = actix_web::rt::spawn(odd);
+    let sound = actix_web::rt::spawn(sound);
+    drop(blocked);
+    sound.await.expect("no panic").expect("a sound name");
+    let odd = odd.await.expect("no panic");
+    assert_eq!(
+        odd.is_ok(),
+        database.folder() == "sqlite",
+        "PostgreSQL has no NUL"
+    );
+}
+
+async fn histories_and_pages_have_their_bounds(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    let mut ids = Vec::new();
+    for n in 1..=20 {
+        let filler = "x".repeat(if n == 15 { 5_000 } else { 80 });
+        ids.push(
+            shout(&pubsub, json!({"n": n, "x": filler}))
+                .await
+                .id
+                .expect("stored"),
+        );
+    }
+    let raw = slackir::message::RawJson::EMPTY_OBJECT;
+    let change = pubsub.publish(TOPIC, &Draft::update(ids[0], &raw)).await;
+    change.expect("room for it");
+    pubsub.close_logs();
+    flushed(&writer).await;
+    let seqs = |rows: &[StoredEntry]| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
+    for (limit, bytes, expected) in [
+        (3, 10_000, 18..22),
+        (50, 4_000, 16..22),
+        (50, 1_000_000, 1..22),
+        (0, 1_000, 0..0),
+    ] {
+        let options = OpenOptions {
+            limit,
+            bytes,
+            strict: true,
+        };
+        let snapshot = writer.open(TOPIC, options).await.expect("the topic opens");
+        assert_eq!(
+            seqs(&snapshot.entries),
+            expected.collect::<Vec<_>>(),
+            "{limit} {bytes}"
+        );
+        assert_eq!(snapshot.head, 21);
+    }
+    for (after, limit, bytes, expected) in [
+        (0, 5, 10_000, 1..6),
+        (12, 50, 400, 13..15),
+        (14, 50, 400, 15..16),
+        (21, 50, 400, 0..0),
+    ] {
+        let page = writer
+            .page(TOPIC, after, limit, bytes)
+            .await
+            .expect("a page");
+        assert_eq!(seqs(&page), expected.collect::<Vec<_>>(), "after {after}");
+    }
+}
+
+async fn pages_do_not_wait_for_the_writer(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    outcome(shout(&pubsub, json!({"n": 1})).await)
+        .await
+        .expect("stored");
+    let blocked = database.block_writes();
+    shout(&pubsub, json!({"n": 2})).await;
+    let page = writer.page(TOPIC, 0, 10, 1_000).await.expect("a page");
+    assert_eq!((page.len(), writer.unsaved()), (1, 1));
+    drop(blocked);
+    flushed(&writer).await;
+}
+
+#[actix_web::test]
+async fn the_write_ahead_log_of_sqlite_is_bounded_under_a_steady_load() {
+    let database = Database::sqlite();
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    let log = database.dir.path().join("slackir.db-wal");
+    let mut longest = 0;
+    for n in 0..2_000 {
+        // 80 MB in all, a few rows in each transaction.
+        let published = shout(&pubsub, json!({"n": n, "x": "x".repeat(40_000)})).await;
+        if n % 5 == 0 {
+            outcome(published).await.expect("stored");
+        }
+        longest = longest.max(std::fs::metadata(&log).map_or(0, |log| log.len()));
+    }
+    assert!(
+        longest > 8_000_000,
+        "it should have been long once: {longest}"
+    );
+    assert!(
+        longest < 50_000_000,
+        "it should not grow for ever: {longest}"
+    );
+    flushed(&writer).await;
+    assert_eq!(std::fs::metadata(&log).map_or(0, |log| log.len()), 0);
+}
