@@ -6,28 +6,45 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::endpoint::Endpoint;
 
-/// Routes `/healthz` (the process lives), `/readyz` (it wants new connections) and `/metrics`.
-pub fn routes(
+/// What there is to say about new connections, beside that the server is not going down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// They are welcome.
+    Ready,
+    /// They are welcome, and somebody should know this.
+    Impaired(String),
+    /// They would come in vain, for this reason.
+    NotReady(String),
+}
+
+/// Routes `/healthz` (the process lives), `/readyz` (it wants new connections, unless it is going
+/// down or `readiness` says otherwise) and `/metrics`.
+pub fn routes<R: Fn() -> Readiness + Clone + Send + 'static>(
     endpoint: &Endpoint,
     metrics: &PrometheusHandle,
-) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    readiness: R,
+) -> impl FnOnce(&mut ServiceConfig) + Clone + Send + use<R> {
     let (endpoint, metrics) = (endpoint.clone(), metrics.clone());
     move |config| {
+        let ready = move || std::future::ready(ready(&endpoint, &readiness));
         config
             .route(
                 "/healthz",
                 web::get().to(async || HttpResponse::Ok().body("ok\n")),
             )
-            .route("/readyz", web::get().to(move || ready(endpoint.clone())))
+            .route("/readyz", web::get().to(ready))
             .route("/metrics", web::get().to(move || render(metrics.clone())));
     }
 }
 
-async fn ready(endpoint: Endpoint) -> HttpResponse {
+fn ready(endpoint: &Endpoint, readiness: &impl Fn() -> Readiness) -> HttpResponse {
     if endpoint.is_draining() {
-        HttpResponse::ServiceUnavailable().body("draining\n")
-    } else {
-        HttpResponse::Ok().body("ready\n")
+        return HttpResponse::ServiceUnavailable().body("draining\n");
+    }
+    match readiness() {
+        Readiness::Ready => HttpResponse::Ok().body("ready\n"),
+        Readiness::Impaired(how) => HttpResponse::Ok().body(format!("ready; {how}\n")),
+        Readiness::NotReady(why) => HttpResponse::ServiceUnavailable().body(format!("{why}\n")),
     }
 }
 

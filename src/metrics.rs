@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) rows_moved: Counter,
     /// Rows waiting for their transaction.
     pub(crate) writer_queue: Gauge,
+    /// Rows that wait in the spool on disk as well.
+    pub(crate) spool_rows: Gauge,
     /// Rows of one transaction.
     pub(crate) writer_batch: Histogram,
     /// Seconds that the database took for a batch.
@@ -73,6 +75,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     rows_duplicate: counter!("slackir_rows_duplicate_total"),
     rows_moved: counter!("slackir_rows_moved_total"),
     writer_queue: gauge!("slackir_writer_queue_rows"),
+    spool_rows: gauge!("slackir_spool_rows"),
     writer_batch: histogram!("slackir_writer_batch_rows"),
     writer_commit: histogram!("slackir_writer_commit_seconds"),
     writer_lag: histogram!("slackir_writer_lag_seconds"),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use actix_web::dev::Server;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
-use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::admin::Readiness;
 use crate::api::{Api, Auth, AuthError};
 use crate::chat::{self, PageError, Room, UserSocket};
 use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch};
@@ -18,7 +18,11 @@ use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
-use crate::store::{ColumnFields, DbWriter, DbWriterHandle, Store, StoreError, WriterOptions};
+use crate::store::spool::SpoolLimits;
+use crate::store::{
+    ColumnFields, DbWriter, DbWriterHandle, SpoolOptions, StorageState, Store, StoreError,
+    WriterOptions,
+};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, api, metrics, telemetry, transport};
 
@@ -111,7 +115,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let api = auth
         .zip(writer.as_ref())
         .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer));
-    let server = http_server(&config, &endpoint, metrics, api, page, listener)?;
+    let readiness = readiness(writer.clone());
+    let admin = admin::routes(&endpoint, &metrics, readiness);
+    let server = http_server(&config, &endpoint, admin, api, page, listener)?;
     let handle = server.handle();
     let shutdown = async {
         let deadline = Instant::now() + config.shutdown_timeout;
@@ -134,7 +140,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
 fn http_server(
     config: &ServeConfig,
     endpoint: &Endpoint,
-    metrics: PrometheusHandle,
+    admin: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     api: Option<Api>,
     page: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
@@ -143,7 +149,7 @@ fn http_server(
     let app = move || {
         App::new()
             .configure(endpoint.routes())
-            .configure(admin::routes(&endpoint, &metrics))
+            .configure(admin.clone())
             .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };
@@ -191,12 +197,19 @@ async fn save_everything(pubsub: &PubSub, writer: &DbWriterHandle, deadline: Ins
             .max(LAST_FLUSH)
     };
     let rows = writer.flush(rest()).await;
-    // A run that has lost messages has not ended in order.
-    if rows == 0 {
-        pubsub.close_logs();
-        writer.flush(rest()).await;
+    match writer.unsaved() {
+        // A run that has lost messages has not ended in order.
+        0 => {
+            pubsub.close_logs();
+            writer.flush(rest()).await;
+            tracing::info!("serve.shutdown.flushed");
+        }
+        waiting => tracing::warn!(
+            waiting,
+            unsaved = rows,
+            "serve.shutdown.database_away: what waits in the spool is saved at the next start"
+        ),
     }
-    tracing::info!(unsaved = rows, "serve.shutdown.flushed");
     rows
 }
 
@@ -219,13 +232,43 @@ fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
     for name in &applied {
         tracing::info!(%name, "store.migrated");
     }
+    let spool = SpoolOptions {
+        dir: config
+            .spool_dir
+            .clone()
+            .unwrap_or_else(|| store.default_spool()),
+        limits: SpoolLimits {
+            bytes: config.spool_bytes as u64,
+            ..SpoolLimits::default()
+        },
+    };
     let options = WriterOptions {
+        spool: Some(spool),
         rows: config.writer_rows,
         bytes: config.writer_bytes,
         strict: config.durability == Durability::Strict,
         columns: rooms(config).iter().map(columns).collect(),
     };
     Ok(DbWriter::start_on_own_thread(store, options)?)
+}
+
+/// Whether what is shouted is taken, for `/readyz`.
+fn readiness(writer: Option<DbWriterHandle>) -> impl Fn() -> Readiness + Clone + Send {
+    move || {
+        let Some(writer) = &writer else {
+            return Readiness::Ready;
+        };
+        let waiting = writer.unsaved();
+        match writer.state() {
+            StorageState::Available => Readiness::Ready,
+            StorageState::Waiting => {
+                Readiness::Impaired(format!("{waiting} messages wait for the database"))
+            }
+            StorageState::Refusing => Readiness::NotReady(format!(
+                "storage unavailable; {waiting} messages wait for the database"
+            )),
+        }
+    }
 }
 
 fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {

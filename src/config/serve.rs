@@ -98,13 +98,22 @@ pub struct ServeConfig {
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
     pub outbox_frames: usize,
 
-    /// Messages that may wait for the database; then shouts are refused
+    /// Messages that may wait for the database in memory alone; then shouts are refused
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = positive)]
     pub writer_rows: usize,
 
-    /// Bytes of messages that may wait for the database; then shouts are refused
+    /// Bytes of messages that may wait for the database in memory alone; then shouts are refused
     #[arg(long, default_value_t = 64_000_000, value_name = "BYTES", value_parser = positive)]
     pub writer_bytes: usize,
+
+    /// Folder where messages wait on disk while the database is away; by default beside SQLite's
+    /// file, with .spool behind its name, and slackir.spool for PostgreSQL
+    #[arg(long, value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
+
+    /// Bytes that may wait there (they are in memory, too); then shouts are refused
+    #[arg(long, default_value_t = 256_000_000, value_name = "BYTES", value_parser = positive)]
+    pub spool_bytes: usize,
 
     /// Seconds that a shutdown may take
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]

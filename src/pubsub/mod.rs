@@ -26,8 +26,8 @@ pub use self::listener::{Lagged, Listener};
 use self::log::Found;
 pub(crate) use self::log::{Backlog, Pager, topic_matches};
 pub use self::log::{
-    Change, InvalidMessageId, LoadError, LogEntry, LogRule, LogSnapshot, MessageId, MessageStore,
-    NotStored, OpenOptions, Receipt, StoreFull, Stored, StoredEntry,
+    Change, InvalidMessageId, LoadError, LogEntry, LogRule, MessageId, MessageStore, Newest,
+    NotStored, OpenedRun, Receipt, StoreFull, Stored, StoredEntry,
 };
 pub use self::publish::{Draft, PublishError, Published};
 pub(crate) use self::topic::Topic;

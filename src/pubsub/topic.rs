@@ -1,5 +1,6 @@
 //! One topic's state, shared by all worker threads.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::OnceCell;
@@ -13,8 +14,10 @@ use crate::message::Payload;
 pub(crate) struct Topic {
     name: Arc<str>,
     rule: Option<Arc<LogRule>>,
-    /// Filled once the log is in memory; a failed load leaves it empty for the next one to try.
-    loaded: OnceCell<()>,
+    /// Set once the log is open; a failed opening leaves it empty for the next one to try.
+    opened: OnceCell<()>,
+    /// Whether the log has in memory what belongs there.
+    filled: AtomicBool,
     state: Mutex<TopicState>,
 }
 
@@ -31,7 +34,8 @@ impl Topic {
         Self {
             name,
             rule,
-            loaded: OnceCell::new(),
+            opened: OnceCell::new(),
+            filled: AtomicBool::new(false),
             state: Mutex::new(TopicState {
                 evicted: false,
                 members: Members::default(),
@@ -59,27 +63,43 @@ impl Topic {
 
     /// Whether nothing has to be waited for before a join.
     pub(crate) fn is_loaded(&self) -> bool {
-        self.rule.is_none() || self.loaded.initialized()
+        self.rule.is_none() || self.filled.load(Ordering::Acquire)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, TopicState> {
         lock(&self.state)
     }
 
-    /// Opens the log, if there is one and it is not open yet; concurrent callers wait for one
-    /// opening.
+    /// Opens the log, if there is one and it is not open yet, and reads what belongs into memory;
+    /// concurrent callers wait for one opening.
+    ///
+    /// An open log that cannot be read now does with what came since: the next caller tries again.
     pub(crate) async fn load(self: &Arc<Self>) -> Result<(), LoadError> {
         let Some(rule) = &self.rule else {
             return Ok(());
         };
-        self.loaded
+        self.opened
             .get_or_try_init(async || {
-                let log = TopicLog::load(&self.name, Arc::downgrade(self), rule).await?;
+                let log = TopicLog::open(&self.name, Arc::downgrade(self), rule).await?;
                 self.lock().log = Some(log);
                 Ok(())
             })
-            .await
-            .copied()
+            .await?;
+        if self.is_loaded() {
+            return Ok(());
+        }
+        match rule.newest(&self.name).await {
+            Ok(newest) => {
+                if let Some(log) = &mut self.lock().log {
+                    log.fill(newest);
+                }
+                self.filled.store(true, Ordering::Release);
+            }
+            Err(error) => {
+                tracing::warn!(%error, source = ?error.source, "pubsub.log.unread");
+            }
+        }
+        Ok(())
     }
 
     /// The last seq that members were shown.

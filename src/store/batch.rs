@@ -1,14 +1,12 @@
 //! One batch of rows: a transaction if the database takes them all, else its halves, until the
 //! rows that it refuses are alone.
 
-use std::sync::Arc;
-
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::backend::Connection;
 use super::columns::Columns;
 use super::message::{self, NewMessage};
-use crate::pubsub::LogEntry;
+use super::row::Row;
 
 /// What became of a row.
 #[derive(Debug)]
@@ -59,17 +57,17 @@ impl Failure {
     }
 }
 
-/// Commits entries in their order, and tells what became of each as soon as it is certain.
+/// Commits rows in their order, and tells what became of each as soon as it is certain.
 ///
 /// # Errors
 /// When the database is away, or takes nothing; then the fate of the rest is not told.
 pub(super) fn commit(
     connection: &mut Connection<'_>,
-    entries: &[Arc<LogEntry>],
+    rows: &[Row<'_>],
     columns: &Columns,
     tell: &mut impl FnMut(Fate),
 ) -> Result<(), Error> {
-    let failure = match attempt(connection, entries, columns) {
+    let failure = match attempt(connection, rows, columns) {
         Ok(fates) => {
             fates.into_iter().for_each(tell);
             return Ok(());
@@ -77,32 +75,31 @@ pub(super) fn commit(
         Err(failure) => failure,
     };
     let error = failure.blame()?;
-    if let [entry] = entries {
-        tell(judge(connection, entry, columns, error)?);
+    if let [row] = rows {
+        tell(judge(connection, *row, columns, error)?);
         return Ok(());
     }
-    let (first, second) = entries.split_at(entries.len() / 2);
+    let (first, second) = rows.split_at(rows.len() / 2);
     commit(connection, first, columns, tell)?;
     commit(connection, second, columns, tell)
 }
 
-/// One transaction for all entries.
+/// One transaction for all rows.
 fn attempt(
     connection: &mut Connection<'_>,
-    entries: &[Arc<LogEntry>],
+    rows: &[Row<'_>],
     columns: &Columns,
 ) -> Result<Vec<Fate>, Failure> {
-    let rows: Vec<_> = entries
+    let new: Vec<_> = rows
         .iter()
-        .map(|entry| NewMessage::new(entry, columns))
+        .map(|row| NewMessage::new(*row, columns))
         .collect();
-    if entries.iter().all(|entry| entry.client_ref().is_none()) {
+    if rows.iter().all(|row| row.client_ref.is_none()) {
         let plain = connection.transaction(|connection| {
-            message::insert(connection, &rows)
+            message::insert(connection, &new)
                 .and_then(|_| {
-                    entries
-                        .iter()
-                        .try_for_each(|entry| message::apply(connection, entry, columns))
+                    rows.iter()
+                        .try_for_each(|row| message::apply(connection, *row, columns))
                 })
                 .map_err(Failure::Statement)
         });
@@ -112,36 +109,36 @@ fn attempt(
                 DatabaseErrorKind::UniqueViolation,
                 _,
             ))) => {}
-            plain => return plain.map(|()| entries.iter().map(|_| Fate::Committed).collect()),
+            plain => return plain.map(|()| rows.iter().map(|_| Fate::Committed).collect()),
         }
     }
     connection.transaction(|connection| {
-        insert_or_find(connection, entries, &rows, columns).map_err(Failure::Statement)
+        insert_or_find(connection, rows, &new, columns).map_err(Failure::Statement)
     })
 }
 
 /// Inserts what is new, and finds out why the rest is not.
 fn insert_or_find(
     connection: &mut Connection<'_>,
-    entries: &[Arc<LogEntry>],
-    rows: &[NewMessage<'_>],
+    rows: &[Row<'_>],
+    new: &[NewMessage<'_>],
     columns: &Columns,
 ) -> Result<Vec<Fate>, Error> {
-    let inserted = message::insert_new(connection, rows)?;
-    let mut fates = Vec::with_capacity(rows.len());
-    for (entry, row) in entries.iter().zip(rows) {
-        let fate = if inserted.contains(&(row.topic.to_owned(), row.seq))
-            || message::is_stored(connection, row)?
+    let inserted = message::insert_new(connection, new)?;
+    let mut fates = Vec::with_capacity(new.len());
+    for (row, new) in rows.iter().zip(new) {
+        let fate = if inserted.contains(&(new.topic.to_owned(), new.seq))
+            || message::is_stored(connection, new)?
         {
             Fate::Committed
-        } else if let Some(first) = message::first_with_ref_of(connection, row)? {
+        } else if let Some(first) = message::first_with_ref_of(connection, new)? {
             Fate::DuplicateOf(first)
         } else {
-            Fate::Moved(message::insert_last(connection, row)?)
+            Fate::Moved(message::insert_last(connection, new)?)
         };
         // Also when it was stored before: what it deletes may have been inserted once more.
         if !matches!(fate, Fate::DuplicateOf(_)) {
-            message::apply(connection, entry, columns)?;
+            message::apply(connection, *row, columns)?;
         }
         fates.push(fate);
     }
@@ -151,7 +148,7 @@ fn insert_or_find(
 /// A row alone was refused: whether it is to blame, or the database.
 fn judge(
     connection: &mut Connection<'_>,
-    entry: &Arc<LogEntry>,
+    row: Row<'_>,
     columns: &Columns,
     error: Error,
 ) -> Result<Fate, Error> {
@@ -167,8 +164,8 @@ fn judge(
     }
     // A full disk and a trigger look alike: only when the database takes another row of this size
     // and then refuses this one again, it is this one's fault.
-    message::stand_in(connection, &NewMessage::new(entry, columns))?;
-    match attempt(connection, std::slice::from_ref(entry), columns) {
+    message::stand_in(connection, &NewMessage::new(row, columns))?;
+    match attempt(connection, &[row], columns) {
         Ok(mut fates) => Ok(fates.pop().unwrap_or(Fate::Committed)),
         Err(failure) => match failure.blame()? {
             // Another server is taking the seqs as fast as we find free ones.

@@ -1,15 +1,16 @@
 //! The rows of `messages` and the statements that write them.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDateTime};
 use diesel::prelude::*;
 
 use super::backend::{Connection, on_each_backend};
 use super::columns::{Columns, Filled};
+use super::row::{Row, from_micros, micros};
 use super::schema::messages;
-use crate::pubsub::{Change, LogEntry};
+use crate::pubsub::Change;
 
 /// A row to insert. `name` and `message` are copies out of the payload, for people who look at the
 /// table; what is relayed and given back is the payload.
@@ -29,18 +30,18 @@ pub(super) struct NewMessage<'a> {
 }
 
 impl<'a> NewMessage<'a> {
-    pub(super) fn new(entry: &'a LogEntry, columns: &Columns) -> Self {
-        let Filled { name, message } = columns.fill(entry.topic(), entry.payload());
-        let at = to_timestamp(entry.at());
+    pub(super) fn new(row: Row<'a>, columns: &Columns) -> Self {
+        let Filled { name, message } = columns.fill(row.topic, row.payload);
+        let at = to_timestamp(row.at);
         Self {
-            topic: entry.topic(),
-            event: entry.event(),
-            payload: entry.payload().get(),
-            seq: entry.seq(),
+            topic: row.topic,
+            event: row.event,
+            payload: row.payload,
+            seq: row.seq,
             name,
             message,
-            client_ref: entry.client_ref(),
-            target: entry.change().map(Change::target),
+            client_ref: row.client_ref,
+            target: row.change.map(Change::target),
             inserted_at: at,
             updated_at: at,
         }
@@ -115,17 +116,17 @@ pub(super) fn insert_last(
     Ok(seq)
 }
 
-/// Does to the target what the entry says. A target that is gone stays so.
+/// Does to the target what the row says. A target that is gone stays so.
 pub(super) fn apply(
     connection: &mut Connection<'_>,
-    entry: &LogEntry,
+    row: Row<'_>,
     columns: &Columns,
 ) -> QueryResult<()> {
-    let Some(change) = entry.change() else {
+    let Some(change) = row.change else {
         return Ok(());
     };
     let target = messages::table
-        .filter(messages::topic.eq(entry.topic()))
+        .filter(messages::topic.eq(row.topic))
         .filter(messages::seq.eq(change.target()))
         .filter(messages::target.is_null());
     match change {
@@ -133,15 +134,15 @@ pub(super) fn apply(
             on_each_backend!(connection, |typed| diesel::delete(target).execute(typed))?;
         }
         Change::Update { .. } => {
-            let Some(payload) = entry.updated_payload() else {
+            let Some(payload) = change.updated_payload(row.payload) else {
                 return Ok(());
             };
-            let Filled { name, message } = columns.fill(entry.topic(), &payload);
+            let Filled { name, message } = columns.fill(row.topic, payload);
             let changed = (
-                messages::payload.eq(payload.get()),
+                messages::payload.eq(payload),
                 messages::name.eq(name),
                 messages::message.eq(message),
-                messages::updated_at.eq(to_timestamp(entry.at())),
+                messages::updated_at.eq(to_timestamp(row.at)),
             );
             on_each_backend!(connection, |typed| diesel::update(target)
                 .set(changed)
@@ -185,14 +186,11 @@ pub(super) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<
 
 /// Microseconds, as Ecto's `utc_datetime_usec`.
 pub(super) fn to_timestamp(at: SystemTime) -> NaiveDateTime {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = i64::try_from(since.as_micros()).unwrap_or_default();
-    DateTime::from_timestamp_micros(micros)
+    DateTime::from_timestamp_micros(micros(at))
         .unwrap_or_default()
         .naive_utc()
 }
 
 pub(super) fn from_timestamp(at: NaiveDateTime) -> SystemTime {
-    let micros = u64::try_from(at.and_utc().timestamp_micros()).unwrap_or_default();
-    UNIX_EPOCH + Duration::from_micros(micros)
+    from_micros(at.and_utc().timestamp_micros())
 }

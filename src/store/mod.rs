@@ -8,32 +8,39 @@ compile_error!("a store needs the feature `sqlite` or `postgres`");
 
 mod backend;
 mod batch;
+mod capacity;
 #[cfg(feature = "sqlite")]
 mod checkpoint;
 mod columns;
+mod committer;
 mod handle;
 mod history;
+mod journal;
 mod message;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reader;
+mod row;
 mod run;
 mod schema;
 pub mod spool;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod turn;
 mod url;
 mod writer;
 
+use std::io;
 use std::path::PathBuf;
 
 use diesel::ConnectionError;
 
 use self::backend::{Backend, Pool, Role};
+pub use self::capacity::StorageState;
 pub use self::columns::ColumnFields;
 pub use self::handle::DbWriterHandle;
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
-pub use self::writer::{DbWriter, WriterOptions};
+pub use self::writer::{DbWriter, SpoolOptions, WriterOptions};
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +96,7 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Another server has the database.
     #[error(
@@ -102,6 +109,15 @@ pub enum StoreError {
     /// No connection of the pool became free.
     #[error("no database connection: {0}")]
     Pool(#[from] r2d2::Error),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    OpenSpool(#[from] spool::OpenError),
+    /// What waits in the spool cannot be read.
+    #[error("cannot read the spool: {0}")]
+    Spool(#[source] io::Error),
+    /// The database does not answer at the moment.
+    #[error("the database is away")]
+    Away,
     /// A statement failed.
     #[error("the database refused a statement: {0}")]
     Statement(#[from] diesel::result::Error),
@@ -112,6 +128,10 @@ pub struct Store {
     backend: Backend,
     readers: Pool,
 }
+
+/// Where rows wait for PostgreSQL while it is away.
+#[cfg(feature = "postgres")]
+const POSTGRES_SPOOL: &str = "slackir.spool";
 
 impl Store {
     /// Opens the database, makes its tables if need be, and runs the migrations that it lacks: their
@@ -125,5 +145,16 @@ impl Store {
         let (backend, applied) = Backend::open(url)?;
         let readers = backend.pool(Role::Readers(pool_size))?;
         Ok((Self { backend, readers }, applied))
+    }
+
+    /// The folder of the spool, where nobody has named another: beside SQLite's file, with
+    /// `.spool` behind its name, and for PostgreSQL `slackir.spool` in the working folder.
+    pub fn default_spool(&self) -> PathBuf {
+        match &self.backend {
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(database) => database.beside(".spool"),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(_) => PathBuf::from(POSTGRES_SPOOL),
+        }
     }
 }

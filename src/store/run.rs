@@ -1,10 +1,13 @@
 //! The rows of `topics`: which run of its sequence each topic is in.
 
+use std::time::SystemTime;
+
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use super::backend::{Connection, on_each_backend};
 use super::message;
+use super::row::micros;
 use super::schema::topics;
 
 /// After an unclean end seqs go on this far beyond what is stored: clients may have seen seqs that
@@ -50,6 +53,25 @@ pub(super) fn open(connection: &mut Connection<'_>, topic: &str, strict: bool) -
             ..run
         },
     };
+    adopt(connection, topic, run)?;
+    Ok(run)
+}
+
+impl Run {
+    /// A run that begins without the database. Its head is beyond any seq that may have been given:
+    /// seqs count messages, and no topic has had one each microsecond since 1970.
+    pub(super) fn adrift() -> Self {
+        Self {
+            epoch: new_epoch(),
+            last_seq: micros(SystemTime::now()),
+            pruned_through: 0,
+            clean: false,
+        }
+    }
+}
+
+/// This is the topic's run now.
+pub(super) fn adopt(connection: &mut Connection<'_>, topic: &str, run: Run) -> QueryResult<()> {
     on_each_backend!(connection, |typed| {
         diesel::insert_into(topics::table)
             .values((topics::topic.eq(topic), run))
@@ -62,7 +84,7 @@ pub(super) fn open(connection: &mut Connection<'_>, topic: &str, strict: bool) -
             ))
             .execute(typed)
     })?;
-    Ok(run)
+    Ok(())
 }
 
 /// The present run of a topic; 0 for one that has never been opened.
@@ -95,9 +117,7 @@ pub(super) fn close(
 /// Positive and random: nobody guesses one, and no two runs have the same.
 fn new_epoch() -> i64 {
     // Without the system's randomness the clock tells runs apart.
-    let random = getrandom::u64().unwrap_or_else(|_| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |now| now.as_micros() as u64)
-    });
+    let random = getrandom::u64()
+        .unwrap_or_else(|_| u64::try_from(micros(SystemTime::now())).unwrap_or_default() << 1);
     i64::try_from(random >> 1).map_or(1, |epoch| epoch.max(1))
 }

@@ -29,7 +29,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::record::{Change, Record};
+pub use self::record::Record;
 pub use self::recovery::{Damage, Recovered};
 pub use self::rows::Rows;
 

@@ -1,46 +1,76 @@
-//! [`DbWriter`]: the actor that commits what was published, on a thread of its own.
+//! [`DbWriter`]: the actor that has what was published and is not committed yet.
 //!
 //! It batches what piled up while the last transaction ran: a row is kept, and the first one asks
-//! for a flush, which actix handles after the rows that are in the mailbox already. So there is no
-//! timer, a lone row is committed at once, and the commit lag is one transaction.
+//! for a round, which actix handles after the rows that are in the mailbox already. So there is no
+//! timer, a lone row is committed at once, and the commit lag is one transaction. The
+//! [`Committer`] waits for the database, on a thread of its own; this one only ever waits for the
+//! spool's disk.
 //!
-//! Topics are opened and closed before the rows that wait: no row of such a topic is on its way.
+//! **The database is away** when a round has failed, or takes too long. Rounds are tried again, at
+//! growing distances. Meanwhile rows are written to the spool as well, and new rows behind them,
+//! until all of that is committed; topics are opened without the database. A strict writer refuses
+//! rows and openings instead.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use actix::{Actor, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::backend::{Connection, Housekeeper, Pool, Pooled, Role};
-use super::batch::{self, Failure, Fate};
+use super::backend::Role;
+use super::capacity::{Capacity, StorageState};
 use super::columns::{ColumnFields, Columns};
-use super::handle::{Capacity, DbWriterHandle};
-use super::run::{self, Run};
+use super::committer::{Committer, Done, Round};
+use super::handle::DbWriterHandle;
+use super::journal::Journal;
+use super::run::Run;
+use super::spool::SpoolLimits;
+use super::turn::{Answer, Errand, Turn};
 use super::{Store, StoreError};
 use crate::metrics::metrics;
 use crate::pubsub::LogEntry;
 
 /// Rows of one transaction.
 const BATCH: usize = 1_000;
-/// The first wait after a failed transaction; it doubles up to the last.
+/// The first wait after a failed round; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// How long a round may take before the database counts as away. A strict writer has nothing else
+/// to do than to wait, and says no when waiting makes no sense.
+const PATIENCE: Duration = Duration::from_millis(500);
+const STRICT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a row may lie in the spool before it outlives a power cut.
+const SYNC: Duration = Duration::from_millis(50);
 
 /// How a writer works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
-    /// Rows that may wait for their commit. Default 100,000.
+    /// Rows that may wait for their commit in memory alone. Default 100,000.
     pub rows: usize,
-    /// Bytes of payload that may wait for their commit. Default 64 MB.
+    /// Bytes of payload that may wait for their commit in memory alone. Default 64 MB.
     pub bytes: usize,
     /// Whether a committed row survives a power cut. SQLite then waits for the disk at each commit
-    /// (`synchronous = FULL`); PostgreSQL always does. Default false.
+    /// (`synchronous = FULL`); PostgreSQL always does. While the database is away, rows are refused
+    /// at once. Default false.
     pub strict: bool,
     /// What fills the columns `name` and `message`, by topic; the seed's names where nothing is said.
     pub columns: Vec<ColumnFields>,
+    /// Where rows wait on disk while the database is away; without it they wait in memory alone.
+    /// What an earlier run has left there is committed before the writer starts. A strict writer
+    /// puts nothing there. Default none.
+    pub spool: Option<SpoolOptions>,
+}
+
+/// Where rows wait for a database that is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolOptions {
+    /// The folder; made if it is not there.
+    pub dir: PathBuf,
+    /// How much may wait. A million rows at most, whatever their size.
+    pub limits: SpoolLimits,
 }
 
 impl Default for WriterOptions {
@@ -50,49 +80,67 @@ impl Default for WriterOptions {
             bytes: 64_000_000,
             strict: false,
             columns: Vec::new(),
+            spool: None,
         }
     }
 }
 
 /// The actor. Started by [`DbWriter::start_on_own_thread`].
 pub struct DbWriter {
-    pool: Pool,
-    /// Kept from one transaction to the next; given back after a failure, for the pool to judge.
-    connection: Option<Pooled>,
-    housekeeper: Housekeeper,
-    /// Keeps the database this server's own.
-    _store: Store,
+    strict: bool,
+    committer: Addr<Committer>,
     capacity: Arc<Capacity>,
-    columns: Columns,
+    journal: Option<Journal>,
     /// Rows in the order of their publication.
     queue: VecDeque<Arc<LogEntry>>,
     /// Topics to open and to close, in the order of the requests.
     turns: VecDeque<Turn>,
+    /// The runs that were begun without the database, which has still to be told.
+    adrift: HashMap<String, Run>,
     /// The epochs of the runs that are open.
     runs: HashMap<String, i64>,
-    /// Whether a flush is on its way.
-    flushing: bool,
-    /// The wait before the next try; `None` while all is well.
-    retry: Option<Duration>,
-    /// Those who wait until everything is committed.
+    work: Work,
+    /// The database is away; the wait before the next try.
+    away: Option<Duration>,
+    /// Whether nothing was done since the database was left in order.
+    settled: bool,
+    /// Whether a look at the round's time, or a sync of the spool, is on its way.
+    watching: bool,
+    syncing: bool,
+    /// Those who wait until everything is committed, or safe in the spool.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// A topic's run begins or ends.
-pub(super) enum Turn {
-    Open {
-        topic: String,
-        strict: bool,
-        answer: oneshot::Sender<Result<Run, Arc<StoreError>>>,
-    },
-    Close {
-        topic: String,
-        head: i64,
+/// What the writer does.
+enum Work {
+    /// Nothing is to be done.
+    Idle,
+    /// A round will begin, after what is in the mailbox or after a wait.
+    Due,
+    /// The committer has a round.
+    Round {
+        since: Instant,
+        /// How many turns it was given, and which runs to adopt.
+        turns: usize,
+        adopted: Vec<(String, Run)>,
     },
 }
 
-impl Message for Turn {
-    type Result = ();
+/// A topic's run begins.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Open {
+    pub(super) topic: String,
+    pub(super) strict: bool,
+    pub(super) answer: Answer,
+}
+
+/// A topic's run has ended in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Close {
+    pub(super) topic: String,
+    pub(super) head: i64,
 }
 
 #[derive(Message)]
@@ -101,18 +149,20 @@ pub(super) struct Append(pub(super) Arc<LogEntry>);
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Flush;
+struct BeginRound;
 
-/// Answered when everything that was asked for before is committed.
+/// Answered when everything that was asked for before is committed; or, while the database is
+/// away, when all rows are safe in the spool.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Synced;
 
 impl DbWriter {
-    /// Starts the writer on an Arbiter of its own, where it may block.
+    /// Commits what an earlier run has left in the spool, and starts the writer on threads of its
+    /// own, where it may block.
     ///
     /// # Errors
-    /// When its connection cannot be made.
+    /// When its connection cannot be made, or the spool cannot be opened or emptied.
     pub fn start_on_own_thread(
         store: Store,
         options: WriterOptions,
@@ -122,221 +172,253 @@ impl DbWriter {
         };
         let capacity = Arc::new(Capacity::new(&options));
         let readers = store.readers.clone();
+        let pool = store.backend.pool(role)?;
+        let columns = Columns::new(options.columns);
+        let mut committer = Committer::new(store, pool, columns, Arc::clone(&capacity))?;
+        let journal = match &options.spool {
+            Some(spool) => Some(Journal::open(spool, |rows| committer.replay(rows))?),
+            None => None,
+        };
+        let committer = Committer::start_in_arbiter(&Arbiter::new().handle(), |_| committer);
         let writer = Self {
-            pool: store.backend.pool(role)?,
-            connection: None,
-            housekeeper: store.backend.housekeeper()?,
-            _store: store,
+            strict: options.strict,
+            committer,
             capacity: Arc::clone(&capacity),
-            columns: Columns::new(options.columns),
+            journal: journal.filter(|_| !options.strict),
             queue: VecDeque::new(),
             turns: VecDeque::new(),
+            adrift: HashMap::new(),
             runs: HashMap::new(),
-            flushing: false,
-            retry: None,
+            work: Work::Idle,
+            away: None,
+            settled: true,
+            watching: false,
+            syncing: false,
             waiting: Vec::new(),
         };
         let addr = Self::start_in_arbiter(&Arbiter::new().handle(), |_| writer);
         Ok(DbWriterHandle::new(addr, capacity, readers))
     }
 
-    /// Asks for a flush behind what is in the mailbox.
+    /// Asks for a round behind what is in the mailbox.
     fn wake(&mut self, ctx: &mut Context<Self>) {
-        if !std::mem::replace(&mut self.flushing, true) {
-            ctx.notify(Flush);
+        if matches!(self.work, Work::Idle) {
+            self.work = Work::Due;
+            ctx.notify(BeginRound);
         }
     }
 
-    /// Commits what waits, one batch of rows at most; goes on at once while there is more, later
-    /// after a failure.
-    fn flush(&mut self, ctx: &mut Context<Self>) {
-        if self.turns.is_empty() && self.queue.is_empty() {
-            self.flushing = false;
+    /// Gives the committer what waits, one batch of rows at most.
+    fn begin_round(&mut self, ctx: &mut Context<Self>) {
+        let idle = self.queue.is_empty() && self.turns.is_empty() && self.adrift.is_empty();
+        // A database that is away is asked for in any case.
+        if idle && self.away.is_none() && (self.settled || self.waiting.is_empty()) {
+            self.work = Work::Idle;
             self.rest();
             return;
         }
-        let connection = match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => self.pool.get(),
-        };
-        let done = connection.and_then(|mut pooled| {
-            self.take_turns(&mut pooled.connection())?;
-            self.commit(&mut pooled.connection())?;
-            self.housekeeper.committed(&mut pooled)?;
-            Ok(pooled)
+        let adrift = self.adrift.iter();
+        let adopted: Vec<_> = adrift.map(|(topic, run)| (topic.clone(), *run)).collect();
+        let adoptions = adopted.iter().map(|(topic, run)| Errand::Adopt {
+            topic: topic.clone(),
+            run: *run,
         });
-        match done {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.retry = None;
-                ctx.notify(Flush);
-            }
-            Err(error) => {
-                let wait = self
-                    .retry
-                    .map_or(FIRST_RETRY, |wait| (wait * 2).min(LAST_RETRY));
-                if self.retry.replace(wait).is_none() {
-                    tracing::error!(%error, rows = self.queue.len(), "store.writer.failing");
+        let turns = self.turns.iter().map(|turn| turn.errand.clone());
+        let rows = self.queue.len().min(BATCH);
+        let settle = idle && self.away.is_none();
+        self.settled = settle || (idle && self.settled);
+        self.committer.do_send(Round {
+            errands: adoptions.chain(turns).collect(),
+            rows: self.queue.range(..rows).cloned().collect(),
+            settle,
+            answer: ctx.address().recipient(),
+        });
+        self.work = Work::Round {
+            since: Instant::now(),
+            turns: self.turns.len(),
+            adopted,
+        };
+        self.watch(ctx);
+    }
+
+    /// Looks after a while whether the round has ended. One look at a time is on its way.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        let Work::Round { since, .. } = self.work else {
+            return;
+        };
+        if self.away.is_some() || std::mem::replace(&mut self.watching, true) {
+            return;
+        }
+        let patience = if self.strict {
+            STRICT_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let left = patience.saturating_sub(since.elapsed());
+        ctx.run_later(left, move |writer, ctx| {
+            writer.watching = false;
+            match writer.work {
+                Work::Round { since, .. } if since.elapsed() >= patience => {
+                    tracing::error!(rows = writer.queue.len(), "store.writer.stuck");
+                    writer.turn_away(FIRST_RETRY, ctx);
                 }
-                metrics().writer_retries.increment(1);
-                self.refuse_openings(error);
-                ctx.notify_later(Flush, wait);
+                _ => writer.watch(ctx),
             }
+        });
+    }
+
+    /// The round is over, whole or not.
+    fn end_round(&mut self, done: Done, ctx: &mut Context<Self>) {
+        let Work::Round { turns, adopted, .. } = std::mem::replace(&mut self.work, Work::Due)
+        else {
+            return;
+        };
+        let mut outcomes = done.errands.into_iter();
+        for (topic, run) in adopted {
+            // A run that was begun again meanwhile is another.
+            if outcomes.next().is_some() && self.adrift.get(&topic) == Some(&run) {
+                self.adrift.remove(&topic);
+            }
+        }
+        for (_, outcome) in (0..turns).zip(outcomes) {
+            let Some(Turn { errand, answer }) = self.turns.pop_front() else {
+                break;
+            };
+            // A join that has ended meanwhile leaves its topic open: its end counts as unclean.
+            let _ = match (outcome, answer) {
+                (Ok(Some(run)), Some(answer)) => {
+                    self.runs.insert(errand.topic().to_owned(), run.epoch);
+                    answer.send(Ok(run))
+                }
+                (Err(error), Some(answer)) => answer.send(Err(error)),
+                _ => continue,
+            };
+        }
+        self.queue.drain(..done.rows);
+        if let Some(journal) = &mut self.journal {
+            journal.remove(done.rows);
+        }
+        match done.error {
+            None => self.come_back(ctx),
+            Some(error) => self.fail(&error, ctx),
+        }
+    }
+
+    fn come_back(&mut self, ctx: &mut Context<Self>) {
+        if self.away.take().is_some() {
+            tracing::info!(rows = self.queue.len(), "store.writer.recovered");
+        }
+        self.write_down(ctx);
+        ctx.notify(BeginRound);
+    }
+
+    fn fail(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        metrics().writer_retries.increment(1);
+        let wait = match self.away {
+            Some(wait) => (wait * 2).min(LAST_RETRY),
+            None => {
+                tracing::error!(%error, rows = self.queue.len(), "store.writer.failing");
+                FIRST_RETRY
+            }
+        };
+        self.turn_away(wait, ctx);
+        ctx.notify_later(BeginRound, wait);
+    }
+
+    /// The database is away: rows go into the spool, and topics are opened without it.
+    fn turn_away(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        self.away = Some(wait);
+        let begun = match self.work {
+            Work::Round { turns, .. } => turns,
+            Work::Idle | Work::Due => 0,
+        };
+        for (at, mut turn) in std::mem::take(&mut self.turns).into_iter().enumerate() {
+            match turn.answer.take() {
+                Some(answer) => {
+                    self.open_adrift(turn.errand.topic(), answer);
+                    // The committer may still come to it; nobody waits for that any more.
+                    if at < begun {
+                        self.turns.push_back(turn);
+                    }
+                }
+                None => self.turns.push_back(turn),
+            }
+        }
+        self.write_down(ctx);
+    }
+
+    /// A run begins without the database, unless nobody may see what is not committed.
+    fn open_adrift(&mut self, topic: &str, answer: Answer) {
+        let run = if self.strict {
+            Err(Arc::new(StoreError::Away))
+        } else {
+            let run = Run::adrift();
+            self.adrift.insert(topic.to_owned(), run);
+            self.runs.insert(topic.to_owned(), run.epoch);
+            Ok(run)
+        };
+        // Who has gone needs no answer.
+        let _ = answer.send(run);
+    }
+
+    /// Writes the queue into the spool, while the database is away and as long as it is behind what
+    /// was written then; tells those who publish what becomes of their messages.
+    fn write_down(&mut self, ctx: &mut Context<Self>) {
+        let away = self.away.is_some();
+        let mut state = match (away, self.strict) {
+            (false, _) => StorageState::Available,
+            (true, false) => StorageState::Waiting,
+            (true, true) => StorageState::Refusing,
+        };
+        if let Some(journal) = &mut self.journal
+            && (away || !journal.is_empty())
+        {
+            journal.take(&self.queue);
+            if journal.is_refusing() {
+                state = StorageState::Refusing;
+            } else if !journal.is_empty() {
+                state = StorageState::Waiting;
+            }
+        }
+        self.capacity.set_state(state);
+        self.capacity.set_away(away);
+        self.sync_soon(ctx);
+    }
+
+    fn sync_soon(&mut self, ctx: &mut Context<Self>) {
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        self.capacity.set_safe(journal.synced());
+        if journal.is_synced() {
+            self.rest_if_safe();
+        } else if !std::mem::replace(&mut self.syncing, true) {
+            ctx.run_later(SYNC, |writer, ctx| {
+                writer.syncing = false;
+                if let Some(journal) = &mut writer.journal {
+                    journal.sync();
+                }
+                writer.sync_soon(ctx);
+            });
+        }
+    }
+
+    /// While the database is away, those who wait need not wait any longer than until every row
+    /// outlives the server.
+    fn rest_if_safe(&mut self) {
+        if self.away.is_some()
+            && let Some(journal) = &self.journal
+            && journal.synced() == self.queue.len()
+        {
+            self.rest();
         }
     }
 
     /// Nothing is left to do: those who wait for that are told.
     fn rest(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        if let Some(pooled) = &mut self.connection
-            && let Err(error) = self.housekeeper.settle(pooled)
-        {
-            tracing::warn!(%error, "store.writer.settle");
-        }
         for waiting in self.waiting.drain(..) {
             // Who has given up waiting needs no answer.
             let _ = waiting.send(());
-        }
-    }
-
-    /// Opens and closes topics, all in one transaction, or each in its own if one is refused: a
-    /// topic's name may be what the database does not take.
-    fn take_turns(&mut self, connection: &mut Connection<'_>) -> Result<(), StoreError> {
-        if self.turns.is_empty() {
-            return Ok(());
-        }
-        let together = connection.transaction(|connection| {
-            let turns = self.turns.iter();
-            let runs = turns.map(|turn| turn.take(connection, &self.runs));
-            runs.collect::<Result<Vec<_>, _>>()
-                .map_err(Failure::Statement)
-        });
-        match together {
-            Ok(runs) => {
-                for (turn, run) in self.turns.drain(..).zip(runs) {
-                    turn.end(run, &mut self.runs);
-                }
-                return Ok(());
-            }
-            Err(failure) => drop(failure.blame()?),
-        }
-        while let Some(turn) = self.turns.pop_front() {
-            let alone = connection.transaction(|connection| turn.take(connection, &self.runs));
-            match (alone, &turn) {
-                (Ok(run), _) => turn.end(run, &mut self.runs),
-                (Err(error), Turn::Open { .. }) => turn.refuse(&Arc::new(error.into())),
-                (Err(error), Turn::Close { .. }) => {
-                    self.turns.push_front(turn);
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whoever waits for a topic can try again; a topic that is to be closed waits.
-    fn refuse_openings(&mut self, error: StoreError) {
-        let error = Arc::new(error);
-        for turn in std::mem::take(&mut self.turns) {
-            match turn {
-                Turn::Open { .. } => turn.refuse(&error),
-                Turn::Close { .. } => self.turns.push_back(turn),
-            }
-        }
-    }
-
-    /// One batch, the oldest rows.
-    fn commit(&mut self, connection: &mut Connection<'_>) -> Result<(), StoreError> {
-        let size = self.queue.len().min(BATCH);
-        let Some(oldest) = self.queue.front().map(|entry| entry.at()) else {
-            return Ok(());
-        };
-        let entries: Vec<_> = self.queue.range(..size).cloned().collect();
-        let started = Instant::now();
-        let done = batch::commit(connection, &entries, &self.columns, &mut |fate| {
-            if let Some(entry) = self.queue.pop_front() {
-                self.capacity.release(1, entry.payload().get().len());
-                settle(&entry, fate);
-            }
-        });
-        metrics()
-            .writer_commit
-            .record(started.elapsed().as_secs_f64());
-        metrics().writer_batch.record(size as f64);
-        let lag = SystemTime::now().duration_since(oldest).unwrap_or_default();
-        metrics().writer_lag.record(lag.as_secs_f64());
-        Ok(done?)
-    }
-}
-
-/// Tells the log what became of a row, and the operator what he should know. Never the payload.
-fn settle(entry: &LogEntry, fate: Fate) {
-    let (topic, seq) = (entry.topic(), entry.seq());
-    match fate {
-        Fate::Committed => {
-            metrics().rows_committed.increment(1);
-            entry.mark_committed();
-        }
-        Fate::Moved(to) => {
-            tracing::warn!(
-                topic,
-                seq,
-                to,
-                "store.writer.row_moved: another server writes to the topic"
-            );
-            metrics().rows_moved.increment(1);
-            metrics().rows_committed.increment(1);
-            entry.mark_committed();
-        }
-        Fate::DuplicateOf(first) => {
-            metrics().rows_duplicate.increment(1);
-            entry.mark_duplicate_of(first);
-        }
-        Fate::Rejected(error) => {
-            tracing::error!(topic, seq, %error, "store.writer.row_rejected");
-            metrics().rows_rejected.increment(1);
-            entry.mark_rejected();
-        }
-    }
-}
-
-impl Turn {
-    fn take(
-        &self,
-        connection: &mut Connection<'_>,
-        runs: &HashMap<String, i64>,
-    ) -> diesel::QueryResult<Option<Run>> {
-        match self {
-            Self::Open { topic, strict, .. } => run::open(connection, topic, *strict).map(Some),
-            Self::Close { topic, head } => {
-                if let Some(&epoch) = runs.get(topic) {
-                    run::close(connection, topic, epoch, *head)?;
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    fn end(self, run: Option<Run>, runs: &mut HashMap<String, i64>) {
-        match (self, run) {
-            (Self::Open { topic, answer, .. }, Some(run)) => {
-                runs.insert(topic, run.epoch);
-                // A join that has ended meanwhile leaves its topic open: its end counts as unclean.
-                let _ = answer.send(Ok(run));
-            }
-            (Self::Close { topic, .. }, _) => {
-                runs.remove(&topic);
-            }
-            (Self::Open { .. }, None) => {}
-        }
-    }
-
-    fn refuse(self, error: &Arc<StoreError>) {
-        if let Self::Open { answer, .. } = self {
-            // Who has gone needs no answer.
-            let _ = answer.send(Err(Arc::clone(error)));
         }
     }
 }
@@ -350,24 +432,67 @@ impl Handler<Append> for DbWriter {
 
     fn handle(&mut self, Append(entry): Append, ctx: &mut Self::Context) {
         self.queue.push_back(entry);
+        if self.capacity.state() != StorageState::Available {
+            self.write_down(ctx);
+        }
         self.wake(ctx);
     }
 }
 
-impl Handler<Turn> for DbWriter {
+impl Handler<Open> for DbWriter {
     type Result = ();
 
-    fn handle(&mut self, turn: Turn, ctx: &mut Self::Context) {
-        self.turns.push_back(turn);
+    fn handle(
+        &mut self,
+        Open {
+            topic,
+            strict,
+            answer,
+        }: Open,
+        ctx: &mut Self::Context,
+    ) {
+        if self.away.is_some() {
+            return self.open_adrift(&topic, answer);
+        }
+        self.turns.push_back(Turn {
+            errand: Errand::Open { topic, strict },
+            answer: Some(answer),
+        });
         self.wake(ctx);
     }
 }
 
-impl Handler<Flush> for DbWriter {
+impl Handler<Close> for DbWriter {
     type Result = ();
 
-    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
-        self.flush(ctx);
+    fn handle(&mut self, Close { topic, head }: Close, ctx: &mut Self::Context) {
+        let Some(epoch) = self.runs.remove(&topic) else {
+            return;
+        };
+        // A run that the database has never heard of has left nothing there.
+        let unknown = self.adrift.remove(&topic).is_some();
+        if unknown && !matches!(self.work, Work::Round { .. }) {
+            return;
+        }
+        self.turns
+            .push_back(Turn::quiet(Errand::Close { topic, epoch, head }));
+        self.wake(ctx);
+    }
+}
+
+impl Handler<BeginRound> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: BeginRound, ctx: &mut Self::Context) {
+        self.begin_round(ctx);
+    }
+}
+
+impl Handler<Done> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, done: Done, ctx: &mut Self::Context) {
+        self.end_round(done, ctx);
     }
 }
 
@@ -377,6 +502,7 @@ impl Handler<Synced> for DbWriter {
     fn handle(&mut self, _: Synced, ctx: &mut Self::Context) -> Self::Result {
         let (done, synced) = oneshot::channel();
         self.waiting.push(done);
+        self.rest_if_safe();
         self.wake(ctx);
         synced.map(drop).boxed_local()
     }

@@ -7,7 +7,7 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
 use crate::pubsub::{
-    Change, LoadError, LogEntry, LogSnapshot, MessageStore, OpenOptions, StoreFull, StoredEntry,
+    Change, LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
 };
 
 /// A [`MessageStore`] in memory, for tests of channels whose topics keep a log. It commits on a
@@ -135,7 +135,7 @@ impl State {
         });
     }
 
-    fn open(&mut self, topic: &str, options: OpenOptions) -> LogSnapshot {
+    fn open(&mut self, topic: &str, strict: bool) -> OpenedRun {
         /// Beyond any seq that a run can have given and not stored.
         const JUMP: i64 = 1 << 32;
         self.next_epoch += 1;
@@ -145,29 +145,32 @@ impl State {
         let mut head = stored.rows.last().map_or(0, |row| row.seq);
         if !known {
             stored.epoch = fresh;
-        } else if std::mem::replace(&mut stored.open, true) && !options.strict {
+        } else if std::mem::replace(&mut stored.open, true) && !strict {
             stored.epoch = fresh;
             head += JUMP;
         }
         stored.open = true;
-        let messages = stored.rows.iter().filter(|row| row.target.is_none());
-        let first = messages.rev().take(options.limit).last();
-        let first = first.map_or(i64::MAX, |row| row.seq);
-        LogSnapshot {
+        OpenedRun {
             epoch: stored.epoch,
             head,
             pruned_through: 0,
-            entries: stored
-                .rows
-                .iter()
-                .filter(|row| row.seq >= first)
-                .cloned()
-                .collect(),
-            client_refs: stored
-                .rows
-                .iter()
-                .filter_map(|row| Some((row.client_ref.clone()?, row.seq)))
-                .collect(),
+        }
+    }
+
+    fn newest(&self, topic: &str, limit: usize) -> Newest {
+        let rows = self
+            .topics
+            .get(topic)
+            .map_or(&[][..], |stored| &stored.rows);
+        let messages = rows.iter().filter(|row| row.target.is_none());
+        let first = messages.rev().take(limit).last();
+        let first = first.map_or(i64::MAX, |row| row.seq);
+        let client_refs = rows.iter();
+        let client_refs = client_refs.filter_map(|row| Some((row.client_ref.clone()?, row.seq)));
+        let entries = rows.iter().filter(|row| row.seq >= first);
+        Newest {
+            entries: entries.cloned().collect(),
+            client_refs: client_refs.collect(),
         }
     }
 }
@@ -186,15 +189,21 @@ impl MessageStore for MemoryStore {
         Ok(())
     }
 
-    fn open(
-        &self,
-        topic: &str,
-        options: OpenOptions,
-    ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
+    fn open(&self, topic: &str, strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
         // What was published before comes first, as in a database.
         self.commit();
-        let snapshot = self.lock().open(topic, options);
-        std::future::ready(Ok(snapshot)).boxed()
+        let run = self.lock().open(topic, strict);
+        std::future::ready(Ok(run)).boxed()
+    }
+
+    fn newest(
+        &self,
+        topic: &str,
+        limit: usize,
+        _bytes: usize,
+    ) -> BoxFuture<'static, Result<Newest, LoadError>> {
+        let newest = self.lock().newest(topic, limit);
+        std::future::ready(Ok(newest)).boxed()
     }
 
     fn close(&self, topic: &str, _head: i64) {

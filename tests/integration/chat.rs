@@ -146,7 +146,14 @@ async fn without_persistence_nothing_is_kept_and_no_file_is_made() {
 
 /// Requirement 135.
 async fn a_full_writer_refuses_shouts_and_forgets_them(database: Database) {
-    let server = database.serve(&["--writer-rows", "1", "--writer-bytes", "1"]);
+    let server = database.serve(&[
+        "--writer-rows",
+        "1",
+        "--writer-bytes",
+        "1",
+        "--spool-bytes",
+        "1",
+    ]);
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join(LOBBY).await;
     client.next_event().await;

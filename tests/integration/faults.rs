@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
@@ -144,20 +145,23 @@ async fn sigterm_under_load_stores_everything_that_anybody_received(database: Da
 }
 
 async fn a_second_signal_ends_the_server_at_once(database: Database) {
-    let server = database.serve(&["--shutdown-timeout", "60"]);
-    let client = Phoenix::connect(server.addr).await;
-    // A client that neither reads nor goes holds no shutdown up; a locked database does.
-    let mut member = Member::join(server.addr, TOPIC).await;
+    let server = database.serve(&["--shutdown-timeout", "60", "--durability", "strict"]);
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join(TOPIC).await;
+    // A locked database holds a shutdown up, where nothing may wait in the spool.
     let blocked = database.block_writes();
-    member.shout(1).await;
-    member.wait_for(1).await;
+    client
+        .push(&join_ref, TOPIC, "shout", json!({"n": 1}))
+        .await;
+    client.next_event().await;
+    client.heartbeat().await;
     server.signal("-TERM");
-    member.ended().await;
+    client.ended_with(1012).await;
     server.signal("-TERM");
     assert_eq!(
         server.wait(),
         Some(1),
         "a message was not saved, and the exit code says so"
     );
-    drop((client, blocked));
+    drop(blocked);
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod api_refusals;
+mod away;
 mod channel_api;
 mod chat;
 mod cli;

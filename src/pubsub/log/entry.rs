@@ -85,6 +85,21 @@ impl Change {
             Self::Update { target } | Self::Delete { target } => target,
         }
     }
+
+    /// What an update makes of its target: the member `payload` of its own payload. `None` for a
+    /// deletion, and for a payload without that member.
+    pub fn updated_payload(self, payload: &str) -> Option<&str> {
+        #[derive(Deserialize)]
+        struct Update<'a> {
+            #[serde(borrow)]
+            payload: &'a RawValue,
+        }
+        let Self::Update { .. } = self else {
+            return None;
+        };
+        let update: Update<'_> = serde_json::from_str(payload).ok()?;
+        Some(update.payload.get())
+    }
 }
 
 /// What the database made of a message.
@@ -165,18 +180,10 @@ impl LogEntry {
         self.client_ref.as_deref()
     }
 
-    /// What an update makes of its target: the member `payload` of its own payload.
+    /// What an update makes of its target.
     pub fn updated_payload(&self) -> Option<RawJson> {
-        #[derive(Deserialize)]
-        struct Update<'a> {
-            #[serde(borrow)]
-            payload: &'a RawValue,
-        }
-        let Some(Change::Update { .. }) = self.change else {
-            return None;
-        };
-        let update: Update<'_> = serde_json::from_str(self.payload.get()).ok()?;
-        Some(RawJson::trusted(ByteString::from(update.payload.get())))
+        let payload = self.change?.updated_payload(self.payload.get())?;
+        Some(RawJson::trusted(ByteString::from(payload)))
     }
 
     /// What it does to an earlier message, if anything.

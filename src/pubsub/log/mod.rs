@@ -28,7 +28,7 @@ pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, 
 use self::refs::RecentRefs;
 pub use self::rule::LogRule;
 pub(crate) use self::rule::topic_matches;
-pub use self::store::{LoadError, LogSnapshot, MessageStore, OpenOptions, StoreFull, StoredEntry};
+pub use self::store::{LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
 use super::topic::Topic;
 use super::{Broadcast, Draft};
 use crate::message::RawJson;
@@ -112,57 +112,73 @@ pub(super) struct TopicLog {
     tail: VecDeque<Arc<LogEntry>>,
     tail_bytes: usize,
     refs: RecentRefs,
+    /// Whether the tail has what was stored before the opening, as far as it belongs there.
+    filled: bool,
     /// Strict: what was published and is not committed yet, in order.
     waiting: VecDeque<(Arc<LogEntry>, Arc<Broadcast>)>,
 }
 
 impl TopicLog {
-    pub(super) async fn load(
+    /// Begins or continues the run of the topic's sequence. The tail is empty until it is
+    /// [filled](Self::fill).
+    pub(super) async fn open(
         topic: &Arc<str>,
         owner: Weak<Topic>,
         rule: &Arc<LogRule>,
     ) -> Result<Self, LoadError> {
-        let (limit, bytes) = rule.tail();
-        let options = OpenOptions {
-            limit: limit.min(rule.history),
-            bytes,
-            strict: rule.strict,
-        };
-        let snapshot = rule.store.open(topic, options).await?;
-        let run = Arc::new(Run {
-            topic: Arc::clone(topic),
-            epoch: snapshot.epoch,
-            settled: AtomicI64::new(snapshot.head),
-            owner,
-            strict: rule.strict,
-        });
-        Ok(Self::restore(rule, run, snapshot))
-    }
-
-    fn restore(rule: &Arc<LogRule>, run: Arc<Run>, snapshot: LogSnapshot) -> Self {
-        let first = snapshot.entries.first().map(|entry| entry.seq - 1);
-        let mut log = Self {
+        let OpenedRun {
+            epoch,
+            head,
+            pruned_through,
+        } = rule.store.open(topic, rule.strict).await?;
+        Ok(Self {
             rule: Arc::clone(rule),
-            run,
-            head: snapshot.head,
-            shown: snapshot.head,
-            floor: first.unwrap_or(snapshot.head),
-            pruned_through: snapshot.pruned_through,
+            run: Arc::new(Run {
+                topic: Arc::clone(topic),
+                epoch,
+                settled: AtomicI64::new(head),
+                owner,
+                strict: rule.strict,
+            }),
+            head,
+            shown: head,
+            floor: head,
+            pruned_through,
             tail: VecDeque::new(),
             tail_bytes: 0,
             refs: RecentRefs::default(),
+            filled: false,
             waiting: VecDeque::new(),
-        };
+        })
+    }
+
+    /// Puts what was stored before the opening in front of what came since.
+    pub(super) fn fill(&mut self, newest: Newest) {
+        if std::mem::replace(&mut self.filled, true) {
+            return;
+        }
         let now = SystemTime::now();
-        for (client_ref, seq) in snapshot.client_refs {
-            let receipt = Receipt::stored(log.run.id(seq));
-            log.refs.insert(client_ref.into(), receipt, now);
+        for (client_ref, seq) in newest.client_refs {
+            if self.refs.get(&client_ref).is_none() {
+                let receipt = Receipt::stored(self.run.id(seq));
+                self.refs.insert(client_ref.into(), receipt, now);
+            }
         }
-        for row in snapshot.entries {
-            let entry = log.stored(row);
-            log.push(entry);
+        let changes = self.tail.iter().filter(|entry| entry.change.is_some());
+        let changes: Vec<_> = changes
+            .filter(|entry| entry.seq <= self.shown)
+            .cloned()
+            .collect();
+        for row in newest.entries.into_iter().rev() {
+            if row.seq <= self.floor {
+                let entry = self.run.stored(row);
+                self.floor = entry.seq - 1;
+                self.tail_bytes += entry.cost();
+                self.tail.push_front(entry);
+            }
         }
-        log
+        // What was read may be older than they are.
+        changes.iter().for_each(|change| self.apply(change));
     }
 
     /// Takes the next seq and hands the row to the store.
@@ -240,8 +256,13 @@ impl TopicLog {
     }
 
     /// Members see this message now, and what it changes is changed.
-    fn show(&mut self, entry: &Arc<LogEntry>) {
+    fn show(&mut self, entry: &LogEntry) {
         self.shown = entry.seq;
+        self.apply(entry);
+    }
+
+    /// Does to the tail what a change does.
+    fn apply(&mut self, entry: &LogEntry) {
         match entry.change {
             None => {}
             Some(Change::Delete { target }) => self.remove(target),
@@ -405,10 +426,6 @@ impl TopicLog {
 
     pub(super) fn has_unsettled(&self) -> bool {
         self.run.settled() < self.head
-    }
-
-    fn stored(&self, row: StoredEntry) -> Arc<LogEntry> {
-        self.run.stored(row)
     }
 
     fn push(&mut self, entry: Arc<LogEntry>) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::MessageStore;
+use super::{LoadError, MessageStore, Newest};
 
 /// What a history and a tail hold at most, in bytes: it fits into an outbox.
 const TAIL_BYTES: usize = 900_000;
@@ -59,6 +59,13 @@ impl LogRule {
     /// What stays in memory, at most: messages and bytes.
     pub(super) fn tail(&self) -> (usize, usize) {
         (self.history.max(TAIL), TAIL_BYTES)
+    }
+
+    /// What is stored and belongs into memory.
+    pub(in crate::pubsub) async fn newest(&self, topic: &str) -> Result<Newest, LoadError> {
+        let (limit, bytes) = self.tail();
+        let limit = limit.min(self.history);
+        self.store.newest(topic, limit, bytes).await
     }
 
     pub(in crate::pubsub) fn matches(&self, topic: &str) -> bool {

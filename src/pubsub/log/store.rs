@@ -7,15 +7,20 @@ use futures_core::future::BoxFuture;
 
 use super::LogEntry;
 
-/// What a store knows of a topic when its log is opened.
-#[derive(Clone, Debug, Default)]
-pub struct LogSnapshot {
-    /// The run of the sequence that begins, or goes on, with this opening. Not negative.
+/// The run of a topic's sequence that begins, or goes on, with an opening.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenedRun {
+    /// Names the run. Not negative.
     pub epoch: i64,
     /// The highest seq that may ever have been given, 0 for none.
     pub head: i64,
     /// Messages up to this seq may be gone, by retention; 0 for none.
     pub pruned_through: i64,
+}
+
+/// What a log keeps in memory of what is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Newest {
     /// The newest messages and the changes after the oldest of them, oldest first.
     pub entries: Vec<StoredEntry>,
     /// The client_refs of recent messages and their seqs, oldest first: what a retry is known by.
@@ -39,18 +44,6 @@ pub struct StoredEntry {
     pub client_ref: Option<String>,
 }
 
-/// How a log is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenOptions {
-    /// Messages to give back, at most.
-    pub limit: usize,
-    /// Bytes of their payloads, at most.
-    pub bytes: usize,
-    /// Whether nobody is ever shown a message that is not committed. Then an unclean end has shown
-    /// nobody anything that is lost, and the run goes on.
-    pub strict: bool,
-}
-
 /// The store has no room for the message. It was not stored and not broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("storage unavailable, retry after {retry_after_ms} ms")]
@@ -59,7 +52,7 @@ pub struct StoreFull {
     pub retry_after_ms: u64,
 }
 
-/// The stored messages of a topic could not be read.
+/// The store could not open the log of a topic, or read its messages.
 #[derive(Debug, thiserror::Error)]
 #[error("the log of topic {topic} could not be read")]
 pub struct LoadError {
@@ -87,12 +80,21 @@ pub trait MessageStore: Send + Sync + 'static {
     /// Opens the log of a topic. Before it answers it has committed that a run is open: a run that
     /// is still open at the next opening has ended uncleanly, and clients may have seen messages
     /// that were never committed. So that one begins a new epoch, at a head that is far beyond any
-    /// seq that may have been given.
-    fn open(
+    /// seq that may have been given. `strict`: nobody is ever shown a message that is not committed,
+    /// and the run goes on in any case.
+    ///
+    /// A store whose database is away for a moment may begin a new epoch at such a head, and commit
+    /// that later, before the first row of the run.
+    fn open(&self, topic: &str, strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
+
+    /// What a log that was just opened keeps in memory: the newest messages, at most `limit` that
+    /// have `bytes` of payload together. After an error it is asked for again at the next join.
+    fn newest(
         &self,
         topic: &str,
-        options: OpenOptions,
-    ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>>;
+        limit: usize,
+        bytes: usize,
+    ) -> BoxFuture<'static, Result<Newest, LoadError>>;
 
     /// The run has ended in order at this seq. Takes its turn behind the rows of the topic.
     fn close(&self, topic: &str, head: i64);

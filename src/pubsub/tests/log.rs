@@ -66,6 +66,39 @@ async fn a_resume_below_the_floor_reads_the_database_and_meets_the_tail() {
 }
 
 #[actix_rt::test]
+async fn a_log_that_could_not_be_read_does_with_what_comes_and_is_filled_later() {
+    let (pubsub, store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    for n in 1..=3 {
+        let draft = shout(n).client_ref(format!("ref-{n}"));
+        pubsub.publish("log:a", &draft).await.expect("room for it");
+    }
+    drop(ann);
+    store.commit();
+    let restarted = PubSub::with_logs(vec![rule(&store)]);
+    store.away.store(true, Ordering::Relaxed);
+    let bob = Member::join(&restarted, "log:a").await;
+    assert_eq!(bob.history(), [0; 0]);
+    bob.shout(&restarted, 4).expect("room in the store");
+    let delete = restarted.publish("log:a", &Draft::delete(id(2))).await;
+    delete.expect("room for it");
+    let carl = Member::join(&restarted, "log:a").await;
+    assert_eq!(carl.history(), [4]);
+    store.away.store(false, Ordering::Relaxed);
+    let dora = Member::join(&restarted, "log:a").await;
+    assert_eq!(dora.history(), [1, 3, 4]);
+    let again = restarted
+        .publish("log:a", &shout(3).client_ref("ref-3"))
+        .await;
+    assert!(
+        again.expect("room for it").duplicate,
+        "client_refs are read, too"
+    );
+    let all = resume(&restarted, id(0)).expect("all is in memory");
+    assert!(all.backlog.resumed);
+}
+
+#[actix_rt::test]
 async fn a_strict_log_shows_nothing_that_is_not_committed() {
     let store = Arc::new(Memory::default());
     let pubsub = PubSub::with_logs(vec![rule(&store).strict(true)]);

@@ -21,6 +21,8 @@ use crate::serializer::Serializer;
 #[derive(Default)]
 struct Memory {
     full: AtomicBool,
+    /// What is stored cannot be read.
+    away: AtomicBool,
     rows: Mutex<Vec<Arc<LogEntry>>>,
     committed: Mutex<Vec<StoredEntry>>,
     closed: Mutex<Vec<i64>>,
@@ -59,23 +61,36 @@ impl MessageStore for Memory {
         Ok(())
     }
 
-    fn open(
-        &self,
-        _: &str,
-        options: OpenOptions,
-    ) -> BoxFuture<'static, Result<LogSnapshot, LoadError>> {
-        let committed = lock(&self.committed);
-        let snapshot = LogSnapshot {
+    fn open(&self, _: &str, _: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        let run = OpenedRun {
             epoch: EPOCH,
-            head: committed.last().map_or(0, |row| row.seq),
+            head: lock(&self.committed).last().map_or(0, |row| row.seq),
             pruned_through: 0,
-            entries: committed[committed.len().saturating_sub(options.limit)..].to_vec(),
-            client_refs: committed
-                .iter()
-                .filter_map(|row| Some((row.client_ref.clone()?, row.seq)))
-                .collect(),
         };
-        std::future::ready(Ok(snapshot)).boxed()
+        std::future::ready(Ok(run)).boxed()
+    }
+
+    fn newest(
+        &self,
+        topic: &str,
+        limit: usize,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Newest, LoadError>> {
+        if self.away.load(Ordering::Relaxed) {
+            let error = LoadError {
+                topic: topic.to_owned(),
+                source: "the database is away".into(),
+            };
+            return std::future::ready(Err(error)).boxed();
+        }
+        let committed = lock(&self.committed);
+        let refs = committed.iter();
+        let refs = refs.filter_map(|row| Some((row.client_ref.clone()?, row.seq)));
+        let newest = Newest {
+            entries: committed[committed.len().saturating_sub(limit)..].to_vec(),
+            client_refs: refs.collect(),
+        };
+        std::future::ready(Ok(newest)).boxed()
     }
 
     fn close(&self, _: &str, head: i64) {

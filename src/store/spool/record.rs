@@ -9,6 +9,7 @@
 //! outer bytes occur in no UTF-8 text, so that no payload can pass for a record.
 
 use super::AppendError;
+use crate::pubsub::Change;
 
 /// Where a record begins.
 pub(super) const MARKER: [u8; 4] = [0xFF, b'r', b'w', 0xFE];
@@ -39,21 +40,6 @@ pub struct Record<S = String> {
     pub change: Option<Change>,
     /// When it was published: microseconds since 1970 in UTC.
     pub at_micros: i64,
-}
-
-/// What a row does to an earlier row of its topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It replaces the payload of the row with this seq.
-    Update {
-        /// Which row.
-        target: i64,
-    },
-    /// It deletes the row with this seq.
-    Delete {
-        /// Which row.
-        target: i64,
-    },
 }
 
 impl<S: AsRef<str>> Record<S> {

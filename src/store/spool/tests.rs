@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::tempdir;
 
 use super::*;
+use crate::pubsub::Change;
 
 fn open(dir: &Path, limits: SpoolLimits) -> (Spool, Recovered) {
     Spool::open(dir, limits).expect("the spool opens")

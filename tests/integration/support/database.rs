@@ -97,7 +97,12 @@ impl Database {
 
     /// Starts a server with this database.
     pub(crate) fn serve(&self, args: &[&str]) -> Process {
-        let args = [&["--database-url", &self.url], args].concat();
+        self.serve_at(&self.url, args)
+    }
+
+    /// Starts a server that reaches this database by another URL.
+    pub(crate) fn serve_at(&self, url: &str, args: &[&str]) -> Process {
+        let args = [&["--database-url", url], args].concat();
         Process::start(&self.dir, &args)
     }
 

@@ -15,6 +15,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn slackir(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_slackir"));
     command.args(args);
+    forget_settings(&mut command);
+    command
+}
+
+fn forget_settings(command: &mut Command) {
     for name in [
         "PORT",
         "DATABASE_URL",
@@ -27,7 +32,6 @@ fn slackir(args: &[&str]) -> Command {
     ] {
         command.env_remove(name);
     }
-    command
 }
 
 /// Runs `slackir` to its end.
@@ -44,6 +48,9 @@ pub(crate) fn run_with(args: &[&str], dir: &Path, environment: &[(&str, &str)]) 
         .expect("the binary runs")
 }
 
+/// Two workers, on whatever port, and no more than warnings.
+const SERVE: [&str; 5] = ["serve", "--workers", "2", "--log", "warn"];
+
 /// A running server. Dropping it kills it.
 pub(crate) struct Process {
     pub(crate) addr: SocketAddr,
@@ -58,12 +65,34 @@ impl Process {
     }
 
     pub(crate) fn start_on(dir: &TempDir, port: u16, args: &[&str]) -> Self {
-        let mut command = slackir(&["serve", "--workers", "2", "--log", "warn"]);
-        command
-            .args(["--port", &port.to_string()])
-            .args(args)
-            .current_dir(dir.path());
+        let mut command = slackir(&SERVE);
+        command.args(["--port", &port.to_string()]).args(args);
+        Self::spawn(dir, command)
+    }
+
+    /// Starts a server none of whose files may grow beyond so many bytes.
+    pub(crate) fn start_with_files_of(bytes: u32, dir: &TempDir, database_url: &str) -> Self {
+        // In blocks of 512 bytes.
+        let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", bytes / 512);
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_slackir")]);
+        command.args(SERVE);
+        command.args(["--port", "0", "--database-url", database_url]);
+        forget_settings(&mut command);
+        Self::spawn(dir, command)
+    }
+
+    /// Its files may grow.
+    pub(crate) fn allow_files_of_any_size(&self) {
+        let pid = self.child.id().to_string();
+        let limit = ["--fsize=unlimited", "--pid", &pid];
+        let set = Command::new("prlimit").args(limit).status();
+        assert!(set.expect("prlimit runs").success());
+    }
+
+    fn spawn(dir: &TempDir, mut command: Command) -> Self {
         let mut child = command
+            .current_dir(dir.path())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary runs");
