@@ -24,7 +24,7 @@ use crate::store::{
     WriterOptions,
 };
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
-use crate::{admin, api, metrics, telemetry, transport};
+use crate::{admin, api, metrics, store, telemetry, transport};
 
 /// How long HTTP requests may still run once all sockets are gone.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
@@ -228,15 +228,23 @@ fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 }
 
 fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
-    let (store, applied) = Store::open(&config.database.database_url, config.pool_size)?;
+    let url = &config.database.database_url;
+    let dir = match &config.spool_dir {
+        Some(dir) => dir.clone(),
+        None => store::default_spool(url)?,
+    };
+    // A server that had its database before goes on without it. For a new one a URL that leads
+    // nowhere is a mistake.
+    let (store, applied) = if dir.exists() {
+        Store::open_or_wait(url, config.pool_size)?
+    } else {
+        Store::open(url, config.pool_size)?
+    };
     for name in &applied {
         tracing::info!(%name, "store.migrated");
     }
     let spool = SpoolOptions {
-        dir: config
-            .spool_dir
-            .clone()
-            .unwrap_or_else(|| store.default_spool()),
+        dir,
         limits: SpoolLimits {
             bytes: config.spool_bytes as u64,
             ..SpoolLimits::default()

@@ -64,7 +64,8 @@ impl Backend {
             }),
             #[cfg(feature = "postgres")]
             url::Scheme::Postgres => {
-                let (server, applied) = postgres::Server::open(url)?;
+                let server = postgres::Server::new(url)?;
+                let applied = server.prepare()?;
                 Ok((Self::Postgres(server), applied))
             }
             #[cfg(not(feature = "postgres"))]
@@ -72,6 +73,23 @@ impl Backend {
                 database: "PostgreSQL",
                 feature: "postgres",
             }),
+        }
+    }
+
+    /// A database on a server that was not reached yet.
+    #[cfg(feature = "postgres")]
+    pub(super) fn unreached(url: &str) -> Result<Self, StoreError> {
+        postgres::Server::new(url).map(Self::Postgres)
+    }
+
+    /// Does for a database that was not reached what [`open`](Self::open) does.
+    pub(super) fn prepare(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            // A file is never away.
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.prepare(),
         }
     }
 

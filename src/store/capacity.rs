@@ -83,6 +83,13 @@ impl Capacity {
         Ok(())
     }
 
+    /// Counts rows that an earlier run has left.
+    pub(super) fn add_left(&self, rows: usize) {
+        self.rows.fetch_add(rows, Ordering::AcqRel);
+        metrics().writer_queue.increment(rows as f64);
+        self.set_safe(rows);
+    }
+
     /// Says no.
     pub(super) fn refuse(&self) -> StoreFull {
         metrics().writer_refused.increment(1);

@@ -11,8 +11,10 @@ use super::backend::{Connection, Housekeeper, Pool, Pooled};
 use super::batch::{self, Failure, Fate};
 use super::capacity::Capacity;
 use super::columns::Columns;
+use super::journal::Journal;
 use super::row::Row;
 use super::run::Run;
+use super::spool::Record;
 use super::turn::{Errand, SharedError};
 use super::{Store, StoreError};
 use crate::metrics::metrics;
@@ -26,14 +28,16 @@ pub(super) struct Committer {
     housekeeper: Housekeeper,
     columns: Columns,
     capacity: Arc<Capacity>,
-    /// Keeps the database this server's own.
-    _store: Store,
+    /// Keeps a file this server's own.
+    store: Store,
 }
 
-/// Errands first, then rows: no row of a topic that is opened or closed is on its way.
+/// What an earlier run has left comes first; then errands, then rows: no row of a topic that is
+/// opened or closed is on its way.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Round {
+    pub(super) left: Vec<Record>,
     pub(super) errands: Vec<Errand>,
     /// The oldest rows, in order.
     pub(super) rows: Vec<Arc<LogEntry>>,
@@ -46,6 +50,8 @@ pub(super) struct Round {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Done {
+    /// How many rows of an earlier run have met their fate.
+    pub(super) left: usize,
     /// What became of the errands, as far as they were tried.
     pub(super) errands: Vec<Result<Option<Run>, SharedError>>,
     /// How many rows, from the first, have met their fate.
@@ -69,32 +75,52 @@ impl Committer {
             housekeeper: store.backend.housekeeper()?,
             columns,
             capacity,
-            _store: store,
+            store,
         })
     }
 
-    /// Commits rows that nobody waits for, left by an earlier run.
-    pub(super) fn replay(&mut self, rows: &[Row<'_>]) -> Result<(), StoreError> {
-        let mut pooled = self.checkout()?;
-        let mut at = 0;
-        batch::commit(&mut pooled.connection(), rows, &self.columns, &mut |fate| {
-            report(rows[at], &fate);
-            at += 1;
-        })?;
-        self.housekeeper.committed(&mut pooled)?;
-        self.connection = Some(pooled);
+    /// Commits what an earlier run has left, before anybody else is served.
+    pub(super) fn replay(&mut self, journal: &mut Journal) -> Result<(), StoreError> {
+        while journal.left() > 0 {
+            let records = journal.read_left().map_err(StoreError::Spool)?;
+            let mut pooled = self.checkout()?;
+            let mut done = 0;
+            let committed = self.commit_left(&mut pooled.connection(), &records, &mut done);
+            journal.remove_left(done);
+            committed?;
+            self.housekeeper.committed(&mut pooled)?;
+            self.connection = Some(pooled);
+        }
         Ok(())
     }
 
     fn checkout(&mut self) -> Result<Pooled, StoreError> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => self.pool.get(),
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
+        self.store.prepare()?;
+        self.pool.get()
+    }
+
+    /// Rows that no log waits for.
+    fn commit_left(
+        &self,
+        connection: &mut Connection<'_>,
+        records: &[Record],
+        done: &mut usize,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<_> = records.iter().map(Row::from).collect();
+        batch::commit(connection, &rows, &self.columns, &mut |fate| {
+            report(rows[*done], &fate);
+            *done += 1;
+            self.capacity.release(1, 0);
+        })?;
+        Ok(())
     }
 
     fn work(&mut self, round: &Round, done: &mut Done) -> Result<(), StoreError> {
         let mut pooled = self.checkout()?;
+        self.commit_left(&mut pooled.connection(), &round.left, &mut done.left)?;
         run_errands(&mut pooled.connection(), &round.errands, &mut done.errands)?;
         self.commit(&mut pooled.connection(), &round.rows, &mut done.rows)?;
         self.housekeeper.committed(&mut pooled)?;
@@ -215,6 +241,7 @@ impl Handler<Round> for Committer {
 
     fn handle(&mut self, round: Round, _: &mut Self::Context) {
         let mut done = Done {
+            left: 0,
             errands: Vec::new(),
             rows: 0,
             error: None,

@@ -18,6 +18,8 @@ const PIECE_BYTES: usize = 8_000_000;
 
 pub(super) struct Journal {
     spool: Spool,
+    /// How many rows of an earlier run are in the spool, before those of the queue.
+    left: usize,
     /// How many rows, from the front of the queue, are in the spool.
     rows: usize,
     /// How many of them outlive a power cut.
@@ -27,36 +29,47 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the spool and hands what an earlier run has left in it to `commit`, in order.
-    pub(super) fn open(
-        options: &SpoolOptions,
-        mut commit: impl FnMut(&[Row<'_>]) -> Result<(), StoreError>,
-    ) -> Result<Self, StoreError> {
-        let (mut spool, found) = Spool::open(&options.dir, options.limits)?;
+    /// Opens the spool; an earlier run may have left something in it.
+    pub(super) fn open(options: &SpoolOptions) -> Result<Self, StoreError> {
+        let (spool, found) = Spool::open(&options.dir, options.limits)?;
         if found.damaged > 0 {
             let (places, bytes) = (found.damaged, found.damaged_bytes);
             tracing::error!(places, bytes, first = ?found.damage.first(), "store.spool.damaged");
         }
         if found.rows > 0 {
-            tracing::info!(rows = found.rows, "store.spool.replaying");
-        }
-        loop {
-            let records: Vec<Record> = spool
-                .peek(PIECE_ROWS, PIECE_BYTES)
-                .map_err(StoreError::Spool)?;
-            if records.is_empty() {
-                break;
-            }
-            let rows: Vec<_> = records.iter().map(Row::from).collect();
-            commit(&rows)?;
-            spool.remove(rows.len()).map_err(StoreError::Spool)?;
+            tracing::info!(rows = found.rows, "store.spool.found");
         }
         Ok(Self {
             spool,
+            left: found.rows,
             rows: 0,
             synced: 0,
             refused: false,
         })
+    }
+
+    /// How many rows of an earlier run are still to be committed, before any of the queue.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The oldest rows of an earlier run.
+    pub(super) fn read_left(&mut self) -> std::io::Result<Vec<Record>> {
+        let limit = self.left.min(PIECE_ROWS);
+        let records = self.spool.peek(limit, PIECE_BYTES)?;
+        if records.is_empty() {
+            // The disk has spoiled them, and the spool has said so.
+            self.left = 0;
+        }
+        Ok(records)
+    }
+
+    /// The database has so many of the rows that were read.
+    pub(super) fn remove_left(&mut self, rows: usize) {
+        self.left -= rows.min(self.left);
+        if let Err(error) = self.spool.remove(rows) {
+            tracing::warn!(%error, "store.spool.not_removed");
+        }
     }
 
     /// Takes the rows of the queue that are not in it yet, up to the first that the spool refuses.
@@ -108,17 +121,23 @@ impl Journal {
         }
     }
 
-    /// How many rows, from the front of the queue, outlive a power cut.
-    pub(super) fn synced(&self) -> usize {
-        self.synced
+    /// How many rows outlive a power cut.
+    pub(super) fn safe(&self) -> usize {
+        self.left + self.synced
     }
 
+    /// Whether all that it has taken outlives a power cut.
     pub(super) fn is_synced(&self) -> bool {
         self.synced == self.rows
     }
 
+    /// Whether it has all of the queue.
+    pub(super) fn holds(&self, queue: &VecDeque<Arc<LogEntry>>) -> bool {
+        self.rows == queue.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.rows + self.left == 0
     }
 
     /// Whether the spool has no room for the next row.

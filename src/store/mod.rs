@@ -65,9 +65,12 @@ pub enum StoreError {
          percent-encoded, for example %2F for /"
     )]
     PasswordEncoding,
-    /// The server cannot be reached, or lets nobody in.
+    /// The server lets nobody in.
     #[error("cannot connect to the database: {0}")]
     Connect(String),
+    /// The server does not answer, or not yet.
+    #[error("cannot connect to the database: {0}")]
+    Unreachable(String),
     /// The database cannot hold every text.
     #[error("the database has the encoding {0}: make one WITH ENCODING 'UTF8' TEMPLATE template0")]
     Encoding(String),
@@ -123,15 +126,13 @@ pub enum StoreError {
     Statement(#[from] diesel::result::Error),
 }
 
-/// An opened, migrated database.
+/// A database.
 pub struct Store {
     backend: Backend,
     readers: Pool,
+    /// Whether it was reached and is migrated.
+    prepared: bool,
 }
-
-/// Where rows wait for PostgreSQL while it is away.
-#[cfg(feature = "postgres")]
-const POSTGRES_SPOOL: &str = "slackir.spool";
 
 impl Store {
     /// Opens the database, makes its tables if need be, and runs the migrations that it lacks: their
@@ -143,18 +144,56 @@ impl Store {
     /// fails; then nothing is left half started.
     pub fn open(url: &str, pool_size: u32) -> Result<(Self, Vec<String>), StoreError> {
         let (backend, applied) = Backend::open(url)?;
-        let readers = backend.pool(Role::Readers(pool_size))?;
-        Ok((Self { backend, readers }, applied))
+        let store = Self::new(backend, pool_size, true)?;
+        Ok((store, applied))
     }
 
-    /// The folder of the spool, where nobody has named another: beside SQLite's file, with
-    /// `.spool` behind its name, and for PostgreSQL `slackir.spool` in the working folder.
-    pub fn default_spool(&self) -> PathBuf {
-        match &self.backend {
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(database) => database.beside(".spool"),
+    /// As [`Store::open`], for a server that goes on without its database: one that
+    /// [cannot be reached](StoreError::Unreachable) now is migrated by the [`DbWriter`] when it can.
+    ///
+    /// # Errors
+    /// As [`Store::open`], but for that.
+    pub fn open_or_wait(url: &str, pool_size: u32) -> Result<(Self, Vec<String>), StoreError> {
+        match Self::open(url, pool_size) {
             #[cfg(feature = "postgres")]
-            Backend::Postgres(_) => PathBuf::from(POSTGRES_SPOOL),
+            Err(StoreError::Unreachable(error)) => {
+                tracing::error!(%error, "store.unreachable");
+                let store = Self::new(Backend::unreached(url)?, pool_size, false)?;
+                Ok((store, Vec::new()))
+            }
+            opened => opened,
         }
     }
+
+    fn new(backend: Backend, pool_size: u32, prepared: bool) -> Result<Self, StoreError> {
+        Ok(Self {
+            readers: backend.pool(Role::Readers(pool_size))?,
+            backend,
+            prepared,
+        })
+    }
+
+    /// Migrates a database that was not reached when it was opened.
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        if self.prepared {
+            return Ok(());
+        }
+        for name in self.backend.prepare()? {
+            tracing::info!(%name, "store.migrated");
+        }
+        self.prepared = true;
+        Ok(())
+    }
+}
+
+/// The folder of the spool, where nobody has named another: beside SQLite's file, with `.spool`
+/// behind its name, and for PostgreSQL `slackir.spool` in the working folder.
+///
+/// # Errors
+/// When the URL is unknown.
+pub fn default_spool(url: &str) -> Result<PathBuf, StoreError> {
+    Ok(match url::Scheme::of(url)? {
+        url::Scheme::Sqlite => url::beside(&url::sqlite_path(url), ".spool"),
+        url::Scheme::Postgres => PathBuf::from("slackir.spool"),
+    })
 }

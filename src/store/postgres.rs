@@ -17,21 +17,26 @@ const MIGRATION_LOCK: i64 = 0x0073_6c61_636b_6972;
 pub(super) type Pool = r2d2::Pool<ConnectionManager<PgConnection>>;
 pub(super) type Pooled = r2d2::PooledConnection<ConnectionManager<PgConnection>>;
 
-/// A database that was reached and is migrated.
+/// A database, reached or not.
 pub(super) struct Server {
     url: PostgresUrl,
 }
 
 impl Server {
-    pub(super) fn open(url: &str) -> Result<(Self, Vec<String>), StoreError> {
-        let url = PostgresUrl::parse(url)?;
-        let refused = |message: String| StoreError::Connect(url.redact(&message));
-        let mut connection = PgConnection::establish(&url.connection_string)
-            .map_err(|error| refused(error.to_string()))?;
+    pub(super) fn new(url: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            url: PostgresUrl::parse(url)?,
+        })
+    }
+
+    /// Checks that the database can be used, and runs the migrations that it lacks; their names.
+    pub(super) fn prepare(&self) -> Result<Vec<String>, StoreError> {
+        let mut connection = PgConnection::establish(&self.url.connection_string)
+            .map_err(|error| refused(self.url.redact(&error.to_string())))?;
         check_encoding(&mut connection)?;
         let applied = migrate(&mut connection)?;
         check_writable(&mut connection)?;
-        Ok((Self { url }, applied))
+        Ok(applied)
     }
 
     pub(super) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
@@ -40,9 +45,20 @@ impl Server {
             .pool()
             // A server that was restarted has closed the connections of the pool.
             .test_on_check_out(true)
-            .build(manager)
-            .map_err(|error| StoreError::Connect(self.url.redact(&error.to_string())))?;
+            .build_unchecked(manager);
         Ok(pool)
+    }
+}
+
+/// A server that says no is there; one that says nothing, or that it is not there yet, is away.
+fn refused(message: String) -> StoreError {
+    // The severity with which PostgreSQL refuses a connection, in every language.
+    let answered = message.contains("FATAL");
+    let not_now = ["starting up", "shutting down", "in recovery"];
+    if answered && !not_now.iter().any(|reason| message.contains(reason)) {
+        StoreError::Connect(message)
+    } else {
+        StoreError::Unreachable(message)
     }
 }
 

@@ -58,26 +58,15 @@ impl Database {
         Ok(pool)
     }
 
-    /// A path beside the file.
-    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
-        beside(&self.path, suffix)
-    }
-
     pub(super) fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
         Ok(Checkpointer::start(&self.path, connect(&self.path)?))
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(suffix);
-    beside.into()
-}
-
 /// Takes the lock file beside the database. The system gives it back when the process ends,
 /// however it ends.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let lock_path = beside(path, ".lock");
+    let lock_path = url::beside(path, ".lock");
     let failed = |source| StoreError::Lock {
         path: lock_path.clone(),
         source,

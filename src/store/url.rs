@@ -1,5 +1,7 @@
 //! Database URLs: which database one means, and what of it nobody may see.
 
+use std::path::{Path, PathBuf};
+
 use super::StoreError;
 
 /// Which database a URL means.
@@ -37,9 +39,15 @@ fn strip<'a>(url: &'a str, schemes: &[&str]) -> &'a str {
 }
 
 /// The file of a SQLite URL: `sqlite://FILE`, `sqlite:FILE` or `FILE`.
-#[cfg(feature = "sqlite")]
-pub(super) fn sqlite_path(url: &str) -> std::path::PathBuf {
+pub(super) fn sqlite_path(url: &str) -> PathBuf {
     strip(url, &SQLITE).into()
+}
+
+/// A path beside another, with this behind its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    beside.into()
 }
 
 /// A PostgreSQL URL as libpq takes it, and its passwords.

@@ -27,7 +27,7 @@ use super::committer::{Committer, Done, Round};
 use super::handle::DbWriterHandle;
 use super::journal::Journal;
 use super::run::Run;
-use super::spool::SpoolLimits;
+use super::spool::{Record, SpoolLimits};
 use super::turn::{Answer, Errand, Turn};
 use super::{Store, StoreError};
 use crate::metrics::metrics;
@@ -159,7 +159,7 @@ pub(super) struct Synced;
 
 impl DbWriter {
     /// Commits what an earlier run has left in the spool, and starts the writer on threads of its
-    /// own, where it may block.
+    /// own, where it may block. Where the database was not reached yet, it does the former when it is.
     ///
     /// # Errors
     /// When its connection cannot be made, or the spool cannot be opened or emptied.
@@ -174,23 +174,28 @@ impl DbWriter {
         let readers = store.readers.clone();
         let pool = store.backend.pool(role)?;
         let columns = Columns::new(options.columns);
+        let prepared = store.prepared;
         let mut committer = Committer::new(store, pool, columns, Arc::clone(&capacity))?;
-        let journal = match &options.spool {
-            Some(spool) => Some(Journal::open(spool, |rows| committer.replay(rows))?),
-            None => None,
-        };
+        let mut journal = options.spool.as_ref().map(Journal::open).transpose()?;
+        if let Some(journal) = &mut journal {
+            capacity.add_left(journal.left());
+            if prepared {
+                committer.replay(journal)?;
+                capacity.set_safe(journal.safe());
+            }
+        }
         let committer = Committer::start_in_arbiter(&Arbiter::new().handle(), |_| committer);
         let writer = Self {
             strict: options.strict,
             committer,
             capacity: Arc::clone(&capacity),
-            journal: journal.filter(|_| !options.strict),
+            journal: journal.filter(|journal| !options.strict || journal.left() > 0),
             queue: VecDeque::new(),
             turns: VecDeque::new(),
             adrift: HashMap::new(),
             runs: HashMap::new(),
             work: Work::Idle,
-            away: None,
+            away: (!prepared).then_some(FIRST_RETRY),
             settled: true,
             watching: false,
             syncing: false,
@@ -217,6 +222,7 @@ impl DbWriter {
             self.rest();
             return;
         }
+        let left = self.read_left();
         let adrift = self.adrift.iter();
         let adopted: Vec<_> = adrift.map(|(topic, run)| (topic.clone(), *run)).collect();
         let adoptions = adopted.iter().map(|(topic, run)| Errand::Adopt {
@@ -224,10 +230,16 @@ impl DbWriter {
             run: *run,
         });
         let turns = self.turns.iter().map(|turn| turn.errand.clone());
-        let rows = self.queue.len().min(BATCH);
+        // What an earlier run has left comes before any row of this one.
+        let rows = if self.left() > 0 {
+            0
+        } else {
+            self.queue.len().min(BATCH)
+        };
         let settle = idle && self.away.is_none();
         self.settled = settle || (idle && self.settled);
         self.committer.do_send(Round {
+            left,
             errands: adoptions.chain(turns).collect(),
             rows: self.queue.range(..rows).cloned().collect(),
             settle,
@@ -273,6 +285,9 @@ impl DbWriter {
         else {
             return;
         };
+        if let Some(journal) = &mut self.journal {
+            journal.remove_left(done.left);
+        }
         let mut outcomes = done.errands.into_iter();
         for (topic, run) in adopted {
             // A run that was begun again meanwhile is another.
@@ -305,11 +320,28 @@ impl DbWriter {
     }
 
     fn come_back(&mut self, ctx: &mut Context<Self>) {
-        if self.away.take().is_some() {
+        if self.left() > 0 {
+            // Logs are not read before everything is there that an earlier run has said.
+            self.away = Some(FIRST_RETRY);
+        } else if self.away.take().is_some() {
             tracing::info!(rows = self.queue.len(), "store.writer.recovered");
         }
         self.write_down(ctx);
         ctx.notify(BeginRound);
+    }
+
+    /// How many rows of an earlier run are still to be committed.
+    fn left(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::left)
+    }
+
+    fn read_left(&mut self) -> Vec<Record> {
+        let left = self.journal.as_mut().filter(|journal| journal.left() > 0);
+        let read = left.map_or_else(|| Ok(Vec::new()), Journal::read_left);
+        read.unwrap_or_else(|error| {
+            tracing::error!(%error, "store.spool.unreadable");
+            Vec::new()
+        })
     }
 
     fn fail(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
@@ -371,6 +403,7 @@ impl DbWriter {
             (true, true) => StorageState::Refusing,
         };
         if let Some(journal) = &mut self.journal
+            && !self.strict
             && (away || !journal.is_empty())
         {
             journal.take(&self.queue);
@@ -389,7 +422,7 @@ impl DbWriter {
         let Some(journal) = &self.journal else {
             return;
         };
-        self.capacity.set_safe(journal.synced());
+        self.capacity.set_safe(journal.safe());
         if journal.is_synced() {
             self.rest_if_safe();
         } else if !std::mem::replace(&mut self.syncing, true) {
@@ -408,7 +441,8 @@ impl DbWriter {
     fn rest_if_safe(&mut self) {
         if self.away.is_some()
             && let Some(journal) = &self.journal
-            && journal.synced() == self.queue.len()
+            && journal.is_synced()
+            && journal.holds(&self.queue)
         {
             self.rest();
         }
@@ -425,6 +459,13 @@ impl DbWriter {
 
 impl Actor for DbWriter {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if self.away.is_some() {
+            self.write_down(ctx);
+            self.wake(ctx);
+        }
+    }
 }
 
 impl Handler<Append> for DbWriter {

@@ -251,6 +251,41 @@ async fn what_waits_is_stored_by_the_next_run_of_the_server(database: Database) 
     assert_eq!(outage.numbers(LOBBY), (1..=said).collect::<Vec<_>>());
 }
 
+/// PostgreSQL's alone: SQLite's file is never away when a server starts.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_knows_its_database_starts_without_it() {
+    let mut outage = Outage::of(Database::postgres()).await;
+    let server = outage.serve(&[]);
+    let (mut ann, _) = Member::join(&server, LOBBY).await;
+    outage.begin();
+    ann.shout(LOBBY, 1..=20).await;
+    spooled(&server, 20).await;
+    server.kill();
+
+    let server = outage.serve(&[]);
+    ready(&server, 200, "20 messages wait for the database").await;
+    let (mut ann, history) = Member::join(&server, LOBBY).await;
+    assert_eq!(
+        history,
+        json!({"messages": []}),
+        "nothing of it is in memory"
+    );
+    ann.shout(LOBBY, 21..=40).await;
+    spooled(&server, 40).await;
+    server.kill();
+
+    let server = outage.serve(&[]);
+    let (mut ann, _) = Member::join(&server, LOBBY).await;
+    ann.shout(LOBBY, 41..=45).await;
+    outage.end();
+    ready(&server, 200, "ready\n").await;
+    assert_eq!(outage.numbers(LOBBY), (1..=45).collect::<Vec<_>>());
+    let (_, history) = Member::join(&server, LOBBY).await;
+    let history = history["messages"].as_array().expect("a list").len();
+    assert_eq!(history, 45, "all of it is read when the database is there");
+}
+
 async fn a_full_spool_refuses_shouts_until_there_is_room(database: Database) {
     let mut outage = Outage::of(database).await;
     let server = outage.serve(&["--spool-bytes", "20000"]);
