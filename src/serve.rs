@@ -13,12 +13,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::api::{Api, Auth, AuthError};
 use crate::chat::{self, PageError, Room, UserSocket};
-use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch};
+use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch, WebsocketDriver};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
 use crate::store::{ColumnFields, DbWriter, DbWriterHandle, Store, StoreError, WriterOptions};
+use crate::transport::direct::{self, ServerOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, api, metrics, telemetry, transport};
 
@@ -147,6 +148,15 @@ fn http_server(
             .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };
+    let workers = config.workers.map(usize::from);
+    if config.websocket_driver == WebsocketDriver::Direct {
+        let options = ServerOptions {
+            workers,
+            max_connections: config.max_connections,
+            shutdown_timeout: HTTP_GRACE,
+        };
+        return direct::serve(listener, app, options);
+    }
     let mut http = HttpServer::new(app)
         .tcp_nodelay(true)
         .on_connect(transport::on_connect)
@@ -154,8 +164,8 @@ fn http_server(
         .max_connections(config.max_connections)
         .shutdown_timeout(HTTP_GRACE.as_secs())
         .disable_signals();
-    if let Some(workers) = config.workers {
-        http = http.workers(workers.into());
+    if let Some(workers) = workers {
+        http = http.workers(workers);
     }
     Ok(http.listen(listener)?.run())
 }
