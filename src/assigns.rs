@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+type Values = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
 /// Values by their type. `connect` fills it; every channel starts with a copy of its own, so what
 /// one channel assigns no other sees.
 ///
@@ -22,35 +24,44 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Default)]
 pub struct Assigns {
-    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    /// Shared by the copies until one of them is changed; `None` while nothing was assigned.
+    values: Option<Arc<Values>>,
 }
 
 impl Assigns {
     /// Keeps a value; one of the same type is replaced.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
-        self.values.insert(TypeId::of::<T>(), Arc::new(value));
+        self.values_mut().insert(TypeId::of::<T>(), Arc::new(value));
     }
 
     /// Takes over all values of another; where both have one of a type, the other's counts.
     pub fn extend(&mut self, other: &Self) {
-        self.values.extend(
-            other
-                .values
-                .iter()
-                .map(|(id, value)| (*id, Arc::clone(value))),
-        );
+        if let Some(values) = &other.values {
+            let values = values.iter().map(|(id, value)| (*id, Arc::clone(value)));
+            self.values_mut().extend(values);
+        }
+    }
+
+    fn values_mut(&mut self) -> &mut Values {
+        Arc::make_mut(self.values.get_or_insert_default())
     }
 
     /// The value of this type, if one was assigned.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.values.get(&TypeId::of::<T>())?.downcast_ref()
+        self.values
+            .as_ref()?
+            .get(&TypeId::of::<T>())?
+            .downcast_ref()
     }
 }
 
 impl fmt::Debug for Assigns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Assigns")
-            .field("values", &self.values.len())
+            .field(
+                "values",
+                &self.values.as_ref().map_or(0, |values| values.len()),
+            )
             .finish()
     }
 }

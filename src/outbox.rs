@@ -12,7 +12,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::task::{Context, Poll};
+use std::io::IoSlice;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
@@ -21,6 +22,8 @@ use crate::waker::{WakerList, WakerSlot};
 
 /// How long an outbox may be over its bound.
 const GRACE: Duration = Duration::from_secs(2);
+/// How many frames are handed to a stream at once.
+const SLICES: usize = 32;
 /// How many times over its bound an outbox may be for a moment.
 const BURST: usize = 8;
 
@@ -87,6 +90,8 @@ pub(crate) struct Outbox {
     limits: OutboxLimits,
     queue: RefCell<VecDeque<Frame>>,
     bytes: Cell<usize>,
+    /// Bytes of the first frame that its stream has already taken.
+    written: Cell<usize>,
     /// Since when it is over its bound.
     over: Cell<Option<Instant>>,
     /// Set once; nothing enters afterwards, and the writer ends when the queue is empty.
@@ -108,6 +113,7 @@ impl Outbox {
             limits,
             queue: RefCell::default(),
             bytes: Cell::new(0),
+            written: Cell::new(0),
             over: Cell::new(None),
             closed: Cell::new(None),
             interrupted: Cell::new(None),
@@ -129,15 +135,20 @@ impl Outbox {
             *queue = VecDeque::new();
             drop(queue);
             self.bytes.set(0);
+            self.written.set(0);
             metrics().slow_consumers.increment(1);
             self.close(CloseReason::SlowConsumer);
             self.interrupt(Interrupt::SlowConsumer);
             return;
         }
         self.bytes.set(bytes);
+        let was_empty = queue.is_empty();
         queue.push_back(frame);
         drop(queue);
-        self.writer.wake();
+        // A writer that has left something in the queue waits for its stream.
+        if was_empty {
+            self.writer.wake();
+        }
     }
 
     /// Whether the slow-consumer rule ends an outbox that would have this size.
@@ -186,26 +197,81 @@ impl Outbox {
 
     /// The writer's side: the next frame; `None` when closed and empty.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        let had_room = self.has_room();
-        let frame = self.queue.borrow_mut().pop_front();
-        if let Some(frame) = frame {
-            self.bytes.set(self.bytes.get() - frame.len());
-            if self.is_within(self.limits) {
-                self.over.set(None);
-            }
-            if !had_room && self.has_room() {
-                self.reader.wake();
-                self.replays.wake();
-            }
-            return Poll::Ready(Some(frame));
+        let queued = ready!(self.poll_queued(cx));
+        Poll::Ready(queued.then(|| self.take()).flatten())
+    }
+
+    /// The writer's side: whether something is queued; not, once closed and empty.
+    pub(crate) fn poll_queued(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut queue = self.queue.borrow_mut();
+        if !queue.is_empty() {
+            return Poll::Ready(true);
         }
         if self.closed.get().is_some() {
-            return Poll::Ready(None);
+            return Poll::Ready(false);
         }
         // A burst has passed: its room goes back.
-        *self.queue.borrow_mut() = VecDeque::new();
+        *queue = VecDeque::new();
         self.writer.remember(cx);
         Poll::Pending
+    }
+
+    /// The writer's side, while it waits for its stream: ready when the outbox was closed.
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        match self.closed.get() {
+            Some(reason) => Poll::Ready(reason),
+            None => {
+                self.writer.remember(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The writer's side, where it owns the stream: hands it what is queued, many frames at once.
+    /// What it says that it has taken leaves the queue; a frame may go in parts.
+    ///
+    /// # Errors
+    /// The stream's own.
+    pub(crate) fn write_to<E>(
+        &self,
+        stream: impl FnOnce(&[IoSlice<'_>]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let queue = self.queue.borrow();
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        for (slice, frame) in slices.iter_mut().zip(&*queue) {
+            *slice = IoSlice::new(frame.wire());
+        }
+        let count = queue.len().min(SLICES);
+        slices[0].advance(self.written.get());
+        let mut taken = self.written.get() + stream(&slices[..count])?;
+        drop(queue);
+        while let Some(first) = self.first_len()
+            && taken >= first
+        {
+            taken -= first;
+            self.take();
+        }
+        self.written.set(taken);
+        Ok(())
+    }
+
+    fn first_len(&self) -> Option<usize> {
+        self.queue.borrow().front().map(Frame::len)
+    }
+
+    /// Takes the first frame out, and wakes who waits for its room.
+    fn take(&self) -> Option<Frame> {
+        let had_room = self.has_room();
+        let frame = self.queue.borrow_mut().pop_front()?;
+        self.bytes.set(self.bytes.get() - frame.len());
+        if self.is_within(self.limits) {
+            self.over.set(None);
+        }
+        if !had_room && self.has_room() {
+            self.reader.wake();
+            self.replays.wake();
+        }
+        Some(frame)
     }
 
     /// The reader's side: ready when the client may ask for more.
@@ -273,6 +339,32 @@ mod tests {
         assert_eq!(poll(&outbox), Poll::Ready(Some(1)));
         assert_eq!(poll(&outbox), Poll::Ready(Some(2)));
         assert_eq!(poll(&outbox), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_stream_takes_many_frames_at_once_and_any_part_of_them() {
+        let outbox = limits(100_000, 1_000);
+        let sent: Vec<u8> = (0..100).collect();
+        for byte in &sent {
+            outbox.push(Frame::new(Opcode::Text, &[*byte; 3]));
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut stream = Vec::new();
+        let mut calls = 0;
+        while outbox.poll_queued(&mut cx) == Poll::Ready(true) {
+            calls += 1;
+            let took = outbox.write_to(|slices| {
+                let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                let taken = offered.len().min(97);
+                stream.extend_from_slice(&offered[..taken]);
+                Ok::<_, std::io::Error>(taken)
+            });
+            took.expect("it takes some");
+        }
+        let frames = sent.iter().flat_map(|byte| [0x81, 3, *byte, *byte, *byte]);
+        assert_eq!(stream, frames.collect::<Vec<u8>>());
+        assert_eq!(calls, 500usize.div_ceil(97));
+        assert_eq!(outbox.bytes.get(), 0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use actix_web::{App, HttpServer};
 use crate::admin::Readiness;
 use crate::api::{Api, Auth, AuthError};
 use crate::chat::{self, PageError, Room, UserSocket};
-use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch};
+use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch, WebsocketDriver};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
@@ -23,6 +23,7 @@ use crate::store::{
     ColumnFields, DbWriter, DbWriterHandle, SpoolOptions, StorageState, Store, StoreError,
     WriterOptions,
 };
+use crate::transport::direct::{self, ServerOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, api, metrics, store, telemetry, transport};
 
@@ -153,6 +154,15 @@ fn http_server(
             .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };
+    let workers = config.workers.map(usize::from);
+    if config.websocket_driver == WebsocketDriver::Direct {
+        let options = ServerOptions {
+            workers,
+            max_connections: config.max_connections,
+            shutdown_timeout: HTTP_GRACE,
+        };
+        return direct::serve(listener, app, options);
+    }
     let mut http = HttpServer::new(app)
         .tcp_nodelay(true)
         .on_connect(transport::on_connect)
@@ -160,8 +170,8 @@ fn http_server(
         .max_connections(config.max_connections)
         .shutdown_timeout(HTTP_GRACE.as_secs())
         .disable_signals();
-    if let Some(workers) = config.workers {
-        http = http.workers(workers.into());
+    if let Some(workers) = workers {
+        http = http.workers(workers);
     }
     Ok(http.listen(listener)?.run())
 }

@@ -213,11 +213,16 @@ fn rust_tests(module: &str, text: &str, tests: &mut Tests) {
     }
 }
 
-/// The macros that make several tests of one function: over both transports, on each database.
-const MAKERS: [&str; 2] = ["over_both_transports! {", "on_each_database! {"];
+/// The macros that make several tests of one function: over both transports, over both WebSocket
+/// drivers, on each database.
+const MAKERS: [&str; 3] = [
+    "over_both_transports! {",
+    "over_both_drivers! {",
+    "on_each_database! {",
+];
 
 /// The lists of a file's functions that a macro makes tests of. The table names such a test without
-/// its transport or database, and its mark stands directly above it.
+/// its transport, driver or database, and its mark stands directly above it.
 fn lists(text: &str) -> impl Iterator<Item = &str> {
     MAKERS.iter().flat_map(|maker| {
         let behind = text.split(maker).skip(1);

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Recipient;
+use actix::{Recipient, WeakAddr, WeakRecipient};
 
 use super::Channel;
 use super::link::{Link, ToChannel};
-use super::server::{ChannelSignal, Info};
+use super::server::{ChannelServer, ChannelSignal, Info};
 use crate::assigns::Assigns;
 use crate::message::{Name, Payload, Ref, Reply};
 use crate::pubsub::{
@@ -45,8 +45,10 @@ pub struct Context<C: Channel> {
     subscriptions: Vec<(String, Subscription)>,
     /// What else ends with the channel, by who has put it here.
     guards: Vec<(u64, Box<dyn Any>)>,
-    infos: Recipient<Info<C::Info>>,
-    signals: Recipient<ChannelSignal>,
+    /// The channel's own actor, which holds this.
+    server: WeakAddr<ChannelServer<C>>,
+    /// To the socket; shared by all channels of the connection.
+    signals: Rc<Recipient<ChannelSignal>>,
 }
 
 impl<C: Channel> Context<C> {
@@ -54,8 +56,8 @@ impl<C: Channel> Context<C> {
         link: Rc<Link>,
         pubsub: PubSub,
         assigns: Assigns,
-        infos: Recipient<Info<C::Info>>,
-        signals: Recipient<ChannelSignal>,
+        server: WeakAddr<ChannelServer<C>>,
+        signals: Rc<Recipient<ChannelSignal>>,
     ) -> Self {
         Self {
             link,
@@ -65,7 +67,7 @@ impl<C: Channel> Context<C> {
             timeout: None,
             subscriptions: Vec::new(),
             guards: Vec::new(),
-            infos,
+            server,
             signals,
         }
     }
@@ -149,7 +151,7 @@ impl<C: Channel> Context<C> {
             return None;
         }
         Some(SocketRef {
-            signals: self.signals.clone(),
+            signals: Recipient::clone(&self.signals),
             serializer: self.link.serializer,
             join_ref: self.link.join_ref.clone(),
             reference: self.reference.detach(),
@@ -188,7 +190,7 @@ impl<C: Channel> Context<C> {
     /// A handle through which any thread sends this channel infos. Phoenix: the channel's pid.
     pub fn handle(&self) -> Handle<C::Info> {
         Handle {
-            infos: self.infos.clone(),
+            infos: self.server.clone().recipient(),
         }
     }
 
@@ -260,7 +262,7 @@ impl SocketRef {
 
 /// Sends infos to one channel. Cheap to clone, usable from any thread.
 pub struct Handle<I: Send + 'static> {
-    infos: Recipient<Info<I>>,
+    infos: WeakRecipient<Info<I>>,
 }
 
 impl<I: Send + 'static> Clone for Handle<I> {
@@ -283,10 +285,8 @@ impl<I: Send + 'static> Handle<I> {
     /// # Errors
     /// When the channel has ended.
     pub fn send(&self, info: I) -> Result<(), ChannelEnded> {
-        if !self.infos.connected() {
-            return Err(ChannelEnded);
-        }
-        self.infos.do_send(Info(Box::new(info)));
+        let channel = self.infos.upgrade().filter(Recipient::connected);
+        channel.ok_or(ChannelEnded)?.do_send(Info(Box::new(info)));
         Ok(())
     }
 }

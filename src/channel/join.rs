@@ -36,7 +36,7 @@ pub(crate) struct Start {
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) flow: Rc<Flow>,
     pub(crate) pubsub: PubSub,
-    pub(crate) signals: Recipient<ChannelSignal>,
+    pub(crate) signals: Rc<Recipient<ChannelSignal>>,
     /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
     pub(crate) replaced: Option<Frame>,
 }

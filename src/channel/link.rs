@@ -62,9 +62,8 @@ pub(crate) struct Link {
     /// What pushes and replies of this channel carry: the join's join_ref, or its ref if that was
     /// null.
     pub(super) join_ref: Ref,
-    /// What the client must send with its messages and what `phx_close` carries: the join's
-    /// join_ref, null if it was null.
-    entry_ref: Ref,
+    /// The join's join_ref was null.
+    joined_without_ref: bool,
     pub(super) serializer: Serializer,
     pub(super) outbox: Rc<Outbox>,
     pub(super) flow: Rc<Flow>,
@@ -92,17 +91,17 @@ impl Link {
         flow: Rc<Flow>,
         doorbell: Recipient<Doorbell>,
     ) -> Rc<Self> {
-        let entry_ref = entry_ref.detach();
-        let join_ref = if entry_ref.is_null() {
+        let joined_without_ref = entry_ref.is_null();
+        let join_ref = if joined_without_ref {
             reference.detach()
         } else {
-            entry_ref.clone()
+            entry_ref.detach()
         };
         Rc::new(Self {
             id: SubscriberId::next(),
             topic,
             join_ref,
-            entry_ref,
+            joined_without_ref,
             serializer,
             outbox,
             flow,
@@ -149,6 +148,11 @@ impl Link {
         self.inbox.borrow_mut().pop_front()
     }
 
+    /// The topic that the channel was joined to.
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Names this channel among those that have joined the same topic over time.
     pub(crate) fn id(&self) -> SubscriberId {
         self.id
@@ -163,7 +167,7 @@ impl Link {
     /// on a channel joined with a ref and its next version refuses a ref on one joined with null;
     /// both are accepted here.
     pub(crate) fn accepts(&self, join_ref: &Ref) -> bool {
-        join_ref.is_null() || self.entry_ref.is_null() || *join_ref == self.entry_ref
+        join_ref.is_null() || self.joined_without_ref || *join_ref == self.join_ref
     }
 
     /// Whether the channel has ever joined its topic.
@@ -220,7 +224,14 @@ impl Link {
     }
 
     fn ending(&self, event: &str) -> Frame {
-        self.serializer.ending(&self.entry_ref, &self.name(), event)
+        // It carries what the client has sent with its join.
+        let null = Ref::NULL;
+        let entry_ref = if self.joined_without_ref {
+            &null
+        } else {
+            &self.join_ref
+        };
+        self.serializer.ending(entry_ref, &self.name(), event)
     }
 
     pub(super) fn reply(

@@ -115,18 +115,25 @@ enum Phase {
     Ended,
 }
 
+/// What a join is answered with.
+struct Request {
+    join_ref: Ref,
+    reference: Ref,
+    /// The `phx_close` of the channel that the join replaces.
+    replaced: Option<Frame>,
+}
+
 /// The actor. See the module.
 pub(crate) struct ChannelServer<C: Channel> {
     live: Shared<C>,
     link: Rc<Link>,
-    signals: Recipient<ChannelSignal>,
+    signals: Rc<Recipient<ChannelSignal>>,
     phase: Phase,
     /// The pending callback, with the ticket of the message it handles.
     running: Option<(Callback, Option<Ticket>)>,
     queue: VecDeque<Work<C::Info>>,
-    join_ref: Ref,
-    reference: Ref,
-    replaced: Option<Frame>,
+    /// The join, until it is answered.
+    request: Option<Box<Request>>,
     /// The timeout that is armed; whatever the channel is given to do calls it off.
     timer: Option<SpawnHandle>,
     /// Whether the socket was told that this actor has ended.
@@ -161,8 +168,8 @@ pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option
         Rc::clone(&link),
         start.pubsub.clone(),
         assigns,
-        addr.recipient(),
-        start.signals.clone(),
+        addr.downgrade(),
+        Rc::clone(&start.signals),
     );
     let live = Rc::new(RefCell::new(Live { channel, ctx }));
     let join = join(Rc::clone(&live), Rc::clone(&link), start.pubsub, params);
@@ -173,9 +180,11 @@ pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option
         phase: Phase::Joining,
         running: Some((join, None)),
         queue: VecDeque::new(),
-        join_ref,
-        reference,
-        replaced: start.replaced,
+        request: Some(Box::new(Request {
+            join_ref,
+            reference,
+            replaced: start.replaced,
+        })),
         timer: None,
         reported: false,
     };
@@ -327,7 +336,7 @@ impl<C: Channel> ChannelServer<C> {
             Place::Live(_, backlog) => log.reply(join.reply, backlog.as_ref()),
             Place::Behind(_) => log.reply(join.reply, Some(&Backlog::resumed())),
         };
-        if !self.reply(&self.join_ref, &self.reference, &Reply::ok(reply)) {
+        if !self.answer(&Reply::ok(reply)) {
             drop(place);
             return self.join_crashed("the join reply has no form on the client's wire");
         }
@@ -336,7 +345,6 @@ impl<C: Channel> ChannelServer<C> {
             Place::Behind(behind) => &behind.topic,
         };
         self.link.joined(topic);
-        self.close_replaced();
         metrics().channels.increment(1);
         self.enter(Phase::Joined);
         match place {
@@ -366,41 +374,37 @@ impl<C: Channel> ChannelServer<C> {
                 "retry_after_ms": 1_000,
             })),
         };
-        if !self.reply(&self.join_ref, &self.reference, &Reply::error(response)) {
+        if !self.answer(&Reply::error(response)) {
             return self.join_crashed("the refusal has no form on the client's wire");
         }
-        self.close_replaced();
+        self.enter(Phase::Terminating { crashed: false });
         self.link.detach();
         self.queue.clear();
         self.queue.push_back(Work::Terminate(StopReason::Shutdown));
-        self.enter(Phase::Terminating { crashed: false });
     }
 
     fn join_crashed(&mut self, panic: &str) {
         tracing::error!(topic = %self.link.topic, %panic, "channel.join.crashed");
         metrics().channel_crashes.increment(1);
-        self.reply(
-            &self.join_ref,
-            &self.reference,
-            &Reply::error_reason(reason::JOIN_CRASHED),
-        );
-        self.close_replaced();
+        self.answer(&Reply::error_reason(reason::JOIN_CRASHED));
+        self.enter(Phase::Ended);
         self.link.detach();
         self.queue.clear();
-        self.enter(Phase::Ended);
     }
 
-    fn close_replaced(&mut self) {
-        if let Some(frame) = self.replaced.take() {
-            self.link.outbox.push(frame);
-        }
+    /// Answers the join; whether the answer could be encoded.
+    fn answer(&self, reply: &Reply) -> bool {
+        let request = self.request.as_ref();
+        request.is_none_or(|join| self.reply(&join.join_ref, &join.reference, reply))
     }
 
-    /// Leaves the joining phase; the refs of the join are not needed any more.
+    /// Leaves the joining phase: the join is answered, and what it replaces is closed.
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.join_ref = Ref::NULL;
-        self.reference = Ref::NULL;
+        let request = self.request.take();
+        if let Some(close) = request.and_then(|join| join.replaced) {
+            self.link.outbox.push(close);
+        }
     }
 
     /// The channel ends. In order: `phx_close`, then `terminate`. After a crash: `terminate`, then

@@ -21,7 +21,7 @@ pub use self::api::ApiConfig;
 use self::file::ConfigFile;
 pub use self::file::FileError;
 pub use self::rooms::{Fields, RoomConfig};
-pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch};
+pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
 pub use self::token::{TokenAction, TokenConfig, TokenKey};
 
 /// The command line of `slackir`.

@@ -70,9 +70,14 @@ pub struct ServeConfig {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Connections of one worker; at this number it accepts no more
+    /// Connections of one worker; at this number it accepts no more, and refuses WebSockets (503)
     #[arg(long, default_value_t = 25_600, value_name = "N", value_parser = positive)]
     pub max_connections: usize,
+
+    /// What serves WebSocket connections: sockets of the server's own, or those of actix-ws as
+    /// in any actix-web server, at several times the memory
+    #[arg(long, value_enum, default_value_t = WebsocketDriver::Direct, hide_short_help = true)]
+    pub websocket_driver: WebsocketDriver,
 
     /// Connections that may wait to be accepted
     #[arg(long, default_value_t = 2_048, value_name = "N")]
@@ -139,6 +144,15 @@ pub struct ServeConfig {
     /// there is one, the seed's, where it does not.
     #[arg(skip = vec![RoomConfig::default()])]
     pub rooms: Vec<RoomConfig>,
+}
+
+/// What serves WebSocket connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WebsocketDriver {
+    /// [`transport::direct`](crate::transport::direct).
+    Direct,
+    /// The driver that mounts in any `HttpServer`.
+    ActixWs,
 }
 
 /// On or off.

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::idle::{Activity, Sign};
 pub use self::registry::DrainOptions;
-pub(crate) use self::registry::Sockets;
+pub(crate) use self::registry::{OpenStream, Sockets};
 pub(crate) use self::server::{Connection, Ending, Incoming, SocketServer};
 use crate::assigns::Assigns;
 use crate::channel::{self, Channel, Start, Started};

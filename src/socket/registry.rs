@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::Addr;
+use actix::{Addr, WeakAddr};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,6 +35,10 @@ impl Default for DrainOptions {
     }
 }
 
+/// How long a drain waits for what the last clients are still to read, once their channels have
+/// ended.
+const STREAM_GRACE: Duration = Duration::from_secs(5);
+
 /// The connections of one endpoint, on all its workers.
 #[derive(Clone)]
 pub(crate) struct Sockets {
@@ -42,8 +46,11 @@ pub(crate) struct Sockets {
 }
 
 struct Shared {
-    open: Mutex<HashMap<u64, Addr<SocketServer>>>,
+    /// Weak, because each strong address costs allocations of its own.
+    open: Mutex<HashMap<u64, WeakAddr<SocketServer>>>,
     count: watch::Sender<usize>,
+    /// TCP streams that the server owns and has not closed yet.
+    streams: watch::Sender<usize>,
     next: AtomicU64,
     draining: AtomicBool,
 }
@@ -54,6 +61,7 @@ impl Sockets {
             shared: Arc::new(Shared {
                 open: Mutex::default(),
                 count: watch::Sender::new(0),
+                streams: watch::Sender::new(0),
                 next: AtomicU64::new(0),
                 draining: AtomicBool::new(false),
             }),
@@ -74,7 +82,7 @@ impl Sockets {
     pub(super) fn register(&self, socket: &Addr<SocketServer>) -> Registration {
         let key = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let mut open = lock(&self.shared.open);
-        open.insert(key, socket.clone());
+        open.insert(key, socket.downgrade());
         self.shared.count.send_replace(open.len());
         drop(open);
         // Its handshake may have begun before the drain did.
@@ -86,6 +94,13 @@ impl Sockets {
             sockets: self.clone(),
             key,
         }
+    }
+
+    /// Counts a stream of the server's own until the guard is dropped: it outlives its connection's
+    /// actor by what is still to be written.
+    pub(crate) fn open_stream(&self) -> OpenStream {
+        self.shared.streams.send_modify(|open| *open += 1);
+        OpenStream(self.clone())
     }
 
     /// Refuses new connections and closes the open ones with 1012, batch after batch, then waits
@@ -100,10 +115,12 @@ impl Sockets {
             let _ = count.wait_for(|&open| open == 0).await;
         };
         if tokio::time::timeout_at(deadline, all_gone).await.is_err() {
-            lock(&self.shared.open)
-                .values()
-                .for_each(|socket| socket.do_send(Drain));
+            lock(&self.shared.open).values().for_each(send_away);
         }
+        let mut streams = self.shared.streams.subscribe();
+        let goodbye = deadline.min(Instant::now() + STREAM_GRACE);
+        // A client that does not read in time is cut off with the server.
+        let _ = tokio::time::timeout_at(goodbye, streams.wait_for(|&open| open == 0)).await;
         self.count()
     }
 
@@ -114,8 +131,24 @@ impl Sockets {
             if index > 0 {
                 tokio::time::sleep(options.batch_interval).await;
             }
-            batch.iter().for_each(|socket| socket.do_send(Drain));
+            batch.iter().for_each(send_away);
         }
+    }
+}
+
+/// Tells one connection to go, unless it has ended.
+fn send_away(socket: &WeakAddr<SocketServer>) {
+    if let Some(socket) = socket.upgrade() {
+        socket.do_send(Drain);
+    }
+}
+
+/// One counted stream.
+pub(crate) struct OpenStream(Sockets);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.shared.streams.send_modify(|open| *open -= 1);
     }
 }
 

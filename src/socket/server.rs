@@ -5,7 +5,9 @@
 //! topic. While a join is pending, the client's messages wait here, and its goodbye behind them;
 //! the loss of the connection, a disconnect and a drain do not.
 
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,48 +136,77 @@ pub(crate) struct Connection {
     pub(crate) activity: Rc<Activity>,
 }
 
-/// The actor. See the module.
-pub(crate) struct SocketServer {
-    connection: Connection,
-    /// The joined topics, and the one whose join is pending.
-    entries: HashMap<ByteString, Rc<Link>, RandomState>,
+/// What waits for a join, and what waits behind that.
+#[derive(Default)]
+struct Waiting {
     /// The join that is pending: nothing else of the client is handled until it is answered.
     joining: Option<SubscriberId>,
     /// What the client has sent meanwhile.
     held: VecDeque<(Message, Ticket)>,
     /// How the client's stream has ended, as long as messages of it are held.
     goodbye: Option<Ending>,
+}
+
+/// A channel of the connection, found by its topic.
+struct Entry(Rc<Link>);
+
+impl Borrow<str> for Entry {
+    fn borrow(&self) -> &str {
+        self.0.topic()
+    }
+}
+
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.topic().hash(state);
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.topic() == other.0.topic()
+    }
+}
+
+impl Eq for Entry {}
+
+/// The actor. See the module.
+pub(crate) struct SocketServer {
+    connection: Connection,
+    /// The joined topics, and the one whose join is pending.
+    entries: HashSet<Entry, RandomState>,
+    /// What waits because the client is ahead of its channels: mostly nothing, so it is boxed.
+    waiting: Option<Box<Waiting>>,
     /// Channel actors that have not ended, entries or not.
     alive: usize,
     ending: bool,
     /// The socket's id.
-    _id: Option<Subscription>,
+    _id: Option<Box<Subscription>>,
     _registration: Registration,
-    signals: Recipient<ChannelSignal>,
+    signals: Rc<Recipient<ChannelSignal>>,
 }
 
 impl SocketServer {
     /// Starts the actor on this thread. It reads `incoming` to its end and writes to the
     /// connection's outbox.
-    pub(crate) fn start(connection: Connection, incoming: impl Stream<Item = Incoming> + 'static) {
+    pub(crate) fn start(
+        mut connection: Connection,
+        incoming: impl Stream<Item = Incoming> + 'static,
+    ) {
         Self::create(|ctx| {
             let addr = ctx.address();
             let disconnect = addr.clone().recipient();
             ctx.add_stream(incoming);
+            let id = connection.id.take();
             Self {
-                _id: connection
-                    .id
-                    .as_ref()
-                    .map(|id| subscribe_id(&connection.pubsub, id, disconnect)),
+                _id: id.map(|id| Box::new(subscribe_id(&connection.pubsub, &id, disconnect))),
                 _registration: connection.sockets.register(&addr),
                 connection,
-                entries: HashMap::default(),
-                joining: None,
-                held: VecDeque::new(),
-                goodbye: None,
+                entries: HashSet::default(),
+                waiting: None,
                 alive: 0,
                 ending: false,
-                signals: addr.recipient(),
+                signals: Rc::new(addr.recipient()),
             }
         });
     }
@@ -183,7 +214,7 @@ impl SocketServer {
     fn receive(&mut self, message: Message, size: usize) {
         let ticket = self.connection.flow.enter(size);
         if self.is_behind() {
-            self.held.push_back((message, ticket));
+            self.waiting().held.push_back((message, ticket));
         } else {
             self.dispatch(message, ticket);
         }
@@ -191,7 +222,27 @@ impl SocketServer {
 
     /// Whether the client has said what is still to be handled.
     fn is_behind(&self) -> bool {
-        self.joining.is_some() || !self.held.is_empty()
+        let waiting = self.waiting.as_ref();
+        waiting.is_some_and(|waiting| waiting.joining.is_some() || !waiting.held.is_empty())
+    }
+
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
+    fn joining(&self) -> Option<SubscriberId> {
+        self.waiting.as_ref()?.joining
+    }
+
+    fn goodbye(&self) -> Option<Ending> {
+        self.waiting.as_ref()?.goodbye
+    }
+
+    /// The next message that was held, if it may be handled.
+    fn next_held(&mut self) -> Option<(Message, Ticket)> {
+        let waiting = self.waiting.as_mut()?;
+        let may_read = waiting.joining.is_none() && self.connection.outbox.has_room();
+        may_read.then(|| waiting.held.pop_front()).flatten()
     }
 
     /// Handles one message of the client, in the order of Phoenix's rules.
@@ -207,7 +258,8 @@ impl SocketServer {
             let refusal = Reply::error_reason(reason::NAME_TOO_LONG);
             return self.reply(&message.join_ref, &message, &refusal);
         }
-        let link = self.entries.get(topic).filter(|link| link.is_routed());
+        let link = self.entries.get(topic).map(|Entry(link)| link);
+        let link = link.filter(|link| link.is_routed());
         match (link, event) {
             (_, Some(PHX_JOIN)) => self.join(message),
             (None, Some(PHX_LEAVE)) => {
@@ -252,12 +304,11 @@ impl SocketServer {
             None => reason::UNMATCHED_TOPIC,
             Some(_) if self.is_full() => reason::TOO_MANY_CHANNELS,
             Some(routed) => {
-                let topic = ByteString::from(topic);
                 let connection = &self.connection;
                 let mut assigns = connection.assigns.clone();
                 assigns.extend(&routed.assigns);
                 let start = Start {
-                    topic: topic.clone(),
+                    topic: ByteString::from(topic),
                     join_ref: message.join_ref,
                     reference: message.reference,
                     params: message.payload,
@@ -266,11 +317,11 @@ impl SocketServer {
                     outbox: Rc::clone(&connection.outbox),
                     flow: Rc::clone(&connection.flow),
                     pubsub: connection.pubsub.clone(),
-                    signals: self.signals.clone(),
+                    signals: Rc::clone(&self.signals),
                     replaced,
                 };
                 if let Some(started) = routed.route.start(start) {
-                    self.started(topic, started);
+                    self.started(started);
                 }
                 return;
             }
@@ -284,20 +335,20 @@ impl SocketServer {
         }
     }
 
-    fn started(&mut self, topic: ByteString, started: Started) {
+    fn started(&mut self, started: Started) {
         self.alive += usize::from(started.alive);
         if started.state == JoinState::Pending {
-            self.joining = Some(started.link.id());
+            self.waiting().joining = Some(started.link.id());
             self.connection.activity.set_joining(true);
         }
         if started.state != JoinState::Failed {
-            self.entries.insert(topic, started.link);
+            self.entries.replace(Entry(started.link));
         }
     }
 
     /// Kills the channel that a duplicate join replaces; returns its `phx_close`.
     fn replace(&mut self, topic: &str) -> Option<Frame> {
-        let link = self.entries.remove(topic)?;
+        let Entry(link) = self.entries.take(topic)?;
         link.is_routed().then(|| link.replace())
     }
 
@@ -305,7 +356,7 @@ impl SocketServer {
     fn is_full(&mut self) -> bool {
         let max = self.connection.mount.options.max_channels;
         if self.entries.len() >= max {
-            self.entries.retain(|_, link| link.is_routed());
+            self.entries.retain(|Entry(link)| link.is_routed());
         }
         self.entries.len() >= max
     }
@@ -336,34 +387,31 @@ impl SocketServer {
     /// The pending join is answered: what was held is handled, up to the next pending join, and as
     /// long as the client has room for the answers; then the goodbye, if there was one.
     fn read_on(&mut self, ctx: &mut Context<Self>) {
-        self.joining = None;
+        self.waiting().joining = None;
         self.connection.activity.set_joining(false);
-        while self.joining.is_none()
-            && self.connection.outbox.has_room()
-            && let Some((message, ticket)) = self.held.pop_front()
-        {
+        while let Some((message, ticket)) = self.next_held() {
             self.dispatch(message, ticket);
-        }
-        if self.joining.is_none() && !self.held.is_empty() {
-            ctx.run_later(ROOM_POLL, |socket, ctx| {
-                if socket.joining.is_none() {
-                    socket.read_on(ctx);
-                }
-            });
         }
         if !self.is_behind() {
             self.part(ctx);
+            self.waiting = None;
+        } else if self.joining().is_none() {
+            ctx.run_later(ROOM_POLL, |socket, ctx| {
+                if socket.joining().is_none() {
+                    socket.read_on(ctx);
+                }
+            });
         }
     }
 
     /// The client's stream has ended by something that it said while it was not heard out.
     fn part_later(&mut self, ending: Ending, ctx: &mut Context<Self>) {
-        self.goodbye = Some(ending);
+        self.waiting().goodbye = Some(ending);
         ctx.run_later(GOODBYE_GRACE, Self::part);
     }
 
     fn part(&mut self, ctx: &mut Context<Self>) {
-        if let Some(Ending { reason, stop }) = self.goodbye {
+        if let Some(Ending { reason, stop }) = self.goodbye() {
             self.end(reason, stop, ctx);
         }
     }
@@ -381,8 +429,8 @@ impl SocketServer {
 
     fn close_channels(&mut self, reason: CloseReason, stop: &StopReason) {
         self.connection.outbox.close(reason);
-        self.held.clear();
-        for (_, link) in self.entries.drain() {
+        self.waiting = None;
+        for Entry(link) in self.entries.drain() {
             link.close(stop.clone());
         }
     }
@@ -407,14 +455,14 @@ impl StreamHandler<Incoming> for SocketServer {
             }
             Incoming::End(Ending { reason, stop }) => self.end(reason, stop, ctx),
             // Requests of a long-polling client may still come after its end.
-            Incoming::Message(..) if self.goodbye.is_some() => {}
+            Incoming::Message(..) if self.goodbye().is_some() => {}
             Incoming::Message(message, size) => self.receive(message, size),
         }
     }
 
     /// The stream is over; the actor lives on until its channels have ended.
     fn finished(&mut self, ctx: &mut Self::Context) {
-        if self.goodbye.is_none() {
+        if self.goodbye().is_none() {
             self.end(CloseReason::Lost, &StopReason::PeerClosed, ctx);
         }
     }
@@ -430,7 +478,7 @@ impl Handler<ChannelSignal> for SocketServer {
                 if !joined {
                     self.forget(&topic, id);
                 }
-                if self.joining == Some(id) {
+                if self.joining() == Some(id) {
                     self.read_on(ctx);
                 }
             }
@@ -441,7 +489,7 @@ impl Handler<ChannelSignal> for SocketServer {
                 {
                     link.end(true);
                 }
-                if self.joining == Some(id) {
+                if self.joining() == Some(id) {
                     self.read_on(ctx);
                 }
                 self.stop_if_alone(ctx);
@@ -452,11 +500,12 @@ impl Handler<ChannelSignal> for SocketServer {
 
 impl SocketServer {
     /// Removes the entry of a channel that has ended, unless another has taken its place.
-    fn forget(&mut self, topic: &ByteString, id: SubscriberId) -> Option<Rc<Link>> {
-        if self.entries.get(topic)?.id() != id {
+    fn forget(&mut self, topic: &str, id: SubscriberId) -> Option<Rc<Link>> {
+        let Entry(link) = self.entries.get(topic)?;
+        if link.id() != id {
             return None;
         }
-        self.entries.remove(topic)
+        self.entries.take(topic).map(|Entry(link)| link)
     }
 }
 

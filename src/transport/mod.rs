@@ -3,16 +3,24 @@
 //! Only this module knows HTTP, what a client's WebSocket frames look like, and close codes. A
 //! driver has one seam to the rest: a stream of `Incoming` for the SocketServer, and the
 //! connection's outbox.
+//!
+//! WebSocket has two drivers. A mounted endpoint ([`Endpoint::routes`](crate::Endpoint::routes)) is
+//! served by actix-ws in any actix-web `HttpServer`, TLS and all; under [`direct::serve`] the same
+//! `App` is served by sockets that the server owns, at a fraction of the memory.
 
 mod cookie;
+pub mod direct;
 mod frame_guard;
+mod frame_scanner;
 mod handshake;
 mod longpoll;
 mod longpoll_server;
 mod origin;
 mod query;
+mod reader;
 mod subprotocol;
 mod tcp;
+mod upgrade;
 mod websocket;
 
 pub(crate) use self::handshake::Mounted;
@@ -21,8 +29,15 @@ pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{CheckOrigin, InvalidOrigin, OriginCheck, OriginPattern};
 pub use self::tcp::{CLOSE_LINGER, on_connect};
-pub(crate) use self::websocket::upgrade;
-use crate::outbox::CloseReason;
+pub(crate) use self::upgrade::upgrade;
+use crate::frame::{Frame, Opcode};
+use crate::outbox::{CloseReason, Outbox};
+
+/// The last frame to a WebSocket client whose outbox is closed.
+fn close_frame(outbox: &Outbox) -> Frame {
+    let code = close_code(outbox.closed().unwrap_or(CloseReason::Goodbye));
+    Frame::new(Opcode::Close, &code.to_be_bytes())
+}
 
 /// The close code for each way a connection ends from this side, as Phoenix on Bandit sends them.
 ///

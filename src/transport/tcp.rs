@@ -23,9 +23,13 @@ pub const CLOSE_LINGER: Duration = Duration::from_millis(250);
 /// For `HttpServer::on_connect`: bounds what a client that does not read can hold. Without it a
 /// stalled client keeps its connection for ever.
 pub fn on_connect(connection: &dyn Any, _: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else {
-        return;
-    };
+    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        set_options(stream);
+    }
+}
+
+/// The same for a stream that the server owns.
+pub(super) fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "transport.tcp.send_buffer");

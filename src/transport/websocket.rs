@@ -11,103 +11,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::{Method, Version, header};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError};
 use futures_core::Stream;
 use futures_util::FutureExt;
 
-use super::frame_guard::{FrameGuard, RefusedFrame};
-use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, texts};
-use super::{CLOSE_LINGER, close_code, subprotocol};
-use crate::flow::Flow;
-use crate::frame::{Frame, Opcode};
-use crate::message::Message;
-use crate::outbox::{CloseReason, Interrupt, Outbox};
-use crate::serializer::{DecodeError, Serializer};
-use crate::socket::{Activity, Ending, Incoming, Sign, SocketServer};
-
-/// Fragmented messages have a limit of their own, as on Bandit.
-const MAX_MESSAGE_SIZE: usize = 8_000_000;
-
-impl Mounted {
-    /// The answer of Phoenix's WebSocket transport to what is refused.
-    fn refuse(&self, refusal: &Refusal) -> HttpResponse {
-        match refusal {
-            Refusal::Method => HttpResponse::BadRequest().finish(),
-            Refusal::BadRequest(text) => HttpResponse::BadRequest().body(text.clone()),
-            Refusal::Forbidden => HttpResponse::Forbidden().finish(),
-            Refusal::Refused(refused) => match &self.handshake.error_handler {
-                Some(handler) if refused.has_reason() => handler(refused),
-                _ => HttpResponse::Forbidden().finish(),
-            },
-            Refusal::Draining => HttpResponse::ServiceUnavailable().finish(),
-            Refusal::Crashed => HttpResponse::InternalServerError().finish(),
-        }
-    }
-}
-
-/// Answers a request to the socket's path: 101, or the refusal that Phoenix would give.
-pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) -> HttpResponse {
-    match connect(ws, &req).await {
-        Ok((accepted, subprotocol)) => open(ws, &req, payload, accepted, subprotocol.as_deref()),
-        Err(refusal) => ws.refuse(&refusal),
-    }
-}
-
-/// The checks, in Phoenix's order.
-async fn connect(ws: &Mounted, req: &HttpRequest) -> Result<(Accepted, Option<String>), Refusal> {
-    if req.method() != Method::GET {
-        return Err(Refusal::Method);
-    }
-    let params = Mounted::params(req)?;
-    ws.check_origin(req)?;
-    let offered = texts(req.headers(), &header::SEC_WEBSOCKET_PROTOCOL);
-    let HandshakeOptions {
-        auth_token,
-        subprotocols,
-        ..
-    } = &ws.handshake;
-    let found = subprotocol::negotiate(&offered, *auth_token, subprotocols)
-        .map_err(|_| Refusal::Forbidden)?;
-    let accepted = ws.connect(req, params, found.auth_token).await?;
-    validate_upgrade(req)?;
-    Ok((accepted, found.chosen))
-}
-
-/// The checks and the texts of Phoenix (websock_adapter), before actix-ws makes its own.
-fn validate_upgrade(req: &HttpRequest) -> Result<(), Refusal> {
-    let refuse = |text: String| Err(Refusal::BadRequest(text));
-    if req.version() < Version::HTTP_11 {
-        return refuse(format!("HTTP version {:?} unsupported", req.version()));
-    }
-    for (name, token) in [
-        (header::CONNECTION, "upgrade"),
-        (header::UPGRADE, "websocket"),
-    ] {
-        let values = texts(req.headers(), &name);
-        let mut tokens = values.iter().flat_map(|value| value.split(','));
-        if !tokens.any(|found| found.trim().eq_ignore_ascii_case(token)) {
-            return refuse(format!(
-                "'{name}' header must contain '{token}', got {values:?}"
-            ));
-        }
-    }
-    if !req.headers().contains_key(header::SEC_WEBSOCKET_KEY) {
-        return refuse("'sec-websocket-key' header is absent".to_owned());
-    }
-    let versions = texts(req.headers(), &header::SEC_WEBSOCKET_VERSION);
-    if versions != ["13"] {
-        return refuse(format!(
-            "'sec-websocket-version' header must equal '13', got {versions:?}"
-        ));
-    }
-    Ok(())
-}
+use super::frame_guard::FrameGuard;
+use super::frame_scanner::RefusedFrame;
+use super::handshake::{Accepted, Mounted};
+use super::reader::{MAX_MESSAGE_SIZE, Reader, Received};
+use super::{CLOSE_LINGER, close_frame};
+use crate::outbox::{Interrupt, Outbox};
+use crate::socket::{Ending, Sign, SocketServer};
 
 /// Makes the connection and starts its actor.
-fn open(
+pub(super) fn open(
     ws: &Mounted,
     req: &HttpRequest,
     payload: Payload,
@@ -135,19 +54,15 @@ fn open(
             Err(error) => return error.error_response(),
         };
     let outbox = Rc::clone(&connection.outbox);
-    let reader = Reader {
+    let frames = ActixFrames {
         stream: stream
             .max_frame_size(options.max_frame_size)
             .aggregate_continuations()
             .max_continuation_size(MAX_MESSAGE_SIZE),
-        serializer: connection.serializer,
-        outbox: Rc::clone(&outbox),
-        flow: Rc::clone(&connection.flow),
-        activity: Rc::clone(&connection.activity),
         refused,
         failed: None,
-        ended: false,
     };
+    let reader = Reader::new(&connection, frames);
     SocketServer::start(connection, reader);
     response
         .map_body(|_, actix_body| Writer {
@@ -158,108 +73,44 @@ fn open(
         .map_into_boxed_body()
 }
 
-/// What the client sends: messages for the SocketServer. Pings are answered here.
-struct Reader {
+/// What the client sends, as actix-ws reads it.
+struct ActixFrames {
     stream: AggregatedMessageStream,
-    serializer: Serializer,
-    outbox: Rc<Outbox>,
-    flow: Rc<Flow>,
-    activity: Rc<Activity>,
     refused: Rc<Cell<Option<RefusedFrame>>>,
     /// An error of the parser. It reports an error before the messages that it had already read;
     /// those come first here.
     failed: Option<Ending>,
-    ended: bool,
 }
 
-impl Stream for Reader {
-    type Item = Incoming;
+impl Stream for ActixFrames {
+    type Item = Result<Received, Ending>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
-            return self.end(Ending::of(interrupt));
-        }
-        let may_read = self.poll_may_read(cx);
-        self.activity.set_unread(may_read.is_pending());
-        ready!(may_read);
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let item = match Pin::new(&mut self.stream).poll_next(cx) {
-                Poll::Ready(item) => item,
-                Poll::Pending => match self.failed {
-                    Some(ending) => return self.end(ending),
-                    None => return Poll::Pending,
-                },
+            let item = match (Pin::new(&mut self.stream).poll_next(cx), self.failed) {
+                (Poll::Ready(Some(Ok(message))), _) => Some(Ok(received(message))),
+                (Poll::Ready(Some(Err(error))), None) => {
+                    self.failed = Some(ending_of(&error));
+                    continue;
+                }
+                (_, Some(ending)) => Some(Err(ending)),
+                (Poll::Ready(None), None) => self.refused.get().map(|refused| Err(refused.into())),
+                (Poll::Pending, None) => return Poll::Pending,
             };
-            match item {
-                Some(Ok(AggregatedMessage::Text(text))) => {
-                    let decoded = self.serializer.decode_text(&text);
-                    return self.message(decoded, text.len());
-                }
-                Some(Ok(AggregatedMessage::Binary(data))) => {
-                    let size = data.len();
-                    let decoded = self.serializer.decode_binary(data);
-                    return self.message(decoded, size);
-                }
-                Some(Ok(AggregatedMessage::Ping(data))) => {
-                    self.outbox.push(Frame::new(Opcode::Pong, &data));
-                }
-                Some(Ok(AggregatedMessage::Pong(_))) => {}
-                Some(Ok(AggregatedMessage::Close(reason))) => {
-                    return self.end(goodbye(reason.map(|reason| reason.code.into())));
-                }
-                Some(Err(error)) => match self.failed {
-                    Some(ending) => return self.end(ending),
-                    None => self.failed = Some(ending_of(&error)),
-                },
-                None => {
-                    let ending = self.failed.unwrap_or(match self.refused.get() {
-                        Some(RefusedFrame::TooBig) => Ending::TOO_BIG,
-                        Some(RefusedFrame::EmptyFragment) => Ending::EMPTY_FRAGMENT,
-                        Some(RefusedFrame::OutOfPlace) => Ending::VIOLATION,
-                        None => Ending::LOST,
-                    });
-                    return self.end(ending);
-                }
-            }
+            return Poll::Ready(item);
         }
     }
 }
 
-impl Reader {
-    /// Whether the client and its channels have kept up with what was read before.
-    fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.outbox.poll_room(cx));
-        self.flow.poll_open(cx)
-    }
-
-    fn message(
-        &mut self,
-        decoded: Result<Message, DecodeError>,
-        size: usize,
-    ) -> Poll<Option<Incoming>> {
-        match decoded {
-            Ok(message) => Poll::Ready(Some(Incoming::Message(message, size))),
-            Err(error) => {
-                tracing::info!(%error, "transport.message.undecodable");
-                self.end(Ending::UNDECODABLE)
-            }
+fn received(message: AggregatedMessage) -> Received {
+    match message {
+        AggregatedMessage::Text(text) => Received::Text(text),
+        AggregatedMessage::Binary(data) => Received::Binary(data),
+        AggregatedMessage::Ping(data) => Received::Ping(data),
+        AggregatedMessage::Pong(_) => Received::Pong,
+        AggregatedMessage::Close(reason) => {
+            Received::Close(reason.map(|reason| reason.code.into()))
         }
-    }
-
-    fn end(&mut self, ending: Ending) -> Poll<Option<Incoming>> {
-        self.ended = true;
-        Poll::Ready(Some(Incoming::End(ending)))
-    }
-}
-
-/// A close frame with a code that no client may send is a violation.
-fn goodbye(code: Option<u16>) -> Ending {
-    match code {
-        None | Some(1000..=1003 | 1007..=1011 | 3000..) => Ending::GOODBYE,
-        Some(_) => Ending::VIOLATION,
     }
 }
 
@@ -307,9 +158,7 @@ impl MessageBody for Writer {
             Some(frame) => Poll::Ready(Some(Ok(frame.wire().clone()))),
             None => {
                 self.said_goodbye = true;
-                let code = close_code(self.outbox.closed().unwrap_or(CloseReason::Goodbye));
-                let close = Frame::new(Opcode::Close, &code.to_be_bytes());
-                Poll::Ready(Some(Ok(close.wire().clone())))
+                Poll::Ready(Some(Ok(close_frame(&self.outbox).wire().clone())))
             }
         }
     }

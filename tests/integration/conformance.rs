@@ -1,12 +1,12 @@
 //! The recorded scenarios, played against the conformance application: those of channels and sockets
-//! over both transports.
+//! over both transports, and what is played over WebSocket on both of its drivers.
 
 use slackir::transport::LongPollOptions;
 
 use crate::support::conformance_app;
 use crate::support::longpoll::PollClient;
 use crate::support::scenario;
-use crate::support::server::TestServer;
+use crate::support::server::{Driver, TestServer, over_both_drivers};
 use crate::support::transport::{WINDOW, Wire};
 use crate::support::wire::WireClient;
 
@@ -26,7 +26,14 @@ macro_rules! recorded {
 
             #[actix_web::test]
             async fn websocket() {
-                check::<WireClient>(FILE, $websocket).await;
+                let played = check::<WireClient>(FILE, $websocket);
+                Driver::ActixWs.run(played).await;
+            }
+
+            #[actix_web::test]
+            async fn direct() {
+                let played = check::<WireClient>(FILE, $websocket);
+                Driver::Direct.run(played).await;
             }
 
             #[actix_web::test]
@@ -46,14 +53,17 @@ recorded! {
     presence: 6 over websocket, 6 over longpoll;
 }
 
+over_both_drivers! {
+    binary
+    longpoll
+}
+
 /// What a polling client is never sent.
-#[actix_web::test]
 async fn binary() {
     check::<WireClient>("binary.json", 4).await;
 }
 
 /// Requests by hand, and a WebSocket beside them.
-#[actix_web::test]
 async fn longpoll() {
     check::<WireClient>("longpoll.json", 9).await;
 }

@@ -20,9 +20,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use crate::support::phoenix::Phoenix;
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, over_both_drivers};
 use crate::support::transport::{Wire, both_transports, over_both_transports};
 use crate::support::wire::{DEADLINE, Frame, RawFrame};
+
+over_both_drivers! {
+    what_cannot_be_decoded_ends_all_channels_of_its_connection
+    a_goodbye_waits_for_what_was_said_before_it
+    a_goodbye_does_not_wait_for_ever
+    a_connection_that_is_not_read_is_not_idle
+}
 
 over_both_transports! {
     terminate_hears_why
@@ -286,7 +293,6 @@ async fn nothing_comes_before_the_end_of_a_drained_connection<W: Wire>() {
 }
 
 /// Requirement 52.
-#[actix_web::test]
 async fn what_cannot_be_decoded_ends_all_channels_of_its_connection() {
     let mut stage = Stage::new();
     let mut client = Phoenix::connect(stage.server.addr).await;
@@ -313,7 +319,6 @@ async fn join_speak_and_go(client: &Phoenix, join: &str) {
 }
 
 /// Requirement 98.
-#[actix_web::test]
 async fn a_goodbye_waits_for_what_was_said_before_it() {
     let mut stage = Stage::new();
     let mut witness = Phoenix::connect(stage.server.addr).await;
@@ -328,7 +333,6 @@ async fn a_goodbye_waits_for_what_was_said_before_it() {
 }
 
 /// Requirement 98.
-#[actix_web::test]
 async fn a_goodbye_does_not_wait_for_ever() {
     let stage = Stage::new();
     let client = Phoenix::connect(stage.server.addr).await;
@@ -343,7 +347,6 @@ async fn a_goodbye_does_not_wait_for_ever() {
 }
 
 /// Requirement 50.
-#[actix_web::test]
 async fn a_connection_that_is_not_read_is_not_idle() {
     let options = |idle| SocketOptions {
         timeout: Duration::from_millis(idle),

@@ -7,10 +7,20 @@ use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::pubsub::PubSub;
 use slackir::socket::SocketOptions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::phoenix::Phoenix;
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, over_both_drivers};
 use crate::support::wire::{DEADLINE, Frame, RawFrame, WireClient};
+
+over_both_drivers! {
+    a_pong_that_nobody_asked_for_is_ignored
+    a_client_may_speak_before_it_has_read_its_101
+    fragments_over_eight_megabytes_are_closed_with_1009
+    what_the_server_sends_does_not_keep_a_silent_connection
+}
 
 /// The chat without a database, with these options.
 fn chat(options: SocketOptions) -> TestServer {
@@ -23,7 +33,6 @@ fn chat(options: SocketOptions) -> TestServer {
 }
 
 /// Requirement 44.
-#[actix_web::test]
 async fn a_pong_that_nobody_asked_for_is_ignored() {
     let server = chat(SocketOptions::default());
     let mut client = Phoenix::connect(server.addr).await;
@@ -32,6 +41,34 @@ async fn a_pong_that_nobody_asked_for_is_ignored() {
         client.wire.send_raw_frame(&pong).await.expect("open");
     }
     client.heartbeat().await;
+}
+
+async fn a_client_may_speak_before_it_has_read_its_101() {
+    let server = chat(SocketOptions::default());
+    let request = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: localhost\r\n\
+        Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let join = RawFrame::new(1, r#"["1","1","random:lobby","phx_join",{}]"#).encode();
+    let heartbeat = RawFrame::new(1, r#"[null,"2","phoenix","heartbeat",{}]"#).encode();
+    let (begun, rest) = heartbeat.split_at(9);
+    let mut stream = TcpStream::connect(server.addr).await.expect("it listens");
+    let packet = [request.as_bytes(), &join, begun].concat();
+    stream.write_all(&packet).await.expect("open");
+    let mut received = String::new();
+    for (sent, answer) in [
+        (&b""[..], r#"["1","1","random:lobby","phx_reply""#),
+        (rest, r#"[null,"2""#),
+    ] {
+        stream.write_all(sent).await.expect("open");
+        while !received.contains(answer) {
+            let mut bytes = [0; 1_024];
+            let read = timeout(DEADLINE, stream.read(&mut bytes)).await;
+            let len = read.expect("an answer").expect("open");
+            assert_ne!(len, 0, "{received}");
+            received += &String::from_utf8_lossy(&bytes[..len]);
+        }
+    }
+    assert!(received.starts_with("HTTP/1.1 101"), "{received}");
 }
 
 /// A message of so many spaces, in fragments of a megabyte; how it is closed.
@@ -53,7 +90,6 @@ async fn closed_after(server: &TestServer, spaces: usize) -> Vec<Frame> {
 }
 
 /// Requirement 48.
-#[actix_web::test]
 async fn fragments_over_eight_megabytes_are_closed_with_1009() {
     let server = chat(SocketOptions::default());
     let read = closed_after(&server, 8_000_000).await;
@@ -63,7 +99,6 @@ async fn fragments_over_eight_megabytes_are_closed_with_1009() {
 }
 
 /// Requirement 50.
-#[actix_web::test]
 async fn what_the_server_sends_does_not_keep_a_silent_connection() {
     assert_eq!(SocketOptions::default().timeout, Duration::from_secs(60));
     let timeout = Duration::from_millis(400);

@@ -9,14 +9,17 @@ use slackir::socket::Socket;
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, over_both_drivers};
 use crate::support::wire::DEADLINE;
+
+over_both_drivers! {
+    the_server_hangs_up_on_every_client_that_waits_for_it
+}
 
 struct Anyone;
 impl Socket for Anyone {}
 
 /// One after the other, so that they end at different ticks of the server's coarse clock.
-#[actix_web::test]
 async fn the_server_hangs_up_on_every_client_that_waits_for_it() {
     let server = TestServer::start(|| {
         Endpoint::builder(PubSub::new())

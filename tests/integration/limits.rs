@@ -7,11 +7,34 @@ use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::pubsub::PubSub;
 use slackir::socket::{FlowLimits, OutboxLimits, SocketOptions};
+use tempfile::TempDir;
 
 use crate::support::conformance_app;
 use crate::support::phoenix::Phoenix;
-use crate::support::server::TestServer;
+use crate::support::process::Process;
+use crate::support::server::{Driver, TestServer, over_both_drivers};
 use crate::support::wire::{self, DEADLINE, Frame, RawFrame, WireClient};
+
+over_both_drivers! {
+    protocol_violations_are_closed_with_1002
+    text_that_is_not_utf8_is_closed_with_1007_also_in_fragments
+    what_no_strict_parser_reads_is_closed_with_1011
+    a_message_before_a_violation_is_still_handled
+    a_frame_over_the_limit_is_refused_by_its_header
+    an_endless_message_of_empty_fragments_is_closed_with_1008
+    a_silent_connection_is_closed_and_one_that_pings_is_not
+    long_names_and_bad_payloads_are_error_replies
+    topics_and_events_of_other_types_are_answered
+    a_client_that_does_not_read_is_ended_and_the_others_lose_nothing
+    a_flood_of_messages_is_read_at_the_pace_of_the_channel
+    odd_handshakes_get_phoenix_answers
+    pages_of_other_hosts_may_not_connect
+    stale_join_refs_are_dropped_and_null_ones_accepted
+    what_was_said_before_the_end_of_a_connection_is_heard
+    a_burst_throws_no_reader_out
+    a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it
+    a_lost_connection_is_not_answered_with_1000
+}
 
 /// The chat without a database, with these options.
 fn chat(options: SocketOptions) -> TestServer {
@@ -40,7 +63,6 @@ fn closed_with(code: u16) -> Vec<Frame> {
 }
 
 /// Requirement 46.
-#[actix_web::test]
 async fn protocol_violations_are_closed_with_1002() {
     let server = chat(SocketOptions::default());
     let fragment = |opcode, fin| RawFrame {
@@ -79,7 +101,6 @@ async fn protocol_violations_are_closed_with_1002() {
 }
 
 /// Requirement 47.
-#[actix_web::test]
 async fn text_that_is_not_utf8_is_closed_with_1007_also_in_fragments() {
     let server = chat(SocketOptions::default());
     let whole = [RawFrame::new(1, b"[\xff]".to_vec())];
@@ -95,7 +116,6 @@ async fn text_that_is_not_utf8_is_closed_with_1007_also_in_fragments() {
 }
 
 /// Requirement 52.
-#[actix_web::test]
 async fn what_no_strict_parser_reads_is_closed_with_1011() {
     let server = chat(SocketOptions::default());
     for text in [
@@ -111,7 +131,6 @@ async fn what_no_strict_parser_reads_is_closed_with_1011() {
     }
 }
 
-#[actix_web::test]
 async fn a_message_before_a_violation_is_still_handled() {
     let server = chat(SocketOptions::default());
     let heartbeat = RawFrame::new(1, r#"[null,"1","phoenix","heartbeat",{}]"#);
@@ -123,7 +142,6 @@ async fn a_message_before_a_violation_is_still_handled() {
 }
 
 /// Requirement 48.
-#[actix_web::test]
 async fn a_frame_over_the_limit_is_refused_by_its_header() {
     let server = chat(SocketOptions {
         max_frame_size: 1_000,
@@ -146,7 +164,6 @@ async fn a_frame_over_the_limit_is_refused_by_its_header() {
     assert_eq!(answer_to(&server, &too_long).await, closed_with(1009));
 }
 
-#[actix_web::test]
 async fn an_endless_message_of_empty_fragments_is_closed_with_1008() {
     let server = chat(SocketOptions::default());
     let frames = [
@@ -163,7 +180,6 @@ async fn an_endless_message_of_empty_fragments_is_closed_with_1008() {
 }
 
 /// Requirements 44, 50, 51.
-#[actix_web::test]
 async fn a_silent_connection_is_closed_and_one_that_pings_is_not() {
     let timeout = Duration::from_millis(400);
     let server = chat(SocketOptions {
@@ -183,7 +199,6 @@ async fn a_silent_connection_is_closed_and_one_that_pings_is_not() {
     alive.heartbeat().await;
 }
 
-#[actix_web::test]
 async fn long_names_and_bad_payloads_are_error_replies() {
     let server = chat(SocketOptions::default());
     let mut client = Phoenix::connect(server.addr).await;
@@ -212,7 +227,6 @@ async fn long_names_and_bad_payloads_are_error_replies() {
 }
 
 /// Requirements 62, 67, 116.
-#[actix_web::test]
 async fn topics_and_events_of_other_types_are_answered() {
     let server = TestServer::start(conformance_app::endpoint);
     let mut client = Phoenix::connect(server.addr).await;
@@ -237,7 +251,6 @@ async fn topics_and_events_of_other_types_are_answered() {
     assert_eq!(client.next_event().await.0, "phx_error");
 }
 
-#[actix_web::test]
 async fn a_client_that_does_not_read_is_ended_and_the_others_lose_nothing() {
     let outbox = OutboxLimits {
         bytes: 200_000,
@@ -272,9 +285,38 @@ async fn a_client_that_does_not_read_is_ended_and_the_others_lose_nothing() {
         sent += 1;
     }
     healthy.heartbeat().await;
+    if Driver::current() == Driver::Direct {
+        // Its kernel has thrown away what it had not read: it was reset.
+        stalled.wire.resume_reading();
+        let mut rest = stalled.wire.received.drain(DEADLINE / 10).await;
+        assert_eq!(rest.pop(), Some(Frame::Eof));
+        let goodbyes = rest.iter().filter(|frame| matches!(frame, Frame::Close(_)));
+        assert_eq!(goodbyes.count(), 0);
+    }
 }
 
 #[actix_web::test]
+async fn a_worker_that_is_full_refuses_websockets() {
+    let dir = TempDir::new().expect("a folder");
+    let args = ["--persist", "off", "--max-connections", "1"];
+    let server = Process::start(&dir, &args);
+    let mut clients = Vec::new();
+    // It has two workers; a client comes back until it finds room or there is none.
+    let refused = loop {
+        let path = "/socket/websocket?vsn=2.0.0";
+        let opened = WireClient::open(server.addr, path, &[]).await;
+        match opened.expect("an answer") {
+            Ok(client) => clients.push(client),
+            Err(answer) => break answer,
+        }
+        assert!(clients.len() < 3, "there is room for two");
+    };
+    assert_eq!(refused.status, 503);
+    // HTTP has its own count.
+    let page = wire::http(server.addr, "GET", "/healthz", &[], b"").await;
+    assert_eq!(page.expect("an answer").status, 200);
+}
+
 async fn a_flood_of_messages_is_read_at_the_pace_of_the_channel() {
     let flow = FlowLimits {
         messages: 4,
@@ -301,7 +343,6 @@ async fn a_flood_of_messages_is_read_at_the_pace_of_the_channel() {
 }
 
 /// Requirements 5, 6, 8, 12, 16.
-#[actix_web::test]
 async fn odd_handshakes_get_phoenix_answers() {
     let server = TestServer::start(conformance_app::endpoint);
     let path = "/socket/websocket?vsn=2.0.0";
@@ -336,7 +377,6 @@ async fn odd_handshakes_get_phoenix_answers() {
 }
 
 /// Requirement 22.
-#[actix_web::test]
 async fn pages_of_other_hosts_may_not_connect() {
     let server = chat(SocketOptions::default());
     let path = "/socket/websocket?vsn=2.0.0";
@@ -353,7 +393,6 @@ async fn pages_of_other_hosts_may_not_connect() {
 }
 
 /// Requirements 95, 103, 104.
-#[actix_web::test]
 async fn stale_join_refs_are_dropped_and_null_ones_accepted() {
     let server = TestServer::start(conformance_app::endpoint);
     let mut client = Phoenix::connect(server.addr).await;
@@ -385,7 +424,6 @@ fn packet(frames: &[RawFrame]) -> Vec<u8> {
     frames.iter().flat_map(RawFrame::encode).collect()
 }
 
-#[actix_web::test]
 async fn what_was_said_before_the_end_of_a_connection_is_heard() {
     let server = chat(SocketOptions::default());
     let mut witness = Phoenix::connect(server.addr).await;
@@ -409,7 +447,6 @@ async fn what_was_said_before_the_end_of_a_connection_is_heard() {
     }
 }
 
-#[actix_web::test]
 async fn a_burst_throws_no_reader_out() {
     let server = chat(SocketOptions::default());
     let mut members = Vec::new();
@@ -439,7 +476,6 @@ async fn a_burst_throws_no_reader_out() {
     }
 }
 
-#[actix_web::test]
 async fn a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it() {
     let outbox = OutboxLimits {
         bytes: 100_000,
@@ -466,7 +502,6 @@ async fn a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it() {
 }
 
 /// Requirement 186.
-#[actix_web::test]
 async fn a_lost_connection_is_not_answered_with_1000() {
     let server = chat(SocketOptions::default());
     let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;

@@ -1,11 +1,87 @@
 //! A server inside the test process: any endpoint, two workers, a port of its own.
 
-use std::net::SocketAddr;
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer};
 use slackir::Endpoint;
+use slackir::transport::direct::{self, ServerOptions};
+
+/// What serves the WebSocket connections of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// actix-ws, in actix-web's server.
+    ActixWs,
+    /// Sockets that the server owns.
+    Direct,
+}
+
+thread_local! {
+    /// What the servers that the test of this thread starts are served by.
+    static DRIVER: Cell<Driver> = const { Cell::new(Driver::ActixWs) };
+}
+
+impl Driver {
+    /// The one of the test that runs.
+    pub(crate) fn current() -> Self {
+        DRIVER.get()
+    }
+
+    /// Runs a test whose servers are served by this driver.
+    pub(crate) async fn run(self, test: impl Future<Output = ()>) {
+        DRIVER.set(self);
+        test.await;
+    }
+
+    /// Serves an endpoint with two workers.
+    fn serve(self, listener: TcpListener, endpoint: Endpoint) -> Server {
+        let app = move || App::new().configure(endpoint.routes());
+        let server = match self {
+            Self::Direct => {
+                let options = ServerOptions {
+                    workers: Some(2),
+                    shutdown_timeout: Duration::from_secs(1),
+                    ..ServerOptions::default()
+                };
+                direct::serve(listener, app, options)
+            }
+            Self::ActixWs => HttpServer::new(app)
+                .workers(2)
+                .tcp_nodelay(true)
+                .on_connect(slackir::transport::on_connect)
+                .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
+                .shutdown_timeout(1)
+                .disable_signals()
+                .listen(listener)
+                .map(HttpServer::run),
+        };
+        server.expect("the listener is good")
+    }
+}
+
+/// Makes of each test, an async function, one for each WebSocket driver: `name::websocket` and
+/// `name::direct`.
+macro_rules! over_both_drivers {
+    ($($test:ident)*) => {$(
+        mod $test {
+            use crate::support::server::Driver;
+
+            #[actix_web::test]
+            async fn websocket() {
+                Driver::ActixWs.run(super::$test()).await;
+            }
+
+            #[actix_web::test]
+            async fn direct() {
+                Driver::Direct.run(super::$test()).await;
+            }
+        }
+    )*};
+}
+pub(crate) use over_both_drivers;
 
 /// Serves an endpoint until it is dropped.
 pub(crate) struct TestServer {
@@ -19,22 +95,14 @@ impl TestServer {
     /// Starts the server and waits until it listens. `endpoint` is made on the server's thread,
     /// inside its actix system.
     pub(crate) fn start(endpoint: impl FnOnce() -> Endpoint + Send + 'static) -> Self {
+        let driver = Driver::current();
         let (started, listening) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let endpoint = endpoint();
-                let served = endpoint.clone();
-                let server = HttpServer::new(move || App::new().configure(served.routes()))
-                    .workers(2)
-                    .tcp_nodelay(true)
-                    .on_connect(slackir::transport::on_connect)
-                    .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
-                    .shutdown_timeout(1)
-                    .disable_signals()
-                    .bind(("127.0.0.1", 0))
-                    .expect("port 0 is always free");
-                let addr = server.addrs()[0];
-                let server = server.run();
+                let listener = TcpListener::bind(("127.0.0.1", 0)).expect("port 0 is always free");
+                let addr = listener.local_addr().expect("it is bound");
+                let server = driver.serve(listener, endpoint.clone());
                 started
                     .send((addr, endpoint, server.handle()))
                     .expect("the test waits");

@@ -22,14 +22,22 @@ pub(crate) fn both_transports() -> TransportOptions {
     }
 }
 
-/// Makes of each test, an async function that is generic over [`Wire`], one for each transport:
-/// `name::websocket` and `name::longpoll`.
+/// Makes of each test, an async function that is generic over [`Wire`], one for each transport and
+/// WebSocket driver: `name::websocket`, `name::direct` and `name::longpoll`.
 macro_rules! over_both_transports {
     ($($test:ident)*) => {$(
         mod $test {
+            use crate::support::server::Driver;
+            use crate::support::wire::WireClient;
+
             #[actix_web::test]
             async fn websocket() {
-                super::$test::<crate::support::wire::WireClient>().await;
+                Driver::ActixWs.run(super::$test::<WireClient>()).await;
+            }
+
+            #[actix_web::test]
+            async fn direct() {
+                Driver::Direct.run(super::$test::<WireClient>()).await;
             }
 
             #[actix_web::test]

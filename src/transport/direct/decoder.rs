@@ -1,0 +1,299 @@
+//! Client frames to whole messages. Pure.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::socket::Ending;
+use crate::transport::frame_scanner::{Header, Piece, RefusedFrame, Scanner, opcode};
+use crate::transport::reader::{MAX_MESSAGE_SIZE, Received};
+
+/// The most that is set aside for a payload that has not arrived.
+const MAX_AHEAD: u64 = 64 * 1024;
+
+/// Puts the frames of one client together. Between two messages it holds no memory.
+pub(super) struct Decoder {
+    scanner: Scanner,
+    /// The frame that has begun, and how much of its payload has come.
+    frame: Header,
+    arrived: u64,
+    /// The data message that has begun.
+    message: Vec<u8>,
+    is_text: bool,
+    /// The control frame that has begun; it may stand between the fragments of a message.
+    control: Vec<u8>,
+}
+
+impl Decoder {
+    /// For frames of at most `max_frame_size` bytes, header included.
+    pub(super) fn new(max_frame_size: usize) -> Self {
+        Self {
+            scanner: Scanner::new(max_frame_size),
+            frame: Header::default(),
+            arrived: 0,
+            message: Vec::new(),
+            is_text: false,
+            control: Vec::new(),
+        }
+    }
+
+    /// Takes bytes off the front of `input` up to the end of the next message; `None` when they
+    /// were not enough.
+    ///
+    /// # Errors
+    /// Where the client breaks the protocol or a limit, or sends a text that is not UTF-8. Nothing
+    /// can be read after that.
+    pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Received>, Ending> {
+        while let Some(piece) = self.scanner.next(input)? {
+            match piece {
+                Piece::Header(header) => self.begin(header)?,
+                Piece::Payload(payload) => self.unmask(payload),
+            }
+            if self.arrived == self.frame.payload
+                && let Some(received) = self.end()?
+            {
+                return Ok(Some(received));
+            }
+        }
+        Ok(None)
+    }
+
+    fn begin(&mut self, header: Header) -> Result<(), RefusedFrame> {
+        self.frame = header;
+        self.arrived = 0;
+        let is_fragment = !header.fin || header.opcode == opcode::CONTINUATION;
+        if is_fragment && self.message.len() as u64 + header.payload > MAX_MESSAGE_SIZE as u64 {
+            return Err(RefusedFrame::TooBig);
+        }
+        if matches!(header.opcode, opcode::TEXT | opcode::BINARY) {
+            self.is_text = header.opcode == opcode::TEXT;
+        }
+        let ahead = header.payload.min(MAX_AHEAD) as usize;
+        self.payload().reserve_exact(ahead);
+        Ok(())
+    }
+
+    /// Where the payload of the current frame goes.
+    fn payload(&mut self) -> &mut Vec<u8> {
+        if self.frame.is_control() {
+            &mut self.control
+        } else {
+            &mut self.message
+        }
+    }
+
+    fn unmask(&mut self, masked: &[u8]) {
+        let mut mask = self.frame.mask;
+        mask.rotate_left((self.arrived % 4) as usize);
+        self.arrived += masked.len() as u64;
+        let payload = self.payload();
+        let start = payload.len();
+        payload.extend_from_slice(masked);
+        for word in payload[start..].chunks_mut(4) {
+            for (byte, mask) in word.iter_mut().zip(mask) {
+                *byte ^= mask;
+            }
+        }
+    }
+
+    /// The current frame is complete; the message that it completes.
+    fn end(&mut self) -> Result<Option<Received>, Ending> {
+        if self.frame.is_control() {
+            let payload = Bytes::from(std::mem::take(&mut self.control));
+            return Ok(Some(match self.frame.opcode {
+                opcode::PING => Received::Ping(payload),
+                opcode::PONG => Received::Pong,
+                _ => Received::Close(payload.first_chunk().copied().map(u16::from_be_bytes)),
+            }));
+        }
+        if !self.frame.fin {
+            return Ok(None);
+        }
+        let message = std::mem::take(&mut self.message);
+        if !self.is_text {
+            return Ok(Some(Received::Binary(message.into())));
+        }
+        let text = String::from_utf8(message).map_err(|_| Ending::NOT_UTF8)?;
+        Ok(Some(Received::Text(ByteString::from(text))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A frame as a client sends it.
+    fn frame(fin: bool, opcode: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![u8::from(fin) << 7 | opcode];
+        match payload.len() {
+            len @ 0..=125 => bytes.push(0x80 | len as u8),
+            len @ 126..=0xFFFF => {
+                bytes.push(0x80 | 126);
+                bytes.extend_from_slice(&(len as u16).to_be_bytes());
+            }
+            len => {
+                bytes.push(0x80 | 127);
+                bytes.extend_from_slice(&(len as u64).to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(&mask);
+        let masked = payload.iter().zip(mask.iter().cycle());
+        bytes.extend(masked.map(|(byte, mask)| byte ^ mask));
+        bytes
+    }
+
+    /// Everything that is in a stream that arrives in these chunks, and how it ends.
+    fn decode<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Received>, Option<Ending>) {
+        let mut decoder = Decoder::new(1_000_000);
+        let mut received = Vec::new();
+        for mut chunk in chunks {
+            loop {
+                match decoder.decode(&mut chunk) {
+                    Ok(Some(message)) => received.push(message),
+                    Ok(None) => break,
+                    Err(ending) => return (received, Some(ending)),
+                }
+            }
+            assert!(chunk.is_empty(), "what is left needs more bytes");
+        }
+        (received, None)
+    }
+
+    fn text(text: &str) -> Received {
+        Received::Text(text.into())
+    }
+
+    #[test]
+    fn a_control_frame_may_stand_between_fragments() {
+        let stream = [
+            frame(false, opcode::TEXT, [1; 4], b"h\xc3"),
+            frame(true, opcode::PING, [2; 4], b"are you there"),
+            frame(true, opcode::CONTINUATION, [3; 4], b"\xa9!"),
+            frame(true, opcode::CLOSE, [4; 4], &[3, 232]),
+            frame(true, opcode::CLOSE, [4; 4], b""),
+        ]
+        .concat();
+        let expected = vec![
+            Received::Ping(Bytes::from_static(b"are you there")),
+            text("h\u{e9}!"),
+            Received::Close(Some(1000)),
+            Received::Close(None),
+        ];
+        assert_eq!(decode([&stream[..]].into_iter()), (expected, None));
+    }
+
+    #[test]
+    fn what_may_not_be_sent_ends_the_stream_after_what_came_before() {
+        let whole = frame(true, opcode::TEXT, [9; 4], b"hi");
+        for (bad, ending) in [
+            (frame(true, opcode::TEXT, [0; 4], b"\xff"), Ending::NOT_UTF8),
+            (
+                frame(true, opcode::CONTINUATION, [0; 4], b""),
+                Ending::VIOLATION,
+            ),
+            (frame(true, 3, [0; 4], b""), Ending::VIOLATION),
+            (frame(true, 0x41, [0; 4], b""), Ending::VIOLATION),
+            (frame(false, opcode::PING, [0; 4], b""), Ending::VIOLATION),
+            (
+                frame(true, opcode::PING, [0; 4], &[0; 126]),
+                Ending::VIOLATION,
+            ),
+            (frame(true, opcode::CLOSE, [0; 4], b"x"), Ending::VIOLATION),
+            (vec![0x81, 2, b'h', b'i'], Ending::VIOLATION),
+            (vec![0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0], Ending::TOO_BIG),
+        ] {
+            let stream = [&whole[..], &bad].concat();
+            let expected = (vec![text("hi")], Some(ending));
+            assert_eq!(decode([&stream[..]].into_iter()), expected, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_fragmented_message_is_refused_by_the_length_that_it_would_have() {
+        let first = frame(false, opcode::BINARY, [0; 4], &vec![0; 900_000]);
+        let more = frame(false, opcode::CONTINUATION, [0; 4], &vec![0; 900_000]);
+        let fits = [first, more.repeat(7)].concat();
+        assert_eq!(decode([&fits[..]].into_iter()), (Vec::new(), None));
+        let over = [
+            &fits[..],
+            &frame(true, 0, [0; 4], &vec![0; 800_001])[..8 + 6],
+        ]
+        .concat();
+        let refused = (Vec::new(), Some(Ending::TOO_BIG));
+        assert_eq!(decode([&over[..]].into_iter()), refused);
+    }
+
+    #[test]
+    fn nothing_is_kept_between_messages() {
+        let stream = [
+            frame(true, opcode::TEXT, [5; 4], &[b'x'; 70_000]),
+            frame(true, opcode::PING, [5; 4], b"ping"),
+        ]
+        .concat();
+        let mut decoder = Decoder::new(1_000_000);
+        let mut input = &stream[..];
+        while let Ok(Some(_)) = decoder.decode(&mut input) {}
+        assert!(input.is_empty());
+        assert_eq!(decoder.message.capacity() + decoder.control.capacity(), 0);
+    }
+
+    /// Messages, each in any number of fragments with pings between them.
+    fn messages() -> impl Strategy<Value = Vec<(Received, Vec<u8>)>> {
+        let payload = prop_oneof![
+            ".{0,40}".prop_map(|text| (true, text.into_bytes())),
+            prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| (false, bytes)),
+        ];
+        let message = (payload, any::<[u8; 4]>(), 1usize..50).prop_map(
+            |((is_text, payload), mask, fragment)| {
+                let mut stream = Vec::new();
+                let mut parts = payload.chunks(fragment).enumerate().peekable();
+                let first = if is_text {
+                    opcode::TEXT
+                } else {
+                    opcode::BINARY
+                };
+                if payload.is_empty() {
+                    stream = frame(true, first, mask, b"");
+                }
+                while let Some((index, part)) = parts.next() {
+                    let opcode = if index == 0 {
+                        first
+                    } else {
+                        opcode::CONTINUATION
+                    };
+                    stream.extend(frame(parts.peek().is_none(), opcode, mask, part));
+                }
+                let message = if is_text {
+                    let text = String::from_utf8(payload).expect("it was a text");
+                    Received::Text(text.into())
+                } else {
+                    Received::Binary(payload.into())
+                };
+                (message, stream)
+            },
+        );
+        prop::collection::vec(message, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_as_they_went_in_however_they_arrive(
+            messages in messages(),
+            chunk in 1usize..400,
+        ) {
+            let stream: Vec<u8> = messages.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+            let sent: Vec<Received> = messages.into_iter().map(|(message, _)| message).collect();
+            prop_assert_eq!(decode(stream.chunks(chunk)), (sent, None));
+        }
+
+        #[test]
+        fn any_bytes_are_read_the_same_whatever_the_chunks(
+            stream in prop::collection::vec(any::<u8>(), 0..200),
+            chunk in 1usize..20,
+        ) {
+            let whole = decode([&stream[..]].into_iter());
+            prop_assert_eq!(decode(stream.chunks(chunk)), whole);
+        }
+    }
+}

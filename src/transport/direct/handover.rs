@@ -1,0 +1,77 @@
+//! [`Handover`]: how a stream that the App has upgraded comes to its connection.
+//!
+//! An upgrade request goes through the App like any other, so that paths, guards, middleware and
+//! refusals are the same on both drivers. Who owns the stream puts a `Handover` into the request;
+//! the endpoint's handler leaves the accepted connection in it beside its 101.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use actix_http::ws::hash_key;
+use actix_rt::net::TcpStream;
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+
+use super::frames::TcpFrames;
+use super::writer;
+use crate::socket::{Connection, Sign, SocketServer};
+use crate::transport::handshake::{Accepted, Mounted};
+use crate::transport::reader::Reader;
+
+/// Shared by the request and the owner of its stream.
+#[derive(Clone, Default)]
+pub(in crate::transport) struct Handover(Rc<RefCell<Option<Upgraded>>>);
+
+/// A connection that waits for its stream.
+pub(super) struct Upgraded {
+    connection: Connection,
+    max_frame_size: usize,
+}
+
+impl Handover {
+    /// The handler's side: leaves the connection and answers 101.
+    pub(in crate::transport) fn accept(
+        &self,
+        ws: &Mounted,
+        req: &HttpRequest,
+        accepted: Accepted,
+        subprotocol: Option<&str>,
+    ) -> HttpResponse {
+        let options = &ws.mount.options;
+        *self.0.borrow_mut() = Some(Upgraded {
+            connection: ws.open(accepted, Sign::Bytes, options.timeout),
+            max_frame_size: options.max_frame_size,
+        });
+        let key = req.headers().get(header::SEC_WEBSOCKET_KEY);
+        let hash = hash_key(key.map(header::HeaderValue::as_bytes).unwrap_or_default());
+        let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
+        response
+            .upgrade("websocket")
+            .insert_header((header::SEC_WEBSOCKET_ACCEPT, &hash[..]));
+        if let Some(subprotocol) = subprotocol {
+            response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, subprotocol));
+        }
+        response.finish()
+    }
+
+    /// The owner's side: the connection, if the request was accepted.
+    pub(super) fn take(&self) -> Option<Upgraded> {
+        self.0.borrow_mut().take()
+    }
+}
+
+impl Upgraded {
+    /// Starts the connection on a stream whose client has read its 101. `behind` is what it has sent
+    /// behind the request.
+    pub(super) fn start(self, stream: TcpStream, behind: Bytes) {
+        let connection = self.connection;
+        let stream = Rc::new(stream);
+        let activity = Rc::clone(&connection.activity);
+        let frames = TcpFrames::new(Rc::clone(&stream), behind, self.max_frame_size, activity);
+        let reader = Reader::new(&connection, frames);
+        let open = connection.sockets.open_stream();
+        writer::start(stream, Rc::clone(&connection.outbox), open);
+        SocketServer::start(connection, reader);
+    }
+}

@@ -1,0 +1,197 @@
+//! [`Writer`]: what a client is sent, written to a stream that the server owns; and how the
+//! connection ends.
+//!
+//! One task a worker thread runs the writers of all its connections. A frame that enters an outbox
+//! marks its writer; the task runs behind everything that was ready before it, so what a turn has
+//! put into an outbox leaves with one `writev`.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_rt::net::TcpStream;
+use futures_core::future::LocalBoxFuture;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use socket2::SockRef;
+use tokio::time::timeout;
+
+use super::frames::with_buffer;
+use crate::outbox::{CloseReason, Interrupt, Outbox};
+use crate::socket::OpenStream;
+use crate::transport::{CLOSE_LINGER, close_frame};
+use crate::waker::WakerSlot;
+
+/// How long a client may take to read what is still queued when its connection ends. It is the
+/// kernel's time for bytes that are not acknowledged, too.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// The writers of this thread.
+    static WRITERS: Writers = Writers::default();
+}
+
+#[derive(Default)]
+struct Writers {
+    /// New ones, which the task has not taken in yet.
+    arriving: RefCell<Vec<Writer>>,
+    /// All of them.
+    count: Cell<usize>,
+    /// The task that runs them, while it sleeps.
+    task: WakerSlot,
+}
+
+/// Writes what enters `outbox` to `stream` until the connection has ended. `open` counts it as
+/// long.
+pub(super) fn start(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream) {
+    let writer = Writer {
+        stream,
+        outbox,
+        parting: None,
+        _open: open,
+    };
+    WRITERS.with(|writers| {
+        writers.arriving.borrow_mut().push(writer);
+        if writers.count.replace(writers.count.get() + 1) == 0 {
+            let mut running = FuturesUnordered::new();
+            actix_rt::spawn(poll_fn(move |cx| {
+                WRITERS.with(|writers| writers.poll(&mut running, cx))
+            }));
+        }
+        writers.task.wake();
+    });
+}
+
+/// Connections of this thread.
+pub(super) fn count() -> usize {
+    WRITERS.with(|writers| writers.count.get())
+}
+
+impl Writers {
+    /// Runs the writers that were marked; ready when none is left.
+    fn poll(&self, running: &mut FuturesUnordered<Writer>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            running.extend(self.arriving.take());
+            match running.poll_next_unpin(cx) {
+                Poll::Ready(Some(())) => self.count.set(self.count.get() - 1),
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => {
+                    self.task.remember(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// One connection's writer. Small, because every connection has one.
+struct Writer {
+    /// Shared with the connection's reader.
+    stream: Rc<TcpStream>,
+    outbox: Rc<Outbox>,
+    /// What is left to do once the outbox is closed.
+    parting: Option<LocalBoxFuture<'static, ()>>,
+    _open: OpenStream,
+}
+
+impl Future for Writer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.parting.is_none() {
+            if ready!(self.poll_write(cx)).is_err() {
+                self.outbox.interrupt(Interrupt::WriterGone);
+                return Poll::Ready(());
+            }
+            // A client that does not read would not read a close frame either.
+            if self.outbox.closed() == Some(CloseReason::SlowConsumer) {
+                reset(&self.stream);
+                return Poll::Ready(());
+            }
+            let parting = part(Rc::clone(&self.stream), Rc::clone(&self.outbox));
+            self.parting = Some(Box::pin(parting));
+        }
+        match &mut self.parting {
+            Some(parting) => parting.as_mut().poll(cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl Writer {
+    /// Ready when the outbox was closed, whether or not the stream takes what is in it.
+    fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outbox.poll_closed(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        poll_flush(&self.stream, &self.outbox, cx)
+    }
+}
+
+/// Writes what is queued, now and later; ready when the outbox is closed and empty.
+fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while ready!(outbox.poll_queued(cx)) {
+        match outbox.write_to(|frames| stream.try_write_vectored(frames)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(stream.poll_write_ready(cx))?;
+            }
+            written => written?,
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Writes what is still queued and the close frame, and hangs up. A client that does not read it is
+/// cut off.
+async fn part(stream: Rc<TcpStream>, outbox: Rc<Outbox>) {
+    let said = timeout(FAREWELL, say_goodbye(&stream, &outbox)).await;
+    if matches!(said, Ok(Ok(()))) {
+        hang_up(&stream).await;
+    } else {
+        reset(&stream);
+    }
+}
+
+async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) -> io::Result<()> {
+    poll_fn(|cx| poll_flush(stream, outbox, cx)).await?;
+    let close = close_frame(outbox);
+    let mut rest = &close.wire()[..];
+    while !rest.is_empty() {
+        match stream.try_write(rest) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            written => rest = &rest[written?..],
+        }
+    }
+    Ok(())
+}
+
+/// Ends the server's side, and reads and drops what the client still sends until that has gone, too,
+/// or its time is over: a stream that is closed with something unread is reset, and the client would
+/// lose what it was sent last.
+pub(super) async fn hang_up(stream: &TcpStream) {
+    let gone = async {
+        SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
+        loop {
+            stream.readable().await?;
+            match with_buffer(|buffer| stream.try_read(buffer)) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    };
+    // In each case the stream is dropped next.
+    let _ = timeout(CLOSE_LINGER, gone).await;
+}
+
+/// Has the kernel throw away what the client has not taken when the stream is dropped: it would
+/// keep it otherwise, for as long as the client likes. The client sees 1006 and comes back.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "transport.direct.reset");
+    }
+}

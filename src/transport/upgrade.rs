@@ -1,0 +1,93 @@
+//! From a request for the WebSocket transport to an open connection, or to the refusal that Phoenix
+//! would give. The same for both drivers.
+
+use actix_web::http::{Method, Version, header};
+use actix_web::web::Payload;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+
+use super::direct::Handover;
+use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, text, texts};
+use super::{subprotocol, websocket};
+
+impl Mounted {
+    /// The answer of Phoenix's WebSocket transport to what is refused.
+    fn refuse(&self, refusal: &Refusal) -> HttpResponse {
+        match refusal {
+            Refusal::Method => HttpResponse::BadRequest().finish(),
+            Refusal::BadRequest(text) => HttpResponse::BadRequest().body(text.clone()),
+            Refusal::Forbidden => HttpResponse::Forbidden().finish(),
+            Refusal::Refused(refused) => match &self.handshake.error_handler {
+                Some(handler) if refused.has_reason() => handler(refused),
+                _ => HttpResponse::Forbidden().finish(),
+            },
+            Refusal::Draining => HttpResponse::ServiceUnavailable().finish(),
+            Refusal::Crashed => HttpResponse::InternalServerError().finish(),
+        }
+    }
+}
+
+/// Answers a request to the socket's path: 101, or the refusal that Phoenix would give.
+pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) -> HttpResponse {
+    match connect(ws, &req).await {
+        Ok((accepted, subprotocol)) => {
+            let subprotocol = subprotocol.as_deref();
+            // Who owns the stream has left word in the request.
+            let handover = req.extensions().get::<Handover>().cloned();
+            match handover {
+                Some(handover) => handover.accept(ws, &req, accepted, subprotocol),
+                None => websocket::open(ws, &req, payload, accepted, subprotocol),
+            }
+        }
+        Err(refusal) => ws.refuse(&refusal),
+    }
+}
+
+/// The checks, in Phoenix's order.
+async fn connect(ws: &Mounted, req: &HttpRequest) -> Result<(Accepted, Option<String>), Refusal> {
+    if req.method() != Method::GET {
+        return Err(Refusal::Method);
+    }
+    let params = Mounted::params(req)?;
+    ws.check_origin(req)?;
+    let offered = texts(req.headers(), &header::SEC_WEBSOCKET_PROTOCOL);
+    let HandshakeOptions {
+        auth_token,
+        subprotocols,
+        ..
+    } = &ws.handshake;
+    let found = subprotocol::negotiate(&offered, *auth_token, subprotocols)
+        .map_err(|_| Refusal::Forbidden)?;
+    let accepted = ws.connect(req, params, found.auth_token).await?;
+    validate_upgrade(req)?;
+    Ok((accepted, found.chosen))
+}
+
+/// The checks and the texts of Phoenix (websock_adapter).
+fn validate_upgrade(req: &HttpRequest) -> Result<(), Refusal> {
+    let refuse = |text: String| Err(Refusal::BadRequest(text));
+    if req.version() < Version::HTTP_11 {
+        return refuse(format!("HTTP version {:?} unsupported", req.version()));
+    }
+    for (name, token) in [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+    ] {
+        let values = texts(req.headers(), &name);
+        let mut tokens = values.iter().flat_map(|value| value.split(','));
+        if !tokens.any(|found| found.trim().eq_ignore_ascii_case(token)) {
+            return refuse(format!(
+                "'{name}' header must contain '{token}', got {values:?}"
+            ));
+        }
+    }
+    if text(req.headers(), &header::SEC_WEBSOCKET_KEY).is_none_or(str::is_empty) {
+        return refuse("'sec-websocket-key' header is absent".to_owned());
+    }
+    let versions = texts(req.headers(), &header::SEC_WEBSOCKET_VERSION);
+    if versions != ["13"] {
+        return refuse(format!(
+            "'sec-websocket-version' header must equal '13', got {versions:?}"
+        ));
+    }
+    Ok(())
+}
