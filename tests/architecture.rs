@@ -106,6 +106,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("token_command", &["config", "token"]),
+    ("data_command", &["config", "store"]),
 ];
 
 /// Names that only some modules may speak.
@@ -126,6 +127,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         ],
     ),
     ("actix_ws", &["transport"]),
+    ("indicatif", &["data_command"]),
     ("std::env", &["config"]),
     ("counter!", &["metrics"]),
     ("gauge!", &["metrics"]),

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::backend::Pool;
+use super::remove::Removal;
 use super::writer::{Append, DbWriter, Synced, Turn, WriterOptions};
 use super::{Reader, history};
 use crate::metrics::metrics;
@@ -52,6 +53,21 @@ impl DbWriterHandle {
     /// What reads the stored messages beside the topic logs.
     pub fn reader(&self) -> Reader {
         Reader::new(self.readers.clone())
+    }
+
+    /// The database's connections for reading.
+    pub(super) fn readers(&self) -> &Pool {
+        &self.readers
+    }
+
+    /// Deletes rows, in the writer's next transaction. Returns how many there were.
+    pub(super) async fn remove(
+        &self,
+        removal: Removal,
+    ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+        let (answer, answered) = oneshot::channel();
+        self.addr.do_send(Turn::Remove { removal, answer });
+        Ok(answered.await??)
     }
 
     /// How many published messages are not committed yet.

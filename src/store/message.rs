@@ -30,7 +30,10 @@ pub(super) struct NewMessage<'a> {
 
 impl<'a> NewMessage<'a> {
     pub(super) fn new(entry: &'a LogEntry, columns: &Columns) -> Self {
-        let Filled { name, message } = columns.fill(entry.topic(), entry.payload());
+        // Of an update, what it has made of its target: whoever looks for a name finds it.
+        let updated = entry.updated_payload();
+        let content = updated.as_ref().unwrap_or(entry.payload());
+        let Filled { name, message } = columns.fill(entry.topic(), content);
         let at = to_timestamp(entry.at());
         Self {
             topic: entry.topic(),

@@ -11,12 +11,19 @@ mod batch;
 #[cfg(feature = "sqlite")]
 mod checkpoint;
 mod columns;
+mod erase;
+mod export;
 mod handle;
 mod history;
+mod import;
+mod lines;
+mod lone_writer;
 mod message;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reader;
+mod remove;
+mod retention;
 mod run;
 mod schema;
 pub mod spool;
@@ -31,8 +38,12 @@ use diesel::ConnectionError;
 
 use self::backend::{Backend, Pool, Role};
 pub use self::columns::ColumnFields;
+pub use self::erase::{EraseError, Eraser, Target};
+pub use self::export::{ExportError, Exported, Exporter};
 pub use self::handle::DbWriterHandle;
+pub use self::import::{ImportError, ImportProblem, Imported};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
+pub use self::retention::{Retention, RetentionRule, RetentionTask};
 pub use self::writer::{DbWriter, WriterOptions};
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
@@ -96,6 +107,14 @@ pub enum StoreError {
         "database file {0} is in use by another slackir; stop it, or give this one its own --database-url"
     )]
     InUse(PathBuf),
+    /// There is nothing to read.
+    #[error("there is no database file {0}")]
+    Missing(PathBuf),
+    /// The tables are not there, or not as this version knows them.
+    #[error(
+        "the database's tables cannot be read: run `slackir migrate` if it is an older database ({0})"
+    )]
+    Unreadable(#[source] diesel::result::Error),
     /// A migration failed; those before it are done.
     #[error("cannot migrate the database: {0}")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),

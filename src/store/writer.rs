@@ -18,6 +18,7 @@ use super::backend::{Connection, Housekeeper, Pool, Pooled, Role};
 use super::batch::{self, Failure, Fate};
 use super::columns::{ColumnFields, Columns};
 use super::handle::{Capacity, DbWriterHandle};
+use super::remove::{self, Removal};
 use super::run::{self, Run};
 use super::{Store, StoreError};
 use crate::metrics::metrics;
@@ -78,7 +79,7 @@ pub struct DbWriter {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// A topic's run begins or ends.
+/// A topic's run begins or ends, or rows of a topic are deleted.
 pub(super) enum Turn {
     Open {
         topic: String,
@@ -89,6 +90,18 @@ pub(super) enum Turn {
         topic: String,
         head: i64,
     },
+    /// Answers with how many rows there were.
+    Remove {
+        removal: Removal,
+        answer: oneshot::Sender<Result<usize, Arc<StoreError>>>,
+    },
+}
+
+/// What a turn has done.
+enum Taken {
+    Opened(Run),
+    Closed,
+    Removed(usize),
 }
 
 impl Message for Turn {
@@ -209,14 +222,15 @@ impl DbWriter {
         }
         let together = connection.transaction(|connection| {
             let turns = self.turns.iter();
-            let runs = turns.map(|turn| turn.take(connection, &self.runs));
-            runs.collect::<Result<Vec<_>, _>>()
+            let taken = turns.map(|turn| turn.take(connection, &self.runs));
+            taken
+                .collect::<Result<Vec<_>, _>>()
                 .map_err(Failure::Statement)
         });
         match together {
-            Ok(runs) => {
-                for (turn, run) in self.turns.drain(..).zip(runs) {
-                    turn.end(run, &mut self.runs);
+            Ok(taken) => {
+                for (turn, taken) in self.turns.drain(..).zip(taken) {
+                    turn.end(taken, &mut self.runs);
                 }
                 return Ok(());
             }
@@ -225,8 +239,10 @@ impl DbWriter {
         while let Some(turn) = self.turns.pop_front() {
             let alone = connection.transaction(|connection| turn.take(connection, &self.runs));
             match (alone, &turn) {
-                (Ok(run), _) => turn.end(run, &mut self.runs),
-                (Err(error), Turn::Open { .. }) => turn.refuse(&Arc::new(error.into())),
+                (Ok(taken), _) => turn.end(taken, &mut self.runs),
+                (Err(error), Turn::Open { .. } | Turn::Remove { .. }) => {
+                    turn.refuse(&Arc::new(error.into()));
+                }
                 (Err(error), Turn::Close { .. }) => {
                     self.turns.push_front(turn);
                     return Err(error.into());
@@ -241,7 +257,7 @@ impl DbWriter {
         let error = Arc::new(error);
         for turn in std::mem::take(&mut self.turns) {
             match turn {
-                Turn::Open { .. } => turn.refuse(&error),
+                Turn::Open { .. } | Turn::Remove { .. } => turn.refuse(&error),
                 Turn::Close { .. } => self.turns.push_back(turn),
             }
         }
@@ -307,36 +323,46 @@ impl Turn {
         &self,
         connection: &mut Connection<'_>,
         runs: &HashMap<String, i64>,
-    ) -> diesel::QueryResult<Option<Run>> {
+    ) -> diesel::QueryResult<Taken> {
         match self {
-            Self::Open { topic, strict, .. } => run::open(connection, topic, *strict).map(Some),
+            Self::Open { topic, strict, .. } => {
+                run::open(connection, topic, *strict).map(Taken::Opened)
+            }
             Self::Close { topic, head } => {
                 if let Some(&epoch) = runs.get(topic) {
                     run::close(connection, topic, epoch, *head)?;
                 }
-                Ok(None)
+                Ok(Taken::Closed)
             }
+            Self::Remove { removal, .. } => remove::remove(connection, removal).map(Taken::Removed),
         }
     }
 
-    fn end(self, run: Option<Run>, runs: &mut HashMap<String, i64>) {
-        match (self, run) {
-            (Self::Open { topic, answer, .. }, Some(run)) => {
+    fn end(self, taken: Taken, runs: &mut HashMap<String, i64>) {
+        match (self, taken) {
+            (Self::Open { topic, answer, .. }, Taken::Opened(run)) => {
                 runs.insert(topic, run.epoch);
                 // A join that has ended meanwhile leaves its topic open: its end counts as unclean.
                 let _ = answer.send(Ok(run));
             }
+            (Self::Remove { answer, .. }, Taken::Removed(rows)) => {
+                // Who has gone needs no answer.
+                let _ = answer.send(Ok(rows));
+            }
             (Self::Close { topic, .. }, _) => {
                 runs.remove(&topic);
             }
-            (Self::Open { .. }, None) => {}
+            (Self::Open { .. } | Self::Remove { .. }, _) => {}
         }
     }
 
     fn refuse(self, error: &Arc<StoreError>) {
-        if let Self::Open { answer, .. } = self {
-            // Who has gone needs no answer.
-            let _ = answer.send(Err(Arc::clone(error)));
+        let error = Arc::clone(error);
+        // Who has gone needs no answer.
+        match self {
+            Self::Open { answer, .. } => drop(answer.send(Err(error))),
+            Self::Remove { answer, .. } => drop(answer.send(Err(error))),
+            Self::Close { .. } => {}
         }
     }
 }
