@@ -45,6 +45,8 @@ pub mod admin;
 pub mod api;
 pub mod chat;
 #[cfg(feature = "_store")]
+pub mod data_command;
+#[cfg(feature = "_store")]
 pub mod serve;
 pub mod token_command;
 

@@ -1,9 +1,10 @@
-//! The server binary: `slackir [serve]`, `slackir migrate`, `slackir token`.
+//! The server binary: `slackir [serve]`, and what else `slackir` can do.
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
 use slackir::config::{Cli, CliError, Command};
+use slackir::data_command::{erase, export, import};
 use slackir::serve::{migrate, serve};
 use slackir::token_command::token;
 
@@ -24,6 +25,9 @@ async fn main() -> ExitCode {
         None => exit(serve(cli.serve).await),
         Some(Command::Serve(config)) => exit(serve(*config).await),
         Some(Command::Migrate(config)) => exit(migrate(&config.database)),
+        Some(Command::Erase(config)) => exit(erase(config)),
+        Some(Command::Export(config)) => exit(export(&config)),
+        Some(Command::Import(config)) => exit(import(&config)),
         Some(Command::Token(config)) => exit(token(&config.action)),
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) rows_duplicate: Counter,
     /// Rows stored under another seq, because another server writes to their topic.
     pub(crate) rows_moved: Counter,
+    /// Rows deleted because they were too old or too many.
+    pub(crate) rows_pruned: Counter,
     /// Rows waiting for their transaction.
     pub(crate) writer_queue: Gauge,
     /// Rows that wait in the spool on disk as well.
@@ -74,6 +76,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     rows_rejected: counter!("slackir_rows_rejected_total"),
     rows_duplicate: counter!("slackir_rows_duplicate_total"),
     rows_moved: counter!("slackir_rows_moved_total"),
+    rows_pruned: counter!("slackir_rows_pruned_total"),
     writer_queue: gauge!("slackir_writer_queue_rows"),
     spool_rows: gauge!("slackir_spool_rows"),
     writer_batch: histogram!("slackir_writer_batch_rows"),

@@ -13,15 +13,15 @@ use actix_web::{App, HttpServer};
 use crate::admin::Readiness;
 use crate::api::{Api, Auth, AuthError};
 use crate::chat::{self, PageError, Room, UserSocket};
-use crate::config::{DatabaseConfig, Durability, ServeConfig, Switch, WebsocketDriver};
+use crate::config::{DatabaseConfig, Durability, RoomConfig, ServeConfig, Switch, WebsocketDriver};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
 use crate::store::spool::SpoolLimits;
 use crate::store::{
-    ColumnFields, DbWriter, DbWriterHandle, SpoolOptions, StorageState, Store, StoreError,
-    WriterOptions,
+    ColumnFields, DbWriter, DbWriterHandle, Retention, RetentionRule, RetentionTask, SpoolOptions,
+    StorageState, Store, StoreError, WriterOptions,
 };
 use crate::transport::direct::{self, ServerOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
@@ -120,8 +120,12 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let admin = admin::routes(&endpoint, &metrics, readiness);
     let server = http_server(&config, &endpoint, admin, api, page, listener)?;
     let handle = server.handle();
+    let retention = writer
+        .as_ref()
+        .and_then(|writer| retention(&config, &endpoint, writer));
     let shutdown = async {
         let deadline = Instant::now() + config.shutdown_timeout;
+        drop(retention);
         send_clients_away(&endpoint, &config).await;
         // Whoever could still publish over HTTP is gone, too, before the last row is saved.
         handle.stop(true).await;
@@ -335,6 +339,26 @@ fn endpoint(
         .build()
 }
 
+/// Starts to delete what the rooms do not keep; `None` where they keep everything.
+fn retention(
+    config: &ServeConfig,
+    endpoint: &Endpoint,
+    writer: &DbWriterHandle,
+) -> Option<RetentionTask> {
+    let rules: Vec<_> = config.rooms.iter().map(retention_rule).collect();
+    let forgets = |rule: &RetentionRule| rule.max_age.is_some() || rule.max_messages.is_some();
+    let forgets = rules.iter().any(forgets);
+    forgets.then(|| Retention::new(writer, endpoint.pubsub(), rules).start())
+}
+
+fn retention_rule(room: &RoomConfig) -> RetentionRule {
+    RetentionRule {
+        topics: room.topics.clone(),
+        max_age: room.retention.max_age,
+        max_messages: room.retention.max_messages,
+    }
+}
+
 /// Who may use the HTTP API; `None` where there is none.
 fn auth(config: &ServeConfig) -> Result<Option<Auth>, ServeError> {
     let auth = Auth::new(&config.api)?;
@@ -346,7 +370,7 @@ fn auth(config: &ServeConfig) -> Result<Option<Auth>, ServeError> {
 
 fn http_api(config: &ServeConfig, auth: Auth, endpoint: &Endpoint, writer: &DbWriterHandle) -> Api {
     let max_body = config.max_frame_size;
-    Api::new(auth, endpoint, &rooms(config), writer.reader(), max_body)
+    Api::new(auth, endpoint, &rooms(config), writer, max_body)
 }
 
 /// The rooms of the settings.

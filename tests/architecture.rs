@@ -107,6 +107,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("token_command", &["config", "token"]),
+    ("data_command", &["config", "store"]),
 ];
 
 /// Names that only some modules may speak.
@@ -130,6 +131,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_http", &["transport"]),
     ("actix_service", &["transport"]),
     ("actix_codec", &["transport"]),
+    ("indicatif", &["data_command"]),
     ("std::env", &["config"]),
     ("counter!", &["metrics"]),
     ("gauge!", &["metrics"]),

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::message::reason;
 use crate::pubsub::{LoadError, NotStored, PublishError, StoreFull};
+use crate::store::EraseError;
 use crate::token::TokenError;
 
 /// What a caller is told to wait where nobody knows better, in milliseconds.
@@ -187,5 +188,14 @@ impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> Self {
         let retry_after_ms = RETRY_AFTER_MS;
         Self::unread(&error, Self::StorageUnavailable { retry_after_ms })
+    }
+}
+
+impl From<EraseError> for ApiError {
+    fn from(error: EraseError) -> Self {
+        tracing::error!(error = &error as &dyn Error, "api.erase.failed");
+        Self::StorageUnavailable {
+            retry_after_ms: RETRY_AFTER_MS,
+        }
     }
 }

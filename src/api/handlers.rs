@@ -5,12 +5,13 @@ use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::auth::Authorized;
+use super::erasing;
 use super::listing::Listing;
-use super::output::{MessageJson, PageJson};
+use super::output::{ErasedJson, MessageJson, PageJson};
 use super::place::{Named, Place};
 use super::{ApiError, OPENAPI, Shared, body};
 use crate::pubsub::{Draft, MessageId, Stored};
-use crate::store::CommittedMessage;
+use crate::store::{CommittedMessage, Target};
 
 type Answer = Result<HttpResponse, ApiError>;
 
@@ -93,7 +94,43 @@ pub(super) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Erases the topic's messages, all of them or those of a name.
+pub(super) async fn erase(
+    api: Data<Shared>,
+    _: Authorized,
+    place: Place,
+    request: HttpRequest,
+) -> Answer {
+    let target = match erasing::name(request.query_string())? {
+        Some(name) => Target::Name {
+            name,
+            topic: Some(place.topic),
+        },
+        None => Target::Topic(place.topic),
+    };
+    api.erase(&target).await
+}
+
+/// Erases the messages of a name in every topic.
+pub(super) async fn erase_everywhere(
+    api: Data<Shared>,
+    _: Authorized,
+    request: HttpRequest,
+) -> Answer {
+    let name = erasing::name(request.query_string())?;
+    let name = name.ok_or(ApiError::field(erasing::NAME, "is missing"))?;
+    api.erase(&Target::Name { name, topic: None }).await
+}
+
 impl Shared {
+    async fn erase(&self, target: &Target) -> Answer {
+        if self.endpoint.is_draining() {
+            return Err(ApiError::ShuttingDown);
+        }
+        let erased = self.eraser.erase(target).await?;
+        Ok(HttpResponse::Ok().json(ErasedJson { erased }))
+    }
+
     /// The id by which clients know a message now, if it is there.
     async fn existing(&self, place: &Place, id: MessageId) -> Result<MessageId, ApiError> {
         let found = self.endpoint.pubsub().find(&place.topic, id).await?;

@@ -10,6 +10,7 @@
 
 mod auth;
 mod body;
+mod erasing;
 mod error;
 mod handlers;
 mod listing;
@@ -26,7 +27,7 @@ pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
 use crate::chat::Room;
 use crate::endpoint::Endpoint;
-use crate::store::Reader;
+use crate::store::{DbWriterHandle, Eraser, Reader};
 
 /// Below which path it is served.
 const ROOT: &str = "/api";
@@ -43,6 +44,7 @@ struct Shared {
     /// Which topics keep messages, and of which events.
     rooms: Vec<Arc<Room>>,
     reader: Reader,
+    eraser: Eraser,
     /// Longest body of a request, in bytes.
     max_body: usize,
 }
@@ -54,14 +56,15 @@ impl Api {
         auth: Auth,
         endpoint: &Endpoint,
         rooms: &[Room],
-        reader: Reader,
+        writer: &DbWriterHandle,
         max_body: usize,
     ) -> Self {
         Self(Arc::new(Shared {
             auth,
             endpoint: endpoint.clone(),
             rooms: rooms.iter().cloned().map(Arc::new).collect(),
-            reader,
+            reader: writer.reader(),
+            eraser: Eraser::new(writer, endpoint.pubsub()),
             max_body,
         }))
     }
@@ -88,17 +91,22 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 type Methods = Vec<(Method, Route)>;
 
 /// Everything that is served.
-fn table() -> [(&'static str, Methods); 3] {
+fn table() -> [(&'static str, Methods); 4] {
     [
         (
             "/openapi.json",
             vec![(Method::GET, web::get().to(handlers::document))],
         ),
         (
+            "/messages",
+            vec![(Method::DELETE, web::delete().to(handlers::erase_everywhere))],
+        ),
+        (
             "/topics/{topic}/messages",
             vec![
                 (Method::GET, web::get().to(handlers::list)),
                 (Method::POST, web::post().to(handlers::create)),
+                (Method::DELETE, web::delete().to(handlers::erase)),
             ],
         ),
         (

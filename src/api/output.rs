@@ -60,6 +60,12 @@ impl<'a> PageJson<'a> {
     }
 }
 
+/// How many messages are gone.
+#[derive(Serialize)]
+pub(super) struct ErasedJson {
+    pub(super) erased: u64,
+}
+
 fn id<S: Serializer>(id: &MessageId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }

@@ -47,6 +47,10 @@ pub(super) async fn catch_up<C: Channel>(
     } = behind;
     loop {
         let page = pager.page(cursor.seq).await?;
+        // Retention deletes what it has announced before.
+        if topic.is_pruned_after(cursor.seq) {
+            return Err(CatchUpError::Lost);
+        }
         // A message that is committed but not shown yet will come live.
         let shown = topic.shown();
         let due = page.iter().take_while(|entry| entry.seq() <= shown);

@@ -23,7 +23,7 @@ const ROOMS: &str = "rooms";
 /// The one flag that the file cannot hold.
 const CONFIG: &str = "config";
 /// The subcommands that take settings from the file.
-const SUBCOMMANDS: [&str; 2] = ["serve", "migrate"];
+const SUBCOMMANDS: [&str; 5] = ["serve", "migrate", "erase", "export", "import"];
 
 /// Why the file cannot be used. One line that says where.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! them.
 
 mod api;
+mod data;
 mod file;
 mod rooms;
 mod serve;
@@ -18,9 +19,10 @@ use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::api::ApiConfig;
+pub use self::data::{EraseConfig, EraseWhat, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub use self::file::FileError;
-pub use self::rooms::{Fields, RoomConfig};
+pub use self::rooms::{Fields, RetentionConfig, RoomConfig};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
 pub use self::token::{TokenAction, TokenConfig, TokenKey};
 
@@ -48,6 +50,12 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// Run the migrations that the database lacks, and end
     Migrate(MigrateConfig),
+    /// Erase the messages of a topic or of a name
+    Erase(EraseConfig),
+    /// Write the messages as lines of JSON
+    Export(ExportConfig),
+    /// Read the messages of an export
+    Import(ImportConfig),
     /// Make and read tokens that a Phoenix application with the same secret makes and reads
     Token(TokenConfig),
 }
@@ -138,6 +146,9 @@ impl Cli {
             None => &self.serve.file,
             Some(Command::Serve(serve)) => &serve.file,
             Some(Command::Migrate(migrate)) => &migrate.file,
+            Some(Command::Erase(erase)) => &erase.file,
+            Some(Command::Export(export)) => &export.file,
+            Some(Command::Import(import)) => &import.file,
             Some(Command::Token(_)) => return None,
         };
         file.path.as_ref()
@@ -147,7 +158,13 @@ impl Cli {
         match &mut self.command {
             None => self.serve.rooms = rooms,
             Some(Command::Serve(serve)) => serve.rooms = rooms,
-            Some(Command::Migrate(_) | Command::Token(_)) => {}
+            Some(
+                Command::Migrate(_)
+                | Command::Erase(_)
+                | Command::Export(_)
+                | Command::Import(_)
+                | Command::Token(_),
+            ) => {}
         }
     }
 }

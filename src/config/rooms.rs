@@ -1,5 +1,7 @@
 //! `[[rooms]]`: which topics there are, and what their members may do and find there.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
@@ -40,6 +42,9 @@ pub struct RoomConfig {
     /// What the members of a payload are called.
     #[serde(default)]
     pub fields: Fields,
+    /// How long messages are kept. Default for ever.
+    #[serde(default)]
+    pub retention: RetentionConfig,
 }
 
 /// The members of a payload that mean something to the server; all others are the clients' own.
@@ -57,6 +62,19 @@ pub struct Fields {
     pub client_ref: String,
 }
 
+/// Which messages are no longer kept: those that are too old, and the oldest of too many.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// How old a message may become, up to a hundred years; `None`: as old as it likes.
+    #[serde(deserialize_with = "max_age")]
+    pub max_age: Option<Duration>,
+    /// How many messages a topic keeps, at least one; `None`: any number. It may have a twentieth more
+    /// before it is cut down to them.
+    #[serde(deserialize_with = "max_messages")]
+    pub max_messages: Option<u32>,
+}
+
 impl Default for RoomConfig {
     /// The seed's rooms.
     fn default() -> Self {
@@ -69,6 +87,7 @@ impl Default for RoomConfig {
             resume_limit: RESUME_LIMIT,
             changes: false,
             fields: Fields::default(),
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -149,4 +168,22 @@ fn history_limit<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D
     let limit = i64::deserialize(input)?;
     let checked = value::history_limit(&limit.to_string());
     checked.map(Some).map_err(D::Error::custom)
+}
+
+fn max_age<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(input)?;
+    value::age(&text)
+        .map(Some)
+        .map_err(|problem| D::Error::custom(format!("max_age: {text:?} {problem}")))
+}
+
+fn max_messages<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u32>, D::Error> {
+    let number = i64::deserialize(input)?;
+    match u32::try_from(number) {
+        Ok(0) | Err(_) => Err(D::Error::custom(format!(
+            "max_messages: {number} must be a number from 1 to {}",
+            u32::MAX
+        ))),
+        Ok(number) => Ok(Some(number)),
+    }
 }

@@ -107,9 +107,11 @@ fn rooms_say_what_is_not_the_seeds() {
         resume_limit = 0
         changes = true
         fields = { name = "user", message = "body" }
+        retention = { max_age = "30d", max_messages = 5 }
 
         [[rooms]]
         topics = "elixir*"
+        retention.max_age = "90m"
     "#;
     let elixirbridge = RoomConfig {
         topics: "elixirbridge".to_owned(),
@@ -124,9 +126,17 @@ fn rooms_say_what_is_not_the_seeds() {
             message: "body".to_owned(),
             ..Fields::default()
         },
+        retention: RetentionConfig {
+            max_age: Some(Duration::from_secs(30 * 24 * 3600)),
+            max_messages: Some(5),
+        },
     };
     let others = RoomConfig {
         topics: "elixir*".to_owned(),
+        retention: RetentionConfig {
+            max_age: Some(Duration::from_secs(90 * 60)),
+            max_messages: None,
+        },
         ..RoomConfig::default()
     };
     assert_eq!(serve(file, &[]).rooms, [elixirbridge, others]);
@@ -223,6 +233,46 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
         (
             "[[rooms]]\ntopics = \"a\"\nfields = { user = \"x\" }",
             "fields: unknown field `user`",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention = { max_age = \"1y\" }",
+            "line 3: retention: max_age: \"1y\" must be a whole number with s, m, h or d",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"\"",
+            "max_age: \"\" must be a whole number with s, m, h or d",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"+1d\"",
+            "max_age: \"+1d\" must be a whole number",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"30 é\"",
+            "max_age: \"30 é\" must be a whole number",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention.max_age = 30",
+            "max_age: invalid type: integer `30`, expected a string",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"0d\"",
+            "max_age: \"0d\" must be more than 0 and at most a hundred years",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention.max_age = \"99999999999999999999d\"",
+            "must be more than 0 and at most a hundred years",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention = { max_messages = 0 }",
+            "retention: max_messages: 0 must be a number from 1 to 4294967295",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention = { max_messages = -1 }",
+            "max_messages: -1 must be a number from 1",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention = { days = 3 }",
+            "retention: unknown field `days`, expected `max_age` or `max_messages`",
         ),
         (
             "[[rooms]]\ntopics = \"a:*\"\n[[rooms]]\ntopics = \"a:b\"",

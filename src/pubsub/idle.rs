@@ -98,7 +98,7 @@ impl PubSub {
         if state.evicted || !state.members.is_empty() {
             return None;
         }
-        if state.has_unsettled() {
+        if state.erasures > 0 || state.newest_unsettled().is_some() {
             drop(state);
             return Some(Idle { since: now, ..idle });
         }
@@ -112,8 +112,7 @@ impl PubSub {
     /// Ends the runs of all logs in order, so that a restart goes on with their epochs. For the
     /// end of a server: what is published afterwards begins new runs.
     pub fn close_logs(&self) {
-        let topics: Vec<_> = lock(&self.shared.topics).values().cloned().collect();
-        for topic in topics {
+        for topic in self.topics() {
             let mut state = topic.lock();
             if topic.has_log() && !state.evicted {
                 state.close_log();

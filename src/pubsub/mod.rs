@@ -6,6 +6,7 @@
 //! drains its inbox before `publish` returns, which keeps what one channel emits in the order it
 //! was made. Nothing else writes broadcasts.
 
+mod erase;
 mod fastlane;
 mod idle;
 mod listener;
@@ -19,6 +20,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::erase::Erasure;
 pub use self::fastlane::Broadcast;
 pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
@@ -183,8 +185,9 @@ impl PubSub {
         Ok(entry.filter(|entry| entry.change().is_none()))
     }
 
-    /// Retention has deleted the messages of a topic up to this seq from the store: a resume from
-    /// before it is no longer possible, and histories no longer hold them.
+    /// Retention deletes the messages of a topic up to this seq from the store, all of which are
+    /// settled: a resume from before it is no longer possible, and histories no longer hold them.
+    /// Said before they are deleted, so that no resume that is under way leaves them out unnoticed.
     pub fn pruned(&self, topic: &str, through: i64) {
         if let Some(topic) = self.known(topic) {
             topic.prune(through);
@@ -196,6 +199,11 @@ impl PubSub {
         if let Some(topic) = self.known(topic) {
             topic.erase(seqs);
         }
+    }
+
+    /// All topics that there are now.
+    fn topics(&self) -> Vec<Arc<Topic>> {
+        lock(&self.shared.topics).values().cloned().collect()
     }
 
     fn known(&self, name: &str) -> Option<Arc<Topic>> {

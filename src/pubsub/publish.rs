@@ -17,7 +17,7 @@ const MAX_CLIENT_REF: usize = 64;
 /// Event of a [`Draft::update`].
 const MESSAGE_UPDATED: &str = "message_updated";
 /// Event of a [`Draft::delete`].
-const MESSAGE_DELETED: &str = "message_deleted";
+pub(super) const MESSAGE_DELETED: &str = "message_deleted";
 
 /// A message to publish, with what the topic's log is asked to do with it.
 ///

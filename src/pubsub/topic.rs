@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::log::{Appended, Backlog, Found, LoadError, LogRule, Outcome, Pager, TopicLog};
 use super::worker::{Inbox, Table};
-use super::{Broadcast, Draft, PublishError, Want, lock};
+use super::{Broadcast, Draft, MessageId, PublishError, Want, lock};
 use crate::message::Payload;
 
 /// A topic: its members by worker, and its log.
@@ -26,7 +26,11 @@ pub(super) struct TopicState {
     /// Taken out of the registry: whoever still holds it must look the topic up again.
     pub(super) evicted: bool,
     pub(super) members: Members,
+    /// Erasures under way: the log must not be given up until they have ended.
+    pub(super) erasures: usize,
     log: Option<TopicLog>,
+    /// Messages up to this seq may be gone; for a log that is being loaded meanwhile.
+    pruned_through: i64,
 }
 
 impl Topic {
@@ -39,7 +43,9 @@ impl Topic {
             state: Mutex::new(TopicState {
                 evicted: false,
                 members: Members::default(),
+                erasures: 0,
                 log: None,
+                pruned_through: 0,
             }),
         }
     }
@@ -80,8 +86,10 @@ impl Topic {
         };
         self.opened
             .get_or_try_init(async || {
-                let log = TopicLog::open(&self.name, Arc::downgrade(self), rule).await?;
-                self.lock().log = Some(log);
+                let mut log = TopicLog::open(&self.name, Arc::downgrade(self), rule).await?;
+                let mut state = self.lock();
+                log.prune(state.pruned_through);
+                state.log = Some(log);
                 Ok(())
             })
             .await?;
@@ -90,9 +98,14 @@ impl Topic {
         }
         match rule.newest(&self.name).await {
             Ok(newest) => {
-                if let Some(log) = &mut self.lock().log {
+                let mut state = self.lock();
+                // Retention may have deleted what was still read.
+                let pruned_through = state.pruned_through;
+                if let Some(log) = &mut state.log {
                     log.fill(newest);
+                    log.prune(pruned_through);
                 }
+                drop(state);
                 self.filled.store(true, Ordering::Release);
             }
             Err(error) => {
@@ -121,11 +134,44 @@ impl Topic {
         }
     }
 
-    /// Messages up to this seq are gone from the store.
+    /// Messages up to this seq may be gone from the store.
     pub(super) fn prune(&self, through: i64) {
-        if let Some(log) = &mut self.lock().log {
+        let mut state = self.lock();
+        state.pruned_through = state.pruned_through.max(through);
+        if let Some(log) = &mut state.log {
             log.prune(through);
         }
+    }
+
+    /// Takes the next seq for an erasure. `None` when the topic was given up, or has no log.
+    pub(super) fn begin_erasure(&self) -> Option<MessageId> {
+        let mut state = self.lock();
+        if state.evicted {
+            return None;
+        }
+        let id = state.log.as_mut()?.begin_erasure();
+        state.erasures += 1;
+        Some(id)
+    }
+
+    pub(super) fn end_erasure(&self) {
+        self.lock().erasures -= 1;
+    }
+
+    /// An erasure is done: its seq is one that clients may have.
+    pub(super) fn erased(&self, seq: i64) {
+        if let Some(log) = &mut self.lock().log {
+            log.erased(seq);
+        }
+    }
+
+    /// Whether messages after this one may be gone from the store.
+    pub(crate) fn is_pruned_after(&self, seq: i64) -> bool {
+        let state = self.lock();
+        state
+            .log
+            .as_ref()
+            .is_some_and(|log| log.is_pruned_after(seq))
     }
 
     /// These messages are gone from the store.
@@ -215,8 +261,15 @@ impl TopicState {
         self.log.as_ref().map_or(0, TopicLog::bytes)
     }
 
-    pub(super) fn has_unsettled(&self) -> bool {
-        self.log.as_ref().is_some_and(TopicLog::has_unsettled)
+    /// The newest message whose row is not settled.
+    pub(super) fn newest_unsettled(&self) -> Option<i64> {
+        self.log.as_ref()?.newest_unsettled(i64::MAX)
+    }
+
+    /// Whether the row of a message before this seq is not settled.
+    pub(super) fn is_unsettled_before(&self, seq: i64) -> bool {
+        let log = self.log.as_ref();
+        log.is_some_and(|log| log.newest_unsettled(seq).is_some())
     }
 }
 

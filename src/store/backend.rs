@@ -16,6 +16,17 @@ const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The writer has other work meanwhile: it tells those who wait that the database is away.
 const WRITER_CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
+#[cfg(not(feature = "sqlite"))]
+const NO_SQLITE: StoreError = StoreError::NotBuiltIn {
+    database: "SQLite",
+    feature: "sqlite",
+};
+#[cfg(not(feature = "postgres"))]
+const NO_POSTGRES: StoreError = StoreError::NotBuiltIn {
+    database: "PostgreSQL",
+    feature: "postgres",
+};
+
 /// An opened database.
 pub(super) enum Backend {
     #[cfg(feature = "sqlite")]
@@ -58,10 +69,7 @@ impl Backend {
                 Ok((Self::Sqlite(database), applied))
             }
             #[cfg(not(feature = "sqlite"))]
-            url::Scheme::Sqlite => Err(StoreError::NotBuiltIn {
-                database: "SQLite",
-                feature: "sqlite",
-            }),
+            url::Scheme::Sqlite => Err(NO_SQLITE),
             #[cfg(feature = "postgres")]
             url::Scheme::Postgres => {
                 let server = postgres::Server::new(url)?;
@@ -69,10 +77,21 @@ impl Backend {
                 Ok((Self::Postgres(server), applied))
             }
             #[cfg(not(feature = "postgres"))]
-            url::Scheme::Postgres => Err(StoreError::NotBuiltIn {
-                database: "PostgreSQL",
-                feature: "postgres",
-            }),
+            url::Scheme::Postgres => Err(NO_POSTGRES),
+        }
+    }
+
+    /// The database that the URL means, as it is: only for connections that read.
+    pub(super) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+        match url::Scheme::of(url)? {
+            #[cfg(feature = "sqlite")]
+            url::Scheme::Sqlite => sqlite::Database::open_to_read(url).map(Self::Sqlite),
+            #[cfg(not(feature = "sqlite"))]
+            url::Scheme::Sqlite => Err(NO_SQLITE),
+            #[cfg(feature = "postgres")]
+            url::Scheme::Postgres => postgres::Server::open_to_read(url).map(Self::Postgres),
+            #[cfg(not(feature = "postgres"))]
+            url::Scheme::Postgres => Err(NO_POSTGRES),
         }
     }
 

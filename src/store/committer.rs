@@ -13,9 +13,8 @@ use super::capacity::Capacity;
 use super::columns::Columns;
 use super::journal::Journal;
 use super::row::Row;
-use super::run::Run;
 use super::spool::Record;
-use super::turn::{Errand, SharedError};
+use super::turn::{Errand, Outcome, SharedError};
 use super::{Store, StoreError};
 use crate::metrics::metrics;
 use crate::pubsub::LogEntry;
@@ -53,7 +52,7 @@ pub(super) struct Done {
     /// How many rows of an earlier run have met their fate.
     pub(super) left: usize,
     /// What became of the errands, as far as they were tried.
-    pub(super) errands: Vec<Result<Option<Run>, SharedError>>,
+    pub(super) errands: Vec<Result<Outcome, SharedError>>,
     /// How many rows, from the first, have met their fate.
     pub(super) rows: usize,
     /// Why it did not come to its end.
@@ -168,7 +167,7 @@ impl Committer {
 fn run_errands(
     connection: &mut Connection<'_>,
     errands: &[Errand],
-    done: &mut Vec<Result<Option<Run>, SharedError>>,
+    done: &mut Vec<Result<Outcome, SharedError>>,
 ) -> Result<(), StoreError> {
     if errands.is_empty() {
         return Ok(());

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use super::backend::{Connection, Pool};
 use super::capacity::{Capacity, StorageState};
-use super::writer::{Append, Close, DbWriter, Open, Synced};
+use super::remove::Removal;
+use super::writer::{Append, Close, DbWriter, Open, Remove, Synced};
 use super::{Reader, StoreError, history};
 use crate::pubsub::{LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
 
@@ -42,6 +43,21 @@ impl DbWriterHandle {
     /// What reads the stored messages beside the topic logs.
     pub fn reader(&self) -> Reader {
         Reader::new(self.readers.clone())
+    }
+
+    /// The database's connections for reading.
+    pub(super) fn readers(&self) -> &Pool {
+        &self.readers
+    }
+
+    /// Deletes rows, in the writer's next transaction. Returns how many there were.
+    pub(super) async fn remove(
+        &self,
+        removal: Removal,
+    ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+        let (answer, answered) = oneshot::channel();
+        self.addr.do_send(Remove { removal, answer });
+        Ok(answered.await??)
     }
 
     /// How many published messages are not committed yet.

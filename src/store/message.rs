@@ -31,7 +31,12 @@ pub(super) struct NewMessage<'a> {
 
 impl<'a> NewMessage<'a> {
     pub(super) fn new(row: Row<'a>, columns: &Columns) -> Self {
-        let Filled { name, message } = columns.fill(row.topic, row.payload);
+        // Of an update, what it has made of its target: whoever looks for a name finds it.
+        let updated = row
+            .change
+            .and_then(|change| change.updated_payload(row.payload));
+        let content = updated.unwrap_or(row.payload);
+        let Filled { name, message } = columns.fill(row.topic, content);
         let at = to_timestamp(row.at);
         Self {
             topic: row.topic,

@@ -13,13 +13,20 @@ mod capacity;
 mod checkpoint;
 mod columns;
 mod committer;
+mod erase;
+mod export;
 mod handle;
 mod history;
+mod import;
 mod journal;
+mod lines;
+mod lone_writer;
 mod message;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reader;
+mod remove;
+mod retention;
 mod row;
 mod run;
 mod schema;
@@ -38,8 +45,12 @@ use diesel::ConnectionError;
 use self::backend::{Backend, Pool, Role};
 pub use self::capacity::StorageState;
 pub use self::columns::ColumnFields;
+pub use self::erase::{EraseError, Eraser, Target};
+pub use self::export::{ExportError, Exported, Exporter};
 pub use self::handle::DbWriterHandle;
+pub use self::import::{ImportError, ImportProblem, Imported};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
+pub use self::retention::{Retention, RetentionRule, RetentionTask};
 pub use self::writer::{DbWriter, SpoolOptions, WriterOptions};
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
@@ -106,6 +117,14 @@ pub enum StoreError {
         "database file {0} is in use by another slackir; stop it, or give this one its own --database-url"
     )]
     InUse(PathBuf),
+    /// There is nothing to read.
+    #[error("there is no database file {0}")]
+    Missing(PathBuf),
+    /// The tables are not there, or not as this version knows them.
+    #[error(
+        "the database's tables cannot be read: run `slackir migrate` if it is an older database ({0})"
+    )]
+    Unreadable(#[source] diesel::result::Error),
     /// A migration failed; those before it are done.
     #[error("cannot migrate the database: {0}")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -39,6 +39,12 @@ impl Server {
         Ok(applied)
     }
 
+    /// A database that somebody else has migrated.
+    pub(super) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+        let url = PostgresUrl::parse(url)?;
+        Ok(Self { url })
+    }
+
     pub(super) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
         let manager = ConnectionManager::new(&self.url.connection_string);
         let pool = role

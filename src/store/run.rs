@@ -114,6 +114,32 @@ pub(super) fn close(
     Ok(())
 }
 
+/// Messages up to this seq may be gone from now on; none up to it is given again, also where the
+/// topic has no other row left to tell.
+pub(super) fn prune(connection: &mut Connection<'_>, topic: &str, through: i64) -> QueryResult<()> {
+    // Of a topic that was never opened, nobody knows an id.
+    let run = Run {
+        epoch: new_epoch(),
+        last_seq: message::head(connection, topic)?.max(through),
+        pruned_through: through,
+        clean: true,
+    };
+    let known = topics::table.find(topic);
+    on_each_backend!(connection, |typed| {
+        diesel::insert_into(topics::table)
+            .values((topics::topic.eq(topic), run))
+            .on_conflict_do_nothing()
+            .execute(typed)?;
+        diesel::update(known.filter(topics::pruned_through.lt(through)))
+            .set(topics::pruned_through.eq(through))
+            .execute(typed)?;
+        diesel::update(known.filter(topics::last_seq.lt(through)))
+            .set(topics::last_seq.eq(through))
+            .execute(typed)
+    })?;
+    Ok(())
+}
+
 /// Positive and random: nobody guesses one, and no two runs have the same.
 fn new_epoch() -> i64 {
     // Without the system's randomness the clock tells runs apart.

@@ -24,8 +24,8 @@ pub(super) type Pooled = r2d2::PooledConnection<ConnectionManager<SqliteConnecti
 /// A migrated database file, this server's own as long as this lives.
 pub(super) struct Database {
     path: PathBuf,
-    /// Seqs are given out by one server at a time.
-    _lock: File,
+    /// Seqs are given out by one server at a time. `None` for one who only reads.
+    _lock: Option<File>,
 }
 
 impl Database {
@@ -45,7 +45,22 @@ impl Database {
                 path: path.clone(),
                 source,
             })?;
-        Ok((Self { path, _lock: lock }, applied))
+        let database = Self {
+            path,
+            _lock: Some(lock),
+        };
+        Ok((database, applied))
+    }
+
+    /// Opens a file that is there, beside the server that may have it.
+    pub(super) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+        let path = url::sqlite_path(url);
+        // SQLite would make one.
+        if !path.is_file() {
+            return Err(StoreError::Missing(path));
+        }
+        connect(&path)?;
+        Ok(Self { path, _lock: None })
     }
 
     pub(super) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
@@ -117,10 +132,14 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
     fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
         set_pragmas(connection)
             .and_then(|()| match self.0 {
+                // What is erased is overwritten.
                 Role::Writer { strict: true } => {
-                    connection.batch_execute("PRAGMA synchronous = FULL")
+                    connection.batch_execute("PRAGMA secure_delete = ON; PRAGMA synchronous = FULL")
                 }
-                Role::Writer { strict: false } | Role::Readers(_) => Ok(()),
+                Role::Writer { strict: false } => {
+                    connection.batch_execute("PRAGMA secure_delete = ON")
+                }
+                Role::Readers(_) => Ok(()),
             })
             .map_err(diesel::r2d2::Error::QueryError)
     }

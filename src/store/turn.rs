@@ -1,20 +1,34 @@
-//! What the writer asks of the table `topics`: that runs begin, go on and end.
+//! What the writer does for topics, beside their rows: runs begin, go on and end, and rows are deleted.
 
 use tokio::sync::oneshot;
 
 use super::StoreError;
 use super::backend::Connection;
+use super::remove::{self, Removal};
 use super::run::{self, Run};
 
 /// One errand, and who waits for it.
 pub(super) struct Turn {
     pub(super) errand: Errand,
-    /// Who wants to know of an opening; gone once it was told.
+    /// Gone once it was told.
     pub(super) answer: Option<Answer>,
 }
 
-/// The way back to a log that is being opened.
-pub(super) type Answer = oneshot::Sender<Result<Run, SharedError>>;
+/// The way back to who has asked.
+pub(super) enum Answer {
+    Opening(oneshot::Sender<Result<Run, SharedError>>),
+    Removal(oneshot::Sender<Result<usize, SharedError>>),
+}
+
+impl Answer {
+    /// Says that it was in vain. Who has gone needs no answer.
+    pub(super) fn refuse(self, error: SharedError) {
+        match self {
+            Self::Opening(answer) => drop(answer.send(Err(error))),
+            Self::Removal(answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
 
 /// Many may wait for what has failed once.
 pub(super) type SharedError = std::sync::Arc<StoreError>;
@@ -32,6 +46,18 @@ pub(super) enum Errand {
         epoch: i64,
         head: i64,
     },
+    /// Rows of a topic go.
+    Remove(Removal),
+}
+
+/// What an errand has come to.
+pub(super) enum Outcome {
+    /// The run that was found or begun.
+    Opened(Run),
+    /// How many rows have gone.
+    Removed(usize),
+    /// It is noted.
+    Noted,
 }
 
 impl Turn {
@@ -50,17 +76,23 @@ impl Errand {
             Self::Open { topic, .. } | Self::Adopt { topic, .. } | Self::Close { topic, .. } => {
                 topic
             }
+            Self::Remove(removal) => &removal.topic,
         }
     }
 
-    /// The run that an opening has found or begun.
-    pub(super) fn run(&self, connection: &mut Connection<'_>) -> diesel::QueryResult<Option<Run>> {
-        match self {
-            Self::Open { topic, strict } => run::open(connection, topic, *strict).map(Some),
-            Self::Adopt { topic, run } => run::adopt(connection, topic, *run).map(|()| None),
-            Self::Close { topic, epoch, head } => {
-                run::close(connection, topic, *epoch, *head).map(|()| None)
+    /// Does it, inside a transaction.
+    pub(super) fn run(&self, connection: &mut Connection<'_>) -> diesel::QueryResult<Outcome> {
+        Ok(match self {
+            Self::Open { topic, strict } => Outcome::Opened(run::open(connection, topic, *strict)?),
+            Self::Adopt { topic, run } => {
+                run::adopt(connection, topic, *run)?;
+                Outcome::Noted
             }
-        }
+            Self::Close { topic, epoch, head } => {
+                run::close(connection, topic, *epoch, *head)?;
+                Outcome::Noted
+            }
+            Self::Remove(removal) => Outcome::Removed(remove::remove(connection, removal)?),
+        })
     }
 }

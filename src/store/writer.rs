@@ -26,9 +26,10 @@ use super::columns::{ColumnFields, Columns};
 use super::committer::{Committer, Done, Round};
 use super::handle::DbWriterHandle;
 use super::journal::Journal;
+use super::remove::Removal;
 use super::run::Run;
 use super::spool::{Record, SpoolLimits};
-use super::turn::{Answer, Errand, Turn};
+use super::turn::{Answer, Errand, Outcome, SharedError, Turn};
 use super::{Store, StoreError};
 use crate::metrics::metrics;
 use crate::pubsub::LogEntry;
@@ -132,7 +133,15 @@ enum Work {
 pub(super) struct Open {
     pub(super) topic: String,
     pub(super) strict: bool,
-    pub(super) answer: Answer,
+    pub(super) answer: oneshot::Sender<Result<Run, SharedError>>,
+}
+
+/// Rows are to be deleted; the answer says how many there were.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Remove {
+    pub(super) removal: Removal,
+    pub(super) answer: oneshot::Sender<Result<usize, SharedError>>,
 }
 
 /// A topic's run has ended in order.
@@ -300,14 +309,17 @@ impl DbWriter {
                 break;
             };
             // A join that has ended meanwhile leaves its topic open: its end counts as unclean.
-            let _ = match (outcome, answer) {
-                (Ok(Some(run)), Some(answer)) => {
+            match (outcome, answer) {
+                (Ok(Outcome::Opened(run)), Some(Answer::Opening(answer))) => {
                     self.runs.insert(errand.topic().to_owned(), run.epoch);
-                    answer.send(Ok(run))
+                    let _ = answer.send(Ok(run));
                 }
-                (Err(error), Some(answer)) => answer.send(Err(error)),
-                _ => continue,
-            };
+                (Ok(Outcome::Removed(rows)), Some(Answer::Removal(answer))) => {
+                    let _ = answer.send(Ok(rows));
+                }
+                (Err(error), Some(answer)) => answer.refuse(error),
+                _ => {}
+            }
         }
         self.queue.drain(..done.rows);
         if let Some(journal) = &mut self.journal {
@@ -365,22 +377,22 @@ impl DbWriter {
             Work::Idle | Work::Due => 0,
         };
         for (at, mut turn) in std::mem::take(&mut self.turns).into_iter().enumerate() {
+            let asked = turn.answer.is_some();
             match turn.answer.take() {
-                Some(answer) => {
-                    self.open_adrift(turn.errand.topic(), answer);
-                    // The committer may still come to it; nobody waits for that any more.
-                    if at < begun {
-                        self.turns.push_back(turn);
-                    }
-                }
-                None => self.turns.push_back(turn),
+                Some(Answer::Opening(answer)) => self.open_adrift(turn.errand.topic(), answer),
+                Some(answer) => answer.refuse(Arc::new(StoreError::Away)),
+                None => {}
+            }
+            // The committer may still come to it; nobody waits for that any more.
+            if !asked || at < begun {
+                self.turns.push_back(turn);
             }
         }
         self.write_down(ctx);
     }
 
     /// A run begins without the database, unless nobody may see what is not committed.
-    fn open_adrift(&mut self, topic: &str, answer: Answer) {
+    fn open_adrift(&mut self, topic: &str, answer: oneshot::Sender<Result<Run, SharedError>>) {
         let run = if self.strict {
             Err(Arc::new(StoreError::Away))
         } else {
@@ -497,6 +509,22 @@ impl Handler<Open> for DbWriter {
         }
         self.turns.push_back(Turn {
             errand: Errand::Open { topic, strict },
+            answer: Some(Answer::Opening(answer)),
+        });
+        self.wake(ctx);
+    }
+}
+
+impl Handler<Remove> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, Remove { removal, answer }: Remove, ctx: &mut Self::Context) {
+        let answer = Answer::Removal(answer);
+        if self.away.is_some() {
+            return answer.refuse(Arc::new(StoreError::Away));
+        }
+        self.turns.push_back(Turn {
+            errand: Errand::Remove(removal),
             answer: Some(answer),
         });
         self.wake(ctx);

@@ -48,6 +48,10 @@ async fn each_field_that_is_wrong_is_named(database: Database) {
             &["before", "limit"],
         ),
         ("GET", &query("offset=3"), "", &["offset"]),
+        ("DELETE", &query("name="), "", &["name"]),
+        ("DELETE", &query("nmae=ada"), "", &["nmae"]),
+        ("DELETE", "/api/messages", "", &["name"]),
+        ("DELETE", "/api/messages?topic=a", "", &["topic"]),
         ("GET", &long, "", &["topic"]),
         ("GET", "/api/topics/random:%00/messages", "", &["topic"]),
         ("GET", "/api/topics/random:%FF/messages", "", &["topic"]),
@@ -150,7 +154,7 @@ async fn what_is_not_there_is_not_found(database: Database) {
             );
         }
     }
-    for method in ["GET", "POST"] {
+    for method in ["GET", "POST", "DELETE"] {
         let (status, answer) = program
             .ask(method, "/api/topics/lobby/messages", &body)
             .await;
@@ -158,8 +162,9 @@ async fn what_is_not_there_is_not_found(database: Database) {
     }
     for (method, target, allow) in [
         ("POST", "/api/openapi.json", "GET"),
-        ("PUT", MESSAGES, "GET, POST"),
-        ("OPTIONS", MESSAGES, "GET, POST"),
+        ("PUT", MESSAGES, "GET, POST, DELETE"),
+        ("OPTIONS", MESSAGES, "GET, POST, DELETE"),
+        ("GET", "/api/messages", "DELETE"),
         ("PATCH", &gone, "GET, PUT, DELETE"),
         ("POST", &gone, "GET, PUT, DELETE"),
     ] {
@@ -296,7 +301,7 @@ async fn a_server_that_shuts_down_takes_nothing_new() {
         secret_key_base: None,
     };
     let auth = Auth::new(&config).expect("sound").expect("configured");
-    let api = Api::new(auth, &endpoint, &rooms, writer.reader(), 1_000);
+    let api = Api::new(auth, &endpoint, &rooms, &writer, 1_000);
     let app = test::init_service(App::new().configure(api::routes(Some(&api)))).await;
     let request = |method: TestRequest| {
         let bearer = ("Authorization", format!("Bearer {TOKEN}"));

@@ -400,6 +400,10 @@ impl TopicLog {
         self.shown
     }
 
+    pub(super) fn is_pruned_after(&self, seq: i64) -> bool {
+        self.pruned_through > seq
+    }
+
     /// Messages up to this seq are gone.
     pub(super) fn prune(&mut self, through: i64) {
         self.pruned_through = self.pruned_through.max(through);
@@ -407,6 +411,21 @@ impl TopicLog {
             && oldest.seq <= through
         {
             self.pop_oldest();
+        }
+    }
+
+    /// Takes a seq that no message gets, and before which no resume begins any more.
+    pub(super) fn begin_erasure(&mut self) -> MessageId {
+        self.head += 1;
+        self.pruned_through = self.head;
+        self.run.id(self.head)
+    }
+
+    /// The store has noted the seq of an erasure, so that it is not given again after a crash.
+    pub(super) fn erased(&mut self, seq: i64) {
+        // Strict: what is not shown yet comes before it.
+        if self.waiting.is_empty() {
+            self.shown = self.shown.max(seq);
         }
     }
 
@@ -424,8 +443,12 @@ impl TopicLog {
         self.tail_bytes
     }
 
-    pub(super) fn has_unsettled(&self) -> bool {
-        self.run.settled() < self.head
+    /// The newest message before this seq, if its row is not settled.
+    pub(super) fn newest_unsettled(&self, before: i64) -> Option<i64> {
+        // What is not settled is in the tail.
+        let end = self.tail.partition_point(|entry| entry.seq < before);
+        let newest = self.tail.get(end.checked_sub(1)?)?;
+        (newest.seq > self.run.settled()).then_some(newest.seq)
     }
 
     fn push(&mut self, entry: Arc<LogEntry>) {

@@ -12,6 +12,7 @@ pub(crate) mod process;
 #[cfg(feature = "postgres")]
 pub(crate) mod proxy;
 pub(crate) mod random;
+pub(crate) mod rooms;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod swarm;

@@ -1,0 +1,160 @@
+//! `slackir erase`, `slackir export` and `slackir import`: what is in the database, where no server
+//! is needed for it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::{EraseConfig, EraseWhat, ExportConfig, ImportConfig};
+use crate::store::{ExportError, Exporter, ImportError, Store, StoreError, Target};
+
+/// Bytes that are read or written at once.
+const BUFFER: usize = 256 * 1024;
+
+/// Why a command came to an early end.
+#[derive(Debug, thiserror::Error)]
+pub enum DataCommandError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The export is not whole.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The import is not whole.
+    #[error("{}, {source}", file.display())]
+    Import {
+        /// What was read.
+        file: PathBuf,
+        /// The line, and what is wrong.
+        #[source]
+        source: ImportError,
+    },
+    /// The file to read or to write.
+    #[error("cannot open {}: {source}", file.display())]
+    Open {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Erases what was asked for, and prints how many messages there were.
+///
+/// # Errors
+/// When the database cannot be used; what has been erased stays so.
+pub fn erase(config: EraseConfig) -> Result<(), DataCommandError> {
+    let EraseWhat { topic, name } = config.what;
+    let target = match (name, topic) {
+        (Some(name), topic) => Target::Name { name, topic },
+        // The command line has one of them at least.
+        (None, topic) => Target::Topic(topic.unwrap_or_default()),
+    };
+    let (store, _) = Store::open(&config.database.database_url, 1)?;
+    if config.dry_run {
+        let messages = store.count_erasable(&target)?;
+        println!("Would erase {}.", number(messages));
+    } else {
+        let messages = store.erase(&target)?;
+        println!("Erased {}.", number(messages));
+    }
+    Ok(())
+}
+
+/// Writes messages as lines of JSON. Who does not want to read to the end gets no error.
+///
+/// # Errors
+/// When the database cannot be read, or the file not be written.
+pub fn export(config: &ExportConfig) -> Result<(), DataCommandError> {
+    let exporter = Exporter::open(&config.database.database_url)?;
+    let topics = config.topic.as_deref();
+    let out: Box<dyn Write> = if is_standard(&config.output) {
+        Box::new(io::stdout().lock())
+    } else {
+        let file = File::create(&config.output);
+        Box::new(file.map_err(|source| open_error(&config.output, source))?)
+    };
+    let bar = progress(
+        "{bar:40} {pos}/{len} messages, {per_sec}, {eta} left",
+        || exporter.count(topics),
+    )?;
+    let mut out = BufWriter::with_capacity(BUFFER, out);
+    let written = exporter.export(topics, &mut out, &mut |rows| bar.inc(rows));
+    bar.finish_and_clear();
+    match written {
+        Ok(done) => {
+            let rows = number(done.messages);
+            eprintln!("Exported {rows} of {} topics.", done.topics);
+            Ok(())
+        }
+        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads messages from lines of JSON.
+///
+/// # Errors
+/// When the database or the file cannot be used, or a line is wrong; the lines before it are stored.
+pub fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
+    let file = &config.input;
+    let mut length = None;
+    let mut input: Box<dyn BufRead> = if is_standard(file) {
+        Box::new(io::stdin().lock())
+    } else {
+        let opened = File::open(file).map_err(|source| open_error(file, source))?;
+        // What is no file has no length.
+        length = opened.metadata().ok().filter(std::fs::Metadata::is_file);
+        Box::new(BufReader::with_capacity(BUFFER, opened))
+    };
+    let (store, _) = Store::open(&config.database.database_url, 1)?;
+    let bar = progress(
+        "{bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+        || Ok(length.map_or(0, |file| file.len())),
+    )?;
+    let done = store.import(&mut input, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    let done = done.map_err(|source| DataCommandError::Import {
+        file: file.clone(),
+        source,
+    })?;
+    eprintln!("{done}.");
+    Ok(())
+}
+
+/// A bar for people who look at a terminal; `length` is asked for nobody else.
+fn progress(
+    style: &str,
+    length: impl FnOnce() -> Result<u64, StoreError>,
+) -> Result<ProgressBar, StoreError> {
+    if !io::stderr().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    let length = length()?;
+    if length == 0 {
+        return Ok(ProgressBar::no_length());
+    }
+    let style = ProgressStyle::with_template(style).expect("the templates above are sound");
+    Ok(ProgressBar::new(length).with_style(style))
+}
+
+fn is_standard(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+fn open_error(file: &Path, source: io::Error) -> DataCommandError {
+    DataCommandError::Open {
+        file: file.to_owned(),
+        source,
+    }
+}
+
+fn number(messages: u64) -> String {
+    match messages {
+        1 => "1 message".to_owned(),
+        more => format!("{more} messages"),
+    }
+}
