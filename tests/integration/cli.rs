@@ -1,7 +1,9 @@
 //! Bad configuration: one clear line, an exit code that is not 0, and nothing half started.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
 
@@ -41,6 +43,24 @@ fn bad_flag_values_are_refused_by_name() {
         0,
         "nothing was made"
     );
+}
+
+#[test]
+fn a_client_that_waits_for_another_request_holds_no_shutdown_up() {
+    let dir = tempdir().expect("a temporary folder");
+    for driver in ["direct", "actix-ws"] {
+        let args = ["--persist", "off", "--websocket-driver", driver];
+        let server = Process::start(&dir, &args);
+        let mut client = TcpStream::connect(server.addr).expect("it listens");
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        client.write_all(request).expect("open");
+        assert_ne!(client.read(&mut [0; 1_024]).expect("an answer"), 0);
+        let asked = Instant::now();
+        server.signal("-TERM");
+        assert_eq!(server.wait(), Some(0), "{driver}");
+        // actix-web keeps connections alive for 5 seconds.
+        assert!(asked.elapsed() < Duration::from_secs(3), "{driver}");
+    }
 }
 
 #[test]

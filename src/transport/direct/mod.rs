@@ -115,7 +115,9 @@ where
     if let Some(workers) = options.workers {
         server = server.workers(workers);
     }
+    let stop = server.graceful_shutdown_signal();
     let server = server.listen("slackir", listener, move || {
+        let stop = stop.clone();
         let upgraded = app.clone();
         let upgrade = fn_factory(move || {
             let app = map_config(upgraded().into_factory(), |()| AppConfig::default());
@@ -133,6 +135,11 @@ where
         HttpService::build()
             .tcp_nodelay(true)
             .client_disconnect_timeout(super::CLOSE_LINGER)
+            // As in an `HttpServer`: connections that wait for another request do not hold it up.
+            .graceful_shutdown_signal(move || {
+                let stop = stop.clone();
+                async move { stop.notified().await }
+            })
             .on_connect_ext(|stream: &TcpStream, _| tcp::set_options(stream))
             .upgrade(upgrade)
             .finish(map_config(app, |()| AppConfig::default()))
