@@ -19,6 +19,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 on_each_database! {
     #[actix_web::test]
     the_oldest_of_too_many_go_and_resumes_know_it,
+    a_resume_that_is_overtaken_is_not_said_to_be_whole,
     what_is_too_old_goes_and_the_first_pattern_counts,
     what_waits_for_the_database_is_not_pruned,
     no_seq_is_given_twice_when_every_row_is_gone,
@@ -89,6 +90,27 @@ async fn the_oldest_of_too_many_go_and_resumes_know_it(database: Database) {
     rooms.committed().await;
     let again = Rooms::over(rooms.writer.clone(), false);
     again.assert_lost(TOPIC, ids[2_488], 1..=10).await;
+}
+
+async fn a_resume_that_is_overtaken_is_not_said_to_be_whole(database: Database) {
+    let rooms = Rooms::open(&database);
+    let mut ids = Vec::new();
+    for n in 1..=3_000 {
+        let payload = json!({"n": n, "long": "x".repeat(1_000)});
+        ids.push(rooms.shout(TOPIC, payload).await);
+    }
+    rooms.committed().await;
+    // With the next message memory lets go of what is committed.
+    rooms.shout_numbers(TOPIC, [3_001]).await;
+    // He reads nothing yet: most of what he has missed is still in the database when it goes.
+    let params = json!({ "last_seen_id": ids[9].to_string() });
+    let (mut bob, reply) = rooms.join(TOPIC, params).await;
+    assert_eq!(reply["recovered"], true);
+    let _task = retention(&rooms, vec![rule("room:*", None, Some(10))]).start();
+    eventually("ten are left", || seqs(&database, TOPIC).len() == 10).await;
+    // So he comes back, and is told.
+    bob.assert_crashed(TOPIC).await;
+    rooms.assert_lost(TOPIC, ids[500], 2_992..=3_001).await;
 }
 
 async fn what_is_too_old_goes_and_the_first_pattern_counts(database: Database) {

@@ -245,3 +245,27 @@ async fn the_end_of_a_server_closes_its_logs_once() {
     pubsub.close_logs();
     assert_eq!(*lock(&store.closed), [1]);
 }
+
+#[actix_rt::test]
+async fn an_erasure_ends_every_resume_from_before_it() {
+    let (pubsub, store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    (1..=3).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
+    let erasure = pubsub.begin_erasure("log:a").await.expect("it loads");
+    let erasure = erasure.expect("it has a log");
+    assert_eq!(erasure.through(), 4);
+    ann.shout(&pubsub, 5).expect("room in the store");
+    assert!(erasure.settled().now_or_never().is_none());
+    store.commit();
+    erasure.settled().await;
+    erasure.deleted(&[1, 3]);
+    let after = |seq| {
+        let member = resume(&pubsub, id(seq)).expect("all is in memory");
+        (member.backlog.resumed, member.history())
+    };
+    for seen in 0..=3 {
+        assert_eq!(after(seen), (false, vec![2, 5]), "{seen}");
+    }
+    assert_eq!(after(4), (true, vec![5]));
+    assert_eq!(after(5), (true, vec![]));
+}
