@@ -108,8 +108,10 @@ pub struct DbWriter {
     /// Whether a look at the round's time, or a sync of the spool, is on its way.
     watching: bool,
     syncing: bool,
-    /// Those who wait until everything is committed, or safe in the spool.
+    /// Those who wait until everything is committed.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Those for whom that was tried in vain: they wait until everything is safe in the spool.
+    resigned: Vec<oneshot::Sender<()>>,
 }
 
 /// What the writer does.
@@ -160,8 +162,8 @@ pub(super) struct Append(pub(super) Arc<LogEntry>);
 #[rtype(result = "()")]
 struct BeginRound;
 
-/// Answered when everything that was asked for before is committed; or, while the database is
-/// away, when all rows are safe in the spool.
+/// Answered when everything that was asked for before is committed; or, when the database is still
+/// away, as soon as all rows are safe in the spool.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Synced;
@@ -209,6 +211,7 @@ impl DbWriter {
             watching: false,
             syncing: false,
             waiting: Vec::new(),
+            resigned: Vec::new(),
         };
         let addr = Self::start_in_arbiter(&Arbiter::new().handle(), |_| writer);
         Ok(DbWriterHandle::new(addr, capacity, readers))
@@ -224,9 +227,13 @@ impl DbWriter {
 
     /// Gives the committer what waits, one batch of rows at most.
     fn begin_round(&mut self, ctx: &mut Context<Self>) {
+        if matches!(self.work, Work::Round { .. }) {
+            return;
+        }
         let idle = self.queue.is_empty() && self.turns.is_empty() && self.adrift.is_empty();
         // A database that is away is asked for in any case.
-        if idle && self.away.is_none() && (self.settled || self.waiting.is_empty()) {
+        let asked = !(self.waiting.is_empty() && self.resigned.is_empty());
+        if idle && self.away.is_none() && (self.settled || !asked) {
             self.work = Work::Idle;
             self.rest();
             return;
@@ -372,6 +379,7 @@ impl DbWriter {
     /// The database is away: rows go into the spool, and topics are opened without it.
     fn turn_away(&mut self, wait: Duration, ctx: &mut Context<Self>) {
         self.away = Some(wait);
+        self.resigned.append(&mut self.waiting);
         let begun = match self.work {
             Work::Round { turns, .. } => turns,
             Work::Idle | Work::Due => 0,
@@ -448,21 +456,24 @@ impl DbWriter {
         }
     }
 
-    /// While the database is away, those who wait need not wait any longer than until every row
-    /// outlives the server.
+    /// While the database is away, those who have seen it fail need not wait any longer than until
+    /// every row outlives the server.
     fn rest_if_safe(&mut self) {
         if self.away.is_some()
             && let Some(journal) = &self.journal
             && journal.is_synced()
             && journal.holds(&self.queue)
         {
-            self.rest();
+            for resigned in self.resigned.drain(..) {
+                // Who has given up waiting needs no answer.
+                let _ = resigned.send(());
+            }
         }
     }
 
     /// Nothing is left to do: those who wait for that are told.
     fn rest(&mut self) {
-        for waiting in self.waiting.drain(..) {
+        for waiting in self.waiting.drain(..).chain(self.resigned.drain(..)) {
             // Who has given up waiting needs no answer.
             let _ = waiting.send(());
         }
@@ -571,7 +582,10 @@ impl Handler<Synced> for DbWriter {
     fn handle(&mut self, _: Synced, ctx: &mut Self::Context) -> Self::Result {
         let (done, synced) = oneshot::channel();
         self.waiting.push(done);
-        self.rest_if_safe();
+        // A database that was away is tried at once.
+        if matches!(self.work, Work::Due) {
+            ctx.notify(BeginRound);
+        }
         self.wake(ctx);
         synced.map(drop).boxed_local()
     }
