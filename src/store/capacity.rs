@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
-use super::writer::WriterOptions;
+use super::options::WriterOptions;
 use crate::metrics::metrics;
 use crate::pubsub::StoreFull;
 

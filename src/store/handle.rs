@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 use super::backend::{Connection, Pool};
 use super::capacity::{Capacity, StorageState};
+use super::intake::Intake;
 use super::remove::Removal;
-use super::writer::{Append, Close, DbWriter, Open, Remove, Synced};
+use super::writer::{Close, DbWriter, Open, Remove, RowsCame, Synced};
 use super::{Reader, StoreError, history};
 use crate::pubsub::{LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
 
@@ -20,14 +21,21 @@ use crate::pubsub::{LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreF
 pub struct DbWriterHandle {
     addr: Addr<DbWriter>,
     capacity: Arc<Capacity>,
+    intake: Arc<Intake>,
     readers: Pool,
 }
 
 impl DbWriterHandle {
-    pub(super) fn new(addr: Addr<DbWriter>, capacity: Arc<Capacity>, readers: Pool) -> Self {
+    pub(super) fn new(
+        addr: Addr<DbWriter>,
+        capacity: Arc<Capacity>,
+        intake: Arc<Intake>,
+        readers: Pool,
+    ) -> Self {
         Self {
             addr,
             capacity,
+            intake,
             readers,
         }
     }
@@ -98,7 +106,9 @@ impl MessageStore for DbWriterHandle {
             return Err(self.capacity.refuse());
         }
         self.capacity.reserve(entry.payload().get().len())?;
-        self.addr.do_send(Append(Arc::clone(entry)));
+        if self.intake.put(Arc::clone(entry)) {
+            self.addr.do_send(RowsCame);
+        }
         Ok(())
     }
 

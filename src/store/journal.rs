@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::StoreError;
+use super::options::SpoolOptions;
 use super::row::Row;
 use super::spool::{Record, Spool};
-use super::writer::SpoolOptions;
 use crate::pubsub::LogEntry;
 
 /// What is read at once of what an earlier run has left.

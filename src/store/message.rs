@@ -58,9 +58,17 @@ pub(super) fn insert(
     connection: &mut Connection<'_>,
     rows: &[NewMessage<'_>],
 ) -> QueryResult<usize> {
-    on_each_backend!(connection, |typed| diesel::insert_into(messages::table)
-        .values(rows)
-        .execute(typed))
+    match connection {
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(sqlite) => diesel::insert_into(messages::table)
+            .values(rows)
+            .execute(*sqlite),
+        // COPY, which costs PostgreSQL half of what an INSERT does.
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(postgres) => diesel::copy_from(messages::table)
+            .from_insertable(rows)
+            .execute(*postgres),
+    }
 }
 
 /// Inserts the rows whose seq and client_ref are new, and tells which: topic and seq.

@@ -18,10 +18,12 @@ mod export;
 mod handle;
 mod history;
 mod import;
+mod intake;
 mod journal;
 mod lines;
 mod lone_writer;
 mod message;
+mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reader;
@@ -49,9 +51,10 @@ pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, Exported, Exporter};
 pub use self::handle::DbWriterHandle;
 pub use self::import::{ImportError, ImportProblem, Imported};
+pub use self::options::{SpoolOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
 pub use self::retention::{Retention, RetentionRule, RetentionTask};
-pub use self::writer::{DbWriter, SpoolOptions, WriterOptions};
+pub use self::writer::DbWriter;
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,8 @@
 //! [`DbWriter`]: the actor that has what was published and is not committed yet.
 //!
-//! It batches what piled up while the last transaction ran: a row is kept, and the first one asks
-//! for a round, which actix handles after the rows that are in the mailbox already. So there is no
-//! timer, a lone row is committed at once, and the commit lag is one transaction. The
-//! [`Committer`] waits for the database, on a thread of its own; this one only ever waits for the
-//! spool's disk.
+//! It batches what piled up in the [`Intake`] while the last transaction ran. There is no timer: a
+//! lone row is committed at once, and the commit lag is one transaction. The [`Committer`] waits for
+//! the database, on a thread of its own; this one only ever waits for the spool's disk.
 //!
 //! **The database is away** when a round has failed, or takes too long. Rounds are tried again, at
 //! growing distances. Meanwhile rows are written to the spool as well, and new rows behind them,
@@ -12,7 +10,6 @@
 //! rows and openings instead.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,13 +19,15 @@ use tokio::sync::oneshot;
 
 use super::backend::Role;
 use super::capacity::{Capacity, StorageState};
-use super::columns::{ColumnFields, Columns};
+use super::columns::Columns;
 use super::committer::{Committer, Done, Round};
 use super::handle::DbWriterHandle;
+use super::intake::Intake;
 use super::journal::Journal;
+use super::options::WriterOptions;
 use super::remove::Removal;
 use super::run::Run;
-use super::spool::{Record, SpoolLimits};
+use super::spool::Record;
 use super::turn::{Answer, Errand, Outcome, SharedError, Turn};
 use super::{Store, StoreError};
 use crate::metrics::metrics;
@@ -43,54 +42,16 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// to do than to wait, and says no when waiting makes no sense.
 const PATIENCE: Duration = Duration::from_millis(500);
 const STRICT_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a row may lie in the spool before it outlives a power cut.
+/// How often rows are spooled, and the spool made to outlive a power cut.
 const SYNC: Duration = Duration::from_millis(50);
-
-/// How a writer works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WriterOptions {
-    /// Rows that may wait for their commit in memory alone. Default 100,000.
-    pub rows: usize,
-    /// Bytes of payload that may wait for their commit in memory alone. Default 64 MB.
-    pub bytes: usize,
-    /// Whether a committed row survives a power cut. SQLite then waits for the disk at each commit
-    /// (`synchronous = FULL`); PostgreSQL always does. While the database is away, rows are refused
-    /// at once. Default false.
-    pub strict: bool,
-    /// What fills the columns `name` and `message`, by topic; the seed's names where nothing is said.
-    pub columns: Vec<ColumnFields>,
-    /// Where rows wait on disk while the database is away; without it they wait in memory alone.
-    /// What an earlier run has left there is committed before the writer starts. A strict writer
-    /// puts nothing there. Default none.
-    pub spool: Option<SpoolOptions>,
-}
-
-/// Where rows wait for a database that is away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolOptions {
-    /// The folder; made if it is not there.
-    pub dir: PathBuf,
-    /// How much may wait. A million rows at most, whatever their size.
-    pub limits: SpoolLimits,
-}
-
-impl Default for WriterOptions {
-    fn default() -> Self {
-        Self {
-            rows: 100_000,
-            bytes: 64_000_000,
-            strict: false,
-            columns: Vec::new(),
-            spool: None,
-        }
-    }
-}
 
 /// The actor. Started by [`DbWriter::start_on_own_thread`].
 pub struct DbWriter {
     strict: bool,
     committer: Addr<Committer>,
     capacity: Arc<Capacity>,
+    /// What was published and is not in the queue yet.
+    intake: Arc<Intake>,
     journal: Option<Journal>,
     /// Rows in the order of their publication.
     queue: VecDeque<Arc<LogEntry>>,
@@ -105,9 +66,9 @@ pub struct DbWriter {
     away: Option<Duration>,
     /// Whether nothing was done since the database was left in order.
     settled: bool,
-    /// Whether a look at the round's time, or a sync of the spool, is on its way.
+    /// Whether a look at the round's time, or at what is to be spooled, is on its way.
     watching: bool,
-    syncing: bool,
+    spooling: bool,
     /// Those who wait until everything is committed.
     waiting: Vec<oneshot::Sender<()>>,
     /// Those for whom that was tried in vain: they wait until everything is safe in the spool.
@@ -154,9 +115,10 @@ pub(super) struct Close {
     pub(super) head: i64,
 }
 
+/// There are rows in the intake.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Append(pub(super) Arc<LogEntry>);
+pub(super) struct RowsCame;
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -182,6 +144,7 @@ impl DbWriter {
             strict: options.strict,
         };
         let capacity = Arc::new(Capacity::new(&options));
+        let intake = Arc::new(Intake::default());
         let readers = store.readers.clone();
         let pool = store.backend.pool(role)?;
         let columns = Columns::new(options.columns);
@@ -200,6 +163,7 @@ impl DbWriter {
             strict: options.strict,
             committer,
             capacity: Arc::clone(&capacity),
+            intake: Arc::clone(&intake),
             journal: journal.filter(|journal| !options.strict || journal.left() > 0),
             queue: VecDeque::new(),
             turns: VecDeque::new(),
@@ -209,12 +173,12 @@ impl DbWriter {
             away: (!prepared).then_some(FIRST_RETRY),
             settled: true,
             watching: false,
-            syncing: false,
+            spooling: false,
             waiting: Vec::new(),
             resigned: Vec::new(),
         };
         let addr = Self::start_in_arbiter(&Arbiter::new().handle(), |_| writer);
-        Ok(DbWriterHandle::new(addr, capacity, readers))
+        Ok(DbWriterHandle::new(addr, capacity, intake, readers))
     }
 
     /// Asks for a round behind what is in the mailbox.
@@ -225,15 +189,23 @@ impl DbWriter {
         }
     }
 
+    fn take_in(&mut self) {
+        self.queue.extend(self.intake.take());
+    }
+
     /// Gives the committer what waits, one batch of rows at most.
     fn begin_round(&mut self, ctx: &mut Context<Self>) {
         if matches!(self.work, Work::Round { .. }) {
             return;
         }
+        self.take_in();
         let idle = self.queue.is_empty() && self.turns.is_empty() && self.adrift.is_empty();
         // A database that is away is asked for in any case.
         let asked = !(self.waiting.is_empty() && self.resigned.is_empty());
         if idle && self.away.is_none() && (self.settled || !asked) {
+            if !self.intake.sleep() {
+                return self.begin_round(ctx);
+            }
             self.work = Work::Idle;
             self.rest();
             return;
@@ -426,6 +398,7 @@ impl DbWriter {
             && !self.strict
             && (away || !journal.is_empty())
         {
+            self.queue.extend(self.intake.take());
             journal.take(&self.queue);
             if journal.is_refusing() {
                 state = StorageState::Refusing;
@@ -435,23 +408,25 @@ impl DbWriter {
         }
         self.capacity.set_state(state);
         self.capacity.set_away(away);
-        self.sync_soon(ctx);
+        self.go_on_spooling(ctx);
     }
 
-    fn sync_soon(&mut self, ctx: &mut Context<Self>) {
-        let Some(journal) = &self.journal else {
+    /// Looks again and again for rows to spool, and makes them outlive a power cut, until the journal
+    /// is not needed any more.
+    fn go_on_spooling(&mut self, ctx: &mut Context<Self>) {
+        let Some(journal) = &mut self.journal else {
             return;
         };
         self.capacity.set_safe(journal.safe());
-        if journal.is_synced() {
-            self.rest_if_safe();
-        } else if !std::mem::replace(&mut self.syncing, true) {
+        let needed = self.away.is_some() || !journal.is_empty();
+        if needed && !std::mem::replace(&mut self.spooling, true) {
             ctx.run_later(SYNC, |writer, ctx| {
-                writer.syncing = false;
+                writer.spooling = false;
                 if let Some(journal) = &mut writer.journal {
                     journal.sync();
                 }
-                writer.sync_soon(ctx);
+                writer.rest_if_safe();
+                writer.write_down(ctx);
             });
         }
     }
@@ -491,14 +466,10 @@ impl Actor for DbWriter {
     }
 }
 
-impl Handler<Append> for DbWriter {
+impl Handler<RowsCame> for DbWriter {
     type Result = ();
 
-    fn handle(&mut self, Append(entry): Append, ctx: &mut Self::Context) {
-        self.queue.push_back(entry);
-        if self.capacity.state() != StorageState::Available {
-            self.write_down(ctx);
-        }
+    fn handle(&mut self, _: RowsCame, ctx: &mut Self::Context) {
         self.wake(ctx);
     }
 }
