@@ -66,6 +66,9 @@ impl Journal {
 
     /// The database has so many of the rows that were read.
     pub(super) fn remove_left(&mut self, rows: usize) {
+        if rows == 0 {
+            return;
+        }
         self.left -= rows.min(self.left);
         if let Err(error) = self.spool.remove(rows) {
             tracing::warn!(%error, "store.spool.not_removed");

@@ -210,7 +210,10 @@ impl DbWriter {
             self.rest();
             return;
         }
-        let left = self.read_left();
+        let left = match self.read_left() {
+            Ok(left) => left,
+            Err(error) => return self.fail(&error, ctx),
+        };
         let adrift = self.adrift.iter();
         let adopted: Vec<_> = adrift.map(|(topic, run)| (topic.clone(), *run)).collect();
         let adoptions = adopted.iter().map(|(topic, run)| Errand::Adopt {
@@ -326,13 +329,11 @@ impl DbWriter {
         self.journal.as_ref().map_or(0, Journal::left)
     }
 
-    fn read_left(&mut self) -> Vec<Record> {
+    /// The oldest of them, as many as one round commits.
+    fn read_left(&mut self) -> Result<Vec<Record>, StoreError> {
         let left = self.journal.as_mut().filter(|journal| journal.left() > 0);
-        let read = left.map_or_else(|| Ok(Vec::new()), Journal::read_left);
-        read.unwrap_or_else(|error| {
-            tracing::error!(%error, "store.spool.unreadable");
-            Vec::new()
-        })
+        left.map_or_else(|| Ok(Vec::new()), Journal::read_left)
+            .map_err(StoreError::Spool)
     }
 
     fn fail(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
@@ -394,11 +395,12 @@ impl DbWriter {
             (true, false) => StorageState::Waiting,
             (true, true) => StorageState::Refusing,
         };
-        if let Some(journal) = &mut self.journal
-            && !self.strict
-            && (away || !journal.is_empty())
-        {
-            self.queue.extend(self.intake.take());
+        let journal = self.journal.as_ref().filter(|_| !self.strict);
+        let spools = journal.is_some_and(|journal| away || !journal.is_empty());
+        if spools {
+            self.take_in();
+        }
+        if let Some(journal) = self.journal.as_mut().filter(|_| spools) {
             journal.take(&self.queue);
             if journal.is_refusing() {
                 state = StorageState::Refusing;
