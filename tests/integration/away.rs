@@ -286,13 +286,8 @@ async fn a_server_that_knows_its_database_starts_without_it() {
     assert_eq!(history, 45, "all of it is read when the database is there");
 }
 
-async fn a_full_spool_refuses_shouts_until_there_is_room(database: Database) {
-    let mut outage = Outage::of(database).await;
-    let server = outage.serve(&["--spool-bytes", "20000"]);
-    let (mut ann, _) = Member::join(&server, LOBBY).await;
-    outage.begin();
-    let mut taken = ann.shout_until_refused(LOBBY, "x").await;
-    ready(&server, 503, "storage unavailable").await;
+/// The database is back: shouts are taken again, and what was taken before is stored, nothing else.
+async fn goes_on(mut outage: Outage, server: Process, mut ann: Member, mut taken: Vec<u64>) {
     outage.end();
     ready(&server, 200, "ready\n").await;
     let next = taken.len() as u64 + 2;
@@ -301,6 +296,16 @@ async fn a_full_spool_refuses_shouts_until_there_is_room(database: Database) {
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
     assert_eq!(outage.numbers(LOBBY), taken);
+}
+
+async fn a_full_spool_refuses_shouts_until_there_is_room(database: Database) {
+    let mut outage = Outage::of(database).await;
+    let server = outage.serve(&["--spool-bytes", "20000"]);
+    let (mut ann, _) = Member::join(&server, LOBBY).await;
+    outage.begin();
+    let taken = ann.shout_until_refused(LOBBY, "x").await;
+    ready(&server, 503, "storage unavailable").await;
+    goes_on(outage, server, ann, taken).await;
 }
 
 /// No file of the server may grow beyond a megabyte, which for it is a full disk.
@@ -313,17 +318,10 @@ async fn a_full_disk_refuses_shouts_and_spoils_nothing(database: Database) {
     if outage.proxy.is_some() {
         outage.begin();
     }
-    let mut taken = ann.shout_until_refused(LOBBY, &filler).await;
+    let taken = ann.shout_until_refused(LOBBY, &filler).await;
     ready(&server, 503, "storage unavailable").await;
     server.allow_files_of_any_size();
-    outage.end();
-    ready(&server, 200, "ready\n").await;
-    let next = taken.len() as u64 + 2;
-    ann.shout(LOBBY, next..=next).await;
-    taken.push(next);
-    server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
-    assert_eq!(outage.numbers(LOBBY), taken);
+    goes_on(outage, server, ann, taken).await;
 }
 
 async fn a_strict_server_refuses_what_nobody_may_see(database: Database) {
