@@ -56,10 +56,10 @@ pub fn erase(config: EraseConfig) -> Result<(), DataCommandError> {
     let (store, _) = Store::open(&config.database.database_url, 1)?;
     if config.dry_run {
         let messages = store.count_erasable(&target)?;
-        println!("Would erase {}.", number(messages));
+        println!("Would erase {}.", number(messages, "message"));
     } else {
         let messages = store.erase(&target)?;
-        println!("Erased {}.", number(messages));
+        println!("Erased {}.", number(messages, "message"));
     }
     Ok(())
 }
@@ -86,8 +86,9 @@ pub fn export(config: &ExportConfig) -> Result<(), DataCommandError> {
     bar.finish_and_clear();
     match written {
         Ok(done) => {
-            let rows = number(done.messages);
-            eprintln!("Exported {rows} of {} topics.", done.topics);
+            let messages = number(done.messages, "message");
+            let topics = number(done.topics, "topic");
+            eprintln!("Exported {messages} of {topics}.");
             Ok(())
         }
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -152,9 +153,7 @@ fn open_error(file: &Path, source: io::Error) -> DataCommandError {
     }
 }
 
-fn number(messages: u64) -> String {
-    match messages {
-        1 => "1 message".to_owned(),
-        more => format!("{more} messages"),
-    }
+fn number(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }

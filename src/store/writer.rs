@@ -13,7 +13,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture};
+use actix::{
+    Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
+};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
@@ -64,6 +66,8 @@ pub struct DbWriter {
     work: Work,
     /// The database is away; the wait before the next try.
     away: Option<Duration>,
+    /// The next try; one is on its way at most.
+    retry: Option<SpawnHandle>,
     /// Whether nothing was done since the database was left in order.
     settled: bool,
     /// Whether a look at the round's time, or at what is to be spooled, is on its way.
@@ -171,6 +175,7 @@ impl DbWriter {
             runs: HashMap::new(),
             work: Work::Idle,
             away: (!prepared).then_some(FIRST_RETRY),
+            retry: None,
             settled: true,
             watching: false,
             spooling: false,
@@ -197,6 +202,9 @@ impl DbWriter {
     fn begin_round(&mut self, ctx: &mut Context<Self>) {
         if matches!(self.work, Work::Round { .. }) {
             return;
+        }
+        if let Some(retry) = self.retry.take() {
+            ctx.cancel_future(retry);
         }
         self.take_in();
         let idle = self.queue.is_empty() && self.turns.is_empty() && self.adrift.is_empty();
@@ -346,7 +354,7 @@ impl DbWriter {
             }
         };
         self.turn_away(wait, ctx);
-        ctx.notify_later(BeginRound, wait);
+        self.retry = Some(ctx.notify_later(BeginRound, wait));
     }
 
     /// The database is away: rows go into the spool, and topics are opened without it.

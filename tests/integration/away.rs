@@ -154,35 +154,30 @@ async fn get(server: &Process, path: &str) -> (u16, String) {
     (answer.status, body)
 }
 
-/// Waits until `/readyz` says this.
-async fn ready(server: &Process, status: u16, part: &str) {
+/// Waits until the answer is as it should be.
+async fn until(server: &Process, path: &str, wanted: &str, holds: impl Fn(u16, &str) -> bool) {
     let end = Instant::now() + DEADLINE;
     loop {
-        let answer = get(server, "/readyz").await;
-        if answer.0 == status && answer.1.contains(part) {
+        let (status, body) = get(server, path).await;
+        if holds(status, &body) {
             return;
         }
-        assert!(
-            Instant::now() < end,
-            "{answer:?} instead of {status} {part}"
-        );
+        assert!(Instant::now() < end, "no {wanted:?} in {status} {body}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until `/readyz` says this.
+async fn ready(server: &Process, status: u16, part: &str) {
+    let holds = |found, body: &str| found == status && body.contains(part);
+    until(server, "/readyz", part, holds).await;
 }
 
 /// Waits until the gauge has this value.
 async fn gauge(server: &Process, name: &str, value: u64) {
     let line = format!("{name} {value}\n");
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let (_, metrics) = get(server, "/metrics").await;
-        if metrics.contains(&line) {
-            return;
-        }
-        let found = metrics.lines().find(|line| line.starts_with(name));
-        assert!(Instant::now() < end, "{found:?} instead of {line}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let holds = |_, body: &str| body.contains(&line);
+    until(server, "/metrics", &line, holds).await;
 }
 
 /// Waits until so many rows are on disk in the spool.
