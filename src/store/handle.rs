@@ -21,7 +21,7 @@ use crate::pubsub::{LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreF
 pub struct DbWriterHandle {
     addr: Addr<DbWriter>,
     capacity: Arc<Capacity>,
-    intake: Arc<Intake>,
+    intake: Arc<Intake<Arc<LogEntry>>>,
     readers: Pool,
 }
 
@@ -29,7 +29,7 @@ impl DbWriterHandle {
     pub(super) fn new(
         addr: Addr<DbWriter>,
         capacity: Arc<Capacity>,
-        intake: Arc<Intake>,
+        intake: Arc<Intake<Arc<LogEntry>>>,
         readers: Pool,
     ) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl MessageStore for DbWriterHandle {
             return Err(self.capacity.refuse());
         }
         self.capacity.reserve(entry.payload().get().len())?;
-        if self.intake.put(Arc::clone(entry)) {
+        if self.intake.put(Arc::clone(entry), entry.is_awaited()) {
             self.addr.do_send(RowsCame);
         }
         Ok(())

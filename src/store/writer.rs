@@ -1,8 +1,10 @@
 //! [`DbWriter`]: the actor that has what was published and is not committed yet.
 //!
-//! It batches what piled up in the [`Intake`] while the last transaction ran. There is no timer: a
-//! lone row is committed at once, and the commit lag is one transaction. The [`Committer`] waits for
-//! the database, on a thread of its own; this one only ever waits for the spool's disk.
+//! It batches what piled up in the [`Intake`] while the last transaction ran. A row that comes to a
+//! writer at rest, or that somebody waits for, is committed at once. After a transaction of few rows
+//! there is a [`PAUSE`]: a transaction costs more than its rows, and those who receive messages want
+//! the processor too. The [`Committer`] waits for the database, on a thread of its own; this one only
+//! ever waits for the spool's disk.
 //!
 //! **The database is away** when a round has failed, or takes too long. Rounds are tried again, at
 //! growing distances. Meanwhile rows are written to the spool as well, and new rows behind them,
@@ -37,6 +39,9 @@ use crate::pubsub::LogEntry;
 
 /// Rows of one transaction.
 const BATCH: usize = 1_000;
+/// How long rows that nobody waits for may gather, behind a transaction of fewer than [`FEW`].
+const PAUSE: Duration = Duration::from_millis(5);
+const FEW: usize = 100;
 /// The first wait after a failed round; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -53,7 +58,7 @@ pub struct DbWriter {
     committer: Addr<Committer>,
     capacity: Arc<Capacity>,
     /// What was published and is not in the queue yet.
-    intake: Arc<Intake>,
+    intake: Arc<Intake<Arc<LogEntry>>>,
     journal: Option<Journal>,
     /// Rows in the order of their publication.
     queue: VecDeque<Arc<LogEntry>>,
@@ -66,8 +71,8 @@ pub struct DbWriter {
     work: Work,
     /// The database is away; the wait before the next try.
     away: Option<Duration>,
-    /// The next try; one is on its way at most.
-    retry: Option<SpawnHandle>,
+    /// The next round, when it is not at once; one is on its way at most.
+    later: Option<SpawnHandle>,
     /// Whether nothing was done since the database was left in order.
     settled: bool,
     /// Whether a look at the round's time, or at what is to be spooled, is on its way.
@@ -83,8 +88,10 @@ pub struct DbWriter {
 enum Work {
     /// Nothing is to be done.
     Idle,
-    /// A round will begin, after what is in the mailbox or after a wait.
+    /// A round will begin behind what is in the mailbox, or when the database is tried again.
     Due,
+    /// A round will begin after the pause, or as soon as somebody waits for it.
+    Paused,
     /// The committer has a round.
     Round {
         since: Instant,
@@ -175,7 +182,7 @@ impl DbWriter {
             runs: HashMap::new(),
             work: Work::Idle,
             away: (!prepared).then_some(FIRST_RETRY),
-            retry: None,
+            later: None,
             settled: true,
             watching: false,
             spooling: false,
@@ -188,7 +195,7 @@ impl DbWriter {
 
     /// Asks for a round behind what is in the mailbox.
     fn wake(&mut self, ctx: &mut Context<Self>) {
-        if matches!(self.work, Work::Idle) {
+        if matches!(self.work, Work::Idle | Work::Paused) {
             self.work = Work::Due;
             ctx.notify(BeginRound);
         }
@@ -203,8 +210,8 @@ impl DbWriter {
         if matches!(self.work, Work::Round { .. }) {
             return;
         }
-        if let Some(retry) = self.retry.take() {
-            ctx.cancel_future(retry);
+        if let Some(later) = self.later.take() {
+            ctx.cancel_future(later);
         }
         self.take_in();
         let idle = self.queue.is_empty() && self.turns.is_empty() && self.adrift.is_empty();
@@ -316,12 +323,13 @@ impl DbWriter {
             journal.remove(done.rows);
         }
         match done.error {
-            None => self.come_back(ctx),
+            None => self.come_back(done.rows, ctx),
             Some(error) => self.fail(&error, ctx),
         }
     }
 
-    fn come_back(&mut self, ctx: &mut Context<Self>) {
+    /// The database has done what it was asked for.
+    fn come_back(&mut self, rows: usize, ctx: &mut Context<Self>) {
         if self.left() > 0 {
             // Logs are not read before everything is there that an earlier run has said.
             self.away = Some(FIRST_RETRY);
@@ -329,7 +337,21 @@ impl DbWriter {
             tracing::info!(rows = self.queue.len(), "store.writer.recovered");
         }
         self.write_down(ctx);
-        ctx.notify(BeginRound);
+        if rows < FEW && self.is_at_leisure() && self.intake.pause() {
+            self.work = Work::Paused;
+            self.later = Some(ctx.notify_later(BeginRound, PAUSE));
+        } else {
+            ctx.notify(BeginRound);
+        }
+    }
+
+    /// Whether nothing is known that has to be done at once.
+    fn is_at_leisure(&self) -> bool {
+        self.queue.is_empty()
+            && self.turns.is_empty()
+            && self.adrift.is_empty()
+            && self.waiting.is_empty()
+            && self.capacity.state() == StorageState::Available
     }
 
     /// How many rows of an earlier run are still to be committed.
@@ -354,7 +376,7 @@ impl DbWriter {
             }
         };
         self.turn_away(wait, ctx);
-        self.retry = Some(ctx.notify_later(BeginRound, wait));
+        self.later = Some(ctx.notify_later(BeginRound, wait));
     }
 
     /// The database is away: rows go into the spool, and topics are opened without it.
@@ -363,7 +385,7 @@ impl DbWriter {
         self.resigned.append(&mut self.waiting);
         let begun = match self.work {
             Work::Round { turns, .. } => turns,
-            Work::Idle | Work::Due => 0,
+            Work::Idle | Work::Due | Work::Paused => 0,
         };
         for (at, mut turn) in std::mem::take(&mut self.turns).into_iter().enumerate() {
             let asked = turn.answer.is_some();

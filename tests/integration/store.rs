@@ -25,12 +25,15 @@ async fn history(server: &Process) -> Value {
     payload["messages"].clone()
 }
 
+/// Shouts, and waits until the message is stored.
 async fn shout(server: &Process, payload: Value) {
     let mut client = Phoenix::connect(server.addr).await;
-    let (join_ref, _) = client.join(LOBBY).await;
+    let join_ref = client.send_join(LOBBY, json!({"ack": true})).await;
+    assert_eq!(client.reply_to(&join_ref).await["status"], "ok");
     client.next_event().await;
-    client.push(&join_ref, LOBBY, "shout", payload).await;
+    let reference = client.push(&join_ref, LOBBY, "shout", payload).await;
     assert_eq!(client.next_event().await.0, "shout");
+    assert_eq!(client.reply_to(&reference).await["status"], "ok");
 }
 
 fn stop(server: Process) {

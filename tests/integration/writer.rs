@@ -16,6 +16,7 @@ const TOPIC: &str = "room:a";
 on_each_database! {
     #[actix_web::test]
     a_batch_is_committed_without_the_rows_that_the_database_refuses,
+    rows_that_nobody_waits_for_are_committed_all_the_same,
     a_client_ref_is_stored_once_however_old_it_is,
     rows_of_another_server_cost_no_row,
     changes_change_their_target_and_are_rows_themselves,
@@ -100,6 +101,35 @@ async fn a_batch_is_committed_without_the_rows_that_the_database_refuses(databas
         [json!(null); 0],
         "no stand-in is left"
     );
+}
+
+/// The writer pauses behind the first of them.
+async fn rows_that_nobody_waits_for_are_committed_all_the_same(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    let mut expected = Vec::new();
+    for n in 0..20 {
+        let payload = json!({"n": n});
+        let draft = Draft::new("shout", payload.clone());
+        pubsub.publish(TOPIC, &draft).await.expect("room for it");
+        expected.push(payload);
+        if n % 5 == 4 {
+            let answered = outcome(shout(&pubsub, json!({"asked": n})).await).await;
+            assert!(answered.is_ok());
+            expected.push(json!({"asked": n}));
+        }
+    }
+    let last = Draft::new("shout", json!({"last": true}));
+    pubsub.publish(TOPIC, &last).await.expect("room for it");
+    expected.push(json!({"last": true}));
+    let committed = async {
+        while writer.unsaved() > 0 {
+            actix_rt::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), committed).await;
+    assert!(in_time.is_ok(), "{} rows wait", writer.unsaved());
+    assert_eq!(database.payloads(TOPIC), expected);
 }
 
 async fn a_client_ref_is_stored_once_however_old_it_is(database: Database) {

@@ -196,6 +196,12 @@ impl LogEntry {
         self.at
     }
 
+    /// Whether somebody waits until it is committed: who asked for a receipt, or the members of a
+    /// topic that shows nothing earlier.
+    pub fn is_awaited(&self) -> bool {
+        self.receipt.is_some() || self.run.strict
+    }
+
     /// The store says: the row is committed. Rows of one topic are settled in the order of their
     /// seq, each once, by this or one of the next two.
     pub fn mark_committed(&self) {

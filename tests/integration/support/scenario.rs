@@ -138,7 +138,8 @@ impl<W: Wire> Stage<W> {
         for (step, recorded) in steps.iter().enumerate() {
             let mut action = recorded.clone();
             let want = action.as_object_mut().and_then(|step| step.remove("got"));
-            let outcome = self.perform(&action).await;
+            let expected = want.as_ref().and_then(Value::as_array).map_or(0, Vec::len);
+            let outcome = self.perform(&action, expected).await;
             let reason = match (&want, &outcome) {
                 (_, Err(error)) => Some(format!("not carried out: {error}")),
                 (Some(want), Ok(got)) => difference(want, got, action["unordered"] == true),
@@ -160,8 +161,9 @@ impl<W: Wire> Stage<W> {
         failure
     }
 
-    /// Carries out one step and returns what there is to compare.
-    async fn perform(&mut self, step: &Value) -> Result<Value, Error> {
+    /// Carries out one step and returns what there is to compare; `expected` says how many frames
+    /// were recorded.
+    async fn perform(&mut self, step: &Value, expected: usize) -> Result<Value, Error> {
         let mut step = step.clone();
         self.fill(&mut step)?;
         let of_kind = |&kind: &&'static str| Some((kind, step.get(kind)?));
@@ -179,14 +181,20 @@ impl<W: Wire> Stage<W> {
                 let client = self.clients.get_mut(&name).ok_or("no such connection")?;
                 let frames = match kind {
                     "recv" => client.recv(natural(value)?, DEADLINE).await,
-                    "drain" => client.received().drain(milliseconds(value)?).await,
+                    "drain" => {
+                        client
+                            .received()
+                            .drain(expected, milliseconds(value)?)
+                            .await
+                    }
                     _ => {
                         // A server that has gone meanwhile shows in what the next step receives.
                         let _ = client.send_frame(&outgoing(kind, value)?).await;
                         if kind != "close" {
                             return Ok(Value::Null);
                         }
-                        client.received().drain(Duration::from_millis(500)).await
+                        let silence = Duration::from_millis(500);
+                        client.received().drain(expected, silence).await
                     }
                 };
                 let mut shown = frames.into_iter().map(as_recorded).collect();

@@ -109,11 +109,13 @@ impl Received {
         frames
     }
 
-    /// Every frame until `silence` passes without one; an endless stream is cut off after [`DEADLINE`].
+    /// Every frame: the `expected` ones, and what follows until `silence` passes without one; an
+    /// endless stream is cut off after [`DEADLINE`].
     /// Counted in tenths: a machine that stalls for a moment loses one of them, not the whole wait.
-    pub(crate) async fn drain(&mut self, silence: Duration) -> Vec<Frame> {
+    pub(crate) async fn drain(&mut self, expected: usize, silence: Duration) -> Vec<Frame> {
+        let mut frames = self.recv(expected, DEADLINE).await;
         let end = Instant::now() + silence + DEADLINE;
-        let (mut frames, mut silent_tenths) = (Vec::new(), 0);
+        let mut silent_tenths = 0;
         while silent_tenths < 10 && Instant::now() < end {
             silent_tenths += 1;
             if let Some(frame) = self.recv(1, silence / 10).await.pop() {
