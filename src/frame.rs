@@ -4,10 +4,14 @@
 //! allocation, so a driver that owns its socket writes one slice, and long-poll takes the payload
 //! without a copy. This file knows how a server frame *begins*; what comes in is the transport's.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// Room in front of a payload: the longest header of an unmasked frame.
 const HEADER_ROOM: usize = 10;
+
+/// Second byte of a frame whose length stands behind it in 16 bits, and in 64.
+const LEN_16: u8 = 126;
+const LEN_64: u8 = 127;
 
 /// The frame kinds this server sends. It never fragments and never pings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,6 @@ pub(crate) enum Opcode {
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     wire: Bytes,
-    header_len: u8,
 }
 
 impl Frame {
@@ -44,7 +47,12 @@ impl Frame {
 
     /// The payload alone; shares the allocation.
     pub(crate) fn payload(&self) -> Bytes {
-        self.wire.slice(usize::from(self.header_len)..)
+        let header_len = match self.wire[1] {
+            LEN_16 => 4,
+            LEN_64 => 10,
+            _ => 2,
+        };
+        self.wire.slice(header_len..)
     }
 
     /// Bytes on the wire, header included.
@@ -70,28 +78,27 @@ impl FrameBuilder {
     pub(crate) fn finish(mut self, opcode: Opcode) -> Frame {
         const FIN: u8 = 0x80;
         let len = self.buf.len() - HEADER_ROOM;
-        let header_len: u8 = match len {
+        let header_len = match len {
             0..=125 => 2,
             126..=0xFFFF => 4,
             _ => 10,
         };
-        let start = HEADER_ROOM - usize::from(header_len);
+        let start = HEADER_ROOM - header_len;
         self.buf[start] = FIN | opcode as u8;
         match header_len {
             2 => self.buf[start + 1] = len as u8,
             4 => {
-                self.buf[start + 1] = 126;
+                self.buf[start + 1] = LEN_16;
                 self.buf[start + 2..HEADER_ROOM].copy_from_slice(&(len as u16).to_be_bytes());
             }
             _ => {
-                self.buf[start + 1] = 127;
+                self.buf[start + 1] = LEN_64;
                 self.buf[start + 2..HEADER_ROOM].copy_from_slice(&(len as u64).to_be_bytes());
             }
         }
-        Frame {
-            wire: Bytes::from(self.buf).slice(start..),
-            header_len,
-        }
+        let mut wire = Bytes::from(self.buf);
+        wire.advance(start);
+        Frame { wire }
     }
 }
 

@@ -10,12 +10,14 @@
 //! enters an empty outbox. What a client asks for itself never gets it there: its messages are not
 //! read while its outbox is more than half full.
 
+mod queue;
+
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use self::queue::Queue;
 use crate::frame::Frame;
 use crate::metrics::metrics;
 use crate::waker::{WakerList, WakerSlot};
@@ -88,7 +90,7 @@ pub(crate) enum Interrupt {
 /// The queue of one connection.
 pub(crate) struct Outbox {
     limits: OutboxLimits,
-    queue: RefCell<VecDeque<Frame>>,
+    queue: RefCell<Queue>,
     bytes: Cell<usize>,
     /// Bytes of the first frame that its stream has already taken.
     written: Cell<usize>,
@@ -132,7 +134,7 @@ impl Outbox {
         let mut queue = self.queue.borrow_mut();
         let bytes = self.bytes.get() + frame.len();
         if !queue.is_empty() && self.is_slow(bytes, queue.len() + 1) {
-            *queue = VecDeque::new();
+            queue.clear();
             drop(queue);
             self.bytes.set(0);
             self.written.set(0);
@@ -143,7 +145,7 @@ impl Outbox {
         }
         self.bytes.set(bytes);
         let was_empty = queue.is_empty();
-        queue.push_back(frame);
+        queue.push(frame);
         drop(queue);
         // A writer that has left something in the queue waits for its stream.
         if was_empty {
@@ -211,7 +213,7 @@ impl Outbox {
             return Poll::Ready(false);
         }
         // A burst has passed: its room goes back.
-        *queue = VecDeque::new();
+        queue.clear();
         self.writer.remember(cx);
         Poll::Pending
     }
@@ -238,40 +240,52 @@ impl Outbox {
     ) -> Result<(), E> {
         let queue = self.queue.borrow();
         let mut slices = [IoSlice::new(&[]); SLICES];
-        for (slice, frame) in slices.iter_mut().zip(&*queue) {
+        let mut count = 0;
+        for (slice, frame) in slices.iter_mut().zip(queue.iter()) {
             *slice = IoSlice::new(frame.wire());
+            count += 1;
         }
-        let count = queue.len().min(SLICES);
         slices[0].advance(self.written.get());
-        let mut taken = self.written.get() + stream(&slices[..count])?;
+        let taken = self.written.get() + stream(&slices[..count])?;
         drop(queue);
-        while let Some(first) = self.first_len()
-            && taken >= first
-        {
-            taken -= first;
-            self.take();
-        }
-        self.written.set(taken);
+        self.remove(taken);
         Ok(())
     }
 
-    fn first_len(&self) -> Option<usize> {
-        self.queue.borrow().front().map(Frame::len)
+    /// Removes bytes from the front; of the first frame that is left some may be gone.
+    fn remove(&self, bytes: usize) {
+        let had_room = self.has_room();
+        let mut queue = self.queue.borrow_mut();
+        let mut left = bytes;
+        while let Some(first) = queue.first().map(Frame::len)
+            && left >= first
+        {
+            left -= first;
+            queue.take_first();
+        }
+        drop(queue);
+        self.written.set(left);
+        self.removed(bytes - left, had_room);
     }
 
-    /// Takes the first frame out, and wakes who waits for its room.
+    /// Takes the first frame out.
     fn take(&self) -> Option<Frame> {
         let had_room = self.has_room();
-        let frame = self.queue.borrow_mut().pop_front()?;
-        self.bytes.set(self.bytes.get() - frame.len());
-        if self.is_within(self.limits) {
+        let frame = self.queue.borrow_mut().take_first()?;
+        self.removed(frame.len(), had_room);
+        Some(frame)
+    }
+
+    /// Counts whole frames that have left, and wakes who waits for their room.
+    fn removed(&self, bytes: usize, had_room: bool) {
+        self.bytes.set(self.bytes.get() - bytes);
+        if self.over.get().is_some() && self.is_within(self.limits) {
             self.over.set(None);
         }
         if !had_room && self.has_room() {
             self.reader.wake();
             self.replays.wake();
         }
-        Some(frame)
     }
 
     /// The reader's side: ready when the client may ask for more.

@@ -40,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outbox",
             "pubsub",
             "serializer",
+            "waker",
         ],
     ),
     ("presence", &["channel", "message", "pubsub"]),

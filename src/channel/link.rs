@@ -8,12 +8,11 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use actix::Recipient;
 use bytestring::ByteString;
 
 use super::StopReason;
-use super::server::Doorbell;
 use crate::flow::{Flow, Ticket};
 use crate::frame::Frame;
 use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, Ref, Reply};
@@ -23,6 +22,7 @@ use crate::pubsub::{
     Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Topic,
 };
 use crate::serializer::{EncodeError, Serializer};
+use crate::waker::WakerSlot;
 
 /// How many broadcasts, intercepted or from elsewhere, may wait for one channel before it ends with
 /// `phx_error`.
@@ -76,7 +76,8 @@ pub(crate) struct Link {
     joined: OnceCell<Arc<Topic>>,
     /// What waits for the channel's actor; bounded by the connection's flow and the backlog.
     inbox: RefCell<VecDeque<ToChannel>>,
-    doorbell: Recipient<Doorbell>,
+    /// The channel's actor, waiting for the inbox.
+    actor: WakerSlot,
     /// Broadcasts that wait for `handle_out` or `handle_broadcast`.
     backlog: Cell<usize>,
 }
@@ -89,7 +90,6 @@ impl Link {
         serializer: Serializer,
         outbox: Rc<Outbox>,
         flow: Rc<Flow>,
-        doorbell: Recipient<Doorbell>,
     ) -> Rc<Self> {
         let joined_without_ref = entry_ref.is_null();
         let join_ref = if joined_without_ref {
@@ -110,20 +110,15 @@ impl Link {
             subscription: RefCell::default(),
             joined: OnceCell::new(),
             inbox: RefCell::default(),
-            doorbell,
+            actor: WakerSlot::default(),
             backlog: Cell::new(0),
         })
     }
 
     /// Hands the channel a message; it is looked at in this thread's next turn.
     pub(crate) fn deliver(&self, message: ToChannel) {
-        let mut inbox = self.inbox.borrow_mut();
-        let ring = inbox.is_empty();
-        inbox.push_back(message);
-        drop(inbox);
-        if ring {
-            self.doorbell.do_send(Doorbell);
-        }
+        self.inbox.borrow_mut().push_back(message);
+        self.actor.wake();
     }
 
     /// Hands the channel a broadcast, up to the backlog's bound.
@@ -143,9 +138,20 @@ impl Link {
         self.backlog.set(self.backlog.get() - 1);
     }
 
-    /// The channel's side: the next message.
+    /// The channel's side: the next message, if there is one.
     pub(super) fn take(&self) -> Option<ToChannel> {
         self.inbox.borrow_mut().pop_front()
+    }
+
+    /// The channel's side: the next message.
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<ToChannel> {
+        match self.take() {
+            Some(message) => Poll::Ready(message),
+            None => {
+                self.actor.remember(cx);
+                Poll::Pending
+            }
+        }
     }
 
     /// The topic that the channel was joined to.

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix::{
@@ -34,12 +34,6 @@ use crate::pubsub::{Backlog, Broadcast, SubscriberId};
 
 /// How long a leave waits for the callback that is running before it is dropped.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
-
-/// Something waits in the link's inbox. One ring serves for all that came since the last look, and
-/// what waits there (tickets, slices of the read buffer) never has to cross threads.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Doorbell;
 
 /// From a channel to its socket.
 #[derive(Message)]
@@ -160,10 +154,7 @@ pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option
     } = start;
     let mut actix = actix::Context::<ChannelServer<C>>::new();
     let addr = actix.address();
-    let doorbell = addr.clone().recipient();
-    let link = Link::new(
-        topic, &join_ref, &reference, serializer, outbox, flow, doorbell,
-    );
+    let link = Link::new(topic, &join_ref, &reference, serializer, outbox, flow);
     let ctx = Context::new(
         Rc::clone(&link),
         start.pubsub.clone(),
@@ -490,21 +481,39 @@ impl<C: Channel> Actor for ChannelServer<C> {
 
     /// A join that was refused at once has left its `terminate` in the queue.
     fn started(&mut self, actix: &mut Self::Context) {
+        actix.spawn(Receiving);
         self.advance(actix);
     }
 }
 
-impl<C: Channel> Handler<Doorbell> for ChannelServer<C> {
-    type Result = ();
+/// Takes what comes into the link's inbox, as long as the actor lives. What waits there (tickets,
+/// slices of the read buffer) never crosses threads, so that it needs no mailbox.
+struct Receiving;
 
-    fn handle(&mut self, _: Doorbell, actix: &mut Self::Context) {
-        while let Some(message) = self.link.take() {
-            self.receive(message, actix);
+impl<C: Channel> ActorFuture<ChannelServer<C>> for Receiving {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        server: &mut ChannelServer<C>,
+        actix: &mut Actix<C>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        loop {
+            let message = ready!(server.link.poll_take(cx));
+            server.receive(message, actix);
         }
     }
 }
 
 impl<C: Channel> ChannelServer<C> {
+    /// Takes what is in the link's inbox.
+    fn take_in(&mut self, actix: &mut Actix<C>) {
+        while let Some(message) = self.link.take() {
+            self.receive(message, actix);
+        }
+    }
+
     fn receive(&mut self, message: ToChannel, actix: &mut Actix<C>) {
         match (self.phase, message) {
             (Phase::Joined, ToChannel::Kill) => {
@@ -570,6 +579,8 @@ impl<C: Channel> Handler<Info<C::Info>> for ChannelServer<C> {
     type Result = ();
 
     fn handle(&mut self, Info(info): Info<C::Info>, actix: &mut Self::Context) {
+        // The mailbox is looked at first, but what is in the inbox came before.
+        self.take_in(actix);
         // An info sent in `join` waits for the join.
         if matches!(self.phase, Phase::Joining | Phase::Joined) {
             self.queue.push_back(Work::Info(info));

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
 use memchr::memchr;
+use smallvec::SmallVec;
 
 use super::strict::after_string;
 
@@ -32,7 +33,7 @@ struct Scan<'a> {
     kept: String,
     copied: usize,
     /// The objects and arrays around, outermost first; an object by its number.
-    around: Vec<Option<u32>>,
+    around: SmallVec<[Option<u32>; 8]>,
     objects: u32,
     keys: Keys<'a>,
     /// Where the separator is after which the next string is a key.
@@ -102,7 +103,7 @@ impl<'a> Scan<'a> {
 #[derive(Default)]
 struct Keys<'a> {
     /// As long as they are few, looking at all of them is quicker than hashing one.
-    few: Vec<(u32, Cow<'a, str>)>,
+    few: SmallVec<[(u32, Cow<'a, str>); 8]>,
     many: HashSet<(u32, Cow<'a, str>), RandomState>,
 }
 

@@ -135,7 +135,12 @@ impl Writer {
 /// Writes what is queued, now and later; ready when the outbox is closed and empty.
 fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     while ready!(outbox.poll_queued(cx)) {
-        match outbox.write_to(|frames| stream.try_write_vectored(frames)) {
+        let written = outbox.write_to(|frames| match frames {
+            // The kernel's cheaper way, and the ordinary case.
+            [frame] => stream.try_write(frame),
+            frames => stream.try_write_vectored(frames),
+        });
+        match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready!(stream.poll_write_ready(cx))?;
             }
