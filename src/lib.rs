@@ -32,7 +32,10 @@ pub mod endpoint;
 pub mod shutdown;
 pub mod transport;
 
-// Beside: channels without a network.
+// Beside: channels without a network; the hot path's parts, for their bench.
+#[cfg(feature = "_bench")]
+#[doc(hidden)]
+pub mod bench;
 pub mod testing;
 
 // Beside: the database.

@@ -88,6 +88,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "socket",
         ],
     ),
+    (
+        "bench",
+        &[
+            "frame",
+            "message",
+            "outbox",
+            "pubsub",
+            "serializer",
+            "testing",
+            "transport",
+        ],
+    ),
     ("store", &["message", "metrics", "pubsub"]),
     (
         "chat",

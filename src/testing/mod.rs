@@ -37,6 +37,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -330,10 +331,15 @@ impl TestSocket {
             if let Some(at) = self.received.iter().position(&matches) {
                 return self.received.remove(at);
             }
-            let next = poll_fn(|cx| self.outbox.poll_frame(cx));
-            let frame = timeout_at(deadline, next).await.ok().flatten()?;
-            self.received.extend(read(&frame.payload()));
+            let frame = timeout_at(deadline, self.next_frame()).await;
+            self.received.extend(read(&frame.ok().flatten()?));
         }
+    }
+
+    /// The next frame, as its client would get it; `None` when the connection has ended.
+    pub(crate) async fn next_frame(&self) -> Option<Bytes> {
+        let frame = poll_fn(|cx| self.outbox.poll_frame(cx)).await?;
+        Some(frame.payload())
     }
 
     fn send(&self, reference: &str, topic: &str, event: &str, payload: Value) {
@@ -341,15 +347,18 @@ impl TestSocket {
             Some(join_ref) => quoted(join_ref),
             None => Ref::NULL,
         };
-        let payload = Payload::from(payload);
-        let size = payload.len();
-        let message = Message {
+        self.hand_over(Message {
             join_ref,
             reference: quoted(reference),
             topic: Name::from(topic),
             event: Name::from(event),
-            payload,
-        };
+            payload: Payload::from(payload),
+        });
+    }
+
+    /// Gives the server a message of the client.
+    pub(crate) fn hand_over(&self, message: Message) {
+        let size = message.payload.len();
         // A socket that has ended answers nothing, and the assertion says so.
         let _ = self.to_server.send(Incoming::Message(message, size));
     }

@@ -51,6 +51,14 @@ pub struct ServerOptions {
     pub shutdown_timeout: Duration,
 }
 
+/// How many messages a stream of a client's frames holds. For `benches/instructions.rs` alone.
+#[cfg(feature = "_bench")]
+pub(crate) fn decode_frames(mut stream: &[u8]) -> usize {
+    let mut decoder = decoder::Decoder::new(1_000_000);
+    let messages = std::iter::from_fn(|| decoder.decode(&mut stream).expect("a client's frames"));
+    messages.count()
+}
+
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
