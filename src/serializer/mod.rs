@@ -237,8 +237,11 @@ fn name(text: &ByteString, raw: &RawValue) -> Result<Name, serde_json::Error> {
 
 /// Appends a JSON string.
 fn write_str(buf: &mut Vec<u8>, text: &str) {
-    let plain = text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
-    if plain {
+    // Without a branch, so that many bytes are looked at at once.
+    let special = text.bytes().fold(false, |found, b| {
+        found | (b < 0x20) | (b == b'"') | (b == b'\\')
+    });
+    if !special {
         buf.push(b'"');
         buf.extend_from_slice(text.as_bytes());
         buf.push(b'"');

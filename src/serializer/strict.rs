@@ -4,7 +4,7 @@
 //! escape (`"\ud800"`) or a number beyond the range of a double (`1e400`) would break the clients
 //! that parse strictly, so such text is undecodable here, as it is for Phoenix.
 
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memchr2};
 
 use super::DecodeError;
 
@@ -20,10 +20,13 @@ pub(super) fn check(text: &str) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Whether a digit is followed by `e` or `E` anywhere, inside a string or not.
+/// Whether a digit is followed by `e` or `E` anywhere, inside a string or not. Looks at all pairs
+/// without a branch, many at once.
 fn has_exponent_candidate(bytes: &[u8]) -> bool {
-    let follows_digit = |at: usize| at > 0 && bytes[at - 1].is_ascii_digit();
-    memchr_iter(b'e', bytes).any(follows_digit) || memchr_iter(b'E', bytes).any(follows_digit)
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    pairs.fold(false, |found, (before, byte)| {
+        found | (before.is_ascii_digit() & (byte | 0x20 == b'e'))
+    })
 }
 
 /// Every `\uD800`-`\uDBFF` must be followed by `\uDC00`-`\uDFFF`, and none of the latter may stand

@@ -7,6 +7,9 @@ use crate::socket::Ending;
 use crate::transport::frame_scanner::{Header, Piece, RefusedFrame, Scanner, opcode};
 use crate::transport::reader::{MAX_MESSAGE_SIZE, Received};
 
+/// How many bytes are unmasked at once.
+const BLOCK: usize = 16;
+
 /// The most that is set aside for a payload that has not arrived.
 const MAX_AHEAD: u64 = 64 * 1024;
 
@@ -88,11 +91,10 @@ impl Decoder {
         let payload = self.payload();
         let start = payload.len();
         payload.extend_from_slice(masked);
-        for word in payload[start..].chunks_mut(4) {
-            for (byte, mask) in word.iter_mut().zip(mask) {
-                *byte ^= mask;
-            }
-        }
+        let key = std::array::from_fn(|at| mask[at % 4]);
+        let (blocks, rest) = payload[start..].as_chunks_mut::<BLOCK>();
+        blocks.iter_mut().for_each(|block| xor(block, key));
+        xor(rest, key);
     }
 
     /// The current frame is complete; the message that it completes.
@@ -114,6 +116,14 @@ impl Decoder {
         }
         let text = String::from_utf8(message).map_err(|_| Ending::NOT_UTF8)?;
         Ok(Some(Received::Text(ByteString::from(text))))
+    }
+}
+
+/// Unmasks a block, or what is left of one.
+#[inline]
+fn xor(bytes: &mut [u8], key: [u8; BLOCK]) {
+    for (byte, key) in bytes.iter_mut().zip(key) {
+        *byte ^= key;
     }
 }
 
