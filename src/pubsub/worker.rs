@@ -80,6 +80,12 @@ impl Inbox {
         Poll::Pending
     }
 
+    /// How many broadcasts wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.state).queue.len()
+    }
+
     /// Takes everything that waits.
     fn take(&self) -> VecDeque<Arc<Broadcast>> {
         let mut state = lock(&self.state);

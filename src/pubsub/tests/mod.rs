@@ -237,6 +237,20 @@ async fn what_waits_in_the_inbox_is_history_and_not_live_for_who_joins_now() {
 }
 
 #[actix_rt::test]
+async fn a_message_crosses_to_another_worker_once_for_all_its_members() {
+    let (pubsub, _store) = logged();
+    let first = Member::join(&pubsub, "log:a").await;
+    let others = (1..100).map(|_| Member::subscribe(&pubsub, "log:a"));
+    let members: Vec<_> = std::iter::once(first).chain(others).collect();
+    elsewhere(&pubsub, 1);
+    let table = Table::existing(pubsub.id()).expect("it has members");
+    assert_eq!(table.inbox().waiting(), 1);
+    assert!(members.iter().all(|member| member.live().is_empty()));
+    table.drain();
+    assert!(members.iter().all(|member| member.live() == [1]));
+}
+
+#[actix_rt::test]
 async fn a_refused_message_takes_no_seq_and_reaches_nobody() {
     let (pubsub, store) = logged();
     let ann = Member::join(&pubsub, "log:a").await;
