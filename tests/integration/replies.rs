@@ -1,16 +1,17 @@
 //! Payloads, refs and replies: what a channel is given, and what it may answer from where.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use slackir::Endpoint;
 use slackir::channel::{
-    Channel, Context, HandleIn, Handled, Join, JoinResult, Refused, StopReason,
+    Channel, Context, Handle, HandleIn, Handled, Join, JoinResult, Refused, StopReason,
 };
 use slackir::message::{Payload, Reply};
 use slackir::pubsub::{Broadcast, PubSub};
 use slackir::socket::{Socket, SocketRouter};
+use slackir::testing::TestSocket;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -291,4 +292,57 @@ async fn a_channel_that_subscribes_to_its_own_topic_hears_it_itself() {
     let mut events = [client.next_event().await.0, client.next_event().await.0];
     events.sort();
     assert_eq!(events, ["handle_broadcast", "news"]);
+}
+
+/// Tells what it was given, in order. "pass on" gives an info to the channel that joined first.
+struct Teller {
+    first: Arc<Mutex<Option<Handle<()>>>>,
+}
+
+impl Channel for Teller {
+    type Info = ();
+
+    async fn join(&mut self, _: Payload, ctx: &mut Context<Self>) -> JoinResult {
+        let mut first = self.first.lock().expect("no panic");
+        first.get_or_insert_with(|| ctx.handle());
+        Ok(Join::ok())
+    }
+
+    async fn handle_in(&mut self, event: &str, _: Payload, ctx: &mut Context<Self>) -> HandleIn {
+        if event == "pass on" {
+            let first = self.first.lock().expect("no panic");
+            let handle = first.as_ref().expect("somebody has joined");
+            handle.send(()).expect("the channel lives");
+        }
+        ctx.push("told", json!({ "of": event })).expect("an object");
+        HandleIn::NoReply
+    }
+
+    async fn handle_info(&mut self, (): (), ctx: &mut Context<Self>) -> Handled {
+        ctx.push("told", json!({"of": "info"})).expect("an object");
+        Handled::NoReply
+    }
+}
+
+/// The first channel has the event before the second one runs and gives it the info.
+#[actix_web::test]
+async fn an_info_is_handled_behind_the_message_that_came_before_it() {
+    let first = Arc::default();
+    let teller = move || Teller {
+        first: Arc::clone(&first),
+    };
+    let router = SocketRouter::new().channel("tell:*", teller);
+    let endpoint = Endpoint::builder(PubSub::new())
+        .socket("/socket", Anyone, router)
+        .build();
+    let mut ann = TestSocket::connect(&endpoint, "/socket", json!({}))
+        .await
+        .expect("everybody may connect");
+    ann.subscribe_and_join("tell:first", json!({})).await;
+    ann.subscribe_and_join("tell:second", json!({})).await;
+    ann.push("tell:second", "pass on", json!({}));
+    ann.push("tell:first", "event", json!({}));
+    for of in ["pass on", "event", "info"] {
+        assert_eq!(ann.next_push("told").await, json!({ "of": of }));
+    }
 }

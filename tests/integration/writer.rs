@@ -1,7 +1,7 @@
 //! The store behind its port: a `PubSub` in this process, a `DbWriter`, and what the table says.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use slackir::pubsub::{
@@ -17,6 +17,7 @@ on_each_database! {
     #[actix_web::test]
     a_batch_is_committed_without_the_rows_that_the_database_refuses,
     rows_that_nobody_waits_for_are_committed_all_the_same,
+    rows_that_nobody_waits_for_gather_behind_a_small_transaction,
     a_client_ref_is_stored_once_however_old_it_is,
     rows_of_another_server_cost_no_row,
     changes_change_their_target_and_are_rows_themselves,
@@ -47,6 +48,17 @@ async fn outcome(published: Published) -> Result<Stored, NotStored> {
 
 async fn flushed(writer: &DbWriterHandle) {
     assert_eq!(writer.flush(Duration::from_secs(20)).await, 0);
+}
+
+/// Waits until the writer has committed everything without being asked to.
+async fn committed(writer: &DbWriterHandle) {
+    let committed = async {
+        while writer.unsaved() > 0 {
+            actix_rt::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), committed).await;
+    assert!(in_time.is_ok(), "{} rows wait", writer.unsaved());
 }
 
 /// From now on the database refuses payloads with "poison", for a reason of its own.
@@ -122,14 +134,23 @@ async fn rows_that_nobody_waits_for_are_committed_all_the_same(database: Databas
     let last = Draft::new("shout", json!({"last": true}));
     pubsub.publish(TOPIC, &last).await.expect("room for it");
     expected.push(json!({"last": true}));
-    let committed = async {
-        while writer.unsaved() > 0 {
-            actix_rt::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(Duration::from_secs(20), committed).await;
-    assert!(in_time.is_ok(), "{} rows wait", writer.unsaved());
+    committed(&writer).await;
     assert_eq!(database.payloads(TOPIC), expected);
+}
+
+/// Each comes when the one before it is committed: within the writer's pause, or when that is over.
+async fn rows_that_nobody_waits_for_gather_behind_a_small_transaction(database: Database) {
+    const ROWS: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(5);
+    let writer = writer(&database, WriterOptions::default());
+    let pubsub = pubsub(&writer);
+    let started = Instant::now();
+    for n in 0..ROWS {
+        let draft = Draft::new("shout", json!({"n": n}));
+        pubsub.publish(TOPIC, &draft).await.expect("room for it");
+        committed(&writer).await;
+    }
+    assert!(started.elapsed() >= PAUSE * (ROWS - 1));
 }
 
 async fn a_client_ref_is_stored_once_however_old_it_is(database: Database) {
