@@ -36,7 +36,7 @@ use slackir::testing::TestSocket;
 /// of members.
 const MEASURED: &[(&str, u64)] = &[
     ("decode::v1_text", 5_194),
-    ("decode::v2_text", 4_123),
+    ("decode::v2_text", 4_130),
     ("decode_binary::v2", 1_813),
     ("reply::v1", 919),
     ("reply::v2", 937),
@@ -47,12 +47,13 @@ const MEASURED: &[(&str, u64)] = &[
     ("decode_frames::of_100_bytes", 1_056),
     ("decode_frames::of_16_kib", 28_174),
     ("server_frame::of_100_bytes", 239),
-    ("queue_and_write::frames_100", 21_208),
+    ("queue_and_write::frames_100", 21_212),
+    ("queue_and_take_lone::frames_100", 26_524),
     ("join_and_leave::among_10", 700),
     ("join_and_leave::among_19_000", 700),
-    ("fan_out::to_1_000", 106_776),
-    ("converse::echoes_100", 982_846),
-    ("converse::joins_and_leaves_100", 3_188_634),
+    ("fan_out::to_1_000", 105_812),
+    ("converse::echoes_100", 983_209),
+    ("converse::joins_and_leaves_100", 3_192_846),
 ];
 
 /// The limit of a bench. Other processors than x86-64 have other instructions: there it is only
@@ -204,6 +205,16 @@ fn queue_and_write((queue, frame): (Queue, ServerFrame)) -> (Queue, ServerFrame)
     (queue, frame)
 }
 
+#[library_benchmark]
+#[bench::frames_100(args = (queue_and_frame()), config = limit("queue_and_take_lone::frames_100"))]
+fn queue_and_take_lone((queue, frame): (Queue, ServerFrame)) -> (Queue, ServerFrame) {
+    for _ in 0..100 {
+        queue.push(&frame);
+        assert!(queue.take_lone());
+    }
+    (queue, frame)
+}
+
 // Members.
 
 /// A room, its members, and one that comes and goes.
@@ -342,6 +353,7 @@ library_benchmark_group!(
         decode_frames,
         server_frame,
         queue_and_write,
+        queue_and_take_lone,
         join_and_leave,
         fan_out,
         converse,

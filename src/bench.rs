@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -97,6 +98,12 @@ impl Queue {
     /// Queues a frame, which all queues share.
     pub fn push(&self, frame: &ServerFrame) {
         self.0.push(frame.0.clone());
+    }
+
+    /// Takes out the frame that is alone, as a writer does; whether there is one.
+    pub fn take_lone(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.0.take_lone(&mut cx).is_some()
     }
 
     /// Writes once, to a stream that takes everything; returns how many bytes it took.

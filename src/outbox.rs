@@ -229,6 +229,25 @@ impl Outbox {
         }
     }
 
+    /// The writer's side, where it owns the stream: takes out the one whole frame that is queued, and
+    /// waits for the next. `None` when there is anything else to do.
+    pub(crate) fn take_lone(&self, cx: &mut Context<'_>) -> Option<Frame> {
+        let is_lone = self.queue.borrow().len() == 1 && self.written.get() == 0;
+        if !is_lone || self.closed.get().is_some() {
+            return None;
+        }
+        self.writer.remember(cx);
+        self.take()
+    }
+
+    /// Puts back a lone frame of which the stream has taken less than all, before anything else has
+    /// entered.
+    pub(crate) fn put_back(&self, frame: Frame, taken: usize) {
+        self.bytes.set(self.bytes.get() + frame.len());
+        self.written.set(taken);
+        self.queue.borrow_mut().push(frame);
+    }
+
     /// The writer's side, where it owns the stream: hands it what is queued, many frames at once.
     /// What it says that it has taken leaves the queue; a frame may go in parts.
     ///
@@ -382,6 +401,27 @@ mod tests {
     }
 
     #[test]
+    fn a_lone_frame_is_taken_whole_and_what_the_stream_leaves_of_it_goes_back() {
+        let outbox = limits(1_000, 10);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(outbox.take_lone(&mut cx).is_none(), "nothing is queued");
+        outbox.push(frame(5));
+        outbox.push(frame(6));
+        assert!(outbox.take_lone(&mut cx).is_none(), "there are two");
+        assert_eq!(poll(&outbox), Poll::Ready(Some(5)));
+        let lone = outbox.take_lone(&mut cx).expect("there is one");
+        assert_eq!((outbox.bytes.get(), poll(&outbox)), (0, Poll::Pending));
+        outbox.put_back(lone, 3);
+        assert!(outbox.take_lone(&mut cx).is_none(), "it is not whole");
+        let rest = |slices: &[IoSlice<'_>]| Ok::<_, std::io::Error>(slices[0].len());
+        outbox.write_to(rest).expect("it takes all");
+        assert_eq!((outbox.bytes.get(), outbox.written.get()), (0, 0));
+        outbox.push(frame(7));
+        outbox.close(CloseReason::Draining);
+        assert!(outbox.take_lone(&mut cx).is_none(), "the end is to be said");
+    }
+
+    #[test]
     fn a_frame_over_the_limit_enters_an_empty_outbox() {
         let outbox = limits(10, 10);
         outbox.push(frame(100));
@@ -430,6 +470,7 @@ mod tests {
         outbox.push(frame(8));
         assert_eq!(outbox.closed(), None, "it was below its bound in between");
     }
+
     #[derive(Default)]
     struct Woken(AtomicBool);
 

@@ -3,23 +3,30 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Waker};
 
-/// The waker of a side that waits, if it does.
+/// The waker of a side that waits, if it does. It is kept for the next time, which comes soon.
 #[derive(Default)]
-pub(crate) struct WakerSlot(Cell<Option<Waker>>);
+pub(crate) struct WakerSlot {
+    waker: Cell<Option<Waker>>,
+    waits: Cell<bool>,
+}
 
 impl WakerSlot {
     /// Wakes the waiting side, once.
     pub(crate) fn wake(&self) {
-        if let Some(waker) = self.0.take() {
-            waker.wake();
+        if self.waits.take()
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake_by_ref();
+            self.waker.set(Some(waker));
         }
     }
 
     /// Keeps the waker of the side that is about to wait; the later of two counts.
     pub(crate) fn remember(&self, cx: &Context<'_>) {
-        let mut waker = self.0.take().unwrap_or_else(|| cx.waker().clone());
+        let mut waker = self.waker.take().unwrap_or_else(|| cx.waker().clone());
         waker.clone_from(cx.waker());
-        self.0.set(Some(waker));
+        self.waker.set(Some(waker));
+        self.waits.set(true);
     }
 }
 

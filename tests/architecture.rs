@@ -72,7 +72,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "session",
             "socket",
             "token",
-            "waker",
         ],
     ),
     ("endpoint", &["message", "pubsub", "socket", "transport"]),

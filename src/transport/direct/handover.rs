@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 
 use super::frames::TcpFrames;
-use super::writer;
+use super::writers;
 use crate::socket::{Connection, Sign, SocketServer};
 use crate::transport::handshake::{Accepted, Mounted};
 use crate::transport::reader::Reader;
@@ -71,7 +71,7 @@ impl Upgraded {
         let frames = TcpFrames::new(Rc::clone(&stream), behind, self.max_frame_size, activity);
         let reader = Reader::new(&connection, frames);
         let open = connection.sockets.open_stream();
-        writer::start(stream, Rc::clone(&connection.outbox), open);
+        writers::start(stream, Rc::clone(&connection.outbox), open);
         SocketServer::start(connection, reader);
     }
 }

@@ -6,12 +6,13 @@
 //! on the mountable driver: the App's routes, the handshake, the SocketServer, the outbox.
 //!
 //! Each connection has two halves. `frames` is the stream of its SocketServer, which reads; `writer`
-//! empties the outbox, ends the connection and closes the stream.
+//! empties the outbox, ends the connection and closes the stream. `writers` runs those of a thread.
 
 mod decoder;
 mod frames;
 mod handover;
 mod writer;
+mod writers;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -170,7 +171,7 @@ where
     B: MessageBody + 'static,
 {
     let handover = Handover::default();
-    let mut response = if writer::count() < max_connections {
+    let mut response = if writers::count() < max_connections {
         request.extensions_mut().insert(handover.clone());
         match app.call(request).await {
             Ok(response) => response.into().map_into_boxed_body(),

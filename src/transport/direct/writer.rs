@@ -1,11 +1,6 @@
 //! [`Writer`]: what a client is sent, written to a stream that the server owns; and how the
-//! connection ends.
-//!
-//! One task a worker thread runs the writers of all its connections. A frame that enters an outbox
-//! marks its writer; the task runs behind everything that was ready before it, so what a turn has
-//! put into an outbox leaves with one `writev`.
+//! connection ends. [`writers`](super::writers) runs them.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -15,81 +10,22 @@ use std::time::Duration;
 
 use actix_rt::net::TcpStream;
 use futures_core::future::LocalBoxFuture;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::time::timeout;
 
 use super::frames::with_buffer;
+use crate::frame::Frame;
 use crate::outbox::{CloseReason, Interrupt, Outbox};
 use crate::socket::OpenStream;
 use crate::transport::{CLOSE_LINGER, close_frame};
-use crate::waker::WakerSlot;
 
 /// How long a client may take to read what is still queued when its connection ends. It is the
 /// kernel's time for bytes that are not acknowledged, too.
 const FAREWELL: Duration = Duration::from_secs(30);
 
-thread_local! {
-    /// The writers of this thread.
-    static WRITERS: Writers = Writers::default();
-}
-
-#[derive(Default)]
-struct Writers {
-    /// New ones, which the task has not taken in yet.
-    arriving: RefCell<Vec<Writer>>,
-    /// All of them.
-    count: Cell<usize>,
-    /// The task that runs them, while it sleeps.
-    task: WakerSlot,
-}
-
-/// Writes what enters `outbox` to `stream` until the connection has ended. `open` counts it as
-/// long.
-pub(super) fn start(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream) {
-    let writer = Writer {
-        stream,
-        outbox,
-        parting: None,
-        _open: open,
-    };
-    WRITERS.with(|writers| {
-        writers.arriving.borrow_mut().push(writer);
-        if writers.count.replace(writers.count.get() + 1) == 0 {
-            let mut running = FuturesUnordered::new();
-            actix_rt::spawn(poll_fn(move |cx| {
-                WRITERS.with(|writers| writers.poll(&mut running, cx))
-            }));
-        }
-        writers.task.wake();
-    });
-}
-
-/// Connections of this thread.
-pub(super) fn count() -> usize {
-    WRITERS.with(|writers| writers.count.get())
-}
-
-impl Writers {
-    /// Runs the writers that were marked; ready when none is left.
-    fn poll(&self, running: &mut FuturesUnordered<Writer>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            running.extend(self.arriving.take());
-            match running.poll_next_unpin(cx) {
-                Poll::Ready(Some(())) => self.count.set(self.count.get() - 1),
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => {
-                    self.task.remember(cx);
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
 /// One connection's writer. Small, because every connection has one.
-struct Writer {
+pub(super) struct Writer {
     /// Shared with the connection's reader.
     stream: Rc<TcpStream>,
     outbox: Rc<Outbox>,
@@ -123,6 +59,34 @@ impl Future for Writer {
 }
 
 impl Writer {
+    /// Writes what enters `outbox` to `stream` until the connection has ended. `open` counts it as
+    /// long.
+    pub(super) fn new(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream) -> Self {
+        Self {
+            stream,
+            outbox,
+            parting: None,
+            _open: open,
+        }
+    }
+
+    /// Takes out the frame that is all there is to do, and waits for the next.
+    pub(super) fn take_lone(&self, cx: &mut Context<'_>) -> Option<Frame> {
+        self.outbox.take_lone(cx)
+    }
+
+    /// Gives a lone frame to the stream. Whether all of it went; if not, the rest is queued again,
+    /// and polling the writer tells why.
+    pub(super) fn send_lone(&self, frame: &Frame) -> bool {
+        // Not through tokio, which would look up what it knows of the stream.
+        let taken = send(&*self.stream, frame.wire(), SendFlags::NOSIGNAL).unwrap_or(0);
+        if taken == frame.len() {
+            return true;
+        }
+        self.outbox.put_back(frame.clone(), taken);
+        false
+    }
+
     /// Ready when the outbox was closed, whether or not the stream takes what is in it.
     fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.outbox.poll_closed(cx).is_ready() {
