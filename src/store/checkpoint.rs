@@ -13,8 +13,9 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::Integer;
 
-/// The log's length from which on it is copied.
-const LONG: u64 = 8_000_000;
+/// The log's length from which on it is copied, and to which its file shrinks then: to write over
+/// pages that the system has at hand costs half of what new ones do.
+pub(super) const LONG: u64 = 8_000_000;
 /// The log's length at which the writer waits until it is copied, and empties it.
 const TOO_LONG: u64 = 32_000_000;
 /// How long that waits for another copy to end, each time.

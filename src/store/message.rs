@@ -60,9 +60,12 @@ pub(super) fn insert(
 ) -> QueryResult<usize> {
     match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(sqlite) => diesel::insert_into(messages::table)
-            .values(rows)
-            .execute(*sqlite),
+        // One statement for all would keep, in case it fails half-way, a copy of each page that it
+        // changes: in a file of its own from the 17th on.
+        Connection::Sqlite(sqlite) => rows.iter().try_fold(0, |inserted, row| {
+            let statement = diesel::insert_into(messages::table).values(row);
+            Ok(inserted + statement.execute(*sqlite)?)
+        }),
         // COPY, which costs PostgreSQL half of what an INSERT does.
         #[cfg(feature = "postgres")]
         Connection::Postgres(postgres) => diesel::copy_from(messages::table)

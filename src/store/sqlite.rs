@@ -10,7 +10,7 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::backend::Role;
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{self, Checkpointer};
 use super::{StoreError, url};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -116,12 +116,13 @@ fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
 }
 
 /// busy_timeout first: the switch to WAL needs a moment alone. No commit makes a checkpoint, which
-/// takes tens of milliseconds: [`Checkpointer`] does. The log's file shrinks when it begins anew.
+/// takes tens of milliseconds: [`Checkpointer`] does.
 fn set_pragmas(connection: &mut SqliteConnection) -> QueryResult<()> {
     connection.batch_execute(&format!(
         "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
-         PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 0;",
+         PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {};",
         BUSY_TIMEOUT.as_millis(),
+        checkpoint::LONG,
     ))
 }
 
