@@ -1,5 +1,3 @@
-import { Socket } from "phoenix";
-
 const GROUP_GAP_MS = 5 * 60_000;
 const HISTORY_PATIENCE_MS = 3_000;
 const REJOIN_AFTER_CLOSE_MS = 2_000;
@@ -23,6 +21,22 @@ const ui = {
   send: $("send"),
   hint: $("hint"),
 };
+
+const { Socket } = await loadPhoenix();
+
+// Where the server found no installed copy, it comes from a CDN, which may be out of reach.
+async function loadPhoenix() {
+  try {
+    return await import("phoenix");
+  } catch (error) {
+    showStatus("not connected");
+    say(
+      "phoenix.js could not be loaded: check the network and reload this page. " +
+        "A server without internet needs “npm ci --prefix assets” and a restart.",
+    );
+    throw error;
+  }
+}
 
 // ---- small helpers -------------------------------------------------------
 

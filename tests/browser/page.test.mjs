@@ -431,6 +431,17 @@ test("the status tells of connecting first", async (t) => {
   await ada.status("connected");
 });
 
+test("a page that cannot load phoenix.js says so", async (t) => {
+  const server = await Server.start(t);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const ada = new Person(await context.newPage());
+  await ada.page.route("**/phoenix.mjs", (route) => route.abort());
+  await ada.page.goto(server.url);
+  await ada.status("not connected");
+  assert.match(await ada.page.locator("#notice").innerText(), /phoenix\.js could not be loaded/);
+});
+
 test("a refused message comes back to the composer with the reason", async (t) => {
   const server = await Server.start(t);
   const ada = await Person.arrive(t, server, "Ada", { prepare: refuseShouts("please slow down") });
