@@ -97,7 +97,7 @@ fn attempt(
     if rows.iter().all(|row| row.client_ref.is_none()) {
         let plain = connection.transaction(|connection| {
             message::insert(connection, &new)
-                .and_then(|_| {
+                .and_then(|()| {
                     rows.iter()
                         .try_for_each(|row| message::apply(connection, *row, columns))
                 })

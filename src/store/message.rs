@@ -53,24 +53,31 @@ impl<'a> NewMessage<'a> {
     }
 }
 
-/// Inserts all rows or fails.
-pub(super) fn insert(
-    connection: &mut Connection<'_>,
-    rows: &[NewMessage<'_>],
-) -> QueryResult<usize> {
+/// Inserts all rows or fails, in a transaction that is then to be rolled back.
+pub(super) fn insert(connection: &mut Connection<'_>, rows: &[NewMessage<'_>]) -> QueryResult<()> {
     match connection {
+        // OR IGNORE: a statement that may fail half-way keeps a copy of each page that it changes.
         #[cfg(feature = "sqlite")]
-        // One statement for all would keep, in case it fails half-way, a copy of each page that it
-        // changes: in a file of its own from the 17th on.
-        Connection::Sqlite(sqlite) => rows.iter().try_fold(0, |inserted, row| {
-            let statement = diesel::insert_into(messages::table).values(row);
-            Ok(inserted + statement.execute(*sqlite)?)
-        }),
+        Connection::Sqlite(sqlite) => {
+            use diesel::result::{DatabaseErrorKind, Error};
+            let inserted = diesel::insert_or_ignore_into(messages::table)
+                .values(rows)
+                .execute(*sqlite)?;
+            if inserted == rows.len() {
+                return Ok(());
+            }
+            let ignored = "a row is not new, or not as the table wants it".to_owned();
+            Err(Error::DatabaseError(
+                DatabaseErrorKind::UniqueViolation,
+                Box::new(ignored),
+            ))
+        }
         // COPY, which costs PostgreSQL half of what an INSERT does.
         #[cfg(feature = "postgres")]
         Connection::Postgres(postgres) => diesel::copy_from(messages::table)
             .from_insertable(rows)
-            .execute(*postgres),
+            .execute(*postgres)
+            .map(drop),
     }
 }
 
@@ -128,7 +135,8 @@ pub(super) fn insert_last(
 ) -> QueryResult<i64> {
     let seq = head(connection, row.topic)? + 1;
     let row = NewMessage { seq, ..row.clone() };
-    insert(connection, std::slice::from_ref(&row))?;
+    let statement = diesel::insert_into(messages::table).values(row);
+    on_each_backend!(connection, |typed| statement.execute(typed))?;
     Ok(seq)
 }
 

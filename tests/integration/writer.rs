@@ -15,7 +15,8 @@ const TOPIC: &str = "room:a";
 
 on_each_database! {
     #[actix_web::test]
-    a_batch_is_committed_without_the_rows_that_the_database_refuses,
+    a_batch_is_committed_without_the_rows_that_a_trigger_refuses,
+    a_batch_is_committed_without_the_rows_that_a_constraint_refuses,
     rows_that_nobody_waits_for_are_committed_all_the_same,
     rows_that_nobody_waits_for_gather_behind_a_small_transaction,
     a_client_ref_is_stored_once_however_old_it_is,
@@ -61,8 +62,8 @@ async fn committed(writer: &DbWriterHandle) {
     assert!(in_time.is_ok(), "{} rows wait", writer.unsaved());
 }
 
-/// From now on the database refuses payloads with "poison", for a reason of its own.
-fn poison(database: &Database) {
+/// From now on a trigger refuses payloads with "poison".
+fn poison_by_trigger(database: &Database) {
     database.execute(match database.folder() {
         "sqlite" => {
             "CREATE TRIGGER poison BEFORE INSERT ON messages WHEN NEW.payload LIKE '%poison%' \
@@ -77,13 +78,31 @@ fn poison(database: &Database) {
     });
 }
 
-async fn a_batch_is_committed_without_the_rows_that_the_database_refuses(database: Database) {
-    let writer = writer(&database, WriterOptions::default());
+/// From now on a constraint does.
+fn poison_by_check(database: &Database) {
+    database.execute(match database.folder() {
+        "sqlite" => {
+            "ALTER TABLE messages ADD COLUMN checked INTEGER CHECK (payload NOT LIKE '%poison%')"
+        }
+        _ => "ALTER TABLE messages ADD CHECK (payload::text NOT LIKE '%poison%')",
+    });
+}
+
+async fn a_batch_is_committed_without_the_rows_that_a_trigger_refuses(database: Database) {
+    commits_all_but_the_refused(&database, poison_by_trigger).await;
+}
+
+async fn a_batch_is_committed_without_the_rows_that_a_constraint_refuses(database: Database) {
+    commits_all_but_the_refused(&database, poison_by_check).await;
+}
+
+async fn commits_all_but_the_refused(database: &Database, poison: fn(&Database)) {
+    let writer = writer(database, WriterOptions::default());
     let pubsub = pubsub(&writer);
     outcome(shout(&pubsub, json!({"n": 0})).await)
         .await
         .expect("stored");
-    poison(&database);
+    poison(database);
     // Together in one batch, because the writer has to wait.
     let blocked = database.block_writes();
     let mut published = Vec::new();
