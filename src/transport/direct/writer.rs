@@ -24,6 +24,13 @@ use crate::transport::{CLOSE_LINGER, close_frame};
 /// kernel's time for bytes that are not acknowledged, too.
 const FAREWELL: Duration = Duration::from_secs(30);
 
+/// A client that is gone is an error and no signal. Where there is no such flag Rust's own start
+/// code has the signal ignored.
+#[cfg(target_os = "linux")]
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const SEND_FLAGS: SendFlags = SendFlags::empty();
+
 /// One connection's writer. Small, because every connection has one.
 pub(super) struct Writer {
     /// Shared with the connection's reader.
@@ -79,7 +86,7 @@ impl Writer {
     /// and polling the writer tells why.
     pub(super) fn send_lone(&self, frame: &Frame) -> bool {
         // Not through tokio, which would look up what it knows of the stream.
-        let taken = send(&*self.stream, frame.wire(), SendFlags::NOSIGNAL).unwrap_or(0);
+        let taken = send(&*self.stream, frame.wire(), SEND_FLAGS).unwrap_or(0);
         if taken == frame.len() {
             return true;
         }
@@ -99,11 +106,7 @@ impl Writer {
 /// Writes what is queued, now and later; ready when the outbox is closed and empty.
 fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     while ready!(outbox.poll_queued(cx)) {
-        let written = outbox.write_to(|frames| match frames {
-            // The kernel's cheaper way, and the ordinary case.
-            [frame] => stream.try_write(frame),
-            frames => stream.try_write_vectored(frames),
-        });
+        let written = outbox.write_to(|frames| stream.try_write_vectored(frames));
         match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready!(stream.poll_write_ready(cx))?;
