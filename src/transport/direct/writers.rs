@@ -222,13 +222,14 @@ mod tests {
     use crate::outbox::{CloseReason, OutboxLimits};
     use crate::socket::Sockets;
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
     /// A connection's outbox, and its client.
     fn connect(sockets: &Sockets) -> (Rc<Outbox>, std::net::TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("bound");
         let client = std::net::TcpStream::connect(address).expect("it listens");
-        let patience = Some(Duration::from_secs(10));
-        client.set_read_timeout(patience).expect("a socket");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let (stream, _) = listener.accept().expect("a client");
         stream.set_nonblocking(true).expect("a socket");
         let stream = TcpStream::from_std(stream).expect("a runtime");
@@ -250,6 +251,17 @@ mod tests {
             bytes == expected
         });
         read.await.expect("no panic")
+    }
+
+    /// Waits until the other writers have ended.
+    async fn only_are_left(writers: usize) {
+        let ended = async {
+            while count() > writers {
+                actix_rt::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, ended).await;
+        assert!(in_time.is_ok(), "{} writers are left", count());
     }
 
     #[actix_rt::test]
@@ -283,9 +295,7 @@ mod tests {
             outbox.close(CloseReason::Draining);
             assert!(receives(&client, vec![0x88, 2, 0x03, 0xF4]).await);
             drop(client);
-            while count() > 1 {
-                actix_rt::task::yield_now().await;
-            }
+            only_are_left(1).await;
             kept.push(frame.clone());
             assert!(receives(&kept_client, frame.wire().to_vec()).await);
         }
@@ -313,9 +323,7 @@ mod tests {
             drop(client);
             outbox.push(Frame::new(Opcode::Text, b"to nobody"));
             outbox.close(CloseReason::Goodbye);
-            while count() > 0 {
-                actix_rt::task::yield_now().await;
-            }
+            only_are_left(0).await;
         }
     }
 }
