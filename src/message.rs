@@ -64,6 +64,9 @@ pub struct RawJson(ByteString);
 impl RawJson {
     /// The empty object, `{}`.
     pub const EMPTY_OBJECT: Self = Self(ByteString::from_static("{}"));
+    /// What `phx_error` carries, since Phoenix 1.8.10.
+    pub(crate) const CHANNEL_CRASH: Self =
+        Self(ByteString::from_static(r#"{"reason":"channel_crash"}"#));
     /// The value `null`.
     pub const NULL: Self = Self(ByteString::from_static("null"));
 

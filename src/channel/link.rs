@@ -15,7 +15,7 @@ use bytestring::ByteString;
 use super::StopReason;
 use crate::flow::{Flow, Ticket};
 use crate::frame::Frame;
-use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, Ref, Reply};
+use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, RawJson, Ref, Reply};
 use crate::metrics::metrics;
 use crate::outbox::Outbox;
 use crate::pubsub::{
@@ -38,11 +38,7 @@ pub(crate) enum ToChannel {
         ticket: Ticket,
     },
     /// The client leaves.
-    Leave {
-        join_ref: Ref,
-        reference: Ref,
-        ticket: Ticket,
-    },
+    Leave { reference: Ref, ticket: Ticket },
     /// An intercepted broadcast.
     Out(Arc<Broadcast>),
     /// A broadcast on another topic that the channel has subscribed to.
@@ -169,8 +165,8 @@ impl Link {
         self.routed.get()
     }
 
-    /// Whether a message with this join_ref is meant for this channel. Phoenix 1.8.9 refuses null
-    /// on a channel joined with a ref and its next version refuses a ref on one joined with null;
+    /// Whether a message with this join_ref is meant for this channel. Phoenix 1.8.3 to 1.8.9
+    /// refuses null on a channel joined with a ref, and 1.8.12 refuses a ref on one joined with null;
     /// both are accepted here.
     pub(crate) fn accepts(&self, join_ref: &Ref) -> bool {
         join_ref.is_null() || self.joined_without_ref || *join_ref == self.join_ref
@@ -217,7 +213,7 @@ impl Link {
         let lost = self.inbox.take();
         drop(lost);
         self.deliver(ToChannel::Kill);
-        self.ending(PHX_CLOSE)
+        self.ending(PHX_CLOSE, &RawJson::EMPTY_OBJECT)
     }
 
     /// The channel has ended in order, or has crashed: tells the client.
@@ -225,11 +221,15 @@ impl Link {
         let was_routed = self.routed.get();
         self.detach();
         if was_routed {
-            self.send(self.ending(if crashed { PHX_ERROR } else { PHX_CLOSE }));
+            self.send(if crashed {
+                self.ending(PHX_ERROR, &RawJson::CHANNEL_CRASH)
+            } else {
+                self.ending(PHX_CLOSE, &RawJson::EMPTY_OBJECT)
+            });
         }
     }
 
-    fn ending(&self, event: &str) -> Frame {
+    fn ending(&self, event: &str, payload: &RawJson) -> Frame {
         // It carries what the client has sent with its join.
         let null = Ref::NULL;
         let entry_ref = if self.joined_without_ref {
@@ -237,7 +237,8 @@ impl Link {
         } else {
             &self.join_ref
         };
-        self.serializer.ending(entry_ref, &self.name(), event)
+        self.serializer
+            .ending(entry_ref, &self.name(), event, payload)
     }
 
     pub(super) fn reply(

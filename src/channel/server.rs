@@ -87,7 +87,6 @@ enum Work<I> {
         ticket: Ticket,
     },
     Leave {
-        join_ref: Ref,
         reference: Ref,
         ticket: Ticket,
     },
@@ -241,12 +240,10 @@ impl<C: Channel> ChannelServer<C> {
                 let reason = format!("no handler for event {}", event.get());
                 return self.stop(StopReason::error(reason), actix);
             }
-            Work::Leave {
-                join_ref,
-                reference,
-                ticket,
-            } => {
+            Work::Leave { reference, ticket } => {
                 drop(ticket);
+                // Not the leave's own join_ref: it may be null.
+                let join_ref = self.link.join_ref.clone();
                 self.reply(&join_ref, &reference, &Reply::ok(Payload::EMPTY));
                 return self.stop(StopReason::Left, actix);
             }
@@ -547,19 +544,8 @@ impl<C: Channel> ChannelServer<C> {
                 });
                 self.advance(actix);
             }
-            (
-                Phase::Joined,
-                ToChannel::Leave {
-                    join_ref,
-                    reference,
-                    ticket,
-                },
-            ) => {
-                self.queue.push_back(Work::Leave {
-                    join_ref,
-                    reference,
-                    ticket,
-                });
+            (Phase::Joined, ToChannel::Leave { reference, ticket }) => {
+                self.queue.push_back(Work::Leave { reference, ticket });
                 self.arm_leave(actix);
                 self.advance(actix);
             }

@@ -183,12 +183,16 @@ impl Serializer {
     }
 
     /// Encodes `phx_close` or `phx_error`, which carry the join's ref twice (V1: once, as `ref`).
-    pub(crate) fn ending(self, join_ref: &Ref, topic: &Name, event: &str) -> Frame {
+    pub(crate) fn ending(
+        self,
+        join_ref: &Ref,
+        topic: &Name,
+        event: &str,
+        payload: &RawJson,
+    ) -> Frame {
         match self {
-            Self::V1 => v1::message(join_ref, topic, event, &RawJson::EMPTY_OBJECT),
-            Self::V2 | Self::V2Text => {
-                v2::message(join_ref, join_ref, topic, event, &RawJson::EMPTY_OBJECT)
-            }
+            Self::V1 => v1::message(join_ref, topic, event, payload),
+            Self::V2 | Self::V2Text => v2::message(join_ref, join_ref, topic, event, payload),
         }
     }
 

@@ -153,7 +153,7 @@ fn text_frames_have_the_documented_shape() {
         text(&frame),
         json!([null, null, "t", "new", {"body": "hi"}])
     );
-    let frame = v2.ending(&three, &topic, "phx_close");
+    let frame = v2.ending(&three, &topic, "phx_close", &RawJson::EMPTY_OBJECT);
     assert_eq!(
         text(&frame),
         json!(["3", "3", "room:\"1\"", "phx_close", {}])
@@ -166,8 +166,8 @@ fn text_frames_have_the_documented_shape() {
     let frame = v1.reply(&three, &seven, &topic, &reply).unwrap();
     let want = json!({"topic": "room:\"1\"", "event": "phx_reply", "payload": body, "ref": 7});
     assert_eq!(text(&frame), want);
-    let frame = v1.ending(&three, &topic, "phx_error");
-    let want = json!({"topic": "room:\"1\"", "event": "phx_error", "payload": {}, "ref": "3"});
+    let frame = v1.ending(&three, &topic, "phx_error", &RawJson::CHANNEL_CRASH);
+    let want = json!({"topic": "room:\"1\"", "event": "phx_error", "payload": {"reason": "channel_crash"}, "ref": "3"});
     assert_eq!(text(&frame), want);
 }
 

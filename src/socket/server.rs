@@ -268,16 +268,8 @@ impl SocketServer {
             (None, _) => self.unmatched(&message),
             (Some(link), _) if !link.accepts(&message.join_ref) => {}
             (Some(link), Some(PHX_LEAVE)) => {
-                let Message {
-                    join_ref,
-                    reference,
-                    ..
-                } = message;
-                link.deliver(ToChannel::Leave {
-                    join_ref,
-                    reference,
-                    ticket,
-                });
+                let reference = message.reference;
+                link.deliver(ToChannel::Leave { reference, ticket });
             }
             (Some(link), _) => {
                 let Message {

@@ -170,7 +170,7 @@ async fn a_panic_in_handle_in_ends_its_channel_with_phx_error<W: Wire>() {
         assert_eq!(client.next_event().await.0, "gone");
         assert_eq!(
             client.next().await,
-            json!([join_ref, join_ref, "unruly:a", "phx_error", {}])
+            json!([join_ref, join_ref, "unruly:a", "phx_error", {"reason": "channel_crash"}])
         );
         neighbours_go_on(&mut client, &neighbour, "unruly:a").await;
     }

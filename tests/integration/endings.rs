@@ -245,7 +245,7 @@ async fn the_reply_of_a_stop_comes_before_its_end<W: Wire>() {
         .await;
     assert_eq!(client.reply_to(&stop).await["response"], json!({"n": 1}));
     assert_eq!(client.next_event().await.0, "last words");
-    let error = ("phx_error".to_owned(), json!({}));
+    let error = ("phx_error".to_owned(), json!({"reason": "channel_crash"}));
     assert_eq!(client.next_event().await, error);
 }
 
@@ -261,7 +261,7 @@ async fn an_actor_that_dies_without_a_word_is_a_crashed_channel<W: Wire>() {
     if matches!(frame[..], [Frame::Binary(_)]) {
         frame = client.wire.recv(1, DEADLINE).await;
     }
-    let crashed = json!([join_ref, join_ref, "end:a", "phx_error", {}]);
+    let crashed = json!([join_ref, join_ref, "end:a", "phx_error", {"reason": "channel_crash"}]);
     assert_eq!(frame, [Frame::Text(crashed)]);
     let event = client.push(&join_ref, "end:a", "any", json!({})).await;
     assert_eq!(

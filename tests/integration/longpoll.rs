@@ -161,7 +161,7 @@ async fn binary_towards_a_polling_client_is_the_senders_error() {
         .await;
     assert_eq!(
         ann.messages().await,
-        [json!(["1", "1", "conf:a", "phx_error", {}])]
+        [json!(["1", "1", "conf:a", "phx_error", {"reason": "channel_crash"}])]
     );
 }
 
