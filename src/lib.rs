@@ -1,7 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
-// Level 0: what travels, settings, numbers.
+// Level 0: who clients are, what travels, settings, numbers.
+pub mod admission;
 pub mod assigns;
 pub mod config;
 mod frame;

@@ -328,6 +328,7 @@ fn endpoint(
         longpoll: Some("longpoll".to_owned()),
         handshake: HandshakeOptions {
             check_origin,
+            trusted_proxies: config.trusted_proxies.clone(),
             ..HandshakeOptions::default()
         },
         ..TransportOptions::default()

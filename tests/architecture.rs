@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// Which module of `src/` may name which others; `serve` and `main` put everything together.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("admission", &[]),
     ("assigns", &[]),
-    ("config", &[]),
+    ("config", &["admission"]),
     ("frame", &[]),
     ("message", &[]),
     ("metrics", &[]),
@@ -47,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "socket",
         &[
+            "admission",
             "assigns",
             "channel",
             "flow",
@@ -62,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
+            "admission",
             "assigns",
             "flow",
             "frame",

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use crate::admission::TrustedProxies;
+
 use super::value::{history_limit, positive, seconds};
 use super::{ApiConfig, DatabaseConfig, FileConfig, RoomConfig};
 
@@ -65,6 +67,11 @@ pub struct ServeConfig {
     /// Host name under which browsers know this server
     #[arg(long, env = "PHX_HOST", value_name = "HOST")]
     pub public_host: Option<String>,
+
+    /// Proxies that are believed when they say on whose behalf they connect (X-Forwarded-For, Forwarded):
+    /// a list of addresses and networks as 10.0.0.0/8,192.0.2.7, or none; loopback by default
+    #[arg(long, default_value = "127.0.0.0/8,::1", value_name = "NETWORKS")]
+    pub trusted_proxies: TrustedProxies,
 
     /// Worker threads; one per core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

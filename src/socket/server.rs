@@ -23,6 +23,7 @@ use futures_core::Stream;
 use super::Mount;
 use super::idle::Activity;
 use super::registry::{Registration, Sockets};
+use crate::admission::ClientAddress;
 use crate::assigns::Assigns;
 use crate::channel::{ChannelSignal, JoinState, Link, Start, Started, StopReason, ToChannel};
 use crate::flow::{Flow, Ticket};
@@ -127,6 +128,8 @@ pub(crate) struct Connection {
     pub(crate) mount: Arc<Mount>,
     pub(crate) pubsub: PubSub,
     pub(crate) sockets: Sockets,
+    /// Who the client is; `None` where no request has brought it.
+    pub(crate) client: Option<ClientAddress>,
     pub(crate) serializer: Serializer,
     pub(crate) assigns: Assigns,
     /// The socket's id, if it has one.
@@ -193,6 +196,8 @@ impl SocketServer {
         mut connection: Connection,
         incoming: impl Stream<Item = Incoming> + 'static,
     ) {
+        let client = connection.client.map(tracing::field::display);
+        tracing::debug!(client, "socket.connected");
         Self::create(|ctx| {
             let addr = ctx.address();
             let disconnect = addr.clone().recipient();

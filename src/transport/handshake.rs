@@ -12,7 +12,8 @@ use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
 use super::origin::CheckOrigin;
-use super::{cookie, origin, query};
+use super::{cookie, forwarded, origin, query};
+use crate::admission::{ClientAddress, TrustedProxies};
 use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::outbox::Outbox;
@@ -66,6 +67,9 @@ pub struct HandshakeOptions {
     pub subprotocols: Vec<String>,
     /// Which versions of the protocol are spoken. Default: all.
     pub serializers: Serializers,
+    /// The proxies that are believed on whose behalf they connect. Default: loopback.
+    /// [`ConnectInfo::peer_data`] is the proxy's all the same, as in Phoenix.
+    pub trusted_proxies: TrustedProxies,
     /// Answers a refused WebSocket connection. Default: 403 without a body.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -102,6 +106,7 @@ impl fmt::Debug for HandshakeOptions {
             .field("session", &self.session)
             .field("subprotocols", &self.subprotocols)
             .field("serializers", &self.serializers)
+            .field("trusted_proxies", &self.trusted_proxies)
             .finish_non_exhaustive()
     }
 }
@@ -135,6 +140,7 @@ pub(super) enum Refusal {
 
 /// A client that may connect.
 pub(crate) struct Accepted {
+    client: Option<ClientAddress>,
     serializer: Serializer,
     assigns: Assigns,
     id: Option<String>,
@@ -219,10 +225,14 @@ impl Mounted {
         let params = Params::new(params);
         let asked = AssertUnwindSafe(self.ask(serializer, &params, &info)).catch_unwind();
         match asked.await {
-            Ok(answer) => answer.map_err(|refused| {
-                tracing::info!(%refused, "socket.connect.refused");
-                Refusal::Refused(refused)
+            Ok(Ok(accepted)) => Ok(Accepted {
+                client: self.client_address(req),
+                ..accepted
             }),
+            Ok(Err(refused)) => {
+                tracing::info!(%refused, "socket.connect.refused");
+                Err(Refusal::Refused(refused))
+            }
             Err(_) => {
                 tracing::error!("socket.connect.panicked");
                 Err(Refusal::Crashed)
@@ -244,6 +254,7 @@ impl Mounted {
             .await?;
         let id = self.mount.socket.id(&assigns);
         Ok(Accepted {
+            client: None,
             serializer,
             assigns,
             id,
@@ -259,6 +270,7 @@ impl Mounted {
             mount: Arc::clone(&self.mount),
             pubsub: self.pubsub.clone(),
             sockets: self.sockets.clone(),
+            client: accepted.client,
             serializer: accepted.serializer,
             assigns: accepted.assigns,
             id: accepted.id,
@@ -266,6 +278,13 @@ impl Mounted {
             activity: Activity::watch(sign, timeout, Rc::clone(&outbox)),
             outbox,
         }
+    }
+
+    /// Who sends the request. `None` where the server does not listen on TCP.
+    pub(super) fn client_address(&self, req: &HttpRequest) -> Option<ClientAddress> {
+        let proxies = &self.handshake.trusted_proxies;
+        let peer = req.peer_addr()?;
+        Some(forwarded::client_address(peer, req.headers(), proxies))
     }
 
     /// The session of the page that asks, where the mount reads it.
