@@ -39,6 +39,8 @@ pub mod reason {
     pub const TOO_MANY_CHANNELS: &str = "too many channels joined";
     /// A topic or an event is longer than 255 bytes.
     pub const NAME_TOO_LONG: &str = "topic or event too long";
+    /// The topic keeps messages, and no database stores a name with a NUL character.
+    pub const NUL_IN_TOPIC: &str = "topic must not hold NUL";
     /// The built-in channels know no such event.
     pub const UNKNOWN_EVENT: &str = "unknown event";
     /// The payload is not what the event asks for.

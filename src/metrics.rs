@@ -58,6 +58,10 @@ pub(crate) struct Metrics {
     pub(crate) writer_commit: Histogram,
     /// Seconds from publish to commit, of a batch's oldest row.
     pub(crate) writer_lag: Histogram,
+    /// Bytes of SQLite's write-ahead log.
+    pub(crate) sqlite_log_bytes: Gauge,
+    /// Seconds for which somebody has been reading what keeps the log from beginning anew.
+    pub(crate) sqlite_reader_age: Gauge,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -82,6 +86,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     writer_batch: histogram!("slackir_writer_batch_rows"),
     writer_commit: histogram!("slackir_writer_commit_seconds"),
     writer_lag: histogram!("slackir_writer_lag_seconds"),
+    sqlite_log_bytes: gauge!("slackir_sqlite_log_bytes"),
+    sqlite_reader_age: gauge!("slackir_sqlite_oldest_reader_seconds"),
 });
 
 /// The handles.

@@ -167,7 +167,10 @@ impl From<PublishError> for ApiError {
                 retry_after_ms: RETRY_AFTER_MS,
             },
             PublishError::NoLog => Self::NoLog,
-            PublishError::ClientRefTooLong => Self::field("client_ref", error.to_string()),
+            PublishError::ClientRefTooLong | PublishError::NulInClientRef => {
+                Self::field("client_ref", error.to_string())
+            }
+            PublishError::NulInTopic => Self::field("topic", error.to_string()),
             PublishError::NotAnObject | PublishError::NameTooLong | PublishError::NotStorable => {
                 Self::field("payload", error.to_string())
             }

@@ -92,6 +92,10 @@ pub(super) fn join<C: Channel>(
     params: Payload,
 ) -> Callback {
     guarded(async move {
+        if pubsub.is_unstorable(&link.topic) {
+            let refused = Refused::reason(reason::NUL_IN_TOPIC);
+            return Done::Joined(Err(JoinFailed::Refused(refused)));
+        }
         let Live { channel, ctx } = &mut *live.borrow_mut();
         let join = match channel.join(params, ctx).await {
             Ok(join) => join,

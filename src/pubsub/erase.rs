@@ -24,12 +24,15 @@ pub struct Erasure {
 }
 
 impl PubSub {
-    /// Begins an erasure, unless the topic keeps no log: from now on no client resumes from what was
+    /// Begins an erasure, unless the topic keeps no log or can have none: from now on no client resumes from what was
     /// published before.
     ///
     /// # Errors
     /// When the topic's log cannot be read.
     pub async fn begin_erasure(&self, topic: &str) -> Result<Option<Erasure>, LoadError> {
+        if self.is_unstorable(topic) {
+            return Ok(None);
+        }
         loop {
             let topic = self.topic(topic);
             if !topic.has_log() {

@@ -116,6 +116,11 @@ impl PubSub {
         logged.then(|| self.topic(name))
     }
 
+    /// Whether the topic would keep a log that PostgreSQL cannot: its name has a NUL character.
+    pub(crate) fn is_unstorable(&self, name: &str) -> bool {
+        name.contains('\0') && self.shared.rules.iter().any(|rule| rule.matches(name))
+    }
+
     /// The topic's shared state, made if need be.
     pub(crate) fn topic(&self, name: &str) -> Arc<Topic> {
         let mut topics = lock(&self.shared.topics);
@@ -174,6 +179,9 @@ impl PubSub {
         topic: &str,
         id: MessageId,
     ) -> Result<Option<Arc<LogEntry>>, LoadError> {
+        if self.is_unstorable(topic) {
+            return Ok(None);
+        }
         let topic = self.topic(topic);
         topic.load().await?;
         let found = topic.lock().find(id.seq);

@@ -84,9 +84,13 @@ impl Draft {
 
     /// Refuses what some member could not be sent.
     fn check(&self, topic: &Topic) -> Result<(), PublishError> {
-        let too_long = |client_ref: &String| client_ref.len() > MAX_CLIENT_REF;
-        if self.client_ref.as_ref().is_some_and(too_long) {
-            return Err(PublishError::ClientRefTooLong);
+        if let Some(client_ref) = &self.client_ref {
+            if client_ref.len() > MAX_CLIENT_REF {
+                return Err(PublishError::ClientRefTooLong);
+            }
+            if client_ref.contains('\0') {
+                return Err(PublishError::NulInClientRef);
+            }
         }
         if self.change.is_some() && !topic.has_log() {
             return Err(PublishError::NoLog);
@@ -130,6 +134,12 @@ pub enum PublishError {
     /// The client_ref is too long.
     #[error("a client_ref has at most {MAX_CLIENT_REF} bytes")]
     ClientRefTooLong,
+    /// The topic keeps messages, and no database stores such a name.
+    #[error("a topic that keeps messages must not hold NUL")]
+    NulInTopic,
+    /// No database stores such a client_ref.
+    #[error("a client_ref must not hold NUL")]
+    NulInClientRef,
     /// There is nothing to change: the topic keeps no log.
     #[error("the topic keeps no messages")]
     NoLog,
@@ -204,6 +214,9 @@ impl PubSub {
         topic: &str,
         draft: &Draft,
     ) -> Result<Published, PublishError> {
+        if self.is_unstorable(topic) {
+            return Err(PublishError::NulInTopic);
+        }
         loop {
             let Some(topic) = self.audience(topic) else {
                 return Ok(Published::default());

@@ -221,7 +221,7 @@ pub(super) enum Housekeeper {
 
 impl Housekeeper {
     /// After each commit.
-    pub(super) fn committed(&self, pooled: &mut Pooled) -> QueryResult<()> {
+    pub(super) fn committed(&mut self, pooled: &mut Pooled) -> QueryResult<()> {
         match (self, pooled) {
             #[cfg(feature = "sqlite")]
             (Self::Sqlite(checkpointer), Pooled::Sqlite(pooled)) => checkpointer.committed(pooled),
@@ -233,7 +233,7 @@ impl Housekeeper {
     }
 
     /// Leaves files of which a copy is whole. At the end: it takes long.
-    pub(super) fn settle(&self, pooled: &mut Pooled) -> QueryResult<()> {
+    pub(super) fn settle(&mut self, pooled: &mut Pooled) -> QueryResult<()> {
         match (self, pooled) {
             #[cfg(feature = "sqlite")]
             (Self::Sqlite(checkpointer), Pooled::Sqlite(pooled)) => checkpointer.settle(pooled),

@@ -45,6 +45,7 @@ impl Failure {
                 ClosedConnection | ReadOnlyTransaction | SerializationFailure | UnableToSendCommand,
                 _,
             )) => {}
+            Self::Statement(ref error) if is_damage(error) => {}
             Self::Statement(
                 error @ Error::DatabaseError(..) | error @ Error::SerializationError(_),
             ) => {
@@ -54,6 +55,18 @@ impl Failure {
         }
         let (Self::Statement(error) | Self::Transaction(error)) = self;
         Err(error)
+    }
+}
+
+/// Whether SQLite says that its file is no sound database. It has no language but English.
+pub(super) fn is_damage(error: &Error) -> bool {
+    const DAMAGE: [&str; 2] = ["disk image is malformed", "file is not a database"];
+    match error {
+        Error::DatabaseError(DatabaseErrorKind::Unknown, information) => {
+            let message = information.message();
+            DAMAGE.iter().any(|damage| message.contains(damage))
+        }
+        _ => false,
     }
 }
 
@@ -67,6 +80,11 @@ pub(super) fn commit(
     columns: &Columns,
     tell: &mut impl FnMut(Fate),
 ) -> Result<(), Error> {
+    // A database that refuses everything refuses an empty transaction too: no row is to blame, and
+    // there is nothing to halve.
+    if rows.is_empty() {
+        return Ok(());
+    }
     let failure = match attempt(connection, rows, columns) {
         Ok(fates) => {
             fates.into_iter().for_each(tell);

@@ -13,6 +13,7 @@ use super::capacity::Capacity;
 use super::columns::Columns;
 use super::journal::Journal;
 use super::row::Row;
+use super::run;
 use super::spool::Record;
 use super::turn::{Errand, Outcome, SharedError};
 use super::{Store, StoreError};
@@ -190,7 +191,10 @@ fn run_errands(
         match alone {
             Ok(run) => done.push(Ok(run)),
             Err(failure) => {
-                let error = StoreError::from(failure.blame()?);
+                let error = failure.blame()?;
+                // Like a row's stand-in: a database that notes no topic at all is away.
+                run::rehearse(connection)?;
+                let error = StoreError::from(error);
                 tracing::error!(topic = errand.topic(), %error, "store.writer.topic_refused");
                 done.push(Err(Arc::new(error)));
             }

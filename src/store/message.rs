@@ -176,8 +176,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Writes a row of the same size as this one, and takes it out again: whether the database takes
-/// rows at all.
+/// Writes a row of the same size as this one, changes it and takes it out again: whether the database
+/// takes rows at all.
 pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) -> QueryResult<()> {
     /// No client can join it.
     const TOPIC: &str = "";
@@ -195,6 +195,11 @@ pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) ->
     // Committed in between, so that it needs its room on disk.
     connection.transaction(|connection| insert_new(connection, std::slice::from_ref(&stand_in)))?;
     let left = messages::table.filter(messages::topic.eq(TOPIC));
+    // The right to each of these may have been revoked alone.
+    let changed = messages::payload.eq(&payload);
+    on_each_backend!(connection, |typed| diesel::update(left)
+        .set(changed)
+        .execute(typed))?;
     on_each_backend!(connection, |typed| diesel::delete(left).execute(typed))?;
     Ok(())
 }

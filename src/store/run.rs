@@ -87,6 +87,19 @@ pub(super) fn adopt(connection: &mut Connection<'_>, topic: &str, run: Run) -> Q
     Ok(())
 }
 
+/// Notes a topic that nobody can join, and rolls that back: whether the database notes topics at all.
+pub(super) fn rehearse(connection: &mut Connection<'_>) -> QueryResult<()> {
+    use diesel::result::Error::RollbackTransaction;
+    let rehearsed = connection.transaction(|connection| {
+        prune(connection, "", 0)?;
+        Err(RollbackTransaction)
+    });
+    match rehearsed {
+        Err(RollbackTransaction) => Ok(()),
+        other => other,
+    }
+}
+
 /// The present run of a topic; 0 for one that has never been opened.
 pub(super) fn epoch(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
     let epoch: Option<i64> = on_each_backend!(connection, |typed| {

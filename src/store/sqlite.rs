@@ -16,7 +16,7 @@ use super::{StoreError, url};
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// How long a statement waits for another process's lock on the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) type Pool = r2d2::Pool<ConnectionManager<SqliteConnection>>;
 pub(super) type Pooled = r2d2::PooledConnection<ConnectionManager<SqliteConnection>>;
@@ -124,6 +124,14 @@ fn set_pragmas(connection: &mut SqliteConnection) -> QueryResult<()> {
         BUSY_TIMEOUT.as_millis(),
         checkpoint::LONG,
     ))
+}
+
+/// How long a statement of this connection waits from now on.
+pub(super) fn set_busy_timeout(
+    connection: &mut SqliteConnection,
+    timeout: Duration,
+) -> QueryResult<()> {
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {}", timeout.as_millis()))
 }
 
 #[derive(Debug)]

@@ -35,5 +35,6 @@ mod socket_rules;
 mod spool;
 mod store;
 mod support;
+mod tables;
 mod testing;
 mod writer;

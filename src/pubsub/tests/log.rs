@@ -234,6 +234,27 @@ async fn changes_need_a_log_and_refs_have_a_bound() {
     let long = shout(1).client_ref("c".repeat(65));
     let refused = ann.publish(&pubsub, &long).map(drop);
     assert_eq!(refused, Err(PublishError::ClientRefTooLong));
+    let nul = shout(1).client_ref("c\0");
+    let refused = ann.publish(&pubsub, &nul).map(drop);
+    assert_eq!(refused, Err(PublishError::NulInClientRef));
+}
+
+#[actix_rt::test]
+async fn a_topic_with_nul_keeps_nothing() {
+    let (pubsub, _) = logged();
+    let refused = pubsub.publish("log:\0", &shout(1)).await.map(drop);
+    assert_eq!(refused, Err(PublishError::NulInTopic));
+    let erasure = pubsub
+        .begin_erasure("log:\0")
+        .await
+        .expect("nothing to load");
+    assert!(erasure.is_none());
+    let found = pubsub.find("log:\0", id(1)).await.expect("nothing to load");
+    assert!(found.is_none());
+    assert!(pubsub.topics().is_empty(), "nothing is opened");
+    // Where nothing is kept a name is a name.
+    let published = pubsub.publish("live:\0", &shout(1)).await;
+    assert!(published.is_ok());
 }
 
 #[actix_rt::test]

@@ -91,10 +91,15 @@ impl Rooms {
         eventually("the writer ends", || Store::open(&database.url, 1).is_ok()).await;
     }
 
+    /// A client in no topic.
+    pub(crate) async fn connect(&self) -> TestSocket {
+        let socket = TestSocket::connect(&self.endpoint, "/socket", json!({})).await;
+        socket.expect("everybody may connect")
+    }
+
     /// A client in the topic, and the answer to its join.
     pub(crate) async fn join(&self, topic: &str, params: Value) -> (TestSocket, Value) {
-        let socket = TestSocket::connect(&self.endpoint, "/socket", json!({})).await;
-        let mut socket = socket.expect("everybody may connect");
+        let mut socket = self.connect().await;
         let reply = socket.subscribe_and_join(topic, params).await;
         (socket, reply)
     }
