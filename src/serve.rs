@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::App;
 use actix_web::dev::Server;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpServer};
 
 use crate::admin::Readiness;
 use crate::api::{Api, Auth, AuthError};
@@ -23,9 +23,9 @@ use crate::store::{
     ColumnFields, DbWriter, DbWriterHandle, Retention, RetentionRule, RetentionTask, SpoolOptions,
     StorageState, Store, StoreError, WriterOptions,
 };
-use crate::transport::direct::{self, ServerOptions};
+use crate::transport::direct::{self, Driver, ServerOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
-use crate::{admin, api, metrics, store, telemetry, transport};
+use crate::{admin, api, metrics, store, telemetry};
 
 /// How long HTTP requests may still run once all sockets are gone.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
@@ -158,26 +158,17 @@ fn http_server(
             .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };
-    let workers = config.workers.map(usize::from);
-    if config.websocket_driver == WebsocketDriver::Direct {
-        let options = ServerOptions {
-            workers,
-            max_connections: config.max_connections,
-            shutdown_timeout: HTTP_GRACE,
-        };
-        return direct::serve(listener, app, options);
-    }
-    let mut http = HttpServer::new(app)
-        .tcp_nodelay(true)
-        .on_connect(transport::on_connect)
-        .client_disconnect_timeout(transport::CLOSE_LINGER)
-        .max_connections(config.max_connections)
-        .shutdown_timeout(HTTP_GRACE.as_secs())
-        .disable_signals();
-    if let Some(workers) = workers {
-        http = http.workers(workers);
-    }
-    Ok(http.listen(listener)?.run())
+    let options = ServerOptions {
+        workers: config.workers.map(usize::from),
+        max_connections: config.max_connections,
+        shutdown_timeout: HTTP_GRACE,
+        keep_alive: config.keep_alive,
+        driver: match config.websocket_driver {
+            WebsocketDriver::Direct => Driver::Direct,
+            WebsocketDriver::ActixWs => Driver::ActixWs,
+        },
+    };
+    direct::serve(listener, app, options)
 }
 
 fn unsaved(rows: usize) -> Result<(), ServeError> {

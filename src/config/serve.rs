@@ -90,6 +90,11 @@ pub struct ServeConfig {
     #[arg(long, default_value_t = 2_048, value_name = "N")]
     pub backlog: u32,
 
+    /// Seconds that an HTTP connection may rest between two requests; more than the proxy in front
+    /// waits, so that the proxy is the one who closes
+    #[arg(long, default_value = "75", value_name = "SECONDS", value_parser = seconds)]
+    pub keep_alive: Duration,
+
     /// Seconds without a byte after which a connection is closed
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub idle_timeout: Duration,

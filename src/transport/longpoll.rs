@@ -162,7 +162,6 @@ async fn publish(
 ) -> Result<HttpResponse, Refusal> {
     let params = Mounted::params(req)?;
     longpoll.mounted.check_origin(req)?;
-    let body = read(body).await?;
     let answer = |status| {
         Ok(json(&Answer {
             status,
@@ -173,6 +172,7 @@ async fn publish(
     let Some(session) = session else {
         return answer(status::GONE);
     };
+    let body = read(body).await?;
     let lines = text(req.headers(), &header::CONTENT_TYPE) == Some(NDJSON);
     let publish = if lines {
         Publish::Lines(body)

@@ -10,6 +10,7 @@
 
 mod cookie;
 pub mod direct;
+mod edge;
 mod forwarded;
 mod frame_guard;
 mod frame_scanner;

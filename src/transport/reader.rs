@@ -19,6 +19,9 @@ use crate::socket::{Activity, Connection, Ending, Incoming};
 /// Fragmented messages have a limit of their own, in bytes, as on Bandit.
 pub(super) const MAX_MESSAGE_SIZE: usize = 8_000_000;
 
+/// Pings and pongs of one client that are read before others have their turn.
+const FRAMES_A_TURN: usize = 64;
+
 /// One whole message of the WebSocket protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Received {
@@ -91,10 +94,10 @@ impl<S: Stream<Item = Result<Received, Ending>> + Unpin> Stream for Reader<S> {
         if let Poll::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
             return self.end(Ending::of(interrupt));
         }
-        let may_read = self.poll_may_read(cx);
-        self.activity.set_unread(may_read.is_pending());
-        ready!(may_read);
-        loop {
+        for _ in 0..FRAMES_A_TURN {
+            let may_read = self.poll_may_read(cx);
+            self.activity.set_unread(may_read.is_pending());
+            ready!(may_read);
             match ready!(Pin::new(&mut self.frames).poll_next(cx)) {
                 Some(Ok(Received::Text(text))) => {
                     let decoded = self.serializer.decode_text(&text);
@@ -114,6 +117,8 @@ impl<S: Stream<Item = Result<Received, Ending>> + Unpin> Stream for Reader<S> {
                 None => return self.end(Ending::LOST),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

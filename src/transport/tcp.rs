@@ -1,11 +1,14 @@
-//! Options of accepted TCP sockets.
+//! Accepted TCP sockets: their options, what they are read into, and how they end.
 
 use std::any::Any;
+use std::cell::RefCell;
+use std::io;
 use std::time::Duration;
 
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use socket2::SockRef;
+use tokio::time::timeout;
 
 /// What the kernel keeps for a client that does not read. Linux would take up to 4 MB a socket
 /// before a server notices anything.
@@ -17,8 +20,21 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For `HttpServer::client_disconnect_timeout`: how long a connection that has said goodbye waits
 /// for its client to go first. Until then what the client still sends is read and dropped, so that
-/// the close frame is not lost to a reset; afterwards the server hangs up.
-pub const CLOSE_LINGER: Duration = Duration::from_millis(250);
+/// the close frame is not lost to a reset; afterwards the server hangs up. Take no less: actix-http counts
+/// it from a clock that is up to half a second late, and a connection whose time is over before it begins
+/// stays for ever.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(1);
+
+/// The same for a stream that the server owns, whose clock is right.
+pub(super) const OWN_LINGER: Duration = Duration::from_millis(250);
+
+/// What is read at once.
+const READ_SIZE: usize = 64 * 1024;
+
+thread_local! {
+    /// What all connections of the thread read into, one at a time.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
+}
 
 /// For `HttpServer::on_connect`: bounds what a client that does not read can hold. Without it a
 /// stalled client keeps its connection for ever.
@@ -37,5 +53,37 @@ pub(super) fn set_options(stream: &TcpStream) {
     #[cfg(target_os = "linux")]
     if let Err(error) = socket.set_tcp_user_timeout(Some(USER_TIMEOUT)) {
         tracing::debug!(%error, "transport.tcp.user_timeout");
+    }
+}
+
+/// Lends the thread's buffer to read into.
+pub(super) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| read(buffer))
+}
+
+/// Ends the server's side, and reads and drops what the client still sends until that has gone, too,
+/// or `linger` is over: a stream that is closed with something unread is reset, and the client would
+/// lose what it was sent last.
+pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) {
+    let gone = async {
+        SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
+        loop {
+            stream.readable().await?;
+            match with_buffer(|buffer| stream.try_read(buffer)) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    };
+    // In each case the stream is dropped next.
+    let _ = timeout(linger, gone).await;
+}
+
+/// Has the kernel throw away what the client has not taken when the stream is dropped: it would
+/// keep it otherwise, for as long as the client likes. The client sees 1006 and comes back.
+pub(super) fn reset(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "transport.tcp.reset");
     }
 }

@@ -6,6 +6,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::direct::Handover;
+use super::edge::OwnStream;
 use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, text, texts};
 use super::{subprotocol, websocket};
 
@@ -47,6 +48,7 @@ async fn connect(ws: &Mounted, req: &HttpRequest) -> Result<(Accepted, Option<St
     if req.method() != Method::GET {
         return Err(Refusal::Method);
     }
+    validate_stream(req)?;
     let params = Mounted::params(req)?;
     ws.check_origin(req)?;
     let offered = texts(req.headers(), &header::SEC_WEBSOCKET_PROTOCOL);
@@ -60,6 +62,25 @@ async fn connect(ws: &Mounted, req: &HttpRequest) -> Result<(Accepted, Option<St
     let accepted = ws.connect(req, params, found.auth_token).await?;
     validate_upgrade(req)?;
     Ok((accepted, found.chosen))
+}
+
+/// Refuses what would leave bytes behind the 101 that are not the WebSocket's: a handshake with a body,
+/// and one that actix-http does not take for an upgrade, so that it would go on to read requests.
+fn validate_stream(req: &HttpRequest) -> Result<(), Refusal> {
+    let headers = req.headers();
+    let length = text(headers, &header::CONTENT_LENGTH);
+    if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|len| len != "0") {
+        return Err(Refusal::BadRequest("a handshake has no body".to_owned()));
+    }
+    let protocols = texts(headers, &header::UPGRADE);
+    let is_list = protocols.iter().any(|listed| listed.contains(','));
+    let extensions = req.extensions();
+    let is_whole = extensions.contains::<Handover>() || extensions.contains::<OwnStream>();
+    if is_list && !is_whole {
+        let text = "the 'upgrade' header must be 'websocket' and no list";
+        return Err(Refusal::BadRequest(text.to_owned()));
+    }
+    Ok(())
 }
 
 /// The checks and the texts of Phoenix (websock_adapter).

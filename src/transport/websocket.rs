@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::{Bytes, Payload};
@@ -17,11 +17,11 @@ use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError};
 use futures_core::Stream;
 use futures_util::FutureExt;
 
+use super::close_frame;
 use super::frame_guard::FrameGuard;
 use super::frame_scanner::RefusedFrame;
 use super::handshake::{Accepted, Mounted};
 use super::reader::{MAX_MESSAGE_SIZE, Reader, Received};
-use super::{CLOSE_LINGER, close_frame};
 use crate::outbox::{Interrupt, Outbox};
 use crate::socket::{Ending, Sign, SocketServer};
 
@@ -151,7 +151,6 @@ impl MessageBody for Writer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         if self.said_goodbye {
-            wake_after_linger(cx.waker().clone());
             return Poll::Ready(None);
         }
         match ready!(self.outbox.poll_frame(cx)) {
@@ -162,16 +161,6 @@ impl MessageBody for Writer {
             }
         }
     }
-}
-
-/// Has the connection look at its linger once that is over. actix-http counts it from a clock that
-/// is up to half a second late, and a timer that is over when it is set wakes nobody: the
-/// connection would stay open until its client hangs up.
-fn wake_after_linger(connection: Waker) {
-    actix_rt::spawn(async move {
-        actix_rt::time::sleep(CLOSE_LINGER).await;
-        connection.wake();
-    });
 }
 
 impl Drop for Writer {

@@ -34,6 +34,8 @@ over_both_drivers! {
     a_burst_throws_no_reader_out
     a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it
     a_lost_connection_is_not_answered_with_1000
+    a_client_that_pings_faster_than_it_reads_is_slowed_down
+    a_handshake_with_a_body_is_refused
 }
 
 /// The chat without a database, with these options.
@@ -507,4 +509,45 @@ async fn a_lost_connection_is_not_answered_with_1000() {
     let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;
     client.finish().await.expect("open");
     assert_eq!(client.recv(2, DEADLINE).await, closed_with(1001));
+}
+
+async fn a_client_that_pings_faster_than_it_reads_is_slowed_down() {
+    const PINGS: usize = 5_000;
+    let outbox = OutboxLimits {
+        bytes: 10_000,
+        frames: 100,
+    };
+    let server = chat(SocketOptions {
+        outbox,
+        ..SocketOptions::default()
+    });
+    let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;
+    let payload = [b'x'; 125];
+    let pings = packet(&vec![RawFrame::new(9, payload); PINGS]);
+    client.send_bytes(&pings).await.expect("open");
+    let pongs = client.recv(PINGS, DEADLINE).await;
+    assert_eq!(pongs, vec![Frame::Pong(payload.to_vec()); PINGS]);
+}
+
+/// What stands behind the head would reach nobody or the wrong one.
+async fn a_handshake_with_a_body_is_refused() {
+    let server = chat(SocketOptions::default());
+    let path = "/socket/websocket?vsn=2.0.0";
+    for header in [("Content-Length", "5"), ("Transfer-Encoding", "chunked")] {
+        let headers = [(header.0, Some(header.1))];
+        let refused = WireClient::open(server.addr, path, &headers).await;
+        let status = refused.expect("an answer").map_err(|answer| answer.status);
+        assert_eq!(status.err(), Some(400), "{header:?}");
+    }
+    // actix-http would go on to read requests behind a list.
+    let list = [("Upgrade", Some("x, WebSocket"))];
+    let answer = WireClient::open(server.addr, path, &list).await;
+    let status = answer
+        .expect("an answer")
+        .map_or_else(|refused| refused.status, |_| 101);
+    let expected = match Driver::current() {
+        Driver::Direct => 101,
+        Driver::ActixWs => 400,
+    };
+    assert_eq!(status, expected);
 }

@@ -1,6 +1,5 @@
 //! [`TcpFrames`]: the client's frames, read from a stream that the server owns.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,19 +13,7 @@ use tokio::io::Interest;
 use super::decoder::Decoder;
 use crate::socket::{Activity, Ending};
 use crate::transport::reader::Received;
-
-/// What is read at once.
-const READ_SIZE: usize = 64 * 1024;
-
-thread_local! {
-    /// What all connections of the thread read into, one at a time.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
-}
-
-/// Lends the thread's buffer to read into.
-pub(super) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
-    BUFFER.with_borrow_mut(|buffer| read(buffer))
-}
+use crate::transport::tcp::with_buffer;
 
 /// What one client sends; it ends when its side of the connection does.
 pub(super) struct TcpFrames {

@@ -24,7 +24,7 @@ use crate::transport::reader::Reader;
 pub(in crate::transport) struct Handover(Rc<RefCell<Option<Upgraded>>>);
 
 /// A connection that waits for its stream.
-pub(super) struct Upgraded {
+pub(in crate::transport) struct Upgraded {
     connection: Connection,
     max_frame_size: usize,
 }
@@ -56,7 +56,7 @@ impl Handover {
     }
 
     /// The owner's side: the connection, if the request was accepted.
-    pub(super) fn take(&self) -> Option<Upgraded> {
+    pub(in crate::transport) fn take(&self) -> Option<Upgraded> {
         self.0.borrow_mut().take()
     }
 }
@@ -64,9 +64,8 @@ impl Handover {
 impl Upgraded {
     /// Starts the connection on a stream whose client has read its 101. `behind` is what it has sent
     /// behind the request.
-    pub(super) fn start(self, stream: TcpStream, behind: Bytes) {
+    pub(in crate::transport) fn start(self, stream: Rc<TcpStream>, behind: Bytes) {
         let connection = self.connection;
-        let stream = Rc::new(stream);
         let activity = Rc::clone(&connection.activity);
         let frames = TcpFrames::new(Rc::clone(&stream), behind, self.max_frame_size, activity);
         let reader = Reader::new(&connection, frames);

@@ -16,17 +16,13 @@ mod writers;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_codec::{Framed, FramedParts};
-use actix_http::body::{BoxBody, MessageBody};
-use actix_http::h1::{Codec, Message};
-use actix_http::{ConnectionType, HttpMessage, HttpService, Request, Response, StatusCode};
+use actix_http::body::MessageBody;
+use actix_http::{Request, Response, ServiceConfig};
 use actix_rt::net::TcpStream;
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service,
@@ -34,11 +30,10 @@ use actix_service::{
 };
 use actix_web::Error;
 use actix_web::dev::{AppConfig, Server};
-use bytes::Bytes;
-use futures_util::SinkExt;
 
 pub(super) use self::handover::Handover;
-use super::tcp;
+pub(super) use self::writers::count as count_of_connections;
+use super::edge::{Edge, Patience, Stopping};
 
 /// How [`serve`] serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +45,21 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// How long HTTP requests may still run when the server is stopped. Default 5 s.
     pub shutdown_timeout: Duration,
+    /// How long a connection may rest between two requests. Default 75 s, longer than the proxies in
+    /// front keep theirs: who closes first must not be the server, or a request is lost now and then.
+    pub keep_alive: Duration,
+    /// What serves the WebSocket connections. Default [`Driver::Direct`].
+    pub driver: Driver,
+}
+
+/// What serves the WebSocket connections of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// Streams of the server's own.
+    #[default]
+    Direct,
+    /// actix-ws, as in an actix-web `HttpServer`, at several times the memory.
+    ActixWs,
 }
 
 /// How many messages a stream of a client's frames holds. For `benches/instructions.rs` alone.
@@ -66,6 +76,8 @@ impl Default for ServerOptions {
             workers: None,
             max_connections: 25_600,
             shutdown_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(75),
+            driver: Driver::default(),
         }
     }
 }
@@ -75,7 +87,7 @@ impl Default for ServerOptions {
 /// The server must be awaited; it does not handle signals, see
 /// [`run_until_signal`](crate::shutdown::run_until_signal).
 ///
-/// `app` is called twice on every worker thread. All requests take the App's way, upgrades
+/// `app` is called once on every worker thread. All requests take the App's way, upgrades
 /// included; a connection that was upgraded by something else than an endpoint is closed. The
 /// listener's backlog is its maker's. Where TLS is wanted, mount the endpoint in an `HttpServer`.
 ///
@@ -116,9 +128,8 @@ where
     S::Service: 'static,
     B: MessageBody + 'static,
 {
-    let max_connections = options.max_connections;
     let mut server = Server::build()
-        .max_concurrent_connections(max_connections)
+        .max_concurrent_connections(options.max_connections)
         .shutdown_timeout(options.shutdown_timeout.as_secs())
         .disable_signals();
     if let Some(workers) = options.workers {
@@ -126,90 +137,38 @@ where
     }
     let stop = server.graceful_shutdown_signal();
     let server = server.listen("slackir", listener, move || {
-        let stop = stop.clone();
-        let upgraded = app.clone();
-        let upgrade = fn_factory(move || {
-            let app = map_config(upgraded().into_factory(), |()| AppConfig::default());
-            let service = app.new_service(());
+        let (stop, app) = (stop.clone(), app.clone());
+        fn_factory(move || {
+            let app = app()
+                .into_factory()
+                .map(|response: S::Response| response.into().map_into_boxed_body())
+                .map_err(|error| error.into().error_response().into());
+            let app = map_config(app, |()| AppConfig::default());
+            let (app, stop) = (app.new_service(()), stop.clone());
             async move {
-                let app = Rc::new(service.await?);
-                Ok::<_, S::InitError>(fn_service(move |(request, framed)| {
-                    answer(Rc::clone(&app), request, framed, max_connections)
+                let stopping = Rc::new(Stopping::default());
+                let told = Rc::clone(&stopping);
+                actix_rt::spawn(async move {
+                    stop.notified().await;
+                    told.begin();
+                });
+                let edge = Rc::new(Edge {
+                    app: app.await?,
+                    config: ServiceConfig::default(),
+                    patience: Patience::new(options.keep_alive),
+                    hands_over: options.driver == Driver::Direct,
+                    max_handed_over: options.max_connections,
+                    stopping,
+                });
+                Ok::<_, S::InitError>(fn_service(move |stream: TcpStream| {
+                    let edge = Rc::clone(&edge);
+                    async move {
+                        edge.serve(stream).await;
+                        Ok::<_, Infallible>(())
+                    }
                 }))
             }
-        });
-        let app = app()
-            .into_factory()
-            .map_err(|error| error.into().error_response());
-        HttpService::build()
-            .tcp_nodelay(true)
-            .client_disconnect_timeout(super::CLOSE_LINGER)
-            // As in an `HttpServer`: connections that wait for another request do not hold it up.
-            .graceful_shutdown_signal(move || {
-                let stop = stop.clone();
-                async move { stop.notified().await }
-            })
-            .on_connect_ext(|stream: &TcpStream, _| tcp::set_options(stream))
-            .upgrade(upgrade)
-            .finish(map_config(app, |()| AppConfig::default()))
-            .tcp()
+        })
     })?;
     Ok(server.run())
-}
-
-/// Answers a request that asks for an upgrade, and starts the connection that it has become.
-async fn answer<S, B>(
-    app: Rc<S>,
-    request: Request,
-    mut framed: Framed<TcpStream, Codec>,
-    max_connections: usize,
-) -> Result<(), Infallible>
-where
-    S: Service<Request>,
-    S::Response: Into<Response<B>>,
-    S::Error: Into<Error>,
-    B: MessageBody + 'static,
-{
-    let handover = Handover::default();
-    let mut response = if writers::count() < max_connections {
-        request.extensions_mut().insert(handover.clone());
-        match app.call(request).await {
-            Ok(response) => response.into().map_into_boxed_body(),
-            Err(error) => error.into().error_response().into(),
-        }
-    } else {
-        tracing::warn!(max_connections, "transport.direct.full");
-        Response::new(StatusCode::SERVICE_UNAVAILABLE)
-    };
-    let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let upgraded = handover.take().filter(|_| is_switching);
-    if upgraded.is_none() {
-        // What the client may have sent behind its request has no meaning.
-        response
-            .head_mut()
-            .set_connection_type(ConnectionType::Close);
-    }
-    if let Err(error) = send(&mut framed, response).await {
-        tracing::debug!(%error, "transport.direct.answer");
-        return Ok(());
-    }
-    let FramedParts { io, read_buf, .. } = framed.into_parts();
-    match upgraded {
-        Some(upgraded) => upgraded.start(io, Bytes::copy_from_slice(&read_buf)),
-        None => writer::hang_up(&io).await,
-    }
-    Ok(())
-}
-
-/// Sends a whole answer.
-async fn send(
-    framed: &mut Framed<TcpStream, Codec>,
-    response: Response<BoxBody>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let (head, mut body) = response.into_parts();
-    framed.send(Message::Item((head, body.size()))).await?;
-    while let Some(chunk) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
-        framed.send(Message::Chunk(Some(chunk?))).await?;
-    }
-    Ok(framed.send(Message::Chunk(None)).await?)
 }

@@ -11,14 +11,13 @@ use std::time::Duration;
 use actix_rt::net::TcpStream;
 use futures_core::future::LocalBoxFuture;
 use rustix::net::{SendFlags, send};
-use socket2::SockRef;
 use tokio::time::timeout;
 
-use super::frames::with_buffer;
 use crate::frame::Frame;
 use crate::outbox::{CloseReason, Interrupt, Outbox};
 use crate::socket::OpenStream;
-use crate::transport::{CLOSE_LINGER, close_frame};
+use crate::transport::close_frame;
+use crate::transport::tcp::{OWN_LINGER, hang_up, reset};
 
 /// How long a client may take to read what is still queued when its connection ends. It is the
 /// kernel's time for bytes that are not acknowledged, too.
@@ -122,7 +121,7 @@ fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll
 async fn part(stream: Rc<TcpStream>, outbox: Rc<Outbox>) {
     let said = timeout(FAREWELL, say_goodbye(&stream, &outbox)).await;
     if matches!(said, Ok(Ok(()))) {
-        hang_up(&stream).await;
+        hang_up(&stream, OWN_LINGER).await;
     } else {
         reset(&stream);
     }
@@ -139,31 +138,4 @@ async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Ends the server's side, and reads and drops what the client still sends until that has gone, too,
-/// or its time is over: a stream that is closed with something unread is reset, and the client would
-/// lose what it was sent last.
-pub(super) async fn hang_up(stream: &TcpStream) {
-    let gone = async {
-        SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
-        loop {
-            stream.readable().await?;
-            match with_buffer(|buffer| stream.try_read(buffer)) {
-                Ok(0) => return Ok(()),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
-        }
-    };
-    // In each case the stream is dropped next.
-    let _ = timeout(CLOSE_LINGER, gone).await;
-}
-
-/// Has the kernel throw away what the client has not taken when the stream is dropped: it would
-/// keep it otherwise, for as long as the client likes. The client sees 1006 and comes back.
-fn reset(stream: &TcpStream) {
-    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "transport.direct.reset");
-    }
 }

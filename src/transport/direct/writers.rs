@@ -49,7 +49,7 @@ pub(super) fn start(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream)
 }
 
 /// Connections of this thread.
-pub(super) fn count() -> usize {
+pub(in crate::transport) fn count() -> usize {
     WRITERS.with(|writers| writers.count.get())
 }
 

@@ -1,0 +1,317 @@
+//! The HTTP edge: what stands between accepted TCP connections and an actix-web `App`.
+//!
+//! actix-http parses the requests and the `App` answers them. The connection's life is ours, because
+//! actix-http's dispatcher bounds too little of it (docs/UPSTREAM.md): here every wait for a client
+//! has an end, a request is read when the one before it is answered, and a stream is handed over
+//! whole or not at all.
+//!
+//! `incoming` cuts what arrives into heads and bodies, `body` gives a body to its handler, `answer`
+//! writes the response, `pace` says how slow a client may be.
+
+mod answer;
+mod body;
+mod incoming;
+mod pace;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_http::body::BoxBody;
+use actix_http::header::{HeaderMap, UPGRADE};
+use actix_http::{
+    ConnectionType, HttpMessage, Method, Payload, Request, RequestHead, Response, ServiceConfig,
+    StatusCode, Version,
+};
+use actix_rt::net::TcpStream;
+use actix_service::Service;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use self::answer::Form;
+use self::body::Body;
+use self::incoming::{Incoming, NoRequest};
+use self::pace::Pace;
+use super::direct::{Handover, count_of_connections};
+use super::tcp;
+
+/// How long a client may take for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request's body may stand still, and by how much it may fall behind 1 kB/s.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer may stay unread, and by how much its reading may fall behind 1 kB/s.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long what a client still sends is read and dropped behind its last answer, which a reset would
+/// take away.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// In a request's extensions: its payload is the connection's own bytes, if it is answered with 101.
+#[derive(Clone, Copy)]
+pub(super) struct OwnStream;
+
+/// How long the edge waits for a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    head: Duration,
+    /// For another request.
+    keep_alive: Duration,
+    body: Duration,
+    answer: Duration,
+    linger: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(keep_alive: Duration) -> Self {
+        Self {
+            head: HEAD_TIMEOUT,
+            keep_alive,
+            body: BODY_PATIENCE,
+            answer: ANSWER_PATIENCE,
+            linger: LINGER,
+        }
+    }
+}
+
+/// One worker's edge.
+pub(super) struct Edge<S> {
+    pub(super) app: S,
+    pub(super) config: ServiceConfig,
+    pub(super) patience: Patience,
+    /// Whether WebSocket connections leave HTTP altogether; else actix-ws serves them from in here.
+    pub(super) hands_over: bool,
+    /// WebSocket connections of the worker that were handed over, at which others are refused.
+    pub(super) max_handed_over: usize,
+    pub(super) stopping: Rc<Stopping>,
+}
+
+/// Whether the server ends: connections that wait for a request do not hold it up.
+#[derive(Default)]
+pub(super) struct Stopping {
+    is_stopping: Cell<bool>,
+    told: Notify,
+}
+
+impl Stopping {
+    pub(super) fn begin(&self) {
+        self.is_stopping.set(true);
+        self.told.notify_waiters();
+    }
+
+    async fn begun(&self) {
+        if !self.is_stopping.get() {
+            self.told.notified().await;
+        }
+    }
+}
+
+/// What comes behind an answer.
+enum Next {
+    /// Another request.
+    Request,
+    /// The end of the connection, when the client has gone or this time is over.
+    End(Duration),
+    /// Nothing: the stream has another owner, or is lost.
+    Nothing,
+}
+
+/// One connection.
+struct Connection {
+    stream: Rc<TcpStream>,
+    peer: Option<SocketAddr>,
+    incoming: Rc<RefCell<Incoming>>,
+}
+
+impl<S> Edge<S>
+where
+    S: Service<Request, Response = Response<BoxBody>, Error = Response<BoxBody>>,
+{
+    /// Serves one client until its connection ends or has become a WebSocket of its own.
+    pub(super) async fn serve(&self, stream: TcpStream) {
+        tcp::set_options(&stream);
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "transport.edge.nodelay");
+        }
+        let peer = stream.peer_addr().ok();
+        let stream = Rc::new(stream);
+        let incoming = Incoming::new(Rc::clone(&stream), self.config.clone());
+        let connection = Connection {
+            stream,
+            peer,
+            incoming: Rc::new(RefCell::new(incoming)),
+        };
+        let mut is_first = true;
+        loop {
+            let next = match self.next_request(&connection, is_first).await {
+                Ok(request) => self.answer(&connection, request).await,
+                Err(NoRequest::Gone) => return,
+                Err(NoRequest::Refused(status)) => self.refuse(&connection, status).await,
+            };
+            match next {
+                Next::Request => is_first = false,
+                Next::End(linger) => return tcp::hang_up(&connection.stream, linger).await,
+                Next::Nothing => return,
+            }
+            if connection.incoming.borrow().has_begun() {
+                // Whoever sends requests by the hundred takes turns with others.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits for a request, as long as there is patience and the server does not end.
+    async fn next_request(
+        &self,
+        connection: &Connection,
+        is_first: bool,
+    ) -> Result<Request, NoRequest> {
+        let incoming = &connection.incoming;
+        let request = async {
+            if !is_first {
+                let begun = poll_fn(|cx| incoming.borrow_mut().poll_begin(cx));
+                let begun = timeout(self.patience.keep_alive, begun).await;
+                if !matches!(begun, Ok(Ok(()))) {
+                    return Err(NoRequest::Gone);
+                }
+            }
+            let head = poll_fn(|cx| incoming.borrow_mut().poll_head(cx));
+            let head = timeout(self.patience.head, head).await;
+            head.unwrap_or(Err(NoRequest::Refused(StatusCode::REQUEST_TIMEOUT)))
+        };
+        tokio::select! {
+            biased;
+            request = request => request,
+            () = self.stopping.begun() => Err(NoRequest::Gone),
+        }
+    }
+
+    async fn refuse(&self, connection: &Connection, status: StatusCode) -> Next {
+        let form = Form {
+            is_old: false,
+            head_only: false,
+            keep_alive: false,
+        };
+        let response = Response::with_body(status, BoxBody::new(()));
+        self.send(connection, response, form)
+            .await
+            .map_or(Next::Nothing, |_| Next::End(self.patience.linger))
+    }
+
+    /// Has the App answer a request, and sends its answer.
+    async fn answer(&self, connection: &Connection, mut request: Request) -> Next {
+        request.head_mut().peer_addr = connection.peer;
+        let is_handshake = is_handshake(request.head(), &connection.incoming.borrow());
+        let head = request.head();
+        let mut form = Form {
+            is_old: head.version < Version::HTTP_11,
+            head_only: head.method == Method::HEAD,
+            // What follows a handshake that is refused has no meaning.
+            keep_alive: !is_handshake && goes_on(head),
+        };
+        let handover = Handover::default();
+        let mut response = if is_handshake && self.is_full() {
+            tracing::warn!(self.max_handed_over, "transport.direct.full");
+            Response::new(StatusCode::SERVICE_UNAVAILABLE)
+        } else {
+            let request = self.prepare(connection, request, is_handshake, &handover);
+            let answered = self.app.call(request).await;
+            answered.unwrap_or_else(|failure| failure)
+        };
+        let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !is_switching {
+            let mut incoming = connection.incoming.borrow_mut();
+            form.keep_alive &= incoming.skip_body() && !self.stopping.is_stopping.get();
+            if incoming.is_late {
+                response = Response::with_body(StatusCode::REQUEST_TIMEOUT, BoxBody::new(()));
+            }
+        }
+        let upgraded = handover.take().filter(|_| is_switching);
+        match (self.send(connection, response, form).await, upgraded) {
+            (Ok(_), Some(upgraded)) => {
+                let behind = connection.incoming.borrow_mut().take_rest();
+                upgraded.start(Rc::clone(&connection.stream), behind);
+                Next::Nothing
+            }
+            (Ok(true), None) => Next::Request,
+            (Ok(false), None) if is_switching => Next::End(tcp::OWN_LINGER),
+            (Ok(false), None) => Next::End(self.patience.linger),
+            (Err(()), _) => Next::Nothing,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.hands_over && count_of_connections() >= self.max_handed_over
+    }
+
+    /// The request as the App gets it, with what its handler needs to take the stream over or to read
+    /// the body.
+    fn prepare(
+        &self,
+        connection: &Connection,
+        mut request: Request,
+        is_handshake: bool,
+        handover: &Handover,
+    ) -> Request {
+        let body = |pace| {
+            let body = Body::new(&connection.incoming, &connection.stream, pace);
+            Payload::Stream {
+                payload: Box::pin(body) as _,
+            }
+        };
+        if is_handshake {
+            connection.incoming.borrow_mut().end_http();
+            if self.hands_over {
+                request.extensions_mut().insert(handover.clone());
+            } else {
+                request.extensions_mut().insert(OwnStream);
+                *request.payload() = body(None);
+            }
+        } else if connection.incoming.borrow().has_body() {
+            *request.payload() = body(Some(Pace::new(self.patience.body)));
+        }
+        request
+    }
+
+    /// Sends an answer. Whether the connection can go on; an error when it is lost.
+    async fn send(
+        &self,
+        connection: &Connection,
+        response: Response<BoxBody>,
+        form: Form,
+    ) -> Result<bool, ()> {
+        let pace = Pace::new(self.patience.answer);
+        let sent = answer::send(&connection.stream, response, form, pace).await;
+        sent.map_err(|error| {
+            tracing::debug!(%error, "transport.edge.answer");
+            // What the client has not read by now is nothing to keep.
+            tcp::reset(&connection.stream);
+        })
+    }
+}
+
+/// Whether the request asks to leave HTTP for a WebSocket. One with a body is none.
+fn is_handshake(head: &RequestHead, incoming: &Incoming) -> bool {
+    !incoming.has_body() && head.upgrade() && lists(&head.headers, b"websocket")
+        || incoming.ends_with_connection()
+}
+
+/// Whether one of the `Upgrade` headers lists a protocol.
+fn lists(headers: &HeaderMap, protocol: &[u8]) -> bool {
+    let values = headers.get_all(UPGRADE);
+    let mut protocols = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    protocols.any(|found| found.trim_ascii().eq_ignore_ascii_case(protocol))
+}
+
+/// Whether the client wants the connection to go on. An upgrade that nobody takes is no reason to end it.
+fn goes_on(head: &RequestHead) -> bool {
+    match head.connection_type() {
+        ConnectionType::Close => false,
+        ConnectionType::KeepAlive => true,
+        ConnectionType::Upgrade => head.version >= Version::HTTP_11,
+    }
+}
