@@ -87,6 +87,7 @@ pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>)
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
         ctx.begin();
+        ctx.passing = Some(Arc::clone(&broadcast));
         Done::Handled(channel.handle_out(broadcast, ctx).await)
     })
 }

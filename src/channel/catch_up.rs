@@ -1,5 +1,6 @@
-//! A resume whose missed messages begin in the database: they are read a page at a time and sent
-//! at the pace of the client, and the channel goes live when it has reached what is in memory.
+//! What a client gets between the answer to its join and the moment its channel goes live, where
+//! that takes time: a resume whose missed messages begin in the database, which are read a page at
+//! a time and sent at the pace of the client; and messages that the channel intercepts.
 //!
 //! The join is answered before this begins. Until it ends the channel's callbacks wait, so that
 //! neither they nor anything live can come between what was missed.
@@ -8,18 +9,43 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Channel;
+use super::callback::Shared;
 use super::join::subscriber;
 use super::link::Link;
-use super::log::LogRequest;
-use crate::pubsub::{LoadError, LogEntry, MessageId, Pager, PubSub, Subscribed, Topic, Want};
+use super::log::{Form, LogRequest};
+use super::replay::{self, intercepts, replay};
+use super::{Channel, StopReason};
+use crate::message::{Payload, RawJson};
+use crate::pubsub::{
+    Backlog, LoadError, LogEntry, MessageId, Pager, PubSub, Subscribed, Topic, Want,
+};
 use crate::serializer::EncodeError;
 
-/// Where a resume begins.
+/// Where a channel stands that is not live yet.
 pub(super) struct Behind {
     pub(super) topic: Arc<Topic>,
+    /// The message after which the client gets what it has not got.
     pub(super) cursor: MessageId,
-    pub(super) pager: Pager,
+    pub(super) next: Next,
+}
+
+/// What the client gets next.
+pub(super) enum Next {
+    /// What is read from the database.
+    Pages(Pager),
+    /// What the log gave, which the channel intercepts; with the list that stands in the join's
+    /// reply, if that is its form.
+    Backlog(Backlog, Option<Vec<RawJson>>),
+}
+
+impl Behind {
+    /// The join reply that says what the client gets.
+    pub(super) fn reply(&self, log: &LogRequest, reply: Payload) -> Payload {
+        match &self.next {
+            Next::Pages(_) => log.reply(reply, Some(&Backlog::resumed()), None),
+            Next::Backlog(backlog, list) => log.reply(reply, Some(backlog), list.as_deref()),
+        }
+    }
 }
 
 /// Why a resume came to an early end. The client joins again, and begins where it has come to.
@@ -31,61 +57,135 @@ pub(super) enum CatchUpError {
     Encode(#[from] EncodeError),
     #[error("messages that were to be sent are gone")]
     Lost,
+    #[error("the channel stopped")]
+    Stopped(StopReason),
+}
+
+impl From<CatchUpError> for StopReason {
+    fn from(error: CatchUpError) -> Self {
+        match error {
+            CatchUpError::Stopped(reason) => reason,
+            error => Self::error(error.to_string()),
+        }
+    }
 }
 
 /// Sends what was missed, and makes the channel a member of its topic.
-pub(super) async fn catch_up<C: Channel>(
-    link: Rc<Link>,
-    pubsub: PubSub,
-    log: LogRequest,
-    behind: Behind,
-) -> Result<(), CatchUpError> {
-    let Behind {
-        mut topic,
-        mut cursor,
-        mut pager,
-    } = behind;
-    loop {
-        let page = pager.page(cursor.seq).await?;
+pub(super) struct CatchUp<C: Channel> {
+    pub(super) live: Shared<C>,
+    pub(super) link: Rc<Link>,
+    pub(super) pubsub: PubSub,
+    pub(super) log: LogRequest,
+}
+
+impl<C: Channel> CatchUp<C> {
+    pub(super) async fn run(self, behind: Behind) -> Result<(), CatchUpError> {
+        let Behind {
+            mut topic,
+            mut cursor,
+            mut next,
+        } = behind;
+        loop {
+            match next {
+                Next::Pages(pager) => cursor.seq = self.page(&topic, cursor.seq, pager).await?,
+                Next::Backlog(backlog, _) => {
+                    self.backlog(&topic, &backlog).await?;
+                    cursor = backlog.head.unwrap_or(cursor);
+                }
+            }
+            let subscriber = subscriber::<C>(&self.link, self.log.meta);
+            let want = Want::Resume(cursor, Some(0));
+            next = match self.pubsub.subscribe(&topic, subscriber, want) {
+                Some(Subscribed::Live(subscription, Some(backlog))) if backlog.resumed => {
+                    if !backlog.entries.iter().any(|entry| intercepts::<C>(entry)) {
+                        self.log.push_each(&backlog.entries, &self.link)?;
+                        self.link.attach(subscription);
+                        return Ok(());
+                    }
+                    // More has come meanwhile, and the channel may take its time with it.
+                    drop(subscription);
+                    Next::Backlog(backlog, None)
+                }
+                Some(Subscribed::Live(..)) => return Err(CatchUpError::Lost),
+                Some(Subscribed::Behind(pager)) => Next::Pages(pager),
+                // The topic was given up meanwhile: nobody was in it.
+                None => {
+                    topic = self.pubsub.topic(&self.link.topic);
+                    topic.load().await?;
+                    Next::Backlog(Backlog::resumed(), None)
+                }
+            };
+        }
+    }
+
+    /// Sends a page of the database. Returns up to where the client has everything.
+    async fn page(
+        &self,
+        topic: &Arc<Topic>,
+        after: i64,
+        pager: Pager,
+    ) -> Result<i64, CatchUpError> {
+        let page = pager.page(after).await?;
         // Retention deletes what it has announced before.
-        if topic.is_pruned_after(cursor.seq) {
+        if topic.is_pruned_after(after) {
             return Err(CatchUpError::Lost);
         }
         // A message that is committed but not shown yet will come live.
         let shown = topic.shown();
-        let due = page.iter().take_while(|entry| entry.seq() <= shown);
-        let sent = send(due, &link, &log).await?;
+        let mut last = None;
+        for entry in page.iter().take_while(|entry| entry.seq() <= shown) {
+            self.send(topic, entry).await?;
+            last = Some(entry.seq());
+        }
         // Where nothing is left to read, everything below the tail is gone or was sent.
-        cursor.seq = sent.unwrap_or(cursor.seq.max(pager.floor()));
-        let subscriber = subscriber::<C>(&link, log.meta);
-        match pubsub.subscribe(&topic, subscriber, Want::Resume(cursor, Some(0))) {
-            Some(Subscribed::Live(subscription, Some(backlog))) if backlog.resumed => {
-                log.push_each(&backlog.entries, &link)?;
-                link.attach(subscription);
-                return Ok(());
+        Ok(last.unwrap_or(after.max(pager.floor())))
+    }
+
+    /// Sends what the log gave, in the form that the client wants.
+    async fn backlog(&self, topic: &Arc<Topic>, backlog: &Backlog) -> Result<(), CatchUpError> {
+        match self.log.form(backlog) {
+            Form::Each => {
+                for entry in &backlog.entries {
+                    self.send(topic, entry).await?;
+                }
             }
-            Some(Subscribed::Live(..)) => return Err(CatchUpError::Lost),
-            Some(Subscribed::Behind(next)) => pager = next,
-            // The topic was given up meanwhile: nobody was in it.
-            None => {
-                topic = pubsub.topic(&link.topic);
-                topic.load().await?;
+            Form::List => {
+                let list = self.list(topic, &backlog.entries).await?;
+                self.log.push_list(&list, &self.link)?;
             }
+            Form::Nothing | Form::Reply => {}
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "as in callback::handle_in"
+    )]
+    async fn list(
+        &self,
+        topic: &Arc<Topic>,
+        entries: &[Arc<LogEntry>],
+    ) -> Result<Vec<RawJson>, CatchUpError> {
+        let live = &mut *self.live.borrow_mut();
+        let list = replay::list(live, &self.log, topic, entries).await;
+        list.map_err(CatchUpError::Stopped)
+    }
+
+    /// Sends a message as soon as the outbox has room for it.
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "as in callback::handle_in"
+    )]
+    async fn send(&self, topic: &Arc<Topic>, entry: &Arc<LogEntry>) -> Result<(), CatchUpError> {
+        poll_fn(|cx| self.link.outbox.poll_room_for_replay(cx)).await;
+        if intercepts::<C>(entry) {
+            let live = &mut *self.live.borrow_mut();
+            let replayed = replay(live, topic, entry).await;
+            replayed.map_err(CatchUpError::Stopped)
+        } else {
+            let entry = std::slice::from_ref(entry);
+            Ok(self.log.push_each(entry, &self.link)?)
         }
     }
-}
-
-/// Sends messages as the outbox has room for them. Returns the seq of the last one.
-async fn send(
-    entries: impl Iterator<Item = &Arc<LogEntry>>,
-    link: &Link,
-    log: &LogRequest,
-) -> Result<Option<i64>, CatchUpError> {
-    let mut last = None;
-    for entry in entries {
-        poll_fn(|cx| link.outbox.poll_room_for_replay(cx)).await;
-        log.push_each(std::slice::from_ref(entry), link)?;
-        last = Some(entry.seq());
-    }
-    Ok(last)
 }

@@ -2,6 +2,7 @@
 //! Phoenix: the functions of `Phoenix.Channel` that take a socket.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use actix::{Recipient, WeakAddr, WeakRecipient};
 use super::Channel;
 use super::link::{Link, ToChannel};
 use super::server::{ChannelServer, ChannelSignal, Info};
+use super::timer::{Timer, Timers};
 use crate::assigns::Assigns;
-use crate::message::{Name, Payload, Ref, Reply};
+use crate::message::{Name, Payload, RawJson, Ref, Reply};
 use crate::pubsub::{
     Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
 };
@@ -41,8 +43,16 @@ pub struct Context<C: Channel> {
     pub(super) reference: Ref,
     /// The silence after which the callback that is running wants a timeout.
     pub(super) timeout: Option<Duration>,
+    /// Whether the client asked for the ids of stored messages.
+    pub(super) meta: bool,
+    /// The broadcast that `handle_out` or `handle_replay` is handling.
+    pub(super) passing: Option<Arc<Broadcast>>,
+    /// While a history is made that is a list: what was pushed into it.
+    pub(super) listed: RefCell<Option<Vec<RawJson>>>,
     /// Other topics that the channel listens to.
     subscriptions: Vec<(String, Subscription)>,
+    /// Its infos that come later.
+    timers: Timers,
     /// What else ends with the channel, by who has put it here.
     guards: Vec<(u64, Box<dyn Any>)>,
     /// The channel's own actor, which holds this.
@@ -65,7 +75,11 @@ impl<C: Channel> Context<C> {
             assigns,
             reference: Ref::NULL,
             timeout: None,
+            meta: false,
+            passing: None,
+            listed: RefCell::default(),
             subscriptions: Vec::new(),
+            timers: Timers::default(),
             guards: Vec::new(),
             server,
             signals,
@@ -76,6 +90,8 @@ impl<C: Channel> Context<C> {
     pub(super) fn begin(&mut self) {
         self.reference = Ref::NULL;
         self.timeout = None;
+        self.passing = None;
+        self.listed.take();
     }
 
     /// The topic that was joined.
@@ -104,8 +120,23 @@ impl<C: Channel> Context<C> {
     /// Before the join is complete, and when the payload is not an object (or binary, to a V2
     /// client).
     pub fn push(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
+        let payload = self.with_meta(event, payload.into());
+        if let Some(list) = &mut *self.listed.borrow_mut() {
+            list.push(listable(payload)?);
+            return Ok(());
+        }
         self.assert_joined()?;
-        Ok(self.link.push(event, &payload.into())?)
+        Ok(self.link.push(event, &payload)?)
+    }
+
+    /// A broadcast that is passed on says which message it is, as one that was not intercepted does.
+    fn with_meta(&self, event: &str, payload: Payload) -> Payload {
+        match (&self.passing, payload) {
+            (Some(broadcast), Payload::Json(json)) if self.meta && broadcast.event() == event => {
+                Payload::Json(broadcast.with_meta(&json))
+            }
+            (_, payload) => payload,
+        }
     }
 
     /// Sends an event to everybody in the topic, this client included.
@@ -194,14 +225,15 @@ impl<C: Channel> Context<C> {
         }
     }
 
-    /// Sends this channel an info after a delay. Phoenix: `Process.send_after(self(), ..)`.
-    pub fn send_after(&self, delay: Duration, info: C::Info) {
+    /// Sends this channel an info after a delay, unless the timer is cancelled before. It ends with
+    /// the channel. Phoenix: `Process.send_after(self(), ..)`.
+    pub fn send_after(&self, delay: Duration, info: C::Info) -> Timer {
         let handle = self.handle();
-        actix_rt::spawn(async move {
-            tokio::time::sleep(delay).await;
-            // A channel that has ended meanwhile wants no more infos.
+        // A channel that is ending wants no more infos.
+        let send = move || {
             let _ = handle.send(info);
-        });
+        };
+        self.timers.start(delay, send)
     }
 
     /// Names this channel in the process.
@@ -222,6 +254,15 @@ impl<C: Channel> Context<C> {
         } else {
             Err(SendError::NotJoined)
         }
+    }
+}
+
+/// What may stand in a list of messages.
+fn listable(payload: Payload) -> Result<RawJson, EncodeError> {
+    match payload {
+        Payload::Json(json) if json.is_object() => Ok(json),
+        Payload::Json(_) => Err(EncodeError::NotAnObject),
+        Payload::Binary(_) => Err(EncodeError::NoBinary),
     }
 }
 

@@ -10,10 +10,12 @@ use actix::Recipient;
 use bytestring::ByteString;
 
 use super::callback::{Callback, Done, Live, Shared, guarded};
-use super::catch_up::Behind;
+use super::catch_up::{Behind, Next};
 use super::link::{Link, ToChannel};
+use super::log::{Form, LogRequest};
+use super::replay::{self, intercepts};
 use super::server::ChannelSignal;
-use super::{Channel, Join, Refused};
+use super::{Channel, Join, Refused, StopReason};
 use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::frame::Frame;
@@ -21,7 +23,7 @@ use crate::message::{Name, Payload, Ref, Reply, reason};
 use crate::metrics::metrics;
 use crate::outbox::Outbox;
 use crate::pubsub::{
-    Backlog, Broadcast, PubSub, Subscribed, Subscriber, Subscription, Tap, Want, Wire,
+    Backlog, Broadcast, MessageId, PubSub, Subscribed, Subscriber, Subscription, Tap, Want, Wire,
 };
 use crate::serializer::Serializer;
 
@@ -76,6 +78,8 @@ pub(super) enum Place {
 /// A join that came to nothing.
 pub(super) enum JoinFailed {
     Refused(Refused),
+    /// The channel stopped at a message of its history.
+    Stopped(StopReason),
     StorageUnavailable,
 }
 
@@ -96,38 +100,79 @@ pub(super) fn join<C: Channel>(
             let refused = Refused::reason(reason::NUL_IN_TOPIC);
             return Done::Joined(Err(JoinFailed::Refused(refused)));
         }
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        let join = match channel.join(params, ctx).await {
+        let live = &mut *live.borrow_mut();
+        let join = match live.channel.join(params, &mut live.ctx).await {
             Ok(join) => join,
             Err(refused) => return Done::Joined(Err(JoinFailed::Refused(refused))),
         };
-        loop {
-            let topic = pubsub.topic(&link.topic);
-            if !topic.is_loaded()
-                && let Err(error) = topic.load().await
-            {
-                tracing::error!(%error, source = ?error.source, "channel.join.log_unreadable");
-                return Done::Joined(Err(JoinFailed::StorageUnavailable));
-            }
-            let want = join.log.want();
-            let subscriber = subscriber::<C>(&link, join.log.meta);
-            let place = match (pubsub.subscribe(&topic, subscriber, want), want) {
-                (Some(Subscribed::Live(subscription, backlog)), _) => {
-                    Place::Live(subscription, backlog)
-                }
-                (Some(Subscribed::Behind(pager)), Want::Resume(cursor, _)) => {
-                    Place::Behind(Behind {
-                        topic,
-                        cursor,
-                        pager,
-                    })
-                }
-                // Given up since it was looked up.
-                (Some(Subscribed::Behind(_)) | None, _) => continue,
-            };
-            return Done::Joined(Ok(Accepted { join, place }));
-        }
+        live.ctx.meta = join.log.meta;
+        let place = enter(live, &link, &pubsub, &join.log).await;
+        Done::Joined(place.map(|place| Accepted { join, place }))
     })
+}
+
+/// Finds the channel its place in the topic.
+async fn enter<C: Channel>(
+    live: &mut Live<C>,
+    link: &Rc<Link>,
+    pubsub: &PubSub,
+    log: &LogRequest,
+) -> Result<Place, JoinFailed> {
+    loop {
+        let topic = pubsub.topic(&link.topic);
+        if !topic.is_loaded()
+            && let Err(error) = topic.load().await
+        {
+            tracing::error!(%error, source = ?error.source, "channel.join.log_unreadable");
+            return Err(JoinFailed::StorageUnavailable);
+        }
+        let want = log.want();
+        let (cursor, next) = match (
+            pubsub.subscribe(&topic, subscriber::<C>(link, log.meta), want),
+            want,
+        ) {
+            (Some(Subscribed::Live(subscription, backlog)), _) => {
+                let (cursor, backlog) = match intercepted::<C>(backlog) {
+                    Ok(intercepted) => intercepted,
+                    Err(backlog) => return Ok(Place::Live(subscription, backlog)),
+                };
+                // Nothing live may overtake what the channel takes its time with.
+                drop(subscription);
+                let mut list = None;
+                if log.form(&backlog) == Form::Reply {
+                    let listed = replay::list(live, log, &topic, &backlog.entries).await;
+                    list = Some(listed.map_err(JoinFailed::Stopped)?);
+                }
+                (cursor, Next::Backlog(backlog, list))
+            }
+            (Some(Subscribed::Behind(pager)), Want::Resume(cursor, _)) => {
+                (cursor, Next::Pages(pager))
+            }
+            // Given up since it was looked up.
+            (Some(Subscribed::Behind(_)) | None, _) => continue,
+        };
+        return Ok(Place::Behind(Behind {
+            topic,
+            cursor,
+            next,
+        }));
+    }
+}
+
+/// A backlog of which something goes through the channel, and the message that it ends with; else the
+/// backlog as it came.
+fn intercepted<C: Channel>(
+    backlog: Option<Backlog>,
+) -> Result<(MessageId, Backlog), Option<Backlog>> {
+    match backlog {
+        Some(backlog) if backlog.entries.iter().any(|entry| intercepts::<C>(entry)) => {
+            match backlog.head {
+                Some(head) => Ok((head, backlog)),
+                None => Err(Some(backlog)),
+            }
+        }
+        backlog => Err(backlog),
+    }
 }
 
 pub(super) fn subscriber<C: Channel>(link: &Rc<Link>, meta: bool) -> Subscriber {

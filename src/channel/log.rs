@@ -75,6 +75,19 @@ pub struct LogRequest {
     last_seen: Option<LastSeen>,
 }
 
+/// How the messages of a join reach the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Not at all.
+    Nothing,
+    /// Each as its own push, behind the reply.
+    Each,
+    /// As one push, behind the reply.
+    List,
+    /// In the reply.
+    Reply,
+}
+
 /// A `last_seen_id` as it came.
 #[derive(Clone, Copy, Debug)]
 enum LastSeen {
@@ -152,15 +165,31 @@ impl LogRequest {
         }
     }
 
-    /// The join reply that says what the client gets.
-    pub(super) fn reply(&self, reply: Payload, backlog: Option<&Backlog>) -> Payload {
+    /// The form in which the messages reach the client.
+    pub(super) fn form(&self, backlog: &Backlog) -> Form {
+        match self.mode {
+            _ if backlog.resumed => Form::Each,
+            HistoryMode::PerEvent => Form::Each,
+            HistoryMode::None => Form::Nothing,
+            HistoryMode::Reply => Form::Reply,
+            HistoryMode::MessagesHistory => Form::List,
+        }
+    }
+
+    /// The join reply that says what the client gets; `list` stands in it if that is the form.
+    pub(super) fn reply(
+        &self,
+        reply: Payload,
+        backlog: Option<&Backlog>,
+        list: Option<&[RawJson]>,
+    ) -> Payload {
         let Payload::Json(mut json) = reply else {
             return reply;
         };
-        let resumed = backlog.is_some_and(|backlog| backlog.resumed);
-        if let (HistoryMode::Reply, Some(backlog), false) = (self.mode, backlog, resumed) {
-            json = json.with_last(MESSAGES, self.list(&backlog.entries));
+        if let Some(list) = list {
+            json = json.with_last(MESSAGES, joined(list));
         }
+        let resumed = backlog.is_some_and(|backlog| backlog.resumed);
         if self.meta || self.last_seen.is_some() {
             json = json.with_last("recovered", resumed);
             json = match self.last_id(backlog) {
@@ -182,15 +211,17 @@ impl LogRequest {
 
     /// Sends what follows the join reply.
     pub(super) fn push(&self, backlog: &Backlog, link: &Link) -> Result<(), EncodeError> {
-        match self.mode {
-            _ if backlog.resumed => self.push_each(&backlog.entries, link),
-            HistoryMode::None | HistoryMode::Reply => Ok(()),
-            HistoryMode::PerEvent => self.push_each(&backlog.entries, link),
-            HistoryMode::MessagesHistory => {
-                let list = RawJson::EMPTY_OBJECT.with_last(MESSAGES, self.list(&backlog.entries));
-                link.push(&self.history_event, &Payload::Json(list))
-            }
+        match self.form(backlog) {
+            Form::Each => self.push_each(&backlog.entries, link),
+            Form::List => self.push_list(&self.list(&backlog.entries), link),
+            Form::Nothing | Form::Reply => Ok(()),
         }
+    }
+
+    /// Sends the history as a list.
+    pub(super) fn push_list(&self, list: &[RawJson], link: &Link) -> Result<(), EncodeError> {
+        let list = RawJson::EMPTY_OBJECT.with_last(MESSAGES, joined(list));
+        link.push(&self.history_event, &Payload::Json(list))
     }
 
     /// Sends messages as what they were.
@@ -204,7 +235,8 @@ impl LogRequest {
             .try_for_each(|entry| link.push(entry.event(), &Payload::Json(self.payload(entry))))
     }
 
-    fn payload(&self, entry: &LogEntry) -> RawJson {
+    /// The payload of a message, as this client wants it.
+    pub(super) fn payload(&self, entry: &LogEntry) -> RawJson {
         if self.meta {
             with_meta(entry.payload(), Some(entry.id()))
         } else {
@@ -212,10 +244,14 @@ impl LogRequest {
         }
     }
 
-    /// The payloads as a JSON list, copied as they are.
-    fn list(&self, entries: &[Arc<LogEntry>]) -> String {
-        let payloads: Vec<_> = entries.iter().map(|entry| self.payload(entry)).collect();
-        let texts: Vec<&str> = payloads.iter().map(RawJson::get).collect();
-        format!("[{}]", texts.join(","))
+    /// The payloads of messages, as this client wants them.
+    pub(super) fn list(&self, entries: &[Arc<LogEntry>]) -> Vec<RawJson> {
+        entries.iter().map(|entry| self.payload(entry)).collect()
     }
+}
+
+/// The payloads as a JSON list, copied as they are.
+fn joined(payloads: &[RawJson]) -> String {
+    let texts: Vec<&str> = payloads.iter().map(RawJson::get).collect();
+    format!("[{}]", texts.join(","))
 }

@@ -40,7 +40,9 @@ mod context;
 mod join;
 mod link;
 mod log;
+mod replay;
 mod server;
+mod timer;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ pub(crate) use self::join::Start;
 pub(crate) use self::link::{Link, ToChannel};
 pub use self::log::{HistoryMode, LogRequest};
 pub(crate) use self::server::{ChannelSignal, JoinState, Started, start};
+pub use self::timer::Timer;
 use crate::message::{Payload, Reply};
 use crate::pubsub::Broadcast;
 pub use crate::serializer::EncodeError;
@@ -87,12 +90,27 @@ pub trait Channel: Sized + 'static {
         HandleIn::unhandled(event)
     }
 
-    /// A broadcast of an event that [`Channel::intercept`] names. The default passes it on.
+    /// A broadcast of an event that [`Channel::intercept`] names. The default passes it on. What is
+    /// pushed here under the broadcast's event carries the stored message's `_meta` where the client
+    /// asked for it.
     async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
         match ctx.push(broadcast.event(), broadcast.payload().clone()) {
             Ok(()) => Handled::NoReply,
             Err(error) => Handled::Stop(StopReason::error(error.to_string())),
         }
+    }
+
+    /// A stored message of an event that [`Channel::intercept`] names, on its way to a client that
+    /// joins: in a history or a resume, oldest first, before anything live. What is pushed here
+    /// takes the message's place; in a history that is a list, its payload does. The default calls
+    /// [`Channel::handle_out`]. Broadcasts are refused where the history stands in the join's reply,
+    /// and a stop there is answered as a crashed join.
+    async fn handle_replay(
+        &mut self,
+        broadcast: Arc<Broadcast>,
+        ctx: &mut Context<Self>,
+    ) -> Handled {
+        self.handle_out(broadcast, ctx).await
     }
 
     /// A message from elsewhere in the application. The default ignores it.
@@ -126,7 +144,8 @@ pub trait Channel: Sized + 'static {
         let _ = (reason, ctx);
     }
 
-    /// Events whose broadcasts go to [`Channel::handle_out`] instead of straight to the client.
+    /// Events whose broadcasts go to [`Channel::handle_out`] instead of straight to the client, and
+    /// whose stored messages go to [`Channel::handle_replay`].
     fn intercept() -> &'static [&'static str] {
         &[]
     }

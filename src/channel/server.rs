@@ -21,10 +21,11 @@ use actix::{
 use bytestring::ByteString;
 
 use super::callback::{self, Callback, Done, Live, Shared, guarded};
-use super::catch_up::catch_up;
+use super::catch_up::CatchUp;
 use super::context::Context;
 use super::join::{Accepted, JoinFailed, Place, Start, join};
 use super::link::{Link, ToChannel};
+use super::log::Form;
 use super::{Channel, HandleIn, Handled, Refused, StopReason};
 use crate::flow::Ticket;
 use crate::frame::Frame;
@@ -282,7 +283,7 @@ impl<C: Channel> ChannelServer<C> {
             (_, Done::Handled(Handled::Stop(reason))) => self.stop(reason, actix),
             (_, Done::Panicked(panic)) => self.stop(StopReason::Panicked(panic), actix),
             (_, Done::CaughtUp(Err(error))) => {
-                self.stop(StopReason::error(error.to_string()), actix);
+                self.stop(error.into(), actix);
             }
             (_, Done::CaughtUp(Ok(())) | Done::Joined(_) | Done::Terminated) => {}
         }
@@ -321,8 +322,13 @@ impl<C: Channel> ChannelServer<C> {
     fn joined(&mut self, Accepted { join, place }: Accepted, actix: &mut Actix<C>) {
         let log = join.log;
         let reply = match &place {
-            Place::Live(_, backlog) => log.reply(join.reply, backlog.as_ref()),
-            Place::Behind(_) => log.reply(join.reply, Some(&Backlog::resumed())),
+            Place::Live(_, backlog) => {
+                let listed = |backlog: &Backlog| log.form(backlog) == Form::Reply;
+                let in_reply = backlog.as_ref().filter(|backlog| listed(backlog));
+                let list = in_reply.map(|backlog| log.list(&backlog.entries));
+                log.reply(join.reply, backlog.as_ref(), list.as_deref())
+            }
+            Place::Behind(behind) => behind.reply(&log, join.reply),
         };
         if !self.answer(&Reply::ok(reply)) {
             drop(place);
@@ -345,9 +351,13 @@ impl<C: Channel> ChannelServer<C> {
                 }
             }
             Place::Behind(behind) => {
-                let pubsub = self.live.borrow().ctx.pubsub().clone();
-                let catch_up = catch_up::<C>(Rc::clone(&self.link), pubsub, log, behind);
-                let callback = guarded(async { Done::CaughtUp(catch_up.await) });
+                let catch_up = CatchUp {
+                    live: Rc::clone(&self.live),
+                    link: Rc::clone(&self.link),
+                    pubsub: self.live.borrow().ctx.pubsub().clone(),
+                    log,
+                };
+                let callback = guarded(async { Done::CaughtUp(catch_up.run(behind).await) });
                 self.running = Some((callback, None));
                 self.resume(actix);
             }
@@ -357,6 +367,7 @@ impl<C: Channel> ChannelServer<C> {
     fn refused(&mut self, failed: JoinFailed) {
         let response = match failed {
             JoinFailed::Refused(Refused(response)) => response,
+            JoinFailed::Stopped(reason) => return self.join_crashed(&format!("{reason:?}")),
             JoinFailed::StorageUnavailable => Payload::from(serde_json::json!({
                 "reason": reason::STORAGE_UNAVAILABLE,
                 "retry_after_ms": 1_000,

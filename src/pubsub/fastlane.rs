@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytestring::ByteString;
 
-use super::MessageId;
 use super::topic::Topic;
+use super::{LogEntry, MessageId};
 use crate::frame::Frame;
 use crate::message::{Payload, RawJson};
 use crate::outbox::Outbox;
@@ -81,6 +81,23 @@ impl Broadcast {
             id,
             frames: Default::default(),
         }
+    }
+
+    /// A stored message, as it was sent.
+    pub(crate) fn of_entry(topic: &Arc<Topic>, entry: &LogEntry) -> Self {
+        let payload = Payload::Json(entry.payload().clone());
+        Self::new(
+            topic,
+            &entry.event().into(),
+            &payload,
+            None,
+            Some(entry.id()),
+        )
+    }
+
+    /// What somebody sends in place of its payload, saying which message it is.
+    pub(crate) fn with_meta(&self, payload: &RawJson) -> RawJson {
+        with_meta(payload, self.id)
     }
 
     /// To which topic it was sent.

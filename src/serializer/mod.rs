@@ -9,6 +9,8 @@ mod v1;
 mod v2;
 mod v2_binary;
 
+pub(crate) use self::v2_binary::Received as ReceivedBinary;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -42,6 +44,11 @@ pub(crate) enum DecodeError {
     /// A binary frame that is truncated or of an unknown kind.
     #[error("not a binary message: {0}")]
     Binary(&'static str),
+}
+
+/// What a client reads out of a binary frame of the server's; `None` for what no server sends.
+pub(crate) fn receive_binary(frame: &Bytes) -> Option<ReceivedBinary> {
+    v2_binary::receive(frame)
 }
 
 /// Refuses JSON text that came by another way than a socket and holds what strict clients choke on.

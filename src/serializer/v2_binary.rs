@@ -88,6 +88,57 @@ pub(super) fn broadcast(topic: &Name, event: &str, data: &Bytes) -> Result<Frame
     frame(BROADCAST, &[topic_str(topic), event], data)
 }
 
+/// What a client reads out of a binary frame of the server's.
+pub(crate) struct Received {
+    /// `None` in a broadcast.
+    pub(crate) join_ref: Option<ByteString>,
+    /// The ref and the status of a reply.
+    pub(crate) reply: Option<(ByteString, ByteString)>,
+    pub(crate) topic: ByteString,
+    /// Empty in a reply.
+    pub(crate) event: ByteString,
+    pub(crate) data: Bytes,
+}
+
+/// The client's side; `None` for what no server sends.
+pub(super) fn receive(frame: &Bytes) -> Option<Received> {
+    let kind = *frame.first()?;
+    let names = match kind {
+        PUSH => 3,
+        REPLY => 4,
+        BROADCAST => 2,
+        _ => return None,
+    };
+    let lens = frame.get(1..=names)?;
+    let mut at = 1 + names;
+    let mut fields = lens.iter().map(|&len| {
+        let bytes =
+            (frame.len() >= at + usize::from(len)).then(|| frame.slice(at..at + usize::from(len)));
+        at += usize::from(len);
+        ByteString::try_from(bytes?).ok()
+    });
+    let mut next = || fields.next().flatten();
+    let join_ref = if kind == BROADCAST {
+        None
+    } else {
+        Some(next()?)
+    };
+    let reference = if kind == REPLY { Some(next()?) } else { None };
+    let topic = next()?;
+    let last = next()?;
+    let (event, reply) = match reference {
+        Some(reference) => (ByteString::new(), Some((reference, last))),
+        None => (last, None),
+    };
+    Some(Received {
+        join_ref,
+        reply,
+        topic,
+        event,
+        data: frame.slice(at..),
+    })
+}
+
 /// A channel's topic is always text: only joined topics reach this file.
 fn topic_str(topic: &Name) -> &str {
     topic.as_str().unwrap_or_default()

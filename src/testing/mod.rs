@@ -49,7 +49,7 @@ use crate::message::{
     Message, Name, PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_LEAVE, PHX_REPLY, Payload, RawJson, Ref,
 };
 use crate::outbox::{Interrupt, Outbox};
-use crate::serializer::Serializer;
+use crate::serializer::{Serializer, receive_binary};
 use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, Sign, SocketServer};
 
 /// How long an `assert_` waits for what it asserts: it ends when that comes.
@@ -68,7 +68,7 @@ pub enum ConnectError {
     Refused(#[from] ConnectRefused),
 }
 
-/// A client without a network. It speaks as a vsn 2.0.0 client of JSON.
+/// A client without a network. It speaks as a vsn 2.0.0 client, JSON and binary.
 ///
 /// Its `assert_` methods wait up to 5 seconds, its `refute_` methods 100 ms, and panic with what came instead; what they do not ask
 /// for stays to be asserted later. It needs an actix runtime and stays on its thread.
@@ -87,20 +87,49 @@ struct Received {
     reference: Value,
     topic: Value,
     event: String,
-    payload: Value,
+    body: Body,
+}
+
+/// What a frame carries.
+#[derive(Clone, Debug, PartialEq)]
+enum Body {
+    Json(Value),
+    Binary(Bytes),
+    /// A reply, whose status stands in the header.
+    BinaryReply(String, Bytes),
 }
 
 impl Received {
-    fn is_push(&self, event: &str) -> bool {
-        self.event == event && !self.join_ref.is_null()
+    fn push(&self, event: &str) -> Option<&Body> {
+        (self.event == event && !self.join_ref.is_null()).then_some(&self.body)
     }
 
-    fn is_broadcast(&self, event: &str) -> bool {
-        self.event == event && self.join_ref.is_null()
+    fn broadcast(&self, event: &str) -> Option<&Body> {
+        (self.event == event && self.join_ref.is_null()).then_some(&self.body)
     }
 
-    fn is_reply(&self, reference: &str) -> bool {
-        self.event == PHX_REPLY && self.reference == reference
+    fn reply(&self, reference: &str) -> Option<&Body> {
+        (self.event == PHX_REPLY && self.reference == reference).then_some(&self.body)
+    }
+
+    fn ends(&self, topic: &str, event: &str) -> Option<()> {
+        (self.event == event && self.topic == topic).then_some(())
+    }
+}
+
+impl Body {
+    fn json(&self) -> Option<Value> {
+        match self {
+            Self::Json(json) => Some(json.clone()),
+            _ => None,
+        }
+    }
+
+    fn binary(&self) -> Option<Bytes> {
+        match self {
+            Self::Binary(data) => Some(data.clone()),
+            _ => None,
+        }
     }
 }
 
@@ -134,7 +163,7 @@ impl TestSocket {
             Value::Object(params) => Params::new(params),
             _ => Params::default(),
         };
-        let accepted = mounted.ask(Serializer::V2Text, &params, &info).await?;
+        let accepted = mounted.ask(Serializer::V2, &params, &info).await?;
         let connection = mounted.open(accepted, Sign::Bytes, mounted.mount.options.timeout);
         let outbox = Rc::clone(&connection.outbox);
         let (to_server, messages) = mpsc::unbounded_channel();
@@ -168,14 +197,21 @@ impl TestSocket {
     pub fn join(&mut self, topic: &str, params: Value) -> String {
         let reference = self.take_ref();
         self.join_refs.insert(topic.to_owned(), reference.clone());
-        self.send(&reference.clone(), topic, PHX_JOIN, params);
+        self.send(&reference, topic, PHX_JOIN, params);
         reference
     }
 
     /// Sends an event to a topic's channel; returns the ref of a reply to come.
     pub fn push(&mut self, topic: &str, event: &str, payload: Value) -> String {
         let reference = self.take_ref();
-        self.send(&reference.clone(), topic, event, payload);
+        self.send(&reference, topic, event, payload);
+        reference
+    }
+
+    /// As [`TestSocket::push`], with bytes for a payload.
+    pub fn push_binary(&mut self, topic: &str, event: &str, data: impl Into<Bytes>) -> String {
+        let reference = self.take_ref();
+        self.send(&reference, topic, event, Payload::Binary(data.into()));
         reference
     }
 
@@ -196,14 +232,23 @@ impl TestSocket {
     /// When none comes.
     pub async fn reply(&mut self, reference: &str) -> (String, Value) {
         let wanted = format!("a reply to {reference:?}");
-        let mut reply = self
-            .expect(&wanted, |frame| frame.is_reply(reference))
-            .await;
-        let status = reply.payload["status"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        (status, reply.payload["response"].take())
+        let json = |frame: &Received| frame.reply(reference)?.json();
+        let mut reply = self.expect(&wanted, json).await;
+        let status = reply["status"].as_str().unwrap_or_default().to_owned();
+        (status, reply["response"].take())
+    }
+
+    /// Status and bytes of the binary reply to a message.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn binary_reply(&mut self, reference: &str) -> (String, Bytes) {
+        let wanted = format!("a binary reply to {reference:?}");
+        let binary = |frame: &Received| match frame.reply(reference)? {
+            Body::BinaryReply(status, data) => Some((status.clone(), data.clone())),
+            _ => None,
+        };
+        self.expect(&wanted, binary).await
     }
 
     /// The payload of the next push of an event.
@@ -211,11 +256,19 @@ impl TestSocket {
     /// # Panics
     /// When none comes.
     pub async fn next_push(&mut self, event: &str) -> Value {
-        self.expect(&format!("a push of {event:?}"), |frame| {
-            frame.is_push(event)
-        })
-        .await
-        .payload
+        let wanted = format!("a push of {event:?}");
+        let json = |frame: &Received| frame.push(event)?.json();
+        self.expect(&wanted, json).await
+    }
+
+    /// The bytes of the next binary push of an event.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn next_binary_push(&mut self, event: &str) -> Bytes {
+        let wanted = format!("a binary push of {event:?}");
+        let binary = |frame: &Received| frame.push(event)?.binary();
+        self.expect(&wanted, binary).await
     }
 
     /// The payload of the next broadcast of an event.
@@ -223,11 +276,19 @@ impl TestSocket {
     /// # Panics
     /// When none comes.
     pub async fn next_broadcast(&mut self, event: &str) -> Value {
-        self.expect(&format!("a broadcast of {event:?}"), |frame| {
-            frame.is_broadcast(event)
-        })
-        .await
-        .payload
+        let wanted = format!("a broadcast of {event:?}");
+        let json = |frame: &Received| frame.broadcast(event)?.json();
+        self.expect(&wanted, json).await
+    }
+
+    /// The bytes of the next binary broadcast of an event.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn next_binary_broadcast(&mut self, event: &str) -> Bytes {
+        let wanted = format!("a binary broadcast of {event:?}");
+        let binary = |frame: &Received| frame.broadcast(event)?.binary();
+        self.expect(&wanted, binary).await
     }
 
     /// The reply to a message has this status and this response.
@@ -267,10 +328,8 @@ impl TestSocket {
     /// # Panics
     /// When it does not.
     pub async fn assert_closed(&mut self, topic: &str) {
-        self.expect("phx_close", |frame| {
-            frame.event == PHX_CLOSE && frame.topic == topic
-        })
-        .await;
+        self.expect("phx_close", |frame| frame.ends(topic, PHX_CLOSE))
+            .await;
     }
 
     /// The channel of a topic crashes.
@@ -278,10 +337,8 @@ impl TestSocket {
     /// # Panics
     /// When it does not.
     pub async fn assert_crashed(&mut self, topic: &str) {
-        self.expect("phx_error", |frame| {
-            frame.event == PHX_ERROR && frame.topic == topic
-        })
-        .await;
+        self.expect("phx_error", |frame| frame.ends(topic, PHX_ERROR))
+            .await;
     }
 
     /// No reply comes to a message.
@@ -289,7 +346,7 @@ impl TestSocket {
     /// # Panics
     /// When one does.
     pub async fn refute_reply(&mut self, reference: &str) {
-        self.refute(|frame| frame.is_reply(reference)).await;
+        self.refute(|frame| frame.reply(reference).cloned()).await;
     }
 
     /// This event is not pushed to this client.
@@ -297,7 +354,7 @@ impl TestSocket {
     /// # Panics
     /// When it is.
     pub async fn refute_push(&mut self, event: &str) {
-        self.refute(|frame| frame.is_push(event)).await;
+        self.refute(|frame| frame.push(event).cloned()).await;
     }
 
     /// This event is not broadcast to a topic of this client.
@@ -305,34 +362,37 @@ impl TestSocket {
     /// # Panics
     /// When it is.
     pub async fn refute_broadcast(&mut self, event: &str) {
-        self.refute(|frame| frame.is_broadcast(event)).await;
+        self.refute(|frame| frame.broadcast(event).cloned()).await;
     }
 
-    async fn expect(&mut self, wanted: &str, matches: impl Fn(&Received) -> bool) -> Received {
-        match self.find(matches, PATIENCE).await {
-            Some(frame) => frame,
+    async fn expect<T>(&mut self, wanted: &str, read: impl Fn(&Received) -> Option<T>) -> T {
+        match self.find(read, PATIENCE).await {
+            Some(found) => found,
             None => panic!("{wanted} should have come; what did: {:#?}", self.received),
         }
     }
 
-    async fn refute(&mut self, matches: impl Fn(&Received) -> bool) {
-        let found = self.find(matches, SILENCE).await;
+    async fn refute(&mut self, read: impl Fn(&Received) -> Option<Body>) {
+        let found = self.find(read, SILENCE).await;
         assert_eq!(found, None, "this should not have come");
     }
 
-    /// Takes the first frame that matches, waiting for it if need be.
-    async fn find(
+    /// Takes the first frame that is read, waiting for it if need be.
+    async fn find<T>(
         &mut self,
-        matches: impl Fn(&Received) -> bool,
+        read: impl Fn(&Received) -> Option<T>,
         patience: Duration,
-    ) -> Option<Received> {
+    ) -> Option<T> {
         let deadline = Instant::now() + patience;
         loop {
-            if let Some(at) = self.received.iter().position(&matches) {
-                return self.received.remove(at);
+            let found = self.received.iter().map(&read).enumerate();
+            let found = found.filter_map(|(at, found)| Some((at, found?))).next();
+            if let Some((at, found)) = found {
+                self.received.remove(at);
+                return Some(found);
             }
             let frame = timeout_at(deadline, self.next_frame()).await;
-            self.received.extend(read(&frame.ok().flatten()?));
+            self.received.extend(received(&frame.ok().flatten()?));
         }
     }
 
@@ -342,7 +402,7 @@ impl TestSocket {
         Some(frame.payload())
     }
 
-    fn send(&self, reference: &str, topic: &str, event: &str, payload: Value) {
+    fn send(&self, reference: &str, topic: &str, event: &str, payload: impl Into<Payload>) {
         let join_ref = match self.join_refs.get(topic) {
             Some(join_ref) => quoted(join_ref),
             None => Ref::NULL,
@@ -352,7 +412,7 @@ impl TestSocket {
             reference: quoted(reference),
             topic: Name::from(topic),
             event: Name::from(event),
-            payload: Payload::from(payload),
+            payload: payload.into(),
         });
     }
 
@@ -380,14 +440,32 @@ fn quoted(reference: &str) -> Ref {
     Ref::trusted(RawJson::from(Value::from(reference)).get().into())
 }
 
-fn read(frame: &[u8]) -> Option<Received> {
-    let (join_ref, reference, topic, event, payload) = serde_json::from_slice(frame).ok()?;
+/// A frame as its client reads it. JSON begins with a bracket, binary with its kind.
+fn received(frame: &Bytes) -> Option<Received> {
+    if frame.first() == Some(&b'[') {
+        let (join_ref, reference, topic, event, payload) = serde_json::from_slice(frame).ok()?;
+        return Some(Received {
+            join_ref,
+            reference,
+            topic,
+            event,
+            body: Body::Json(payload),
+        });
+    }
+    let binary = receive_binary(frame)?;
+    let (reference, event, body) = match binary.reply {
+        None => (Value::Null, &*binary.event, Body::Binary(binary.data)),
+        Some((reference, status)) => {
+            let body = Body::BinaryReply(status.to_string(), binary.data);
+            (Value::from(&*reference), PHX_REPLY, body)
+        }
+    };
     Some(Received {
-        join_ref,
+        join_ref: binary.join_ref.as_deref().map_or(Value::Null, Value::from),
         reference,
-        topic,
-        event,
-        payload,
+        topic: Value::from(&*binary.topic),
+        event: event.to_owned(),
+        body,
     })
 }
 

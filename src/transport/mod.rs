@@ -30,7 +30,7 @@ pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serial
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{CheckOrigin, InvalidOrigin, OriginCheck, OriginPattern};
-pub use self::tcp::{CLOSE_LINGER, on_connect};
+pub use self::tcp::{CLOSE_LINGER, on_connect, tune};
 pub(crate) use self::upgrade::upgrade;
 use crate::frame::{Frame, Opcode};
 use crate::outbox::{CloseReason, Outbox};

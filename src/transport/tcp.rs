@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::io;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::dev::Extensions;
@@ -44,9 +45,29 @@ pub fn on_connect(connection: &dyn Any, _: &mut Extensions) {
     }
 }
 
+/// The same for a listener, whose connections inherit it on Linux: for TLS, where
+/// [`on_connect`] finds no TCP stream.
+///
+/// ```no_run
+/// use std::net::TcpListener;
+///
+/// # fn run() -> std::io::Result<()> {
+/// let listener = TcpListener::bind(("0.0.0.0", 4443))?;
+/// slackir::transport::tune(&listener);
+/// // HttpServer::new(app).listen_rustls_0_23(listener, tls)?
+/// # Ok(())
+/// # }
+/// ```
+pub fn tune(listener: &TcpListener) {
+    bound(&SockRef::from(listener));
+}
+
 /// The same for a stream that the server owns.
 pub(super) fn set_options(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
+    bound(&SockRef::from(stream));
+}
+
+fn bound(socket: &SockRef<'_>) {
     if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "transport.tcp.send_buffer");
     }
@@ -85,5 +106,22 @@ pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) {
 pub(super) fn reset(stream: &TcpStream) {
     if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "transport.tcp.reset");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_inherit_what_the_listener_has() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        tune(&listener);
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let socket = SockRef::from(&accepted);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        // The kernel doubles it, for what it needs itself.
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER);
     }
 }

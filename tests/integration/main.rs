@@ -25,6 +25,7 @@ mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod replay;
 mod replies;
 mod restart;
 mod resume;
@@ -37,4 +38,5 @@ mod store;
 mod support;
 mod tables;
 mod testing;
+mod timers;
 mod writer;

@@ -1,6 +1,8 @@
 //! The test kit, used as a user of the library uses it.
 
+use bytes::Bytes;
 use serde_json::json;
+use slackir::message::Payload;
 use slackir::testing::{ConnectError, TestSocket};
 
 use crate::support::conformance_app;
@@ -65,4 +67,22 @@ async fn an_assertion_that_does_not_hold_fails() {
         .expect("let in");
     ann.subscribe_and_join("conf:a", json!({})).await;
     ann.assert_push("nothing", json!({})).await;
+}
+
+#[actix_web::test]
+async fn bytes_go_both_ways() {
+    let endpoint = conformance_app::endpoint();
+    let mut ann = TestSocket::connect(&endpoint, "/socket", json!({}))
+        .await
+        .expect("let in");
+    ann.subscribe_and_join("conf:a", json!({})).await;
+    let echo = ann.push_binary("conf:a", "echo", &b"\x00\xff"[..]);
+    let echoed = ann.binary_reply(&echo).await;
+    assert_eq!(echoed, ("ok".to_owned(), Bytes::from_static(b"\x00\xff")));
+    ann.push("conf:a", "push_binary", json!({}));
+    assert!(!ann.next_binary_push("pushed_binary").await.is_empty());
+    let data = Bytes::from_static(b"for all");
+    let sent = endpoint.broadcast("conf:a", "news", Payload::Binary(data.clone()));
+    sent.await.expect("a broadcast");
+    assert_eq!(ann.next_binary_broadcast("news").await, data);
 }

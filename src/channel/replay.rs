@@ -1,0 +1,59 @@
+//! Stored messages of intercepted events on their way to one client: they go through the channel, as
+//! live ones do. So what `handle_out` changes or keeps back is not shown by a history or a resume.
+
+use std::sync::Arc;
+
+use super::callback::Live;
+use super::log::LogRequest;
+use super::{Channel, Handled, StopReason};
+use crate::message::RawJson;
+use crate::pubsub::{Broadcast, LogEntry, Topic};
+
+/// Whether a message goes through the channel.
+pub(super) fn intercepts<C: Channel>(entry: &LogEntry) -> bool {
+    C::intercept().contains(&entry.event())
+}
+
+/// Gives a message to the channel, which pushes what the client shall have.
+///
+/// # Errors
+/// When the channel stops.
+pub(super) async fn replay<C: Channel>(
+    live: &mut Live<C>,
+    topic: &Arc<Topic>,
+    entry: &LogEntry,
+) -> Result<(), StopReason> {
+    let Live { channel, ctx } = live;
+    let broadcast = Arc::new(Broadcast::of_entry(topic, entry));
+    ctx.passing = Some(Arc::clone(&broadcast));
+    let handled = channel.handle_replay(broadcast, ctx).await;
+    ctx.passing = None;
+    match handled {
+        Handled::NoReply => Ok(()),
+        Handled::Stop(reason) => Err(reason),
+    }
+}
+
+/// The payloads of messages, of which the channel has made what it wants.
+///
+/// # Errors
+/// When the channel stops.
+pub(super) async fn list<C: Channel>(
+    live: &mut Live<C>,
+    log: &LogRequest,
+    topic: &Arc<Topic>,
+    entries: &[Arc<LogEntry>],
+) -> Result<Vec<RawJson>, StopReason> {
+    let mut list = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if intercepts::<C>(entry) {
+            live.ctx.listed.replace(Some(Vec::new()));
+            let replayed = replay(live, topic, entry).await;
+            list.extend(live.ctx.listed.take().unwrap_or_default());
+            replayed?;
+        } else {
+            list.push(log.payload(entry));
+        }
+    }
+    Ok(list)
+}

@@ -1,0 +1,68 @@
+//! Timers of a channel: infos that come later, and end with it.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::task::AbortHandle;
+
+/// The timers of one channel that are running. Dropping this ends them.
+#[derive(Default)]
+pub(super) struct Timers(Rc<RefCell<Slab<AbortHandle>>>);
+
+/// A timer of a channel, made by [`Context::send_after`](super::Context::send_after). Dropping it
+/// changes nothing. Phoenix: the reference that `Process.send_after/3` returns.
+#[derive(Clone, Debug)]
+pub struct Timer {
+    timers: Weak<RefCell<Slab<AbortHandle>>>,
+    key: usize,
+    task: AbortHandle,
+}
+
+impl Timers {
+    /// Runs `then` after a delay, unless the channel ends or the timer is cancelled before.
+    pub(super) fn start(&self, delay: Duration, then: impl FnOnce() + 'static) -> Timer {
+        let timers = Rc::downgrade(&self.0);
+        let mut running = self.0.borrow_mut();
+        let entry = running.vacant_entry();
+        let key = entry.key();
+        let done = Weak::clone(&timers);
+        let task = actix_rt::spawn(async move {
+            tokio::time::sleep(delay).await;
+            if let Some(timers) = done.upgrade() {
+                timers.borrow_mut().try_remove(key);
+            }
+            then();
+        })
+        .abort_handle();
+        entry.insert(task.clone());
+        Timer { timers, key, task }
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        for (_, timer) in self.0.borrow().iter() {
+            timer.abort();
+        }
+    }
+}
+
+impl Timer {
+    /// Ends the timer. Returns true if its info had not been sent, and never will be. Phoenix:
+    /// `Process.cancel_timer/1`.
+    pub fn cancel(&self) -> bool {
+        let Some(timers) = self.timers.upgrade() else {
+            return false;
+        };
+        let mut timers = timers.borrow_mut();
+        let waits = timers
+            .get(self.key)
+            .is_some_and(|timer| timer.id() == self.task.id());
+        if waits {
+            timers.remove(self.key).abort();
+        }
+        waits
+    }
+}
