@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slackir::pubsub::{Draft, LogRule, PubSub};
-use slackir::store::{DbWriter, DbWriterHandle, Store, WriterOptions};
+use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 
 const ROWS: u32 = 50_000;
 
@@ -33,7 +33,7 @@ async fn main() {
 }
 
 async fn measure(url: &str, strict: bool) {
-    let (store, _) = Store::open(url, 1).expect("a database");
+    let (store, _) = Store::open(url, StoreOptions::default()).expect("a database");
     let options = WriterOptions {
         strict,
         ..WriterOptions::default()

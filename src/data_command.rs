@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{EraseConfig, EraseWhat, ExportConfig, ImportConfig};
-use crate::store::{ExportError, Exporter, ImportError, Store, StoreError, Target};
+use crate::config::{DatabaseConfig, EraseConfig, EraseWhat, ExportConfig, ImportConfig};
+use crate::store::{
+    ExportError, ExportEvent, Exporter, ImportError, Store, StoreError, StoreOptions, Target,
+};
 
 /// Bytes that are read or written at once.
 const BUFFER: usize = 256 * 1024;
@@ -42,6 +44,16 @@ pub enum DataCommandError {
     },
 }
 
+impl DataCommandError {
+    /// The setting whose value is to blame, by its name in the file of settings.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) | Self::Export(ExportError::Store(error)) => error.setting(),
+            Self::Export(ExportError::Write(_)) | Self::Import { .. } | Self::Open { .. } => None,
+        }
+    }
+}
+
 /// Erases what was asked for, and prints how many messages there were.
 ///
 /// # Errors
@@ -53,7 +65,7 @@ pub fn erase(config: EraseConfig) -> Result<(), DataCommandError> {
         // The command line has one of them at least.
         (None, topic) => Target::Topic(topic.unwrap_or_default()),
     };
-    let (store, _) = Store::open(&config.database.database_url, 1)?;
+    let store = open(&config.database)?;
     if config.dry_run {
         let messages = store.count_erasable(&target)?;
         println!("Would erase {}.", number(messages, "message"));
@@ -82,13 +94,22 @@ pub fn export(config: &ExportConfig) -> Result<(), DataCommandError> {
         || exporter.count(topics),
     )?;
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let written = exporter.export(topics, &mut out, &mut |rows| bar.inc(rows));
+    let written = exporter.export(topics, &mut out, &mut |event| match event {
+        ExportEvent::Written(rows) => bar.inc(rows),
+        ExportEvent::LeftOut { topic, seq, rows } => {
+            bar.suspend(|| eprintln!("{}", left_out(topic, seq, rows)));
+        }
+    });
     bar.finish_and_clear();
     match written {
         Ok(done) => {
             let messages = number(done.messages, "message");
             let topics = number(done.topics, "topic");
             eprintln!("Exported {messages} of {topics}.");
+            if done.left_out > 0 {
+                let rows = number(done.left_out, "row");
+                eprintln!("Left out {rows} that cannot be read, see above.");
+            }
             Ok(())
         }
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -111,7 +132,7 @@ pub fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
         length = opened.metadata().ok().filter(std::fs::Metadata::is_file);
         Box::new(BufReader::with_capacity(BUFFER, opened))
     };
-    let (store, _) = Store::open(&config.database.database_url, 1)?;
+    let store = open(&config.database)?;
     let bar = progress(
         "{bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
         || Ok(length.map_or(0, |file| file.len())),
@@ -124,6 +145,16 @@ pub fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
     })?;
     eprintln!("{done}.");
     Ok(())
+}
+
+/// For one who writes. A table of another application is taken over by who says so: `slackir migrate`.
+fn open(config: &DatabaseConfig) -> Result<Store, StoreError> {
+    let options = StoreOptions {
+        pool_size: 1,
+        adopt_ecto_messages: false,
+    };
+    let (store, _) = Store::open(&config.database_url, options)?;
+    Ok(store)
 }
 
 /// A bar for people who look at a terminal; `length` is asked for nobody else.
@@ -140,6 +171,17 @@ fn progress(
     }
     let style = ProgressStyle::with_template(style).expect("the templates above are sound");
     Ok(ProgressBar::new(length).with_style(style))
+}
+
+/// Which rows an export does not have.
+fn left_out(topic: &str, seq: Option<i64>, rows: u64) -> String {
+    match seq {
+        Some(seq) => format!("Left out: the row of topic {topic:?} with seq {seq} cannot be read."),
+        None => format!(
+            "Left out: {} of topic {topic:?} whose seq is no whole number.",
+            number(rows, "row")
+        ),
+    }
 }
 
 fn is_standard(file: &Path) -> bool {

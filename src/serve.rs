@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use actix_web::App;
 use actix_web::dev::Server;
 use actix_web::web::{self, ServiceConfig};
+use tokio::task::JoinHandle;
 
 use crate::admin::Readiness;
 use crate::api::{Api, Auth, AuthError};
@@ -20,12 +21,15 @@ use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
 use crate::store::spool::SpoolLimits;
 use crate::store::{
-    ColumnFields, DbWriter, DbWriterHandle, Retention, RetentionRule, RetentionTask, SpoolOptions,
-    StorageState, Store, StoreError, WriterOptions,
+    ColumnFields, DbWriter, DbWriterHandle, Prepared, Reader, Retention, RetentionRule,
+    RetentionTask, SpoolOptions, StorageState, Store, StoreError, StoreOptions, WriterOptions,
 };
 use crate::transport::direct::{self, Driver, ServerOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, api, metrics, store, telemetry};
+
+/// Between two looks for rows that another application has written.
+const LOOK_FOR_ROWS: Duration = Duration::from_secs(5);
 
 /// How long HTTP requests may still run once all sockets are gone.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
@@ -76,15 +80,44 @@ pub enum ServeError {
     Unsaved(usize),
 }
 
+impl ServeError {
+    /// The setting whose value is to blame, by its name in the file of settings.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.setting(),
+            Self::Page(_) => Some("static_dir"),
+            Self::CheckOrigin(_) => Some("check_origin"),
+            Self::Log(_) => Some("log"),
+            Self::Auth(AuthError::Token) => Some("api_token"),
+            Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
+            Self::Auth(AuthError::Secret(_)) => Some("secret_key_base"),
+            Self::Listen { .. } => Some("port"),
+            Self::ApiWithoutStore | Self::Metrics(_) | Self::Server(_) | Self::Unsaved(_) => None,
+        }
+    }
+}
+
 /// `slackir migrate`: runs the migrations that the database lacks, and says which.
 ///
 /// # Errors
 /// When the database cannot be used.
 pub fn migrate(config: &DatabaseConfig) -> Result<(), ServeError> {
-    let (_, applied) = Store::open(&config.database_url, 1)?;
-    match &applied[..] {
-        [] => println!("The database is up to date."),
-        applied => applied.iter().for_each(|name| println!("Migrated {name}")),
+    let options = StoreOptions {
+        pool_size: 1,
+        adopt_ecto_messages: true,
+    };
+    let (_, prepared) = Store::open(&config.database_url, options)?;
+    if prepared == Prepared::default() {
+        println!("The database is up to date.");
+    }
+    for name in &prepared.migrations {
+        println!("Migrated {name}");
+    }
+    if prepared.adopted > 0 {
+        println!(
+            "Adopted messages of another application: {}",
+            prepared.adopted
+        );
     }
     Ok(())
 }
@@ -120,12 +153,16 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let admin = admin::routes(&endpoint, &metrics, readiness);
     let server = http_server(&config, &endpoint, admin, api, page, listener)?;
     let handle = server.handle();
+    let others = writer
+        .as_ref()
+        .map(|writer| actix_rt::spawn(look_for_rows_of_others(writer.reader())));
     let retention = writer
         .as_ref()
         .and_then(|writer| retention(&config, &endpoint, writer));
     let shutdown = async {
         let deadline = Instant::now() + config.shutdown_timeout;
         drop(retention);
+        others.iter().for_each(JoinHandle::abort);
         send_clients_away(&endpoint, &config).await;
         // Whoever could still publish over HTTP is gone, too, before the last row is saved.
         handle.stop(true).await;
@@ -240,14 +277,16 @@ fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
     };
     // A server that had its database before goes on without it. For a new one a URL that leads
     // nowhere is a mistake.
-    let (store, applied) = if dir.exists() {
-        Store::open_or_wait(url, config.pool_size)?
-    } else {
-        Store::open(url, config.pool_size)?
+    let options = StoreOptions {
+        pool_size: config.pool_size,
+        adopt_ecto_messages: true,
     };
-    for name in &applied {
-        tracing::info!(%name, "store.migrated");
-    }
+    let (store, prepared) = if dir.exists() {
+        Store::open_or_wait(url, options)?
+    } else {
+        Store::open(url, options)?
+    };
+    prepared.log();
     let spool = SpoolOptions {
         dir,
         limits: SpoolLimits {
@@ -329,6 +368,26 @@ fn endpoint(
         .options(options)
         .socket("/socket", UserSocket, chat::router(&rooms))
         .build()
+}
+
+/// Says in the log when another application writes into the table.
+async fn look_for_rows_of_others(reader: Reader) {
+    let mut known = 0;
+    loop {
+        tokio::time::sleep(LOOK_FOR_ROWS).await;
+        // A database that is away is others' to report.
+        let Ok(rows) = reader.rows_of_others().await else {
+            continue;
+        };
+        if rows > known {
+            tracing::warn!(
+                rows,
+                "store.rows_of_others: another application writes into `messages`; its messages are \
+                 taken in at the next start"
+            );
+        }
+        known = rows;
+    }
 }
 
 /// Starts to delete what the rooms do not keep; `None` where they keep everything.

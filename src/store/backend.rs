@@ -7,7 +7,7 @@ use diesel::prelude::*;
 
 #[cfg(feature = "postgres")]
 use super::postgres;
-use super::{StoreError, url};
+use super::{Prepared, StoreError, url};
 #[cfg(feature = "sqlite")]
 use super::{checkpoint, sqlite};
 
@@ -60,21 +60,22 @@ impl Role {
 }
 
 impl Backend {
-    /// Opens the database that the URL means and runs the migrations that it lacks; their names.
-    pub(super) fn open(url: &str) -> Result<(Self, Vec<String>), StoreError> {
+    /// Opens the database that the URL means and runs the migrations that it lacks. `adopt`: also
+    /// where an Ecto application has made its table.
+    pub(super) fn open(url: &str, adopt: bool) -> Result<(Self, Prepared), StoreError> {
         match url::Scheme::of(url)? {
             #[cfg(feature = "sqlite")]
             url::Scheme::Sqlite => {
-                let (database, applied) = sqlite::Database::open(url)?;
-                Ok((Self::Sqlite(database), applied))
+                let (database, prepared) = sqlite::Database::open(url, adopt)?;
+                Ok((Self::Sqlite(database), prepared))
             }
             #[cfg(not(feature = "sqlite"))]
             url::Scheme::Sqlite => Err(NO_SQLITE),
             #[cfg(feature = "postgres")]
             url::Scheme::Postgres => {
                 let server = postgres::Server::new(url)?;
-                let applied = server.prepare()?;
-                Ok((Self::Postgres(server), applied))
+                let prepared = server.prepare(adopt)?;
+                Ok((Self::Postgres(server), prepared))
             }
             #[cfg(not(feature = "postgres"))]
             url::Scheme::Postgres => Err(NO_POSTGRES),
@@ -102,13 +103,13 @@ impl Backend {
     }
 
     /// Does for a database that was not reached what [`open`](Self::open) does.
-    pub(super) fn prepare(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) fn prepare(&self, adopt: bool) -> Result<Prepared, StoreError> {
         match self {
             // A file is never away.
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Sqlite(_) => Ok(Prepared::default()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(server) => server.prepare(),
+            Self::Postgres(server) => server.prepare(adopt),
         }
     }
 

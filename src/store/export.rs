@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use diesel::dsl::not;
 use diesel::prelude::*;
 use serde::Serialize;
 
 use super::StoreError;
 use super::backend::{Backend, Connection, Pool, Role, on_each_backend};
 use super::history::{octet_length, within};
-use super::lines::{Header, MessageLine, Row, TopicLine, VERSION};
+use super::lines::{FoundRow, Header, MessageLine, TopicLine, VERSION};
+use super::readable::has_place;
 use super::schema::{messages, topics};
 use crate::pubsub::topic_matches;
 
@@ -32,6 +34,24 @@ pub struct Exported {
     pub topics: u64,
     /// Messages, and their updates and deletions.
     pub messages: u64,
+    /// Rows that could not be read.
+    pub left_out: u64,
+}
+
+/// What an export tells of its progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportEvent<'a> {
+    /// So many messages more are written.
+    Written(u64),
+    /// A row cannot be read and is not in the export: others have written it.
+    LeftOut {
+        /// Its topic.
+        topic: &'a str,
+        /// Its seq; `None` for all rows of the topic whose seq is no whole number.
+        seq: Option<i64>,
+        /// How many rows.
+        rows: u64,
+    },
 }
 
 /// Why an export is not whole.
@@ -76,7 +96,8 @@ impl Exporter {
 
     /// Writes the topics that match a pattern (as in a route; all without one) with their messages:
     /// topics in the order of their names' bytes, messages in that of their seq. Two databases with
-    /// the same content give the same bytes. `written` is called with the rows of each page.
+    /// the same content give the same bytes. `tell` is called after each page, and for each row that
+    /// cannot be read.
     ///
     /// # Errors
     /// When the database cannot be read, or `out` not be written.
@@ -84,7 +105,7 @@ impl Exporter {
         &self,
         pattern: Option<&str>,
         out: &mut dyn Write,
-        written: &mut dyn FnMut(u64),
+        tell: &mut dyn FnMut(ExportEvent<'_>),
     ) -> Result<Exported, ExportError> {
         let mut pooled = self.readers.get()?;
         let connection = &mut pooled.connection();
@@ -98,19 +119,50 @@ impl Exporter {
                 line(out, &run)?;
             }
             exported.topics += 1;
-            let mut after = i64::MIN;
-            while let Some((last, rows)) = page(connection, &topic, after)? {
-                for row in &rows {
-                    line(out, &MessageLine::from(row))?;
-                }
-                after = last;
-                exported.messages += rows.len() as u64;
-                written(rows.len() as u64);
-            }
+            let done = messages_of(connection, &topic, out, tell)?;
+            exported.messages += done.messages;
+            exported.left_out += done.left_out;
         }
         out.flush()?;
         Ok(exported)
     }
+}
+
+/// Writes the messages of a topic.
+fn messages_of(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    out: &mut dyn Write,
+    tell: &mut dyn FnMut(ExportEvent<'_>),
+) -> Result<Exported, ExportError> {
+    let mut exported = Exported::default();
+    let mut after = i64::MIN;
+    while let Some((last, rows)) = page(connection, topic, after)? {
+        let before = exported.messages;
+        for row in rows {
+            let seq = Some(row.seq);
+            let Some(row) = row.into_row() else {
+                exported.left_out += 1;
+                tell(ExportEvent::LeftOut {
+                    topic,
+                    seq,
+                    rows: 1,
+                });
+                continue;
+            };
+            line(out, &MessageLine::from(&row))?;
+            exported.messages += 1;
+        }
+        after = last;
+        tell(ExportEvent::Written(exported.messages - before));
+    }
+    let rows = without_place(connection, topic)?;
+    if rows > 0 {
+        exported.left_out += rows;
+        let seq = None;
+        tell(ExportEvent::LeftOut { topic, seq, rows });
+    }
+    Ok(exported)
 }
 
 fn line(out: &mut dyn Write, line: &impl Serialize) -> io::Result<()> {
@@ -120,7 +172,7 @@ fn line(out: &mut dyn Write, line: &impl Serialize) -> io::Result<()> {
 
 fn check_tables(connection: &mut Connection<'_>) -> QueryResult<()> {
     on_each_backend!(connection, |typed| {
-        let rows = messages::table.select(Row::as_select());
+        let rows = messages::table.select(FoundRow::as_select());
         let runs = topics::table.select(TopicLine::as_select());
         rows.first(typed).optional()?;
         runs.first(typed).optional()
@@ -155,17 +207,34 @@ fn run_of(connection: &mut Connection<'_>, topic: &str) -> Result<Option<TopicLi
         .optional())?)
 }
 
+/// How many rows of a topic no page can hold.
+fn without_place(connection: &mut Connection<'_>, topic: &str) -> Result<u64, StoreError> {
+    // PostgreSQL would count all rows for nothing.
+    #[cfg(feature = "postgres")]
+    if matches!(connection, Connection::Postgres(_)) {
+        return Ok(0);
+    }
+    let rows = messages::table
+        .filter(messages::topic.eq(topic))
+        .filter(not(has_place()))
+        .count();
+    let rows: i64 = on_each_backend!(connection, |typed| rows.get_result(typed))?;
+    Ok(rows.unsigned_abs())
+}
+
 /// The rows after a seq, and the last one's; at least one, if there is any.
 fn page(
     connection: &mut Connection<'_>,
     topic: &str,
     after: i64,
-) -> Result<Option<(i64, Vec<Row>)>, StoreError> {
+) -> Result<Option<(i64, Vec<FoundRow>)>, StoreError> {
     let rows = messages::table
         .filter(messages::topic.eq(topic))
         .filter(messages::seq.gt(after))
+        .filter(has_place())
         .order(messages::seq);
     let sizes = rows
+        .clone()
         .limit(PAGE)
         .select((messages::seq, octet_length(messages::payload)));
     let sizes: Vec<(i64, i32)> = on_each_backend!(connection, |typed| sizes.load(typed))?;
@@ -176,7 +245,7 @@ fn page(
     within(&sizes, PAGE_BYTES, |seq| last = seq);
     let rows = rows.filter(messages::seq.le(last));
     let rows = on_each_backend!(connection, |typed| rows
-        .select(Row::as_select())
+        .select(FoundRow::as_select())
         .load(typed))?;
     Ok(Some((last, rows)))
 }

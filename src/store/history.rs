@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::backend::{Connection, on_each_backend};
 use super::message::{from_timestamp, to_timestamp};
+use super::readable::{Readable, has_place};
 use super::schema::messages;
 use crate::pubsub::StoredEntry;
 
@@ -29,18 +30,28 @@ extern "SQL" {
 pub(super) struct StoredMessage {
     topic: String,
     seq: i64,
-    event: String,
-    payload: String,
+    event: Readable<String>,
+    payload: Readable<String>,
     target: Option<i64>,
-    client_ref: Option<String>,
-    inserted_at: NaiveDateTime,
+    client_ref: Option<Readable<String>>,
+    inserted_at: Readable<NaiveDateTime>,
 }
 
 impl StoredMessage {
-    /// A payload that is no JSON object was not written by this server; it is left out, so that it
-    /// breaks no client.
+    /// A row that cannot be read, or whose payload is no JSON object, was not written by this server;
+    /// it is left out, so that it breaks no client.
     pub(super) fn into_entry(self) -> Option<StoredEntry> {
-        let payload = self.payload.trim();
+        let (Some(event), Some(payload), Some(at)) =
+            (self.event.0, self.payload.0, self.inserted_at.0)
+        else {
+            tracing::warn!(
+                topic = self.topic,
+                seq = self.seq,
+                "store.message.unreadable"
+            );
+            return None;
+        };
+        let payload = payload.trim();
         let json = serde_json::from_str::<&RawValue>(payload);
         if !json.is_ok_and(|json| json.get().starts_with('{')) {
             tracing::warn!(topic = self.topic, seq = self.seq, "store.message.not_json");
@@ -48,12 +59,16 @@ impl StoredMessage {
         }
         Some(StoredEntry {
             seq: self.seq,
-            event: self.event,
+            event,
             payload: payload.to_owned(),
             target: self.target,
-            at: from_timestamp(self.inserted_at),
-            client_ref: self.client_ref,
+            at: from_timestamp(at),
+            client_ref: self.client_ref.and_then(|client_ref| client_ref.0),
         })
+    }
+
+    fn bytes(&self) -> usize {
+        self.payload.0.as_ref().map_or(0, String::len)
     }
 }
 
@@ -69,11 +84,16 @@ pub(super) fn newest(
         messages::table
             .filter(messages::topic.eq(topic))
             .filter(messages::target.is_null())
+            .filter(has_place())
             .order(messages::seq.desc())
             .limit(rows(limit))
             .select((messages::seq, octet_length(messages::payload)))
             .load(typed)
     })?;
+    #[cfg(feature = "sqlite")]
+    if let Connection::Sqlite(_) = connection {
+        warn_of_rows_without_place(connection, topic)?;
+    }
     let mut first = None;
     within(&sizes, bytes, |seq| first = Some(seq));
     let Some(first) = first else {
@@ -83,6 +103,7 @@ pub(super) fn newest(
         messages::table
             .filter(messages::topic.eq(topic))
             .filter(messages::seq.ge(first))
+            .filter(has_place())
             .order(messages::seq.desc())
             .limit(MAX_ROWS)
             .select(StoredMessage::as_select())
@@ -91,13 +112,27 @@ pub(super) fn newest(
     // The changes count as well, so that an often edited message is not a long history.
     let mut left = bytes;
     let fitting = newest.into_iter().take_while(|row| {
-        let fits = row.payload.len() <= left;
-        left = left.saturating_sub(row.payload.len());
+        let fits = row.bytes() <= left;
+        left = left.saturating_sub(row.bytes());
         fits
     });
     let mut entries: Vec<_> = fitting.filter_map(StoredMessage::into_entry).collect();
     entries.reverse();
     Ok(entries)
+}
+
+/// Texts and blobs in place of a seq, which stand behind all numbers in the index.
+#[cfg(feature = "sqlite")]
+fn warn_of_rows_without_place(connection: &mut Connection<'_>, topic: &str) -> QueryResult<()> {
+    let rows = messages::table
+        .filter(messages::topic.eq(topic))
+        .filter(messages::seq.gt(i64::MAX))
+        .count();
+    let rows: i64 = on_each_backend!(connection, |typed| rows.get_result(typed))?;
+    if rows > 0 {
+        tracing::warn!(topic, rows, "store.messages.without_place");
+    }
+    Ok(())
 }
 
 /// The messages and changes after a seq, oldest first: at most `limit` that have `bytes` of payload
@@ -115,6 +150,7 @@ pub(super) fn page(
             messages::table
                 .filter(messages::topic.eq(topic))
                 .filter(messages::seq.gt(after))
+                .filter(has_place())
                 .order(messages::seq)
                 .limit(rows(limit))
                 .select((messages::seq, octet_length(messages::payload)))
@@ -129,6 +165,7 @@ pub(super) fn page(
             messages::table
                 .filter(messages::topic.eq(topic))
                 .filter(messages::seq.gt(after))
+                .filter(has_place())
                 .filter(messages::seq.le(last))
                 .order(messages::seq)
                 .select(StoredMessage::as_select())
@@ -157,6 +194,7 @@ pub(super) fn recent_refs(
             .filter(messages::topic.eq(topic))
             .filter(messages::client_ref.is_not_null())
             .filter(messages::inserted_at.gt(since))
+            .filter(has_place())
             .order(messages::inserted_at.desc())
             .limit(MAX_REFS)
             .select((messages::client_ref.assume_not_null(), messages::seq))

@@ -8,6 +8,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::readable::Readable;
 use super::schema::{messages, topics};
 
 /// The version of the lines.
@@ -48,6 +49,22 @@ pub(super) struct Row {
     updated_at: NaiveDateTime,
 }
 
+/// A row of `messages` as it was found.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = messages)]
+pub(super) struct FoundRow {
+    topic: String,
+    pub(super) seq: i64,
+    event: Readable<String>,
+    payload: Readable<String>,
+    name: Option<Readable<String>>,
+    message: Option<Readable<String>>,
+    client_ref: Option<Readable<String>>,
+    target: Option<i64>,
+    inserted_at: Readable<NaiveDateTime>,
+    updated_at: Readable<NaiveDateTime>,
+}
+
 /// A row as a line.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +91,28 @@ pub(super) struct MessageLine<'a> {
     inserted_at: NaiveDateTime,
     #[serde(serialize_with = "time", deserialize_with = "read_time")]
     updated_at: NaiveDateTime,
+}
+
+impl FoundRow {
+    /// `None` if a column of it cannot be read.
+    pub(super) fn into_row(self) -> Option<Row> {
+        let text = |column: Option<Readable<String>>| match column {
+            None => Some(None),
+            Some(Readable(text)) => text.map(Some),
+        };
+        Some(Row {
+            topic: self.topic,
+            seq: self.seq,
+            event: self.event.0?,
+            payload: self.payload.0?,
+            name: text(self.name)?,
+            message: text(self.message)?,
+            client_ref: text(self.client_ref)?,
+            target: self.target,
+            inserted_at: self.inserted_at.0?,
+            updated_at: self.updated_at.0?,
+        })
+    }
 }
 
 impl Row {

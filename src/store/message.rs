@@ -8,6 +8,7 @@ use diesel::prelude::*;
 
 use super::backend::{Connection, on_each_backend};
 use super::columns::{Columns, Filled};
+use super::readable::has_place;
 use super::row::{Row, from_micros, micros};
 use super::schema::messages;
 use crate::pubsub::Change;
@@ -176,6 +177,10 @@ pub(super) fn apply(
     Ok(())
 }
 
+/// A seq below any that is given, and below those that rows of other applications get. Rows that only
+/// try the table have it or one below.
+pub(super) const NO_PLACE: i64 = i64::MIN + 8;
+
 /// Writes a row of the same size as this one, changes it and takes it out again: whether the database
 /// takes rows at all.
 pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) -> QueryResult<()> {
@@ -184,6 +189,7 @@ pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) ->
     let payload = " ".repeat(row.payload.len());
     let stand_in = NewMessage {
         topic: TOPIC,
+        seq: NO_PLACE,
         event: "",
         payload: &payload,
         name: None,
@@ -194,7 +200,9 @@ pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) ->
     };
     // Committed in between, so that it needs its room on disk.
     connection.transaction(|connection| insert_new(connection, std::slice::from_ref(&stand_in)))?;
-    let left = messages::table.filter(messages::topic.eq(TOPIC));
+    let left = messages::table
+        .filter(messages::topic.eq(TOPIC))
+        .filter(messages::seq.eq(NO_PLACE));
     // The right to each of these may have been revoked alone.
     let changed = messages::payload.eq(&payload);
     on_each_backend!(connection, |typed| diesel::update(left)
@@ -208,6 +216,7 @@ pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) ->
 pub(super) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
     let query = messages::table
         .filter(messages::topic.eq(topic))
+        .filter(has_place())
         .select(diesel::dsl::max(messages::seq));
     let head: Option<i64> = on_each_backend!(connection, |typed| query.first(typed))?;
     Ok(head.unwrap_or(0))

@@ -23,9 +23,11 @@ mod journal;
 mod lines;
 mod lone_writer;
 mod message;
+mod migrations;
 mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod readable;
 mod reader;
 mod remove;
 mod retention;
@@ -35,6 +37,7 @@ mod schema;
 pub mod spool;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod takeover;
 mod turn;
 mod url;
 mod writer;
@@ -48,10 +51,10 @@ use self::backend::{Backend, Pool, Role};
 pub use self::capacity::StorageState;
 pub use self::columns::ColumnFields;
 pub use self::erase::{EraseError, Eraser, Target};
-pub use self::export::{ExportError, Exported, Exporter};
+pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::handle::DbWriterHandle;
 pub use self::import::{ImportError, ImportProblem, Imported};
-pub use self::options::{SpoolOptions, WriterOptions};
+pub use self::options::{Prepared, SpoolOptions, StoreOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
 pub use self::retention::{Retention, RetentionRule, RetentionTask};
 pub use self::writer::DbWriter;
@@ -73,6 +76,24 @@ pub enum StoreError {
         /// The Cargo feature that brings it.
         feature: &'static str,
     },
+    /// What libpq also takes, and other tools of PostgreSQL.
+    #[error(
+        "a database is named by a URL and not by key=value pairs: write \
+         postgres://USER:PASSWORD@HOST/DATABASE"
+    )]
+    KeyValues,
+    /// The URL means SQLite, and no file.
+    #[error(
+        "the database URL names no file, and a database in memory is not supported: use \
+         sqlite://FILE, for example sqlite://slackir.db"
+    )]
+    NoFile,
+    /// The URL means SQLite, and something else than a file.
+    #[error("the database URL cannot be used: {0}")]
+    SqliteUrl(String),
+    /// The URL means a file that is only to be read.
+    #[error("database file {0} cannot be written: the URL says mode=ro")]
+    ReadOnly(PathBuf),
     /// The URL would be misread.
     #[error(
         "the database URL cannot be read: write / : @ ? # % and spaces in its password \
@@ -128,7 +149,40 @@ pub enum StoreError {
         "the database's tables cannot be read: run `slackir migrate` if it is an older database ({0})"
     )]
     Unreadable(#[source] diesel::result::Error),
-    /// A migration failed; those before it are done.
+    /// A table is an Ecto application's, and it was not asked for.
+    #[error(
+        "the database has a table `messages` that an Ecto application has made: `slackir migrate` \
+         takes it over"
+    )]
+    NotAdopted,
+    /// A table is there that is not Slackir's, and cannot become it.
+    #[error(
+        "the database has a table `{table}` that slackir did not make and cannot take over: {problem}. \
+         Nothing was changed; use a database of its own"
+    )]
+    Foreign {
+        /// Which one.
+        table: &'static str,
+        /// What is not as it should be.
+        problem: String,
+    },
+    /// Messages would be refused.
+    #[error("the table `messages` does not take what slackir writes, nothing was changed: {0}")]
+    Unfit(#[source] diesel::result::Error),
+    /// Somebody else keeps the tables from being migrated.
+    #[error(
+        "cannot migrate the database: {held} is held for more than {seconds} seconds by {holder}; \
+         end that (SELECT pg_terminate_backend(PROCESS)) or try again when it is done"
+    )]
+    Held {
+        /// Which lock.
+        held: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+        /// Who has it.
+        holder: String,
+    },
+    /// A migration failed; none was made.
     #[error("cannot migrate the database: {0}")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No connection of the pool became free.
@@ -148,26 +202,38 @@ pub enum StoreError {
     Statement(#[from] diesel::result::Error),
 }
 
+impl StoreError {
+    /// The setting that names what cannot be used, as the file of settings calls it.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::OpenSpool(_) | Self::Spool(_) => Some("spool_dir"),
+            Self::Pool(_) | Self::Away | Self::Statement(_) => None,
+            _ => Some("database_url"),
+        }
+    }
+}
+
 /// A database.
 pub struct Store {
     backend: Backend,
     readers: Pool,
+    adopt: bool,
     /// Whether it was reached and is migrated.
     prepared: bool,
 }
 
 impl Store {
-    /// Opens the database, makes its tables if need be, and runs the migrations that it lacks: their
-    /// names come back with it. A SQLite file is made where there is none and belongs to one server
-    /// at a time; a PostgreSQL database is there already, and several servers may share it.
+    /// Opens the database, makes its tables if need be, and runs the migrations that it lacks: all of
+    /// them or none. A SQLite file is made where there is none and belongs to one server at a time; a
+    /// PostgreSQL database is there already, and several servers may share it.
     ///
     /// # Errors
-    /// When the URL is unknown, the database cannot be reached, is none or is in use, or a migration
-    /// fails; then nothing is left half started.
-    pub fn open(url: &str, pool_size: u32) -> Result<(Self, Vec<String>), StoreError> {
-        let (backend, applied) = Backend::open(url)?;
-        let store = Self::new(backend, pool_size, true)?;
-        Ok((store, applied))
+    /// When the URL is unknown, the database cannot be reached, is none or is in use, has tables of
+    /// somebody else, or a migration fails; then nothing is changed and nothing left half started.
+    pub fn open(url: &str, options: StoreOptions) -> Result<(Self, Prepared), StoreError> {
+        let (backend, prepared) = Backend::open(url, options.adopt_ecto_messages)?;
+        let store = Self::new(backend, options, true)?;
+        Ok((store, prepared))
     }
 
     /// As [`Store::open`], for a server that goes on without its database: one that
@@ -175,22 +241,23 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`], but for that.
-    pub fn open_or_wait(url: &str, pool_size: u32) -> Result<(Self, Vec<String>), StoreError> {
-        match Self::open(url, pool_size) {
+    pub fn open_or_wait(url: &str, options: StoreOptions) -> Result<(Self, Prepared), StoreError> {
+        match Self::open(url, options) {
             #[cfg(feature = "postgres")]
             Err(StoreError::Unreachable(error)) => {
                 tracing::error!(%error, "store.unreachable");
-                let store = Self::new(Backend::unreached(url)?, pool_size, false)?;
-                Ok((store, Vec::new()))
+                let store = Self::new(Backend::unreached(url)?, options, false)?;
+                Ok((store, Prepared::default()))
             }
             opened => opened,
         }
     }
 
-    fn new(backend: Backend, pool_size: u32, prepared: bool) -> Result<Self, StoreError> {
+    fn new(backend: Backend, options: StoreOptions, prepared: bool) -> Result<Self, StoreError> {
         Ok(Self {
-            readers: backend.pool(Role::Readers(pool_size))?,
+            readers: backend.pool(Role::Readers(options.pool_size))?,
             backend,
+            adopt: options.adopt_ecto_messages,
             prepared,
         })
     }
@@ -200,11 +267,21 @@ impl Store {
         if self.prepared {
             return Ok(());
         }
-        for name in self.backend.prepare()? {
-            tracing::info!(%name, "store.migrated");
-        }
+        self.backend.prepare(self.adopt)?.log();
         self.prepared = true;
         Ok(())
+    }
+}
+
+impl Prepared {
+    /// Says in the log what was done.
+    pub fn log(&self) {
+        for name in &self.migrations {
+            tracing::info!(%name, "store.migrated");
+        }
+        if self.adopted > 0 {
+            tracing::info!(rows = self.adopted, "store.adopted");
+        }
     }
 }
 
@@ -215,7 +292,7 @@ impl Store {
 /// When the URL is unknown.
 pub fn default_spool(url: &str) -> Result<PathBuf, StoreError> {
     Ok(match url::Scheme::of(url)? {
-        url::Scheme::Sqlite => url::beside(&url::sqlite_path(url), ".spool"),
+        url::Scheme::Sqlite => url::beside(&url::SqliteUrl::parse(url)?.path, ".spool"),
         url::Scheme::Postgres => PathBuf::from("slackir.spool"),
     })
 }

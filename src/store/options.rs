@@ -1,9 +1,40 @@
-//! [`WriterOptions`]: how the writer works.
+//! [`StoreOptions`] and [`WriterOptions`]: how a database is opened, and how the writer works.
 
 use std::path::PathBuf;
 
 use super::columns::ColumnFields;
 use super::spool::SpoolLimits;
+
+/// How a database is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Connections for reading. Default 4.
+    pub pool_size: u32,
+    /// Whether a table `messages` that an Ecto application has made is taken over: with its rows, and
+    /// with those that the application has written since. Only one that has the columns `id`, `name`,
+    /// `message`, `inserted_at` and `updated_at` of Ecto's types and no others, and takes any message.
+    /// Without this such a database is refused. Default false.
+    pub adopt_ecto_messages: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            pool_size: 4,
+            adopt_ecto_messages: false,
+        }
+    }
+}
+
+/// What opening a database has done to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// The names of the migrations that it lacked.
+    pub migrations: Vec<String>,
+    /// Rows that the application before had written after its table was taken over. They are messages
+    /// of `random:lobby` now, as those that were there before.
+    pub adopted: u64,
+}
 
 /// How a writer works.
 #[derive(Clone, Debug, PartialEq, Eq)]

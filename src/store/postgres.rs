@@ -1,18 +1,27 @@
 //! PostgreSQL: a server, which several Slackirs may share. TLS to it is libpq's `sslmode`.
 
+//!
+//! PgBouncer may stand before it and give each transaction another of its sessions: nothing here
+//! outlives a transaction, neither a lock nor a setting nor a prepared statement.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diesel::connection::{CacheSize, SimpleConnection};
 use diesel::prelude::*;
-use diesel::r2d2::ConnectionManager;
-use diesel::sql_types::{BigInt, Bool, Text};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel::r2d2::{ConnectionManager, CustomizeConnection};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-use super::StoreError;
-use super::backend::Role;
+use super::backend::{self, Role};
 use super::url::PostgresUrl;
-
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
+use super::{Prepared, StoreError, migrations};
 
 /// Names the migrations of Slackir among the advisory locks of a database: "slackir" in ASCII.
 const MIGRATION_LOCK: i64 = 0x0073_6c61_636b_6972;
+/// How long a start waits for each lock, unless the URL's options set a `lock_timeout`.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries to get the migration lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) type Pool = r2d2::Pool<ConnectionManager<PgConnection>>;
 pub(super) type Pooled = r2d2::PooledConnection<ConnectionManager<PgConnection>>;
@@ -29,20 +38,26 @@ impl Server {
         })
     }
 
-    /// Checks that the database can be used, and runs the migrations that it lacks; their names.
-    pub(super) fn prepare(&self) -> Result<Vec<String>, StoreError> {
-        let mut connection = PgConnection::establish(&self.url.connection_string)
-            .map_err(|error| refused(self.url.redact(&error.to_string())))?;
+    /// Checks that the database can be used, and runs the migrations that it lacks.
+    pub(super) fn prepare(&self, adopt: bool) -> Result<Prepared, StoreError> {
+        let mut connection = self.connect()?;
         check_encoding(&mut connection)?;
-        let applied = migrate(&mut connection)?;
-        check_writable(&mut connection)?;
-        Ok(applied)
+        migrate(&mut connection, adopt)
     }
 
     /// A database that somebody else has migrated.
     pub(super) fn open_to_read(url: &str) -> Result<Self, StoreError> {
-        let url = PostgresUrl::parse(url)?;
-        Ok(Self { url })
+        let server = Self::new(url)?;
+        server.connect()?;
+        Ok(server)
+    }
+
+    /// One connection outside any pool, whose errors hold no password.
+    fn connect(&self) -> Result<PgConnection, StoreError> {
+        let mut connection = PgConnection::establish(&self.url.connection_string)
+            .map_err(|error| refused(self.url.redact(&error.to_string())))?;
+        connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+        Ok(connection)
     }
 
     pub(super) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
@@ -51,8 +66,21 @@ impl Server {
             .pool()
             // A server that was restarted has closed the connections of the pool.
             .test_on_check_out(true)
+            .connection_customizer(Box::new(Unprepared))
             .build_unchecked(manager);
         Ok(pool)
+    }
+}
+
+/// A statement that was prepared by name is not there in the next session of PgBouncer's, or is
+/// another client's.
+#[derive(Debug)]
+struct Unprepared;
+
+impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Unprepared {
+    fn on_acquire(&self, connection: &mut PgConnection) -> Result<(), diesel::r2d2::Error> {
+        connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+        Ok(())
     }
 }
 
@@ -80,31 +108,98 @@ fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
     }
 }
 
-/// One server at a time: those that start together wait for the first. The lock ends with this
-/// connection, which nothing else uses.
-fn migrate(connection: &mut PgConnection) -> Result<Vec<String>, StoreError> {
+/// One server at a time: those that start together wait for the first. Each lock ends with the
+/// transaction, whatever becomes of this server.
+fn migrate(connection: &mut PgConnection, adopt: bool) -> Result<Prepared, StoreError> {
+    let patience = lock_patience(connection)?;
+    let asked = Instant::now();
+    let mut waiting = false;
+    loop {
+        let tried = Instant::now();
+        let done = connection.transaction(|connection| attempt(connection, patience, adopt));
+        match done {
+            Ok(Some(prepared)) => return Ok(prepared),
+            Ok(None) if asked.elapsed() < patience => {
+                if !std::mem::replace(&mut waiting, true) {
+                    tracing::info!("store.migrate.waiting");
+                }
+                thread::sleep(LOCK_PAUSE);
+            }
+            Ok(None) => {
+                let held = "the lock of slackir's migrations";
+                let holder = holder(connection)?.unwrap_or_else(|| "nobody any more".to_owned());
+                return Err(held_by(held, patience, holder));
+            }
+            Err(error) if tried.elapsed() < patience => return Err(error),
+            Err(error) => {
+                return Err(match holder(connection)? {
+                    Some(holder) => held_by("a table", patience, holder),
+                    None => error,
+                });
+            }
+        }
+    }
+}
+
+/// `None`: somebody else migrates.
+fn attempt(
+    connection: &mut PgConnection,
+    patience: Duration,
+    adopt: bool,
+) -> Result<Option<Prepared>, StoreError> {
     let got: bool = diesel::select(
-        diesel::dsl::sql::<Bool>("pg_try_advisory_lock(")
+        diesel::dsl::sql::<Bool>("pg_try_advisory_xact_lock(")
             .bind::<BigInt, _>(MIGRATION_LOCK)
             .sql(")"),
     )
     .get_result(connection)?;
     if !got {
-        tracing::info!("store.migrate.waiting");
-        diesel::sql_query("SELECT pg_advisory_lock($1)")
-            .bind::<BigInt, _>(MIGRATION_LOCK)
-            .execute(connection)?;
+        return Ok(None);
     }
-    let applied = connection
-        .run_pending_migrations(MIGRATIONS)
-        .map_err(StoreError::Migration)?;
-    Ok(applied.iter().map(ToString::to_string).collect())
+    let timeout = format!("SET LOCAL lock_timeout = {}", patience.as_millis());
+    connection.batch_execute(&timeout)?;
+    migrations::run(&mut backend::Connection::Postgres(connection), adopt).map(Some)
 }
 
-/// A server that only follows another, and a user who may only read, would take no message.
-fn check_writable(connection: &mut PgConnection) -> QueryResult<()> {
-    diesel::sql_query("UPDATE messages SET seq = seq WHERE FALSE").execute(connection)?;
-    diesel::sql_query("INSERT INTO messages SELECT * FROM messages WHERE FALSE")
-        .execute(connection)?;
-    Ok(())
+fn lock_patience(connection: &mut PgConnection) -> QueryResult<Duration> {
+    let millis: i64 = diesel::select(diesel::dsl::sql::<BigInt>(
+        "(SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout')",
+    ))
+    .get_result(connection)?;
+    Ok(match u64::try_from(millis) {
+        Ok(0) | Err(_) => LOCK_PATIENCE,
+        Ok(millis) => Duration::from_millis(millis),
+    })
+}
+
+fn held_by(held: &'static str, patience: Duration, holder: String) -> StoreError {
+    StoreError::Held {
+        held,
+        seconds: patience.as_secs(),
+        holder,
+    }
+}
+
+/// Who has the lock of the migrations, or any lock of the tables.
+fn holder(connection: &mut PgConnection) -> QueryResult<Option<String>> {
+    #[derive(QueryableByName)]
+    struct Holder {
+        #[diesel(sql_type = Nullable<Text>)]
+        holder: Option<String>,
+    }
+    let holder: Holder = diesel::sql_query(
+        "SELECT string_agg(concat_ws(', ', 'process ' || pid, 'user ' || usename, \
+             nullif(application_name, ''), 'from ' || host(client_addr), \
+             state || ' since ' || date_trunc('second', state_change)), '; ') AS holder \
+         FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND pid IN ( \
+             SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+             WHERE granted AND datname = current_database() AND ( \
+                 locktype = 'advisory' AND objsubid = 1 \
+                     AND classid::bigint << 32 | objid::bigint = $1 \
+                 OR locktype = 'relation' \
+                     AND relation IN (to_regclass('messages'), to_regclass('topics'))))",
+    )
+    .bind::<BigInt, _>(MIGRATION_LOCK)
+    .get_result(connection)?;
+    Ok(holder.holder)
 }

@@ -8,8 +8,9 @@ use diesel::prelude::*;
 use super::backend::{Connection, Pool, on_each_backend};
 use super::history::{StoredMessage, octet_length, within};
 use super::message::from_timestamp;
-use super::run;
+use super::readable::{Readable, has_place};
 use super::schema::messages;
+use super::{run, takeover};
 use crate::message::RawJson;
 use crate::pubsub::{LoadError, MessageId};
 
@@ -106,6 +107,16 @@ impl Reader {
         .await
     }
 
+    /// How many rows an application that knows no topics has written since the start. They are adopted
+    /// at the next one.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn rows_of_others(&self) -> Result<u64, LoadError> {
+        self.read("", |connection, _| takeover::rows_of_others(connection))
+            .await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         topic: &str,
@@ -180,6 +191,7 @@ fn sizes(
     let rows = messages::table
         .filter(messages::topic.eq(topic))
         .filter(messages::target.is_null())
+        .filter(has_place())
         .filter(messages::seq.lt(window.before.unwrap_or(i64::MAX)))
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .select((messages::seq, octet_length(messages::payload)));
@@ -204,11 +216,13 @@ fn between(
     let rows = messages::table
         .filter(messages::topic.eq(topic))
         .filter(messages::target.is_null())
+        .filter(has_place())
         .filter(messages::seq.between(oldest, newest))
         .order(messages::seq);
-    let rows: Vec<(StoredMessage, NaiveDateTime)> = on_each_backend!(connection, |typed| rows
-        .select((StoredMessage::as_select(), messages::updated_at))
-        .load(typed))?;
+    let rows: Vec<(StoredMessage, Readable<NaiveDateTime>)> =
+        on_each_backend!(connection, |typed| rows
+            .select((StoredMessage::as_select(), messages::updated_at))
+            .load(typed))?;
     let epoch = run::epoch(connection, topic)?;
     let committed = rows.into_iter().filter_map(|(row, updated_at)| {
         let entry = row.into_entry()?;
@@ -221,7 +235,7 @@ fn between(
             payload: RawJson::trusted(entry.payload.into()),
             client_ref: entry.client_ref,
             inserted_at: entry.at,
-            updated_at: from_timestamp(updated_at),
+            updated_at: updated_at.0.map_or(entry.at, from_timestamp),
         })
     });
     Ok(committed.collect())

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::DbWriterHandle;
 use super::backend::{Connection, on_each_backend};
 use super::message::{self, to_timestamp};
+use super::readable::{Readable, has_place};
 use super::remove::{MAX_ROWS, Removal, Rows};
 use super::schema::messages;
 use crate::metrics::metrics;
@@ -251,8 +252,10 @@ impl Look<'_> {
         }
         let of_topic = messages::table
             .filter(messages::topic.eq(topic))
-            .filter(messages::target.is_null());
+            .filter(messages::target.is_null())
+            .filter(has_place());
         let newest = of_topic
+            .clone()
             .order(messages::seq.desc())
             .offset(max)
             .limit(1)
@@ -275,13 +278,18 @@ fn next_topic(connection: &mut Connection<'_>, after: &str) -> QueryResult<Optio
         .filter(messages::topic.gt(after))
         .order((messages::topic, messages::seq))
         .select((messages::topic, messages::inserted_at));
-    let next: Option<(String, NaiveDateTime)> =
+    let next: Option<(String, Readable<NaiveDateTime>)> =
         on_each_backend!(connection, |typed| next.first(typed).optional())?;
-    Ok(next.map(|(topic, inserted_at)| Oldest { topic, inserted_at }))
+    Ok(next.map(|(topic, inserted_at)| Oldest {
+        topic,
+        // Behind a time that cannot be read may be any.
+        inserted_at: inserted_at.0.unwrap_or(NaiveDateTime::MIN),
+    }))
 }
 
 /// The last of the oldest rows that are too old or too many, as many as one transaction deletes.
-/// Rows stand in the order of their seq, which is that of time.
+/// Rows stand in the order of their seq, which is that of time; one whose time cannot be read goes with
+/// the next that is too old.
 fn next_rows(
     connection: &mut Connection<'_>,
     topic: &str,
@@ -290,13 +298,16 @@ fn next_rows(
 ) -> QueryResult<Option<i64>> {
     let oldest = messages::table
         .filter(messages::topic.eq(topic))
+        .filter(has_place())
         .order(messages::seq)
         .limit(MAX_ROWS as i64)
         .select((messages::seq, messages::inserted_at));
-    let oldest: Vec<(i64, NaiveDateTime)> =
+    let oldest: Vec<(i64, Readable<NaiveDateTime>)> =
         on_each_backend!(connection, |typed| oldest.load(typed))?;
     let surplus = oldest.into_iter().take_while(|(seq, inserted_at)| {
-        *seq <= through || before.is_some_and(|before| *inserted_at < before)
+        let too_old = |before| inserted_at.0.is_none_or(|inserted_at| inserted_at < before);
+        *seq <= through || before.is_some_and(too_old)
     });
-    Ok(surplus.last().map(|(seq, _)| seq))
+    let certain = surplus.filter(|(seq, inserted_at)| *seq <= through || inserted_at.0.is_some());
+    Ok(certain.last().map(|(seq, _)| seq))
 }

@@ -1,19 +1,17 @@
 //! SQLite: a file, and one server at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::backend::Role;
+use super::backend::{self, Role};
 use super::checkpoint::{self, Checkpointer};
-use super::{StoreError, url};
-
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+use super::url::{self, Mode, SqliteUrl};
+use super::{Prepared, StoreError, migrations};
 
 /// How long a statement waits for another process's lock on the database.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,48 +21,55 @@ pub(super) type Pooled = r2d2::PooledConnection<ConnectionManager<SqliteConnecti
 
 /// A migrated database file, this server's own as long as this lives.
 pub(super) struct Database {
-    path: PathBuf,
+    url: SqliteUrl,
     /// Seqs are given out by one server at a time. `None` for one who only reads.
     _lock: Option<File>,
 }
 
 impl Database {
-    pub(super) fn open(url: &str) -> Result<(Self, Vec<String>), StoreError> {
-        let path = url::sqlite_path(url);
+    pub(super) fn open(url: &str, adopt: bool) -> Result<(Self, Prepared), StoreError> {
+        let url = SqliteUrl::parse(url)?;
+        match url.mode {
+            Mode::Read => return Err(StoreError::ReadOnly(url.path)),
+            Mode::Write if !url.path.exists() => return Err(StoreError::Missing(url.path)),
+            Mode::Write | Mode::Create => {}
+        }
         // The lock comes first: a database that another server uses is not touched.
-        let lock = lock(&path)?;
-        let mut connection = connect(&path)?;
-        let applied = connection
-            .run_pending_migrations(MIGRATIONS)
-            .map_err(StoreError::Migration)?;
-        let applied = applied.iter().map(ToString::to_string).collect();
-        // A file that can only be read would take no message.
-        connection
-            .batch_execute("BEGIN IMMEDIATE; UPDATE messages SET seq = seq WHERE FALSE; ROLLBACK")
-            .map_err(|source| StoreError::Unusable {
-                path: path.clone(),
-                source,
+        let lock = lock(&url.path)?;
+        let mut connection = connect(&url)?;
+        let unusable = |source| StoreError::Unusable {
+            path: url.path.clone(),
+            source,
+        };
+        // The first lock for writing: a file that can only be read takes no message.
+        let prepared = backend::Connection::Sqlite(&mut connection)
+            .transaction(|connection| migrations::run(connection, adopt))
+            .map_err(|error| match error {
+                StoreError::Statement(source) => unusable(source),
+                error => error,
             })?;
+        // Behind that, so that a file which is refused stays as it was.
+        set_pragmas(&mut connection).map_err(unusable)?;
         let database = Self {
-            path,
+            url,
             _lock: Some(lock),
         };
-        Ok((database, applied))
+        Ok((database, prepared))
     }
 
     /// Opens a file that is there, beside the server that may have it.
     pub(super) fn open_to_read(url: &str) -> Result<Self, StoreError> {
-        let path = url::sqlite_path(url);
+        let url = SqliteUrl::parse(url)?;
         // SQLite would make one.
-        if !path.is_file() {
-            return Err(StoreError::Missing(path));
+        if !url.path.is_file() {
+            return Err(StoreError::Missing(url.path));
         }
-        connect(&path)?;
-        Ok(Self { path, _lock: None })
+        connect(&url)?;
+        Ok(Self { url, _lock: None })
     }
 
     pub(super) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
-        let manager = ConnectionManager::new(self.path.to_string_lossy());
+        let manager = ConnectionManager::new(self.url.connection_string());
         let pool = role
             .pool()
             .test_on_check_out(false)
@@ -74,7 +79,9 @@ impl Database {
     }
 
     pub(super) fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
-        Ok(Checkpointer::start(&self.path, connect(&self.path)?))
+        let mut connection = connect(&self.url)?;
+        set_pragmas(&mut connection)?;
+        Ok(Checkpointer::start(&self.url.path, connection))
     }
 }
 
@@ -99,29 +106,39 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// One connection outside any pool, whose errors say what is wrong with the file.
-fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
+/// One connection outside any pool, whose errors say what is wrong with the file. It changes nothing.
+fn connect(url: &SqliteUrl) -> Result<SqliteConnection, StoreError> {
     let mut connection =
-        SqliteConnection::establish(&path.to_string_lossy()).map_err(|source| {
+        SqliteConnection::establish(&url.connection_string()).map_err(|source| {
             StoreError::Open {
-                path: path.to_owned(),
+                path: url.path.clone(),
                 source,
             }
         })?;
-    set_pragmas(&mut connection).map_err(|source| StoreError::Unusable {
-        path: path.to_owned(),
-        source,
-    })?;
+    connection
+        .batch_execute(&format!("{} PRAGMA schema_version;", to_read()))
+        .map_err(|source| StoreError::Unusable {
+            path: url.path.clone(),
+            source,
+        })?;
     Ok(connection)
+}
+
+/// What changes nothing in the file.
+fn to_read() -> String {
+    format!(
+        "PRAGMA busy_timeout = {}; PRAGMA foreign_keys = ON;",
+        BUSY_TIMEOUT.as_millis()
+    )
 }
 
 /// busy_timeout first: the switch to WAL needs a moment alone. No commit makes a checkpoint, which
 /// takes tens of milliseconds: [`Checkpointer`] does.
 fn set_pragmas(connection: &mut SqliteConnection) -> QueryResult<()> {
     connection.batch_execute(&format!(
-        "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
-         PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {};",
-        BUSY_TIMEOUT.as_millis(),
+        "{} PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; \
+         PRAGMA journal_size_limit = {};",
+        to_read(),
         checkpoint::LONG,
     ))
 }
@@ -139,17 +156,16 @@ struct Pragmas(Role);
 
 impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
     fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
-        set_pragmas(connection)
-            .and_then(|()| match self.0 {
-                // What is erased is overwritten.
-                Role::Writer { strict: true } => {
-                    connection.batch_execute("PRAGMA secure_delete = ON; PRAGMA synchronous = FULL")
-                }
-                Role::Writer { strict: false } => {
-                    connection.batch_execute("PRAGMA secure_delete = ON")
-                }
-                Role::Readers(_) => Ok(()),
-            })
-            .map_err(diesel::r2d2::Error::QueryError)
+        // What is erased is overwritten.
+        let set = match self.0 {
+            Role::Readers(_) => connection.batch_execute(&to_read()),
+            Role::Writer { strict } => set_pragmas(connection).and_then(|()| {
+                let synchronous = if strict { "FULL" } else { "NORMAL" };
+                connection.batch_execute(&format!(
+                    "PRAGMA secure_delete = ON; PRAGMA synchronous = {synchronous}"
+                ))
+            }),
+        };
+        set.map_err(diesel::r2d2::Error::QueryError)
     }
 }

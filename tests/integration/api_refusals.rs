@@ -12,7 +12,7 @@ use slackir::chat::Room;
 use slackir::config::ApiConfig;
 use slackir::pubsub::{LogRule, PubSub};
 use slackir::socket::DrainOptions;
-use slackir::store::{DbWriter, Store, WriterOptions};
+use slackir::store::{DbWriter, Store, StoreOptions, WriterOptions};
 use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer};
 use tempfile::tempdir;
 
@@ -289,7 +289,7 @@ async fn without_a_token_there_is_no_api() {
 #[actix_web::test]
 async fn a_server_that_shuts_down_takes_nothing_new() {
     let database = Database::sqlite();
-    let (store, _) = Store::open(&database.url, 1).expect("it opens");
+    let (store, _) = Store::open(&database.url, StoreOptions::default()).expect("it opens");
     let writer = DbWriter::start_on_own_thread(store, WriterOptions::default()).expect("it starts");
     let rooms = [Room::default()];
     let rule = LogRule::new("random:*", &["shout"], 50, Arc::new(writer.clone()));

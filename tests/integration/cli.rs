@@ -97,12 +97,43 @@ fn databases_that_cannot_be_used_are_named() {
         ("mysql://localhost/x", "not supported"),
         ("mysql://me:s3cret@localhost/x", "scheme \"mysql\""),
         ("sqlite://file:x?mode=memory", "not supported"),
+        ("sqlite://chat.db?mode=ro", "the URL says mode=ro"),
+        (
+            "sqlite://chat.db?mode=rw",
+            "there is no database file chat.db",
+        ),
+        ("sqlite://chat.db?vfs=memdb", "its parameter \"vfs\""),
+        ("host=localhost password=s3cret", "not by key=value pairs"),
+        ("postgres:me:s3cret@localhost/x", "scheme \"postgres\""),
         ("sqlite://:memory:", "not supported"),
         ("", "not supported"),
     ] {
         fails(dir.path(), &["--port", "0", "--database-url", url], part);
         fails(dir.path(), &["migrate", "--database-url", url], part);
     }
+    assert!(!dir.path().join("chat.db").exists());
+}
+
+#[test]
+fn a_sqlite_url_is_a_uri() {
+    let dir = tempdir().expect("a temporary folder");
+    for (url, file) in [
+        ("sqlite://a.db?mode=rwc", "a.db"),
+        ("sqlite://my%20chat.db", "my chat.db"),
+        ("file:b%3Fc.db", "b?c.db"),
+        ("d%20e.db", "d%20e.db"),
+    ] {
+        let migrated = run(&["migrate", "--database-url", url], dir.path());
+        assert_eq!(migrated.status.code(), Some(0), "{migrated:?}");
+        assert!(dir.path().join(file).exists(), "{url}");
+    }
+    let databases = std::fs::read_dir(dir.path()).expect("readable");
+    let names = databases.map(|entry| entry.expect("readable").file_name());
+    let names = names.filter(|name| name.to_string_lossy().ends_with(".db"));
+    assert_eq!(names.count(), 4);
+    // What may not be written can be read.
+    let export = ["export", "--database-url", "sqlite://a.db?mode=ro"];
+    assert_eq!(run(&export, dir.path()).status.code(), Some(0));
 }
 
 #[cfg(not(feature = "postgres"))]
@@ -210,6 +241,12 @@ fn tokens_are_phoenix_tokens() {
     // Signed by plug_crypto in 2020.
     let phoenix = "SFMyNTY.g2gDbQAAAAd1c2VyLTQybgYAAIBuh3QBYgABUYA.IrXNAt4NJJrKQgNqmFlRSUITl_alS_OO2nEBAAU1fIg";
     assert_eq!(token(&["verify", phoenix]).0, Some(1), "it has expired");
+    let verify = ["token", "verify", "--secret-key-base", secret, "x"];
+    let said = run(&verify, dir.path()).stderr;
+    assert_eq!(
+        String::from_utf8_lossy(&said),
+        "slackir: the token is invalid\n"
+    );
     let long = ["verify", "--max-age", "300000000", phoenix];
     assert_eq!(token(&long), (Some(0), "\"user-42\"".to_owned()));
     let (code, signed) = token(&["sign", r#"{"id":7}"#]);

@@ -37,6 +37,7 @@ mod spool;
 mod store;
 mod support;
 mod tables;
+mod takeover;
 mod testing;
 mod timers;
 mod writer;

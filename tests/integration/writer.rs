@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use slackir::pubsub::{
     Draft, LogRule, MessageStore, NotStored, PubSub, Published, Stored, StoredEntry,
 };
-use slackir::store::{DbWriter, DbWriterHandle, Store, WriterOptions};
+use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 
 use crate::support::database::{Database, on_each_database};
 
@@ -29,7 +29,7 @@ on_each_database! {
 }
 
 fn writer(database: &Database, options: WriterOptions) -> DbWriterHandle {
-    let (store, _) = Store::open(&database.url, 2).expect("a sound database");
+    let (store, _) = Store::open(&database.url, StoreOptions::default()).expect("a sound database");
     DbWriter::start_on_own_thread(store, options).expect("a free connection")
 }
 

@@ -1,9 +1,9 @@
 //! A way to a server that can be cut and mended.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
     whole: Arc<watch::Sender<bool>>,
+    sent: Arc<Mutex<Vec<u8>>>,
     accepting: JoinHandle<()>,
 }
 
@@ -24,9 +25,12 @@ impl Proxy {
         let addr = listener.local_addr().expect("bound");
         let whole = Arc::new(watch::Sender::new(true));
         let watched = Arc::clone(&whole);
+        let sent = Arc::default();
+        let seen = Arc::clone(&sent);
         let accepting = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let mut whole = watched.subscribe();
+                let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
                     if !*whole.borrow() {
                         return;
@@ -35,7 +39,7 @@ impl Proxy {
                         return;
                     };
                     tokio::select! {
-                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        () = pass_on(&mut client, &mut server, &seen) => {}
                         _ = whole.wait_for(|whole| !whole) => {}
                     }
                 });
@@ -44,8 +48,16 @@ impl Proxy {
         Self {
             addr,
             whole,
+            sent,
             accepting,
         }
+    }
+
+    /// Whether these bytes came from a client.
+    pub(crate) fn has_sent(&self, text: &str) -> bool {
+        let sent = self.sent.lock().expect("nobody panics with it");
+        sent.windows(text.len())
+            .any(|bytes| bytes == text.as_bytes())
     }
 
     /// Ends every connection; new ones end at once.
@@ -62,5 +74,26 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.cut();
         self.accepting.abort();
+    }
+}
+
+/// Until one side is done.
+async fn pass_on(client: &mut TcpStream, server: &mut TcpStream, seen: &Mutex<Vec<u8>>) {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let up = async {
+        let mut bytes = [0; 8_192];
+        while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
+            seen.lock()
+                .expect("nobody panics with it")
+                .extend_from_slice(&bytes[..read]);
+            if to_server.write_all(&bytes[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = up => {}
+        _ = copy(&mut from_server, &mut to_client) => {}
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use slackir::Endpoint;
 use slackir::chat::{Room, SHOUT, UserSocket, router};
 use slackir::pubsub::{Draft, LogRule, MessageId, PubSub};
-use slackir::store::{DbWriter, DbWriterHandle, Store, WriterOptions};
+use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 use slackir::testing::TestSocket;
 
 use super::database::Database;
@@ -29,7 +29,8 @@ impl Rooms {
 
     /// As [`Rooms::open`], with either durability.
     pub(crate) fn open_as(database: &Database, strict: bool) -> Self {
-        let (store, _) = Store::open(&database.url, 2).expect("a sound database");
+        let (store, _) =
+            Store::open(&database.url, StoreOptions::default()).expect("a sound database");
         let options = WriterOptions {
             strict,
             ..WriterOptions::default()
@@ -88,7 +89,10 @@ impl Rooms {
         self.pubsub.close_logs();
         self.committed().await;
         drop(self);
-        eventually("the writer ends", || Store::open(&database.url, 1).is_ok()).await;
+        eventually("the writer ends", || {
+            Store::open(&database.url, StoreOptions::default()).is_ok()
+        })
+        .await;
     }
 
     /// A client in no topic.

@@ -1,66 +1,17 @@
-//! Database URLs: which database one means, and what of it nobody may see.
+//! PostgreSQL URLs: as libpq takes them, and what of them nobody may see.
 
-use std::path::{Path, PathBuf};
-
-use super::StoreError;
-
-/// Which database a URL means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scheme {
-    Sqlite,
-    Postgres,
-}
-
-const SQLITE: [&str; 2] = ["sqlite://", "sqlite:"];
-/// `ecto://` is what a Phoenix application's `DATABASE_URL` begins with.
-const POSTGRES: [&str; 3] = ["postgres://", "postgresql://", "ecto://"];
-
-impl Scheme {
-    /// The rule of diesel_cli: PostgreSQL by its scheme, and anything else is a file for SQLite.
-    pub(super) fn of(url: &str) -> Result<Self, StoreError> {
-        if POSTGRES.iter().any(|scheme| url.starts_with(scheme)) {
-            return Ok(Self::Postgres);
-        }
-        let path = strip(url, &SQLITE);
-        // Every pooled connection would have a memory of its own.
-        let no_file = path.is_empty() || path.contains(":memory:") || path.starts_with("file:");
-        if no_file || path.contains("://") {
-            // The scheme alone: the rest may hold a password.
-            let scheme = url.split(':').next().unwrap_or_default();
-            return Err(StoreError::UnsupportedUrl(scheme.to_owned()));
-        }
-        Ok(Self::Sqlite)
-    }
-}
-
-fn strip<'a>(url: &'a str, schemes: &[&str]) -> &'a str {
-    let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
-    rest.unwrap_or(url)
-}
-
-/// The file of a SQLite URL: `sqlite://FILE`, `sqlite:FILE` or `FILE`.
-pub(super) fn sqlite_path(url: &str) -> PathBuf {
-    strip(url, &SQLITE).into()
-}
-
-/// A path beside another, with this behind its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(suffix);
-    beside.into()
-}
+use super::{POSTGRES, strip};
+use crate::store::StoreError;
 
 /// A PostgreSQL URL as libpq takes it, and its passwords.
-#[cfg(feature = "postgres")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PostgresUrl {
+pub(in crate::store) struct PostgresUrl {
     /// Complete, with the settings that it did not make itself.
-    pub(super) connection_string: String,
+    pub(in crate::store) connection_string: String,
     secrets: Vec<String>,
 }
 
 /// What a connection needs so that a server which is gone is noticed within seconds.
-#[cfg(feature = "postgres")]
 const SETTINGS: [(&str, &str); 6] = [
     ("connect_timeout", "5"),
     ("tcp_user_timeout", "10000"),
@@ -70,11 +21,10 @@ const SETTINGS: [(&str, &str); 6] = [
     ("fallback_application_name", "slackir"),
 ];
 
-#[cfg(feature = "postgres")]
 impl PostgresUrl {
     /// Refuses what libpq would read otherwise than it was meant: it would take a part of the
     /// password for a host or a port, and say so in its error.
-    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn parse(url: &str) -> Result<Self, StoreError> {
         let rest = strip(url, &POSTGRES);
         let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (user_info, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -118,7 +68,7 @@ impl PostgresUrl {
     }
 
     /// What libpq said, on one line and without a password.
-    pub(super) fn redact(&self, message: &str) -> String {
+    pub(in crate::store) fn redact(&self, message: &str) -> String {
         let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         for secret in &self.secrets {
             message = message.replace(secret, "***");
@@ -128,7 +78,6 @@ impl PostgresUrl {
 }
 
 /// Whether each percent sign begins an encoded byte other than 0, as libpq demands.
-#[cfg(feature = "postgres")]
 fn percent_encoded(text: &str) -> bool {
     text.split('%').skip(1).all(|rest| {
         let digits = rest
@@ -143,34 +92,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scheme_tells_the_database() {
-        for (url, scheme) in [
-            ("postgres://db/chat", Scheme::Postgres),
-            ("postgresql:///chat", Scheme::Postgres),
-            (
-                "ecto://postgres:postgres@localhost/chat_dev",
-                Scheme::Postgres,
-            ),
-            ("sqlite://chat.db", Scheme::Sqlite),
-            ("sqlite:/var/lib/chat.db", Scheme::Sqlite),
-            ("chat.db", Scheme::Sqlite),
-        ] {
-            assert_eq!(Scheme::of(url).ok(), Some(scheme), "{url}");
-        }
-        for url in [
-            "mysql://u:s3cret@db/chat",
-            "",
-            "sqlite://",
-            ":memory:",
-            "file:x?mode=memory",
-        ] {
-            let error = Scheme::of(url).expect_err(url).to_string();
-            assert!(!error.contains("s3cret"), "{error}");
-        }
-    }
-
-    #[cfg(feature = "postgres")]
-    #[test]
     fn settings_of_the_url_stay_and_others_are_added() {
         let url = PostgresUrl::parse("ecto://u:p@db/chat?connect_timeout=9&sslmode=require");
         let url = url.expect("a sound URL").connection_string;
@@ -184,7 +105,6 @@ mod tests {
         );
     }
 
-    #[cfg(feature = "postgres")]
     #[test]
     fn passwords_that_libpq_would_misread_are_refused_and_others_redacted() {
         for password in [

@@ -1,0 +1,107 @@
+//! Database URLs: which database one means.
+
+#[cfg(feature = "postgres")]
+mod postgres;
+mod sqlite;
+
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "postgres")]
+pub(super) use self::postgres::PostgresUrl;
+pub(super) use self::sqlite::{Mode, SqliteUrl};
+use super::StoreError;
+
+/// Which database a URL means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Sqlite,
+    Postgres,
+}
+
+/// `ecto://` is what a Phoenix application's `DATABASE_URL` begins with.
+const POSTGRES: [&str; 3] = ["postgres://", "postgresql://", "ecto://"];
+
+impl Scheme {
+    /// The rule of diesel_cli: PostgreSQL by its scheme, and anything else is a file for SQLite; but
+    /// what is meant for another database is no file's name.
+    pub(super) fn of(url: &str) -> Result<Self, StoreError> {
+        if POSTGRES.iter().any(|scheme| url.starts_with(scheme)) {
+            return Ok(Self::Postgres);
+        }
+        if sqlite::has_scheme(url) {
+            return Ok(Self::Sqlite);
+        }
+        if let Some((scheme, _)) = url.split_once(':')
+            && is_scheme(scheme)
+        {
+            // The scheme alone: the rest may hold a password.
+            return Err(StoreError::UnsupportedUrl(scheme.to_owned()));
+        }
+        match url.split_once('=') {
+            Some((key, _)) if !key.contains(['.', '/', '\\']) => Err(StoreError::KeyValues),
+            _ => Ok(Self::Sqlite),
+        }
+    }
+}
+
+/// Whether this stands before a colon for a scheme. A single letter is a drive of Windows, and
+/// nothing at all is `:memory:`.
+fn is_scheme(text: &str) -> bool {
+    text.len() > 1
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-_ ".contains(&byte))
+}
+
+fn strip<'a>(url: &'a str, schemes: &[&str]) -> &'a str {
+    let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
+    rest.unwrap_or(url)
+}
+
+/// A path beside another, with this behind its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    beside.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_tells_the_database() {
+        for (url, scheme) in [
+            ("postgres://db/chat", Scheme::Postgres),
+            ("postgresql:///chat", Scheme::Postgres),
+            (
+                "ecto://postgres:postgres@localhost/chat_dev",
+                Scheme::Postgres,
+            ),
+            ("sqlite://chat.db", Scheme::Sqlite),
+            ("sqlite:/var/lib/chat.db", Scheme::Sqlite),
+            ("file:chat.db?mode=rw", Scheme::Sqlite),
+            ("sqlite://host=db", Scheme::Sqlite),
+            ("chat.db", Scheme::Sqlite),
+            ("C:\\chat.db", Scheme::Sqlite),
+            ("./host=db", Scheme::Sqlite),
+            ("data/2026-01-01T12:00.db", Scheme::Sqlite),
+        ] {
+            assert_eq!(Scheme::of(url).ok(), Some(scheme), "{url}");
+        }
+        for url in [
+            "mysql://u:s3cret@db/chat",
+            "postgres:u:s3cret@db/chat",
+            "Postgres://u:s3cret@db/chat",
+            "jdbc:postgresql://db/chat?password=s3cret",
+            "me:s3cret@db/chat",
+            "host=db password=s3cret",
+            " dbname = chat",
+            "Server=db;Password=s3cret",
+        ] {
+            let error = Scheme::of(url).expect_err(url).to_string();
+            assert!(error.contains("postgres://USER"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+}
