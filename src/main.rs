@@ -5,9 +5,9 @@ use std::io;
 use std::process::ExitCode;
 
 use rustix::process::Signal;
-use slackir::config::{Cli, CliError, Command};
-use slackir::data_command::{erase, export, import};
-use slackir::serve::{migrate, serve};
+use slackir::config::{Cli, CliError, Command, Places};
+use slackir::data_command::{DataCommandError, erase, export, import};
+use slackir::serve::{ServeError, migrate, serve};
 use slackir::token_command::token;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,7 +17,7 @@ const USAGE: u8 = 2;
 #[actix_web::main]
 async fn main() -> ExitCode {
     if let Err(error) = survive_file_size_limit() {
-        return exit(Err(error));
+        return exit(Err::<(), _>(error), &Places::default(), |_| None);
     }
     let cli = match Cli::load() {
         Ok(cli) => cli,
@@ -27,14 +27,17 @@ async fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let places = cli.places;
+    let served = |done| exit(done, &places, ServeError::setting);
+    let worked = |done| exit(done, &places, DataCommandError::setting);
     match cli.command {
-        None => exit(serve(cli.serve).await),
-        Some(Command::Serve(config)) => exit(serve(*config).await),
-        Some(Command::Migrate(config)) => exit(migrate(&config.database)),
-        Some(Command::Erase(config)) => exit(erase(config)),
-        Some(Command::Export(config)) => exit(export(&config)),
-        Some(Command::Import(config)) => exit(import(&config)),
-        Some(Command::Token(config)) => exit(token(&config.action)),
+        None => served(serve(cli.serve).await),
+        Some(Command::Serve(config)) => served(serve(*config).await),
+        Some(Command::Migrate(config)) => served(migrate(&config.database)),
+        Some(Command::Erase(config)) => worked(erase(config)),
+        Some(Command::Export(config)) => worked(export(&config)),
+        Some(Command::Import(config)) => worked(import(&config)),
+        Some(Command::Token(config)) => exit(token(&config.action), &places, |_| None),
     }
 }
 
@@ -45,11 +48,20 @@ fn survive_file_size_limit() -> io::Result<()> {
     signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
-fn exit<E: Display>(result: Result<(), E>) -> ExitCode {
+/// `setting`: whose value is to blame. Where that stands in the file, the message begins with it.
+fn exit<E: Display>(
+    result: Result<(), E>,
+    places: &Places,
+    setting: impl Fn(&E) -> Option<&'static str>,
+) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("slackir: {error}");
+            let message = match setting(&error) {
+                Some(setting) => places.locate(setting, &error.to_string()),
+                None => error.to_string(),
+            };
+            eprintln!("slackir: {message}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ pub enum TokenCommandError {
     #[error("the data has no place in a token: {0}")]
     Data(#[from] EncodeError),
     /// The token.
-    #[error("the token is {0}")]
+    #[error(transparent)]
     Token(#[from] TokenError),
     /// What the token carries.
     #[error("what the token carries is no JSON: {0}")]

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -52,9 +53,43 @@ pub enum FileError {
 /// What a file says.
 #[derive(Debug)]
 pub(super) struct ConfigFile {
-    /// By the flags' names, as people write them behind a flag.
-    settings: BTreeMap<String, String>,
+    /// By the flags' names.
+    settings: BTreeMap<String, Setting>,
     pub(super) rooms: Vec<RoomConfig>,
+}
+
+/// A value, as people write it behind a flag.
+#[derive(Debug)]
+struct Setting {
+    value: String,
+    line: usize,
+}
+
+/// Where the values stand that the server uses and the file has said, for errors that only show when
+/// a value is used.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    file: PathBuf,
+    /// By the settings' names in the file.
+    lines: BTreeMap<String, usize>,
+}
+
+impl Places {
+    /// An error of a setting with its place in the file before it; as it is if flag, environment or
+    /// default have said the value.
+    pub fn locate(&self, setting: &str, error: &str) -> String {
+        let Some(line) = self.lines.get(setting) else {
+            return error.to_owned();
+        };
+        // In the file it is not called by its flag, nor by its variable.
+        let flag = format!("--{}: ", setting.replace('_', "-"));
+        let variable = format!("{}: ", setting.to_uppercase());
+        let problem = error.strip_prefix(&flag);
+        let problem = problem.or_else(|| error.strip_prefix(&variable));
+        let file = self.file.display();
+        let problem = problem.unwrap_or(error);
+        format!("{file}, line {line}: {setting}: {problem}")
+    }
 }
 
 /// What is wrong, and at which byte.
@@ -93,7 +128,8 @@ impl ConfigFile {
                 at: key.span().start,
                 text,
             })?;
-            settings.insert(flag, value);
+            let line = line(text, key.span().start);
+            settings.insert(flag, Setting { value, line });
         }
         Ok(Self { settings, rooms })
     }
@@ -101,7 +137,7 @@ impl ConfigFile {
     /// The command line, with these values where neither it nor the environment say anything.
     pub(super) fn as_defaults(&self, command: Command) -> Command {
         let default = |arg: Arg| match arg.get_long().and_then(|flag| self.settings.get(flag)) {
-            Some(value) => arg.default_value(value),
+            Some(setting) => arg.default_value(&setting.value),
             None => arg,
         };
         SUBCOMMANDS
@@ -109,6 +145,26 @@ impl ConfigFile {
             .fold(command.mut_args(default), |command, name| {
                 command.mut_subcommand(name, |command| command.mut_args(default))
             })
+    }
+}
+
+impl ConfigFile {
+    /// Where the settings stand that these matches have from the file at `path`.
+    pub(super) fn places(&self, path: &Path, matches: &ArgMatches) -> Places {
+        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+        let from_file = |key: &str| {
+            // The command may have no such flag.
+            let known = matches.try_contains_id(key).is_ok();
+            known && matches.value_source(key) == Some(ValueSource::DefaultValue)
+        };
+        let lines = self.settings.iter().map(|(flag, setting)| {
+            let key = flag.replace('-', "_");
+            (key, setting.line)
+        });
+        Places {
+            file: path.to_owned(),
+            lines: lines.filter(|(key, _)| from_file(key)).collect(),
+        }
     }
 }
 
@@ -121,11 +177,31 @@ impl Problem {
         // Behind it may be a password.
         let key = line.split(['=', '#']).next().unwrap_or_default().trim();
         let message = error.message().replace('\n', ", ");
+        let hint = hint(&message);
         Self {
             at,
-            text: format!("{key}: {message}"),
+            text: format!("{key}: {message}{hint}"),
         }
     }
+}
+
+/// What was meant by a name that serde does not know, out of those in its message.
+fn hint(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    let unknown = message.starts_with("unknown ").then(|| names.next());
+    let meant = unknown
+        .flatten()
+        .and_then(|unknown| nearest(unknown, names));
+    meant.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The name that is most like this one, if any is; judged as clap judges flags.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const LIKE: f64 = 0.7;
+    let rated = known.map(|known| (strsim::jaro(name, known), known));
+    let like = rated.filter(|(likeness, _)| *likeness > LIKE);
+    like.max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, known)| known)
 }
 
 fn line(text: &str, at: usize) -> usize {
@@ -136,6 +212,12 @@ fn read_rooms(value: Spanned<DeValue<'_>>, text: &str) -> Result<Vec<RoomConfig>
     let rooms = Vec::<Spanned<RoomConfig>>::deserialize(ValueDeserializer::from(value))
         .map_err(|error| Problem::of_toml(&error, text))?;
     for (index, room) in rooms.iter().enumerate() {
+        if let Some(problem) = room.get_ref().contradiction() {
+            return Err(Problem {
+                at: room.span().start,
+                text: format!("[[{ROOMS}]]: {problem}"),
+            });
+        }
         let mut before = rooms[..index].iter();
         if let Some(first) = before.find(|first| first.get_ref().covers(room.get_ref())) {
             let (topics, other) = (&room.get_ref().topics, &first.get_ref().topics);
@@ -184,10 +266,13 @@ fn unknown(command: &Command, key: &str) -> String {
         .map(|flag| flag.replace('-', "_"))
         .collect();
     known.push(ROOMS.to_owned());
-    format!(
-        "{key}: there is no such setting; there are {}",
-        known.join(", ")
-    )
+    match nearest(key, known.iter().map(String::as_str)) {
+        Some(meant) => format!("{key}: there is no such setting; did you mean {meant}?"),
+        None => format!(
+            "{key}: there is no such setting; there are {}",
+            known.join(", ")
+        ),
+    }
 }
 
 /// A value as people write it behind the flag, if it has the flag's type.

@@ -21,7 +21,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use self::api::ApiConfig;
 pub use self::data::{EraseConfig, EraseWhat, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
-pub use self::file::FileError;
+pub use self::file::{FileError, Places};
 pub use self::rooms::{Fields, RetentionConfig, RoomConfig};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
 pub use self::token::{TokenAction, TokenConfig, TokenKey};
@@ -41,6 +41,9 @@ pub struct Cli {
     /// The settings of a server that is started without `serve`.
     #[command(flatten)]
     pub serve: ServeConfig,
+    /// Where in the file the settings stand that are in force.
+    #[arg(skip)]
+    pub places: Places,
 }
 
 /// What `slackir` can do.
@@ -126,6 +129,7 @@ impl Cli {
         let file = ConfigFile::read(path, &command)?;
         let matches = file.as_defaults(command).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
+        cli.places = file.places(path, &matches);
         cli.set_rooms(file.rooms);
         Ok(cli)
     }

@@ -30,7 +30,7 @@ pub struct RoomConfig {
     #[serde(default, deserialize_with = "history_limit")]
     pub history_limit: Option<usize>,
     /// The event that carries a history. Default `messages_history`.
-    #[serde(default = "history_event", deserialize_with = "event")]
+    #[serde(default = "history_event", deserialize_with = "push")]
     pub history_event: String,
     /// Messages that a client which comes back is given at most; it gets the ordinary history when
     /// it has missed more. Default 10,000.
@@ -40,10 +40,10 @@ pub struct RoomConfig {
     #[serde(default)]
     pub changes: bool,
     /// What the members of a payload are called.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "fields")]
     pub fields: Fields,
     /// How long messages are kept. Default for ever.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "retention")]
     pub retention: RetentionConfig,
 }
 
@@ -103,6 +103,16 @@ impl Default for Fields {
 }
 
 impl RoomConfig {
+    /// What of this room contradicts the rest of it.
+    pub(super) fn contradiction(&self) -> Option<String> {
+        self.events.contains(&self.history_event).then(|| {
+            format!(
+                "{:?} is what the server calls a history here, and cannot be an event as well",
+                self.history_event
+            )
+        })
+    }
+
     /// Whether every topic of `other` is one of these.
     pub(super) fn covers(&self, other: &Self) -> bool {
         match self.topics.strip_suffix('*') {
@@ -139,22 +149,64 @@ fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> 
     if events.is_empty() {
         return Err(D::Error::custom("must name at least one event"));
     }
-    events.into_iter().map(client_event).collect()
+    for (index, event) in events.iter().enumerate() {
+        if events[..index].contains(event) {
+            return Err(D::Error::custom(format!("{event:?} is there twice")));
+        }
+        if *event == history_event() {
+            return Err(D::Error::custom(format!("{event:?} {OF_THE_SERVER}")));
+        }
+    }
+    events.into_iter().map(free).collect()
 }
 
-fn event<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
-    client_event(String::deserialize(input)?)
+/// The event of a push.
+fn push<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    free(String::deserialize(input)?)
 }
 
-fn client_event<E: Error>(event: String) -> Result<String, E> {
+/// What no event of the settings may be called: clients could not tell it from the server's own.
+const OF_THE_SERVER: &str = "is an event of the server's own, which clients would take it for";
+
+fn free<E: Error>(event: String) -> Result<String, E> {
     if event.starts_with("phx_") {
         return Err(E::custom("names that begin with phx_ are the protocol's"));
+    }
+    let pushed = ["message_updated", "message_deleted"].contains(&&*event);
+    if pushed || event.starts_with("presence_") {
+        return Err(E::custom(format!("{event:?} {OF_THE_SERVER}")));
     }
     name(event)
 }
 
 fn field<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     name(String::deserialize(input)?)
+}
+
+fn fields<'de, D: Deserializer<'de>>(input: D) -> Result<Fields, D::Error> {
+    let fields = Fields::deserialize(input)?;
+    let Fields {
+        name,
+        message,
+        client_ref,
+    } = &fields;
+    if name == message || name == client_ref || message == client_ref {
+        return Err(D::Error::custom(format!(
+            "name is {name:?}, message {message:?} and client_ref {client_ref:?}: each must be another \
+             member of the payload"
+        )));
+    }
+    Ok(fields)
+}
+
+fn retention<'de, D: Deserializer<'de>>(input: D) -> Result<RetentionConfig, D::Error> {
+    let retention = RetentionConfig::deserialize(input)?;
+    if retention == RetentionConfig::default() {
+        return Err(D::Error::custom(
+            "must have max_age, max_messages or both; without it messages are kept for ever",
+        ));
+    }
+    Ok(retention)
 }
 
 fn name<E: Error>(name: String) -> Result<String, E> {

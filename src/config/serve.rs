@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::admission::TrustedProxies;
 
-use super::value::{history_limit, positive, seconds};
+use super::value::{address, history_limit, positive, seconds};
 use super::{ApiConfig, DatabaseConfig, FileConfig, RoomConfig};
 
 /// The settings of a server.
@@ -20,8 +20,8 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub file: FileConfig,
 
-    /// Address to listen on
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    /// Address to listen on: an IP address or localhost
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS", value_parser = address)]
     pub host: IpAddr,
 
     /// Port to listen on; 0 takes a free one
@@ -161,9 +161,9 @@ pub struct ServeConfig {
 /// What serves WebSocket connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WebsocketDriver {
-    /// [`transport::direct`](crate::transport::direct).
+    /// Sockets of the server's own
     Direct,
-    /// The driver that mounts in any `HttpServer`.
+    /// Those of actix-ws, as in any actix-web server
     ActixWs,
 }
 

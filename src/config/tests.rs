@@ -96,6 +96,65 @@ fn a_file_holds_every_kind_of_setting_and_flags_win_over_it() {
 }
 
 #[test]
+fn localhost_is_an_address() {
+    for (host, address) in [
+        ("localhost", "127.0.0.1"),
+        ("LOCALHOST", "127.0.0.1"),
+        ("[::1]", "::1"),
+        ("0.0.0.0", "0.0.0.0"),
+    ] {
+        let config = serve(&format!("host = {host:?}"), &[]);
+        assert_eq!(config.host.to_string(), address, "{host}");
+    }
+}
+
+#[test]
+fn an_error_of_a_value_names_its_place_in_the_file_if_it_stands_there() {
+    let file = "port = 5\n\ncheck_origin = \"x\"\nsecret_key_base = \"y\"";
+    let cli = load(file, &["--port", "6"]).expect("valid so far");
+    let origin = cli
+        .places
+        .locate("check_origin", "--check-origin: x is none");
+    assert!(
+        origin.ends_with("test.toml, line 3: check_origin: x is none"),
+        "{origin}"
+    );
+    let secret = cli
+        .places
+        .locate("secret_key_base", "SECRET_KEY_BASE: too short");
+    assert!(
+        secret.ends_with("line 4: secret_key_base: too short"),
+        "{secret}"
+    );
+    for (setting, error) in [("port", "cannot listen"), ("log", "--log: no level")] {
+        assert_eq!(cli.places.locate(setting, error), error);
+    }
+    // A command has the settings that it knows.
+    let migrate = load("log = \"x\"\ndatabase_url = \"y\"", &["migrate"]).expect("valid");
+    assert!(
+        migrate
+            .places
+            .locate("database_url", "z")
+            .contains("line 2")
+    );
+    assert_eq!(migrate.places.locate("log", "z"), "z");
+}
+
+#[test]
+fn help_is_for_people() {
+    let mut command = Cli::command();
+    command.build();
+    let mut commands = vec![command];
+    while let Some(mut command) = commands.pop() {
+        let help = command.render_long_help().to_string();
+        for code in ["[`", "`]", "crate::", "]("] {
+            assert!(!help.contains(code), "{code} in {help}");
+        }
+        commands.extend(command.get_subcommands().cloned());
+    }
+}
+
+#[test]
 fn rooms_say_what_is_not_the_seeds() {
     let file = r#"
         [[rooms]]
@@ -157,7 +216,7 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
         ("host = 4", "host: must be a string, not an integer"),
         (
             "host = \"here\"",
-            "host: \"here\" is not valid: invalid IP address syntax",
+            "host: \"here\" is not valid: must be an IP address, such as 0.0.0.0, or localhost",
         ),
         (
             "history = \"all\"",
@@ -171,9 +230,17 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
         ("static_dir = \"\"", "static_dir: \"\" must not be empty"),
         (
             "prot = 1",
-            "prot: there is no such setting; there are host, port, database_url,",
+            "prot: there is no such setting; did you mean port?",
         ),
         ("idle-timeout = 1", "idle-timeout: there is no such setting"),
+        (
+            "x = 1",
+            "x: there is no such setting; there are host, port, database_url,",
+        ),
+        (
+            "histroy_limit = 1",
+            "histroy_limit: there is no such setting; did you mean history_limit?",
+        ),
         (
             "config = \"other.toml\"",
             "config: there is no such setting",
@@ -209,6 +276,46 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
         (
             "[[rooms]]\ntopics = \"a\"\nevents = [\"phx_join\"]",
             "events: names that begin with phx_",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nhistroy = \"none\"",
+            "did you mean `history`?",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nevents = [\"shout\", \"shout\"]",
+            "line 3: events: \"shout\" is there twice",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nevents = [\"shout\",\n\"messages_history\"]",
+            "\"messages_history\" is an event of the server's own",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nevents = [\"message_updated\"]",
+            "\"message_updated\" is an event of the server's own",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nevents = [\"presence_diff\"]",
+            "\"presence_diff\" is an event of the server's own",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nhistory_event = \"presence_state\"",
+            "line 3: history_event: \"presence_state\" is an event of the server's own",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nevents = [\"old\"]\nhistory_event = \"old\"",
+            "line 1: [[rooms]]: \"old\" is what the server calls a history here",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nfields = { name = \"message\" }",
+            "line 3: fields: name is \"message\", message \"message\"",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nfields.client_ref = \"name\"",
+            "each must be another member of the payload",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nretention = {}",
+            "line 3: retention: must have max_age, max_messages or both",
         ),
         (
             "[[rooms]]\ntopics = \"a\"\nhistory = \"all\"",

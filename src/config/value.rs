@@ -1,5 +1,6 @@
 //! Values as people write them, and their bounds.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Long enough for any timeout.
@@ -10,6 +11,19 @@ const MAX_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A history longer than this does not belong into one push.
 const MAX_HISTORY: usize = 10_000;
+
+/// An address to listen on: `localhost` is this machine's own, as browsers know it.
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    bare.unwrap_or(text)
+        .parse()
+        .map_err(|_| "must be an IP address, such as 0.0.0.0, or localhost".to_owned())
+}
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tempfile::{TempDir, tempdir};
 
-use crate::support::process::{run, run_with};
+use crate::support::process::{Process, run, run_with};
 
 /// A folder with this `slackir.toml`.
 fn folder(text: &str) -> TempDir {
@@ -67,7 +67,7 @@ fn a_bad_file_gets_one_line_and_nothing_is_started() {
     for (text, wanted) in [
         (
             "prot = 1",
-            "slackir: slackir.toml, line 1: prot: there is no such setting",
+            "slackir: slackir.toml, line 1: prot: there is no such setting; did you mean port?",
         ),
         (
             "\nport = \"x\"",
@@ -95,4 +95,53 @@ fn a_bad_file_gets_one_line_and_nothing_is_started() {
     assert_eq!(output.status.code(), Some(2));
     let line = "slackir: cannot read config file missing.toml: No such file or directory";
     assert!(stderr.starts_with(line), "{stderr}");
+}
+
+#[test]
+fn a_value_that_proves_bad_when_it_is_used_is_found_in_the_file() {
+    for (setting, wanted) in [
+        ("check_origin = \"x\"", "check_origin: \"x\" is no origin"),
+        ("log = \"a=b=c\"", "log: "),
+        ("static_dir = \"nowhere\"", "static_dir: static folder"),
+        ("api_token = \"s3cret\"", "api_token: at least 16"),
+        (
+            "database_url = \"mysql://me:s3cret@db/x\"",
+            "database_url: a database URL with scheme \"mysql\"",
+        ),
+    ] {
+        let dir = folder(&format!("# a line\n{setting}\n"));
+        let output = run(&["--config", "slackir.toml", "--port", "0"], dir.path());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let wanted = format!("slackir: slackir.toml, line 2: {wanted}");
+        assert!(stderr.starts_with(&wanted), "{wanted:?}: {stderr}");
+        assert!(!stderr.contains("s3cret"), "{stderr}");
+    }
+    // What a flag says is not the file's fault.
+    let dir = folder("check_origin = \"host\"");
+    let args = [
+        "--config",
+        "slackir.toml",
+        "--port",
+        "0",
+        "--check-origin",
+        "x",
+    ];
+    let stderr = run(&args, dir.path()).stderr;
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(stderr.starts_with("slackir: --check-origin: "), "{stderr}");
+}
+
+#[test]
+fn a_server_starts_with_the_examples_own_values() {
+    let example = include_str!("../../slackir.example.toml");
+    let in_force = example.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with([' ', '#']) => setting,
+        _ => line,
+    });
+    let dir = folder(&in_force.collect::<Vec<_>>().join("\n"));
+    std::fs::create_dir(dir.path().join("frontend")).expect("writable");
+    let server = Process::start(&dir, &["--config", "slackir.toml"]);
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
 }
