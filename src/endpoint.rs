@@ -1,14 +1,22 @@
 //! [`Endpoint`]: mounts sockets on an actix-web `App`, and sends their clients away at shutdown.
 //! Phoenix: `Phoenix.Endpoint`.
 
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 
+use actix_http::body::MessageBody;
+use actix_http::{Request, Response};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::dev::{AppConfig, Server};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, Resource, guard};
+use actix_web::{Error, HttpRequest, Resource, guard};
 
 use crate::message::Payload;
 use crate::pubsub::{Listener, PubSub, PublishError};
 use crate::socket::{DrainOptions, Mount, Socket, SocketOptions, SocketRouter, Sockets};
+use crate::transport::direct::{self, ServerOptions};
 use crate::transport::{
     HandshakeOptions, LongPoll, LongPollOptions, Mounted, serve_longpoll, upgrade,
 };
@@ -125,6 +133,36 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// As [`direct::serve`], for an App that has this endpoint's [`routes`](Self::routes) at its root, and
+    /// faster: handshakes of the endpoint's sockets do not go through the App, so that no middleware of
+    /// it sees them. Sockets with variables in their path take the App's way.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub fn serve<F, I, S, B>(
+        &self,
+        listener: TcpListener,
+        app: F,
+        options: ServerOptions,
+    ) -> io::Result<Server>
+    where
+        F: Fn() -> I + Send + Clone + 'static,
+        I: IntoServiceFactory<S, Request>,
+        S: ServiceFactory<Request, Config = AppConfig> + 'static,
+        S::Error: Into<Error> + 'static,
+        S::InitError: fmt::Debug,
+        S::Response: Into<Response<B>> + 'static,
+        <S::Service as Service<Request>>::Future: 'static,
+        S::Service: 'static,
+        B: MessageBody + 'static,
+    {
+        let sockets = self.mounts.iter().filter_map(|mount| {
+            let path = mount.websocket.as_ref()?.plain()?;
+            Some((path, Arc::clone(&mount.mounted)))
+        });
+        direct::serve_sockets(listener, sockets.collect(), app, options)
     }
 
     /// The socket mounted at a path.
@@ -259,6 +297,13 @@ impl Route {
                 .map(str::to_owned)
                 .collect(),
         )
+    }
+
+    /// The path, unless it has variables.
+    fn plain(&self) -> Option<String> {
+        let has_variables = self.0.iter().any(|segment| segment.starts_with(':'));
+        let path = self.0.iter().map(|segment| format!("/{segment}"));
+        (!has_variables).then(|| path.collect())
     }
 
     /// What serves the path. actix-web compares decoded segments; the guard lets through what was

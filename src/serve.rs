@@ -24,7 +24,7 @@ use crate::store::{
     ColumnFields, DbWriter, DbWriterHandle, Prepared, Reader, Retention, RetentionRule,
     RetentionTask, SpoolOptions, StorageState, Store, StoreError, StoreOptions, WriterOptions,
 };
-use crate::transport::direct::{self, Driver, ServerOptions};
+use crate::transport::direct::{Driver, ServerOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, api, metrics, store, telemetry};
 
@@ -187,10 +187,10 @@ fn http_server(
     page: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
 ) -> io::Result<Server> {
-    let endpoint = endpoint.clone();
+    let routed = endpoint.clone();
     let app = move || {
         App::new()
-            .configure(endpoint.routes())
+            .configure(routed.routes())
             .configure(admin.clone())
             .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
@@ -205,7 +205,7 @@ fn http_server(
             WebsocketDriver::ActixWs => Driver::ActixWs,
         },
     };
-    direct::serve(listener, app, options)
+    endpoint.serve(listener, app, options)
 }
 
 fn unsaved(rows: usize) -> Result<(), ServeError> {

@@ -128,10 +128,16 @@ impl Scanner {
         Ok(None)
     }
 
+    /// Whether what was taken last was the end of a frame.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.payload_left == 0 && self.header_len == 0
+    }
+
     /// # Errors
     /// What is refused, and how many bytes of `chunk` stand before that frame (none, where it
     /// began in an earlier chunk).
-    pub(super) fn scan(&mut self, chunk: &[u8]) -> Result<(), (RefusedFrame, usize)> {
+    #[cfg(test)]
+    fn scan(&mut self, chunk: &[u8]) -> Result<(), (RefusedFrame, usize)> {
         let mut input = chunk;
         loop {
             match self.next(&mut input) {

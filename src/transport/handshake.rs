@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, http::header};
+use actix_web::{HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
+use super::head::Head;
 use super::origin::CheckOrigin;
 use super::{cookie, forwarded, origin, query};
 use crate::admission::{ClientAddress, TrustedProxies};
@@ -182,11 +183,11 @@ impl Mounted {
     }
 
     /// The query of a request, as connection parameters.
-    pub(super) fn params(req: &HttpRequest) -> Result<Map<String, Value>, Refusal> {
+    pub(super) fn params(req: &Head<'_>) -> Result<Map<String, Value>, Refusal> {
         query::parse(req.query_string()).map_err(|error| Refusal::BadRequest(error.to_string()))
     }
 
-    pub(super) fn check_origin(&self, req: &HttpRequest) -> Result<(), Refusal> {
+    pub(super) fn check_origin(&self, req: &Head<'_>) -> Result<(), Refusal> {
         if self.handshake.check_origin.allows(req) {
             return Ok(());
         }
@@ -197,7 +198,7 @@ impl Mounted {
     /// Negotiates the serializer and asks the application.
     pub(super) async fn connect(
         &self,
-        req: &HttpRequest,
+        req: &Head<'_>,
         mut params: Map<String, Value>,
         auth_token: Option<String>,
     ) -> Result<Accepted, Refusal> {
@@ -205,10 +206,7 @@ impl Mounted {
             return Err(Refusal::Draining);
         }
         // Path variables win over the query.
-        let variables = req
-            .match_info()
-            .iter()
-            .filter(|(name, _)| !name.starts_with('_'));
+        let variables = req.variables().filter(|(name, _)| !name.starts_with('_'));
         params.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
         // A `vsn` that is no string is a bad one, not a missing one.
         let vsn = params
@@ -281,14 +279,14 @@ impl Mounted {
     }
 
     /// Who sends the request. `None` where the server does not listen on TCP.
-    pub(super) fn client_address(&self, req: &HttpRequest) -> Option<ClientAddress> {
+    pub(super) fn client_address(&self, req: &Head<'_>) -> Option<ClientAddress> {
         let proxies = &self.handshake.trusted_proxies;
         let peer = req.peer_addr()?;
         Some(forwarded::client_address(peer, req.headers(), proxies))
     }
 
     /// The session of the page that asks, where the mount reads it.
-    fn session(&self, req: &HttpRequest, params: &Map<String, Value>) -> Option<Term> {
+    fn session(&self, req: &Head<'_>, params: &Map<String, Value>) -> Option<Term> {
         let store = self.session.as_ref()?;
         let cookie = cookie::find(req.headers(), store.key());
         let csrf_token = params.get(CSRF_TOKEN).and_then(Value::as_str);
@@ -299,7 +297,7 @@ impl Mounted {
     }
 
     /// The parts of the request that the mount lets through.
-    fn connect_info(&self, req: &HttpRequest) -> ConnectInfo {
+    fn connect_info(&self, req: &Head<'_>) -> ConnectInfo {
         let mut info = ConnectInfo::default();
         for key in &self.handshake.connect_info {
             match key {
@@ -352,7 +350,7 @@ fn utf8(value: &HeaderValue) -> Option<&str> {
 }
 
 /// From the request itself: what proxies add can be forged by anybody.
-fn uri(req: &HttpRequest) -> UriInfo {
+fn uri(req: &Head<'_>) -> UriInfo {
     let (scheme, host, port) = origin::own(req);
     UriInfo {
         scheme: scheme.to_owned(),

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::handshake::{Mounted, Refusal, text, texts};
+use super::head::Head;
 use super::longpoll_server::{LongPollServer, Poll, Publish, Published, Sessions};
 use crate::socket::Sign;
 
@@ -88,6 +89,7 @@ struct Answer<'a> {
 
 /// Answers a request to the socket's long-poll path.
 pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) -> HttpResponse {
+    let req = Head::from(&req);
     let answer = match *req.method() {
         Method::GET => poll(longpoll, &req).await,
         Method::POST => publish(longpoll, &req, body).await,
@@ -111,7 +113,7 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
     }
 }
 
-async fn poll(longpoll: &LongPoll, req: &HttpRequest) -> Result<HttpResponse, Refusal> {
+async fn poll(longpoll: &LongPoll, req: &Head<'_>) -> Result<HttpResponse, Refusal> {
     let params = Mounted::params(req)?;
     longpoll.mounted.check_origin(req)?;
     if let Some(token) = session_token(req, &params)
@@ -136,7 +138,7 @@ async fn poll(longpoll: &LongPoll, req: &HttpRequest) -> Result<HttpResponse, Re
 /// A new session: none was named, or the one that was is gone.
 async fn open(
     longpoll: &LongPoll,
-    req: &HttpRequest,
+    req: &Head<'_>,
     params: Map<String, Value>,
 ) -> Result<HttpResponse, Refusal> {
     let mounted = &longpoll.mounted;
@@ -157,7 +159,7 @@ async fn open(
 
 async fn publish(
     longpoll: &LongPoll,
-    req: &HttpRequest,
+    req: &Head<'_>,
     body: Payload,
 ) -> Result<HttpResponse, Refusal> {
     let params = Mounted::params(req)?;
@@ -188,7 +190,7 @@ async fn publish(
     }
 }
 
-fn options(longpoll: &LongPoll, req: &HttpRequest) -> Result<HttpResponse, Refusal> {
+fn options(longpoll: &LongPoll, req: &Head<'_>) -> Result<HttpResponse, Refusal> {
     longpoll.mounted.check_origin(req)?;
     let asked = texts(req.headers(), &header::ACCESS_CONTROL_REQUEST_HEADERS);
     Ok(with_cors(HttpResponse::Ok())
@@ -199,7 +201,7 @@ fn options(longpoll: &LongPoll, req: &HttpRequest) -> Result<HttpResponse, Refus
 }
 
 /// The header first, as newer clients send it, else the parameter.
-fn session_token(req: &HttpRequest, params: &Map<String, Value>) -> Option<String> {
+fn session_token(req: &Head<'_>, params: &Map<String, Value>) -> Option<String> {
     let parameter = || params.get(TOKEN).and_then(Value::as_str).map(str::to_owned);
     text_of(req, TOKEN_HEADER).or_else(parameter)
 }
@@ -226,7 +228,7 @@ async fn read(mut body: Payload) -> Result<Bytes, Refusal> {
     Ok(bytes.freeze())
 }
 
-fn text_of(req: &HttpRequest, name: &'static str) -> Option<String> {
+fn text_of(req: &Head<'_>, name: &'static str) -> Option<String> {
     text(req.headers(), &header::HeaderName::from_static(name)).map(str::to_owned)
 }
 

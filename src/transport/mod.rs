@@ -15,6 +15,7 @@ mod forwarded;
 mod frame_guard;
 mod frame_scanner;
 mod handshake;
+mod head;
 mod longpoll;
 mod longpoll_server;
 mod origin;

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
 use actix_web::http::header;
 use url::{Host, Url};
+
+use super::head::Head;
 
 /// Decides about an origin. Phoenix: an MFA as `check_origin`.
 pub type OriginCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -58,7 +59,7 @@ struct Origin<'a> {
 
 impl CheckOrigin {
     /// Whether the request may open a socket; only its first `Origin` header counts.
-    pub(super) fn allows(&self, req: &HttpRequest) -> bool {
+    pub(super) fn allows(&self, req: &Head<'_>) -> bool {
         let Some(value) = req.headers().get(header::ORIGIN) else {
             return true;
         };
@@ -70,7 +71,7 @@ impl CheckOrigin {
         }
     }
 
-    fn matches(&self, origin: &Origin<'_>, req: &HttpRequest) -> bool {
+    fn matches(&self, origin: &Origin<'_>, req: &Head<'_>) -> bool {
         match self {
             Self::Off | Self::Callback(_) => true,
             Self::Host(host) => origin.host == host,
@@ -190,8 +191,8 @@ impl fmt::Display for CheckOrigin {
 
 /// Scheme, host and port that the request was sent to, by the connection and the `Host` header
 /// itself: what proxies add can be forged by anybody.
-pub(super) fn own(req: &HttpRequest) -> (&str, &str, Option<u16>) {
-    let secure = req.app_config().secure();
+pub(super) fn own<'a>(req: &Head<'a>) -> (&'static str, &'a str, Option<u16>) {
+    let secure = req.is_secure();
     let scheme = if secure { "https" } else { "http" };
     let host = req.headers().get(header::HOST);
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -238,7 +239,7 @@ mod tests {
             .insert_header((header::HOST, "chat.example.com:4000"))
             .insert_header((header::ORIGIN, origin))
             .to_http_request();
-        check.allows(&req)
+        check.allows(&Head::from(&req))
     }
 
     /// The table that was observed on Phoenix.

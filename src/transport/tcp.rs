@@ -41,7 +41,7 @@ thread_local! {
 /// stalled client keeps its connection for ever.
 pub fn on_connect(connection: &dyn Any, _: &mut Extensions) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-        set_options(stream);
+        bound(&SockRef::from(stream));
     }
 }
 
@@ -62,9 +62,13 @@ pub fn tune(listener: &TcpListener) {
     bound(&SockRef::from(listener));
 }
 
-/// The same for a stream that the server owns.
-pub(super) fn set_options(stream: &TcpStream) {
-    bound(&SockRef::from(stream));
+/// The options of a stream that the server owns, set on it or on its listener.
+pub(super) fn set_own_options<'a>(socket: impl Into<SockRef<'a>>) {
+    let socket = socket.into();
+    if let Err(error) = socket.set_tcp_nodelay(true) {
+        tracing::debug!(%error, "transport.tcp.nodelay");
+    }
+    bound(&socket);
 }
 
 fn bound(socket: &SockRef<'_>) {

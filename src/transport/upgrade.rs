@@ -8,6 +8,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use super::direct::Handover;
 use super::edge::OwnStream;
 use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, text, texts};
+use super::head::Head;
 use super::{subprotocol, websocket};
 
 impl Mounted {
@@ -27,28 +28,41 @@ impl Mounted {
     }
 }
 
-/// Answers a request to the socket's path: 101, or the refusal that Phoenix would give.
+/// Answers a request that an App has routed to the socket's path: 101, or the refusal that Phoenix
+/// would give.
 pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) -> HttpResponse {
-    match connect(ws, &req).await {
+    // Who owns the stream has left word in the request.
+    let handover = req.extensions().get::<Handover>().cloned();
+    if let Some(handover) = handover {
+        return hand_over(ws, &Head::from(&req), &handover).await;
+    }
+    let is_own = req.extensions().contains::<OwnStream>();
+    match connect(ws, &Head::from(&req), is_own).await {
         Ok((accepted, subprotocol)) => {
-            let subprotocol = subprotocol.as_deref();
-            // Who owns the stream has left word in the request.
-            let handover = req.extensions().get::<Handover>().cloned();
-            match handover {
-                Some(handover) => handover.accept(ws, &req, accepted, subprotocol),
-                None => websocket::open(ws, &req, payload, accepted, subprotocol),
-            }
+            websocket::open(ws, &req, payload, accepted, subprotocol.as_deref())
         }
         Err(refusal) => ws.refuse(&refusal),
     }
 }
 
-/// The checks, in Phoenix's order.
-async fn connect(ws: &Mounted, req: &HttpRequest) -> Result<(Accepted, Option<String>), Refusal> {
+/// The same for whoever owns the stream.
+pub(super) async fn hand_over(ws: &Mounted, req: &Head<'_>, handover: &Handover) -> HttpResponse {
+    match connect(ws, req, true).await {
+        Ok((accepted, subprotocol)) => handover.accept(ws, req, accepted, subprotocol.as_deref()),
+        Err(refusal) => ws.refuse(&refusal),
+    }
+}
+
+/// The checks, in Phoenix's order. `is_own`: all bytes behind the head are the connection's.
+async fn connect(
+    ws: &Mounted,
+    req: &Head<'_>,
+    is_own: bool,
+) -> Result<(Accepted, Option<String>), Refusal> {
     if req.method() != Method::GET {
         return Err(Refusal::Method);
     }
-    validate_stream(req)?;
+    validate_stream(req, is_own)?;
     let params = Mounted::params(req)?;
     ws.check_origin(req)?;
     let offered = texts(req.headers(), &header::SEC_WEBSOCKET_PROTOCOL);
@@ -66,7 +80,7 @@ async fn connect(ws: &Mounted, req: &HttpRequest) -> Result<(Accepted, Option<St
 
 /// Refuses what would leave bytes behind the 101 that are not the WebSocket's: a handshake with a body,
 /// and one that actix-http does not take for an upgrade, so that it would go on to read requests.
-fn validate_stream(req: &HttpRequest) -> Result<(), Refusal> {
+fn validate_stream(req: &Head<'_>, is_own: bool) -> Result<(), Refusal> {
     let headers = req.headers();
     let length = text(headers, &header::CONTENT_LENGTH);
     if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|len| len != "0") {
@@ -74,9 +88,7 @@ fn validate_stream(req: &HttpRequest) -> Result<(), Refusal> {
     }
     let protocols = texts(headers, &header::UPGRADE);
     let is_list = protocols.iter().any(|listed| listed.contains(','));
-    let extensions = req.extensions();
-    let is_whole = extensions.contains::<Handover>() || extensions.contains::<OwnStream>();
-    if is_list && !is_whole {
+    if is_list && !is_own {
         let text = "the 'upgrade' header must be 'websocket' and no list";
         return Err(Refusal::BadRequest(text.to_owned()));
     }
@@ -84,7 +96,7 @@ fn validate_stream(req: &HttpRequest) -> Result<(), Refusal> {
 }
 
 /// The checks and the texts of Phoenix (websock_adapter).
-fn validate_upgrade(req: &HttpRequest) -> Result<(), Refusal> {
+fn validate_upgrade(req: &Head<'_>) -> Result<(), Refusal> {
     let refuse = |text: String| Err(Refusal::BadRequest(text));
     if req.version() < Version::HTTP_11 {
         return refuse(format!("HTTP version {:?} unsupported", req.version()));

@@ -5,7 +5,6 @@
 //! way in waits for room, and it frames each message again for each receiver; taking frames
 //! straight from the outbox costs less than half as much at the peak (docs: ARCHITECTURE.md).
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -18,8 +17,7 @@ use futures_core::Stream;
 use futures_util::FutureExt;
 
 use super::close_frame;
-use super::frame_guard::FrameGuard;
-use super::frame_scanner::RefusedFrame;
+use super::frame_guard::{FrameGuard, Told};
 use super::handshake::{Accepted, Mounted};
 use super::reader::{MAX_MESSAGE_SIZE, Reader, Received};
 use crate::outbox::{Interrupt, Outbox};
@@ -34,13 +32,13 @@ pub(super) fn open(
     subprotocol: Option<&str>,
 ) -> HttpResponse {
     let options = &ws.mount.options;
-    let refused = Rc::new(Cell::new(None));
+    let told = Rc::new(Told::default());
     let connection = ws.open(accepted, Sign::Bytes, options.timeout);
     let guard = FrameGuard::new(
         payload,
         options.max_frame_size,
         Rc::clone(&connection.activity),
-        Rc::clone(&refused),
+        Rc::clone(&told),
     );
     let mut guarded: dev::Payload = dev::Payload::Stream {
         payload: Box::pin(guard),
@@ -59,8 +57,7 @@ pub(super) fn open(
             .max_frame_size(options.max_frame_size)
             .aggregate_continuations()
             .max_continuation_size(MAX_MESSAGE_SIZE),
-        refused,
-        failed: None,
+        told,
     };
     let reader = Reader::new(&connection, frames);
     SocketServer::start(connection, reader);
@@ -73,13 +70,10 @@ pub(super) fn open(
         .map_into_boxed_body()
 }
 
-/// What the client sends, as actix-ws reads it.
+/// What the client sends, as actix-ws reads it. Nothing is read behind an error.
 struct ActixFrames {
     stream: AggregatedMessageStream,
-    refused: Rc<Cell<Option<RefusedFrame>>>,
-    /// An error of the parser. It reports an error before the messages that it had already read;
-    /// those come first here.
-    failed: Option<Ending>,
+    told: Rc<Told>,
 }
 
 impl Stream for ActixFrames {
@@ -87,17 +81,13 @@ impl Stream for ActixFrames {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let item = match (Pin::new(&mut self.stream).poll_next(cx), self.failed) {
-                (Poll::Ready(Some(Ok(message))), _) => Some(Ok(received(message))),
-                (Poll::Ready(Some(Err(error))), None) => {
-                    self.failed = Some(ending_of(&error));
-                    continue;
-                }
-                (_, Some(ending)) => Some(Err(ending)),
-                (Poll::Ready(None), None) => self.refused.get().map(|refused| Err(refused.into())),
-                (Poll::Pending, None) => return Poll::Pending,
-            };
-            return Poll::Ready(item);
+            return Poll::Ready(match Pin::new(&mut self.stream).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => Some(Ok(received(message))),
+                Poll::Ready(Some(Err(error))) => Some(Err(ending_of(&error))),
+                Poll::Ready(None) => self.told.refused.get().map(|refused| Err(refused.into())),
+                Poll::Pending if self.told.has_paused.take() => continue,
+                Poll::Pending => return Poll::Pending,
+            });
         }
     }
 }

@@ -36,6 +36,7 @@ over_both_drivers! {
     a_lost_connection_is_not_answered_with_1000
     a_client_that_pings_faster_than_it_reads_is_slowed_down
     a_handshake_with_a_body_is_refused
+    nothing_behind_a_violation_is_handled
 }
 
 /// The chat without a database, with these options.
@@ -550,4 +551,37 @@ async fn a_handshake_with_a_body_is_refused() {
         Driver::ActixWs => 400,
     };
     assert_eq!(status, expected);
+}
+
+async fn nothing_behind_a_violation_is_handled() {
+    let server = chat(SocketOptions::default());
+    let mut witness = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = witness.join("random:lobby").await;
+    for violation in [
+        RawFrame::new(1, *b"\xFF"),
+        RawFrame::new(8, 1005u16.to_be_bytes()),
+        RawFrame::new(8, *b"\x03\xE8\xFF"),
+        RawFrame::new(8, 1000u16.to_be_bytes()),
+        RawFrame::new(3, *b"x"),
+    ] {
+        let mut client = Phoenix::connect(server.addr).await;
+        let (theirs, _) = client.join("random:lobby").await;
+        let shout = |when: &str| {
+            let text = format!(r#"["{theirs}","9","random:lobby","shout",{{"when":"{when}"}}]"#);
+            RawFrame::new(1, text)
+        };
+        let frames = [shout("before"), violation, shout("behind")];
+        client
+            .wire
+            .send_bytes(&packet(&frames))
+            .await
+            .expect("open");
+        assert_eq!(witness.next_event().await.1, json!({"when": "before"}));
+        while client.wire.recv(1, DEADLINE).await != [Frame::Eof] {}
+        // The shout behind it would come before this one.
+        witness
+            .push(&join_ref, "random:lobby", "shout", json!({"when": "now"}))
+            .await;
+        assert_eq!(witness.next_event().await.1, json!({"when": "now"}));
+    }
 }

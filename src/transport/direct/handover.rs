@@ -9,14 +9,15 @@ use std::rc::Rc;
 
 use actix_http::ws::hash_key;
 use actix_rt::net::TcpStream;
+use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 
 use super::frames::TcpFrames;
 use super::writers;
 use crate::socket::{Connection, Sign, SocketServer};
 use crate::transport::handshake::{Accepted, Mounted};
+use crate::transport::head::Head;
 use crate::transport::reader::Reader;
 
 /// Shared by the request and the owner of its stream.
@@ -34,7 +35,7 @@ impl Handover {
     pub(in crate::transport) fn accept(
         &self,
         ws: &Mounted,
-        req: &HttpRequest,
+        req: &Head<'_>,
         accepted: Accepted,
         subprotocol: Option<&str>,
     ) -> HttpResponse {

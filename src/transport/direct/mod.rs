@@ -19,6 +19,7 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::body::MessageBody;
@@ -34,6 +35,8 @@ use actix_web::dev::{AppConfig, Server};
 pub(super) use self::handover::Handover;
 pub(super) use self::writers::count as count_of_connections;
 use super::edge::{Edge, Patience, Stopping};
+use super::handshake::Mounted;
+use super::tcp;
 
 /// How [`serve`] serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,16 +131,38 @@ where
     S::Service: 'static,
     B: MessageBody + 'static,
 {
+    serve_sockets(listener, Vec::new(), app, options)
+}
+
+/// As [`serve`]; handshakes at the paths of these sockets do not go through the App.
+pub(crate) fn serve_sockets<F, I, S, B>(
+    listener: TcpListener,
+    sockets: Vec<(String, Arc<Mounted>)>,
+    app: F,
+    options: ServerOptions,
+) -> io::Result<Server>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
     let mut server = Server::build()
         .max_concurrent_connections(options.max_connections)
         .shutdown_timeout(options.shutdown_timeout.as_secs())
         .disable_signals();
+    tcp::set_own_options(&listener);
     if let Some(workers) = options.workers {
         server = server.workers(workers);
     }
     let stop = server.graceful_shutdown_signal();
     let server = server.listen("slackir", listener, move || {
-        let (stop, app) = (stop.clone(), app.clone());
+        let (stop, app, sockets) = (stop.clone(), app.clone(), sockets.clone());
         fn_factory(move || {
             let app = app()
                 .into_factory()
@@ -145,6 +170,7 @@ where
                 .map_err(|error| error.into().error_response().into());
             let app = map_config(app, |()| AppConfig::default());
             let (app, stop) = (app.new_service(()), stop.clone());
+            let sockets = sockets.clone();
             async move {
                 let stopping = Rc::new(Stopping::default());
                 let told = Rc::clone(&stopping);
@@ -154,6 +180,7 @@ where
                 });
                 let edge = Rc::new(Edge {
                     app: app.await?,
+                    sockets: sockets.into(),
                     config: ServiceConfig::default(),
                     patience: Patience::new(options.keep_alive),
                     hands_over: options.driver == Driver::Direct,

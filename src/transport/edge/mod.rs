@@ -20,6 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::body::BoxBody;
@@ -39,7 +40,10 @@ use self::body::Body;
 use self::incoming::{Incoming, NoRequest};
 use self::pace::Pace;
 use super::direct::{Handover, count_of_connections};
+use super::handshake::Mounted;
+use super::head::Head;
 use super::tcp;
+use super::upgrade::hand_over;
 
 /// How long a client may take for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,6 +85,8 @@ impl Patience {
 /// One worker's edge.
 pub(super) struct Edge<S> {
     pub(super) app: S,
+    /// Sockets whose handshakes do not go through the App, by their path.
+    pub(super) sockets: Rc<[(String, Arc<Mounted>)]>,
     pub(super) config: ServiceConfig,
     pub(super) patience: Patience,
     /// Whether WebSocket connections leave HTTP altogether; else actix-ws serves them from in here.
@@ -133,9 +139,9 @@ where
 {
     /// Serves one client until its connection ends or has become a WebSocket of its own.
     pub(super) async fn serve(&self, stream: TcpStream) {
-        tcp::set_options(&stream);
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "transport.edge.nodelay");
+        // On Linux it has them from its listener.
+        if !cfg!(target_os = "linux") {
+            tcp::set_own_options(&stream);
         }
         let peer = stream.peer_addr().ok();
         let stream = Rc::new(stream);
@@ -218,9 +224,8 @@ where
             tracing::warn!(self.max_handed_over, "transport.direct.full");
             Response::new(StatusCode::SERVICE_UNAVAILABLE)
         } else {
-            let request = self.prepare(connection, request, is_handshake, &handover);
-            let answered = self.app.call(request).await;
-            answered.unwrap_or_else(|failure| failure)
+            self.response(connection, request, is_handshake, &handover)
+                .await
         };
         let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if !is_switching {
@@ -242,6 +247,31 @@ where
             (Ok(false), None) => Next::End(self.patience.linger),
             (Err(()), _) => Next::Nothing,
         }
+    }
+
+    /// What a mounted socket says to its handshake, or the App to anything else.
+    async fn response(
+        &self,
+        connection: &Connection,
+        request: Request,
+        is_handshake: bool,
+        handover: &Handover,
+    ) -> Response<BoxBody> {
+        if let Some(socket) = self.socket_at(request.path()).filter(|_| is_handshake) {
+            let head = Head::plain(request.head());
+            return hand_over(socket, &head, handover).await.into();
+        }
+        let request = self.prepare(connection, request, is_handshake, handover);
+        let answered = self.app.call(request).await;
+        answered.unwrap_or_else(|failure| failure)
+    }
+
+    /// The socket whose handshakes need no App.
+    fn socket_at(&self, path: &str) -> Option<&Mounted> {
+        let found = self.sockets.iter().find(|(at, _)| at == path);
+        found
+            .filter(|_| self.hands_over)
+            .map(|(_, socket)| &**socket)
     }
 
     fn is_full(&self) -> bool {

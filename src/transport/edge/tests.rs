@@ -45,6 +45,7 @@ impl Client {
         let stopping = Rc::new(Stopping::default());
         let edge = Edge {
             app: fn_service(app),
+            sockets: Rc::new([]),
             config: ServiceConfig::default(),
             patience,
             hands_over: true,

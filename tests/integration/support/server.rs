@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer};
 use slackir::Endpoint;
-use slackir::transport::direct::{self, ServerOptions};
+use slackir::transport::direct::ServerOptions;
 
 /// What serves the WebSocket connections of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ impl Driver {
 
     /// Serves an endpoint with two workers.
     fn serve(self, listener: TcpListener, endpoint: Endpoint) -> Server {
-        let app = move || App::new().configure(endpoint.routes());
+        let routed = endpoint.clone();
+        let app = move || App::new().configure(routed.routes());
         let server = match self {
             Self::Direct => {
                 let options = ServerOptions {
@@ -46,7 +47,7 @@ impl Driver {
                     shutdown_timeout: Duration::from_secs(1),
                     ..ServerOptions::default()
                 };
-                direct::serve(listener, app, options)
+                endpoint.serve(listener, app, options)
             }
             Self::ActixWs => HttpServer::new(app)
                 .workers(2)

@@ -1,0 +1,73 @@
+//! [`Head`]: the head of a request for a socket, whether an App has routed it or the edge took it by
+//! itself.
+
+use std::net::SocketAddr;
+
+use actix_web::HttpRequest;
+use actix_web::dev::{Path, RequestHead, Url};
+use actix_web::http::header::HeaderMap;
+use actix_web::http::{Method, Version};
+
+/// What the transports may know of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    head: &'a RequestHead,
+    /// `None` where no path has any.
+    variables: Option<&'a Path<Url>>,
+    is_secure: bool,
+}
+
+impl<'a> From<&'a HttpRequest> for Head<'a> {
+    fn from(request: &'a HttpRequest) -> Self {
+        Self {
+            head: request.head(),
+            variables: Some(request.match_info()),
+            is_secure: request.app_config().secure(),
+        }
+    }
+}
+
+impl<'a> Head<'a> {
+    /// A request over plain TCP, to a path without variables.
+    pub(super) fn plain(head: &'a RequestHead) -> Self {
+        Self {
+            head,
+            variables: None,
+            is_secure: false,
+        }
+    }
+
+    pub(super) fn headers(&self) -> &'a HeaderMap {
+        self.head.headers()
+    }
+
+    pub(super) fn method(&self) -> &'a Method {
+        &self.head.method
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.head.version
+    }
+
+    pub(super) fn path(&self) -> &'a str {
+        self.head.uri.path()
+    }
+
+    pub(super) fn query_string(&self) -> &'a str {
+        self.head.uri.query().unwrap_or_default()
+    }
+
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.head.peer_addr
+    }
+
+    /// Whether it came over TLS that this server has ended.
+    pub(super) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// The variables of its path, decoded.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.variables.into_iter().flat_map(Path::iter)
+    }
+}
