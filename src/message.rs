@@ -4,6 +4,8 @@
 //! were read (a copy, if an object in it had a key twice), and leaves for the others as the same bytes.
 //! Phoenix: `Phoenix.Socket.Message`, `.Reply`, `.Broadcast`.
 
+mod members;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -41,6 +43,8 @@ pub mod reason {
     pub const NAME_TOO_LONG: &str = "topic or event too long";
     /// The topic keeps messages, and no database stores a name with a NUL character.
     pub const NUL_IN_TOPIC: &str = "topic must not hold NUL";
+    /// A ref or a join_ref is longer than 255 bytes.
+    pub const REF_TOO_LONG: &str = "ref too long";
     /// The built-in channels know no such event.
     pub const UNKNOWN_EVENT: &str = "unknown event";
     /// The payload is not what the event asks for.
@@ -58,6 +62,10 @@ pub mod reason {
 /// The longest topic and the longest event a client may name, in bytes: what a binary frame can
 /// carry.
 pub const MAX_NAME_LEN: usize = 255;
+
+/// The longest `ref` and the longest `join_ref` of a client, in bytes of its text: what a binary frame
+/// can carry. A channel keeps its join_ref and repeats it in all it sends.
+pub const MAX_REF_LEN: usize = 255;
 
 /// A piece of valid JSON text that nobody has parsed. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -107,6 +115,15 @@ impl RawJson {
     /// When the value is not a `T`, or is nested deeper than 128 levels.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
+    }
+
+    /// The values of the members with these names, unparsed; of two with one name the first counts.
+    /// `None` when the value is no object. Costs one pass over the text and no memory.
+    pub(crate) fn members<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> Option<[Option<&RawValue>; N]> {
+        members::members(&self.0, names)
     }
 
     /// The object with one more member, last, so that it wins over one of the same name that came
@@ -161,6 +178,15 @@ impl Ref {
 
     pub(crate) fn trusted(text: ByteString) -> Self {
         Self(RawJson(text))
+    }
+
+    /// Whether it is longer than a client's ref may be.
+    pub(crate) fn is_too_long(&self) -> bool {
+        let text = self.get();
+        let inner = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        inner.unwrap_or(text).len() > MAX_REF_LEN
     }
 
     /// Whether the client sent none.

@@ -241,12 +241,20 @@ impl Link {
             .ending(entry_ref, &self.name(), event, payload)
     }
 
+    /// Whether the client gets what the channel sends. If not, nothing is encoded for it.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.muted.get() && self.outbox.closed().is_none()
+    }
+
     pub(super) fn reply(
         &self,
         join_ref: &Ref,
         reference: &Ref,
         reply: &Reply,
     ) -> Result<(), EncodeError> {
+        if !self.is_heard() {
+            return Ok(());
+        }
         let frame = self
             .serializer
             .reply(join_ref, reference, &self.name(), reply)?;
@@ -255,6 +263,9 @@ impl Link {
     }
 
     pub(super) fn push(&self, event: &str, payload: &Payload) -> Result<(), EncodeError> {
+        if !self.is_heard() {
+            return Ok(());
+        }
         let frame = self
             .serializer
             .push(&self.join_ref, &self.name(), event, payload)?;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::link::Link;
 use crate::message::{Payload, RawJson};
@@ -96,6 +96,23 @@ enum LastSeen {
     Unknown,
 }
 
+impl LastSeen {
+    /// `None` for what is no text.
+    fn read(json: &RawValue) -> Option<Self> {
+        let id = json.get().starts_with('"').then(|| read::<String>(json))?;
+        let id = id.and_then(|id| id.parse().ok());
+        Some(id.map_or(Self::Unknown, Self::Id))
+    }
+}
+
+/// The value of a join param, if it is a `T`. A longer one is never parsed, so that no client has
+/// the server build something of it.
+fn read<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
+    const LONGEST: usize = 256;
+    let short = Some(json.get()).filter(|text| text.len() <= LONGEST)?;
+    serde_json::from_str(short).ok()
+}
+
 impl Default for LogRequest {
     /// No history, no resume.
     fn default() -> Self {
@@ -123,32 +140,24 @@ impl LogRequest {
 
     /// What the client asks for in its join params; `mode` is what it gets when it does not say.
     pub fn from_params(mode: HistoryMode, params: &Payload) -> Self {
-        #[derive(Deserialize)]
-        struct Params {
-            last_seen_id: Option<Value>,
-            meta: Option<Value>,
-            history: Option<Value>,
-        }
         let mut request = Self::new(mode);
-        let Ok(params) = params.parse::<Params>() else {
+        let members = match params {
+            Payload::Json(json) => json.members(["last_seen_id", "meta", "history"]),
+            Payload::Binary(_) => None,
+        };
+        let Some([last_seen, meta, history]) = members else {
             return request;
         };
-        request.meta = params.meta == Some(Value::Bool(true));
-        request.last_seen = params
-            .last_seen_id
-            .as_ref()
-            .and_then(Value::as_str)
-            .map(|id| id.parse().map_or(LastSeen::Unknown, LastSeen::Id));
-        match params.history {
-            Some(Value::String(name)) => {
-                request.mode = HistoryMode::named(&name).unwrap_or(request.mode);
+        request.meta = meta.is_some_and(|meta| meta.get() == "true");
+        request.last_seen = last_seen.and_then(LastSeen::read);
+        if let Some(history) = history {
+            match read::<u64>(history) {
+                Some(limit) => request.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX)),
+                None => {
+                    let named = read::<String>(history).and_then(|name| HistoryMode::named(&name));
+                    request.mode = named.unwrap_or(request.mode);
+                }
             }
-            Some(Value::Number(limit)) => {
-                request.limit = limit
-                    .as_u64()
-                    .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-            }
-            _ => {}
         }
         request
     }
@@ -212,6 +221,7 @@ impl LogRequest {
     /// Sends what follows the join reply.
     pub(super) fn push(&self, backlog: &Backlog, link: &Link) -> Result<(), EncodeError> {
         match self.form(backlog) {
+            _ if !link.is_heard() => Ok(()),
             Form::Each => self.push_each(&backlog.entries, link),
             Form::List => self.push_list(&self.list(&backlog.entries), link),
             Form::Nothing | Form::Reply => Ok(()),

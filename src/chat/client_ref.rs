@@ -1,11 +1,6 @@
 //! Reads a client's own name for its message out of the payload, without parsing the payload of
 //! those who give none.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-
-use serde_json::value::RawValue;
-
 use super::Room;
 use crate::message::RawJson;
 
@@ -36,9 +31,8 @@ fn client_ref(payload: &RawJson, field: &str) -> Result<Option<String>, InvalidC
     if memchr::memmem::find(payload.get().as_bytes(), field.as_bytes()).is_none() {
         return Ok(None);
     }
-    let members: HashMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_str(payload.get()).map_err(|_| InvalidClientRef)?;
-    let Some(value) = members.get(field) else {
+    let [value] = payload.members([field]).ok_or(InvalidClientRef)?;
+    let Some(value) = value else {
         return Ok(None);
     };
     let value: Option<String> = serde_json::from_str(value.get()).map_err(|_| InvalidClientRef)?;

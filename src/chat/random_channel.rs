@@ -130,11 +130,11 @@ impl Channel for RandomChannel {
 
 /// `ack: true` in the join params.
 fn wants_ack(params: &Payload) -> bool {
-    #[derive(Deserialize)]
-    struct Params {
-        ack: bool,
-    }
-    params.parse::<Params>().is_ok_and(|params| params.ack)
+    let Payload::Json(json) = params else {
+        return false;
+    };
+    let ack = json.members(["ack"]).and_then(|[ack]| ack);
+    ack.is_some_and(|ack| ack.get() == "true")
 }
 
 /// Answers once the message is committed. The room goes on meanwhile.

@@ -177,6 +177,7 @@ impl Subscriber {
             return;
         }
         match (&self.fastlane, &self.tap) {
+            (Some((outbox, _)), _) if outbox.closed().is_some() => {}
             (Some((outbox, wire)), tap) => {
                 if let Some(tap) = tap
                     && self.intercept.contains(&broadcast.event())

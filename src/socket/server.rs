@@ -252,6 +252,10 @@ impl SocketServer {
 
     /// Handles one message of the client, in the order of Phoenix's rules.
     fn dispatch(&mut self, message: Message, ticket: Ticket) {
+        if message.join_ref.is_too_long() || message.reference.is_too_long() {
+            let refusal = Reply::error_reason(reason::REF_TOO_LONG);
+            return self.reply(&message.join_ref, &message, &refusal);
+        }
         let Some(topic) = message.topic.as_str() else {
             return self.unmatched(&message);
         };
@@ -367,6 +371,9 @@ impl SocketServer {
     }
 
     fn reply(&self, join_ref: &Ref, message: &Message, reply: &Reply) {
+        if self.connection.outbox.closed().is_some() {
+            return;
+        }
         let Message {
             reference, topic, ..
         } = message;

@@ -24,6 +24,7 @@ over_both_drivers! {
     an_endless_message_of_empty_fragments_is_closed_with_1008
     a_silent_connection_is_closed_and_one_that_pings_is_not
     long_names_and_bad_payloads_are_error_replies
+    long_refs_are_error_replies
     topics_and_events_of_other_types_are_answered
     a_client_that_does_not_read_is_ended_and_the_others_lose_nothing
     a_flood_of_messages_is_read_at_the_pace_of_the_channel
@@ -225,6 +226,34 @@ async fn long_names_and_bad_payloads_are_error_replies() {
             (&reply["status"], &reply["response"]["reason"]),
             (&json!("error"), &json!(reason))
         );
+    }
+    client.heartbeat().await;
+}
+
+/// The answer repeats the ref, so that the client finds whom it is for; nothing keeps it.
+async fn long_refs_are_error_replies() {
+    let server = TestServer::start(conformance_app::endpoint);
+    let mut client = Phoenix::connect(server.addr).await;
+    let (join_ref, _) = client.join("conf:a").await;
+    let (longest, too_long) = ("r".repeat(255), "r".repeat(256));
+    let refusal = json!({"status": "error", "response": {"reason": "ref too long"}});
+    let echoed = json!({"status": "ok", "response": {}});
+    for (join_ref, reference, reply) in [
+        (&join_ref, &longest, &echoed),
+        (&join_ref, &too_long, &refusal),
+        (&too_long, &longest, &refusal),
+    ] {
+        let message = json!([join_ref, reference, "conf:a", "echo", {}]);
+        client.send(message).await;
+        let answer = json!([join_ref, reference, "conf:a", "phx_reply", reply]);
+        assert_eq!(client.next().await, answer);
+    }
+    for list in [json!([vec![0; 128]]), json!("r".repeat(256))] {
+        client
+            .send(json!([list, "1", "conf:b", "phx_join", {}]))
+            .await;
+        let answer = json!([list, "1", "conf:b", "phx_reply", refusal]);
+        assert_eq!(client.next().await, answer);
     }
     client.heartbeat().await;
 }
