@@ -2,12 +2,17 @@
 //!
 //! Each client message that was read holds a [`Ticket`] until its callback has returned. At the
 //! bound the connection is not read any more, so that TCP pushes back on the client; it is read
-//! again when half of the bound is free. Nothing is ever refused or dropped here.
+//! again when half of the bound is free. Nothing is ever refused or dropped here. A client that is
+//! over its rate is not read for a moment, too.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
 
 use crate::metrics::metrics;
 use crate::pubsub::Inbox;
@@ -40,6 +45,8 @@ pub(crate) struct Flow {
     paused: Cell<bool>,
     /// Another worker's inbox that a broadcast of this connection found full.
     congested: RefCell<Option<Arc<Inbox>>>,
+    /// The rest that a client over its rate has to take.
+    rest: RefCell<Option<Pin<Box<Sleep>>>>,
     /// The transport's reader, waiting for room.
     reader: WakerSlot,
 }
@@ -52,6 +59,7 @@ impl Flow {
             bytes: Cell::new(0),
             paused: Cell::new(false),
             congested: RefCell::default(),
+            rest: RefCell::default(),
             reader: WakerSlot::default(),
         })
     }
@@ -74,8 +82,19 @@ impl Flow {
         *self.congested.borrow_mut() = Some(inbox);
     }
 
+    /// Stops reading for a while, beginning behind what was read already.
+    pub(crate) fn rest(&self, duration: Duration) {
+        *self.rest.borrow_mut() = Some(Box::pin(sleep(duration)));
+    }
+
     /// Ready when the connection may be read.
     pub(crate) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut rest = self.rest.borrow_mut();
+        if let Some(sleep) = &mut *rest {
+            ready!(sleep.as_mut().poll(cx));
+            *rest = None;
+        }
+        drop(rest);
         let congested = self.congested.borrow().clone();
         if let Some(inbox) = congested {
             ready!(inbox.poll_drained(cx));

@@ -8,11 +8,13 @@ pub mod config;
 mod frame;
 pub mod message;
 pub mod metrics;
+pub mod rate;
 pub mod telemetry;
 pub mod token;
 mod waker;
 
-// Level 1: wire bytes, the queue of one connection, the session of a Phoenix application.
+// Level 1: totals of the process, wire bytes, the queue of one connection, the session of a Phoenix application.
+mod budget;
 mod outbox;
 mod serializer;
 pub mod session;

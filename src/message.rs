@@ -43,6 +43,9 @@ pub mod reason {
     pub const NAME_TOO_LONG: &str = "topic or event too long";
     /// The topic keeps messages, and no database stores a name with a NUL character.
     pub const NUL_IN_TOPIC: &str = "topic must not hold NUL";
+    /// The client joins or pushes more often than it may, or more bytes; the response says when to try
+    /// again, as `retry_after_ms`.
+    pub const RATE_LIMITED: &str = "rate limited";
     /// A ref or a join_ref is longer than 255 bytes.
     pub const REF_TOO_LONG: &str = "ref too long";
     /// The built-in channels know no such event.

@@ -18,12 +18,22 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub(crate) struct Metrics {
     /// Open client connections.
     pub(crate) connections: Gauge,
+    /// client_refs in memory.
+    pub(crate) client_refs: Gauge,
     /// Joined channels.
     pub(crate) channels: Gauge,
     /// Connections ended because their client did not read.
     pub(crate) slow_consumers: Counter,
     /// Connections that sent nothing for too long.
     pub(crate) idle_timeouts: Counter,
+    /// Messages over a rate of their connection.
+    pub(crate) limited: Counter,
+    /// Connections that did not end a message in time.
+    pub(crate) message_timeouts: Counter,
+    /// Bytes of messages and long-poll bodies that have not arrived whole.
+    pub(crate) unfinished_bytes: Gauge,
+    /// Messages and bodies for which those of others left no room.
+    pub(crate) unfinished_refused: Counter,
     /// Times a connection was not read because its channels were behind.
     pub(crate) reads_paused: Counter,
     /// Channels ended because intercepted broadcasts piled up.
@@ -66,9 +76,14 @@ pub(crate) struct Metrics {
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     connections: gauge!("slackir_connections"),
+    client_refs: gauge!("slackir_client_refs"),
     channels: gauge!("slackir_channels"),
     slow_consumers: counter!("slackir_slow_consumers_total"),
     idle_timeouts: counter!("slackir_idle_timeouts_total"),
+    limited: counter!("slackir_limited_total"),
+    message_timeouts: counter!("slackir_message_timeouts_total"),
+    unfinished_bytes: gauge!("slackir_unfinished_bytes"),
+    unfinished_refused: counter!("slackir_unfinished_refused_total"),
     reads_paused: counter!("slackir_reads_paused_total"),
     intercepts_overflowed: counter!("slackir_intercepts_overflowed_total"),
     inbox_congested: counter!("slackir_inbox_congested_total"),

@@ -64,7 +64,9 @@ pub(crate) enum CloseReason {
     EmptyFragment,
     /// A frame or a fragmented message over its limit.
     TooBig,
-    /// The client sent nothing for too long.
+    /// The unfinished messages of all clients are over their bound with this one's.
+    NoRoom,
+    /// The client sent nothing for too long, or did not end a message in time.
     Idle,
     /// A `disconnect` broadcast on the socket's id.
     Disconnected,
@@ -83,6 +85,8 @@ pub(crate) enum Interrupt {
     SlowConsumer,
     /// The sweep found the connection idle.
     Idle,
+    /// The sweep found a message that has begun too long ago.
+    Unfinished,
     /// The writing side is gone: the TCP connection is lost.
     WriterGone,
 }

@@ -17,8 +17,9 @@ use crate::chat::{self, PageError, Room, UserSocket};
 use crate::config::{DatabaseConfig, Durability, RoomConfig, ServeConfig, Switch, WebsocketDriver};
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
+use crate::rate::Rate;
 use crate::shutdown::run_until_signal;
-use crate::socket::{DrainOptions, OutboxLimits, SocketOptions};
+use crate::socket::{DrainOptions, OutboxLimits, RateLimits, SocketOptions};
 use crate::store::spool::SpoolLimits;
 use crate::store::{
     ColumnFields, DbWriter, DbWriterHandle, Prepared, Reader, Retention, RetentionRule,
@@ -352,6 +353,12 @@ fn endpoint(
             bytes: config.outbox_bytes,
             frames: config.outbox_frames,
         },
+        rates: RateLimits {
+            joins: Rate::new(config.joins_per_second, config.joins_burst),
+            pushes: Rate::new(config.pushes_per_second, config.pushes_burst),
+            bytes: Rate::new(config.bytes_per_second, config.bytes_burst),
+        },
+        message_timeout: config.message_timeout,
         ..SocketOptions::default()
     };
     let transports = TransportOptions {

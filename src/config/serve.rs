@@ -99,6 +99,10 @@ pub struct ServeConfig {
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub idle_timeout: Duration,
 
+    /// Seconds that a message may take to arrive; then its connection ends
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub message_timeout: Duration,
+
     /// Longest frame of a client, and longest body of a request to the HTTP API, in bytes
     #[arg(long, default_value_t = 10_000_000, value_name = "BYTES", value_parser = positive)]
     pub max_frame_size: usize,
@@ -114,6 +118,33 @@ pub struct ServeConfig {
     /// Frames that may wait for one client that does not read; then its connection ends
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
     pub outbox_frames: usize,
+
+    /// Joins of one connection a second; more are refused, with a time after which to try again. 0
+    /// sets no limit
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub joins_per_second: u32,
+
+    /// Joins of one connection at once, before that limit holds
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub joins_burst: u32,
+
+    /// Messages of one connection a second; one more is refused, and then none is read for a second. 0
+    /// sets no limit
+    #[arg(long, default_value_t = 5_000, value_name = "N")]
+    pub pushes_per_second: u32,
+
+    /// Messages of one connection at once, before that limit holds
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    pub pushes_burst: u32,
+
+    /// Bytes of one connection's messages a second; a message beyond is refused, and then none is read
+    /// for a second. 0 sets no limit
+    #[arg(long, default_value_t = 10_000_000, value_name = "BYTES")]
+    pub bytes_per_second: u32,
+
+    /// Bytes of one connection's messages at once, before that limit holds
+    #[arg(long, default_value_t = 100_000_000, value_name = "BYTES")]
+    pub bytes_burst: u32,
 
     /// Messages that may wait for the database in memory alone; then shouts are refused
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = positive)]

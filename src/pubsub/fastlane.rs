@@ -221,7 +221,7 @@ mod tests {
     /// Requirement 124.
     #[test]
     fn all_members_of_a_serializer_share_one_encoding() {
-        let topic = Arc::new(Topic::new("t".into(), None));
+        let topic = Arc::new(Topic::new("t".into(), None, Arc::default()));
         let payload = json!({"n": 1}).into();
         let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None, None));
         let serializers = [Serializer::V1, Serializer::V2, Serializer::V2Text];

@@ -25,12 +25,12 @@ pub use self::fastlane::Broadcast;
 pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
 pub use self::listener::{Lagged, Listener};
-use self::log::Found;
 pub(crate) use self::log::{Backlog, Pager, topic_matches};
 pub use self::log::{
     Change, InvalidMessageId, LoadError, LogEntry, LogRule, MessageId, MessageStore, Newest,
     NotStored, OpenedRun, Receipt, StoreFull, Stored, StoredEntry,
 };
+use self::log::{Found, RecentRefs};
 pub use self::publish::{Draft, PublishError, Published};
 pub(crate) use self::topic::Topic;
 use self::worker::Table;
@@ -59,6 +59,7 @@ struct Shared {
     rules: Vec<Arc<LogRule>>,
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>, foldhash::fast::RandomState>>,
     idle: Mutex<IdleTopics>,
+    refs: Arc<RecentRefs>,
 }
 
 /// What a new member wants of the topic's log.
@@ -103,6 +104,7 @@ impl PubSub {
                 rules: rules.into_iter().map(Arc::new).collect(),
                 topics: Mutex::default(),
                 idle: Mutex::default(),
+                refs: Arc::default(),
             }),
         }
     }
@@ -129,7 +131,8 @@ impl PubSub {
         }
         let rule = self.shared.rules.iter().find(|rule| rule.matches(name));
         let name: Arc<str> = name.into();
-        let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned()));
+        let refs = Arc::clone(&self.shared.refs);
+        let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned(), refs));
         topics.insert(name, Arc::clone(&topic));
         drop(topics);
         // Whoever asked for it may give up before it becomes a member.
@@ -150,7 +153,7 @@ impl PubSub {
         subscriber: Subscriber,
         want: Want,
     ) -> Option<Subscribed> {
-        let table = Table::current(self.id());
+        let table = Table::current(self);
         let mut state = topic.lock();
         if state.evicted {
             return None;

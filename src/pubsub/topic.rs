@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::OnceCell;
 
-use super::log::{Appended, Backlog, Found, LoadError, LogRule, Outcome, Pager, TopicLog};
+use super::log::{
+    Appended, Backlog, Found, LoadError, LogRule, Outcome, Pager, RecentRefs, TopicLog,
+};
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Draft, MessageId, PublishError, Want, lock};
 use crate::message::Payload;
@@ -14,6 +16,7 @@ use crate::message::Payload;
 pub(crate) struct Topic {
     name: Arc<str>,
     rule: Option<Arc<LogRule>>,
+    refs: Arc<RecentRefs>,
     /// Set once the log is open; a failed opening leaves it empty for the next one to try.
     opened: OnceCell<()>,
     /// Whether the log has in memory what belongs there.
@@ -34,10 +37,12 @@ pub(super) struct TopicState {
 }
 
 impl Topic {
-    pub(super) fn new(name: Arc<str>, rule: Option<Arc<LogRule>>) -> Self {
+    /// `refs` are those of all topics.
+    pub(super) fn new(name: Arc<str>, rule: Option<Arc<LogRule>>, refs: Arc<RecentRefs>) -> Self {
         Self {
             name,
             rule,
+            refs,
             opened: OnceCell::new(),
             filled: AtomicBool::new(false),
             state: Mutex::new(TopicState {
@@ -86,7 +91,8 @@ impl Topic {
         };
         self.opened
             .get_or_try_init(async || {
-                let mut log = TopicLog::open(&self.name, Arc::downgrade(self), rule).await?;
+                let (owner, refs) = (Arc::downgrade(self), Arc::clone(&self.refs));
+                let mut log = TopicLog::open(&self.name, owner, rule, refs).await?;
                 let mut state = self.lock();
                 log.prune(state.pruned_through);
                 state.log = Some(log);

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use slab::Slab;
@@ -18,6 +19,9 @@ use crate::metrics::metrics;
 
 /// Bytes that may wait in one worker's inbox before those who fill it are no longer read.
 const INBOX_BYTES: usize = 64_000_000;
+
+/// How often a worker looks for client_refs that are too old.
+const REFS_TICK: Duration = Duration::from_secs(10);
 
 thread_local! {
     /// The tables of this thread. Never removed: a thread serves few PubSub instances in its life.
@@ -121,15 +125,23 @@ impl Table {
     }
 
     /// This thread's table, made with its drain task if need be. Needs an actix runtime.
-    pub(super) fn current(pubsub: u64) -> Rc<Self> {
-        if let Some(table) = Self::existing(pubsub) {
+    pub(super) fn current(pubsub: &PubSub) -> Rc<Self> {
+        let (id, refs) = (pubsub.id(), Arc::downgrade(&pubsub.shared.refs));
+        if let Some(table) = Self::existing(id) {
             return table;
         }
         let table = Rc::new(Self {
             inbox: Arc::default(),
             topics: RefCell::default(),
         });
-        TABLES.with_borrow_mut(|tables| tables.insert(pubsub, Rc::clone(&table)));
+        TABLES.with_borrow_mut(|tables| tables.insert(id, Rc::clone(&table)));
+        actix_rt::spawn(async move {
+            loop {
+                tokio::time::sleep(REFS_TICK).await;
+                let Some(refs) = refs.upgrade() else { return };
+                refs.expire(Instant::now());
+            }
+        });
         let drained = Rc::clone(&table);
         actix_rt::spawn(std::future::poll_fn(move |cx| -> Poll<()> {
             loop {

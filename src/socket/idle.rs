@@ -41,19 +41,30 @@ pub(crate) struct Activity {
     joining: Cell<bool>,
     /// The transport does not read, because the client or its channels cannot keep up.
     unread: Cell<bool>,
+    /// When the message began that has not ended.
+    unfinished: Cell<Option<Instant>>,
+    message_timeout: Duration,
     interrupted: Cell<bool>,
     outbox: Rc<Outbox>,
 }
 
 impl Activity {
-    /// Watches a connection until its activity is dropped. Needs an actix runtime.
-    pub(crate) fn watch(sign: Sign, timeout: Duration, outbox: Rc<Outbox>) -> Rc<Self> {
+    /// Watches a connection until its activity is dropped: it may be silent for `timeout`, and take
+    /// `message_timeout` for one message. Needs an actix runtime.
+    pub(crate) fn watch(
+        sign: Sign,
+        timeout: Duration,
+        message_timeout: Duration,
+        outbox: Rc<Outbox>,
+    ) -> Rc<Self> {
         let activity = Rc::new(Self {
             sign,
             last: Cell::new(Instant::now()),
             timeout,
             joining: Cell::new(false),
             unread: Cell::new(false),
+            unfinished: Cell::new(None),
+            message_timeout,
             interrupted: Cell::new(false),
             outbox,
         });
@@ -75,6 +86,14 @@ impl Activity {
         self.last.set(Instant::now());
     }
 
+    /// The present, as exact as the last read: nothing that a client has sent since was seen.
+    pub(crate) fn now(&self) -> Instant {
+        match self.sign {
+            Sign::Bytes => self.last.get(),
+            Sign::Polls => Instant::now(),
+        }
+    }
+
     /// A join has become pending, or is answered.
     pub(crate) fn set_joining(&self, joining: bool) {
         if self.sign == Sign::Bytes {
@@ -87,10 +106,29 @@ impl Activity {
     pub(crate) fn set_unread(&self, unread: bool) {
         if self.unread.replace(unread) != unread {
             self.touch();
+            if self.unfinished.get().is_some() {
+                // While the server does not read, the client cannot end its message.
+                self.set_unfinished(true);
+            }
         }
     }
 
+    /// A message has begun that did not end with what was read, or has ended.
+    pub(crate) fn set_unfinished(&self, unfinished: bool) {
+        self.unfinished.set(unfinished.then(Instant::now));
+    }
+
     fn check(&self, now: Instant) {
+        if let Some(begun) = self.unfinished.get()
+            && !self.unread.get()
+            && now.duration_since(begun) >= self.message_timeout
+        {
+            if !self.interrupted.replace(true) {
+                metrics().message_timeouts.increment(1);
+                self.outbox.interrupt(Interrupt::Unfinished);
+            }
+            return;
+        }
         let silence = now.duration_since(self.last.get());
         if !self.interrupted.get() && self.limit().is_some_and(|limit| silence >= limit) {
             metrics().idle_timeouts.increment(1);
@@ -123,7 +161,8 @@ async fn sweep() {
                     return false;
                 };
                 activity.check(now);
-                shortest = shortest.into_iter().chain([activity.timeout]).min();
+                let timeout = activity.timeout.min(activity.message_timeout);
+                shortest = shortest.into_iter().chain([timeout]).min();
                 true
             });
             if shortest.is_none() {

@@ -4,6 +4,7 @@
 //! which channel serves which topic.
 
 mod idle;
+mod limiter;
 mod registry;
 mod server;
 
@@ -17,6 +18,7 @@ use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
 pub(crate) use self::idle::{Activity, Sign};
+pub use self::limiter::RateLimits;
 pub use self::registry::DrainOptions;
 pub(crate) use self::registry::{OpenStream, Sockets};
 pub(crate) use self::server::{Connection, Ending, Incoming, SocketServer};
@@ -174,6 +176,9 @@ pub struct SocketOptions {
     /// A connection that sends no byte for this long is closed (1002). Default 60 s; phoenix.js
     /// sends a heartbeat every 30 s.
     pub timeout: Duration,
+    /// How long a message may take from its first byte to its last; its client is closed then (1002).
+    /// The clock stands still while the server does not read. Default 60 s.
+    pub message_timeout: Duration,
     /// The longest frame a client may send, header included, in bytes. Default 10,000,000.
     pub max_frame_size: usize,
     /// Channels of one connection. Default 100.
@@ -182,16 +187,20 @@ pub struct SocketOptions {
     pub outbox: OutboxLimits,
     /// What one client may have in flight to its channels.
     pub flow: FlowLimits,
+    /// How often one client may join and push, and how much.
+    pub rates: RateLimits,
 }
 
 impl Default for SocketOptions {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
+            message_timeout: Duration::from_secs(60),
             max_frame_size: 10_000_000,
             max_channels: 100,
             outbox: OutboxLimits::default(),
             flow: FlowLimits::default(),
+            rates: RateLimits::default(),
         }
     }
 }

@@ -22,6 +22,7 @@ use futures_core::Stream;
 
 use super::Mount;
 use super::idle::Activity;
+use super::limiter::{Limited, Limiter};
 use super::registry::{Registration, Sockets};
 use crate::admission::ClientAddress;
 use crate::assigns::Assigns;
@@ -32,6 +33,7 @@ use crate::message::{
     HEARTBEAT, MAX_NAME_LEN, Message, PHOENIX_TOPIC, PHX_JOIN, PHX_LEAVE, Payload, Ref, Reply,
     reason,
 };
+use crate::metrics::metrics;
 use crate::outbox::{CloseReason, Interrupt, Outbox};
 use crate::pubsub::{Broadcast, PubSub, SubscriberId, Subscription, Tap};
 use crate::serializer::Serializer;
@@ -78,6 +80,14 @@ impl Ending {
     );
     pub(crate) const TOO_BIG: Self =
         Self::new(CloseReason::TooBig, &StopReason::Aborted("frame too big"));
+    pub(crate) const NO_ROOM: Self = Self::new(
+        CloseReason::NoRoom,
+        &StopReason::Aborted("no room for the message"),
+    );
+    pub(crate) const UNFINISHED: Self = Self::new(
+        CloseReason::Idle,
+        &StopReason::Aborted("message not ended in time"),
+    );
     pub(crate) const VIOLATION: Self = Self::new(
         CloseReason::ProtocolViolation,
         &StopReason::Aborted("protocol violation"),
@@ -96,6 +106,7 @@ impl Ending {
         match interrupt {
             Interrupt::SlowConsumer => Self::SLOW,
             Interrupt::Idle => Self::IDLE,
+            Interrupt::Unfinished => Self::UNFINISHED,
             Interrupt::WriterGone => Self::LOST,
         }
     }
@@ -180,6 +191,7 @@ pub(crate) struct SocketServer {
     entries: HashSet<Entry, RandomState>,
     /// What waits because the client is ahead of its channels: mostly nothing, so it is boxed.
     waiting: Option<Box<Waiting>>,
+    limiter: Limiter,
     /// Channel actors that have not ended, entries or not.
     alive: usize,
     ending: bool,
@@ -209,6 +221,7 @@ impl SocketServer {
                 connection,
                 entries: HashSet::default(),
                 waiting: None,
+                limiter: Limiter::default(),
                 alive: 0,
                 ending: false,
                 signals: Rc::new(addr.recipient()),
@@ -217,12 +230,32 @@ impl SocketServer {
     }
 
     fn receive(&mut self, message: Message, size: usize) {
+        let rates = &self.connection.mount.options.rates;
+        let now = self.connection.activity.now();
+        if let Err(limited) = self.limiter.take(rates, &message, size, now)
+            && self.limit(&message, limited)
+        {
+            return;
+        }
         let ticket = self.connection.flow.enter(size);
         if self.is_behind() {
             self.waiting().held.push_back((message, ticket));
         } else {
             self.dispatch(message, ticket);
         }
+    }
+
+    /// A message that is over a rate; whether it is refused.
+    fn limit(&self, message: &Message, limited: Limited) -> bool {
+        metrics().limited.increment(1);
+        if let Some(rest) = limited.rest() {
+            self.connection.flow.rest(rest);
+        }
+        let refusal = limited.refusal(message);
+        if let Some(refusal) = &refusal {
+            self.reply(&message.join_ref, message, refusal);
+        }
+        refusal.is_some()
     }
 
     /// Whether the client has said what is still to be handled.

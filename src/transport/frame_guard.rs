@@ -16,6 +16,7 @@ use actix_web::web::Bytes;
 use futures_core::Stream;
 
 use super::frame_scanner::{RefusedFrame, Scanner};
+use super::unfinished::Unfinished;
 use crate::socket::Activity;
 
 /// What the guard tells the reader of its frames.
@@ -36,6 +37,7 @@ pub(super) struct FrameGuard<S> {
     /// A whole frame was given, and the parser has not seen the pause behind it.
     is_whole: bool,
     activity: Rc<Activity>,
+    unfinished: Unfinished,
     told: Rc<Told>,
 }
 
@@ -52,6 +54,7 @@ impl<S> FrameGuard<S> {
             rest: Bytes::new(),
             scanner: Scanner::new(max_frame_size),
             is_whole: false,
+            unfinished: Unfinished::new(Rc::clone(&activity)),
             activity,
             told,
         }
@@ -69,6 +72,11 @@ impl<S> FrameGuard<S> {
                     return None;
                 }
             }
+        }
+        let (begun, arrived) = (self.scanner.begun(), self.scanner.arrived());
+        if let Err(no_room) = self.unfinished.note(begun, arrived) {
+            self.told.refused.set(Some(no_room.into()));
+            return None;
         }
         self.is_whole = self.scanner.is_between_frames();
         let taken = self.rest.len() - input.len();

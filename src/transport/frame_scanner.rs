@@ -10,6 +10,8 @@ pub(super) enum RefusedFrame {
     TooBig,
     /// A fragment without content that is not the last: an endless message of nothing.
     EmptyFragment,
+    /// A message for which the unfinished ones of all clients leave no room.
+    NoRoom,
     /// A header that no client may send, or in this place may not.
     Violation,
 }
@@ -19,6 +21,7 @@ impl From<RefusedFrame> for Ending {
         match refused {
             RefusedFrame::TooBig => Self::TOO_BIG,
             RefusedFrame::EmptyFragment => Self::EMPTY_FRAGMENT,
+            RefusedFrame::NoRoom => Self::NO_ROOM,
             RefusedFrame::Violation => Self::VIOLATION,
         }
     }
@@ -77,6 +80,12 @@ pub(super) struct Scanner {
     payload_left: u64,
     /// Fragments of the message that has begun; 0 between messages.
     fragments: u32,
+    /// Whether the current frame is a control frame.
+    is_control: bool,
+    /// Payload bytes of the unfinished message that have arrived.
+    arrived: usize,
+    /// Messages that have ended, modulo 2^32.
+    ended: u32,
     /// The header that has begun, as far as it has arrived.
     header: [u8; MAX_HEADER],
     header_len: u8,
@@ -88,6 +97,9 @@ impl Scanner {
             max_frame_size,
             payload_left: 0,
             fragments: 0,
+            is_control: false,
+            arrived: 0,
+            ended: 0,
             header: [0; MAX_HEADER],
             header_len: 0,
         }
@@ -104,6 +116,7 @@ impl Scanner {
         if self.payload_left > 0 && !input.is_empty() {
             let taken = self.payload_left.min(input.len() as u64);
             self.payload_left -= taken;
+            self.count(taken as usize);
             let (payload, rest) = input.split_at(taken as usize);
             *input = rest;
             return Ok(Some(Piece::Payload(payload)));
@@ -122,6 +135,8 @@ impl Scanner {
                 let header = self.checked(header_len, payload)?;
                 self.header_len = 0;
                 self.payload_left = payload;
+                self.is_control = header.is_control();
+                self.count(0);
                 return Ok(Some(Piece::Header(header)));
             }
         }
@@ -131,6 +146,29 @@ impl Scanner {
     /// Whether what was taken last was the end of a frame.
     pub(super) fn is_between_frames(&self) -> bool {
         self.payload_left == 0 && self.header_len == 0
+    }
+
+    /// Bytes of a message have arrived.
+    fn count(&mut self, bytes: usize) {
+        if self.is_control {
+            return;
+        }
+        self.arrived += bytes;
+        if self.fragments == 0 && self.payload_left == 0 {
+            self.arrived = 0;
+            self.ended = self.ended.wrapping_add(1);
+        }
+    }
+
+    /// The number of the message that has begun and has not ended.
+    pub(super) fn begun(&self) -> Option<u32> {
+        let has_begun = self.fragments > 0 || self.payload_left > 0 || self.header_len > 0;
+        has_begun.then_some(self.ended)
+    }
+
+    /// Payload bytes of the unfinished message that have arrived.
+    pub(super) fn arrived(&self) -> usize {
+        self.arrived
     }
 
     /// # Errors

@@ -135,6 +135,8 @@ pub(super) enum Refusal {
     Refused(ConnectRefused),
     /// The server is going down.
     Draining,
+    /// The unread bodies of all clients leave no room for this one.
+    NoRoom,
     /// `connect` panicked.
     Crashed,
 }
@@ -273,7 +275,7 @@ impl Mounted {
             assigns: accepted.assigns,
             id: accepted.id,
             flow: Flow::new(options.flow),
-            activity: Activity::watch(sign, timeout, Rc::clone(&outbox)),
+            activity: Activity::watch(sign, timeout, options.message_timeout, Rc::clone(&outbox)),
             outbox,
         }
     }

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use super::handshake::{Mounted, Refusal, text, texts};
 use super::head::Head;
 use super::longpoll_server::{LongPollServer, Poll, Publish, Published, Sessions};
+use super::unfinished::Room;
 use crate::socket::Sign;
 
 /// Bodies over this are refused with 400, as on Phoenix.
@@ -108,7 +109,9 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
             status: status::FORBIDDEN,
             ..Answer::default()
         }),
-        Refusal::Draining => with_cors(HttpResponse::ServiceUnavailable()).finish(),
+        Refusal::Draining | Refusal::NoRoom => {
+            with_cors(HttpResponse::ServiceUnavailable()).finish()
+        }
         Refusal::Crashed => with_cors(HttpResponse::InternalServerError()).finish(),
     }
 }
@@ -174,7 +177,9 @@ async fn publish(
     let Some(session) = session else {
         return answer(status::GONE);
     };
-    let body = read(body).await?;
+    // Taken until the session has the messages, or does not take them.
+    let mut room = Room::new();
+    let body = read(body, &mut room).await?;
     let lines = text(req.headers(), &header::CONTENT_TYPE) == Some(NDJSON);
     let publish = if lines {
         Publish::Lines(body)
@@ -216,7 +221,7 @@ fn new_token() -> Option<String> {
 }
 
 /// The whole body, which is refused when it is too long.
-async fn read(mut body: Payload) -> Result<Bytes, Refusal> {
+async fn read(mut body: Payload, room: &mut Room) -> Result<Bytes, Refusal> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| Refusal::BadRequest(error.to_string()))?;
@@ -224,6 +229,7 @@ async fn read(mut body: Payload) -> Result<Bytes, Refusal> {
             return Err(Refusal::BadRequest(String::new()));
         }
         bytes.extend_from_slice(&chunk);
+        room.resize(bytes.capacity()).map_err(|_| Refusal::NoRoom)?;
     }
     Ok(bytes.freeze())
 }

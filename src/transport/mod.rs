@@ -23,6 +23,7 @@ mod query;
 mod reader;
 mod subprotocol;
 mod tcp;
+mod unfinished;
 mod upgrade;
 mod websocket;
 
@@ -56,6 +57,6 @@ fn close_code(reason: CloseReason) -> u16 {
         CloseReason::TooBig => 1009,
         CloseReason::Undecodable | CloseReason::Crashed => 1011,
         CloseReason::Draining => 1012,
-        CloseReason::SlowConsumer => 1013,
+        CloseReason::SlowConsumer | CloseReason::NoRoom => 1013,
     }
 }

@@ -22,7 +22,7 @@ impl Mounted {
                 Some(handler) if refused.has_reason() => handler(refused),
                 _ => HttpResponse::Forbidden().finish(),
             },
-            Refusal::Draining => HttpResponse::ServiceUnavailable().finish(),
+            Refusal::Draining | Refusal::NoRoom => HttpResponse::ServiceUnavailable().finish(),
             Refusal::Crashed => HttpResponse::InternalServerError().finish(),
         }
     }

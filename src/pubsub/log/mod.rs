@@ -17,7 +17,7 @@ mod store;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytestring::ByteString;
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 pub(super) use self::entry::Outcome;
 use self::entry::Run;
 pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored};
-use self::refs::RecentRefs;
+pub(super) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
 pub(crate) use self::rule::topic_matches;
 pub use self::store::{LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
@@ -111,7 +111,8 @@ pub(super) struct TopicLog {
     pruned_through: i64,
     tail: VecDeque<Arc<LogEntry>>,
     tail_bytes: usize,
-    refs: RecentRefs,
+    /// Those of all topics.
+    refs: Arc<RecentRefs>,
     /// Whether the tail has what was stored before the opening, as far as it belongs there.
     filled: bool,
     /// Strict: what was published and is not committed yet, in order.
@@ -125,6 +126,7 @@ impl TopicLog {
         topic: &Arc<str>,
         owner: Weak<Topic>,
         rule: &Arc<LogRule>,
+        refs: Arc<RecentRefs>,
     ) -> Result<Self, LoadError> {
         let OpenedRun {
             epoch,
@@ -146,7 +148,7 @@ impl TopicLog {
             pruned_through,
             tail: VecDeque::new(),
             tail_bytes: 0,
-            refs: RecentRefs::default(),
+            refs,
             filled: false,
             waiting: VecDeque::new(),
         })
@@ -157,11 +159,10 @@ impl TopicLog {
         if std::mem::replace(&mut self.filled, true) {
             return;
         }
-        let now = SystemTime::now();
+        let now = Instant::now();
         for (client_ref, seq) in newest.client_refs {
-            if self.refs.get(&client_ref).is_none() {
-                let receipt = Receipt::stored(self.run.id(seq));
-                self.refs.insert(client_ref.into(), receipt, now);
+            if self.refs.get(&self.run, &client_ref).is_none() {
+                self.refs.insert(&self.run, &client_ref, seq, now);
             }
         }
         let changes = self.tail.iter().filter(|entry| entry.change.is_some());
@@ -188,11 +189,11 @@ impl TopicLog {
         payload: &RawJson,
     ) -> Result<Appended, StoreFull> {
         if let Some(client_ref) = &draft.client_ref
-            && let Some(first) = self.refs.get(client_ref)
+            && let Some(first) = self.refs.get(&self.run, client_ref)
         {
             return Ok(Appended {
-                id: first.id(),
-                receipt: Some(first.of_duplicate()),
+                id: self.run.id(first),
+                receipt: Some(self.receipt_of(first).of_duplicate()),
                 fate: Fate::Duplicate,
             });
         }
@@ -209,8 +210,9 @@ impl TopicLog {
         });
         self.rule.store.append(&entry)?;
         self.head = entry.seq;
-        if let (Some(client_ref), Some(receipt)) = (&entry.client_ref, entry.receipt()) {
-            self.refs.insert(client_ref.clone(), receipt, entry.at);
+        if let Some(client_ref) = &entry.client_ref {
+            let now = Instant::now();
+            self.refs.insert(&self.run, client_ref, entry.seq, now);
         }
         self.push(Arc::clone(&entry));
         let fate = if self.rule.strict {
@@ -224,6 +226,12 @@ impl TopicLog {
             receipt: entry.receipt(),
             fate,
         })
+    }
+
+    /// Tells when the message with this seq is committed. What is not settled is in the tail.
+    fn receipt_of(&self, seq: i64) -> Receipt {
+        let pending = self.position(seq).and_then(|at| self.tail[at].receipt());
+        pending.unwrap_or_else(|| Receipt::stored(self.run.id(seq)))
     }
 
     /// Keeps the broadcast of the message that was appended last until it is committed.
@@ -273,10 +281,15 @@ impl TopicLog {
     /// Takes a message that will not be stored out of the tail.
     fn forget(&mut self, seq: i64, outcome: Outcome) {
         if let Some(at) = self.position(seq) {
-            if outcome == Outcome::Rejected
-                && let Some(client_ref) = &self.tail[at].client_ref
-            {
-                self.refs.forget(client_ref, seq);
+            if let Some(client_ref) = &self.tail[at].client_ref {
+                match outcome {
+                    Outcome::Committed => {}
+                    Outcome::DuplicateOf(first) => {
+                        let now = Instant::now();
+                        self.refs.insert(&self.run, client_ref, first, now);
+                    }
+                    Outcome::Rejected => self.refs.forget(&self.run, client_ref, seq),
+                }
             }
             self.remove(seq);
         }
@@ -308,7 +321,8 @@ impl TopicLog {
             client_ref: old.client_ref.clone(),
             change: None,
             at: old.at,
-            receipt: None,
+            // Whoever waits for the message waits on.
+            receipt: old.receipt.clone(),
         });
         self.tail_bytes = self.tail_bytes - old.cost() + new.cost();
         self.tail[at] = new;

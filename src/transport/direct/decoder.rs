@@ -11,7 +11,7 @@ use crate::transport::reader::{MAX_MESSAGE_SIZE, Received};
 const BLOCK: usize = 16;
 
 /// The most that is set aside for a payload that has not arrived.
-const MAX_AHEAD: u64 = 64 * 1024;
+const MAX_AHEAD: usize = 4_096;
 
 /// Puts the frames of one client together. Between two messages it holds no memory.
 pub(super) struct Decoder {
@@ -48,7 +48,7 @@ impl Decoder {
     pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Received>, Ending> {
         while let Some(piece) = self.scanner.next(input)? {
             match piece {
-                Piece::Header(header) => self.begin(header)?,
+                Piece::Header(header) => self.begin(header, input.len())?,
                 Piece::Payload(payload) => self.unmask(payload),
             }
             if self.arrived == self.frame.payload
@@ -60,7 +60,18 @@ impl Decoder {
         Ok(None)
     }
 
-    fn begin(&mut self, header: Header) -> Result<(), RefusedFrame> {
+    /// The number of the message that has begun and has not ended.
+    pub(super) fn begun(&self) -> Option<u32> {
+        self.scanner.begun()
+    }
+
+    /// What the unfinished message takes in memory.
+    pub(super) fn kept(&self) -> usize {
+        self.message.capacity()
+    }
+
+    /// A frame begins, of whose payload `here` bytes may have arrived.
+    fn begin(&mut self, header: Header, here: usize) -> Result<(), RefusedFrame> {
         self.frame = header;
         self.arrived = 0;
         let is_fragment = !header.fin || header.opcode == opcode::CONTINUATION;
@@ -70,7 +81,7 @@ impl Decoder {
         if matches!(header.opcode, opcode::TEXT | opcode::BINARY) {
             self.is_text = header.opcode == opcode::TEXT;
         }
-        let ahead = header.payload.min(MAX_AHEAD) as usize;
+        let ahead = header.payload.min(here.max(MAX_AHEAD) as u64) as usize;
         self.payload().reserve_exact(ahead);
         Ok(())
     }
@@ -88,8 +99,15 @@ impl Decoder {
         let mut mask = self.frame.mask;
         mask.rotate_left((self.arrived % 4) as usize);
         self.arrived += masked.len() as u64;
+        // With what has just arrived.
+        let left = self.frame.payload - self.arrived + masked.len() as u64;
         let payload = self.payload();
         let start = payload.len();
+        if payload.capacity() - start < masked.len() {
+            // Twice as much as there is, but never beyond the end of the frame.
+            let more = left.min(start.max(masked.len()) as u64) as usize;
+            payload.reserve_exact(more);
+        }
         payload.extend_from_slice(masked);
         let key = std::array::from_fn(|at| mask[at % 4]);
         let (blocks, rest) = payload[start..].as_chunks_mut::<BLOCK>();

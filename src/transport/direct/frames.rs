@@ -12,8 +12,10 @@ use tokio::io::Interest;
 
 use super::decoder::Decoder;
 use crate::socket::{Activity, Ending};
+use crate::transport::frame_scanner::RefusedFrame;
 use crate::transport::reader::Received;
 use crate::transport::tcp::with_buffer;
+use crate::transport::unfinished::Unfinished;
 
 /// What one client sends; it ends when its side of the connection does.
 pub(super) struct TcpFrames {
@@ -22,6 +24,7 @@ pub(super) struct TcpFrames {
     decoder: Decoder,
     /// What has arrived behind the message that was taken last: mostly nothing.
     rest: Bytes,
+    unfinished: Unfinished,
     activity: Rc<Activity>,
 }
 
@@ -37,6 +40,7 @@ impl TcpFrames {
             stream,
             decoder: Decoder::new(max_frame_size),
             rest: behind,
+            unfinished: Unfinished::new(Rc::clone(&activity)),
             activity,
         }
     }
@@ -101,6 +105,10 @@ impl Stream for TcpFrames {
             } else {
                 self.decode_rest()
             };
+            let (begun, kept) = (self.decoder.begun(), self.decoder.kept());
+            if let Err(no_room) = self.unfinished.note(begun, kept) {
+                return Poll::Ready(Some(Err(RefusedFrame::from(no_room).into())));
+            }
             if let Some(item) = decoded.transpose() {
                 return Poll::Ready(Some(item));
             }

@@ -1,0 +1,129 @@
+//! [`Rate`]: how often something may be done, and [`Bucket`], which keeps count for one who does it.
+//! Pure; the clock is an argument.
+
+use std::time::{Duration, Instant};
+
+/// So many a second, and so many at once before that holds: a token bucket of `burst` tokens that is
+/// filled at `per_second`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens a second; 0 sets no limit.
+    pub per_second: u32,
+    /// Tokens that a full bucket holds; at least one.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// No limit.
+    pub const UNLIMITED: Self = Self::new(0, 0);
+
+    /// A rate of `per_second`, with `burst` at once.
+    pub const fn new(per_second: u32, burst: u32) -> Self {
+        Self { per_second, burst }
+    }
+
+    /// The time in which so many tokens come.
+    fn time_of(self, tokens: u64) -> Duration {
+        const NANOS: u64 = 1_000_000_000;
+        Duration::from_nanos(tokens.saturating_mul(NANOS) / u64::from(self.per_second))
+    }
+}
+
+/// The bucket of one client, full at first. It is one moment, by the generic cell rate algorithm: when
+/// the bucket will be full again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes tokens. What costs more than a full bucket passes once it is full.
+    ///
+    /// # Errors
+    /// When they are not there: the time after which they will be. Nothing is taken then.
+    pub fn take(&mut self, rate: Rate, tokens: u64, now: Instant) -> Result<(), Duration> {
+        if rate.per_second == 0 {
+            return Ok(());
+        }
+        let burst = rate.time_of(rate.burst.max(1).into());
+        let cost = rate.time_of(tokens);
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now));
+        // What is missing in the bucket, with these tokens.
+        let missing = full_at.duration_since(now) + cost.min(burst);
+        if missing > burst {
+            return Err(missing - burst);
+        }
+        self.full_at = Some(full_at + cost);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let (mut bucket, rate, now) = (Bucket::default(), Rate::new(10, 3), Instant::now());
+        let passed = (0..5).filter(|_| bucket.take(rate, 1, now).is_ok());
+        assert_eq!(passed.count(), 3);
+        let tenth = Duration::from_millis(100);
+        assert_eq!(bucket.take(rate, 1, now), Err(tenth));
+        assert_eq!(bucket.take(rate, 2, now), Err(2 * tenth));
+        assert_eq!(bucket.take(rate, 1, now + tenth), Ok(()));
+        assert_eq!(bucket.take(rate, 1, now + tenth), Err(tenth));
+    }
+
+    #[test]
+    fn what_costs_more_than_the_burst_passes_a_full_bucket() {
+        let (mut bucket, rate, now) = (Bucket::default(), Rate::new(10, 3), Instant::now());
+        assert_eq!(bucket.take(rate, 10, now), Ok(()));
+        assert_eq!(bucket.take(rate, 1, now), Err(Duration::from_millis(800)));
+    }
+
+    #[test]
+    fn no_rate_is_no_limit() {
+        let mut bucket = Bucket::default();
+        assert_eq!(
+            bucket.take(Rate::UNLIMITED, u64::MAX, Instant::now()),
+            Ok(())
+        );
+    }
+
+    proptest! {
+        /// In any span of time at most the burst and what has come meanwhile passes; and who waits as
+        /// long as he was told passes.
+        #[test]
+        fn no_span_has_more_than_the_burst_and_the_rate(
+            per_second in 1u32..1_000,
+            burst in 1u32..50,
+            steps in prop::collection::vec((0u64..20_000, 1u64..5), 1..200),
+        ) {
+            let rate = Rate::new(per_second, burst.max(5));
+            let start = Instant::now();
+            let (mut bucket, mut now) = (Bucket::default(), start);
+            let mut passed: Vec<(Duration, u64)> = Vec::new();
+            for (micros, tokens) in steps {
+                now += Duration::from_micros(micros);
+                match bucket.take(rate, tokens, now) {
+                    Ok(()) => passed.push((now - start, tokens)),
+                    Err(wait) => {
+                        let mut later = bucket;
+                        prop_assert_eq!(later.take(rate, tokens, now + wait), Ok(()));
+                    }
+                }
+            }
+            for first in 0..passed.len() {
+                let mut sum = 0;
+                for (at, tokens) in &passed[first..] {
+                    sum += tokens;
+                    let span = (*at - passed[first].0).as_secs_f64();
+                    let most = f64::from(rate.burst) + span * f64::from(per_second) + 0.001;
+                    prop_assert!(sum as f64 <= most, "{sum} in {span} s");
+                }
+            }
+        }
+    }
+}
