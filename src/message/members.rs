@@ -64,7 +64,7 @@ impl Visitor<'_> for Index<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::members;
+    use super::{RawValue, members};
 
     #[test]
     fn members_are_found_by_name() {
@@ -80,7 +80,7 @@ mod tests {
             ("null", None),
         ] {
             let found = members(json, ["a", "b"]);
-            let found = found.map(|values| values.map(|value| value.map(|raw| raw.get())));
+            let found = found.map(|values| values.map(|value| value.map(RawValue::get)));
             assert_eq!(found, want, "{json}");
         }
     }
@@ -90,6 +90,6 @@ mod tests {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         let json = format!(r#"{{"x":{deep},"a":1}}"#);
         let found = members(&json, ["a"]).expect("an object");
-        assert_eq!(found[0].map(|raw| raw.get()), Some("1"));
+        assert_eq!(found[0].map(RawValue::get), Some("1"));
     }
 }

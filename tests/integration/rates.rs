@@ -87,16 +87,19 @@ async fn a_push_over_the_rate_is_refused_and_the_client_is_not_read_for_a_second
         .send_all(&(0..20).map(ping).collect::<Vec<_>>())
         .await;
     let started = Instant::now();
-    let mut refused = 0;
-    for n in 0..20 {
+    let (mut refused, mut answered) = (0, Vec::new());
+    for _ in 0..20 {
         let answer = client.next().await;
-        assert_eq!(answer[1], n, "each is answered, in order");
+        answered.push(answer[1].as_u64().expect("its ref"));
         if answer[4]["status"] == "error" {
             refused += 1;
             let wait = retry_after(&answer[4], "pushes");
             assert!(wait >= Duration::from_secs(1), "{wait:?}");
         }
     }
+    // A refusal does not wait for the channel, so it may come first.
+    answered.sort_unstable();
+    assert_eq!(answered, (0..20).collect::<Vec<_>>(), "each is answered");
     // After a second of rest the bucket is full again.
     assert!((1..=5).contains(&refused), "{refused}");
     assert!(started.elapsed() >= Duration::from_millis(900) * refused.min(2));
@@ -147,12 +150,9 @@ async fn a_long_polling_client_is_refused_in_the_same_words() {
     let lines: Vec<String> = (0..4)
         .map(|n| json!(["1", n, "random:a", "ping", {}]).to_string())
         .collect();
-    let posted = ann.post("application/x-ndjson", lines.join("\n").as_bytes());
-    assert_eq!(
-        posted.await,
-        json!({"status": 200}),
-        "slowed down, and taken"
-    );
+    let lines = lines.join("\n");
+    let posted = ann.post("application/x-ndjson", lines.as_bytes()).await;
+    assert_eq!(posted, json!({"status": 200}), "slowed down, and taken");
     let mut answers = Vec::new();
     while answers.len() < 4 {
         answers.extend(ann.messages().await);
