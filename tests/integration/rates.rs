@@ -84,11 +84,11 @@ async fn a_push_over_the_rate_is_refused_and_the_client_is_not_read_for_a_second
     let (join_ref, _) = client.join("random:a").await;
     let ping = |n: u32| json!([join_ref, n, "random:a", "ping", {}]);
     client
-        .send_all(&(0..20).map(ping).collect::<Vec<_>>())
+        .send_all(&(0..10).map(ping).collect::<Vec<_>>())
         .await;
     let started = Instant::now();
     let (mut refused, mut answered) = (0, Vec::new());
-    for _ in 0..20 {
+    for _ in 0..10 {
         let answer = client.next().await;
         answered.push(answer[1].as_u64().expect("its ref"));
         if answer[4]["status"] == "error" {
@@ -99,16 +99,16 @@ async fn a_push_over_the_rate_is_refused_and_the_client_is_not_read_for_a_second
     }
     // A refusal does not wait for the channel, so it may come first.
     answered.sort_unstable();
-    assert_eq!(answered, (0..20).collect::<Vec<_>>(), "each is answered");
+    assert_eq!(answered, (0..10).collect::<Vec<_>>(), "each is answered");
     // After a second of rest the bucket is full again.
-    assert!((1..=5).contains(&refused), "{refused}");
-    assert!(started.elapsed() >= Duration::from_millis(900) * refused.min(2));
+    assert!((1..=2).contains(&refused), "{refused}");
+    assert!(started.elapsed() >= Duration::from_millis(900) * (refused - 1));
     client.heartbeat().await;
 }
 
 async fn bytes_have_a_rate_and_one_large_message_passes() {
     let server = chat(RateLimits {
-        bytes: Rate::new(1_000_000, 1_000),
+        bytes: Rate::new(10_000, 1_000),
         ..NONE
     });
     let mut client = Phoenix::connect(server.addr).await;
