@@ -25,8 +25,8 @@ mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
-mod replay;
 mod rates;
+mod replay;
 mod replies;
 mod restart;
 mod resume;

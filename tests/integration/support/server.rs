@@ -37,7 +37,7 @@ impl Driver {
     }
 
     /// Serves an endpoint with two workers.
-    fn serve(self, listener: TcpListener, endpoint: Endpoint) -> Server {
+    fn serve(self, listener: TcpListener, endpoint: &Endpoint) -> Server {
         let routed = endpoint.clone();
         let app = move || App::new().configure(routed.routes());
         let server = match self {
@@ -103,7 +103,7 @@ impl TestServer {
                 let endpoint = endpoint();
                 let listener = TcpListener::bind(("127.0.0.1", 0)).expect("port 0 is always free");
                 let addr = listener.local_addr().expect("it is bound");
-                let server = driver.serve(listener, endpoint.clone());
+                let server = driver.serve(listener, &endpoint);
                 started
                     .send((addr, endpoint, server.handle()))
                     .expect("the test waits");
