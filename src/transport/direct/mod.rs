@@ -189,10 +189,11 @@ where
                 });
                 Ok::<_, S::InitError>(fn_service(move |stream: TcpStream| {
                     let edge = Rc::clone(&edge);
-                    async move {
+                    // It is large, and actix-server moves it about.
+                    Box::pin(async move {
                         edge.serve(stream).await;
                         Ok::<_, Infallible>(())
-                    }
+                    })
                 }))
             }
         })

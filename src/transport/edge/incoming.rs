@@ -236,7 +236,11 @@ impl Incoming {
 
     /// What has arrived behind the last head.
     pub(super) fn take_rest(&mut self) -> Bytes {
-        self.bytes.split().freeze()
+        // An empty part of a buffer would keep the buffer.
+        match self.bytes.is_empty() {
+            true => Bytes::new(),
+            false => std::mem::take(&mut self.bytes).freeze(),
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<usize>> {
