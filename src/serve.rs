@@ -76,6 +76,9 @@ pub enum ServeError {
     /// The HTTP server or the signal handlers.
     #[error("the server failed: {0}")]
     Server(#[from] io::Error),
+    /// Messages may not be saved as they should be.
+    #[error("{0}")]
+    Storage(String),
     /// Messages that were broadcast and not saved.
     #[error("{0} messages could not be saved before the shutdown's time was over")]
     Unsaved(usize),
@@ -176,6 +179,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     println!("Slackir listens on http://{address}");
 
     let rows = running.await?;
+    if let Some(fault) = writer.as_ref().and_then(DbWriterHandle::fault) {
+        return Err(ServeError::Storage(fault));
+    }
     unsaved(rows.unwrap_or_else(|| writer.as_ref().map_or(0, DbWriterHandle::unsaved)))
 }
 
@@ -312,6 +318,9 @@ fn readiness(writer: Option<DbWriterHandle>) -> impl Fn() -> Readiness + Clone +
             return Readiness::Ready;
         };
         let waiting = writer.unsaved();
+        if let Some(fault) = writer.fault() {
+            return Readiness::NotReady(format!("{fault}; {waiting} messages wait"));
+        }
         match writer.state() {
             StorageState::Available => Readiness::Ready,
             StorageState::Waiting => {

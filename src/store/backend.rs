@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use super::postgres;
 use super::{Prepared, StoreError, url};
 #[cfg(feature = "sqlite")]
-use super::{checkpoint, sqlite};
+use super::{checkpoint, database_file, sqlite};
 
 /// How long a reader waits for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -122,6 +122,15 @@ impl Backend {
         }
     }
 
+    pub(super) fn guard(&self) -> Result<Guard, StoreError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(database) => Ok(Guard::Sqlite(database.file()?)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(Guard::Postgres),
+        }
+    }
+
     pub(super) fn housekeeper(&self) -> Result<Housekeeper, StoreError> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -207,6 +216,28 @@ impl Connection<'_> {
             Self::Postgres(connection) => diesel::Connection::transaction(*connection, |inner| {
                 body(&mut Connection::Postgres(inner))
             }),
+        }
+    }
+}
+
+/// Looks whether the database is still the one that was opened.
+pub(super) enum Guard {
+    #[cfg(feature = "sqlite")]
+    Sqlite(database_file::DatabaseFile),
+    /// PostgreSQL's files are its own business.
+    #[cfg(feature = "postgres")]
+    Postgres,
+}
+
+impl Guard {
+    /// # Errors
+    /// What has happened to it.
+    pub(super) fn check(&mut self) -> Result<(), StoreError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Ok(file.check()?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It has the one connection that writes. The [`DbWriter`](super::DbWriter) gives it one round of work at a time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -12,6 +13,7 @@ use super::batch::{self, Failure, Fate};
 use super::capacity::Capacity;
 use super::columns::Columns;
 use super::journal::Journal;
+use super::message;
 use super::row::Row;
 use super::run;
 use super::spool::Record;
@@ -43,6 +45,8 @@ pub(super) struct Round {
     pub(super) rows: Vec<Arc<LogEntry>>,
     /// Nothing more is to come: the database may be left in order.
     pub(super) settle: bool,
+    /// There may be nothing to do: whether the database is there is asked all the same.
+    pub(super) probe: bool,
     pub(super) answer: Recipient<Done>,
 }
 
@@ -94,6 +98,14 @@ impl Committer {
         Ok(())
     }
 
+    /// A seq that no topic has reached.
+    pub(super) fn ceiling(&mut self) -> Result<i64, StoreError> {
+        let mut pooled = self.checkout()?;
+        let ceiling = run::ceiling(&mut pooled.connection())?;
+        self.connection = Some(pooled);
+        Ok(ceiling)
+    }
+
     fn checkout(&mut self) -> Result<Pooled, StoreError> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
@@ -123,6 +135,9 @@ impl Committer {
         self.commit_left(&mut pooled.connection(), &round.left, &mut done.left)?;
         run_errands(&mut pooled.connection(), &round.errands, &mut done.errands)?;
         self.commit(&mut pooled.connection(), &round.rows, &mut done.rows)?;
+        if round.probe {
+            message::probe(&mut pooled.connection())?;
+        }
         self.housekeeper.committed(&mut pooled)?;
         if round.settle
             && let Err(error) = self.housekeeper.settle(&mut pooled)
@@ -235,6 +250,16 @@ fn settle(entry: &LogEntry, fate: &Fate) {
     }
 }
 
+/// A panic is an error of the round: its connection is gone, its transaction rolled back, and `done`
+/// says what was certain by then.
+fn caught(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(StoreError::Panicked(text.unwrap_or_default()))
+    })
+}
+
 impl Actor for Committer {
     type Context = Context<Self>;
 }
@@ -249,7 +274,23 @@ impl Handler<Round> for Committer {
             rows: 0,
             error: None,
         };
-        done.error = self.work(&round, &mut done).err();
+        let error = caught(|| self.work(&round, &mut done)).err();
+        done.error = error;
         round.answer.do_send(done);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_the_round() {
+        assert!(caught(|| Ok(())).is_ok());
+        for panicking in [|| panic!("plain"), || panic!("with {}", 7)] {
+            let error = caught(panicking).expect_err("it panics");
+            assert!(matches!(error, StoreError::Panicked(_)), "{error}");
+            assert!(error.fault().is_some() && !error.is_damage());
+        }
     }
 }

@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 
 use super::backend::{Connection, Pool};
 use super::capacity::{Capacity, StorageState};
+use super::health::Health;
 use super::intake::Intake;
 use super::remove::Removal;
-use super::writer::{Close, DbWriter, Open, Remove, RowsCame, Synced};
+use super::writer::{Close, Damaged, DbWriter, Open, Remove, RowsCame, Synced};
 use super::{Reader, StoreError, history};
 use crate::pubsub::{LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
 
@@ -21,6 +22,7 @@ use crate::pubsub::{LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreF
 pub struct DbWriterHandle {
     addr: Addr<DbWriter>,
     capacity: Arc<Capacity>,
+    health: Arc<Health>,
     intake: Arc<Intake<Arc<LogEntry>>>,
     readers: Pool,
 }
@@ -29,12 +31,14 @@ impl DbWriterHandle {
     pub(super) fn new(
         addr: Addr<DbWriter>,
         capacity: Arc<Capacity>,
+        health: Arc<Health>,
         intake: Arc<Intake<Arc<LogEntry>>>,
         readers: Pool,
     ) -> Self {
         Self {
             addr,
             capacity,
+            health,
             intake,
             readers,
         }
@@ -78,6 +82,16 @@ impl DbWriterHandle {
         self.capacity.state()
     }
 
+    /// Why the server must not be called ready: the writer or its committer is dead or stuck, or something
+    /// has happened to SQLite's file. `None` also while the database is only away.
+    pub fn fault(&self) -> Option<String> {
+        if self.addr.connected() {
+            self.health.fault()
+        } else {
+            Some("the thread that saves messages has ended: restart the server".to_owned())
+        }
+    }
+
     /// Reads for a topic's log. While the database is known to be away nobody waits for it.
     async fn read<T: Send + 'static>(
         self,
@@ -88,14 +102,21 @@ impl DbWriterHandle {
         let read = if self.capacity.is_away() {
             Err(StoreError::Away.into())
         } else {
-            let readers = self.readers;
+            let readers = self.readers.clone();
             readers
                 .read(move |connection| query(connection, &topic))
                 .await
         };
-        read.map_err(|source| LoadError {
-            topic: name,
-            source,
+        read.map_err(|source| {
+            if let Some(error) = source.downcast_ref::<StoreError>()
+                && error.is_damage()
+            {
+                self.addr.do_send(Damaged(error.to_string()));
+            }
+            LoadError {
+                topic: name,
+                source,
+            }
         })
     }
 }
@@ -170,5 +191,40 @@ impl MessageStore for DbWriterHandle {
                 history::page(connection, topic, after, limit, bytes)
             })
             .boxed()
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use actix::{Context, Handler, Message};
+
+    use super::*;
+    use crate::store::{Store, StoreOptions, WriterOptions};
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for DbWriter {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+            panic!("as it was told");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_writer_that_has_panicked_is_a_fault_and_answers_nobody() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", dir.path().join("s.db").display());
+        let (store, _) = Store::open(&url, StoreOptions::default()).expect("a new database");
+        let writer = DbWriter::start_on_own_thread(store, WriterOptions::default());
+        let writer = writer.expect("a free connection");
+        assert_eq!(writer.fault(), None);
+        assert!(writer.addr.send(Panic).await.is_err());
+        let fault = writer.fault().expect("it has ended");
+        assert!(fault.contains("has ended"), "{fault}");
+        assert!(writer.open("room", false).await.is_err());
+        assert_eq!(writer.flush(Duration::from_secs(5)).await, 0);
     }
 }

@@ -212,6 +212,26 @@ pub(super) fn stand_in(connection: &mut Connection<'_>, row: &NewMessage<'_>) ->
     Ok(())
 }
 
+/// Asks for nothing: whether the table is there, and PostgreSQL would take a row.
+pub(super) fn probe(connection: &mut Connection<'_>) -> QueryResult<()> {
+    match connection {
+        // No lock: who writes to the file for a moment takes nothing from a server at rest.
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(sqlite) => {
+            let none = messages::table.select(messages::seq).limit(0);
+            none.load::<i64>(*sqlite).map(drop)
+        }
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(postgres) => {
+            let none = messages::table.filter(false.into_sql::<diesel::sql_types::Bool>());
+            diesel::update(none)
+                .set(messages::seq.eq(0))
+                .execute(*postgres)
+                .map(drop)
+        }
+    }
+}
+
 /// The highest seq of a topic, 0 for none.
 pub(super) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<i64> {
     let query = messages::table

@@ -9,13 +9,17 @@ compile_error!("a store needs the feature `sqlite` or `postgres`");
 mod backend;
 mod batch;
 mod capacity;
+mod ceiling;
 #[cfg(feature = "sqlite")]
 mod checkpoint;
 mod columns;
 mod committer;
+#[cfg(feature = "sqlite")]
+mod database_file;
 mod erase;
 mod export;
 mod handle;
+mod health;
 mod history;
 mod import;
 mod intake;
@@ -50,6 +54,8 @@ use diesel::ConnectionError;
 use self::backend::{Backend, Pool, Role};
 pub use self::capacity::StorageState;
 pub use self::columns::ColumnFields;
+#[cfg(feature = "sqlite")]
+pub use self::database_file::FileFault;
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::handle::DbWriterHandle;
@@ -194,6 +200,13 @@ pub enum StoreError {
     /// What waits in the spool cannot be read.
     #[error("cannot read the spool: {0}")]
     Spool(#[source] io::Error),
+    /// Something has happened to SQLite's file under the server.
+    #[cfg(feature = "sqlite")]
+    #[error(transparent)]
+    File(#[from] FileFault),
+    /// The code that commits has panicked.
+    #[error("a transaction has panicked: {0}")]
+    Panicked(String),
     /// The database does not answer at the moment.
     #[error("the database is away")]
     Away,
@@ -202,6 +215,9 @@ pub enum StoreError {
     Statement(#[from] diesel::result::Error),
 }
 
+/// What is said of a file whose pages SQLite cannot read.
+const DAMAGED: &str = "the database file is damaged: stop the server and restore a backup";
+
 impl StoreError {
     /// The setting that names what cannot be used, as the file of settings calls it.
     pub fn setting(&self) -> Option<&'static str> {
@@ -209,6 +225,30 @@ impl StoreError {
             Self::OpenSpool(_) | Self::Spool(_) => Some("spool_dir"),
             Self::Pool(_) | Self::Away | Self::Statement(_) => None,
             _ => Some("database_url"),
+        }
+    }
+
+    /// What makes the server not ready until it is mended, in words for anybody; `None` where waiting
+    /// helps.
+    fn fault(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::File(fault) => Some(fault.to_string()),
+            Self::Panicked(_) => {
+                Some("the code that saves messages has panicked: see the log".to_owned())
+            }
+            Self::Statement(error) if batch::is_damage(error) => Some(DAMAGED.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether what is saved now would not be there later.
+    fn is_damage(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::File(_) => true,
+            Self::Statement(error) => batch::is_damage(error),
+            _ => false,
         }
     }
 }

@@ -58,12 +58,13 @@ pub(super) fn open(connection: &mut Connection<'_>, topic: &str, strict: bool) -
 }
 
 impl Run {
-    /// A run that begins without the database. Its head is beyond any seq that may have been given:
-    /// seqs count messages, and no topic has had one each microsecond since 1970.
-    pub(super) fn adrift() -> Self {
+    /// A run that begins without the database, in which no topic has a seq beyond `ceiling`. Its head is
+    /// beyond any seq that may have been given: seqs count messages, no topic has had one each microsecond
+    /// since 1970, and the ceiling holds where the clock was put back or an unclean end went beyond it.
+    pub(super) fn adrift(ceiling: i64) -> Self {
         Self {
             epoch: new_epoch(),
-            last_seq: micros(SystemTime::now()),
+            last_seq: micros(SystemTime::now()).max(ceiling),
             pruned_through: 0,
             clean: false,
         }
@@ -98,6 +99,13 @@ pub(super) fn rehearse(connection: &mut Connection<'_>) -> QueryResult<()> {
         Err(RollbackTransaction) => Ok(()),
         other => other,
     }
+}
+
+/// A seq that no topic has reached. An open run has given fewer than what separates two of them.
+pub(super) fn ceiling(connection: &mut Connection<'_>) -> QueryResult<i64> {
+    let highest = topics::table.select(diesel::dsl::max(topics::last_seq));
+    let highest: Option<i64> = on_each_backend!(connection, |typed| highest.first(typed))?;
+    Ok(highest.unwrap_or(0).saturating_add(JUMP))
 }
 
 /// The present run of a topic; 0 for one that has never been opened.

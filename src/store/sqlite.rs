@@ -10,6 +10,7 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 
 use super::backend::{self, Role};
 use super::checkpoint::{self, Checkpointer};
+use super::database_file::{DatabaseFile, FileFault};
 use super::url::{self, Mode, SqliteUrl};
 use super::{Prepared, StoreError, migrations};
 
@@ -76,6 +77,10 @@ impl Database {
             .connection_customizer(Box::new(Pragmas(role)))
             .build(manager)?;
         Ok(pool)
+    }
+
+    pub(super) fn file(&self) -> Result<DatabaseFile, FileFault> {
+        Ok(DatabaseFile::watch(&self.url.path)?)
     }
 
     pub(super) fn checkpointer(&self) -> Result<Checkpointer, StoreError> {

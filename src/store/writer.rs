@@ -12,6 +12,7 @@
 //! rows and openings instead.
 
 mod away;
+mod watch;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,11 +24,13 @@ use actix::{
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::backend::Role;
+use super::backend::{Guard, Role};
 use super::capacity::{Capacity, StorageState};
+use super::ceiling::Ceiling;
 use super::columns::Columns;
 use super::committer::{Committer, Done, Round};
 use super::handle::DbWriterHandle;
+use super::health::Health;
 use super::intake::Intake;
 use super::journal::Journal;
 use super::options::WriterOptions;
@@ -35,7 +38,7 @@ use super::remove::Removal;
 use super::run::Run;
 use super::spool::Record;
 use super::turn::{Answer, Errand, Outcome, SharedError, Turn};
-use super::{Store, StoreError};
+use super::{DAMAGED, Store, StoreError};
 use crate::metrics::metrics;
 use crate::pubsub::LogEntry;
 
@@ -69,8 +72,21 @@ pub struct DbWriter {
     /// The epochs of the runs that are open.
     runs: HashMap<String, i64>,
     work: Work,
+    /// No topic has a seq beyond it.
+    ceiling: Ceiling,
     /// The database is away; the wait before the next try.
     away: Option<Duration>,
+    /// Why it is.
+    trouble: Option<Trouble>,
+    /// A reader has found that the database is damaged: so it is until the server is started anew.
+    damage: Option<String>,
+    guard: Guard,
+    /// Read by those who ask whether the server is ready.
+    health: Arc<Health>,
+    /// When the database was last asked for anything.
+    asked: Instant,
+    /// The next round is one even where there is nothing to do.
+    probe: bool,
     /// The next round, when it is not at once; one is on its way at most.
     later: Option<SpawnHandle>,
     /// Whether nothing was done since the database was left in order.
@@ -82,6 +98,16 @@ pub struct DbWriter {
     waiting: Vec<oneshot::Sender<()>>,
     /// Those for whom that was tried in vain: they wait until everything is safe in the spool.
     resigned: Vec<oneshot::Sender<()>>,
+}
+
+/// Why the last round has failed.
+struct Trouble {
+    /// As it stands in the log.
+    error: String,
+    /// What makes the server not ready.
+    fault: Option<String>,
+    /// Nothing may be taken that cannot be saved.
+    damage: bool,
 }
 
 /// What the writer does.
@@ -131,6 +157,11 @@ pub(super) struct Close {
 #[rtype(result = "()")]
 pub(super) struct RowsCame;
 
+/// A reader has found that the database is damaged.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Damaged(pub(super) String);
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct BeginRound;
@@ -160,6 +191,7 @@ impl DbWriter {
         let pool = store.backend.pool(role)?;
         let columns = Columns::new(options.columns);
         let prepared = store.prepared;
+        let guard = store.backend.guard()?;
         let mut committer = Committer::new(store, pool, columns, Arc::clone(&capacity))?;
         let mut journal = options.spool.as_ref().map(Journal::open).transpose()?;
         if let Some(journal) = &mut journal {
@@ -169,6 +201,12 @@ impl DbWriter {
                 capacity.set_safe(journal.safe());
             }
         }
+        let spool = options.spool.as_ref().map(|spool| &*spool.dir);
+        let mut ceiling = Ceiling::read(spool);
+        if prepared {
+            ceiling.raise(committer.ceiling()?);
+        }
+        let health = Arc::new(Health::default());
         let committer = Committer::start_in_arbiter(&Arbiter::new().handle(), |_| committer);
         let writer = Self {
             strict: options.strict,
@@ -181,7 +219,14 @@ impl DbWriter {
             adrift: HashMap::new(),
             runs: HashMap::new(),
             work: Work::Idle,
+            ceiling,
             away: (!prepared).then_some(FIRST_RETRY),
+            trouble: None,
+            damage: None,
+            guard,
+            health: Arc::clone(&health),
+            asked: Instant::now(),
+            probe: false,
             later: None,
             settled: true,
             watching: false,
@@ -190,7 +235,7 @@ impl DbWriter {
             resigned: Vec::new(),
         };
         let addr = Self::start_in_arbiter(&Arbiter::new().handle(), |_| writer);
-        Ok(DbWriterHandle::new(addr, capacity, intake, readers))
+        Ok(DbWriterHandle::new(addr, capacity, health, intake, readers))
     }
 
     /// Asks for a round behind what is in the mailbox.
@@ -217,7 +262,9 @@ impl DbWriter {
         let idle = self.queue.is_empty() && self.turns.is_empty() && self.adrift.is_empty();
         // A database that is away is asked for in any case.
         let asked = !(self.waiting.is_empty() && self.resigned.is_empty());
-        if idle && self.away.is_none() && (self.settled || !asked) {
+        let settle = idle && self.away.is_none() && asked && !self.settled;
+        let probe = std::mem::take(&mut self.probe);
+        if idle && self.away.is_none() && !settle && !probe {
             if !self.intake.sleep() {
                 return self.begin_round(ctx);
             }
@@ -225,7 +272,8 @@ impl DbWriter {
             self.rest();
             return;
         }
-        let left = match self.read_left() {
+        // Commits into a file that is gone would only look like ones.
+        let left = match self.guard.check().and_then(|()| self.read_left()) {
             Ok(left) => left,
             Err(error) => return self.fail(&error, ctx),
         };
@@ -242,15 +290,16 @@ impl DbWriter {
         } else {
             self.queue.len().min(BATCH)
         };
-        let settle = idle && self.away.is_none();
         self.settled = settle || (idle && self.settled);
         self.committer.do_send(Round {
             left,
             errands: adoptions.chain(turns).collect(),
             rows: self.queue.range(..rows).cloned().collect(),
             settle,
+            probe,
             answer: ctx.address().recipient(),
         });
+        self.note_asked();
         self.work = Work::Round {
             since: Instant::now(),
             turns: self.turns.len(),
@@ -330,6 +379,9 @@ impl DbWriter {
 
     /// The database has done what it was asked for.
     fn come_back(&mut self, rows: usize, ctx: &mut Context<Self>) {
+        if self.trouble.take().is_some() {
+            self.note_health();
+        }
         if self.left() > 0 {
             // Logs are not read before everything is there that an earlier run has said.
             self.away = Some(FIRST_RETRY);
@@ -368,13 +420,19 @@ impl DbWriter {
 
     fn fail(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
         metrics().writer_retries.increment(1);
-        let wait = match self.away {
-            Some(wait) => (wait * 2).min(LAST_RETRY),
-            None => {
-                tracing::error!(%error, rows = self.queue.len(), "store.writer.failing");
-                FIRST_RETRY
-            }
+        let trouble = Trouble {
+            error: error.to_string(),
+            fault: error.fault(),
+            damage: error.is_damage(),
         };
+        let known = self.trouble.replace(trouble);
+        if known.is_none_or(|known| known.error != error.to_string()) {
+            tracing::error!(%error, rows = self.queue.len(), "store.writer.failing");
+        }
+        self.note_health();
+        let wait = self
+            .away
+            .map_or(FIRST_RETRY, |wait| (wait * 2).min(LAST_RETRY));
         self.turn_away(wait, ctx);
         self.later = Some(ctx.notify_later(BeginRound, wait));
     }
@@ -392,6 +450,7 @@ impl Actor for DbWriter {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        Self::watch_health(ctx);
         if self.away.is_some() {
             self.write_down(ctx);
             self.wake(ctx);
@@ -450,6 +509,7 @@ impl Handler<Close> for DbWriter {
     type Result = ();
 
     fn handle(&mut self, Close { topic, head }: Close, ctx: &mut Self::Context) {
+        self.ceiling.raise(head);
         let Some(epoch) = self.runs.remove(&topic) else {
             return;
         };
@@ -461,6 +521,19 @@ impl Handler<Close> for DbWriter {
         self.turns
             .push_back(Turn::quiet(Errand::Close { topic, epoch, head }));
         self.wake(ctx);
+    }
+}
+
+impl Handler<Damaged> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, Damaged(error): Damaged, ctx: &mut Self::Context) {
+        if self.damage.is_none() {
+            tracing::error!(%error, "store.damaged");
+            self.damage = Some(DAMAGED.to_owned());
+            self.note_health();
+            self.write_down(ctx);
+        }
     }
 }
 

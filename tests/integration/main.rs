@@ -10,6 +10,7 @@ mod config_file;
 mod conformance;
 mod connect;
 mod crashes;
+mod damage;
 mod endings;
 mod erase;
 mod export;

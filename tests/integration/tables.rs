@@ -115,3 +115,57 @@ async fn a_topic_with_nul_is_refused_at_the_join(database: Database) {
     let topics = database.ask("SELECT topic AS answer FROM topics");
     assert!(topics.is_empty(), "{topics:?}");
 }
+
+/// What only PostgreSQL can take away.
+#[cfg(feature = "postgres")]
+mod on_postgres {
+    use super::*;
+
+    /// A message waits while `away` is done, and is stored once `back` is.
+    async fn waits(database: &Database, away: impl FnOnce(), back: impl FnOnce()) {
+        let rooms = Rooms::open(database);
+        shout(&rooms, ROOM, 1..=1).await;
+        rooms.committed().await;
+        away();
+        shout(&rooms, ROOM, 2..=3).await;
+        notices(&rooms, StorageState::Waiting).await;
+        back();
+        rooms.committed().await;
+        assert_eq!(numbers(database, ROOM), [1, 2, 3]);
+        notices(&rooms, StorageState::Available).await;
+    }
+
+    #[actix_web::test]
+    async fn a_database_that_is_read_only_for_a_while() {
+        const END_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let database = Database::postgres();
+        let read_only = |how: &str| {
+            let mut person = database.connect();
+            person.execute("SET default_transaction_read_only = off");
+            person.execute(&format!(
+                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = \
+                 {how}', current_database()); END $$"
+            ));
+            person.execute(END_SESSIONS);
+        };
+        waits(&database, || read_only("on"), || read_only("off")).await;
+    }
+
+    #[actix_web::test]
+    async fn a_right_that_is_revoked_for_a_while() {
+        let mut database = Database::postgres();
+        let superuser = database.url.clone();
+        let role = format!("slackir_revoked_{}", std::process::id());
+        database.execute(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA public TO {role}"
+        ));
+        let (_, server) = superuser.split_once('@').expect("a user");
+        database.url = format!("postgres://{role}@{server}");
+        let revoke = || database.execute("REVOKE INSERT ON messages FROM CURRENT_USER");
+        let grant = || database.execute("GRANT INSERT ON messages TO CURRENT_USER");
+        waits(&database, revoke, grant).await;
+        database.url = superuser;
+        database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    }
+}

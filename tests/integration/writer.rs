@@ -10,6 +10,7 @@ use slackir::pubsub::{
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 
 use crate::support::database::{Database, on_each_database};
+use crate::support::rooms::eventually;
 
 const TOPIC: &str = "room:a";
 
@@ -24,6 +25,7 @@ on_each_database! {
     changes_change_their_target_and_are_rows_themselves,
     a_run_that_ended_in_order_goes_on_and_another_does_not,
     a_topic_whose_name_the_database_refuses_stops_no_other,
+    a_run_without_the_database_begins_beyond_every_seq,
     histories_and_pages_have_their_bounds,
     pages_do_not_wait_for_the_writer,
 }
@@ -322,6 +324,37 @@ async fn a_topic_whose_name_the_database_refuses_stops_no_other(database: Databa
         database.folder() == "sqlite",
         "PostgreSQL has no NUL"
     );
+}
+
+/// An unclean end, or a clock that was put back since, may have left a topic ahead of the clock.
+async fn a_run_without_the_database_begins_beyond_every_seq(database: Database) {
+    const AHEAD: i64 = 9_000_000_000_000_000;
+    let first = writer(&database, WriterOptions::default());
+    let rooms = pubsub(&first);
+    shout(&rooms, json!({"n": 1})).await;
+    rooms.close_logs();
+    flushed(&first).await;
+    drop((rooms, first));
+    let ahead = format!("UPDATE topics SET last_seq = {AHEAD}; UPDATE messages SET seq = {AHEAD}");
+    database.execute(&ahead);
+    eventually("the file is free", || {
+        Store::open(&database.url, StoreOptions::default()).is_ok()
+    })
+    .await;
+    let second = writer(&database, WriterOptions::default());
+    let rooms = pubsub(&second);
+    let blocked = database.block_writes();
+    // Nobody waits for this one: it tells that the database is away.
+    let elsewhere = second.open("room:elsewhere", false).await;
+    elsewhere.expect("it opens without the database");
+    let shouted = shout(&rooms, json!({"n": 2})).await.id.expect("a log");
+    assert!(shouted.seq > AHEAD, "{}", shouted.seq);
+    drop(blocked);
+    flushed(&second).await;
+    assert_eq!(database.payloads(TOPIC), [json!({"n": 1}), json!({"n": 2})]);
+    let seqs = "SELECT CAST(last_seq AS text) AS answer FROM topics WHERE topic = 'room:a'";
+    let last_seq: i64 = database.ask(seqs)[0].parse().expect("a number");
+    assert!(last_seq >= AHEAD, "{last_seq}");
 }
 
 async fn histories_and_pages_have_their_bounds(database: Database) {

@@ -48,7 +48,8 @@ impl DbWriter {
         let run = if self.strict {
             Err(Arc::new(StoreError::Away))
         } else {
-            let run = Run::adrift();
+            let run = Run::adrift(self.ceiling.seq());
+            self.ceiling.raise(run.last_seq);
             self.adrift.insert(topic.to_owned(), run);
             self.runs.insert(topic.to_owned(), run.epoch);
             Ok(run)
@@ -79,9 +80,18 @@ impl DbWriter {
                 state = StorageState::Waiting;
             }
         }
+        if self.is_damaged() {
+            state = StorageState::Refusing;
+        }
         self.capacity.set_state(state);
         self.capacity.set_away(away);
         self.go_on_spooling(ctx);
+    }
+
+    /// Whether what is taken now would not be there later.
+    fn is_damaged(&self) -> bool {
+        let trouble = self.trouble.as_ref();
+        self.damage.is_some() || trouble.is_some_and(|trouble| trouble.damage)
     }
 
     /// Looks again and again for rows to spool, and makes them outlive a power cut, until the journal

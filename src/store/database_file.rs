@@ -1,0 +1,283 @@
+//! [`DatabaseFile`]: whether SQLite's file is still the one that was opened, and whole.
+//!
+//! SQLite goes on writing to a file that was deleted, and reads pages that it remembers of one that
+//! was overwritten. So somebody has to look: at the names, and at the headers behind them.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::url;
+
+/// How often the headers are read; the names are looked at each time.
+const HEADERS: Duration = Duration::from_secs(1);
+/// The length of a database's header, and of a log's.
+const HEADER: usize = 100;
+const LOG_HEADER: usize = 32;
+/// With what a database begins, and a log.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+const LOG_MAGIC: [[u8; 4]; 2] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83]];
+
+/// The file of a database that somebody has open.
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    log: PathBuf,
+    /// Never closed: that would take SQLite's locks away, which belong to the process and the file.
+    file: ManuallyDrop<File>,
+    identity: Identity,
+    /// Known from the first look on.
+    log_identity: Option<Identity>,
+    /// Its length when it was last whole.
+    length: u64,
+    headers_read: Option<Instant>,
+}
+
+/// What makes a file the same file, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// What has happened to a database file under the server. The texts are shown to anybody who asks
+/// whether the server is ready, and hold no path.
+#[derive(Debug, thiserror::Error)]
+pub enum FileFault {
+    /// There is no file of that name any more.
+    #[error("the database file has been deleted: stop the server and put the file back")]
+    Deleted,
+    /// The name is that of another file.
+    #[error(
+        "the database file has been replaced by another: stop the server, decide which of them is \
+         right, and start it again"
+    )]
+    Replaced,
+    /// It is shorter than it says itself.
+    #[error("the database file has been truncated: stop the server and restore a backup")]
+    Truncated,
+    /// It does not begin as a database does.
+    #[error("the database file has been overwritten: stop the server and restore a backup")]
+    Overwritten,
+    /// The write-ahead log, which holds the newest messages, is not there or not the same.
+    #[error(
+        "the database's write-ahead log (-wal) has been deleted or replaced: stop the server, and \
+         check what the database holds"
+    )]
+    LogGone,
+    /// The write-ahead log does not begin as one does.
+    #[error(
+        "the database's write-ahead log (-wal) has been overwritten: stop the server, and check what \
+         the database holds"
+    )]
+    LogOverwritten,
+    /// The file cannot be looked at.
+    #[error("the database file cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+impl DatabaseFile {
+    /// A database that is open and whole.
+    pub(super) fn watch(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let found = file.metadata()?;
+        Ok(Self {
+            path: path.to_owned(),
+            log: url::beside(path, "-wal"),
+            file: ManuallyDrop::new(file),
+            identity: Identity::of(&found),
+            log_identity: None,
+            length: found.len(),
+            headers_read: None,
+        })
+    }
+
+    /// Looks whether it is still the same.
+    pub(super) fn check(&mut self) -> Result<(), FileFault> {
+        let found = find(&self.path)?.ok_or(FileFault::Deleted)?;
+        if Identity::of(&found) != self.identity {
+            return Err(FileFault::Replaced);
+        }
+        let log = find(&self.log)?;
+        let log_identity = log.as_ref().map(Identity::of);
+        if self.log_identity.is_some() && self.log_identity != log_identity {
+            return Err(FileFault::LogGone);
+        }
+        self.log_identity = log_identity;
+        if self.headers_read.is_some_and(|at| at.elapsed() < HEADERS) && found.len() >= self.length
+        {
+            return Ok(());
+        }
+        self.check_header(found.len())?;
+        if let Some(log) = log {
+            self.check_log_header(log.len())?;
+        }
+        self.headers_read = Some(Instant::now());
+        Ok(())
+    }
+
+    fn check_header(&mut self, length: u64) -> Result<(), FileFault> {
+        let shrunk = length < self.length;
+        let mut header = [0; HEADER];
+        match self.file.read_exact_at(&mut header, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(FileFault::Truncated);
+            }
+            read => read?,
+        }
+        if !header.starts_with(MAGIC) {
+            return Err(FileFault::Overwritten);
+        }
+        // While it grows its first page may be ahead of the last one.
+        if shrunk && length < length_of(&header) {
+            return Err(FileFault::Truncated);
+        }
+        self.length = length;
+        Ok(())
+    }
+
+    fn check_log_header(&self, length: u64) -> Result<(), FileFault> {
+        // SQLite keeps no lock in this file, so that it may be closed.
+        if length < LOG_HEADER as u64 {
+            return Ok(());
+        }
+        let mut magic = [0; 4];
+        match File::open(&self.log)?.read_exact_at(&mut magic, 0) {
+            // It was emptied just now.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
+        // A log that is begun anew may have room and no header yet.
+        if LOG_MAGIC.contains(&magic) || magic == [0; 4] {
+            Ok(())
+        } else {
+            Err(FileFault::LogOverwritten)
+        }
+    }
+}
+
+impl Identity {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+        }
+    }
+}
+
+fn find(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The length of a database with this header: the size of a page (1 stands for 65,536) times their
+/// number.
+fn length_of(header: &[u8; HEADER]) -> u64 {
+    let page = u64::from(u16::from_be_bytes([header[16], header[17]]));
+    let page = if page == 1 { 65_536 } else { page };
+    let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
+    page * u64::from(pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use diesel::connection::SimpleConnection;
+    use diesel::prelude::*;
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+
+    /// A database that is open, with a log, and its path.
+    fn database() -> (TempDir, SqliteConnection, PathBuf) {
+        let dir = tempdir().expect("a folder");
+        let path = dir.path().join("s.db");
+        let mut open = SqliteConnection::establish(&path.to_string_lossy()).expect("it opens");
+        open.batch_execute(
+            "PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000)); \
+             PRAGMA wal_checkpoint; INSERT INTO t VALUES (1)",
+        )
+        .expect("sound statements");
+        (dir, open, path)
+    }
+
+    fn look(watched: &mut DatabaseFile) -> Result<(), String> {
+        watched.headers_read = None;
+        watched.check().map_err(|fault| format!("{fault:?}"))
+    }
+
+    /// What is found after `damage` was done to a file that was whole.
+    fn found(damage: impl FnOnce(&Path)) -> Result<(), String> {
+        let (_dir, _open, path) = database();
+        let mut watched = DatabaseFile::watch(&path).expect("it is there");
+        assert_eq!(look(&mut watched), Ok(()));
+        damage(&path);
+        look(&mut watched)
+    }
+
+    fn fault(name: &str) -> Result<(), String> {
+        Err(name.to_owned())
+    }
+
+    fn overwrite(path: &Path) {
+        let file = File::options().write(true).open(path).expect("it opens");
+        file.write_all_at(b"garbage", 0).expect("there is room");
+    }
+
+    #[test]
+    fn names_tell_what_became_of_the_files() {
+        assert_eq!(
+            found(|path| fs::remove_file(path).expect("it was there")),
+            fault("Deleted")
+        );
+        let replaced = found(|path| {
+            fs::copy(path, path.with_extension("new")).expect("there is room");
+            fs::rename(path.with_extension("new"), path).expect("it was there");
+        });
+        assert_eq!(replaced, fault("Replaced"));
+        let log_gone = found(|path| {
+            fs::remove_file(url::beside(path, "-wal")).expect("it was there");
+        });
+        assert_eq!(log_gone, fault("LogGone"));
+        let back = found(|path| {
+            fs::rename(path, path.with_extension("old")).expect("it was there");
+            fs::rename(path.with_extension("old"), path).expect("it was there");
+        });
+        assert_eq!(back, Ok(()), "it is the same file");
+    }
+
+    #[test]
+    fn headers_tell_what_was_written_over_them() {
+        let truncated = |length| {
+            move |path: &Path| {
+                let file = File::options().write(true).open(path).expect("it opens");
+                file.set_len(length).expect("a shorter file");
+            }
+        };
+        assert_eq!(found(truncated(0)), fault("Truncated"));
+        assert_eq!(found(truncated(8_192)), fault("Truncated"));
+        assert_eq!(found(overwrite), fault("Overwritten"));
+        let log = found(|path| overwrite(&url::beside(path, "-wal")));
+        assert_eq!(log, fault("LogOverwritten"));
+    }
+
+    #[test]
+    fn a_database_that_grows_and_shrinks_by_itself_is_whole() {
+        let (_dir, mut open, path) = database();
+        let mut watched = DatabaseFile::watch(&path).expect("it is there");
+        for statement in [
+            "INSERT INTO t VALUES (zeroblob(1000000)); PRAGMA wal_checkpoint",
+            "DELETE FROM t; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)",
+            "INSERT INTO t VALUES (2)",
+        ] {
+            open.batch_execute(statement).expect("a sound statement");
+            assert_eq!(look(&mut watched), Ok(()), "{statement}");
+        }
+    }
+}
