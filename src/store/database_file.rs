@@ -1,7 +1,9 @@
 //! [`DatabaseFile`]: whether SQLite's file is still the one that was opened, and whole.
 //!
 //! SQLite goes on writing to a file that was deleted, and reads pages that it remembers of one that
-//! was overwritten. So somebody has to look: at the names, and at the headers behind them.
+//! was overwritten. So somebody has to look: at the names, at the headers behind them, and with a new
+//! connection at the way to the newest message. That finds a file that was overwritten at random, and not
+//! each single page.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -10,10 +12,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use diesel::prelude::*;
+
+use super::batch::is_damage;
+use super::schema::messages;
 use super::url;
 
 /// How often the headers are read; the names are looked at each time.
 const HEADERS: Duration = Duration::from_secs(1);
+/// How often the newest message is looked up.
+const NEWEST: Duration = Duration::from_secs(3);
 /// The length of a database's header, and of a log's.
 const HEADER: usize = 100;
 const LOG_HEADER: usize = 32;
@@ -33,6 +41,7 @@ pub(super) struct DatabaseFile {
     /// Its length when it was last whole.
     length: u64,
     headers_read: Option<Instant>,
+    newest_read: Option<Instant>,
 }
 
 /// What makes a file the same file, whatever its name.
@@ -61,6 +70,9 @@ pub enum FileFault {
     /// It does not begin as a database does.
     #[error("the database file has been overwritten: stop the server and restore a backup")]
     Overwritten,
+    /// SQLite cannot read its pages.
+    #[error("the database file is damaged: stop the server and restore a backup")]
+    Damaged,
     /// The write-ahead log, which holds the newest messages, is not there or not the same.
     #[error(
         "the database's write-ahead log (-wal) has been deleted or replaced: stop the server, and \
@@ -91,6 +103,7 @@ impl DatabaseFile {
             log_identity: None,
             length: found.len(),
             headers_read: None,
+            newest_read: None,
         })
     }
 
@@ -115,7 +128,26 @@ impl DatabaseFile {
             self.check_log_header(log.len())?;
         }
         self.headers_read = Some(Instant::now());
+        if self.newest_read.is_none_or(|at| at.elapsed() >= NEWEST) {
+            self.check_pages()?;
+            self.newest_read = Some(Instant::now());
+        }
         Ok(())
+    }
+
+    fn check_pages(&self) -> Result<(), FileFault> {
+        // One that cannot be opened or is locked at the moment is the writer's business.
+        let Ok(mut connection) = SqliteConnection::establish(&self.path.to_string_lossy()) else {
+            return Ok(());
+        };
+        let newest = messages::table
+            .order((messages::topic.desc(), messages::seq.desc()))
+            .select(messages::event)
+            .limit(1);
+        match newest.load::<String>(&mut connection) {
+            Err(error) if is_damage(&error) => Err(FileFault::Damaged),
+            _ => Ok(()),
+        }
     }
 
     fn check_header(&mut self, length: u64) -> Result<(), FileFault> {
@@ -193,6 +225,7 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
+    use crate::store::Store;
 
     /// A database that is open, with a log, and its path.
     fn database() -> (TempDir, SqliteConnection, PathBuf) {
@@ -209,6 +242,7 @@ mod tests {
 
     fn look(watched: &mut DatabaseFile) -> Result<(), String> {
         watched.headers_read = None;
+        watched.newest_read = None;
         watched.check().map_err(|fault| format!("{fault:?}"))
     }
 
@@ -265,6 +299,26 @@ mod tests {
         assert_eq!(found(overwrite), fault("Overwritten"));
         let log = found(|path| overwrite(&url::beside(path, "-wal")));
         assert_eq!(log, fault("LogOverwritten"));
+    }
+
+    #[test]
+    fn pages_are_read_anew() {
+        let dir = tempdir().expect("a folder");
+        let path = dir.path().join("s.db");
+        let url = format!("sqlite://{}", path.display());
+        let (_store, _) = Store::open(&url, 1).expect("a new database");
+        let mut open = SqliteConnection::establish(&path.to_string_lossy()).expect("it opens");
+        open.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            .expect("a sound statement");
+        let mut watched = DatabaseFile::watch(&path).expect("it is there");
+        assert_eq!(look(&mut watched), Ok(()));
+        let file = File::options().write(true).open(&path).expect("it opens");
+        let pages = file.metadata().expect("it is there").len() / 4096 - 1;
+        for page in 1..=pages {
+            file.write_all_at(&[7; 4096], page * 4096)
+                .expect("there is room");
+        }
+        assert_eq!(look(&mut watched), fault("Damaged"));
     }
 
     #[test]
