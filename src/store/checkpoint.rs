@@ -101,18 +101,20 @@ impl Checkpointer {
             self.release();
             return Ok(());
         }
-        let held = self.reader.as_mut();
+        // Until then it may have been a short read, and what the thread says comes at once.
+        let reader = self.reader.as_mut();
+        let held = reader.filter(|reader| reader.since.elapsed() >= HELD_LOOK);
+        let wait = if length > TOO_LONG && held.is_none() {
+            PATIENCE
+        } else {
+            Duration::ZERO
+        };
         if held.is_none_or(|reader| reader.is_due(HELD_LOOK))
             && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
         {
             // The thread has panicked: the writer does its work.
             copy(connection)?;
         }
-        let wait = if length > TOO_LONG && self.reader.is_none() {
-            PATIENCE
-        } else {
-            Duration::ZERO
-        };
         match self.copied.recv_timeout(wait) {
             Ok(Copied::Nearly) => {
                 self.release();

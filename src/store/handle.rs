@@ -222,6 +222,10 @@ mod tests {
         let writer = writer.expect("a free connection");
         assert_eq!(writer.fault(), None);
         assert!(writer.addr.send(Panic).await.is_err());
+        // Its thread drops it a moment later.
+        while writer.addr.connected() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let fault = writer.fault().expect("it has ended");
         assert!(fault.contains("has ended"), "{fault}");
         assert!(writer.open("room", false).await.is_err());
