@@ -96,7 +96,11 @@ impl ServeError {
             Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
             Self::Auth(AuthError::Secret(_)) => Some("secret_key_base"),
             Self::Listen { .. } => Some("port"),
-            Self::ApiWithoutStore | Self::Metrics(_) | Self::Server(_) | Self::Unsaved(_) => None,
+            Self::ApiWithoutStore
+            | Self::Metrics(_)
+            | Self::Server(_)
+            | Self::Storage(_)
+            | Self::Unsaved(_) => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use diesel::prelude::*;
 
 use super::batch::is_damage;
 use super::schema::messages;
-use super::url;
+use super::url::{self, Mode, SqliteUrl};
 
 /// How often the headers are read; the names are looked at each time.
 const HEADERS: Duration = Duration::from_secs(1);
@@ -137,7 +137,12 @@ impl DatabaseFile {
 
     fn check_pages(&self) -> Result<(), FileFault> {
         // One that cannot be opened or is locked at the moment is the writer's business.
-        let Ok(mut connection) = SqliteConnection::establish(&self.path.to_string_lossy()) else {
+        let url = SqliteUrl {
+            path: self.path.clone(),
+            // And makes none.
+            mode: Mode::Write,
+        };
+        let Ok(mut connection) = SqliteConnection::establish(&url.connection_string()) else {
             return Ok(());
         };
         let newest = messages::table
@@ -225,7 +230,7 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Store, StoreOptions};
 
     /// A database that is open, with a log, and its path.
     fn database() -> (TempDir, SqliteConnection, PathBuf) {
@@ -306,7 +311,7 @@ mod tests {
         let dir = tempdir().expect("a folder");
         let path = dir.path().join("s.db");
         let url = format!("sqlite://{}", path.display());
-        let (_store, _) = Store::open(&url, 1).expect("a new database");
+        let (_store, _) = Store::open(&url, StoreOptions::default()).expect("a new database");
         let mut open = SqliteConnection::establish(&path.to_string_lossy()).expect("it opens");
         open.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")
             .expect("a sound statement");

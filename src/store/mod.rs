@@ -223,7 +223,7 @@ impl StoreError {
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::OpenSpool(_) | Self::Spool(_) => Some("spool_dir"),
-            Self::Pool(_) | Self::Away | Self::Statement(_) => None,
+            Self::Pool(_) | Self::Panicked(_) | Self::Away | Self::Statement(_) => None,
             _ => Some("database_url"),
         }
     }
