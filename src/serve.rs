@@ -26,7 +26,7 @@ use crate::store::{
     RetentionTask, SpoolOptions, StorageState, Store, StoreError, StoreOptions, WriterOptions,
 };
 use crate::transport::direct::{Driver, ServerOptions};
-use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
+use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
 use crate::{admin, api, metrics, store, telemetry};
 
 /// Between two looks for rows that another application has written.
@@ -50,6 +50,9 @@ pub enum ServeError {
     /// `--check-origin`.
     #[error("--check-origin: {0}")]
     CheckOrigin(#[from] InvalidOrigin),
+    /// `--public-host`.
+    #[error("--public-host: {0}")]
+    PublicHost(#[from] InvalidHost),
     /// `--log`.
     #[error("--log: {0}")]
     Log(#[from] tracing_subscriber::filter::ParseError),
@@ -337,12 +340,17 @@ fn readiness(writer: Option<DbWriterHandle>) -> impl Fn() -> Readiness + Clone +
     }
 }
 
-fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {
-    Ok(match config.check_origin.parse()? {
-        CheckOrigin::OwnHostOr(_) => {
-            CheckOrigin::OwnHostOr(config.public_host.iter().cloned().collect())
+/// The rule for origins. A server that knows its name believes no other; one that does not can tell
+/// its own pages by their address alone.
+fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, ServeError> {
+    let public_host = config.public_host.as_deref();
+    let public_host = public_host.map(str::parse).transpose()?;
+    Ok(match (config.check_origin.parse()?, public_host) {
+        (CheckOrigin::OwnAddress, Some(host)) => CheckOrigin::Host(host),
+        (CheckOrigin::OwnAddress, None) if config.host.is_loopback() => {
+            CheckOrigin::OwnAddressOrLoopback
         }
-        other => other,
+        (other, _) => other,
     })
 }
 

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["admission"]),
     ("frame", &[]),
     ("message", &[]),
+    ("methods", &[]),
     ("metrics", &[]),
     ("rate", &[]),
     ("telemetry", &["config"]),
@@ -110,9 +111,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["message", "metrics", "pubsub"]),
     (
         "chat",
-        &["channel", "config", "message", "pubsub", "socket"],
+        &[
+            "channel", "config", "message", "methods", "pubsub", "socket",
+        ],
     ),
-    ("admin", &["endpoint"]),
+    ("admin", &["endpoint", "methods"]),
     (
         "api",
         &[
@@ -120,6 +123,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "endpoint",
             "message",
+            "methods",
             "pubsub",
             "serializer",
             "store",
@@ -143,6 +147,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "chat",
             "admin",
             "api",
+            "methods",
             "serve",
             "main",
         ],

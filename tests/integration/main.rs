@@ -22,6 +22,7 @@ mod limits;
 mod longpoll;
 mod longpoll_answers;
 mod order;
+mod pages;
 mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
