@@ -21,6 +21,7 @@ mod kills;
 mod limits;
 mod longpoll;
 mod longpoll_answers;
+mod older;
 mod order;
 mod pages;
 mod plug_session;

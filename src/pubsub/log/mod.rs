@@ -10,6 +10,7 @@
 //! its broadcast waits here.
 
 mod entry;
+mod older;
 mod refs;
 mod rule;
 mod store;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 pub(super) use self::entry::Outcome;
 use self::entry::Run;
 pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored};
+pub(super) use self::older::Older;
 pub(super) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
 pub(crate) use self::rule::topic_matches;
@@ -82,6 +84,8 @@ pub(super) enum Found {
 /// A message was taken, or is known already.
 pub(super) struct Appended {
     pub(super) id: MessageId,
+    /// When it was published; for a retry, now.
+    pub(super) at: SystemTime,
     pub(super) receipt: Option<Receipt>,
     pub(super) fate: Fate,
 }
@@ -193,6 +197,7 @@ impl TopicLog {
         {
             return Ok(Appended {
                 id: self.run.id(first),
+                at: SystemTime::now(),
                 receipt: Some(self.receipt_of(first).of_duplicate()),
                 fate: Fate::Duplicate,
             });
@@ -223,6 +228,7 @@ impl TopicLog {
         };
         Ok(Appended {
             id: entry.id(),
+            at: entry.at,
             receipt: entry.receipt(),
             fate,
         })
