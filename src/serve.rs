@@ -94,6 +94,7 @@ impl ServeError {
             Self::Store(error) => error.setting(),
             Self::Page(_) => Some("static_dir"),
             Self::CheckOrigin(_) => Some("check_origin"),
+            Self::PublicHost(_) => Some("public_host"),
             Self::Log(_) => Some("log"),
             Self::Auth(AuthError::Token) => Some("api_token"),
             Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
