@@ -1,10 +1,14 @@
-//! [`Budget`]: how much of one kind of memory all clients together may fill, and [`Share`], what one
-//! of them has of it.
+//! How much of one kind of memory all clients together may fill.
 //!
-//! A budget is one number for the process, so a share must not follow each small step of its holder:
-//! take it in large steps, or only for what is out of the ordinary.
+//! [`Budget`] is for what is out of the ordinary: a holder takes its [`Share`] before it fills memory,
+//! and is refused when nothing is left. Each step of a share is a step of an atomic.
+//!
+//! [`Total`] is for what goes up and down with every message: each thread counts for itself, in a
+//! [`Slack`], and tells the total by the chunk. Who adds asks first whether the total
+//! [is over](Total::is_over), and does with less then.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use metrics::Gauge;
 
@@ -86,6 +90,59 @@ impl Drop for Share {
     }
 }
 
+/// A total for the whole process, in bytes, that is counted by the chunk.
+pub(crate) struct Total {
+    most: isize,
+    used: AtomicIsize,
+    /// Shows what is used.
+    gauge: fn(&Metrics) -> &Gauge,
+}
+
+impl Total {
+    /// A total that is over from `most` bytes on; none are used.
+    pub(crate) const fn new(most: isize, gauge: fn(&Metrics) -> &Gauge) -> Self {
+        Self {
+            most,
+            used: AtomicIsize::new(0),
+            gauge,
+        }
+    }
+
+    /// Whether more is used than may be. Every thread may be wrong by a chunk.
+    pub(crate) fn is_over(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.most
+    }
+
+    fn add(&self, bytes: isize) {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        (self.gauge)(metrics()).set(used.max(0) as f64);
+    }
+}
+
+/// What one thread has not told its total yet. Belongs into a `thread_local` beside the total.
+pub(crate) struct Slack(Cell<isize>);
+
+impl Slack {
+    /// What a thread counts for itself.
+    const CHUNK: usize = 256 * 1024;
+
+    /// Nothing counted yet.
+    pub(crate) const fn new() -> Self {
+        Self(Cell::new(0))
+    }
+
+    /// The holder had `before` bytes and has `after`.
+    pub(crate) fn count(&self, total: &Total, before: usize, after: usize) {
+        let counted = self.0.get() + after.cast_signed() - before.cast_signed();
+        if counted.unsigned_abs() < Self::CHUNK {
+            self.0.set(counted);
+        } else {
+            self.0.set(0);
+            total.add(counted);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +162,23 @@ mod tests {
         assert!(!bob.resize(usize::MAX));
         drop(bob);
         assert_eq!(BUDGET.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_total_is_right_but_for_a_chunk_of_each_thread() {
+        static TOTAL: Total = Total::new(1_000_000, |metrics| &metrics.outbox_bytes);
+        let (ann, bob) = (Slack::new(), Slack::new());
+        for held in 0..1_000 {
+            ann.count(&TOTAL, held * 1_000, (held + 1) * 1_000);
+        }
+        assert!(!TOTAL.is_over());
+        bob.count(&TOTAL, 0, 500_000);
+        assert!(TOTAL.is_over());
+        // What one thread has counted another may give back.
+        bob.count(&TOTAL, 1_000_000, 0);
+        assert!(!TOTAL.is_over());
+        bob.count(&TOTAL, 500_000, 0);
+        let left = TOTAL.used.load(Ordering::Relaxed).unsigned_abs();
+        assert!(left < 2 * Slack::CHUNK, "{left}");
     }
 }

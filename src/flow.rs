@@ -2,7 +2,7 @@
 //!
 //! Each client message that was read holds a [`Ticket`] until its callback has returned. At the
 //! bound the connection is not read any more, so that TCP pushes back on the client; it is read
-//! again when half of the bound is free. Nothing is ever refused or dropped here. A client that is
+//! again when half of the bound is free. Nothing is ever dropped here. A client that is
 //! over its rate is not read for a moment, too.
 
 use std::cell::{Cell, RefCell};
@@ -14,9 +14,21 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
+use crate::budget::{Slack, Total};
 use crate::metrics::metrics;
 use crate::pubsub::Inbox;
 use crate::waker::WakerSlot;
+
+/// What all connections may have in flight together.
+const TOTAL_BYTES: isize = 256_000_000;
+/// What one may still have in flight while they have more.
+const CROWDED_BYTES: usize = 16_000;
+
+static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.in_flight_bytes);
+
+thread_local! {
+    static SLACK: Slack = const { Slack::new() };
+}
 
 /// What may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +76,20 @@ impl Flow {
         })
     }
 
+    /// Whether a message of `bytes` may enter, with what all connections have in flight.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        self.bytes.get() + bytes <= CROWDED_BYTES || !TOTAL.is_over()
+    }
+
+    fn set_bytes(&self, bytes: usize) {
+        let before = self.bytes.replace(bytes);
+        SLACK.with(|slack| slack.count(&TOTAL, before, bytes));
+    }
+
     /// Counts a message of `bytes` until the ticket is dropped.
     pub(crate) fn enter(self: &Rc<Self>, bytes: usize) -> Ticket {
         self.messages.set(self.messages.get() + 1);
-        self.bytes.set(self.bytes.get() + bytes);
+        self.set_bytes(self.bytes.get() + bytes);
         if self.is_full() && !self.paused.replace(true) {
             metrics().reads_paused.increment(1);
         }
@@ -126,7 +148,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let flow = &self.flow;
         flow.messages.set(flow.messages.get() - 1);
-        flow.bytes.set(flow.bytes.get() - self.bytes);
+        flow.set_bytes(flow.bytes.get() - self.bytes);
         if flow.paused.get() && flow.is_half_free() {
             flow.paused.set(false);
             flow.reader.wake();
@@ -162,6 +184,21 @@ mod tests {
         assert!(!open(), "bytes count too");
         drop(large);
         assert!(open());
+    }
+
+    #[test]
+    fn where_all_have_too_much_in_flight_each_may_have_little() {
+        let others = |before, after| SLACK.with(|slack| slack.count(&TOTAL, before, after));
+        let crowd = 2 * TOTAL_BYTES.unsigned_abs();
+        let flow = Flow::new(FlowLimits::default());
+        let ticket = flow.enter(CROWDED_BYTES / 2);
+        assert!(flow.admits(1_000_000));
+        others(0, crowd);
+        assert!(flow.admits(CROWDED_BYTES / 2));
+        assert!(!flow.admits(CROWDED_BYTES / 2 + 1));
+        drop(ticket);
+        assert!(flow.admits(CROWDED_BYTES));
+        others(crowd, 0);
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub mod reason {
     /// The client joins or pushes more often than it may, or more bytes; the response says when to try
     /// again, as `retry_after_ms`.
     pub const RATE_LIMITED: &str = "rate limited";
+    /// The messages of all clients that are not handled yet leave no room for this one; the response says
+    /// when to try again, as `retry_after_ms`.
+    pub const OVERLOADED: &str = "overloaded";
     /// A ref or a join_ref is longer than 255 bytes.
     pub const REF_TOO_LONG: &str = "ref too long";
     /// The built-in channels know no such event.

@@ -30,6 +30,18 @@ pub(crate) struct Metrics {
     pub(crate) limited: Counter,
     /// Connections that did not end a message in time.
     pub(crate) message_timeouts: Counter,
+    /// Bytes that wait in outboxes, once for each.
+    pub(crate) outbox_bytes: Gauge,
+    /// Bytes of messages that channels have not handled.
+    pub(crate) in_flight_bytes: Gauge,
+    /// Messages refused because too many were in flight.
+    pub(crate) overloaded: Counter,
+    /// Bytes of broadcasts that wait for channels, once for each.
+    pub(crate) intercepted_bytes: Gauge,
+    /// Bytes of stored messages in memory.
+    pub(crate) tail_bytes: Gauge,
+    /// Bytes of the metas of a Presence.
+    pub(crate) presence_bytes: Gauge,
     /// Bytes of messages and long-poll bodies that have not arrived whole.
     pub(crate) unfinished_bytes: Gauge,
     /// Messages and bodies for which those of others left no room.
@@ -82,6 +94,12 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     idle_timeouts: counter!("slackir_idle_timeouts_total"),
     limited: counter!("slackir_limited_total"),
     message_timeouts: counter!("slackir_message_timeouts_total"),
+    outbox_bytes: gauge!("slackir_outbox_bytes"),
+    in_flight_bytes: gauge!("slackir_in_flight_bytes"),
+    overloaded: counter!("slackir_overloaded_total"),
+    intercepted_bytes: gauge!("slackir_intercepted_bytes"),
+    tail_bytes: gauge!("slackir_tail_bytes"),
+    presence_bytes: gauge!("slackir_presence_bytes"),
     unfinished_bytes: gauge!("slackir_unfinished_bytes"),
     unfinished_refused: counter!("slackir_unfinished_refused_total"),
     reads_paused: counter!("slackir_reads_paused_total"),

@@ -8,7 +8,8 @@
 //! queued is dropped and the connection ends, so that the client comes back and fetches what it
 //! missed; dropping single messages would leave it with a hole that it cannot see. A frame always
 //! enters an empty outbox. What a client asks for itself never gets it there: its messages are not
-//! read while its outbox is more than half full.
+//! read while its outbox is more than half full. While the outboxes of all clients are over their total,
+//! one with more than 64 kB is too slow at once.
 
 mod queue;
 
@@ -18,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use self::queue::Queue;
+use crate::budget::{Slack, Total};
 use crate::frame::Frame;
 use crate::metrics::metrics;
 use crate::waker::{WakerList, WakerSlot};
@@ -28,6 +30,17 @@ const GRACE: Duration = Duration::from_secs(2);
 const SLICES: usize = 32;
 /// How many times over its bound an outbox may be for a moment.
 const BURST: usize = 8;
+
+/// What all outboxes may hold together, counting each frame once for each outbox it is in.
+const TOTAL_BYTES: isize = 1_000_000_000;
+/// What one may still hold while they hold more.
+const CROWDED_BYTES: usize = 64_000;
+
+static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.outbox_bytes);
+
+thread_local! {
+    static SLACK: Slack = const { Slack::new() };
+}
 
 /// What an outbox may hold for longer than a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +153,14 @@ impl Outbox {
         if !queue.is_empty() && self.is_slow(bytes, queue.len() + 1) {
             queue.clear();
             drop(queue);
-            self.bytes.set(0);
+            self.set_bytes(0);
             self.written.set(0);
             metrics().slow_consumers.increment(1);
             self.close(CloseReason::SlowConsumer);
             self.interrupt(Interrupt::SlowConsumer);
             return;
         }
-        self.bytes.set(bytes);
+        self.set_bytes(bytes);
         let was_empty = queue.is_empty();
         queue.push(frame);
         drop(queue);
@@ -157,8 +170,16 @@ impl Outbox {
         }
     }
 
+    fn set_bytes(&self, bytes: usize) {
+        let before = self.bytes.replace(bytes);
+        SLACK.with(|slack| slack.count(&TOTAL, before, bytes));
+    }
+
     /// Whether the slow-consumer rule ends an outbox that would have this size.
     fn is_slow(&self, bytes: usize, frames: usize) -> bool {
+        if bytes > CROWDED_BYTES && TOTAL.is_over() {
+            return true;
+        }
         let limits = self.limits;
         if bytes <= limits.bytes && frames <= limits.frames {
             return false;
@@ -247,7 +268,7 @@ impl Outbox {
     /// Puts back a lone frame of which the stream has taken less than all, before anything else has
     /// entered.
     pub(crate) fn put_back(&self, frame: Frame, taken: usize) {
-        self.bytes.set(self.bytes.get() + frame.len());
+        self.set_bytes(self.bytes.get() + frame.len());
         self.written.set(taken);
         self.queue.borrow_mut().push(frame);
     }
@@ -301,7 +322,7 @@ impl Outbox {
 
     /// Counts whole frames that have left, and wakes who waits for their room.
     fn removed(&self, bytes: usize, had_room: bool) {
-        self.bytes.set(self.bytes.get() - bytes);
+        self.set_bytes(self.bytes.get() - bytes);
         if self.over.get().is_some() && self.is_within(self.limits) {
             self.over.set(None);
         }
@@ -342,6 +363,12 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.set_bytes(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -376,6 +403,21 @@ mod tests {
         assert_eq!(poll(&outbox), Poll::Ready(Some(1)));
         assert_eq!(poll(&outbox), Poll::Ready(Some(2)));
         assert_eq!(poll(&outbox), Poll::Ready(None));
+    }
+
+    #[test]
+    fn where_all_outboxes_hold_too_much_one_that_is_not_small_ends() {
+        let others = |before, after| SLACK.with(|slack| slack.count(&TOTAL, before, after));
+        let crowd = 2 * TOTAL_BYTES.unsigned_abs();
+        others(0, crowd);
+        let (small, large) = (limits(1_000_000, 10), limits(1_000_000, 10));
+        (0..2).for_each(|_| small.push(frame(CROWDED_BYTES / 3)));
+        (0..2).for_each(|_| large.push(frame(CROWDED_BYTES)));
+        others(crowd, 0);
+        assert_eq!(small.closed(), None);
+        assert_eq!(large.closed(), Some(CloseReason::SlowConsumer));
+        large.push(frame(1));
+        assert_eq!(poll(&large), Poll::Ready(None));
     }
 
     #[test]

@@ -20,10 +20,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("serializer", &["frame", "message"]),
     ("session", &["token"]),
     ("budget", &["metrics"]),
-    ("outbox", &["frame", "metrics", "waker"]),
+    ("outbox", &["budget", "frame", "metrics", "waker"]),
     (
         "pubsub",
         &[
+            "budget",
             "frame",
             "message",
             "metrics",
@@ -32,11 +33,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waker",
         ],
     ),
-    ("flow", &["metrics", "pubsub", "waker"]),
+    ("flow", &["budget", "metrics", "pubsub", "waker"]),
     (
         "channel",
         &[
             "assigns",
+            "budget",
             "flow",
             "frame",
             "message",
@@ -47,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waker",
         ],
     ),
-    ("presence", &["channel", "message", "pubsub"]),
+    ("presence", &["channel", "message", "metrics", "pubsub"]),
     (
         "socket",
         &[

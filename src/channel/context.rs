@@ -271,8 +271,7 @@ struct Elsewhere(Rc<Link>);
 
 impl Tap for Elsewhere {
     fn receive(&self, broadcast: &Arc<Broadcast>) {
-        self.0
-            .deliver_broadcast(ToChannel::Elsewhere(Arc::clone(broadcast)));
+        self.0.deliver_broadcast(broadcast, ToChannel::Elsewhere);
     }
 }
 

@@ -195,7 +195,6 @@ struct Intercept(Rc<Link>);
 
 impl Tap for Intercept {
     fn receive(&self, broadcast: &Arc<Broadcast>) {
-        self.0
-            .deliver_broadcast(ToChannel::Out(Arc::clone(broadcast)));
+        self.0.deliver_broadcast(broadcast, ToChannel::Out);
     }
 }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use bytestring::ByteString;
 
 use super::StopReason;
+use crate::budget::{Slack, Total};
 use crate::flow::{Flow, Ticket};
 use crate::frame::Frame;
 use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, RawJson, Ref, Reply};
@@ -27,6 +28,18 @@ use crate::waker::WakerSlot;
 /// How many broadcasts, intercepted or from elsewhere, may wait for one channel before it ends with
 /// `phx_error`.
 const BACKLOG: usize = 1_024;
+/// How many bytes of them may wait; one broadcast may be larger.
+const BACKLOG_BYTES: usize = 8_000_000;
+/// What may wait for all channels together, counting each broadcast once for each channel.
+const TOTAL_BYTES: isize = 256_000_000;
+/// What may still wait for one while more waits for all.
+const CROWDED_BYTES: usize = 64_000;
+
+static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.intercepted_bytes);
+
+thread_local! {
+    static SLACK: Slack = const { Slack::new() };
+}
 
 /// From the socket and the fan-out to the channel. All of them live on one thread.
 pub(crate) enum ToChannel {
@@ -76,6 +89,9 @@ pub(crate) struct Link {
     actor: WakerSlot,
     /// Broadcasts that wait for `handle_out` or `handle_broadcast`.
     backlog: Cell<usize>,
+    backlog_bytes: Cell<usize>,
+    /// More wait than may: the channel ends.
+    overflowed: Cell<bool>,
 }
 
 impl Link {
@@ -108,6 +124,8 @@ impl Link {
             inbox: RefCell::default(),
             actor: WakerSlot::default(),
             backlog: Cell::new(0),
+            backlog_bytes: Cell::new(0),
+            overflowed: Cell::new(false),
         })
     }
 
@@ -118,20 +136,36 @@ impl Link {
     }
 
     /// Hands the channel a broadcast, up to the backlog's bound.
-    pub(super) fn deliver_broadcast(&self, broadcast: ToChannel) {
-        let waiting = self.backlog.get() + 1;
-        self.backlog.set(waiting);
-        if waiting <= BACKLOG {
-            self.deliver(broadcast);
-        } else if waiting == BACKLOG + 1 {
-            metrics().intercepts_overflowed.increment(1);
-            self.deliver(ToChannel::BacklogOverflow);
+    pub(super) fn deliver_broadcast(
+        &self,
+        broadcast: &Arc<Broadcast>,
+        message: impl FnOnce(Arc<Broadcast>) -> ToChannel,
+    ) {
+        if self.overflowed.get() {
+            return;
         }
+        let waiting = self.backlog.get();
+        let bytes = self.backlog_bytes.get() + broadcast.cost();
+        let is_over = bytes > BACKLOG_BYTES || (bytes > CROWDED_BYTES && TOTAL.is_over());
+        if waiting >= BACKLOG || (waiting > 0 && is_over) {
+            self.overflowed.set(true);
+            metrics().intercepts_overflowed.increment(1);
+            return self.deliver(ToChannel::BacklogOverflow);
+        }
+        self.backlog.set(waiting + 1);
+        self.set_backlog_bytes(bytes);
+        self.deliver(message(Arc::clone(broadcast)));
     }
 
-    /// The channel's side: one broadcast less waits.
-    pub(super) fn broadcast_taken(&self) {
+    /// The channel's side: this broadcast waits no more.
+    pub(super) fn broadcast_taken(&self, broadcast: &Broadcast) {
         self.backlog.set(self.backlog.get() - 1);
+        self.set_backlog_bytes(self.backlog_bytes.get() - broadcast.cost());
+    }
+
+    fn set_backlog_bytes(&self, bytes: usize) {
+        let before = self.backlog_bytes.replace(bytes);
+        SLACK.with(|slack| slack.count(&TOTAL, before, bytes));
     }
 
     /// The channel's side: the next message, if there is one.
@@ -296,5 +330,12 @@ impl Link {
         if !self.muted.get() {
             self.outbox.push(frame);
         }
+    }
+}
+
+/// A channel that has ended leaves what waited for it.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.set_backlog_bytes(0);
     }
 }

@@ -249,11 +249,11 @@ impl<C: Channel> ChannelServer<C> {
                 return self.stop(StopReason::Left, actix);
             }
             Work::Out(broadcast) => {
-                self.link.broadcast_taken();
+                self.link.broadcast_taken(&broadcast);
                 (callback::handle_out(live(), broadcast), None)
             }
             Work::Elsewhere(broadcast) => {
-                self.link.broadcast_taken();
+                self.link.broadcast_taken(&broadcast);
                 (callback::handle_broadcast(live(), broadcast), None)
             }
             Work::Timeout => (callback::handle_timeout(live()), None),

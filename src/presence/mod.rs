@@ -28,9 +28,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::state::{Diff, Entry, Replica, State, TopicDiff};
+use self::state::{Diff, Entry, NotTracked, Replica, State, TopicDiff};
 use crate::channel::{Channel, Context};
-use crate::message::Payload;
+use crate::message::{Payload, RawJson};
+use crate::metrics::metrics;
 use crate::pubsub::{PubSub, SubscriberId, lock};
 
 /// Event of every change.
@@ -62,6 +63,12 @@ const DANGEROUS_KEYS: [&str; 12] = [
     "valueOf",
 ];
 
+/// What one presence may take, its key and its meta as JSON text, in bytes: each change of it is sent to
+/// every member, and all of them to each that joins.
+const MAX_PRESENCE_BYTES: usize = 64_000;
+/// What all presences of one [`Presence`] may take.
+const MAX_BYTES: usize = 64_000_000;
+
 /// Why a presence was not changed; no diff was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresenceError {
@@ -77,6 +84,18 @@ pub enum PresenceError {
     /// A meta is a JSON object.
     #[error("a presence meta must be a JSON object")]
     NotAnObject,
+    /// A key and its meta are larger than one may be.
+    #[error("a presence has at most {MAX_PRESENCE_BYTES} bytes")]
+    TooLarge,
+    /// The metas of all clients leave no room for this one.
+    #[error("too much presence")]
+    Full,
+}
+
+impl From<NotTracked> for PresenceError {
+    fn from(_: NotTracked) -> Self {
+        Self::NotTracked
+    }
 }
 
 /// The presences of the topics of one [`PubSub`]. Cloning is cheap and names the same presences.
@@ -122,7 +141,13 @@ struct Shared {
     fetch: Option<Box<Fetch>>,
     handle_metas: Option<Box<HandleMetas>>,
     refs: Refs,
-    state: Mutex<State<SubscriberId, Meta>>,
+    presences: Mutex<Counted>,
+}
+
+/// The presences, and what they take.
+struct Counted {
+    state: State<SubscriberId, Meta>,
+    bytes: usize,
 }
 
 /// Settles what a [`Presence`] does besides keeping metas.
@@ -152,8 +177,8 @@ impl Presence {
     /// devices of one user. Returns the meta's `phx_ref`.
     ///
     /// # Errors
-    /// When the channel has tracked the key already, the key is dangerous, or the meta is no
-    /// object.
+    /// When the channel has tracked the key already, the key is dangerous, the meta is no object, key
+    /// and meta have more than 64,000 bytes, or all presences more than 64 MB.
     pub fn track<C: Channel>(
         &self,
         ctx: &mut Context<C>,
@@ -168,7 +193,8 @@ impl Presence {
         meta.insert("phx_ref".to_owned(), phx_ref.clone().into());
         let process = ctx.id();
         let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
-        self.shared.change(|state| {
+        self.shared.change(|state, room| {
+            check_size(&key, &meta, room)?;
             state
                 .join(process, &topic, &key, meta)
                 .map_err(|_| PresenceError::AlreadyTracked)
@@ -187,7 +213,8 @@ impl Presence {
     /// new `phx_ref`; the old one stands in the meta as `phx_ref_prev`.
     ///
     /// # Errors
-    /// When the channel has not tracked the key, or the meta is no object.
+    /// When the channel has not tracked the key, the meta is no object or too large, or all
+    /// presences are.
     pub fn update<C: Channel>(
         &self,
         ctx: &Context<C>,
@@ -201,7 +228,7 @@ impl Presence {
     /// As [`Presence::update`], with a meta made from the current one, `phx_ref` included.
     ///
     /// # Errors
-    /// When the channel has not tracked the key.
+    /// When the channel has not tracked the key, or the meta becomes too large, or all presences are.
     pub fn update_with<C: Channel>(
         &self,
         ctx: &Context<C>,
@@ -218,10 +245,12 @@ impl Presence {
             new.insert("phx_ref".to_owned(), phx_ref.clone().into());
             new
         };
-        self.shared.change(|state| {
-            state
-                .update(&ctx.id(), &topic, &key, renew)
-                .map_err(|_| PresenceError::NotTracked)
+        self.shared.change(|state, room| {
+            state.try_update(&ctx.id(), &topic, &key, |old| {
+                let new = renew(old);
+                check_size(&key, &new, room + size(&key, old))?;
+                Ok(new)
+            })
         })?;
         Ok(phx_ref)
     }
@@ -231,14 +260,15 @@ impl Presence {
         let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
         let left = self
             .shared
-            .change(|state| Ok(state.leave(&ctx.id(), &topic, &key)));
+            .change(|state, _| Ok(state.leave(&ctx.id(), &topic, &key)));
         debug_assert_eq!(left, Ok(()), "leaving cannot fail");
     }
 
     /// Everybody in a topic; the metas of a key in the order in which they joined.
     pub fn list(&self, topic: &str) -> Presences {
-        let state = lock(&self.shared.state);
-        let metas = state
+        let presences = lock(&self.shared.presences);
+        let metas = presences
+            .state
             .list(topic)
             .into_iter()
             .map(|(key, metas)| (key, metas.into_iter().cloned()));
@@ -248,8 +278,9 @@ impl Presence {
 
     /// One key of a topic, `{"metas": [..]}`; `None` if nobody is there under it.
     pub fn get_by_key(&self, topic: &str, key: &str) -> Option<Value> {
-        let state = lock(&self.shared.state);
-        let metas: Vec<Meta> = state.get_by_key(topic, key).into_iter().cloned().collect();
+        let presences = lock(&self.shared.presences);
+        let metas = presences.state.get_by_key(topic, key).into_iter().cloned();
+        let metas: Vec<Meta> = metas.collect();
         if metas.is_empty() {
             return None;
         }
@@ -296,7 +327,10 @@ impl PresenceBuilder {
             fetch: self.fetch,
             handle_metas: self.handle_metas,
             refs,
-            state: Mutex::new(State::new(me)),
+            presences: Mutex::new(Counted {
+                state: State::new(me),
+                bytes: 0,
+            }),
         };
         Presence {
             shared: Arc::new(shared),
@@ -311,15 +345,26 @@ impl fmt::Debug for Presence {
 }
 
 impl Shared {
-    /// Makes a change and tells the members of each topic, in one critical section.
+    /// Makes a change, which is told how many bytes may come in, and tells the members of each topic, in
+    /// one critical section.
     fn change(
         &self,
         change: impl FnOnce(
             &mut State<SubscriberId, Meta>,
+            usize,
         ) -> Result<Diff<SubscriberId, Meta>, PresenceError>,
     ) -> Result<(), PresenceError> {
-        let mut state = lock(&self.state);
-        let diff = change(&mut state)?;
+        let mut presences = lock(&self.presences);
+        let Counted { state, bytes } = &mut *presences;
+        let diff = change(state, MAX_BYTES - *bytes)?;
+        let before = *bytes;
+        for TopicDiff { joins, leaves } in diff.values() {
+            *bytes += joins.iter().map(size_of_entry).sum::<usize>();
+            *bytes -= leaves.iter().map(size_of_entry).sum::<usize>();
+        }
+        metrics()
+            .presence_bytes
+            .increment(*bytes as f64 - before as f64);
         for (topic, TopicDiff { joins, leaves }) in &diff {
             let joins = self.fetched(topic, grouped(joins));
             let leaves = self.fetched(topic, grouped(leaves));
@@ -357,7 +402,7 @@ impl Drop for Tracked {
     fn drop(&mut self) {
         let left = self
             .shared
-            .change(|state| Ok(state.leave_process(&self.process)));
+            .change(|state, _| Ok(state.leave_process(&self.process)));
         debug_assert_eq!(left, Ok(()), "leaving cannot fail");
     }
 }
@@ -383,6 +428,27 @@ fn object(meta: &impl Serialize) -> Result<Meta, PresenceError> {
         Ok(Value::Object(meta)) => Ok(stripped(meta)),
         _ => Err(PresenceError::NotAnObject),
     }
+}
+
+/// What a presence takes: its key and its meta as JSON text.
+fn size(key: &str, meta: &Meta) -> usize {
+    key.len() + RawJson::encode(meta).map_or(0, |json| json.get().len())
+}
+
+fn size_of_entry(entry: &Arc<Entry<SubscriberId, Meta>>) -> usize {
+    size(&entry.key, &entry.meta)
+}
+
+/// Refuses a presence that is too large, or has no room among the others.
+fn check_size(key: &str, meta: &Meta, room: usize) -> Result<(), PresenceError> {
+    let size = size(key, meta);
+    if size > MAX_PRESENCE_BYTES {
+        return Err(PresenceError::TooLarge);
+    }
+    if size > room {
+        return Err(PresenceError::Full);
+    }
+    Ok(())
 }
 
 /// A meta without the refs, which are the server's to give.

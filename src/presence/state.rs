@@ -142,7 +142,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         Ok(diff)
     }
 
-    /// Replaces the meta by one made from it. The entry counts as joined now.
+    /// As [`State::try_update`], with a change that cannot fail.
     pub(crate) fn update(
         &mut self,
         process: &P,
@@ -150,11 +150,22 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         key: &Arc<str>,
         change: impl FnOnce(&M) -> M,
     ) -> Result<Diff<P, M>, NotTracked> {
+        self.try_update(process, topic, key, |old| Ok(change(old)))
+    }
+
+    /// Replaces the meta by one made from it, unless that fails. The entry counts as joined now.
+    pub(crate) fn try_update<E: From<NotTracked>>(
+        &mut self,
+        process: &P,
+        topic: &Arc<str>,
+        key: &Arc<str>,
+        change: impl FnOnce(&M) -> Result<M, E>,
+    ) -> Result<Diff<P, M>, E> {
         let holder = (process.clone(), Arc::clone(topic), Arc::clone(key));
         let old = self.held.get(&holder);
         let old = old.and_then(|clock| self.own.present.get_key_value(clock));
         let (&old, entry) = old.ok_or(NotTracked)?;
-        let meta = change(&entry.meta);
+        let meta = change(&entry.meta)?;
         let mut diff = Diff::new();
         self.tick();
         self.take(old, &mut diff);

@@ -138,7 +138,7 @@ impl Broadcast {
     }
 
     /// What it takes in an inbox, in bytes: the payload and what stands around it.
-    pub(super) fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         const OVERHEAD: usize = 256;
         self.payload.len() + OVERHEAD
     }

@@ -12,6 +12,8 @@ use crate::waker::WakerSlot;
 
 /// Broadcasts that may wait for a listener.
 const BACKLOG: usize = 1_024;
+/// Bytes of them that may wait; one broadcast may be larger.
+const BACKLOG_BYTES: usize = 64_000_000;
 
 /// Hears the broadcasts of the topics that it subscribes to: in an HTTP handler or a task of the
 /// application. It stays on the thread that made it, which needs an actix runtime.
@@ -34,7 +36,7 @@ pub struct Listener {
     subscriptions: Vec<(String, Subscription)>,
 }
 
-/// The listener was too slow: 1,024 broadcasts waited, and one more was dropped.
+/// The listener was too slow: 1,024 broadcasts waited, or 64 MB of them, and one more was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the listener was too slow and has missed broadcasts")]
 pub struct Lagged;
@@ -43,6 +45,7 @@ pub struct Lagged;
 #[derive(Default)]
 struct Mailbox {
     queue: RefCell<VecDeque<Arc<Broadcast>>>,
+    bytes: Cell<usize>,
     lagged: Cell<bool>,
     waiting: WakerSlot,
 }
@@ -50,7 +53,9 @@ struct Mailbox {
 impl Tap for Mailbox {
     fn receive(&self, broadcast: &Arc<Broadcast>) {
         let mut queue = self.queue.borrow_mut();
-        if queue.len() < BACKLOG {
+        let bytes = self.bytes.get() + broadcast.cost();
+        if queue.is_empty() || (queue.len() < BACKLOG && bytes <= BACKLOG_BYTES) {
+            self.bytes.set(bytes);
             queue.push_back(Arc::clone(broadcast));
         } else {
             self.lagged.set(true);
@@ -90,6 +95,8 @@ impl Listener {
     pub async fn recv(&mut self) -> Result<Arc<Broadcast>, Lagged> {
         poll_fn(|cx| {
             if let Some(broadcast) = self.mailbox.queue.borrow_mut().pop_front() {
+                let bytes = self.mailbox.bytes.get() - broadcast.cost();
+                self.mailbox.bytes.set(bytes);
                 return Poll::Ready(Ok(broadcast));
             }
             if self.mailbox.lagged.take() {

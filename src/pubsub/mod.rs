@@ -146,7 +146,8 @@ impl PubSub {
     /// dropped. What was published before is not delivered to it, everything after is; `want` says
     /// what its log gives of the former.
     ///
-    /// `None` when the topic was given up since it was looked up; look again.
+    /// `None` when the topic was given up since it was looked up, or its log must be loaded again; look
+    /// again.
     pub(crate) fn subscribe(
         &self,
         topic: &Arc<Topic>,
@@ -155,7 +156,7 @@ impl PubSub {
     ) -> Option<Subscribed> {
         let table = Table::current(self);
         let mut state = topic.lock();
-        if state.evicted {
+        if state.evicted || state.must_load(want) {
             return None;
         }
         // Deliveries of this topic that wait in the inbox are older than the subscription. While

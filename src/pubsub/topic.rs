@@ -111,11 +111,14 @@ impl Topic {
                     log.fill(newest);
                     log.prune(pruned_through);
                 }
-                drop(state);
+                // Still locked: a publisher may empty the tail again.
                 self.filled.store(true, Ordering::Release);
             }
             Err(error) => {
                 tracing::warn!(%error, source = ?error.source, "pubsub.log.unread");
+                if let Some(log) = &mut self.lock().log {
+                    log.do_without();
+                }
             }
         }
         Ok(())
@@ -201,7 +204,20 @@ impl TopicState {
             return Ok(None);
         };
         let log = self.log.as_mut().ok_or(PublishError::NotLoaded)?;
-        Ok(Some(log.append(draft, payload)?))
+        let appended = log.append(draft, payload)?;
+        if log.is_shed() {
+            topic.filled.store(false, Ordering::Release);
+        }
+        Ok(Some(appended))
+    }
+
+    /// Whether the log must be filled again before it can give a new member what it wants.
+    pub(super) fn must_load(&self, want: Want) -> bool {
+        let wants_history = match want {
+            Want::Nothing => false,
+            Want::History(limit) | Want::Resume(_, limit) => limit != Some(0),
+        };
+        wants_history && self.log.as_ref().is_some_and(TopicLog::is_shed)
     }
 
     /// Puts a broadcast into the inbox of every worker that has members; `own` is the table of the

@@ -237,6 +237,10 @@ impl SocketServer {
         {
             return;
         }
+        if !self.connection.flow.admits(size) {
+            metrics().overloaded.increment(1);
+            return self.reply(&message.join_ref, &message, &overloaded());
+        }
         let ticket = self.connection.flow.enter(size);
         if self.is_behind() {
             self.waiting().held.push_back((message, ticket));
@@ -569,6 +573,14 @@ impl Drop for SocketServer {
             self.close_channels(CloseReason::Crashed, &StopReason::Aborted("socket crashed"));
         }
     }
+}
+
+/// The answer to a message for which those of all clients in flight leave no room.
+fn overloaded() -> Reply {
+    Reply::error(serde_json::json!({
+        "reason": reason::OVERLOADED,
+        "retry_after_ms": 1_000,
+    }))
 }
 
 /// Listens on the socket's id.

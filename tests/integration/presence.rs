@@ -22,6 +22,7 @@ use crate::support::transport::{WINDOW, Wire, both_transports, over_both_transpo
 over_both_transports! {
     members_that_come_and_go_leave_everybody_with_the_same_picture
     errors_send_no_diff_and_callbacks_see_every_change
+    a_presence_that_is_too_large_is_refused_and_the_old_one_stays
 }
 
 const TOPIC: &str = "presence:room";
@@ -335,4 +336,22 @@ async fn fetch_runs_once_before_each_broadcast_and_handle_metas_after_it() {
         "fetch []",
     ];
     assert_eq!(*calls.lock().expect("no test panics here"), expected);
+}
+
+async fn a_presence_that_is_too_large_is_refused_and_the_old_one_stays<W: Wire>() {
+    let start = || conformance_app::endpoint_with(LongPollOptions { window: WINDOW });
+    let server = TestServer::start(start);
+    let mut client = Phoenix::<W>::dial(server.addr).await;
+    let params = json!({"key": "ann", "meta": {"n": 1}});
+    let join_ref = client.send_join(TOPIC, params).await;
+    assert_eq!(client.reply_to(&join_ref).await["status"], "ok");
+    while client.next_event().await.0 != "presence_state" {}
+    let large = json!({ "text": "x".repeat(64_000) });
+    let update = client.push(&join_ref, TOPIC, "update", large).await;
+    let refused = client.reply_to(&update).await;
+    let reason = "a presence has at most 64000 bytes";
+    assert_eq!(refused["response"]["reason"], reason, "{refused}");
+    let list = client.push(&join_ref, TOPIC, "list", json!({})).await;
+    let listed = client.reply_to(&list).await;
+    assert_eq!(listed["response"]["ann"]["metas"][0]["n"], 1);
 }

@@ -14,6 +14,7 @@ mod older;
 mod refs;
 mod rule;
 mod store;
+mod tail_bytes;
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicI64;
@@ -31,6 +32,9 @@ pub(super) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
 pub(crate) use self::rule::topic_matches;
 pub use self::store::{LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
+#[cfg(test)]
+pub(super) use self::tail_bytes::crowd;
+use self::tail_bytes::{CROWDED_BYTES, TailBytes};
 use super::topic::Topic;
 use super::{Broadcast, Draft};
 use crate::message::RawJson;
@@ -114,7 +118,9 @@ pub(super) struct TopicLog {
     /// Messages up to this seq may be gone.
     pruned_through: i64,
     tail: VecDeque<Arc<LogEntry>>,
-    tail_bytes: usize,
+    tail_bytes: TailBytes,
+    /// The tail has let go of rows that belong there, because all tails together were too large.
+    is_shed: bool,
     /// Those of all topics.
     refs: Arc<RecentRefs>,
     /// Whether the tail has what was stored before the opening, as far as it belongs there.
@@ -151,7 +157,8 @@ impl TopicLog {
             floor: head,
             pruned_through,
             tail: VecDeque::new(),
-            tail_bytes: 0,
+            tail_bytes: TailBytes::default(),
+            is_shed: false,
             refs,
             filled: false,
             waiting: VecDeque::new(),
@@ -160,6 +167,7 @@ impl TopicLog {
 
     /// Puts what was stored before the opening in front of what came since.
     pub(super) fn fill(&mut self, newest: Newest) {
+        self.is_shed = false;
         if std::mem::replace(&mut self.filled, true) {
             return;
         }
@@ -178,7 +186,7 @@ impl TopicLog {
             if row.seq <= self.floor {
                 let entry = self.run.stored(row);
                 self.floor = entry.seq - 1;
-                self.tail_bytes += entry.cost();
+                self.tail_bytes.change(0, entry.cost());
                 self.tail.push_front(entry);
             }
         }
@@ -309,7 +317,7 @@ impl TopicLog {
         if let Some(at) = self.position(seq)
             && let Some(entry) = self.tail.remove(at)
         {
-            self.tail_bytes -= entry.cost();
+            self.tail_bytes.change(entry.cost(), 0);
         }
     }
 
@@ -330,7 +338,7 @@ impl TopicLog {
             // Whoever waits for the message waits on.
             receipt: old.receipt.clone(),
         });
-        self.tail_bytes = self.tail_bytes - old.cost() + new.cost();
+        self.tail_bytes.change(old.cost(), new.cost());
         self.tail[at] = new;
     }
 
@@ -460,7 +468,17 @@ impl TopicLog {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.tail_bytes
+        self.tail_bytes.get()
+    }
+
+    /// Whether the tail must be filled again before it can give a history.
+    pub(super) fn is_shed(&self) -> bool {
+        self.is_shed
+    }
+
+    /// The store could not be read: the tail does with what it has.
+    pub(super) fn do_without(&mut self) {
+        self.is_shed = false;
     }
 
     /// The newest message before this seq, if its row is not settled.
@@ -472,14 +490,26 @@ impl TopicLog {
     }
 
     fn push(&mut self, entry: Arc<LogEntry>) {
-        self.tail_bytes += entry.cost();
+        self.tail_bytes.change(0, entry.cost());
         self.tail.push_back(entry);
+        let (messages, bytes) = self.rule.tail();
+        self.shrink(messages, bytes);
+        if self.tail_bytes.is_too_much() {
+            let floor = self.floor;
+            self.shrink(messages, CROWDED_BYTES);
+            if self.floor > floor {
+                (self.is_shed, self.filled) = (true, false);
+            }
+        }
+    }
+
+    /// Lets go of the oldest rows that are committed, down to so much.
+    fn shrink(&mut self, messages: usize, bytes: usize) {
         // A row that is committed may still have to be shown.
         let done = self.run.settled().min(self.shown);
-        let (messages, bytes) = self.rule.tail();
         while let Some(oldest) = self.tail.front()
             && oldest.seq <= done
-            && (self.tail.len() > messages || self.tail_bytes > bytes)
+            && (self.tail.len() > messages || self.tail_bytes.get() > bytes)
         {
             self.pop_oldest();
         }
@@ -487,7 +517,7 @@ impl TopicLog {
 
     fn pop_oldest(&mut self) {
         if let Some(oldest) = self.tail.pop_front() {
-            self.tail_bytes -= oldest.cost();
+            self.tail_bytes.change(oldest.cost(), 0);
             self.floor = oldest.seq;
         }
     }

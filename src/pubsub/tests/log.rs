@@ -70,6 +70,35 @@ async fn a_resume_below_the_floor_reads_the_database_and_meets_the_tail() {
 }
 
 #[actix_rt::test]
+async fn where_all_tails_are_too_large_a_history_is_read_again() {
+    let (pubsub, store) = logged();
+    let ann = Member::join(&pubsub, "log:a").await;
+    let others = crate::pubsub::log::crowd();
+    let large = |n: u64| {
+        let payload = json!({"n": n, "text": "x".repeat(10_000)});
+        Draft::new("shout", payload)
+    };
+    for n in 1..=4 {
+        ann.publish(&pubsub, &large(n)).expect("room in the store");
+        store.commit();
+    }
+    let topic = pubsub.topic("log:a");
+    assert!(topic.lock().log_bytes() < 30_000, "it was made smaller");
+    let want = Want::History(None);
+    assert!(
+        topic.lock().must_load(want),
+        "not with less than the history"
+    );
+    assert!(!topic.lock().must_load(Want::Nothing));
+    assert_eq!(Member::join(&pubsub, "log:a").await.history(), [2, 3, 4]);
+    // A resume from what is in memory needs no database.
+    ann.publish(&pubsub, &large(5)).expect("room in the store");
+    let resumed = resume(&pubsub, id(4));
+    assert_eq!(resumed.map(|member| member.history()), Some(vec![5]));
+    drop(others);
+}
+
+#[actix_rt::test]
 async fn a_log_that_could_not_be_read_does_with_what_comes_and_is_filled_later() {
     let (pubsub, store) = logged();
     let ann = Member::join(&pubsub, "log:a").await;
