@@ -12,8 +12,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 /// Every metric of the server.
 #[cfg_attr(
-    not(feature = "_store"),
-    expect(dead_code, reason = "the writer is the store's")
+    not(feature = "sqlite"),
+    expect(dead_code, reason = "the writer is the store's, and its log SQLite's")
 )]
 pub(crate) struct Metrics {
     /// Open client connections.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "postgres")]
 pub(super) use self::postgres::PostgresUrl;
-pub(super) use self::sqlite::{Mode, SqliteUrl};
+#[cfg(feature = "sqlite")]
+pub(super) use self::sqlite::Mode;
+pub(super) use self::sqlite::SqliteUrl;
 use super::StoreError;
 
 /// Which database a URL means.
