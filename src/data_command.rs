@@ -9,7 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{DatabaseConfig, EraseConfig, EraseWhat, ExportConfig, ImportConfig};
 use crate::store::{
-    ExportError, ExportEvent, Exporter, ImportError, Store, StoreError, StoreOptions, Target,
+    ExportError, ExportEvent, Exporter, ImportError, ImportOptions, Store, StoreError,
+    StoreOptions, Target,
 };
 
 /// Bytes that are read or written at once.
@@ -33,6 +34,17 @@ pub enum DataCommandError {
         #[source]
         source: ImportError,
     },
+    /// The import is not whole: it would have brought back what was removed.
+    #[error(
+        "{}: {} left out, because retention, an erasure or a deletion has removed them from the \
+         database: import with --removed to bring them back", file.display(), number(*messages, "message")
+    )]
+    LeftOut {
+        /// What was read.
+        file: PathBuf,
+        /// How many.
+        messages: u64,
+    },
     /// The file to read or to write.
     #[error("cannot open {}: {source}", file.display())]
     Open {
@@ -49,7 +61,10 @@ impl DataCommandError {
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) | Self::Export(ExportError::Store(error)) => error.setting(),
-            Self::Export(ExportError::Write(_)) | Self::Import { .. } | Self::Open { .. } => None,
+            Self::Export(ExportError::Write(_))
+            | Self::Import { .. }
+            | Self::LeftOut { .. }
+            | Self::Open { .. } => None,
         }
     }
 }
@@ -137,14 +152,25 @@ pub fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
         "{bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
         || Ok(length.map_or(0, |file| file.len())),
     )?;
-    let done = store.import(&mut input, &mut |bytes| bar.inc(bytes));
+    store.check_unused()?;
+    let options = ImportOptions {
+        append: config.append,
+        removed: config.removed,
+    };
+    let done = store.import(&mut input, options, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let done = done.map_err(|source| DataCommandError::Import {
         file: file.clone(),
         source,
     })?;
     eprintln!("{done}.");
-    Ok(())
+    match done.removed {
+        0 => Ok(()),
+        messages => Err(DataCommandError::LeftOut {
+            file: file.clone(),
+            messages,
+        }),
+    }
 }
 
 /// For one who writes. A table of another application is taken over by who says so: `slackir migrate`.

@@ -74,6 +74,8 @@ pub(crate) struct Metrics {
     pub(crate) writer_queue: Gauge,
     /// Rows that wait in the spool on disk as well.
     pub(crate) spool_rows: Gauge,
+    /// Other servers that use the same database.
+    pub(crate) other_servers: Gauge,
     /// Rows of one transaction.
     pub(crate) writer_batch: Histogram,
     /// Seconds that the database took for a batch.
@@ -116,6 +118,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     rows_pruned: counter!("slackir_rows_pruned_total"),
     writer_queue: gauge!("slackir_writer_queue_rows"),
     spool_rows: gauge!("slackir_spool_rows"),
+    other_servers: gauge!("slackir_other_servers"),
     writer_batch: histogram!("slackir_writer_batch_rows"),
     writer_commit: histogram!("slackir_writer_commit_seconds"),
     writer_lag: histogram!("slackir_writer_lag_seconds"),

@@ -22,11 +22,12 @@ use crate::shutdown::run_until_signal;
 use crate::socket::{DrainOptions, OutboxLimits, RateLimits, SocketOptions};
 use crate::store::spool::SpoolLimits;
 use crate::store::{
-    ColumnFields, DbWriter, DbWriterHandle, Prepared, Reader, Retention, RetentionRule,
-    RetentionTask, SpoolOptions, StorageState, Store, StoreError, StoreOptions, WriterOptions,
+    ColumnFields, DbWriter, DbWriterHandle, OtherServers, Prepared, Reader, Retention,
+    RetentionRule, RetentionTask, Servers, SpoolOptions, StorageState, Store, StoreError,
+    StoreOptions, WriterOptions,
 };
 use crate::transport::direct::{Driver, ServerOptions};
-use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
+use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
 use crate::{admin, api, metrics, store, telemetry};
 
 /// Between two looks for rows that another application has written.
@@ -50,9 +51,6 @@ pub enum ServeError {
     /// `--check-origin`.
     #[error("--check-origin: {0}")]
     CheckOrigin(#[from] InvalidOrigin),
-    /// `--public-host`.
-    #[error("--public-host: {0}")]
-    PublicHost(#[from] InvalidHost),
     /// `--log`.
     #[error("--log: {0}")]
     Log(#[from] tracing_subscriber::filter::ParseError),
@@ -94,7 +92,6 @@ impl ServeError {
             Self::Store(error) => error.setting(),
             Self::Page(_) => Some("static_dir"),
             Self::CheckOrigin(_) => Some("check_origin"),
-            Self::PublicHost(_) => Some("public_host"),
             Self::Log(_) => Some("log"),
             Self::Auth(AuthError::Token) => Some("api_token"),
             Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
@@ -161,7 +158,11 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let api = auth
         .zip(writer.as_ref())
         .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer));
-    let readiness = readiness(writer.clone());
+    let servers = writer
+        .as_ref()
+        .and_then(|writer| Servers::start(writer, server_name(address)));
+    let others = servers.as_ref().map(Servers::others).unwrap_or_default();
+    let readiness = readiness(writer.clone(), others);
     let admin = admin::routes(&endpoint, &metrics, readiness);
     let server = http_server(&config, &endpoint, admin, api, page, listener)?;
     let handle = server.handle();
@@ -178,10 +179,14 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         send_clients_away(&endpoint, &config).await;
         // Whoever could still publish over HTTP is gone, too, before the last row is saved.
         handle.stop(true).await;
-        match &writer {
+        let unsaved = match &writer {
             Some(writer) => save_everything(endpoint.pubsub(), writer, deadline).await,
             None => 0,
+        };
+        if let Some(servers) = servers {
+            servers.leave().await;
         }
+        unsaved
     };
     let running = run_until_signal(server, shutdown)?;
     println!("Slackir listens on http://{address}");
@@ -319,8 +324,19 @@ fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
     Ok(DbWriter::start_on_own_thread(store, options)?)
 }
 
-/// Whether what is shouted is taken, for `/readyz`.
-fn readiness(writer: Option<DbWriterHandle>) -> impl Fn() -> Readiness + Clone + Send {
+/// By what other servers on the database name this one.
+fn server_name(address: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let process = std::process::id();
+    format!("{address} on {}, process {process}", host.trim())
+}
+
+/// Whether what is shouted is taken, for `/readyz`. Another server on the database makes nobody unready:
+/// a balancer would take both away.
+fn readiness(
+    writer: Option<DbWriterHandle>,
+    others: OtherServers,
+) -> impl Fn() -> Readiness + Clone + Send {
     move || {
         let Some(writer) = &writer else {
             return Readiness::Ready;
@@ -329,29 +345,37 @@ fn readiness(writer: Option<DbWriterHandle>) -> impl Fn() -> Readiness + Clone +
         if let Some(fault) = writer.fault() {
             return Readiness::NotReady(format!("{fault}; {waiting} messages wait"));
         }
+        let mut news = Vec::new();
         match writer.state() {
-            StorageState::Available => Readiness::Ready,
-            StorageState::Waiting => {
-                Readiness::Impaired(format!("{waiting} messages wait for the database"))
+            StorageState::Available => {}
+            StorageState::Waiting => news.push(format!("{waiting} messages wait for the database")),
+            StorageState::Refusing => {
+                return Readiness::NotReady(format!(
+                    "storage unavailable; {waiting} messages wait for the database"
+                ));
             }
-            StorageState::Refusing => Readiness::NotReady(format!(
-                "storage unavailable; {waiting} messages wait for the database"
-            )),
+        }
+        let others = others.names();
+        if !others.is_empty() {
+            news.push(format!(
+                "another server uses the database, and neither sends the other's messages: {}",
+                others.join("; ")
+            ));
+        }
+        if news.is_empty() {
+            Readiness::Ready
+        } else {
+            Readiness::Impaired(news.join("; "))
         }
     }
 }
 
-/// The rule for origins. A server that knows its name believes no other; one that does not can tell
-/// its own pages by their address alone.
-fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, ServeError> {
-    let public_host = config.public_host.as_deref();
-    let public_host = public_host.map(str::parse).transpose()?;
-    Ok(match (config.check_origin.parse()?, public_host) {
-        (CheckOrigin::OwnAddress, Some(host)) => CheckOrigin::Host(host),
-        (CheckOrigin::OwnAddress, None) if config.host.is_loopback() => {
-            CheckOrigin::OwnAddressOrLoopback
+fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {
+    Ok(match config.check_origin.parse()? {
+        CheckOrigin::OwnHostOr(_) => {
+            CheckOrigin::OwnHostOr(config.public_host.iter().cloned().collect())
         }
-        (other, _) => other,
+        other => other,
     })
 }
 

@@ -11,7 +11,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["admission"]),
     ("frame", &[]),
     ("message", &[]),
-    ("methods", &[]),
     ("metrics", &[]),
     ("rate", &[]),
     ("telemetry", &["config"]),
@@ -113,11 +112,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["message", "metrics", "pubsub"]),
     (
         "chat",
-        &[
-            "channel", "config", "message", "methods", "pubsub", "socket",
-        ],
+        &["channel", "config", "message", "pubsub", "socket"],
     ),
-    ("admin", &["endpoint", "methods"]),
+    ("admin", &["endpoint"]),
     (
         "api",
         &[
@@ -125,7 +122,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "endpoint",
             "message",
-            "methods",
             "pubsub",
             "serializer",
             "store",
@@ -149,7 +145,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "chat",
             "admin",
             "api",
-            "methods",
             "serve",
             "main",
         ],

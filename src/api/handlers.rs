@@ -41,7 +41,7 @@ pub(super) async fn get(
     place: Place,
     Named(id): Named,
 ) -> Answer {
-    let message = api.reader.get(&place.topic, id.seq).await?;
+    let message = api.reader.get(&place.topic, id).await?;
     let message = message.ok_or(ApiError::UnknownMessage)?;
     Ok(HttpResponse::Ok().json(MessageJson::new(&place.topic, &message)))
 }
@@ -73,7 +73,7 @@ pub(super) async fn update(
     Named(id): Named,
     body: web::Payload,
 ) -> Answer {
-    let payload = body::updated(&api.body(body).await?, &place.room)?;
+    let payload = body::updated(&api.body(body).await?)?;
     let id = api.existing(&place, id).await?;
     api.publish(&place, Draft::update(id, &payload)).await?;
     let message = api.read_back(&place, id).await?;
@@ -156,7 +156,7 @@ impl Shared {
         place: &Place,
         id: MessageId,
     ) -> Result<Option<CommittedMessage>, ApiError> {
-        let read = self.reader.get(&place.topic, id.seq).await;
+        let read = self.reader.get(&place.topic, id).await;
         read.map_err(|error| ApiError::unread(&error, ApiError::Unconfirmed))
     }
 }

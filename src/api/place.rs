@@ -66,7 +66,7 @@ impl FromRequest for Place {
     }
 }
 
-/// The message that the path names; its epoch says nothing, because no seq is given twice.
+/// The message that the path names.
 pub(super) struct Named(pub(super) MessageId);
 
 impl FromRequest for Named {

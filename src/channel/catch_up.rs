@@ -87,7 +87,7 @@ impl<C: Channel> CatchUp<C> {
         } = behind;
         loop {
             match next {
-                Next::Pages(pager) => cursor.seq = self.page(&topic, cursor.seq, pager).await?,
+                Next::Pages(pager) => cursor = self.page(&topic, cursor.seq, pager).await?,
                 Next::Backlog(backlog, _) => {
                     self.backlog(&topic, &backlog).await?;
                     cursor = backlog.head.unwrap_or(cursor);
@@ -124,21 +124,19 @@ impl<C: Channel> CatchUp<C> {
         topic: &Arc<Topic>,
         after: i64,
         pager: Pager,
-    ) -> Result<i64, CatchUpError> {
+    ) -> Result<MessageId, CatchUpError> {
         let page = pager.page(after).await?;
         // Retention deletes what it has announced before.
         if topic.is_pruned_after(after) {
             return Err(CatchUpError::Lost);
         }
-        // A message that is committed but not shown yet will come live.
-        let shown = topic.shown();
         let mut last = None;
-        for entry in page.iter().take_while(|entry| entry.seq() <= shown) {
+        for entry in &page {
             self.send(topic, entry).await?;
             last = Some(entry.seq());
         }
         // Where nothing is left to read, everything below the tail is gone or was sent.
-        Ok(last.unwrap_or(after.max(pager.floor())))
+        Ok(pager.id_of(last.unwrap_or(after.max(pager.floor()))))
     }
 
     /// Sends what the log gave, in the form that the client wants.

@@ -5,7 +5,6 @@ mod client_ref;
 mod page;
 mod random_channel;
 mod room;
-mod static_folder;
 
 use std::sync::Arc;
 

@@ -71,14 +71,23 @@ pub struct ExportConfig {
 /// `slackir import`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "The database is made and migrated if need be. Messages that are there already, by topic \
-    and place or by topic and client_ref, are skipped, so an import that has ended early can be made again. \
-    No server may run on the database."
+    after_help = "The database is made and migrated if need be. Messages that are there already are skipped, \
+    so an import that has ended early can be made again; clients resume in a topic once it is whole. A topic \
+    that has another history in the database is refused, unless --append is given. No server may run on the \
+    database."
 )]
 pub struct ImportConfig {
     /// What to read; - is standard input
     #[arg(default_value = "-", value_name = "FILE")]
     pub input: PathBuf,
+
+    /// Where a topic has another history in the database, store the file's messages behind it
+    #[arg(long)]
+    pub append: bool,
+
+    /// Bring back messages that retention, an erasure or a deletion has removed from the database
+    #[arg(long)]
+    pub removed: bool,
 
     /// The file of settings, which may name the database.
     #[command(flatten)]

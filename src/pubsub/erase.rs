@@ -78,7 +78,7 @@ impl Erasure {
 
     /// Tells the members of a message that is gone.
     pub fn tell(&self, seq: i64) {
-        let id = MessageId { seq, ..self.id };
+        let id = self.topic.id_of(seq).unwrap_or(self.id);
         let gone = Payload::from(serde_json::json!({ "id": id.to_string() }));
         let name = self.topic.name();
         self.pubsub.broadcast_live(name, MESSAGE_DELETED, &gone);

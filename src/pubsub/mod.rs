@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::erase::Erasure;
 pub use self::fastlane::Broadcast;
-pub(crate) use self::fastlane::{Meta, Subscriber, SubscriberId, Tap, Wire, with_meta};
+pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
 pub use self::listener::{Lagged, Listener};
 pub(crate) use self::log::{Backlog, Pager, topic_matches};
 pub use self::log::{
     Change, InvalidMessageId, LoadError, LogEntry, LogRule, MessageId, MessageStore, Newest,
-    NotStored, OpenedRun, Receipt, StoreFull, Stored, StoredEntry,
+    NotStored, OpenedRun, PastRuns, Receipt, StoreFull, Stored, StoredEntry,
 };
 use self::log::{Found, RecentRefs};
 pub use self::publish::{Draft, PublishError, Published};
@@ -188,33 +188,13 @@ impl PubSub {
         }
         let topic = self.topic(topic);
         topic.load().await?;
-        let found = topic.lock().find(id.seq);
+        let found = topic.lock().find(id);
         let entry = match found {
             Found::Entry(entry) => Some(entry),
             Found::Nothing => None,
             Found::Below(pager) => pager.find(id.seq).await?,
         };
         Ok(entry.filter(|entry| entry.change().is_none()))
-    }
-
-    /// The stored messages of a topic that stand before one of them, as they are now: the newest
-    /// `limit`, at most 250 kB together but one if there is any, oldest first. `None` when the id is of
-    /// another run of the topic, or the topic keeps no messages.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn before(
-        &self,
-        topic: &str,
-        id: MessageId,
-        limit: usize,
-    ) -> Result<Option<Vec<Arc<LogEntry>>>, LoadError> {
-        let topic = self.topic(topic);
-        topic.load().await?;
-        let Some(older) = topic.lock().before(id, limit) else {
-            return Ok(None);
-        };
-        older.page().await.map(Some)
     }
 
     /// Retention deletes the messages of a topic up to this seq from the store, all of which are

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 
 use super::log::{
-    Appended, Backlog, Found, LoadError, LogRule, Older, Outcome, Pager, RecentRefs, TopicLog,
+    Appended, Backlog, Found, LoadError, LogRule, Outcome, Pager, RecentRefs, TopicLog,
 };
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Draft, MessageId, PublishError, Want, lock};
@@ -124,11 +124,6 @@ impl Topic {
         Ok(())
     }
 
-    /// The last seq that members were shown.
-    pub(crate) fn shown(&self) -> i64 {
-        self.lock().log.as_ref().map_or(0, TopicLog::shown)
-    }
-
     /// The store has settled a message that members wait for, or that it will not store. Called on
     /// the store's thread.
     pub(super) fn settled(&self, epoch: i64, seq: i64, outcome: Outcome) {
@@ -181,6 +176,11 @@ impl Topic {
             .log
             .as_ref()
             .is_some_and(|log| log.is_pruned_after(seq))
+    }
+
+    /// The id by which clients know a stored message.
+    pub(super) fn id_of(&self, seq: i64) -> Option<MessageId> {
+        self.lock().log.as_ref().map(|log| log.id_of(seq))
     }
 
     /// These messages are gone from the store.
@@ -264,15 +264,8 @@ impl TopicState {
         }
     }
 
-    /// As the log's. `None` also without one.
-    pub(super) fn before(&self, id: MessageId, limit: usize) -> Option<Older> {
-        self.log.as_ref()?.before(id, limit)
-    }
-
-    pub(super) fn find(&self, seq: i64) -> Found {
-        self.log
-            .as_ref()
-            .map_or(Found::Nothing, |log| log.find(seq))
+    pub(super) fn find(&self, id: MessageId) -> Found {
+        self.log.as_ref().map_or(Found::Nothing, |log| log.find(id))
     }
 
     /// The topic is given up: ends the run of its log.

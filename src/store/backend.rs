@@ -151,6 +151,16 @@ pub(super) enum Pool {
 }
 
 impl Pool {
+    /// Whether other servers may use the database as well.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => true,
+        }
+    }
+
     pub(super) fn get(&self) -> Result<Pooled, StoreError> {
         Ok(match self {
             #[cfg(feature = "sqlite")]

@@ -15,7 +15,9 @@ use super::intake::Intake;
 use super::remove::Removal;
 use super::writer::{Close, Damaged, DbWriter, Open, Remove, RowsCame, Synced};
 use super::{Reader, StoreError, history};
-use crate::pubsub::{LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
+use crate::pubsub::{
+    LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
+};
 
 /// The writer as the topic log sees it: the store's port.
 #[derive(Clone)]
@@ -143,11 +145,7 @@ impl MessageStore for DbWriterHandle {
         });
         async move {
             let opened = match answered.await {
-                Ok(Ok(run)) => Ok(OpenedRun {
-                    epoch: run.epoch,
-                    head: run.last_seq,
-                    pruned_through: run.pruned_through,
-                }),
+                Ok(Ok(run)) => Ok(run),
                 Ok(Err(error)) => Err(error.into()),
                 Err(gone) => Err(gone.into()),
             };
@@ -172,10 +170,10 @@ impl MessageStore for DbWriterHandle {
             .boxed()
     }
 
-    fn close(&self, topic: &str, head: i64) {
+    fn close(&self, topic: &str, last: MessageId) {
         self.addr.do_send(Close {
             topic: topic.to_owned(),
-            head,
+            last,
         });
     }
 
@@ -189,20 +187,6 @@ impl MessageStore for DbWriterHandle {
         self.clone()
             .read(topic.to_owned(), move |connection, topic| {
                 history::page(connection, topic, after, limit, bytes)
-            })
-            .boxed()
-    }
-
-    fn before(
-        &self,
-        topic: &str,
-        before: i64,
-        limit: usize,
-        bytes: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
-        self.clone()
-            .read(topic.to_owned(), move |connection, topic| {
-                history::before(connection, topic, before, limit, bytes)
             })
             .boxed()
     }

@@ -1,19 +1,21 @@
 //! Import: the lines of an export into a database of either kind.
 //!
 //! Lines are read one by one and stored a transaction's worth at a time. A file that ends early, or
-//! has a bad line, leaves what came before it in the database; to import it again skips that.
+//! has a bad line, leaves what came before it in the database; to import it again skips that. Clients
+//! resume in a topic only once its last line is in.
+
+mod place;
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use diesel::prelude::*;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::backend::on_each_backend;
+use self::place::Place;
+use super::backend::Connection;
 use super::lines::{Header, MessageLine, Row, TopicLine, VERSION};
 use super::lone_writer::LoneWriter;
-use super::schema::{messages, topics};
 use super::{Store, StoreError};
 
 /// What one transaction stores.
@@ -22,6 +24,17 @@ const BATCH_BYTES: usize = 4_000_000;
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 100_000_000;
 
+/// What to do with messages that cannot simply be stored where they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// The topic has another history here: store the file's messages behind it, with new ids. Updates
+    /// and deletions are left out, because the file's messages show them already. Else it is refused.
+    pub append: bool,
+    /// Store also the messages that retention, an erasure or a deletion has removed here. Else they
+    /// are left out.
+    pub removed: bool,
+}
+
 /// What an import has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -29,9 +42,10 @@ pub struct Imported {
     pub topics: u64,
     /// Messages, and their updates and deletions.
     pub messages: u64,
-    /// Those of the latter that were there already: of the same topic and seq, or of the same topic
-    /// and client_ref.
+    /// Those of the latter that were there already.
     pub skipped: u64,
+    /// Those that were left out, because they have been removed here.
+    pub removed: u64,
 }
 
 /// Why an import came to an early end, and what it had done by then.
@@ -68,9 +82,32 @@ pub enum ImportProblem {
     /// It has no payload, or two.
     #[error("a message has either payload or payload_text")]
     Payload,
+    /// The topic is there, and its messages are others.
+    #[error(
+        "topic {0:?} has another history in this database: import into another one, or with --append, \
+         which stores the file's messages behind those that are there"
+    )]
+    OtherHistory(String),
+    /// The topic is there, and this message of it is another one.
+    #[error(
+        "topic {topic:?} has another message in this database where the file has number {seq}: import \
+         into another one, or with --append, which stores the file's messages behind those that are there"
+    )]
+    OtherMessage {
+        /// Which topic.
+        topic: String,
+        /// The message's place in the file's topic.
+        seq: i64,
+    },
     /// The database does not take it.
     #[error("{0}")]
     Store(#[from] StoreError),
+}
+
+impl From<diesel::result::Error> for ImportProblem {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 impl fmt::Display for Imported {
@@ -79,11 +116,16 @@ impl fmt::Display for Imported {
             topics,
             messages,
             skipped,
+            removed,
         } = self;
         write!(
             f,
             "{messages} messages imported, {skipped} skipped, {topics} new topics"
-        )
+        )?;
+        match removed {
+            0 => Ok(()),
+            removed => write!(f, ", {removed} left out"),
+        }
     }
 }
 
@@ -91,19 +133,23 @@ impl Store {
     /// Stores the topics and messages of an export. `read` is called with the bytes of each line.
     ///
     /// # Errors
-    /// At the first line that is not one, or that the database refuses; the lines before it are
-    /// stored.
+    /// At the first line that is not one, that the database refuses, or whose topic is there with other
+    /// messages; the lines before it are stored.
     pub fn import(
         &self,
         input: &mut dyn BufRead,
+        options: ImportOptions,
         read: &mut dyn FnMut(u64),
     ) -> Result<Imported, ImportError> {
-        let mut import = Import::default();
+        let mut import = Import {
+            options,
+            ..Import::default()
+        };
         match import.run(self, input, read) {
-            Ok(()) => Ok(import.imported),
+            Ok(()) => Ok(import.progress.imported),
             Err(problem) => Err(ImportError {
                 line: import.line,
-                imported: import.imported,
+                imported: import.progress.imported,
                 problem,
             }),
         }
@@ -113,20 +159,39 @@ impl Store {
 /// An import under way.
 #[derive(Default)]
 struct Import {
+    options: ImportOptions,
     /// The line that was read last; of an error, the one that is to blame.
     line: u64,
     batch: Batch,
-    imported: Imported,
+    progress: Progress,
 }
 
-/// What was read and is not stored yet, with the lines on which it stood.
+/// What is stored.
+#[derive(Clone, Default)]
+struct Progress {
+    imported: Imported,
+    /// The topic whose last line may still come.
+    place: Option<Place>,
+}
+
+/// What was read and is not stored yet.
 #[derive(Default)]
 struct Batch {
-    topics: Vec<TopicLine>,
-    topic_lines: Vec<u64>,
-    rows: Vec<Row>,
-    row_lines: Vec<u64>,
+    items: Vec<Item>,
     bytes: usize,
+}
+
+/// A line, and which one.
+struct Item {
+    line: u64,
+    content: Content,
+}
+
+enum Content {
+    Topic(TopicLine),
+    Message(Row),
+    /// The end of the file.
+    End,
 }
 
 impl Import {
@@ -142,8 +207,9 @@ impl Import {
             self.line += 1;
             let line = self.line;
             let added = read_line(input, &mut text).and_then(|bytes| {
-                if bytes > 0 || line == 1 {
-                    self.add(&text)?;
+                match bytes {
+                    0 if line > 1 => self.batch.add(line, Content::End),
+                    _ => self.add(&text)?,
                 }
                 Ok(bytes)
             });
@@ -178,74 +244,110 @@ impl Import {
             };
         }
         let Kind { seq } = serde_json::from_slice(text)?;
-        if seq.is_none() {
-            self.batch.topics.push(serde_json::from_slice(text)?);
-            self.batch.topic_lines.push(self.line);
-            return Ok(());
-        }
-        let line: MessageLine<'_> = serde_json::from_slice(text)?;
-        let row = line.into_row().ok_or(ImportProblem::Payload)?;
-        self.batch.bytes += row.bytes();
-        self.batch.rows.push(row);
-        self.batch.row_lines.push(self.line);
+        let content = if seq.is_none() {
+            Content::Topic(serde_json::from_slice(text)?)
+        } else {
+            let line: MessageLine<'_> = serde_json::from_slice(text)?;
+            Content::Message(line.into_row().ok_or(ImportProblem::Payload)?)
+        };
+        self.batch.add(self.line, content);
         Ok(())
     }
 
     /// Stores what was read: all at once, or line by line to find the one that is refused.
     fn store(&mut self, writer: &mut LoneWriter) -> Result<(), ImportProblem> {
-        let batch = std::mem::take(&mut self.batch);
-        if let Ok(()) = self.attempt(writer, &batch.topics, &batch.rows) {
+        let items = std::mem::take(&mut self.batch).items;
+        if let Ok(()) = self.attempt(writer, &items) {
             return Ok(());
         }
-        for (topic, line) in batch.topics.iter().zip(batch.topic_lines) {
-            self.line = line;
-            self.attempt(writer, std::slice::from_ref(topic), &[])?;
-        }
-        for (row, line) in batch.rows.iter().zip(batch.row_lines) {
-            self.line = line;
-            self.attempt(writer, &[], std::slice::from_ref(row))?;
+        for item in &items {
+            self.line = item.line;
+            self.attempt(writer, std::slice::from_ref(item))?;
         }
         Ok(())
     }
 
-    fn attempt(
-        &mut self,
-        writer: &mut LoneWriter,
-        new_topics: &[TopicLine],
-        rows: &[Row],
-    ) -> Result<(), StoreError> {
-        let (topics, messages) = writer.commit(|connection| {
-            let mut stored = (0, 0);
-            // SQLite would count for an insert of nothing what the statement before it has changed.
-            if !new_topics.is_empty() {
-                stored.0 = on_each_backend!(connection, |typed| {
-                    diesel::insert_into(topics::table)
-                        .values(new_topics)
-                        .on_conflict_do_nothing()
-                        .execute(typed)
-                })?;
-            }
-            if !rows.is_empty() {
-                stored.1 = on_each_backend!(connection, |typed| {
-                    diesel::insert_into(messages::table)
-                        .values(rows)
-                        .on_conflict_do_nothing()
-                        .execute(typed)
-                })?;
-            }
-            Ok(stored)
-        })?;
-        let (topics, messages) = (topics as u64, messages as u64);
-        self.imported.topics += topics;
-        self.imported.messages += messages;
-        self.imported.skipped += rows.len() as u64 - messages;
+    fn attempt(&mut self, writer: &mut LoneWriter, items: &[Item]) -> Result<(), ImportProblem> {
+        let mut progress = self.progress.clone();
+        writer.commit(|connection| progress.store(connection, self.options, items))?;
+        self.progress = progress;
         Ok(())
     }
 }
 
+impl Progress {
+    /// Stores these lines, inside a transaction.
+    fn store(
+        &mut self,
+        connection: &mut Connection<'_>,
+        options: ImportOptions,
+        items: &[Item],
+    ) -> Result<(), ImportProblem> {
+        for items in items.chunk_by(|a, b| a.topic().is_some() && a.topic() == b.topic()) {
+            let rows: Vec<&Row> = items.iter().filter_map(Item::row).collect();
+            let Some(topic) = rows.first().map(|row| &row.topic) else {
+                self.end_place(connection)?;
+                if let [
+                    Item {
+                        content: Content::Topic(line),
+                        ..
+                    },
+                ] = items
+                {
+                    let place = Place::find(connection, options, &line.topic, Some(line))?;
+                    self.imported.topics += u64::from(place.is_new());
+                    self.place = Some(place);
+                }
+                continue;
+            };
+            if self
+                .place
+                .as_ref()
+                .is_none_or(|place| place.topic() != topic)
+            {
+                self.end_place(connection)?;
+                self.place = Some(Place::find(connection, options, topic, None)?);
+            }
+            if let Some(place) = &mut self.place {
+                place.store(connection, options, &rows, &mut self.imported)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last line of a topic is in.
+    fn end_place(&mut self, connection: &mut Connection<'_>) -> Result<(), ImportProblem> {
+        match self.place.take() {
+            Some(place) => Ok(place.end(connection)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Item {
+    fn row(&self) -> Option<&Row> {
+        match &self.content {
+            Content::Message(row) => Some(row),
+            Content::Topic(_) | Content::End => None,
+        }
+    }
+
+    /// The topic of a message.
+    fn topic(&self) -> Option<&str> {
+        self.row().map(|row| &*row.topic)
+    }
+}
+
 impl Batch {
+    fn add(&mut self, line: u64, content: Content) {
+        if let Content::Message(row) = &content {
+            self.bytes += row.bytes();
+        }
+        self.items.push(Item { line, content });
+    }
+
     fn is_full(&self) -> bool {
-        self.topics.len() + self.rows.len() >= BATCH || self.bytes >= BATCH_BYTES
+        self.items.len() >= BATCH || self.bytes >= BATCH_BYTES
     }
 }
 

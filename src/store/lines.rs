@@ -22,31 +22,34 @@ pub(super) struct Header {
 }
 
 /// The run of a topic; before the topic's messages.
-#[derive(Clone, Debug, Deserialize, Insertable, Queryable, Selectable, Serialize)]
-#[diesel(table_name = topics, treat_none_as_default_value = false)]
+#[derive(Clone, Debug, Deserialize, Queryable, Selectable, Serialize)]
+#[diesel(table_name = topics)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicLine {
     pub(super) topic: String,
-    epoch: i64,
-    last_seq: i64,
-    pruned_through: i64,
-    clean: bool,
+    pub(super) epoch: i64,
+    pub(super) last_seq: i64,
+    pub(super) pruned_through: i64,
+    pub(super) clean: bool,
+    /// Exports of version 0.1 have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) past: String,
 }
 
 /// A row of `messages`.
 #[derive(Clone, Debug, Insertable, Queryable, Selectable)]
 #[diesel(table_name = messages, treat_none_as_default_value = false)]
 pub(super) struct Row {
-    topic: String,
-    seq: i64,
-    event: String,
-    payload: String,
-    name: Option<String>,
-    message: Option<String>,
-    client_ref: Option<String>,
-    target: Option<i64>,
-    inserted_at: NaiveDateTime,
-    updated_at: NaiveDateTime,
+    pub(super) topic: String,
+    pub(super) seq: i64,
+    pub(super) event: String,
+    pub(super) payload: String,
+    pub(super) name: Option<String>,
+    pub(super) message: Option<String>,
+    pub(super) client_ref: Option<String>,
+    pub(super) target: Option<i64>,
+    pub(super) inserted_at: NaiveDateTime,
+    pub(super) updated_at: NaiveDateTime,
 }
 
 /// A row of `messages` as it was found.

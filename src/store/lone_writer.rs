@@ -2,8 +2,6 @@
 //!
 //! [`DbWriter`]: super::DbWriter
 
-use diesel::prelude::*;
-
 use super::backend::{Connection, Housekeeper, Pooled, Role};
 use super::{Store, StoreError};
 
@@ -29,10 +27,10 @@ impl LoneWriter {
     }
 
     /// Commits all of `body`, or nothing. Keeps SQLite's write-ahead log short.
-    pub(super) fn commit<T>(
+    pub(super) fn commit<T, E: From<diesel::result::Error>>(
         &mut self,
-        body: impl FnOnce(&mut Connection<'_>) -> QueryResult<T>,
-    ) -> Result<T, StoreError> {
+        body: impl FnOnce(&mut Connection<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let done = self.pooled.connection().transaction(body)?;
         self.housekeeper.committed(&mut self.pooled)?;
         Ok(done)

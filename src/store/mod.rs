@@ -38,6 +38,7 @@ mod retention;
 mod row;
 mod run;
 mod schema;
+mod servers;
 pub mod spool;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -59,10 +60,11 @@ pub use self::database_file::FileFault;
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::handle::DbWriterHandle;
-pub use self::import::{ImportError, ImportProblem, Imported};
+pub use self::import::{ImportError, ImportOptions, ImportProblem, Imported};
 pub use self::options::{Prepared, SpoolOptions, StoreOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
 pub use self::retention::{Retention, RetentionRule, RetentionTask};
+pub use self::servers::{OtherServers, Servers};
 pub use self::writer::DbWriter;
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
@@ -147,6 +149,11 @@ pub enum StoreError {
         "database file {0} is in use by another slackir; stop it, or give this one its own --database-url"
     )]
     InUse(PathBuf),
+    /// Another server uses the database, and would not learn what is changed in it.
+    #[error(
+        "the database is in use by another slackir ({0}); stop it, and if it was killed, wait 10 seconds"
+    )]
+    Shared(String),
     /// There is nothing to read.
     #[error("there is no database file {0}")]
     Missing(PathBuf),

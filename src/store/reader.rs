@@ -9,8 +9,9 @@ use super::backend::{Connection, Pool, on_each_backend};
 use super::history::{StoredMessage, octet_length, within};
 use super::message::from_timestamp;
 use super::readable::{Readable, has_place};
+use super::run::Names;
 use super::schema::messages;
-use super::{run, takeover};
+use super::takeover;
 use crate::message::RawJson;
 use crate::pubsub::{LoadError, MessageId};
 
@@ -26,7 +27,7 @@ pub struct Reader {
 /// A committed message. Changes are no messages of this kind: they show in what they have changed.
 #[derive(Clone, Debug)]
 pub struct CommittedMessage {
-    /// Its id in the topic's present run, under which the topic's log knows it.
+    /// The id by which clients and the topic's log know it.
     pub id: MessageId,
     /// What happened.
     pub event: String,
@@ -95,13 +96,20 @@ impl Reader {
         .await
     }
 
-    /// The message with this seq, if there is one.
+    /// The message with this id, if there is one.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn get(&self, topic: &str, seq: i64) -> Result<Option<CommittedMessage>, LoadError> {
+    pub async fn get(
+        &self,
+        topic: &str,
+        id: MessageId,
+    ) -> Result<Option<CommittedMessage>, LoadError> {
         self.read(topic, move |connection, topic| {
-            let found = between(connection, topic, seq, seq)?;
+            if !Names::of(connection, topic)?.may_name(id) {
+                return Ok(None);
+            }
+            let found = between(connection, topic, id.seq, id.seq)?;
             Ok(found.into_iter().next())
         })
         .await
@@ -164,12 +172,9 @@ fn page(
             (oldest, newest, older, newer)
         }
     };
-    let epoch = run::epoch(connection, topic)?;
+    let names = Names::of(connection, topic)?;
     // No message has the seq 0, and no id a negative one.
-    let cursor = |seq: i64| MessageId {
-        epoch,
-        seq: seq.max(0),
-    };
+    let cursor = |seq: i64| names.id(seq.max(0));
     Ok(Page {
         messages: between(connection, topic, oldest, newest)?,
         before: before.then(|| cursor(oldest)),
@@ -223,14 +228,11 @@ fn between(
         on_each_backend!(connection, |typed| rows
             .select((StoredMessage::as_select(), messages::updated_at))
             .load(typed))?;
-    let epoch = run::epoch(connection, topic)?;
+    let names = Names::of(connection, topic)?;
     let committed = rows.into_iter().filter_map(|(row, updated_at)| {
         let entry = row.into_entry()?;
         Some(CommittedMessage {
-            id: MessageId {
-                epoch,
-                seq: entry.seq,
-            },
+            id: names.id(entry.seq),
             event: entry.event,
             payload: RawJson::trusted(entry.payload.into()),
             client_ref: entry.client_ref,

@@ -23,6 +23,8 @@ diesel::table! {
         last_seq -> BigInt,
         pruned_through -> BigInt,
         clean -> Bool,
+        past -> Text,
+        importing -> Bool,
     }
 }
 

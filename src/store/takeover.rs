@@ -34,11 +34,13 @@ pub(super) fn check(
             return Err(StoreError::NotAdopted);
         }
     }
-    if lacks("_add_topics") && exists(connection, "topics")? {
-        return Err(StoreError::Foreign {
-            table: "topics",
-            problem: "slackir needs that name for a table of its own".to_owned(),
-        });
+    for (migration, table) in [("_add_topics", "topics"), ("_add_servers", "servers")] {
+        if lacks(migration) && exists(connection, table)? {
+            return Err(StoreError::Foreign {
+                table,
+                problem: "slackir needs that name for a table of its own".to_owned(),
+            });
+        }
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ use tokio::sync::oneshot;
 use super::StoreError;
 use super::backend::Connection;
 use super::remove::{self, Removal};
-use super::run::{self, Run};
+use super::run;
+use crate::pubsub::{MessageId, OpenedRun};
 
 /// One errand, and who waits for it.
 pub(super) struct Turn {
@@ -16,7 +17,7 @@ pub(super) struct Turn {
 
 /// The way back to who has asked.
 pub(super) enum Answer {
-    Opening(oneshot::Sender<Result<Run, SharedError>>),
+    Opening(oneshot::Sender<Result<OpenedRun, SharedError>>),
     Removal(oneshot::Sender<Result<usize, SharedError>>),
 }
 
@@ -36,16 +37,20 @@ pub(super) type SharedError = std::sync::Arc<StoreError>;
 /// What is to be done to a topic.
 #[derive(Clone, Debug)]
 pub(super) enum Errand {
-    /// A run begins, or goes on.
-    Open { topic: String, strict: bool },
-    /// A run has begun while the database was away.
-    Adopt { topic: String, run: Run },
-    /// A run has ended in order.
-    Close {
+    /// A log is opened. Its next run has this epoch.
+    Open {
         topic: String,
-        epoch: i64,
-        head: i64,
+        strict: bool,
+        next_epoch: i64,
     },
+    /// A run begins with this message.
+    Begin {
+        topic: String,
+        first: MessageId,
+        strict: bool,
+    },
+    /// A run has ended in order with this id.
+    Close { topic: String, last: MessageId },
     /// Rows of a topic go.
     Remove(Removal),
 }
@@ -53,7 +58,7 @@ pub(super) enum Errand {
 /// What an errand has come to.
 pub(super) enum Outcome {
     /// The run that was found or begun.
-    Opened(Run),
+    Opened(OpenedRun),
     /// How many rows have gone.
     Removed(usize),
     /// It is noted.
@@ -73,7 +78,7 @@ impl Turn {
 impl Errand {
     pub(super) fn topic(&self) -> &str {
         match self {
-            Self::Open { topic, .. } | Self::Adopt { topic, .. } | Self::Close { topic, .. } => {
+            Self::Open { topic, .. } | Self::Begin { topic, .. } | Self::Close { topic, .. } => {
                 topic
             }
             Self::Remove(removal) => &removal.topic,
@@ -83,13 +88,21 @@ impl Errand {
     /// Does it, inside a transaction.
     pub(super) fn run(&self, connection: &mut Connection<'_>) -> diesel::QueryResult<Outcome> {
         Ok(match self {
-            Self::Open { topic, strict } => Outcome::Opened(run::open(connection, topic, *strict)?),
-            Self::Adopt { topic, run } => {
-                run::adopt(connection, topic, *run)?;
+            Self::Open {
+                topic,
+                strict,
+                next_epoch,
+            } => Outcome::Opened(run::open(connection, topic, *strict, *next_epoch)?),
+            Self::Begin {
+                topic,
+                first,
+                strict,
+            } => {
+                run::begin(connection, topic, *first, *strict)?;
                 Outcome::Noted
             }
-            Self::Close { topic, epoch, head } => {
-                run::close(connection, topic, *epoch, *head)?;
+            Self::Close { topic, last } => {
+                run::close(connection, topic, *last)?;
                 Outcome::Noted
             }
             Self::Remove(removal) => Outcome::Removed(remove::remove(connection, removal)?),

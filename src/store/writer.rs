@@ -14,7 +14,7 @@
 mod away;
 mod watch;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,12 +35,12 @@ use super::intake::Intake;
 use super::journal::Journal;
 use super::options::WriterOptions;
 use super::remove::Removal;
-use super::run::Run;
+use super::run;
 use super::spool::Record;
 use super::turn::{Answer, Errand, Outcome, SharedError, Turn};
 use super::{DAMAGED, Store, StoreError};
 use crate::metrics::metrics;
-use crate::pubsub::LogEntry;
+use crate::pubsub::{LogEntry, MessageId, OpenedRun};
 
 /// Rows of one transaction.
 const BATCH: usize = 1_000;
@@ -67,10 +67,9 @@ pub struct DbWriter {
     queue: VecDeque<Arc<LogEntry>>,
     /// Topics to open and to close, in the order of the requests.
     turns: VecDeque<Turn>,
-    /// The runs that were begun without the database, which has still to be told.
-    adrift: HashMap<String, Run>,
-    /// The epochs of the runs that are open.
-    runs: HashMap<String, i64>,
+    /// The epoch of the runs that begin now. Another one each time the database was away: it may have
+    /// been put back to what it was.
+    epoch: i64,
     work: Work,
     /// No topic has a seq beyond it.
     ceiling: Ceiling,
@@ -121,19 +120,18 @@ enum Work {
     /// The committer has a round.
     Round {
         since: Instant,
-        /// How many turns it was given, and which runs to adopt.
+        /// How many turns it was given.
         turns: usize,
-        adopted: Vec<(String, Run)>,
     },
 }
 
-/// A topic's run begins.
+/// A topic's log is opened.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Open {
     pub(super) topic: String,
     pub(super) strict: bool,
-    pub(super) answer: oneshot::Sender<Result<Run, SharedError>>,
+    pub(super) answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
 }
 
 /// Rows are to be deleted; the answer says how many there were.
@@ -149,7 +147,7 @@ pub(super) struct Remove {
 #[rtype(result = "()")]
 pub(super) struct Close {
     pub(super) topic: String,
-    pub(super) head: i64,
+    pub(super) last: MessageId,
 }
 
 /// There are rows in the intake.
@@ -216,8 +214,7 @@ impl DbWriter {
             journal: journal.filter(|journal| !options.strict || journal.left() > 0),
             queue: VecDeque::new(),
             turns: VecDeque::new(),
-            adrift: HashMap::new(),
-            runs: HashMap::new(),
+            epoch: run::new_epoch(),
             work: Work::Idle,
             ceiling,
             away: (!prepared).then_some(FIRST_RETRY),
@@ -259,7 +256,7 @@ impl DbWriter {
             ctx.cancel_future(later);
         }
         self.take_in();
-        let idle = self.queue.is_empty() && self.turns.is_empty() && self.adrift.is_empty();
+        let idle = self.queue.is_empty() && self.turns.is_empty();
         // A database that is away is asked for in any case.
         let asked = !(self.waiting.is_empty() && self.resigned.is_empty());
         let settle = idle && self.away.is_none() && asked && !self.settled;
@@ -277,24 +274,23 @@ impl DbWriter {
             Ok(left) => left,
             Err(error) => return self.fail(&error, ctx),
         };
-        let adrift = self.adrift.iter();
-        let adopted: Vec<_> = adrift.map(|(topic, run)| (topic.clone(), *run)).collect();
-        let adoptions = adopted.iter().map(|(topic, run)| Errand::Adopt {
-            topic: topic.clone(),
-            run: *run,
-        });
-        let turns = self.turns.iter().map(|turn| turn.errand.clone());
+        let turns = self.due_turns();
+        let errands = self.turns.range(..turns).map(|turn| turn.errand.clone());
         // What an earlier run has left comes before any row of this one.
         let rows = if self.left() > 0 {
             0
         } else {
             self.queue.len().min(BATCH)
         };
+        let rows: Vec<_> = self.queue.range(..rows).cloned().collect();
+        // An earlier run of the topic ends before the next one begins.
+        let begins = rows.iter().filter_map(begin);
+        let settle = idle && self.away.is_none();
         self.settled = settle || (idle && self.settled);
         self.committer.do_send(Round {
             left,
-            errands: adoptions.chain(turns).collect(),
-            rows: self.queue.range(..rows).cloned().collect(),
+            errands: errands.chain(begins).collect(),
+            rows,
             settle,
             probe,
             answer: ctx.address().recipient(),
@@ -302,10 +298,20 @@ impl DbWriter {
         self.note_asked();
         self.work = Work::Round {
             since: Instant::now(),
-            turns: self.turns.len(),
-            adopted,
+            turns,
         };
         self.watch(ctx);
+    }
+
+    /// How many turns are to be done now: a run ends behind its rows.
+    fn due_turns(&self) -> usize {
+        let has_rows = |topic: &str| self.queue.iter().any(|entry| entry.topic() == topic);
+        let waits =
+            |turn: &Turn| matches!(&turn.errand, Errand::Close { topic, .. } if has_rows(topic));
+        self.turns
+            .iter()
+            .position(waits)
+            .unwrap_or(self.turns.len())
     }
 
     /// Looks after a while whether the round has ended. One look at a time is on its way.
@@ -336,28 +342,19 @@ impl DbWriter {
 
     /// The round is over, whole or not.
     fn end_round(&mut self, done: Done, ctx: &mut Context<Self>) {
-        let Work::Round { turns, adopted, .. } = std::mem::replace(&mut self.work, Work::Due)
-        else {
+        let Work::Round { turns, .. } = std::mem::replace(&mut self.work, Work::Due) else {
             return;
         };
         if let Some(journal) = &mut self.journal {
             journal.remove_left(done.left);
         }
-        let mut outcomes = done.errands.into_iter();
-        for (topic, run) in adopted {
-            // A run that was begun again meanwhile is another.
-            if outcomes.next().is_some() && self.adrift.get(&topic) == Some(&run) {
-                self.adrift.remove(&topic);
-            }
-        }
-        for (_, outcome) in (0..turns).zip(outcomes) {
-            let Some(Turn { errand, answer }) = self.turns.pop_front() else {
+        for (_, outcome) in (0..turns).zip(done.errands) {
+            let Some(Turn { answer, .. }) = self.turns.pop_front() else {
                 break;
             };
             // A join that has ended meanwhile leaves its topic open: its end counts as unclean.
             match (outcome, answer) {
                 (Ok(Outcome::Opened(run)), Some(Answer::Opening(answer))) => {
-                    self.runs.insert(errand.topic().to_owned(), run.epoch);
                     let _ = answer.send(Ok(run));
                 }
                 (Ok(Outcome::Removed(rows)), Some(Answer::Removal(answer))) => {
@@ -387,6 +384,7 @@ impl DbWriter {
             self.away = Some(FIRST_RETRY);
         } else if self.away.take().is_some() {
             tracing::info!(rows = self.queue.len(), "store.writer.recovered");
+            self.epoch = run::new_epoch();
         }
         self.write_down(ctx);
         if rows < FEW && self.is_at_leisure() && self.intake.pause() {
@@ -401,7 +399,6 @@ impl DbWriter {
     fn is_at_leisure(&self) -> bool {
         self.queue.is_empty()
             && self.turns.is_empty()
-            && self.adrift.is_empty()
             && self.waiting.is_empty()
             && self.capacity.state() == StorageState::Available
     }
@@ -446,6 +443,15 @@ impl DbWriter {
     }
 }
 
+/// That a run begins with this message, if one does.
+fn begin(entry: &Arc<LogEntry>) -> Option<Errand> {
+    entry.begins().then(|| Errand::Begin {
+        topic: entry.topic().to_owned(),
+        first: entry.id(),
+        strict: entry.is_strict(),
+    })
+}
+
 impl Actor for DbWriter {
     type Context = Context<Self>;
 
@@ -479,10 +485,14 @@ impl Handler<Open> for DbWriter {
         ctx: &mut Self::Context,
     ) {
         if self.away.is_some() {
-            return self.open_adrift(&topic, answer);
+            return self.open_adrift(answer);
         }
         self.turns.push_back(Turn {
-            errand: Errand::Open { topic, strict },
+            errand: Errand::Open {
+                topic,
+                strict,
+                next_epoch: self.epoch,
+            },
             answer: Some(Answer::Opening(answer)),
         });
         self.wake(ctx);
@@ -508,18 +518,10 @@ impl Handler<Remove> for DbWriter {
 impl Handler<Close> for DbWriter {
     type Result = ();
 
-    fn handle(&mut self, Close { topic, head }: Close, ctx: &mut Self::Context) {
-        self.ceiling.raise(head);
-        let Some(epoch) = self.runs.remove(&topic) else {
-            return;
-        };
-        // A run that the database has never heard of has left nothing there.
-        let unknown = self.adrift.remove(&topic).is_some();
-        if unknown && !matches!(self.work, Work::Round { .. }) {
-            return;
-        }
+    fn handle(&mut self, Close { topic, last }: Close, ctx: &mut Self::Context) {
+        self.ceiling.raise(last.seq);
         self.turns
-            .push_back(Turn::quiet(Errand::Close { topic, epoch, head }));
+            .push_back(Turn::quiet(Errand::Close { topic, last }));
         self.wake(ctx);
     }
 }

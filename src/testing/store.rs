@@ -7,7 +7,7 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
 use crate::pubsub::{
-    Change, LoadError, LogEntry, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
+    Change, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
 };
 
 /// A [`MessageStore`] in memory, for tests of channels whose topics keep a log. It commits on a
@@ -153,7 +153,7 @@ impl State {
         OpenedRun {
             epoch: stored.epoch,
             head,
-            pruned_through: 0,
+            ..OpenedRun::default()
         }
     }
 
@@ -206,7 +206,7 @@ impl MessageStore for MemoryStore {
         std::future::ready(Ok(newest)).boxed()
     }
 
-    fn close(&self, topic: &str, _head: i64) {
+    fn close(&self, topic: &str, _last: MessageId) {
         if let Some(stored) = self.lock().topics.get_mut(topic) {
             stored.open = false;
         }
@@ -222,19 +222,6 @@ impl MessageStore for MemoryStore {
         let mut rows = self.rows(topic);
         rows.retain(|row| row.seq > after);
         rows.truncate(limit);
-        std::future::ready(Ok(rows)).boxed()
-    }
-
-    fn before(
-        &self,
-        topic: &str,
-        before: i64,
-        limit: usize,
-        _bytes: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
-        let mut rows = self.rows(topic);
-        rows.retain(|row| row.seq < before && row.target.is_none());
-        let rows = rows.split_off(rows.len().saturating_sub(limit));
         std::future::ready(Ok(rows)).boxed()
     }
 }

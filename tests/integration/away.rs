@@ -168,7 +168,7 @@ async fn until(server: &Process, path: &str, wanted: &str, holds: impl Fn(u16, &
 }
 
 /// Waits until `/readyz` says this.
-async fn ready(server: &Process, status: u16, part: &str) {
+pub(crate) async fn ready(server: &Process, status: u16, part: &str) {
     let holds = |found, body: &str| found == status && body.contains(part);
     until(server, "/readyz", part, holds).await;
 }

@@ -19,6 +19,9 @@ on_each_database! {
     #[actix_web::test]
     an_export_comes_back_byte_by_byte_in_either_database,
     an_import_again_skips_what_is_there,
+    other_contents_are_refused_or_appended,
+    nobody_resumes_before_the_last_line_is_in,
+    what_was_removed_comes_back_only_when_it_is_asked_for,
     a_bad_line_is_named_and_those_before_it_stay,
     a_running_server_can_be_exported,
     a_database_that_is_none_is_not_exported,
@@ -54,9 +57,13 @@ fn export(database: &Database, args: &[&str]) -> String {
 }
 
 fn import(database: &Database, lines: &str) -> (Option<i32>, String) {
+    import_with(database, lines, &[])
+}
+
+fn import_with(database: &Database, lines: &str, flags: &[&str]) -> (Option<i32>, String) {
     let file = database.dir.path().join("lines");
     std::fs::write(&file, lines).expect("writable");
-    let (code, stdout, said) = slackir(database, &["import", "lines"]);
+    let (code, stdout, said) = slackir(database, &[&["import", "lines"], flags].concat());
     assert!(stdout.is_empty());
     (code, said)
 }
@@ -174,26 +181,143 @@ async fn an_import_again_skips_what_is_there(database: Database) {
     let before = export(&database, &[]);
     let (_, said) = import(&database, &before);
     assert_eq!(said, "0 messages imported, 5 skipped, 0 new topics.\n");
-    // One of a place that is free, one whose place is taken, and one whose client_ref is.
     let more = [
         line(TOPIC, 6, "{\"n\":6}", "\"a\""),
-        line(TOPIC, 1, "{\"n\":7}", "null"),
-        line(TOPIC, 8, "{\"n\":8}", "\"a\""),
         line("room:new", 1, "{\"n\":9}", "\"a\""),
     ]
     .concat();
     // Blank lines are none; the last one needs no end.
     let file = format!("{HEADER}\n{more}");
-    let (code, said) = import(&database, file.trim_end());
-    assert_eq!(
-        (code, &*said),
-        (Some(0), "2 messages imported, 2 skipped, 0 new topics.\n")
-    );
+    for said in [
+        "2 messages imported, 0 skipped, 0 new topics.\n",
+        "0 messages imported, 2 skipped, 0 new topics.\n",
+    ] {
+        let imported = import(&database, file.trim_end());
+        assert_eq!(imported, (Some(0), said.to_owned()));
+    }
     let numbers: Vec<_> = (1..=6).map(|n| json!({ "n": n })).collect();
     assert_eq!(database.payloads(TOPIC), numbers);
     let rooms = Rooms::open(&database);
     rooms.assert_resumes(TOPIC, ids[4], [6]).await;
     assert_eq!(rooms.history("room:new").await, [9]);
+}
+
+/// A topic as a line.
+fn topic_line(topic: &str, epoch: u32, last_seq: u32) -> String {
+    format!(
+        "{{\"topic\":{topic:?},\"epoch\":{epoch},\"last_seq\":{last_seq},\"pruned_through\":0,\
+         \"clean\":true}}\n"
+    )
+}
+
+async fn other_contents_are_refused_or_appended(database: Database) {
+    let rooms = Rooms::open(&database);
+    let ids = rooms.shout_numbers(TOPIC, 1..=3).await;
+    rooms.end(&database).await;
+    let before = database.payloads(TOPIC);
+    let two = |payload| {
+        [
+            line(TOPIC, 1, payload, "\"a\""),
+            line(TOPIC, 2, payload, "null"),
+        ]
+        .concat()
+    };
+    let other_run = [HEADER, &topic_line(TOPIC, 7, 2), &two("{\"n\":8}")].concat();
+    let other_message = [HEADER, &two("{\"n\":8}")].concat();
+    for (file, named) in [
+        (&other_run, "line 2: topic \"room:a\" has another history"),
+        (
+            &other_message,
+            "line 2: topic \"room:a\" has another message",
+        ),
+    ] {
+        let (code, said) = import(&database, file);
+        assert_eq!(code, Some(1));
+        assert!(said.contains(named) && said.contains("--append"), "{said}");
+        assert_eq!(database.payloads(TOPIC), before);
+    }
+    // Again and again: what was appended is known.
+    for (file, said) in [
+        (
+            &other_run,
+            "2 messages imported, 0 skipped, 0 new topics.\n",
+        ),
+        (
+            &other_message,
+            "0 messages imported, 2 skipped, 0 new topics.\n",
+        ),
+        (
+            &other_run,
+            "0 messages imported, 2 skipped, 0 new topics.\n",
+        ),
+    ] {
+        let imported = import_with(&database, file, &["--append"]);
+        assert_eq!(imported, (Some(0), said.to_owned()));
+    }
+    let rooms = Rooms::open(&database);
+    assert_eq!(rooms.history(TOPIC).await, [1, 2, 3, 8, 8]);
+    rooms.assert_resumes(TOPIC, ids[1], [3, 8, 8]).await;
+    let strange = MessageId { epoch: 7, seq: 1 };
+    rooms.assert_lost(TOPIC, strange, [1, 2, 3, 8, 8]).await;
+}
+
+async fn nobody_resumes_before_the_last_line_is_in(database: Database) {
+    let rooms = Rooms::open(&database);
+    let ids = rooms.shout_numbers(TOPIC, 1..=2_500).await;
+    rooms.end(&database).await;
+    let lines = export(&database, &[]);
+    let cut = lines.lines().take(1 + 1 + 2_000).collect::<Vec<_>>();
+    for target in one_of_each() {
+        // The last line is not whole: the import ends there.
+        let (code, said) = import(&target, &format!("{}\n{{", cut.join("\n")));
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(target.rows(TOPIC).len(), 2_000);
+        // Made again, it goes on; and once more, where it ended behind the last message.
+        assert_eq!(import(&target, &format!("{lines}{{")).0, Some(1));
+        assert_eq!(import(&target, &lines).0, Some(0));
+        let rooms = Rooms::open(&target);
+        rooms.assert_resumes(TOPIC, ids[2_489], 2_491..=2_500).await;
+        rooms.end(&target).await;
+    }
+    for target in one_of_each() {
+        assert_eq!(
+            import(&target, &format!("{}\n{{", cut.join("\n"))).0,
+            Some(1)
+        );
+        // A server comes between.
+        let rooms = Rooms::open(&target);
+        rooms.assert_lost(TOPIC, ids[1_989], 1_951..=2_000).await;
+        rooms.end(&target).await;
+        let (code, said) = import(&target, &lines);
+        assert_eq!(code, Some(1));
+        assert!(said.contains("has another history"), "{said}");
+    }
+}
+
+async fn what_was_removed_comes_back_only_when_it_is_asked_for(database: Database) {
+    let rooms = Rooms::open(&database);
+    let ids = rooms.shout_numbers(TOPIC, 1..=3).await;
+    rooms.end(&database).await;
+    let lines = export(&database, &[]);
+    let rooms = Rooms::open(&database);
+    let delete = Draft::delete(ids[1]);
+    rooms.pubsub.publish(TOPIC, &delete).await.expect("room");
+    rooms.end(&database).await;
+    let (code, said) = import(&database, &lines);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("0 messages imported, 2 skipped"), "{said}");
+    assert!(
+        said.contains("1 message left out") && said.contains("--removed"),
+        "{said}"
+    );
+    assert_eq!(slackir(&database, &["erase", "--topic", TOPIC]).0, Some(0));
+    let (code, said) = import(&database, &lines);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("3 messages left out"), "{said}");
+    let (code, said) = import_with(&database, &lines, &["--removed"]);
+    assert_eq!(code, Some(0), "{said}");
+    let rooms = Rooms::open(&database);
+    rooms.assert_lost(TOPIC, ids[0], 1..=3).await;
 }
 
 async fn a_bad_line_is_named_and_those_before_it_stay(database: Database) {

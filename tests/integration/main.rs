@@ -21,9 +21,7 @@ mod kills;
 mod limits;
 mod longpoll;
 mod longpoll_answers;
-mod older;
 mod order;
-mod pages;
 mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -32,6 +30,7 @@ mod rates;
 mod replay;
 mod replies;
 mod restart;
+mod restore;
 mod resume;
 mod resume_exact;
 mod retention;

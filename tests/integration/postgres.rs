@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use serde_json::json;
 use tempfile::tempdir;
 
+use crate::away::ready;
 use crate::cli::fails;
 use crate::support::database::Database;
 use crate::support::phoenix::Phoenix;
@@ -168,6 +169,39 @@ fn servers_that_cannot_be_used_are_named_without_a_password() {
         }
     }
     database.execute(&format!("DROP DATABASE {latin} WITH (FORCE)"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_on_one_database_see_each_other() {
+    const SHARED: &str = "ready; another server uses the database";
+    let database = Database::postgres();
+    let ann = database.serve(&[]);
+    ready(&ann, 200, "ready\n").await;
+    let bob = database.serve(&["--spool-dir", "bob.spool"]);
+    ready(
+        &bob,
+        200,
+        &format!(
+            "{SHARED}, and neither sends the other's messages: {}",
+            ann.addr
+        ),
+    )
+    .await;
+    ready(&ann, 200, SHARED).await;
+    let import = ["import", "--database-url", &database.url, "/dev/null"];
+    let refused = String::from_utf8(run(&import, database.dir.path()).stderr).expect("UTF-8");
+    assert!(
+        refused.contains("in use by another slackir (127.0.0.1:"),
+        "{refused}"
+    );
+    bob.signal("-TERM");
+    assert_eq!(bob.wait(), Some(0));
+    ready(&ann, 200, "ready\n").await;
+    // One that lives, and then one that was killed 11 seconds ago.
+    database.execute("INSERT INTO servers VALUES (7, 'carl', now() + interval '1 hour')");
+    ready(&ann, 200, "carl").await;
+    database.execute("UPDATE servers SET seen_at = now() - interval '11 seconds' WHERE id = 7");
+    ready(&ann, 200, "ready\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use slackir::pubsub::{
-    Draft, LogRule, MessageStore, NotStored, PubSub, Published, Stored, StoredEntry,
+    Draft, LogRule, MessageId, MessageStore, NotStored, PubSub, Published, Stored, StoredEntry,
 };
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 
@@ -23,7 +23,9 @@ on_each_database! {
     a_client_ref_is_stored_once_however_old_it_is,
     rows_of_another_server_cost_no_row,
     changes_change_their_target_and_are_rows_themselves,
-    a_run_that_ended_in_order_goes_on_and_another_does_not,
+    a_run_begins_with_its_first_message,
+    a_run_that_did_not_end_in_order_is_followed_by_another,
+    a_strict_run_needs_no_end,
     a_topic_whose_name_the_database_refuses_stops_no_other,
     a_run_without_the_database_begins_beyond_every_seq,
     histories_and_pages_have_their_bounds,
@@ -283,30 +285,58 @@ async fn changes_change_their_target_and_are_rows_themselves(database: Database)
     assert_eq!(changes, expected);
 }
 
-async fn a_run_that_ended_in_order_goes_on_and_another_does_not(database: Database) {
+const RUN: &str = "SELECT CASE WHEN clean THEN 'clean' ELSE 'open' END AS answer FROM topics";
+
+async fn a_run_begins_with_its_first_message(database: Database) {
     let writer = writer(&database, WriterOptions::default());
-    let open = async |strict| {
-        let run = writer.open(TOPIC, strict).await.expect("the topic opens");
-        (run.epoch, run.head)
-    };
-    let first = open(false).await;
-    assert!(first.0 > 0 && first.1 == 0, "{first:?}");
-    // Seqs that were given and rejected, say: the table has no row.
-    writer.close(TOPIC, 7);
-    assert_eq!(open(false).await, (first.0, 7));
-    let second = open(false).await;
-    assert_ne!(second.0, first.0, "the run was not closed");
-    assert_eq!(second.1, 7 + (1 << 32));
-    assert_eq!(
-        open(true).await,
-        second,
-        "nobody saw what was not committed"
-    );
-    let clean = "SELECT CASE WHEN clean THEN 'clean' ELSE 'open' END AS answer FROM topics";
-    assert_eq!(database.ask(clean), ["open"]);
-    writer.close(TOPIC, second.1);
+    let pubsub = pubsub(&writer);
+    let before = writer.open(TOPIC, false).await.expect("the topic opens");
+    assert_eq!((before.epoch, before.head), (0, 0));
+    assert_eq!(database.ask(RUN), [""; 0], "nothing is written");
+    let first = outcome(shout(&pubsub, json!({"n": 1})).await).await;
+    let first = first.expect("stored").id;
+    assert_eq!(Some(first.epoch), before.next_epoch);
+    assert_eq!(database.ask(RUN), ["open"]);
+    pubsub.close_logs();
     flushed(&writer).await;
-    assert_eq!(database.ask(clean), ["clean"]);
+    assert_eq!(database.ask(RUN), ["clean"]);
+    let again = writer.open(TOPIC, false).await.expect("the topic opens");
+    assert_eq!((again.epoch, again.head), (first.epoch, 1));
+    assert_eq!(again.next_epoch, Some(first.epoch), "one run a process");
+    assert_eq!(again.past.to_string(), "0-0");
+}
+
+async fn a_run_that_did_not_end_in_order_is_followed_by_another(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let first = shout(&pubsub(&writer), json!({"n": 1})).await;
+    let first = outcome(first).await.expect("stored").id;
+    let second = writer.open(TOPIC, false).await.expect("the topic opens");
+    assert_ne!(second.epoch, first.epoch);
+    assert_eq!((second.head, second.next_epoch), (1 + (1 << 32), None));
+    assert!(!second.past.resumes(first));
+    let last = MessageId {
+        epoch: second.epoch,
+        seq: second.head,
+    };
+    writer.close(TOPIC, last);
+    flushed(&writer).await;
+    assert_eq!(database.ask(RUN), ["clean"]);
+    let third = writer.open(TOPIC, false).await.expect("the topic opens");
+    assert_eq!((third.epoch, third.head), (last.epoch, last.seq));
+}
+
+async fn a_strict_run_needs_no_end(database: Database) {
+    let options = WriterOptions {
+        strict: true,
+        ..WriterOptions::default()
+    };
+    let writer = writer(&database, options);
+    let store = Arc::new(writer.clone());
+    let rule = LogRule::new("room:*", &["shout"], 50, store).strict(true);
+    let shouted = shout(&PubSub::with_logs(vec![rule]), json!({"n": 1})).await;
+    let first = outcome(shouted).await.expect("stored").id;
+    let again = writer.open(TOPIC, true).await.expect("the topic opens");
+    assert_eq!((again.epoch, again.head), (first.epoch, 1));
 }
 
 async fn a_topic_whose_name_the_database_refuses_stops_no_other(database: Database) {

@@ -12,8 +12,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+use super::past::PastRuns;
 use crate::message::{RawJson, Reply, reason};
-use crate::pubsub::Meta;
 use crate::pubsub::topic::Topic;
 
 /// Names one stored message of a topic: the epoch that its seq belongs to, and the seq. Clients see
@@ -29,8 +29,9 @@ use crate::pubsub::topic::Topic;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageId {
-    /// The run of the topic's sequence. A server that was killed starts a new one, because clients
-    /// may have seen numbers that were never committed.
+    /// The run of the topic's sequence. Each process begins one with its first message of the topic:
+    /// a database that was restored, or whose server was killed, does not know what its clients have
+    /// seen since.
     pub epoch: i64,
     /// The place in the topic: increasing, not gapless.
     pub seq: i64,
@@ -107,8 +108,8 @@ impl Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pubsub) enum Outcome {
     Committed,
-    /// Not stored again: its client_ref is that of the message with this seq.
-    DuplicateOf(i64),
+    /// Not stored again: its client_ref is that of this message.
+    DuplicateOf(MessageId),
     Rejected,
 }
 
@@ -116,6 +117,10 @@ pub(in crate::pubsub) enum Outcome {
 pub(in crate::pubsub) struct Run {
     pub(in crate::pubsub) topic: Arc<str>,
     pub(in crate::pubsub) epoch: i64,
+    /// Under which epoch its client_refs are remembered: that of the run to come, where it has not begun.
+    pub(super) refs_epoch: i64,
+    /// The runs before it.
+    pub(super) past: PastRuns,
     /// Every message up to here is done with; the store moves it.
     pub(super) settled: AtomicI64,
     /// Where a message must be shown or forgotten once its fate is known.
@@ -125,10 +130,32 @@ pub(in crate::pubsub) struct Run {
 }
 
 impl Run {
+    /// The id of a message, which keeps that of the run that it was sent in.
     pub(super) fn id(&self, seq: i64) -> MessageId {
-        MessageId {
+        self.past.id_of(seq).unwrap_or(MessageId {
             epoch: self.epoch,
             seq,
+        })
+    }
+
+    /// The run that begins behind `head`, where everything is settled.
+    pub(super) fn next(&self, epoch: i64, head: i64) -> Self {
+        let mut past = self.past.clone();
+        if epoch != self.epoch {
+            let last = MessageId {
+                epoch: self.epoch,
+                seq: head,
+            };
+            past.end(last, true);
+        }
+        Self {
+            topic: Arc::clone(&self.topic),
+            epoch,
+            refs_epoch: epoch,
+            past,
+            settled: AtomicI64::new(head),
+            owner: Weak::clone(&self.owner),
+            strict: self.strict,
         }
     }
 
@@ -146,6 +173,8 @@ pub struct LogEntry {
     pub(super) client_ref: Option<ByteString>,
     pub(super) change: Option<Change>,
     pub(super) at: SystemTime,
+    /// Whether its run begins with it.
+    pub(super) begins: bool,
     /// Those who wait for the outcome; `None` where nobody may ask.
     pub(super) receipt: Option<watch::Sender<Option<Outcome>>>,
 }
@@ -187,6 +216,17 @@ impl LogEntry {
         Some(RawJson::trusted(ByteString::from(payload)))
     }
 
+    /// Whether its run begins with this message. A store commits that the run is open before it commits
+    /// the message.
+    pub fn begins(&self) -> bool {
+        self.begins
+    }
+
+    /// Whether members see the message only once it is committed.
+    pub fn is_strict(&self) -> bool {
+        self.run.strict
+    }
+
     /// What it does to an earlier message, if anything.
     pub fn change(&self) -> Option<Change> {
         self.change
@@ -195,14 +235,6 @@ impl LogEntry {
     /// When it was published.
     pub fn at(&self) -> SystemTime {
         self.at
-    }
-
-    /// What a client is told of it.
-    pub(crate) fn meta(&self) -> Meta {
-        Meta {
-            id: self.id(),
-            at: self.at,
-        }
     }
 
     /// Whether somebody waits until it is committed: who asked for a receipt, or the members of a
@@ -219,7 +251,7 @@ impl LogEntry {
 
     /// The store says: its client_ref is already stored, with the row of this seq.
     pub fn mark_duplicate_of(&self, seq: i64) {
-        self.settle(Outcome::DuplicateOf(seq));
+        self.settle(Outcome::DuplicateOf(self.run.id(seq)));
     }
 
     /// The store says: the database will never take this row.
@@ -328,7 +360,7 @@ impl Receipt {
             .map_err(|_| NotStored::Unconfirmed)?;
         let (id, duplicate) = match *outcome {
             Some(Outcome::Committed) => (self.id, self.duplicate),
-            Some(Outcome::DuplicateOf(seq)) => (MessageId { seq, ..self.id }, true),
+            Some(Outcome::DuplicateOf(first)) => (first, true),
             Some(Outcome::Rejected) => return Err(NotStored::Rejected),
             None => return Err(NotStored::Unconfirmed),
         };

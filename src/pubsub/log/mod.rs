@@ -10,7 +10,7 @@
 //! its broadcast waits here.
 
 mod entry;
-mod older;
+mod past;
 mod refs;
 mod rule;
 mod store;
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 pub(super) use self::entry::Outcome;
 use self::entry::Run;
 pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored};
-pub(super) use self::older::Older;
+pub use self::past::PastRuns;
 pub(super) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
 pub(crate) use self::rule::topic_matches;
@@ -88,8 +88,6 @@ pub(super) enum Found {
 /// A message was taken, or is known already.
 pub(super) struct Appended {
     pub(super) id: MessageId,
-    /// When it was published; for a retry, now.
-    pub(super) at: SystemTime,
     pub(super) receipt: Option<Receipt>,
     pub(super) fate: Fate,
 }
@@ -109,6 +107,10 @@ pub(super) enum Fate {
 pub(super) struct TopicLog {
     rule: Arc<LogRule>,
     run: Arc<Run>,
+    /// The epoch of the run that begins with the next message; `None` once it has begun.
+    next_epoch: Option<i64>,
+    /// The head when the log was opened.
+    opened_at: i64,
     /// The last seq that was given.
     head: i64,
     /// The last seq that members were shown.
@@ -130,7 +132,7 @@ pub(super) struct TopicLog {
 }
 
 impl TopicLog {
-    /// Begins or continues the run of the topic's sequence. The tail is empty until it is
+    /// Opens the log of a topic. The tail is empty until it is
     /// [filled](Self::fill).
     pub(super) async fn open(
         topic: &Arc<str>,
@@ -140,6 +142,8 @@ impl TopicLog {
     ) -> Result<Self, LoadError> {
         let OpenedRun {
             epoch,
+            next_epoch,
+            past,
             head,
             pruned_through,
         } = rule.store.open(topic, rule.strict).await?;
@@ -148,10 +152,14 @@ impl TopicLog {
             run: Arc::new(Run {
                 topic: Arc::clone(topic),
                 epoch,
+                refs_epoch: next_epoch.unwrap_or(epoch),
+                past,
                 settled: AtomicI64::new(head),
                 owner,
                 strict: rule.strict,
             }),
+            next_epoch,
+            opened_at: head,
             head,
             shown: head,
             floor: head,
@@ -205,23 +213,30 @@ impl TopicLog {
         {
             return Ok(Appended {
                 id: self.run.id(first),
-                at: SystemTime::now(),
                 receipt: Some(self.receipt_of(first).of_duplicate()),
                 fate: Fate::Duplicate,
             });
         }
         let asked = draft.receipt || draft.client_ref.is_some();
+        let run = match self.next_epoch {
+            None => Arc::clone(&self.run),
+            Some(epoch) => Arc::new(self.run.next(epoch, self.head)),
+        };
         let entry = Arc::new(LogEntry {
-            run: Arc::clone(&self.run),
+            run,
             seq: self.head + 1,
             event: draft.event.clone(),
             payload: payload.detach(),
             client_ref: draft.client_ref.as_deref().map(ByteString::from),
             change: draft.change,
             at: SystemTime::now(),
+            begins: self.next_epoch.is_some(),
             receipt: asked.then(|| watch::Sender::new(None)),
         });
         self.rule.store.append(&entry)?;
+        if self.next_epoch.take().is_some() {
+            self.run = Arc::clone(&entry.run);
+        }
         self.head = entry.seq;
         if let Some(client_ref) = &entry.client_ref {
             let now = Instant::now();
@@ -236,7 +251,6 @@ impl TopicLog {
         };
         Ok(Appended {
             id: entry.id(),
-            at: entry.at,
             receipt: entry.receipt(),
             fate,
         })
@@ -300,7 +314,7 @@ impl TopicLog {
                     Outcome::Committed => {}
                     Outcome::DuplicateOf(first) => {
                         let now = Instant::now();
-                        self.refs.insert(&self.run, client_ref, first, now);
+                        self.refs.insert(&self.run, client_ref, first.seq, now);
                     }
                     Outcome::Rejected => self.refs.forget(&self.run, client_ref, seq),
                 }
@@ -335,6 +349,7 @@ impl TopicLog {
             client_ref: old.client_ref.clone(),
             change: None,
             at: old.at,
+            begins: false,
             // Whoever waits for the message waits on.
             receipt: old.receipt.clone(),
         });
@@ -391,8 +406,8 @@ impl TopicLog {
     }
 
     fn locate(&self, last_seen: MessageId) -> Cursor {
-        let known = last_seen.epoch == self.run.epoch
-            && (self.pruned_through..=self.shown).contains(&last_seen.seq);
+        let holds = last_seen.epoch == self.run.epoch || self.run.past.resumes(last_seen);
+        let known = holds && (self.pruned_through..=self.shown).contains(&last_seen.seq);
         let missed = self.shown.saturating_sub(last_seen.seq);
         if !known || usize::try_from(missed).is_ok_and(|missed| missed > self.rule.resume_limit) {
             return Cursor::Lost;
@@ -404,8 +419,14 @@ impl TopicLog {
         }
     }
 
-    /// Where the message with this seq is.
-    pub(super) fn find(&self, seq: i64) -> Found {
+    /// Where the message with this id is. Two runs that do not know of each other may have given the
+    /// same seq, one of them before the database was restored.
+    pub(super) fn find(&self, id: MessageId) -> Found {
+        let seq = id.seq;
+        let own = id.epoch == self.run.epoch || self.run.past.may_name(id, self.opened_at);
+        if !own {
+            return Found::Nothing;
+        }
         if seq <= self.floor {
             return Found::Below(self.pager());
         }
@@ -421,11 +442,12 @@ impl TopicLog {
             rule: Arc::clone(&self.rule),
             run: Arc::clone(&self.run),
             floor: self.floor,
+            shown: self.shown,
         }
     }
 
-    pub(super) fn shown(&self) -> i64 {
-        self.shown
+    pub(super) fn id_of(&self, seq: i64) -> MessageId {
+        self.run.id(seq)
     }
 
     pub(super) fn is_pruned_after(&self, seq: i64) -> bool {
@@ -462,9 +484,15 @@ impl TopicLog {
         seqs.iter().for_each(|&seq| self.remove(seq));
     }
 
-    /// The run has ended.
+    /// The run has ended, if it had begun.
     pub(super) fn close(&self) {
-        self.rule.store.close(&self.run.topic, self.head);
+        if self.next_epoch.is_none() {
+            let last = MessageId {
+                epoch: self.run.epoch,
+                seq: self.head,
+            };
+            self.rule.store.close(&self.run.topic, last);
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -535,6 +563,7 @@ impl Run {
             // What it does to its target is done.
             change: row.target.map(|target| Change::Update { target }),
             at: row.at,
+            begins: false,
             receipt: None,
         })
     }
@@ -545,6 +574,7 @@ pub(crate) struct Pager {
     rule: Arc<LogRule>,
     run: Arc<Run>,
     floor: i64,
+    shown: i64,
 }
 
 impl Pager {
@@ -553,9 +583,16 @@ impl Pager {
         self.floor
     }
 
-    /// The messages after this seq, oldest first; as many as make a page.
+    /// The messages after this seq that members have been shown, oldest first; as many as make a page.
     pub(crate) async fn page(&self, after: i64) -> Result<Vec<Arc<LogEntry>>, LoadError> {
-        self.read(after, PAGE_ROWS).await
+        let mut page = self.read(after, PAGE_ROWS).await?;
+        page.retain(|entry| entry.seq <= self.shown);
+        Ok(page)
+    }
+
+    /// The id of a message that members had been shown when this pager was made.
+    pub(crate) fn id_of(&self, seq: i64) -> MessageId {
+        self.run.id(seq)
     }
 
     /// The message with this seq, if it is there.

@@ -105,7 +105,7 @@ impl RecentRefs {
     }
 
     fn key(&self, run: &Run, client_ref: &str) -> Key {
-        let named = (&*run.topic, run.epoch, client_ref);
+        let named = (&*run.topic, run.refs_epoch, client_ref);
         [0, 1].map(|half| self.hashers[half].hash_one(named))
     }
 
@@ -137,12 +137,15 @@ mod tests {
     use std::sync::Weak;
     use std::sync::atomic::AtomicI64;
 
+    use super::super::past::PastRuns;
     use super::*;
 
     fn run(topic: &str) -> Run {
         Run {
             topic: topic.into(),
             epoch: 1,
+            refs_epoch: 1,
+            past: PastRuns::default(),
             settled: AtomicI64::new(0),
             owner: Weak::new(),
             strict: false,
@@ -167,6 +170,7 @@ mod tests {
         assert_eq!((refs.get(&ann, "a"), refs.get(&bob, "a")), (Some(1), None));
         let next = Run {
             epoch: 2,
+            refs_epoch: 2,
             ..run("ann")
         };
         assert_eq!(refs.get(&next, "a"), None);

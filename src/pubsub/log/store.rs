@@ -5,13 +5,18 @@ use std::time::SystemTime;
 
 use futures_core::future::BoxFuture;
 
-use super::LogEntry;
+use super::{LogEntry, MessageId, PastRuns};
 
-/// The run of a topic's sequence that begins, or goes on, with an opening.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The run of a topic's sequence that a log is in once it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenedRun {
     /// Names the run. Not negative.
     pub epoch: i64,
+    /// The epoch of the run that begins with the next message; the same where the run goes on. `None`
+    /// for a run that has begun with the opening.
+    pub next_epoch: Option<i64>,
+    /// The runs before it.
+    pub past: PastRuns,
     /// The highest seq that may ever have been given, 0 for none.
     pub head: i64,
     /// Messages up to this seq may be gone, by retention; 0 for none.
@@ -77,14 +82,14 @@ pub trait MessageStore: Send + Sync + 'static {
     /// When the queue is full; then the message is not broadcast either.
     fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull>;
 
-    /// Opens the log of a topic. Before it answers it has committed that a run is open: a run that
-    /// is still open at the next opening has ended uncleanly, and clients may have seen messages
-    /// that were never committed. So that one begins a new epoch, at a head that is far beyond any
-    /// seq that may have been given. `strict`: nobody is ever shown a message that is not committed,
-    /// and the run goes on in any case.
+    /// Opens the log of a topic. That alone writes nothing for a topic whose last run has ended in
+    /// order, or that never had a message: a run begins with its first message
+    /// ([`LogEntry::begins`]). A run that is still open has ended uncleanly: clients may have seen
+    /// messages that were never committed. Then a new one begins with the opening, at a head that is
+    /// far beyond any seq that may have been given. `strict`: nobody is ever shown a message that is
+    /// not committed, and runs always end in order.
     ///
-    /// A store whose database is away for a moment may begin a new epoch at such a head, and commit
-    /// that later, before the first row of the run.
+    /// A store whose database is away for a moment may answer with a new run at such a head.
     fn open(&self, topic: &str, strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
 
     /// What a log that was just opened keeps in memory: the newest messages, at most `limit` that
@@ -96,8 +101,9 @@ pub trait MessageStore: Send + Sync + 'static {
         bytes: usize,
     ) -> BoxFuture<'static, Result<Newest, LoadError>>;
 
-    /// The run has ended in order at this seq. Takes its turn behind the rows of the topic.
-    fn close(&self, topic: &str, head: i64);
+    /// A run that had begun has ended in order with this id. Takes its turn behind the rows of the
+    /// topic.
+    fn close(&self, topic: &str, last: MessageId);
 
     /// The stored messages and changes after a seq, oldest first: at most `limit` and no more than
     /// fit into `bytes`, but one if there is any.
@@ -105,16 +111,6 @@ pub trait MessageStore: Send + Sync + 'static {
         &self,
         topic: &str,
         after: i64,
-        limit: usize,
-        bytes: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>>;
-
-    /// The newest messages before a seq, without changes, oldest first: at most `limit` and no more
-    /// than fit into `bytes`, but one if there is any.
-    fn before(
-        &self,
-        topic: &str,
-        before: i64,
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>>;

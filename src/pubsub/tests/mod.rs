@@ -65,7 +65,7 @@ impl MessageStore for Memory {
         let run = OpenedRun {
             epoch: EPOCH,
             head: lock(&self.committed).last().map_or(0, |row| row.seq),
-            pruned_through: 0,
+            ..OpenedRun::default()
         };
         std::future::ready(Ok(run)).boxed()
     }
@@ -93,8 +93,8 @@ impl MessageStore for Memory {
         std::future::ready(Ok(newest)).boxed()
     }
 
-    fn close(&self, _: &str, head: i64) {
-        lock(&self.closed).push(head);
+    fn close(&self, _: &str, last: MessageId) {
+        lock(&self.closed).push(last.seq);
     }
 
     fn page(
@@ -107,19 +107,6 @@ impl MessageStore for Memory {
         let committed = lock(&self.committed);
         let page = committed.iter().filter(|row| row.seq > after).take(limit);
         std::future::ready(Ok(page.cloned().collect())).boxed()
-    }
-
-    fn before(
-        &self,
-        _: &str,
-        before: i64,
-        limit: usize,
-        _: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
-        let committed = lock(&self.committed);
-        let older: Vec<_> = committed.iter().filter(|row| row.seq < before).collect();
-        let page = &older[older.len().saturating_sub(limit)..];
-        std::future::ready(Ok(page.iter().map(|&row| row.clone()).collect())).boxed()
     }
 }
 

@@ -7,9 +7,10 @@ use actix::{AsyncContext, Context};
 use tokio::sync::oneshot;
 
 use super::{DbWriter, Work};
+use crate::pubsub::OpenedRun;
 use crate::store::StoreError;
 use crate::store::capacity::StorageState;
-use crate::store::run::Run;
+use crate::store::run;
 use crate::store::turn::{Answer, SharedError};
 
 /// How often rows are spooled, and the spool made to outlive a power cut.
@@ -27,7 +28,7 @@ impl DbWriter {
         for (at, mut turn) in std::mem::take(&mut self.turns).into_iter().enumerate() {
             let asked = turn.answer.is_some();
             match turn.answer.take() {
-                Some(Answer::Opening(answer)) => self.open_adrift(turn.errand.topic(), answer),
+                Some(Answer::Opening(answer)) => self.open_adrift(answer),
                 Some(answer) => answer.refuse(Arc::new(StoreError::Away)),
                 None => {}
             }
@@ -40,18 +41,12 @@ impl DbWriter {
     }
 
     /// A run begins without the database, unless nobody may see what is not committed.
-    pub(super) fn open_adrift(
-        &mut self,
-        topic: &str,
-        answer: oneshot::Sender<Result<Run, SharedError>>,
-    ) {
+    pub(super) fn open_adrift(&mut self, answer: oneshot::Sender<Result<OpenedRun, SharedError>>) {
         let run = if self.strict {
             Err(Arc::new(StoreError::Away))
         } else {
-            let run = Run::adrift(self.ceiling.seq());
-            self.ceiling.raise(run.last_seq);
-            self.adrift.insert(topic.to_owned(), run);
-            self.runs.insert(topic.to_owned(), run.epoch);
+            let run = run::adrift(self.ceiling.seq());
+            self.ceiling.raise(run.head);
             Ok(run)
         };
         // Who has gone needs no answer.

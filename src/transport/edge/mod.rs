@@ -33,7 +33,7 @@ use actix_rt::net::TcpStream;
 use actix_service::Service;
 
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use self::answer::Form;
 use self::body::Body;
@@ -160,25 +160,13 @@ where
             };
             match next {
                 Next::Request => is_first = false,
-                Next::End(linger) => return self.part(&connection.stream, linger).await,
+                Next::End(linger) => return tcp::hang_up(&connection.stream, linger).await,
                 Next::Nothing => return,
             }
             if connection.incoming.borrow().has_begun() {
                 // Whoever sends requests by the hundred takes turns with others.
                 tokio::task::yield_now().await;
             }
-        }
-    }
-
-    /// Hangs up, and waits for the client to go; not as long when the server ends.
-    async fn part(&self, stream: &TcpStream, linger: Duration) {
-        let stopped = async {
-            self.stopping.begun().await;
-            sleep(tcp::OWN_LINGER).await;
-        };
-        tokio::select! {
-            () = tcp::hang_up(stream, linger) => {}
-            () = stopped => {}
         }
     }
 

@@ -63,7 +63,7 @@ enum Kind {
     /// The database ends with it.
     #[cfg(feature = "postgres")]
     Postgres {
-        _created: postgres::Created,
+        created: postgres::Created,
     },
 }
 
@@ -91,7 +91,7 @@ impl Database {
         Self {
             dir: tempdir().expect("a temporary folder"),
             url: created.url.clone(),
-            kind: Kind::Postgres { _created: created },
+            kind: Kind::Postgres { created: created },
         }
     }
 
@@ -167,6 +167,33 @@ impl Database {
         answers.into_iter().map(|row| row.answer).collect()
     }
 
+    /// Makes a copy of the database, which nobody may use meanwhile.
+    pub(crate) fn copy(&self) {
+        match &self.kind {
+            Kind::Sqlite => {
+                let path = self.dir.path().join("slackir.db");
+                std::fs::copy(&path, self.dir.path().join("copy.db")).expect("a copy");
+            }
+            #[cfg(feature = "postgres")]
+            Kind::Postgres { created } => created.copy(),
+        }
+    }
+
+    /// The copy is the database from now on.
+    pub(crate) fn put_back(&self) {
+        match &self.kind {
+            Kind::Sqlite => {
+                let path = self.dir.path().join("slackir.db");
+                for beside in ["slackir.db-wal", "slackir.db-shm"] {
+                    std::fs::remove_file(self.dir.path().join(beside)).ok();
+                }
+                std::fs::copy(self.dir.path().join("copy.db"), &path).expect("a copy");
+            }
+            #[cfg(feature = "postgres")]
+            Kind::Postgres { created } => created.put_back(),
+        }
+    }
+
     /// Nobody else can write until the person goes.
     pub(crate) fn block_writes(&self) -> Person {
         let mut person = self.connect();
@@ -230,12 +257,40 @@ mod postgres {
                 .expect("it can be made");
             Self { url, name }
         }
+
+        pub(super) fn copy(&self) {
+            self.make_from(&self.copied(), &self.name);
+        }
+
+        pub(super) fn put_back(&self) {
+            self.make_from(&self.name, &self.copied());
+        }
+
+        fn copied(&self) -> String {
+            format!("{}_copy", self.name)
+        }
+
+        fn make_from(&self, new: &str, old: &str) {
+            let mut server = connect(&server());
+            for sql in [
+                format!("DROP DATABASE IF EXISTS {new} WITH (FORCE)"),
+                format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{old}'"
+                ),
+                format!("CREATE DATABASE {new} TEMPLATE {old}"),
+            ] {
+                server.batch_execute(&sql).expect("a superuser may");
+            }
+        }
     }
 
     impl Drop for Created {
         fn drop(&mut self) {
-            let dropped = connect(&server())
-                .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+            let mut server = connect(&server());
+            let copy = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.copied());
+            let dropped = server.batch_execute(&copy).and_then(|()| {
+                server.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
+            });
             if !std::thread::panicking() {
                 dropped.expect("it can be dropped");
             }

@@ -1,0 +1,2 @@
+ALTER TABLE topics DROP COLUMN importing;
+ALTER TABLE topics DROP COLUMN past;
