@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{DatabaseConfig, EraseConfig, EraseWhat, ExportConfig, ImportConfig};
+use crate::console::{OutputError, print, say};
 use crate::store::{
     ExportError, ExportEvent, Exporter, ImportError, ImportOptions, Store, StoreError,
     StoreOptions, Target,
@@ -45,6 +46,9 @@ pub enum DataCommandError {
         /// How many.
         messages: u64,
     },
+    /// Standard output.
+    #[error("{0}")]
+    Output(#[from] OutputError),
     /// The file to read or to write.
     #[error("cannot open {}: {source}", file.display())]
     Open {
@@ -64,6 +68,7 @@ impl DataCommandError {
             Self::Export(ExportError::Write(_))
             | Self::Import { .. }
             | Self::LeftOut { .. }
+            | Self::Output(_)
             | Self::Open { .. } => None,
         }
     }
@@ -83,15 +88,15 @@ pub fn erase(config: EraseConfig) -> Result<(), DataCommandError> {
     let store = open(&config.database)?;
     if config.dry_run {
         let messages = store.count_erasable(&target)?;
-        println!("Would erase {}.", number(messages, "message"));
+        print(format_args!("Would erase {}.", number(messages, "message")))?;
     } else {
         let messages = store.erase(&target)?;
-        println!("Erased {}.", number(messages, "message"));
+        print(format_args!("Erased {}.", number(messages, "message")))?;
     }
     Ok(())
 }
 
-/// Writes messages as lines of JSON. Who does not want to read to the end gets no error.
+/// Writes messages as lines of JSON. Whoever does not read to the end learns it from the exit code.
 ///
 /// # Errors
 /// When the database cannot be read, or the file not be written.
@@ -112,7 +117,7 @@ pub fn export(config: &ExportConfig) -> Result<(), DataCommandError> {
     let written = exporter.export(topics, &mut out, &mut |event| match event {
         ExportEvent::Written(rows) => bar.inc(rows),
         ExportEvent::LeftOut { topic, seq, rows } => {
-            bar.suspend(|| eprintln!("{}", left_out(topic, seq, rows)));
+            bar.suspend(|| say(left_out(topic, seq, rows)));
         }
     });
     bar.finish_and_clear();
@@ -120,14 +125,18 @@ pub fn export(config: &ExportConfig) -> Result<(), DataCommandError> {
         Ok(done) => {
             let messages = number(done.messages, "message");
             let topics = number(done.topics, "topic");
-            eprintln!("Exported {messages} of {topics}.");
+            say(format_args!("Exported {messages} of {topics}."));
             if done.left_out > 0 {
                 let rows = number(done.left_out, "row");
-                eprintln!("Left out {rows} that cannot be read, see above.");
+                say(format_args!(
+                    "Left out {rows} that cannot be read, see above."
+                ));
             }
             Ok(())
         }
-        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(ExportError::Write(error)) if is_standard(&config.output) => {
+            Err(OutputError::from(error).into())
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -163,7 +172,7 @@ pub fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
         file: file.clone(),
         source,
     })?;
-    eprintln!("{done}.");
+    say(format_args!("{done}."));
     match done.removed {
         0 => Ok(()),
         messages => Err(DataCommandError::LeftOut {

@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod assigns;
 pub mod config;
+pub mod console;
 mod frame;
 pub mod message;
 pub mod metrics;

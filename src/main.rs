@@ -1,43 +1,50 @@
 //! The server binary: `slackir [serve]`, and what else `slackir` can do.
 
-use std::fmt::Display;
+use std::error::Error;
 use std::io;
+use std::iter::successors;
 use std::process::ExitCode;
+use std::thread;
 
 use rustix::process::Signal;
-use slackir::config::{Cli, CliError, Command, Places};
+use slackir::config::{Cli, CliError, Command, LogFormat, Places, ServeConfig};
+use slackir::console::{OutputError, say};
 use slackir::data_command::{DataCommandError, erase, export, import};
 use slackir::serve::{ServeError, migrate, serve};
+use slackir::shutdown::Signals;
+use slackir::telemetry::{Logging, fatal};
 use slackir::token_command::token;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// The exit code of settings that are not valid, as clap's.
 const USAGE: u8 = 2;
 
+/// What shells add to a signal's number where it ended a program.
+const SIGNALLED: i32 = 128;
+
 #[actix_web::main]
 async fn main() -> ExitCode {
     if let Err(error) = survive_file_size_limit() {
-        return exit(Err::<(), _>(error), &Places::default(), |_| None);
+        return fail(&error, error.to_string());
     }
     let cli = match Cli::load() {
         Ok(cli) => cli,
-        Err(CliError::Usage(error)) => error.exit(),
-        Err(CliError::File(error)) => {
-            eprintln!("slackir: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return refuse(&error),
     };
     let places = cli.places;
-    let served = |done| exit(done, &places, ServeError::setting);
-    let worked = |done| exit(done, &places, DataCommandError::setting);
+    let worked = |error: &DataCommandError| locate(error, error.setting(), &places);
+    let served = |error: &ServeError| locate(error, error.setting(), &places);
     match cli.command {
-        None => served(serve(cli.serve).await),
-        Some(Command::Serve(config)) => served(serve(*config).await),
-        Some(Command::Migrate(config)) => served(migrate(&config.database)),
-        Some(Command::Erase(config)) => worked(erase(config)),
-        Some(Command::Export(config)) => worked(export(&config)),
-        Some(Command::Import(config)) => worked(import(&config)),
-        Some(Command::Token(config)) => exit(token(&config.action), &places, |_| None),
+        None => server(cli.serve, &places).await,
+        Some(Command::Serve(config)) => server(*config, &places).await,
+        Some(Command::Migrate(config)) => run(move || migrate(&config.database), served).await,
+        Some(Command::Erase(config)) => run(move || erase(config), worked).await,
+        Some(Command::Export(config)) => run(move || export(&config), worked).await,
+        Some(Command::Import(config)) => run(move || import(&config), worked).await,
+        Some(Command::Token(config)) => {
+            run(move || token(&config.action), ToString::to_string).await
+        }
     }
 }
 
@@ -48,21 +55,82 @@ fn survive_file_size_limit() -> io::Result<()> {
     signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
-/// `setting`: whose value is to blame. Where that stands in the file, the message begins with it.
-fn exit<E: Display>(
-    result: Result<(), E>,
-    places: &Places,
-    setting: impl Fn(&E) -> Option<&'static str>,
-) -> ExitCode {
-    match result {
+/// Says why the settings cannot be used; or shows the help that was asked for.
+fn refuse(error: &CliError) -> ExitCode {
+    let format = Cli::log_format();
+    match error {
+        CliError::Usage(usage) if !usage.use_stderr() || format == LogFormat::Text => {
+            match (usage.print().map_err(OutputError::from), usage.use_stderr()) {
+                (Ok(()), false) => ExitCode::SUCCESS,
+                (Err(error), false) => fail(&error, error.to_string()),
+                (_, true) => ExitCode::from(USAGE),
+            }
+        }
+        error => {
+            say(fatal(format, error).trim_end());
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Runs the server. What is wrong with it is said in the form of its log.
+async fn server(config: ServeConfig, places: &Places) -> ExitCode {
+    let logging = match Logging::init(&config.log, config.log_format) {
+        Ok(logging) => logging,
+        Err(error) => return fail(&error, places.locate("log", &error.to_string())),
+    };
+    match serve(config, &logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = match setting(&error) {
-                Some(setting) => places.locate(setting, &error.to_string()),
-                None => error.to_string(),
-            };
-            eprintln!("slackir: {message}");
+            logging.fatal(&locate(&error, error.setting(), places));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a command to its end, or until a signal. Process 1 of a container is ended by none that it
+/// does not catch.
+async fn run<E: Error + Send + 'static>(
+    command: impl FnOnce() -> Result<(), E> + Send + 'static,
+    message: impl Fn(&E) -> String,
+) -> ExitCode {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&error, error.to_string()),
+    };
+    let (done, result) = oneshot::channel();
+    thread::spawn(move || done.send(command()));
+    tokio::select! {
+        result = result => match result {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(error)) => fail(&error, message(&error)),
+            // The thread has panicked, and said so.
+            Err(_) => ExitCode::FAILURE,
+        },
+        signal = signals.next() => {
+            u8::try_from(SIGNALLED + signal).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+    }
+}
+
+/// What is wrong. Where the setting whose value is to blame stands in the file, the message begins
+/// with that.
+fn locate(error: &impl Error, setting: Option<&str>, places: &Places) -> String {
+    match setting {
+        Some(setting) => places.locate(setting, &error.to_string()),
+        None => error.to_string(),
+    }
+}
+
+fn fail(error: &(dyn Error + 'static), message: String) -> ExitCode {
+    if !nobody_reads(error) {
+        say(fatal(LogFormat::Text, &message).trim_end());
+    }
+    ExitCode::FAILURE
+}
+
+/// Whether what was printed is not wanted any more.
+fn nobody_reads(error: &(dyn Error + 'static)) -> bool {
+    successors(Some(error), |error| (*error).source())
+        .any(|error| matches!(error.downcast_ref(), Some(OutputError::ReaderGone)))
 }

@@ -4,6 +4,7 @@
 //! (a library user who wants none) they do nothing. Call [`install`] before anything else counts.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram,
@@ -86,6 +87,8 @@ pub(crate) struct Metrics {
     pub(crate) sqlite_log_bytes: Gauge,
     /// Seconds for which somebody has been reading what keeps the log from beginning anew.
     pub(crate) sqlite_reader_age: Gauge,
+    /// Log lines that standard error did not take.
+    pub(crate) log_lines_lost: Counter,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -124,6 +127,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     writer_lag: histogram!("slackir_writer_lag_seconds"),
     sqlite_log_bytes: gauge!("slackir_sqlite_log_bytes"),
     sqlite_reader_age: gauge!("slackir_sqlite_oldest_reader_seconds"),
+    log_lines_lost: counter!("slackir_log_lines_lost_total"),
 });
 
 /// The handles.
@@ -131,7 +135,21 @@ pub(crate) fn metrics() -> &'static Metrics {
     &METRICS
 }
 
-/// Installs the Prometheus recorder of this process and returns what renders its text.
+/// How often what histograms have recorded is summed up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Keeps the recorder small where nobody reads its metrics: histograms keep each value until they are
+/// summed up. It runs as long as it is awaited.
+pub async fn upkeep(handle: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+/// Installs the Prometheus recorder of this process and returns what renders its text. Where nobody
+/// may come to read it, [`upkeep`] must run.
 ///
 /// # Errors
 /// When a recorder is installed already.

@@ -1,24 +1,34 @@
 //! The server of the `slackir` binary: everything put together, from the settings to the end of
 //! the shutdown.
 
+mod signals;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use actix_rt::System;
 use actix_web::App;
 use actix_web::dev::Server;
 use actix_web::web::{self, ServiceConfig};
+use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::signals::ServerSignals;
 use crate::admin::Readiness;
 use crate::api::{Api, Auth, AuthError};
 use crate::chat::{self, PageError, Room, UserSocket};
-use crate::config::{DatabaseConfig, Durability, RoomConfig, ServeConfig, Switch, WebsocketDriver};
+use crate::config::{
+    DatabaseConfig, Durability, LogFormat, RoomConfig, ServeConfig, Switch, WebsocketDriver,
+};
+use crate::console::OutputError;
 use crate::endpoint::{Endpoint, TransportOptions};
 use crate::pubsub::{LogRule, PubSub};
 use crate::rate::Rate;
-use crate::shutdown::run_until_signal;
+use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, OutboxLimits, RateLimits, SocketOptions};
 use crate::store::spool::SpoolLimits;
 use crate::store::{
@@ -26,9 +36,10 @@ use crate::store::{
     RetentionRule, RetentionTask, Servers, SpoolOptions, StorageState, Store, StoreError,
     StoreOptions, WriterOptions,
 };
+use crate::telemetry::Logging;
 use crate::transport::direct::{Driver, ServerOptions};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
-use crate::{admin, api, metrics, store, telemetry};
+use crate::{admin, api, console, metrics, store};
 
 /// Between two looks for rows that another application has written.
 const LOOK_FOR_ROWS: Duration = Duration::from_secs(5);
@@ -51,9 +62,6 @@ pub enum ServeError {
     /// `--check-origin`.
     #[error("--check-origin: {0}")]
     CheckOrigin(#[from] InvalidOrigin),
-    /// `--log`.
-    #[error("--log: {0}")]
-    Log(#[from] tracing_subscriber::filter::ParseError),
     /// The HTTP API's tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -74,6 +82,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// What `slackir migrate` has to say.
+    #[error("{0}")]
+    Output(#[from] OutputError),
     /// The HTTP server or the signal handlers.
     #[error("the server failed: {0}")]
     Server(#[from] io::Error),
@@ -92,13 +103,13 @@ impl ServeError {
             Self::Store(error) => error.setting(),
             Self::Page(_) => Some("static_dir"),
             Self::CheckOrigin(_) => Some("check_origin"),
-            Self::Log(_) => Some("log"),
             Self::Auth(AuthError::Token) => Some("api_token"),
             Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
             Self::Auth(AuthError::Secret(_)) => Some("secret_key_base"),
             Self::Listen { .. } => Some("port"),
             Self::ApiWithoutStore
             | Self::Metrics(_)
+            | Self::Output(_)
             | Self::Server(_)
             | Self::Storage(_)
             | Self::Unsaved(_) => None,
@@ -117,26 +128,28 @@ pub fn migrate(config: &DatabaseConfig) -> Result<(), ServeError> {
     };
     let (_, prepared) = Store::open(&config.database_url, options)?;
     if prepared == Prepared::default() {
-        println!("The database is up to date.");
+        console::print("The database is up to date.")?;
     }
     for name in &prepared.migrations {
-        println!("Migrated {name}");
+        console::print(format_args!("Migrated {name}"))?;
     }
     if prepared.adopted > 0 {
-        println!(
-            "Adopted messages of another application: {}",
-            prepared.adopted
-        );
+        let adopted = prepared.adopted;
+        console::print(format_args!(
+            "Adopted messages of another application: {adopted}"
+        ))?;
     }
     Ok(())
 }
 
-/// `slackir serve`: runs until SIGTERM or SIGINT, then shuts down in order.
+/// `slackir serve`: runs until SIGTERM, SIGINT or SIGQUIT, then shuts down in order.
 ///
 /// # Errors
 /// When something of the configuration cannot be had; then nothing is left half started.
-pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
-    telemetry::init(&config.log, config.log_format)?;
+pub async fn serve(config: ServeConfig, logging: &Logging) -> Result<(), ServeError> {
+    // Before anything that may wait: process 1 of a container is ended by no signal that it does not
+    // catch.
+    let mut signals = ServerSignals::listen(logging)?;
     let metrics = metrics::install()?;
     let check_origin = check_origin(&config)?;
     let auth = auth(&config)?;
@@ -151,7 +164,12 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         listen(address, config.backlog).map_err(|source| ServeError::Listen { address, source })?;
     let address = listener.local_addr()?;
     let writer = match config.persist {
-        Switch::On => Some(open_store(&config)?),
+        Switch::On => {
+            tokio::select! {
+                opened = on_own_thread(config.clone(), open_store) => Some(opened??),
+                () = signals.end() => return Ok(()),
+            }
+        }
         Switch::Off => None,
     };
     let endpoint = endpoint(&config, check_origin, writer.as_ref());
@@ -188,10 +206,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         }
         unsaved
     };
-    let running = run_until_signal(server, shutdown)?;
-    println!("Slackir listens on http://{address}");
-
-    let rows = running.await?;
+    actix_rt::spawn(metrics::upkeep(metrics.clone()));
+    announce(&config, address);
+    let rows = run_until(server, async || signals.end().await, shutdown).await?;
     if let Some(fault) = writer.as_ref().and_then(DbWriterHandle::fault) {
         return Err(ServeError::Storage(fault));
     }
@@ -273,6 +290,48 @@ async fn save_everything(pubsub: &PubSub, writer: &DbWriterHandle, deadline: Ins
         ),
     }
     rows
+}
+
+/// Says where the server is to be found, on standard output and in the log.
+fn announce(config: &ServeConfig, address: SocketAddr) {
+    let url = format!("http://{address}");
+    let database = match config.persist {
+        Switch::On => store::redacted(&config.database.database_url),
+        Switch::Off => "none".to_owned(),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        url,
+        database,
+        config = config
+            .file
+            .path
+            .as_deref()
+            .map(|path| tracing::field::display(path.display())),
+        "serve.started"
+    );
+    let line = format!("Slackir listens on {url}");
+    let line = match config.log_format {
+        LogFormat::Text => line,
+        LogFormat::Json => json!({ "message": line, "url": url }).to_string(),
+    };
+    // On a thread of its own, as whoever reads it may let it wait for ever.
+    thread::spawn(move || console::print(line));
+}
+
+/// Does on a thread what may wait for long. Nobody waits for the thread when the process ends.
+async fn on_own_thread<A: Send + 'static, T: Send + 'static>(
+    argument: A,
+    work: fn(&A) -> T,
+) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    let system = System::current();
+    thread::Builder::new().spawn(move || {
+        // What it starts belongs to this system.
+        System::set_current(system);
+        let _ = done.send(work(&argument));
+    })?;
+    result.await.map_err(io::Error::other)
 }
 
 /// A listening socket whose address can be used again at once after a restart.

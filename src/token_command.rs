@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::config::{TokenAction, TokenKey};
+use crate::console::{OutputError, print};
 use crate::token::{
     EncodeError, KeyOptions, MaxAge, NoJsonForm, SecretKeyBase, SecretTooShort, SignOptions,
     Signer, TokenError, VerifyOptions,
@@ -20,6 +21,9 @@ pub enum TokenCommandError {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Standard output.
+    #[error("{0}")]
+    Output(#[from] OutputError),
     /// What the token carries.
     #[error("what the token carries is no JSON: {0}")]
     NoJson(#[from] NoJsonForm),
@@ -37,7 +41,7 @@ pub fn token(action: &TokenAction) -> Result<(), TokenCommandError> {
                 max_age: MaxAge::Limited(*max_age),
                 ..SignOptions::now()
             };
-            println!("{}", signer(key)?.sign(data, options)?);
+            print(signer(key)?.sign(data, options)?)?;
         }
         TokenAction::Verify {
             key,
@@ -50,7 +54,7 @@ pub fn token(action: &TokenAction) -> Result<(), TokenCommandError> {
                 ..VerifyOptions::now()
             };
             let data = Value::try_from(signer(key)?.verify(Some(token), options)?)?;
-            println!("{data}");
+            print(data)?;
         }
     }
     Ok(())

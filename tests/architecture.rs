@@ -9,11 +9,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admission", &[]),
     ("assigns", &[]),
     ("config", &["admission"]),
+    ("console", &[]),
     ("frame", &[]),
     ("message", &[]),
     ("metrics", &[]),
     ("rate", &[]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "metrics"]),
     ("token", &[]),
     ("waker", &[]),
     ("serializer", &["frame", "message"]),
@@ -125,11 +126,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "pubsub",
             "serializer",
             "store",
+            "telemetry",
             "token",
         ],
     ),
-    ("token_command", &["config", "token"]),
-    ("data_command", &["config", "store"]),
+    ("token_command", &["config", "console", "token"]),
+    ("data_command", &["config", "console", "store"]),
 ];
 
 /// Names that only some modules may speak.

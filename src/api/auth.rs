@@ -1,6 +1,7 @@
 //! Who may use the API: the one who has its token, or a `Phoenix.Token` of the application.
 
 use std::future::{Ready, ready};
+use std::net::SocketAddr;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
@@ -11,6 +12,9 @@ use sha2::Sha256;
 
 use super::{ApiError, Shared};
 use crate::config::ApiConfig;
+use crate::pubsub::MessageId;
+use crate::store::Target;
+use crate::telemetry::AUDIT;
 use crate::token::{
     KeyOptions, MaxAge, SecretKeyBase, SecretTooShort, Signer, TokenError, VerifyOptions,
 };
@@ -63,10 +67,11 @@ impl Auth {
         Ok(configured.then_some(auth))
     }
 
-    fn check(&self, presented: Option<&str>) -> Result<(), TokenError> {
+    /// By which of both the caller is let in.
+    fn check(&self, presented: Option<&str>) -> Result<Credential, TokenError> {
         let presented = presented.ok_or(TokenError::Missing)?;
         if self.token.as_ref().is_some_and(|tag| tag.is_of(presented)) {
-            return Ok(());
+            return Ok(Credential::Token);
         }
         let Some((signer, max_age)) = &self.signer else {
             return Err(TokenError::Invalid);
@@ -75,7 +80,9 @@ impl Auth {
             max_age: Some(*max_age),
             ..VerifyOptions::now()
         };
-        signer.verify(Some(presented), options).map(drop)
+        signer
+            .verify(Some(presented), options)
+            .map(|_| Credential::SignedToken)
     }
 }
 
@@ -101,8 +108,38 @@ fn mac(token: &str) -> Hmac<Sha256> {
         .chain_update(PURPOSE)
 }
 
+/// What a caller has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Credential {
+    Token,
+    SignedToken,
+}
+
 /// The caller may use the API.
-pub(super) struct Authorized;
+pub(super) struct Authorized {
+    credential: Credential,
+    peer: Option<SocketAddr>,
+}
+
+impl Authorized {
+    /// Leaves a line about a message that the caller has created, updated or deleted.
+    pub(super) fn audit(&self, done: &str, topic: &str, id: MessageId) {
+        let Self { credential, peer } = self;
+        let peer = peer.map(tracing::field::display);
+        tracing::info!(target: AUDIT, done, topic, %id, peer, ?credential, "api.message.changed");
+    }
+
+    /// Leaves a line about messages that the caller has erased.
+    pub(super) fn audit_erasure(&self, target: &Target, messages: u64) {
+        let Self { credential, peer } = self;
+        let peer = peer.map(tracing::field::display);
+        let (topic, name) = match target {
+            Target::Topic(topic) => (Some(topic), None),
+            Target::Name { name, topic } => (topic.as_ref(), Some(name)),
+        };
+        tracing::info!(target: AUDIT, topic, name, messages, peer, ?credential, "api.messages.erased");
+    }
+}
 
 impl FromRequest for Authorized {
     type Error = ApiError;
@@ -116,7 +153,9 @@ impl FromRequest for Authorized {
             Some(auth) => auth.check(bearer(request)),
             None => Err(TokenError::Invalid),
         };
-        ready(checked.map(|()| Self).map_err(ApiError::Unauthorized))
+        let peer = request.peer_addr();
+        let authorized = checked.map(|credential| Self { credential, peer });
+        ready(authorized.map_err(ApiError::Unauthorized))
     }
 }
 
@@ -201,11 +240,11 @@ mod tests {
         };
         for (presented, result) in [
             (None, Err(TokenError::Missing)),
-            (Some(TOKEN.to_owned()), Ok(())),
+            (Some(TOKEN.to_owned()), Ok(Credential::Token)),
             (Some(TOKEN[1..].to_owned()), Err(TokenError::Invalid)),
             (Some(format!("{TOKEN}0")), Err(TokenError::Invalid)),
             (Some(String::new()), Err(TokenError::Invalid)),
-            (Some(signed("api", 60)), Ok(())),
+            (Some(signed("api", 60)), Ok(Credential::SignedToken)),
             (Some(signed("user socket", 60)), Err(TokenError::Invalid)),
             (Some(signed("api", 90_000)), Err(TokenError::Expired)),
         ] {

@@ -49,12 +49,15 @@ pub(super) async fn get(
 /// Publishes a message; answers when it is stored.
 pub(super) async fn create(
     api: Data<Shared>,
-    _: Authorized,
+    caller: Authorized,
     place: Place,
     body: web::Payload,
 ) -> Answer {
     let draft = body::created(&api.body(body).await?, &place.room)?;
     let Stored { id, duplicate } = api.publish(&place, draft).await?;
+    if !duplicate {
+        caller.audit("created", &place.topic, id);
+    }
     let message = api.read_back(&place, id).await?.ok_or(ApiError::Gone)?;
     let mut answer = if duplicate {
         HttpResponse::Ok()
@@ -68,7 +71,7 @@ pub(super) async fn create(
 /// Gives a message a new payload; answers when that is stored.
 pub(super) async fn update(
     api: Data<Shared>,
-    _: Authorized,
+    caller: Authorized,
     place: Place,
     Named(id): Named,
     body: web::Payload,
@@ -76,6 +79,7 @@ pub(super) async fn update(
     let payload = body::updated(&api.body(body).await?)?;
     let id = api.existing(&place, id).await?;
     api.publish(&place, Draft::update(id, &payload)).await?;
+    caller.audit("updated", &place.topic, id);
     let message = api.read_back(&place, id).await?;
     // Somebody may have deleted it meanwhile.
     let message = message.ok_or(ApiError::UnknownMessage)?;
@@ -85,19 +89,20 @@ pub(super) async fn update(
 /// Deletes a message; answers when it is gone.
 pub(super) async fn delete(
     api: Data<Shared>,
-    _: Authorized,
+    caller: Authorized,
     place: Place,
     Named(id): Named,
 ) -> Answer {
     let id = api.existing(&place, id).await?;
     api.publish(&place, Draft::delete(id)).await?;
+    caller.audit("deleted", &place.topic, id);
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Erases the topic's messages, all of them or those of a name.
 pub(super) async fn erase(
     api: Data<Shared>,
-    _: Authorized,
+    caller: Authorized,
     place: Place,
     request: HttpRequest,
 ) -> Answer {
@@ -108,26 +113,28 @@ pub(super) async fn erase(
         },
         None => Target::Topic(place.topic),
     };
-    api.erase(&target).await
+    api.erase(&target, &caller).await
 }
 
 /// Erases the messages of a name in every topic.
 pub(super) async fn erase_everywhere(
     api: Data<Shared>,
-    _: Authorized,
+    caller: Authorized,
     request: HttpRequest,
 ) -> Answer {
     let name = erasing::name(request.query_string())?;
     let name = name.ok_or(ApiError::field(erasing::NAME, "is missing"))?;
-    api.erase(&Target::Name { name, topic: None }).await
+    let target = Target::Name { name, topic: None };
+    api.erase(&target, &caller).await
 }
 
 impl Shared {
-    async fn erase(&self, target: &Target) -> Answer {
+    async fn erase(&self, target: &Target, caller: &Authorized) -> Answer {
         if self.endpoint.is_draining() {
             return Err(ApiError::ShuttingDown);
         }
         let erased = self.eraser.erase(target).await?;
+        caller.audit_erasure(target, erased);
         Ok(HttpResponse::Ok().json(ErasedJson { erased }))
     }
 

@@ -7,6 +7,7 @@
 mod api;
 mod data;
 mod file;
+mod log;
 mod rooms;
 mod serve;
 mod token;
@@ -116,6 +117,14 @@ impl Cli {
     pub fn load() -> Result<Self, CliError> {
         let args: Vec<_> = std::env::args_os().collect();
         Self::load_from(&args)
+    }
+
+    /// The settings of the server, if that is what the process is.
+    pub fn into_serve(self) -> ServeConfig {
+        match self.command {
+            Some(Command::Serve(serve)) => *serve,
+            _ => self.serve,
+        }
     }
 
     fn load_from(args: &[impl AsRef<OsStr>]) -> Result<Self, CliError> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::admission::TrustedProxies;
-
+use super::log::log_filter;
 use super::value::{address, history_limit, positive, seconds};
 use super::{ApiConfig, DatabaseConfig, FileConfig, RoomConfig};
+use crate::admission::TrustedProxies;
 
 /// The settings of a server.
 #[derive(Args, Clone, Debug)]
@@ -176,7 +176,7 @@ pub struct ServeConfig {
     pub api: ApiConfig,
 
     /// What is logged, to standard error: a level or tracing directives
-    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
     pub log: String,
 
     /// How it is logged

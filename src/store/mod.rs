@@ -65,6 +65,7 @@ pub use self::options::{Prepared, SpoolOptions, StoreOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
 pub use self::retention::{Retention, RetentionRule, RetentionTask};
 pub use self::servers::{OtherServers, Servers};
+pub use self::url::redacted;
 pub use self::writer::DbWriter;
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.

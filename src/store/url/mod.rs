@@ -55,6 +55,24 @@ fn is_scheme(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-_ ".contains(&byte))
 }
 
+/// A database URL as it may be shown: without a password, and without settings that may hold one.
+pub fn redacted(url: &str) -> String {
+    let Some(scheme) = POSTGRES.iter().find(|scheme| url.starts_with(*scheme)) else {
+        return url.to_owned();
+    };
+    let rest = strip(url, &POSTGRES);
+    let rest = rest.split('?').next().unwrap_or_default();
+    match rest.rsplit_once('@') {
+        Some((user, place)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}{user}@{place}")
+        }
+        // A password with a question mark.
+        None if url.contains('@') => format!("{scheme}***"),
+        None => format!("{scheme}{rest}"),
+    }
+}
+
 fn strip<'a>(url: &'a str, schemes: &[&str]) -> &'a str {
     let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
     rest.unwrap_or(url)
@@ -70,6 +88,22 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        for (url, shown) in [
+            ("sqlite://chat.db", "sqlite://chat.db"),
+            (
+                "postgres://ada:s3cret@db:5432/chat",
+                "postgres://ada@db:5432/chat",
+            ),
+            ("ecto://db/chat?password=s3cret", "ecto://db/chat"),
+            ("postgres://ada:s3?cret@db/chat", "postgres://***"),
+            ("postgresql://ada@/chat?host=/run", "postgresql://ada@/chat"),
+        ] {
+            assert_eq!(redacted(url), shown);
+        }
+    }
 
     #[test]
     fn the_scheme_tells_the_database() {
