@@ -193,7 +193,7 @@ impl Mounted {
         if self.handshake.check_origin.allows(req) {
             return Ok(());
         }
-        tracing::warn!("transport.origin.refused");
+        tracing::info!("transport.origin.refused");
         Err(Refusal::Forbidden)
     }
 

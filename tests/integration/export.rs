@@ -424,7 +424,7 @@ async fn a_running_server_can_be_exported(database: Database) {
         assert_eq!(code, Some(1));
         assert!(said.contains("in use by another slackir"), "{said}");
     }
-    // Whoever reads the beginning alone gets it, and no error.
+    // Whoever reads the beginning alone gets it, and nothing is said; the exit code tells.
     let script = "{ \"$0\" export --database-url \"$1\"; echo \"code $?\" >&2; } | head -n 1";
     let program = env!("CARGO_BIN_EXE_slackir");
     let head = Command::new("sh")
@@ -432,7 +432,7 @@ async fn a_running_server_can_be_exported(database: Database) {
         .output();
     let head = head.expect("a shell runs");
     assert_eq!(head.stdout, HEADER.as_bytes());
-    assert_eq!(String::from_utf8_lossy(&head.stderr), "code 0\n");
+    assert_eq!(String::from_utf8_lossy(&head.stderr), "code 1\n");
 }
 
 async fn a_database_that_is_none_is_not_exported(database: Database) {

@@ -19,6 +19,7 @@ mod frames;
 mod hanging_up;
 mod kills;
 mod limits;
+mod logging;
 mod longpoll;
 mod longpoll_answers;
 mod order;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -80,6 +80,19 @@ impl Process {
         command.args(["--port", "0", "--database-url", database_url]);
         forget_settings(&mut command);
         Self::spawn(dir, command)
+    }
+
+    /// Starts a server without a database of its own, whose standard error is this; it logs as by
+    /// default.
+    pub(crate) fn start_logging_to(stderr: Stdio, dir: &TempDir, args: &[&str]) -> Self {
+        let mut command = slackir(&["serve", "--workers", "2", "--port", "0"]);
+        command.args(args).stderr(stderr);
+        Self::spawn(dir, command)
+    }
+
+    /// What it logs, where that was piped.
+    pub(crate) fn take_stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("standard error is piped")
     }
 
     /// Its files may grow.
