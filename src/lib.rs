@@ -4,6 +4,7 @@
 // Level 0: who clients are, what travels, settings, numbers.
 pub mod admission;
 pub mod assigns;
+mod client;
 pub mod config;
 pub mod console;
 mod frame;

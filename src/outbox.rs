@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::queue::Queue;
 use crate::budget::{Slack, Total};
+use crate::client::Client;
 use crate::frame::Frame;
 use crate::metrics::metrics;
 use crate::waker::{WakerList, WakerSlot};
@@ -106,6 +107,7 @@ pub(crate) enum Interrupt {
 
 /// The queue of one connection.
 pub(crate) struct Outbox {
+    client: Client,
     limits: OutboxLimits,
     queue: RefCell<Queue>,
     bytes: Cell<usize>,
@@ -126,9 +128,15 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// An empty outbox of nobody's.
     pub(crate) fn new(limits: OutboxLimits) -> Self {
+        Self::of(Client::default(), limits)
+    }
+
+    /// An empty outbox.
+    pub(crate) fn of(client: Client, limits: OutboxLimits) -> Self {
         Self {
+            client,
             limits,
             queue: RefCell::default(),
             bytes: Cell::new(0),
@@ -140,6 +148,11 @@ impl Outbox {
             reader: WakerSlot::default(),
             replays: WakerList::default(),
         }
+    }
+
+    /// Who is sent what is queued.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Queues a frame, or ends the connection by the slow-consumer rule. After a close it does

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("admission", &[]),
     ("assigns", &[]),
+    ("client", &["admission"]),
     ("config", &["admission"]),
     ("console", &[]),
     ("frame", &[]),
@@ -20,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("serializer", &["frame", "message"]),
     ("session", &["token"]),
     ("budget", &["metrics"]),
-    ("outbox", &["budget", "frame", "metrics", "waker"]),
+    ("outbox", &["budget", "client", "frame", "metrics", "waker"]),
     (
         "pubsub",
         &[
@@ -37,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "channel",
         &[
+            "client",
             "assigns",
             "budget",
             "flow",
@@ -53,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "socket",
         &[
+            "client",
             "admission",
             "assigns",
             "channel",
@@ -70,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
+            "client",
             "admission",
             "assigns",
             "budget",
@@ -113,7 +117,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["message", "metrics", "pubsub"]),
     (
         "chat",
-        &["channel", "config", "message", "pubsub", "socket"],
+        &["channel", "client", "config", "message", "pubsub", "socket"],
     ),
     ("admin", &["endpoint"]),
     (

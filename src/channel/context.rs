@@ -14,6 +14,7 @@ use super::link::{Link, ToChannel};
 use super::server::{ChannelServer, ChannelSignal, Info};
 use super::timer::{Timer, Timers};
 use crate::assigns::Assigns;
+use crate::client::Client;
 use crate::message::{Name, Payload, RawJson, Ref, Reply};
 use crate::pubsub::{
     Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
@@ -237,6 +238,11 @@ impl<C: Channel> Context<C> {
     }
 
     /// Names this channel in the process.
+    /// Whose connection it is.
+    pub(crate) fn client(&self) -> &Client {
+        self.link.outbox.client()
+    }
+
     pub(crate) fn id(&self) -> SubscriberId {
         self.link.id
     }

@@ -17,6 +17,7 @@ use super::replay::{self, intercepts};
 use super::server::ChannelSignal;
 use super::{Channel, Join, Refused, StopReason};
 use crate::assigns::Assigns;
+use crate::client::log_client;
 use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply, reason};
@@ -47,7 +48,12 @@ impl Start {
     /// Answers a join whose channel could not even be made.
     pub(super) fn crashed(self) {
         let topic = Name::Text(self.topic);
-        tracing::error!(?topic, "channel.factory.panicked");
+        log_client!(
+            error,
+            self.outbox.client(),
+            topic = topic.as_str(),
+            "channel.factory.panicked"
+        );
         metrics().channel_crashes.increment(1);
         let reply = Reply::error_reason(reason::JOIN_CRASHED);
         let reply = self

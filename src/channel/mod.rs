@@ -217,10 +217,13 @@ pub enum HandleIn {
     StopReply(StopReason, Reply),
 }
 
+/// What the reason of a channel begins with that has no clause for an event.
+const NO_HANDLER: &str = "no handler for event";
+
 impl HandleIn {
     /// No clause for this event: the channel crashes, as in Phoenix.
     pub fn unhandled(event: &str) -> Self {
-        Self::Stop(StopReason::error(format!("no handler for event {event:?}")))
+        Self::Stop(StopReason::error(format!("{NO_HANDLER} {event:?}")))
     }
 }
 

@@ -26,7 +26,8 @@ use super::context::Context;
 use super::join::{Accepted, JoinFailed, Place, Start, join};
 use super::link::{Link, ToChannel};
 use super::log::Form;
-use super::{Channel, HandleIn, Handled, Refused, StopReason};
+use super::{Channel, HandleIn, Handled, NO_HANDLER, Refused, StopReason};
+use crate::client::{Client, log_client};
 use crate::flow::Ticket;
 use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply, reason};
@@ -235,10 +236,10 @@ impl<C: Channel> ChannelServer<C> {
                 Some(ticket),
             ),
             Work::In {
-                event: Name::Other(event),
+                event: Name::Other(_),
                 ..
             } => {
-                let reason = format!("no handler for event {}", event.get());
+                let reason = format!("{NO_HANDLER} that is no text");
                 return self.stop(StopReason::error(reason), actix);
             }
             Work::Leave { reference, ticket } => {
@@ -274,7 +275,7 @@ impl<C: Channel> ChannelServer<C> {
             (Phase::Joining, Done::Panicked(panic)) => self.join_crashed(&panic),
             (Phase::Terminating { crashed }, done) => {
                 if let Done::Panicked(panic) = done {
-                    tracing::error!(topic = %self.link.topic, %panic, "channel.terminate.panicked");
+                    log_client!(error, self.client(), topic = self.topic(), %panic, "channel.terminate.panicked");
                 }
                 self.ended(crashed, actix);
             }
@@ -313,7 +314,7 @@ impl<C: Channel> ChannelServer<C> {
         self.link
             .reply(join_ref, reference, reply)
             .inspect_err(|error| {
-                tracing::error!(topic = %self.link.topic, %error, "channel.reply.unencodable");
+                log_client!(error, self.client(), topic = self.topic(), %error, "channel.reply.unencodable");
             })
             .is_ok()
     }
@@ -340,6 +341,7 @@ impl<C: Channel> ChannelServer<C> {
         };
         self.link.joined(topic);
         metrics().channels.increment(1);
+        log_client!(info, self.client(), topic = self.topic(), "channel.joined");
         self.enter(Phase::Joined);
         match place {
             Place::Live(subscription, backlog) => {
@@ -347,7 +349,7 @@ impl<C: Channel> ChannelServer<C> {
                 let pushed = backlog.map_or(Ok(()), |backlog| log.push(&backlog, &self.link));
                 // Stored payloads are objects: they were broadcast as such.
                 if let Err(error) = pushed {
-                    tracing::error!(topic = %self.link.topic, %error, "channel.history.unencodable");
+                    log_client!(error, self.client(), topic = self.topic(), %error, "channel.history.unencodable");
                 }
             }
             Place::Behind(behind) => {
@@ -373,6 +375,12 @@ impl<C: Channel> ChannelServer<C> {
                 "retry_after_ms": 1_000,
             })),
         };
+        log_client!(
+            info,
+            self.client(),
+            topic = self.topic(),
+            "channel.join.refused"
+        );
         if !self.answer(&Reply::error(response)) {
             return self.join_crashed("the refusal has no form on the client's wire");
         }
@@ -383,7 +391,13 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     fn join_crashed(&mut self, panic: &str) {
-        tracing::error!(topic = %self.link.topic, %panic, "channel.join.crashed");
+        log_client!(
+            error,
+            self.client(),
+            topic = self.topic(),
+            panic,
+            "channel.join.crashed"
+        );
         metrics().channel_crashes.increment(1);
         self.answer(&Reply::error_reason(reason::JOIN_CRASHED));
         self.enter(Phase::Ended);
@@ -412,7 +426,7 @@ impl<C: Channel> ChannelServer<C> {
         let crashed = reason.is_crash();
         if crashed {
             metrics().channel_crashes.increment(1);
-            tracing::error!(topic = %self.link.topic, ?reason, "channel.crashed");
+            self.log_crash(&reason);
         } else {
             self.link.end(false);
         }
@@ -422,6 +436,37 @@ impl<C: Channel> ChannelServer<C> {
         self.queue.clear();
         self.queue.push_back(Work::Terminate(reason));
         self.advance(actix);
+    }
+
+    fn log_crash(&self, reason: &StopReason) {
+        let (client, topic) = (self.client(), self.topic());
+        match reason {
+            // The client's mistake.
+            StopReason::Error(reason) if reason.starts_with(NO_HANDLER) => {
+                log_client!(
+                    info,
+                    client,
+                    topic,
+                    reason = &**reason,
+                    "channel.event.unknown"
+                );
+            }
+            StopReason::Error(error) => {
+                log_client!(error, client, topic, %error, "channel.crashed")
+            }
+            StopReason::Panicked(panic) => {
+                log_client!(error, client, topic, %panic, "channel.crashed")
+            }
+            other => log_client!(error, client, topic, error = ?other, "channel.crashed"),
+        }
+    }
+
+    fn client(&self) -> &Client {
+        self.link.outbox.client()
+    }
+
+    fn topic(&self) -> &str {
+        &self.link.topic
     }
 
     fn ended(&mut self, crashed: bool, actix: &mut Actix<C>) {
@@ -475,7 +520,12 @@ impl<C: Channel> ChannelServer<C> {
                 .iter()
                 .any(|work| matches!(work, Work::Leave { .. }));
             if waits && server.phase == Phase::Joined {
-                tracing::warn!(topic = %server.link.topic, "channel.leave.forced");
+                log_client!(
+                    warn,
+                    server.client(),
+                    topic = server.topic(),
+                    "channel.leave.forced"
+                );
                 server.running = None;
                 server.advance(actix);
                 server.arm_leave(actix);

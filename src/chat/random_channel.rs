@@ -13,6 +13,7 @@ use serde_json::json;
 use super::client_ref::InvalidClientRef;
 use super::room::Room;
 use crate::channel::{Channel, Context, HandleIn, Join, JoinResult, LogRequest, SendError};
+use crate::client::log_client;
 use crate::message::{Payload, RawJson, Reply, reason};
 use crate::pubsub::{Draft, MessageId, PublishError, Published, StoreFull};
 
@@ -35,15 +36,16 @@ impl RandomChannel {
 
     fn say(&self, event: &str, payload: Payload, ctx: &Context<Self>) -> HandleIn {
         let Payload::Json(json) = &payload else {
-            return refuse(reason::INVALID_PAYLOAD);
+            return refuse(reason::INVALID_PAYLOAD, event, ctx);
         };
         if !json.is_object() {
-            return refuse(reason::INVALID_PAYLOAD);
+            return refuse(reason::INVALID_PAYLOAD, event, ctx);
         }
         let draft = match self.room.client_ref(json) {
             Ok(None) => Draft::new(event, payload),
             Ok(Some(client_ref)) => Draft::new(event, payload).client_ref(client_ref),
             Err(InvalidClientRef) => {
+                log_refusal(reason::INVALID_PAYLOAD, event, ctx);
                 return HandleIn::Reply(Reply::error(json!({
                     "reason": reason::INVALID_PAYLOAD,
                     "field": self.room.fields.client_ref,
@@ -76,15 +78,15 @@ impl RandomChannel {
             payload: Option<Box<serde_json::value::RawValue>>,
         }
         let Ok(change) = payload.parse::<Change>() else {
-            return refuse(reason::INVALID_PAYLOAD);
+            return refuse(reason::INVALID_PAYLOAD, event, ctx);
         };
         let Ok(id) = change.id.parse::<MessageId>() else {
-            return refuse(reason::UNKNOWN_MESSAGE);
+            return refuse(reason::UNKNOWN_MESSAGE, event, ctx);
         };
         let new = match (event, change.payload) {
             (DELETE_MESSAGE, None) => None,
             (UPDATE_MESSAGE, Some(new)) if new.get().starts_with('{') => Some(RawJson::from(new)),
-            _ => return refuse(reason::INVALID_PAYLOAD),
+            _ => return refuse(reason::INVALID_PAYLOAD, event, ctx),
         };
         match ctx.pubsub().find(ctx.topic(), id).await {
             Ok(Some(found)) => {
@@ -95,10 +97,10 @@ impl RandomChannel {
                 };
                 self.publish(draft, true, ctx)
             }
-            Ok(None) => refuse(reason::UNKNOWN_MESSAGE),
+            Ok(None) => refuse(reason::UNKNOWN_MESSAGE, event, ctx),
             Err(error) => {
                 tracing::error!(%error, "chat.change.unreadable");
-                refuse(reason::STORAGE_UNAVAILABLE)
+                refuse(reason::STORAGE_UNAVAILABLE, event, ctx)
             }
         }
     }
@@ -128,7 +130,7 @@ impl Channel for RandomChannel {
             UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
                 self.change(event, &payload, ctx).await
             }
-            _ => refuse(reason::UNKNOWN_EVENT),
+            _ => refuse(reason::UNKNOWN_EVENT, event, ctx),
         }
     }
 }
@@ -157,7 +159,19 @@ fn acknowledged(published: Published, ctx: &Context<RandomChannel>) -> HandleIn 
     HandleIn::NoReply
 }
 
-fn refuse(reason: &str) -> HandleIn {
+fn log_refusal(reason: &str, event: &str, ctx: &Context<RandomChannel>) {
+    log_client!(
+        info,
+        ctx.client(),
+        topic = ctx.topic(),
+        event,
+        reason,
+        "chat.event.refused"
+    );
+}
+
+fn refuse(reason: &str, event: &str, ctx: &Context<RandomChannel>) -> HandleIn {
+    log_refusal(reason, event, ctx);
     HandleIn::Reply(Reply::error_reason(reason))
 }
 

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::frame::{Frame, FrameBuilder, Opcode};
@@ -36,7 +37,7 @@ pub(crate) enum Serializer {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
     /// Not JSON, or JSON of another shape.
-    #[error("not a message: {0}")]
+    #[error("not a message: {}, at line {} column {}", fault(.0), .0.line(), .0.column())]
     Json(#[from] serde_json::Error),
     /// JSON that strict clients refuse, so it must not be relayed.
     #[error("not a message: {0}")]
@@ -49,6 +50,15 @@ pub(crate) enum DecodeError {
 /// What a client reads out of a binary frame of the server's; `None` for what no server sends.
 pub(crate) fn receive_binary(frame: &Bytes) -> Option<ReceivedBinary> {
     v2_binary::receive(frame)
+}
+
+/// What is wrong with JSON. The error itself quotes it.
+fn fault(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        Category::Eof => "it ends too early",
+        Category::Data => "JSON of another shape",
+        Category::Syntax | Category::Io => "no JSON",
+    }
 }
 
 /// Refuses JSON text that came by another way than a socket and holds what strict clients choke on.

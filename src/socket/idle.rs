@@ -32,6 +32,16 @@ pub(crate) enum Sign {
     Polls,
 }
 
+impl Sign {
+    /// The transport whose clients give it.
+    pub(crate) fn transport(self) -> &'static str {
+        match self {
+            Self::Bytes => "websocket",
+            Self::Polls => "longpoll",
+        }
+    }
+}
+
 /// When a connection was last heard. The transport touches it at each sign of its client.
 pub(crate) struct Activity {
     sign: Sign,

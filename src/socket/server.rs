@@ -24,9 +24,9 @@ use super::Mount;
 use super::idle::Activity;
 use super::limiter::{Limited, Limiter};
 use super::registry::{Registration, Sockets};
-use crate::admission::ClientAddress;
 use crate::assigns::Assigns;
 use crate::channel::{ChannelSignal, JoinState, Link, Start, Started, StopReason, ToChannel};
+use crate::client::{Client, log_client};
 use crate::flow::{Flow, Ticket};
 use crate::frame::Frame;
 use crate::message::{
@@ -139,8 +139,6 @@ pub(crate) struct Connection {
     pub(crate) mount: Arc<Mount>,
     pub(crate) pubsub: PubSub,
     pub(crate) sockets: Sockets,
-    /// Who the client is; `None` where no request has brought it.
-    pub(crate) client: Option<ClientAddress>,
     pub(crate) serializer: Serializer,
     pub(crate) assigns: Assigns,
     /// The socket's id, if it has one.
@@ -208,8 +206,6 @@ impl SocketServer {
         mut connection: Connection,
         incoming: impl Stream<Item = Incoming> + 'static,
     ) {
-        let client = connection.client.map(tracing::field::display);
-        tracing::debug!(client, "socket.connected");
         Self::create(|ctx| {
             let addr = ctx.address();
             let disconnect = addr.clone().recipient();
@@ -301,6 +297,7 @@ impl SocketServer {
             return self.reply(&Ref::NULL, &message, &Reply::ok(Payload::EMPTY));
         }
         if topic.len() > MAX_NAME_LEN || event.is_some_and(|event| event.len() > MAX_NAME_LEN) {
+            log_client!(info, self.client(), topic, event, "socket.name.too_long");
             let refusal = Reply::error_reason(reason::NAME_TOO_LONG);
             return self.reply(&message.join_ref, &message, &refusal);
         }
@@ -366,7 +363,16 @@ impl SocketServer {
         };
         match refusal {
             reason::UNMATCHED_TOPIC => self.unmatched(&message),
-            refusal => self.reply(&message.join_ref, &message, &Reply::error_reason(refusal)),
+            refusal => {
+                log_client!(
+                    info,
+                    self.client(),
+                    topic,
+                    reason = refusal,
+                    "socket.join.refused"
+                );
+                self.reply(&message.join_ref, &message, &Reply::error_reason(refusal));
+            }
         }
         if let Some(close) = replaced {
             self.connection.outbox.push(close);
@@ -399,7 +405,13 @@ impl SocketServer {
         self.entries.len() >= max
     }
 
+    fn client(&self) -> &Client {
+        self.connection.outbox.client()
+    }
+
     fn unmatched(&self, message: &Message) {
+        let (topic, event) = (message.topic.as_str(), message.event.as_str());
+        log_client!(info, self.client(), topic, event, "socket.topic.unmatched");
         self.reply(
             &Ref::NULL,
             message,
@@ -421,7 +433,7 @@ impl SocketServer {
         {
             Ok(frame) => self.connection.outbox.push(frame),
             // Only binary responses can fail, and the socket itself makes none.
-            Err(error) => tracing::error!(%error, "socket.reply.unencodable"),
+            Err(error) => log_client!(error, self.client(), %error, "socket.reply.unencodable"),
         }
     }
 
@@ -469,6 +481,7 @@ impl SocketServer {
     }
 
     fn close_channels(&mut self, reason: CloseReason, stop: &StopReason) {
+        log_client!(info, self.client(), ?reason, "socket.closed");
         self.connection.outbox.close(reason);
         self.waiting = None;
         for Entry(link) in self.entries.drain() {

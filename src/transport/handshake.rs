@@ -10,12 +10,14 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
+use tracing::field::display;
 
 use super::head::Head;
 use super::origin::CheckOrigin;
 use super::{cookie, forwarded, origin, query};
 use crate::admission::{ClientAddress, TrustedProxies};
 use crate::assigns::Assigns;
+use crate::client::{Client, log_client};
 use crate::flow::Flow;
 use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
@@ -143,7 +145,8 @@ pub(super) enum Refusal {
 
 /// A client that may connect.
 pub(crate) struct Accepted {
-    client: Option<ClientAddress>,
+    address: Option<ClientAddress>,
+    user_agent: Option<Box<str>>,
     serializer: Serializer,
     assigns: Assigns,
     id: Option<String>,
@@ -193,7 +196,10 @@ impl Mounted {
         if self.handshake.check_origin.allows(req) {
             return Ok(());
         }
-        tracing::info!("transport.origin.refused");
+        let (peer, forwarded) = self.address_fields(req);
+        let origin = origin::shown(req);
+        let setting = CheckOrigin::setting_for(&origin);
+        tracing::info!(origin, setting, peer, forwarded, "transport.origin.refused");
         Err(Refusal::Forbidden)
     }
 
@@ -226,11 +232,14 @@ impl Mounted {
         let asked = AssertUnwindSafe(self.ask(serializer, &params, &info)).catch_unwind();
         match asked.await {
             Ok(Ok(accepted)) => Ok(Accepted {
-                client: self.client_address(req),
+                address: self.client_address(req),
+                user_agent: text(req.headers(), &header::USER_AGENT).map(Box::from),
                 ..accepted
             }),
             Ok(Err(refused)) => {
-                tracing::info!(%refused, "socket.connect.refused");
+                let (peer, forwarded) = self.address_fields(req);
+                let user_agent = text(req.headers(), &header::USER_AGENT);
+                tracing::info!(%refused, peer, forwarded, user_agent, "socket.connect.refused");
                 Err(Refusal::Refused(refused))
             }
             Err(_) => {
@@ -254,7 +263,8 @@ impl Mounted {
             .await?;
         let id = self.mount.socket.id(&assigns);
         Ok(Accepted {
-            client: None,
+            address: None,
+            user_agent: None,
             serializer,
             assigns,
             id,
@@ -265,12 +275,22 @@ impl Mounted {
     /// sign for the timeout.
     pub(crate) fn open(&self, accepted: Accepted, sign: Sign, timeout: Duration) -> Connection {
         let options = &self.mount.options;
-        let outbox = Rc::new(Outbox::new(options.outbox));
+        let client = Client::new(accepted.address, accepted.id.as_deref());
+        let (transport, serializer) = (sign.transport(), accepted.serializer);
+        let user_agent = accepted.user_agent.as_deref();
+        log_client!(
+            info,
+            &client,
+            transport,
+            ?serializer,
+            user_agent,
+            "socket.connected"
+        );
+        let outbox = Rc::new(Outbox::of(client, options.outbox));
         Connection {
             mount: Arc::clone(&self.mount),
             pubsub: self.pubsub.clone(),
             sockets: self.sockets.clone(),
-            client: accepted.client,
             serializer: accepted.serializer,
             assigns: accepted.assigns,
             id: accepted.id,
@@ -285,6 +305,17 @@ impl Mounted {
         let proxies = &self.handshake.trusted_proxies;
         let peer = req.peer_addr()?;
         Some(forwarded::client_address(peer, req.headers(), proxies))
+    }
+
+    /// Who sends the request, as fields of a log line.
+    fn address_fields(
+        &self,
+        req: &Head<'_>,
+    ) -> (Option<impl tracing::Value>, Option<impl tracing::Value>) {
+        let address = self.client_address(req);
+        let peer = address.map(|address| display(address.peer()));
+        let forwarded = address.and_then(|address| address.forwarded());
+        (peer, forwarded.map(display))
     }
 
     /// The session of the page that asks, where the mount reads it.

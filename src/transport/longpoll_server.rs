@@ -24,6 +24,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::client::log_client;
 use crate::flow::Flow;
 use crate::outbox::{Interrupt, Outbox};
 use crate::pubsub::lock;
@@ -215,6 +216,7 @@ impl Handler<Publish> for LongPollServer {
             }
         };
         let messages = self.messages.clone();
+        let outbox = Rc::clone(&self.outbox);
         let window = self.window;
         async move {
             let hand_over = async {
@@ -222,7 +224,7 @@ impl Handler<Publish> for LongPollServer {
                     let (message, bad) = match decoded {
                         Ok(message) => (message, false),
                         Err(error) => {
-                            tracing::info!(%error, "transport.message.undecodable");
+                            log_client!(info, outbox.client(), %error, "transport.message.undecodable");
                             (Incoming::End(Ending::UNDECODABLE), true)
                         }
                     };

@@ -71,6 +71,12 @@ impl CheckOrigin {
         }
     }
 
+    /// The setting that would let an origin in, which is its own: for whoever reads that it was refused.
+    pub(super) fn setting_for(origin: &str) -> Option<String> {
+        let host = Origin::parse(origin)?.host;
+        Some(format!("check_origin: a list with //{host}"))
+    }
+
     fn matches(&self, origin: &Origin<'_>, req: &Head<'_>) -> bool {
         match self {
             Self::Off | Self::Callback(_) => true,
@@ -89,6 +95,13 @@ impl CheckOrigin {
             }
         }
     }
+}
+
+/// The request's first `Origin` header, as far as it is text.
+pub(super) fn shown(req: &Head<'_>) -> String {
+    let value = req.headers().get(header::ORIGIN);
+    let bytes = value.map(header::HeaderValue::as_bytes).unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl<'a> Origin<'a> {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::Stream;
 
+use crate::client::log_client;
 use crate::flow::Flow;
 use crate::frame::{Frame, Opcode};
 use crate::message::Message;
@@ -72,7 +73,7 @@ impl<S> Reader<S> {
         match decoded {
             Ok(message) => Poll::Ready(Some(Incoming::Message(message, size))),
             Err(error) => {
-                tracing::info!(%error, "transport.message.undecodable");
+                log_client!(info, self.outbox.client(), %error, "transport.message.undecodable");
                 self.end(Ending::UNDECODABLE)
             }
         }
