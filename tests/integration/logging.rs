@@ -15,9 +15,19 @@ const NO_DATABASE: [&str; 2] = ["--persist", "off"];
 
 /// The answer to a request, head and body.
 fn get(addr: SocketAddr, path: &str, header: &str) -> String {
+    ask(addr, "GET", path, header, "")
+}
+
+fn ask(addr: SocketAddr, method: &str, path: &str, header: &str, body: &str) -> String {
     let mut client = TcpStream::connect(addr).expect("it listens");
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{header}\r\n");
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Length: {length}\r\n"),
+    };
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{length}{header}\r\n"
+    );
+    let request = head + body;
     client.write_all(request.as_bytes()).expect("open");
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("UTF-8");
@@ -180,6 +190,82 @@ fn what_a_command_cannot_print_is_an_error() {
         assert!(
             said.ends_with("code 1\n"),
             "a reader that has gone hears nothing: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_line_about_a_client_says_who_it_is_and_nothing_in_its_own_words() {
+    let dir = tempdir().expect("a temporary folder");
+    let (server, log) = start(&dir, &[]);
+    let path = "/socket/longpoll?vsn=2.0.0";
+    get(server.addr, path, "Origin: https://evil.example:8443\r\n");
+    let who = "User-Agent: a test\r\nX-Forwarded-For: 203.0.113.9\r\n";
+    let session = get(server.addr, path, who);
+    let token = session
+        .split("\"token\":\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let path = format!("{path}&token={}", token.expect("a session"));
+    let say = |message: &str| drop(ask(server.addr, "POST", &path, "", message));
+    let forged = "random:a\\n2026-01-01 ERROR forged";
+    say(&format!(r#"["1","1","{forged}","phx_join",{{}}]"#));
+    say(&format!(
+        r#"["1","2","{forged}","nosuch",{{"message":"s3cret"}}]"#
+    ));
+    say(&format!(r#"["1","3","{forged}","shout",["s3cret"]]"#));
+    say(r#"["1","4","nowhere","shout",{}]"#);
+    say(&format!("\"{}\"", "s3cret".repeat(100_000)));
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    let lines: Vec<String> = BufReader::new(log).lines().map_while(Result::ok).collect();
+    let whole = lines.join("\n");
+    assert!(!whole.contains("s3cret") && whole.len() < 10_000, "{whole}");
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.starts_with("20") && !line.contains(" ERROR slackir")),
+        "{whole}"
+    );
+    for (event, part) in [
+        (
+            "transport.origin.refused",
+            r#"origin="https://evil.example:8443" setting="check_origin: a list with //evil.example""#,
+        ),
+        (
+            "socket.connected",
+            r#"transport="longpoll" serializer=V2Text user_agent="a test""#,
+        ),
+        (
+            "channel.joined",
+            r#"topic="random:a\n2026-01-01 ERROR forged""#,
+        ),
+        (
+            "chat.event.refused",
+            r#"event="nosuch" reason="unknown event""#,
+        ),
+        (
+            "chat.event.refused",
+            r#"event="shout" reason="invalid payload""#,
+        ),
+        ("socket.topic.unmatched", r#"topic="nowhere" event="shout""#),
+        (
+            "transport.message.undecodable",
+            "error=\"not a message: JSON of another shape",
+        ),
+        ("socket.closed", "reason=Undecodable"),
+    ] {
+        let line = lines
+            .iter()
+            .find(|line| line.contains(event) && line.contains(part));
+        let line = line.unwrap_or_else(|| panic!("{event} {part}: {whole}"));
+        assert!(line.contains(" peer=127.0.0.1:"), "{line}");
+        let is_of_client = !event.starts_with("transport.origin");
+        assert_eq!(line.contains(" connection="), is_of_client, "{line}");
+        assert_eq!(
+            line.contains(" forwarded=203.0.113.9"),
+            is_of_client,
+            "{line}"
         );
     }
 }

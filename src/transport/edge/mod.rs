@@ -221,7 +221,10 @@ where
         };
         let handover = Handover::default();
         let mut response = if is_handshake && self.is_full() {
-            tracing::warn!(self.max_handed_over, "transport.direct.full");
+            tracing::info!(
+                max_connections = self.max_handed_over,
+                "transport.direct.full"
+            );
             Response::new(StatusCode::SERVICE_UNAVAILABLE)
         } else {
             self.response(connection, request, is_handshake, &handover)
