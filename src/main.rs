@@ -26,7 +26,7 @@ const SIGNALLED: i32 = 128;
 #[actix_web::main]
 async fn main() -> ExitCode {
     if let Err(error) = survive_file_size_limit() {
-        return fail(&error, error.to_string());
+        return fail(&error, &error.to_string());
     }
     let cli = match Cli::load() {
         Ok(cli) => cli,
@@ -62,7 +62,7 @@ fn refuse(error: &CliError) -> ExitCode {
         CliError::Usage(usage) if !usage.use_stderr() || format == LogFormat::Text => {
             match (usage.print().map_err(OutputError::from), usage.use_stderr()) {
                 (Ok(()), false) => ExitCode::SUCCESS,
-                (Err(error), false) => fail(&error, error.to_string()),
+                (Err(error), false) => fail(&error, &error.to_string()),
                 (_, true) => ExitCode::from(USAGE),
             }
         }
@@ -77,7 +77,7 @@ fn refuse(error: &CliError) -> ExitCode {
 async fn server(config: ServeConfig, places: &Places) -> ExitCode {
     let logging = match Logging::init(&config.log, config.log_format) {
         Ok(logging) => logging,
-        Err(error) => return fail(&error, places.locate("log", &error.to_string())),
+        Err(error) => return fail(&error, &places.locate("log", &error.to_string())),
     };
     match serve(config, &logging).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,14 +96,14 @@ async fn run<E: Error + Send + 'static>(
 ) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
-        Err(error) => return fail(&error, error.to_string()),
+        Err(error) => return fail(&error, &error.to_string()),
     };
     let (done, result) = oneshot::channel();
     thread::spawn(move || done.send(command()));
     tokio::select! {
         result = result => match result {
             Ok(Ok(())) => ExitCode::SUCCESS,
-            Ok(Err(error)) => fail(&error, message(&error)),
+            Ok(Err(error)) => fail(&error, &message(&error)),
             // The thread has panicked, and said so.
             Err(_) => ExitCode::FAILURE,
         },
@@ -122,7 +122,7 @@ fn locate(error: &impl Error, setting: Option<&str>, places: &Places) -> String 
     }
 }
 
-fn fail(error: &(dyn Error + 'static), message: String) -> ExitCode {
+fn fail(error: &(dyn Error + 'static), message: &str) -> ExitCode {
     if !nobody_reads(error) {
         say(fatal(LogFormat::Text, &message).trim_end());
     }

@@ -452,10 +452,10 @@ impl<C: Channel> ChannelServer<C> {
                 );
             }
             StopReason::Error(error) => {
-                log_client!(error, client, topic, %error, "channel.crashed")
+                log_client!(error, client, topic, %error, "channel.crashed");
             }
             StopReason::Panicked(panic) => {
-                log_client!(error, client, topic, %panic, "channel.crashed")
+                log_client!(error, client, topic, %panic, "channel.crashed");
             }
             other => log_client!(error, client, topic, error = ?other, "channel.crashed"),
         }
