@@ -33,7 +33,7 @@ pub enum DataCommandError {
         file: PathBuf,
         /// The line, and what is wrong.
         #[source]
-        source: ImportError,
+        source: Box<ImportError>,
     },
     /// The import is not whole: it would have brought back what was removed.
     #[error(
@@ -170,7 +170,7 @@ pub fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
     bar.finish_and_clear();
     let done = done.map_err(|source| DataCommandError::Import {
         file: file.clone(),
-        source,
+        source: Box::new(source),
     })?;
     say(format_args!("{done}."));
     match done.removed {
