@@ -213,11 +213,14 @@ impl TopicState {
 
     /// Whether the log must be filled again before it can give a new member what it wants.
     pub(super) fn must_load(&self, want: Want) -> bool {
-        let wants_history = match want {
-            Want::Nothing => false,
-            Want::History(limit) | Want::Resume(_, limit) => limit != Some(0),
+        let Some(log) = self.log.as_ref().filter(|log| log.is_shed()) else {
+            return false;
         };
-        wants_history && self.log.as_ref().is_some_and(TopicLog::is_shed)
+        match want {
+            Want::Nothing => false,
+            Want::History(limit) => limit != Some(0),
+            Want::Resume(last_seen, limit) => limit != Some(0) && log.is_lost(last_seen),
+        }
     }
 
     /// Puts a broadcast into the inbox of every worker that has members; `own` is the table of the

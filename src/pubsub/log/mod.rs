@@ -405,6 +405,11 @@ impl TopicLog {
             .collect()
     }
 
+    /// Whether a client that has seen this message last gets the history instead of what it missed.
+    pub(super) fn is_lost(&self, last_seen: MessageId) -> bool {
+        self.locate(last_seen) == Cursor::Lost
+    }
+
     fn locate(&self, last_seen: MessageId) -> Cursor {
         let holds = last_seen.epoch == self.run.epoch || self.run.past.resumes(last_seen);
         let known = holds && (self.pruned_through..=self.shown).contains(&last_seen.seq);
