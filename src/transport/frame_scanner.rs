@@ -82,8 +82,6 @@ pub(super) struct Scanner {
     fragments: u32,
     /// Whether the current frame is a control frame.
     is_control: bool,
-    /// Payload bytes of the unfinished message that have arrived.
-    arrived: usize,
     /// Messages that have ended, modulo 2^32.
     ended: u32,
     /// The header that has begun, as far as it has arrived.
@@ -98,7 +96,6 @@ impl Scanner {
             payload_left: 0,
             fragments: 0,
             is_control: false,
-            arrived: 0,
             ended: 0,
             header: [0; MAX_HEADER],
             header_len: 0,
@@ -116,7 +113,7 @@ impl Scanner {
         if self.payload_left > 0 && !input.is_empty() {
             let taken = self.payload_left.min(input.len() as u64);
             self.payload_left -= taken;
-            self.count(taken as usize);
+            self.count();
             let (payload, rest) = input.split_at(taken as usize);
             *input = rest;
             return Ok(Some(Piece::Payload(payload)));
@@ -136,26 +133,16 @@ impl Scanner {
                 self.header_len = 0;
                 self.payload_left = payload;
                 self.is_control = header.is_control();
-                self.count(0);
+                self.count();
                 return Ok(Some(Piece::Header(header)));
             }
         }
         Ok(None)
     }
 
-    /// Whether what was taken last was the end of a frame.
-    pub(super) fn is_between_frames(&self) -> bool {
-        self.payload_left == 0 && self.header_len == 0
-    }
-
-    /// Bytes of a message have arrived.
-    fn count(&mut self, bytes: usize) {
-        if self.is_control {
-            return;
-        }
-        self.arrived += bytes;
-        if self.fragments == 0 && self.payload_left == 0 {
-            self.arrived = 0;
+    /// Counts the message, if it has just ended.
+    fn count(&mut self) {
+        if !self.is_control && self.fragments == 0 && self.payload_left == 0 {
             self.ended = self.ended.wrapping_add(1);
         }
     }
@@ -164,11 +151,6 @@ impl Scanner {
     pub(super) fn begun(&self) -> Option<u32> {
         let has_begun = self.fragments > 0 || self.payload_left > 0 || self.header_len > 0;
         has_begun.then_some(self.ended)
-    }
-
-    /// Payload bytes of the unfinished message that have arrived.
-    pub(super) fn arrived(&self) -> usize {
-        self.arrived
     }
 
     /// # Errors

@@ -8,11 +8,12 @@
 //! served by actix-ws in any actix-web `HttpServer`, TLS and all; under [`direct::serve`] the same
 //! `App` is served by sockets that the server owns, at a fraction of the memory.
 
+mod arrived;
 mod cookie;
+mod decoder;
 pub mod direct;
 mod edge;
 mod forwarded;
-mod frame_guard;
 mod frame_scanner;
 mod handshake;
 mod head;

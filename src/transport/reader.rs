@@ -126,7 +126,7 @@ impl<S: Stream<Item = Result<Received, Ending>> + Unpin> Stream for Reader<S> {
 /// A close frame with a code that no client may send is a violation.
 fn goodbye(code: Option<u16>) -> Ending {
     match code {
-        None | Some(1000..=1003 | 1007..=1011 | 3000..) => Ending::GOODBYE,
+        None | Some(1000..=1003 | 1007..=1011 | 3000..=4999) => Ending::GOODBYE,
         Some(_) => Ending::VIOLATION,
     }
 }

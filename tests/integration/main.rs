@@ -17,6 +17,7 @@ mod export;
 mod faults;
 mod frames;
 mod hanging_up;
+mod hostile;
 mod kills;
 mod limits;
 mod logging;

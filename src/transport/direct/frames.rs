@@ -6,60 +6,27 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_rt::net::TcpStream;
-use bytes::{Buf, Bytes};
 use futures_core::Stream;
 use tokio::io::Interest;
 
-use super::decoder::Decoder;
-use crate::socket::{Activity, Ending};
-use crate::transport::frame_scanner::RefusedFrame;
+use crate::socket::Ending;
+use crate::transport::arrived::Arrived;
 use crate::transport::reader::Received;
 use crate::transport::tcp::with_buffer;
-use crate::transport::unfinished::Unfinished;
 
 /// What one client sends; it ends when its side of the connection does.
 pub(super) struct TcpFrames {
     /// Shared with the connection's writer.
     stream: Rc<TcpStream>,
-    decoder: Decoder,
-    /// What has arrived behind the message that was taken last: mostly nothing.
-    rest: Bytes,
-    unfinished: Unfinished,
-    activity: Rc<Activity>,
+    arrived: Arrived,
 }
 
 impl TcpFrames {
-    /// `behind` is what the client has sent behind its request.
-    pub(super) fn new(
-        stream: Rc<TcpStream>,
-        behind: Bytes,
-        max_frame_size: usize,
-        activity: Rc<Activity>,
-    ) -> Self {
-        Self {
-            stream,
-            decoder: Decoder::new(max_frame_size),
-            rest: behind,
-            unfinished: Unfinished::new(Rc::clone(&activity)),
-            activity,
-        }
+    pub(super) fn new(stream: Rc<TcpStream>, arrived: Arrived) -> Self {
+        Self { stream, arrived }
     }
 
-    /// The next message of what has arrived before.
-    fn decode_rest(&mut self) -> Result<Option<Received>, Ending> {
-        let mut input = &self.rest[..];
-        let decoded = self.decoder.decode(&mut input);
-        let taken = self.rest.len() - input.len();
-        if input.is_empty() {
-            self.rest = Bytes::new();
-        } else {
-            self.rest.advance(taken);
-        }
-        decoded
-    }
-
-    /// Reads once and decodes from the thread's buffer; only what is behind the first message is
-    /// kept. `None` at the end of the stream.
+    /// Reads once and decodes from the thread's buffer. `None` at the end of the stream.
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -68,16 +35,10 @@ impl TcpFrames {
         with_buffer(|buffer| match self.stream.try_read(buffer) {
             Ok(0) => Poll::Ready(None),
             Ok(len) => {
-                self.activity.touch();
                 if len < buffer.len() {
                     self.assume_drained();
                 }
-                let mut input = &buffer[..len];
-                let decoded = self.decoder.decode(&mut input);
-                if !input.is_empty() {
-                    self.rest = Bytes::copy_from_slice(input);
-                }
-                Poll::Ready(Some(decoded))
+                Poll::Ready(Some(self.arrived.next_of(&buffer[..len])))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Some(Ok(None))),
             Err(_) => Poll::Ready(None),
@@ -97,18 +58,14 @@ impl Stream for TcpFrames {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let decoded = if self.rest.is_empty() {
+            let decoded = if self.arrived.has_rest() {
+                self.arrived.next()
+            } else {
                 match ready!(self.poll_read(cx)) {
                     Some(decoded) => decoded,
                     None => return Poll::Ready(None),
                 }
-            } else {
-                self.decode_rest()
             };
-            let (begun, kept) = (self.decoder.begun(), self.decoder.kept());
-            if let Err(no_room) = self.unfinished.note(begun, kept) {
-                return Poll::Ready(Some(Err(RefusedFrame::from(no_room).into())));
-            }
             if let Some(item) = decoded.transpose() {
                 return Poll::Ready(Some(item));
             }

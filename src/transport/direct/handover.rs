@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::frames::TcpFrames;
 use super::writers;
 use crate::socket::{Connection, Sign, SocketServer};
+use crate::transport::arrived::Arrived;
 use crate::transport::handshake::{Accepted, Mounted};
 use crate::transport::head::Head;
 use crate::transport::reader::Reader;
@@ -68,7 +69,8 @@ impl Upgraded {
     pub(in crate::transport) fn start(self, stream: Rc<TcpStream>, behind: Bytes) {
         let connection = self.connection;
         let activity = Rc::clone(&connection.activity);
-        let frames = TcpFrames::new(Rc::clone(&stream), behind, self.max_frame_size, activity);
+        let arrived = Arrived::new(behind, self.max_frame_size, activity);
+        let frames = TcpFrames::new(Rc::clone(&stream), arrived);
         let reader = Reader::new(&connection, frames);
         let open = connection.sockets.open_stream();
         writers::start(stream, Rc::clone(&connection.outbox), open);

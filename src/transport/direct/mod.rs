@@ -8,7 +8,6 @@
 //! Each connection has two halves. `frames` is the stream of its SocketServer, which reads; `writer`
 //! empties the outbox, ends the connection and closes the stream. `writers` runs those of a thread.
 
-mod decoder;
 mod frames;
 mod handover;
 mod writer;
@@ -68,7 +67,7 @@ pub enum Driver {
 /// How many messages a stream of a client's frames holds. For `benches/instructions.rs` alone.
 #[cfg(feature = "_bench")]
 pub(crate) fn decode_frames(mut stream: &[u8]) -> usize {
-    let mut decoder = decoder::Decoder::new(1_000_000);
+    let mut decoder = super::decoder::Decoder::new(1_000_000);
     let messages = std::iter::from_fn(|| decoder.decode(&mut stream).expect("a client's frames"));
     messages.count()
 }

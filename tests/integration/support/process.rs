@@ -120,6 +120,11 @@ impl Process {
         Self { addr, child }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end in order.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::frame_scanner::{Header, Piece, RefusedFrame, Scanner, opcode};
+use super::reader::{MAX_MESSAGE_SIZE, Received};
 use crate::socket::Ending;
-use crate::transport::frame_scanner::{Header, Piece, RefusedFrame, Scanner, opcode};
-use crate::transport::reader::{MAX_MESSAGE_SIZE, Received};
 
 /// How many bytes are unmasked at once.
 const BLOCK: usize = 16;
@@ -43,8 +43,8 @@ impl Decoder {
     /// were not enough.
     ///
     /// # Errors
-    /// Where the client breaks the protocol or a limit, or sends a text that is not UTF-8. Nothing
-    /// can be read after that.
+    /// Where the client breaks the protocol or a limit, or sends a text, or a reason for its goodbye,
+    /// that is not UTF-8. Nothing can be read after that.
     pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Received>, Ending> {
         while let Some(piece) = self.scanner.next(input)? {
             match piece {
@@ -122,7 +122,7 @@ impl Decoder {
             return Ok(Some(match self.frame.opcode {
                 opcode::PING => Received::Ping(payload),
                 opcode::PONG => Received::Pong,
-                _ => Received::Close(payload.first_chunk().copied().map(u16::from_be_bytes)),
+                _ => Received::Close(close_code(&payload)?),
             }));
         }
         if !self.frame.fin {
@@ -134,6 +134,17 @@ impl Decoder {
         }
         let text = String::from_utf8(message).map_err(|_| Ending::NOT_UTF8)?;
         Ok(Some(Received::Text(ByteString::from(text))))
+    }
+}
+
+/// The code of a close frame, if it has one. A reason stands behind it.
+fn close_code(payload: &[u8]) -> Result<Option<u16>, Ending> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return Ok(None);
+    };
+    match std::str::from_utf8(reason) {
+        Ok(_) => Ok(Some(u16::from_be_bytes(*code))),
+        Err(_) => Err(Ending::NOT_UTF8),
     }
 }
 
@@ -228,6 +239,10 @@ mod tests {
                 Ending::VIOLATION,
             ),
             (frame(true, opcode::CLOSE, [0; 4], b"x"), Ending::VIOLATION),
+            (
+                frame(true, opcode::CLOSE, [0; 4], b"\x03\xe8bye\xff"),
+                Ending::NOT_UTF8,
+            ),
             (vec![0x81, 2, b'h', b'i'], Ending::VIOLATION),
             (vec![0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0], Ending::TOO_BIG),
         ] {
