@@ -156,7 +156,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         ],
     ),
     ("actix_ws", &["transport"]),
-    ("actix_http", &["transport", "endpoint"]),
+    // telemetry names the sources of log lines.
+    ("actix_http", &["transport", "endpoint", "telemetry"]),
     ("actix_service", &["transport", "endpoint"]),
     ("actix_codec", &["transport"]),
     ("indicatif", &["data_command"]),
