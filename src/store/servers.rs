@@ -124,20 +124,20 @@ async fn beats(pool: Pool, id: i64, name: String, others: OtherServers) {
 
 /// Shows this server; the names of the others.
 fn beat(connection: &mut Connection<'_>, id: i64, name: &str) -> diesel::QueryResult<Vec<String>> {
-    match connection {
+    match (connection, id, name) {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(_) => Ok(Vec::new()),
+        (Connection::Sqlite(_), ..) => Ok(Vec::new()),
         #[cfg(feature = "postgres")]
-        Connection::Postgres(connection) => postgres::beat(connection, id, name),
+        (Connection::Postgres(connection), id, name) => postgres::beat(connection, id, name),
     }
 }
 
 fn leave(connection: &mut Connection<'_>, id: i64) -> diesel::QueryResult<()> {
-    match connection {
+    match (connection, id) {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(_) => Ok(()),
+        (Connection::Sqlite(_), _) => Ok(()),
         #[cfg(feature = "postgres")]
-        Connection::Postgres(connection) => postgres::leave(connection, id),
+        (Connection::Postgres(connection), id) => postgres::leave(connection, id),
     }
 }
 

@@ -91,7 +91,7 @@ impl Database {
         Self {
             dir: tempdir().expect("a temporary folder"),
             url: created.url.clone(),
-            kind: Kind::Postgres { created: created },
+            kind: Kind::Postgres { created },
         }
     }
 
