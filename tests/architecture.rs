@@ -38,9 +38,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "channel",
         &[
-            "client",
             "assigns",
             "budget",
+            "client",
             "flow",
             "frame",
             "message",
@@ -55,10 +55,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "socket",
         &[
-            "client",
-            "admission",
             "assigns",
             "channel",
+            "client",
             "flow",
             "frame",
             "message",
@@ -73,10 +72,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
-            "client",
             "admission",
             "assigns",
             "budget",
+            "client",
             "flow",
             "frame",
             "message",

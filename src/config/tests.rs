@@ -130,7 +130,7 @@ fn an_error_of_a_value_names_its_place_in_the_file_if_it_stands_there() {
         assert_eq!(cli.places.locate(setting, error), error);
     }
     // A command has the settings that it knows.
-    let migrate = load("log = \"x\"\ndatabase_url = \"y\"", &["migrate"]).expect("valid");
+    let migrate = load("log = \"warn\"\ndatabase_url = \"y\"", &["migrate"]).expect("valid");
     assert!(
         migrate
             .places

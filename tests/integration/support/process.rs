@@ -114,7 +114,9 @@ impl Process {
         BufReader::new(stdout)
             .read_line(&mut line)
             .expect("stdout can be read");
-        let url = line.trim().rsplit_once("http://");
+        // In JSON something stands behind it.
+        let said = line.trim_end().trim_end_matches(['"', '}']);
+        let url = said.rsplit_once("http://");
         let addr = url.and_then(|(_, addr)| addr.parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("the server prints its URL, got {line:?}"));
         Self { addr, child }
