@@ -141,3 +141,34 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{App, HttpServer};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_runs_and_ends_in_order_under_tokio_alone() {
+        let server = HttpServer::new(App::new).workers(1).disable_signals();
+        let server = server.bind(("127.0.0.1", 0)).expect("a free port").run();
+        let asked = std::cell::Cell::new(false);
+        let ask_once = async || {
+            if asked.replace(true) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = run_until(server, ask_once, async { "in order" }).await;
+        assert_eq!(ended.ok().flatten(), Some("in order"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_is_stopped_by_its_handle_has_no_outcome() {
+        let server = HttpServer::new(App::new).workers(1).disable_signals();
+        let server = server.bind(("127.0.0.1", 0)).expect("a free port").run();
+        let handle = server.handle();
+        let running = run_until_signal(server, async { "in order" }).expect("signals");
+        let (ended, ()) = tokio::join!(running, handle.stop(true));
+        assert_eq!(ended.ok(), Some(None));
+    }
+}
