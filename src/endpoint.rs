@@ -13,6 +13,7 @@ use actix_web::dev::{AppConfig, Server};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Error, HttpRequest, Resource, guard};
 
+use crate::admission::Admission;
 use crate::message::Payload;
 use crate::pubsub::{Listener, PubSub, PublishError};
 use crate::socket::{DrainOptions, Mount, Socket, SocketOptions, SocketRouter, Sockets};
@@ -68,6 +69,7 @@ struct Route(Vec<String>);
 /// Collects what an endpoint serves.
 pub struct EndpointBuilder {
     pubsub: PubSub,
+    admission: Admission,
     transports: TransportOptions,
     options: SocketOptions,
     mounts: Vec<(String, Mount, TransportOptions)>,
@@ -103,6 +105,7 @@ impl Endpoint {
     pub fn builder(pubsub: PubSub) -> EndpointBuilder {
         EndpointBuilder {
             pubsub,
+            admission: Admission::default(),
             transports: TransportOptions::default(),
             options: SocketOptions::default(),
             mounts: Vec::new(),
@@ -233,6 +236,13 @@ impl Endpoint {
 }
 
 impl EndpointBuilder {
+    /// How many connections there may be, in all and of one address, and which proxies are believed.
+    /// Default: [`AdmissionOptions::default`](crate::admission::AdmissionOptions).
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
     /// How the sockets mounted after this call are reached.
     pub fn transports(mut self, transports: TransportOptions) -> Self {
         self.transports = transports;
@@ -266,7 +276,7 @@ impl EndpointBuilder {
     /// `check_origin`, with a secret of fewer than 64 bytes, or with an encryption key that has not 32.
     /// Mistakes of the program, found at its start.
     pub fn build(self) -> Endpoint {
-        let sockets = Sockets::new();
+        let sockets = Sockets::new(self.admission);
         let mounted = self.mounts.into_iter().map(|(path, mount, transports)| {
             let (pubsub, sockets) = (self.pubsub.clone(), sockets.clone());
             let mounted = Arc::new(Mounted::new(mount, transports.handshake, pubsub, sockets));

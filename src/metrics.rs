@@ -21,6 +21,16 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// client_refs in memory.
     pub(crate) client_refs: Gauge,
+    /// Those of them that are long-poll sessions.
+    pub(crate) longpoll_sessions: Gauge,
+    /// Connections refused because the server had as many as it may have.
+    pub(crate) refused_full: Counter,
+    /// Connections refused because their address had as many as one may have.
+    pub(crate) refused_address: Counter,
+    /// Connections refused because files ran out.
+    pub(crate) refused_files: Counter,
+    /// Connections without a channel that were ended for a new one.
+    pub(crate) displaced: Counter,
     /// Joined channels.
     pub(crate) channels: Gauge,
     /// Connections ended because their client did not read.
@@ -94,6 +104,11 @@ pub(crate) struct Metrics {
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     connections: gauge!("slackir_connections"),
     client_refs: gauge!("slackir_client_refs"),
+    longpoll_sessions: gauge!("slackir_longpoll_sessions"),
+    refused_full: counter!("slackir_refused_full_total"),
+    refused_address: counter!("slackir_refused_address_total"),
+    refused_files: counter!("slackir_refused_files_total"),
+    displaced: counter!("slackir_displaced_total"),
     channels: gauge!("slackir_channels"),
     slow_consumers: counter!("slackir_slow_consumers_total"),
     idle_timeouts: counter!("slackir_idle_timeouts_total"),

@@ -88,6 +88,8 @@ pub(crate) enum CloseReason {
     Draining,
     /// The client does not read what it is sent.
     SlowConsumer,
+    /// The client has joined nothing, and the server needs its place.
+    Displaced,
     /// The server made a mistake: the connection's actor panicked.
     Crashed,
 }
@@ -265,6 +267,17 @@ impl Outbox {
                 Poll::Pending
             }
         }
+    }
+
+    /// The side of a writer that may lose what it writes: all frames that are queued. They stay until they
+    /// are confirmed.
+    pub(crate) fn peek(&self) -> Vec<Frame> {
+        self.queue.borrow().iter().cloned().collect()
+    }
+
+    /// Takes out the frames that have reached the client. After a slow consumer's end there are none.
+    pub(crate) fn confirm(&self, frames: usize) {
+        (0..frames).map_while(|_| self.take()).for_each(drop);
     }
 
     /// The writer's side, where it owns the stream: takes out the one whole frame that is queued, and

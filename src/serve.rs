@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use self::signals::ServerSignals;
 use crate::admin::Readiness;
+use crate::admission::{AddressLimit, Admission, AdmissionOptions};
 use crate::api::{Api, Auth, AuthError};
 use crate::chat::{self, PageError, Room, UserSocket};
 use crate::config::{
@@ -46,6 +47,9 @@ const LOOK_FOR_ROWS: Duration = Duration::from_secs(5);
 
 /// How long HTTP requests may still run once all sockets are gone.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
+
+/// Files that clients never get.
+const FILES_KEPT_BACK: usize = 64;
 
 /// What the database gets at least, when the clients took all of the shutdown's time.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
@@ -154,10 +158,6 @@ pub async fn serve(config: ServeConfig, logging: &Logging) -> Result<(), ServeEr
     let check_origin = check_origin(&config)?;
     let auth = auth(&config)?;
     let page = chat::page(config.static_dir.as_deref())?;
-    // Each client is a file.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "serve.files.limit");
-    }
     let address = SocketAddr::new(config.host, config.port);
     // Before the database: a second server on the port shall change nothing.
     let listener =
@@ -172,7 +172,8 @@ pub async fn serve(config: ServeConfig, logging: &Logging) -> Result<(), ServeEr
         }
         Switch::Off => None,
     };
-    let endpoint = endpoint(&config, check_origin, writer.as_ref());
+    let admission = admission(&config);
+    let endpoint = endpoint(&config, check_origin, admission.clone(), writer.as_ref());
     let api = auth
         .zip(writer.as_ref())
         .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer));
@@ -182,7 +183,7 @@ pub async fn serve(config: ServeConfig, logging: &Logging) -> Result<(), ServeEr
     let others = servers.as_ref().map(Servers::others).unwrap_or_default();
     let readiness = readiness(writer.clone(), others);
     let admin = admin::routes(&endpoint, &metrics, readiness);
-    let server = http_server(&config, &endpoint, admin, api, page, listener)?;
+    let server = http_server(&config, &endpoint, admission, admin, api, page, listener)?;
     let handle = server.handle();
     let others = writer
         .as_ref()
@@ -219,6 +220,7 @@ pub async fn serve(config: ServeConfig, logging: &Logging) -> Result<(), ServeEr
 fn http_server(
     config: &ServeConfig,
     endpoint: &Endpoint,
+    admission: Admission,
     admin: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     api: Option<Api>,
     page: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
@@ -234,8 +236,13 @@ fn http_server(
     };
     let options = ServerOptions {
         workers: config.workers.map(usize::from),
-        max_connections: config.max_connections,
+        max_connections: match config.websocket_driver {
+            WebsocketDriver::Direct => config.max_connections,
+            // There each WebSocket is an HTTP connection, too.
+            WebsocketDriver::ActixWs => config.max_connections.saturating_mul(2),
+        },
         shutdown_timeout: HTTP_GRACE,
+        admission,
         keep_alive: config.keep_alive,
         driver: match config.websocket_driver {
             WebsocketDriver::Direct => Driver::Direct,
@@ -429,6 +436,39 @@ fn readiness(
     }
 }
 
+/// Who is let in. Called when everything is open that is for long.
+fn admission(config: &ServeConfig) -> Admission {
+    let max_files = files_for_streams();
+    if max_files < config.max_connections {
+        tracing::warn!(
+            max_connections = config.max_connections,
+            max_files,
+            "serve.files.few: raise the limit of open files (ulimit -n) or lower max_connections"
+        );
+    }
+    let per_address = config.max_connections_per_ip.map(AddressLimit::new);
+    Admission::new(AdmissionOptions {
+        max_connections: config.max_connections,
+        per_address: per_address.unwrap_or_default(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        max_files,
+        ..AdmissionOptions::default()
+    })
+}
+
+/// Files that TCP connections may take: what the system allows, without those that are open now and a
+/// reserve for the database, the spool and everything else.
+fn files_for_streams() -> usize {
+    let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "serve.files.limit");
+        u64::MAX
+    });
+    // Where the system does not tell, the reserve has to do.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    allowed.saturating_sub(open + FILES_KEPT_BACK)
+}
+
 fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {
     Ok(match config.check_origin.parse()? {
         CheckOrigin::OwnHostOr(_) => {
@@ -441,6 +481,7 @@ fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {
 fn endpoint(
     config: &ServeConfig,
     check_origin: CheckOrigin,
+    admission: Admission,
     writer: Option<&DbWriterHandle>,
 ) -> Endpoint {
     let rooms = rooms(config);
@@ -470,12 +511,12 @@ fn endpoint(
         longpoll: Some("longpoll".to_owned()),
         handshake: HandshakeOptions {
             check_origin,
-            trusted_proxies: config.trusted_proxies.clone(),
             ..HandshakeOptions::default()
         },
         ..TransportOptions::default()
     };
     Endpoint::builder(pubsub)
+        .admission(admission)
         .transports(transports)
         .options(options)
         .socket("/socket", UserSocket, chat::router(&rooms))

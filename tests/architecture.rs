@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Which module of `src/` may name which others; `serve` and `main` put everything together.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admission", &[]),
+    ("admission", &["metrics"]),
     ("assigns", &[]),
     ("client", &["admission"]),
     ("config", &["admission"]),
@@ -55,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "socket",
         &[
+            "admission",
             "assigns",
             "channel",
             "client",
@@ -88,7 +89,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
-    ("endpoint", &["message", "pubsub", "socket", "transport"]),
+    (
+        "endpoint",
+        &["admission", "message", "pubsub", "socket", "transport"],
+    ),
     ("shutdown", &[]),
     (
         "testing",

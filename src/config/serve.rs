@@ -77,9 +77,16 @@ pub struct ServeConfig {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Connections of one worker; at this number it accepts no more, and refuses WebSockets (503)
-    #[arg(long, default_value_t = 25_600, value_name = "N", value_parser = positive)]
+    /// WebSocket connections and long-poll sessions of the whole server; the next one is refused (503).
+    /// Each worker takes as many ordinary HTTP connections besides
+    #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = positive)]
     pub max_connections: usize,
+
+    /// WebSocket connections and long-poll sessions of one address (a /64 network of IPv6), and as many
+    /// TCP connections; the next one is refused (429). 0 is no limit. By default 1000 for every
+    /// address but those of trusted proxies; a number of one's own holds for these, too, where they name no client
+    #[arg(long, value_name = "N")]
+    pub max_connections_per_ip: Option<usize>,
 
     /// What serves WebSocket connections: sockets of the server's own, or those of actix-ws as
     /// in any actix-web server, at several times the memory

@@ -46,7 +46,7 @@ impl Sign {
 pub(crate) struct Activity {
     sign: Sign,
     last: Cell<Instant>,
-    timeout: Duration,
+    timeout: Cell<Duration>,
     /// A join is pending.
     joining: Cell<bool>,
     /// The transport does not read, because the client or its channels cannot keep up.
@@ -70,7 +70,7 @@ impl Activity {
         let activity = Rc::new(Self {
             sign,
             last: Cell::new(Instant::now()),
-            timeout,
+            timeout: Cell::new(timeout),
             joining: Cell::new(false),
             unread: Cell::new(false),
             unfinished: Cell::new(None),
@@ -102,6 +102,11 @@ impl Activity {
             Sign::Bytes => self.last.get(),
             Sign::Polls => Instant::now(),
         }
+    }
+
+    /// From now on the client may be silent for so long.
+    pub(crate) fn set_timeout(&self, timeout: Duration) {
+        self.timeout.set(timeout);
     }
 
     /// A join has become pending, or is answered.
@@ -150,9 +155,9 @@ impl Activity {
     /// How long the client may be silent; `None` while the clock stands still.
     fn limit(&self) -> Option<Duration> {
         match (self.unread.get(), self.joining.get()) {
-            (true, _) => Some(self.timeout.saturating_mul(UNREAD_TIMEOUTS)),
+            (true, _) => Some(self.timeout.get().saturating_mul(UNREAD_TIMEOUTS)),
             (false, true) => None,
-            (false, false) => Some(self.timeout),
+            (false, false) => Some(self.timeout.get()),
         }
     }
 }
@@ -171,7 +176,7 @@ async fn sweep() {
                     return false;
                 };
                 activity.check(now);
-                let timeout = activity.timeout.min(activity.message_timeout);
+                let timeout = activity.timeout.get().min(activity.message_timeout);
                 shortest = shortest.into_iter().chain([timeout]).min();
                 true
             });

@@ -1,7 +1,8 @@
 //! All connections of an endpoint: how many there are, and how they are sent away at shutdown.
 //! Phoenix: the socket drainer.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use actix::{Addr, WeakAddr};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::server::{Drain, SocketServer};
+use super::server::{Displace, Drain, SocketServer};
+use crate::admission::{Admission, Admitted, ClientAddress, Full};
 use crate::metrics::metrics;
 use crate::pubsub::lock;
 
@@ -46,8 +48,8 @@ pub(crate) struct Sockets {
 }
 
 struct Shared {
-    /// Weak, because each strong address costs allocations of its own.
-    open: Mutex<HashMap<u64, WeakAddr<SocketServer>>>,
+    admission: Admission,
+    open: Mutex<Open>,
     count: watch::Sender<usize>,
     /// TCP streams that the server owns and has not closed yet.
     streams: watch::Sender<usize>,
@@ -55,10 +57,19 @@ struct Shared {
     draining: AtomicBool,
 }
 
+#[derive(Default)]
+struct Open {
+    /// Weak, because each strong address costs allocations of its own.
+    sockets: HashMap<u64, WeakAddr<SocketServer>>,
+    /// Those without a joined channel, the oldest first.
+    joinless: BTreeSet<(Instant, u64)>,
+}
+
 impl Sockets {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(admission: Admission) -> Self {
         Self {
             shared: Arc::new(Shared {
+                admission,
                 open: Mutex::default(),
                 count: watch::Sender::new(0),
                 streams: watch::Sender::new(0),
@@ -78,12 +89,48 @@ impl Sockets {
         self.shared.draining.load(Ordering::Acquire)
     }
 
+    /// Who may connect.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.shared.admission
+    }
+
+    /// Lets a client in. Where the server is full, whoever has joined nothing for long makes room.
+    ///
+    /// # Errors
+    /// When the client's address or the server has no room.
+    pub(crate) fn admit(&self, client: Option<ClientAddress>) -> Result<Admitted, Full> {
+        let admission = &self.shared.admission;
+        admission.socket(client, || self.displace(admission.options().join_within))
+    }
+
+    /// Ends the connection that has had no channel for longest. `false` if all have had one within this
+    /// time.
+    fn displace(&self, join_within: Duration) -> bool {
+        let mut open = lock(&self.shared.open);
+        let Some(&(since, key)) = open.joinless.first() else {
+            return false;
+        };
+        if since.elapsed() < join_within {
+            return false;
+        }
+        open.joinless.pop_first();
+        let socket = open.sockets.get(&key).and_then(WeakAddr::upgrade);
+        drop(open);
+        metrics().displaced.increment(1);
+        if let Some(socket) = socket {
+            socket.do_send(Displace);
+        }
+        true
+    }
+
     /// Counts a connection until the registration is dropped.
     pub(super) fn register(&self, socket: &Addr<SocketServer>) -> Registration {
         let key = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let since = Instant::now();
         let mut open = lock(&self.shared.open);
-        open.insert(key, socket.downgrade());
-        self.shared.count.send_replace(open.len());
+        open.sockets.insert(key, socket.downgrade());
+        open.joinless.insert((since, key));
+        self.shared.count.send_replace(open.sockets.len());
         drop(open);
         // Its handshake may have begun before the drain did.
         if self.is_draining() {
@@ -93,14 +140,18 @@ impl Sockets {
         Registration {
             sockets: self.clone(),
             key,
+            joinless: Cell::new(Some(since)),
         }
     }
 
     /// Counts a stream of the server's own until the guard is dropped: it outlives its connection's
     /// actor by what is still to be written.
-    pub(crate) fn open_stream(&self) -> OpenStream {
+    pub(crate) fn open_stream(&self, admitted: Option<Admitted>) -> OpenStream {
         self.shared.streams.send_modify(|open| *open += 1);
-        OpenStream(self.clone())
+        OpenStream {
+            sockets: self.clone(),
+            _admitted: admitted,
+        }
     }
 
     /// Refuses new connections and closes the open ones with 1012, batch after batch, then waits
@@ -115,7 +166,8 @@ impl Sockets {
             let _ = count.wait_for(|&open| open == 0).await;
         };
         if tokio::time::timeout_at(deadline, all_gone).await.is_err() {
-            lock(&self.shared.open).values().for_each(send_away);
+            let open = lock(&self.shared.open);
+            open.sockets.values().for_each(send_away);
         }
         let mut streams = self.shared.streams.subscribe();
         let goodbye = deadline.min(Instant::now() + STREAM_GRACE);
@@ -126,7 +178,7 @@ impl Sockets {
 
     /// Tells every open connection to go, batch after batch.
     async fn send_away(&self, options: DrainOptions) {
-        let open: Vec<_> = lock(&self.shared.open).values().cloned().collect();
+        let open: Vec<_> = lock(&self.shared.open).sockets.values().cloned().collect();
         for (index, batch) in open.chunks(options.batch_size.max(1)).enumerate() {
             if index > 0 {
                 tokio::time::sleep(options.batch_interval).await;
@@ -144,11 +196,15 @@ fn send_away(socket: &WeakAddr<SocketServer>) {
 }
 
 /// One counted stream.
-pub(crate) struct OpenStream(Sockets);
+pub(crate) struct OpenStream {
+    sockets: Sockets,
+    /// Counts it among the streams of the server and of its client's address.
+    _admitted: Option<Admitted>,
+}
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.shared.streams.send_modify(|open| *open -= 1);
+        self.sockets.shared.streams.send_modify(|open| *open -= 1);
     }
 }
 
@@ -156,14 +212,36 @@ impl Drop for OpenStream {
 pub(super) struct Registration {
     sockets: Sockets,
     key: u64,
+    /// Since when it has no joined channel.
+    joinless: Cell<Option<Instant>>,
+}
+
+impl Registration {
+    /// Notes whether the connection has a joined channel.
+    pub(super) fn set_joined(&self, joined: bool) {
+        if joined == self.joinless.get().is_none() {
+            return;
+        }
+        let mut open = lock(&self.sockets.shared.open);
+        if let Some(since) = self.joinless.take() {
+            open.joinless.remove(&(since, self.key));
+        } else {
+            let since = Instant::now();
+            open.joinless.insert((since, self.key));
+            self.joinless.set(Some(since));
+        }
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let shared = &self.sockets.shared;
         let mut open = lock(&shared.open);
-        open.remove(&self.key);
-        shared.count.send_replace(open.len());
+        open.sockets.remove(&self.key);
+        if let Some(since) = self.joinless.get() {
+            open.joinless.remove(&(since, self.key));
+        }
+        shared.count.send_replace(open.sockets.len());
         drop(open);
         metrics().connections.decrement(1);
     }

@@ -24,6 +24,7 @@ use super::Mount;
 use super::idle::Activity;
 use super::limiter::{Limited, Limiter};
 use super::registry::{Registration, Sockets};
+use crate::admission::Admitted;
 use crate::assigns::Assigns;
 use crate::channel::{ChannelSignal, JoinState, Link, Start, Started, StopReason, ToChannel};
 use crate::client::{Client, log_client};
@@ -129,6 +130,11 @@ impl Ending {
 #[rtype(result = "()")]
 pub(super) struct Drain;
 
+/// The server is full, and the connection has joined nothing.
+#[derive(ActixMessage)]
+#[rtype(result = "()")]
+pub(super) struct Displace;
+
 /// A `disconnect` broadcast on the socket's id.
 #[derive(ActixMessage)]
 #[rtype(result = "()")]
@@ -139,6 +145,8 @@ pub(crate) struct Connection {
     pub(crate) mount: Arc<Mount>,
     pub(crate) pubsub: PubSub,
     pub(crate) sockets: Sockets,
+    /// Counts it among the connections of the server and of the client's address.
+    pub(crate) _admitted: Admitted,
     pub(crate) serializer: Serializer,
     pub(crate) assigns: Assigns,
     /// The socket's id, if it has one.
@@ -195,7 +203,7 @@ pub(crate) struct SocketServer {
     ending: bool,
     /// The socket's id.
     _id: Option<Box<Subscription>>,
-    _registration: Registration,
+    registration: Registration,
     signals: Rc<Recipient<ChannelSignal>>,
 }
 
@@ -213,7 +221,7 @@ impl SocketServer {
             let id = connection.id.take();
             Self {
                 _id: id.map(|id| Box::new(subscribe_id(&connection.pubsub, &id, disconnect))),
-                _registration: connection.sockets.register(&addr),
+                registration: connection.sockets.register(&addr),
                 connection,
                 entries: HashSet::default(),
                 waiting: None,
@@ -385,6 +393,9 @@ impl SocketServer {
             self.waiting().joining = Some(started.link.id());
             self.connection.activity.set_joining(true);
         }
+        if started.state == JoinState::Joined {
+            self.registration.set_joined(true);
+        }
         if started.state != JoinState::Failed {
             self.entries.replace(Entry(started.link));
         }
@@ -529,7 +540,9 @@ impl Handler<ChannelSignal> for SocketServer {
         match signal {
             ChannelSignal::Deliver(frame) => self.connection.outbox.push(frame),
             ChannelSignal::JoinDone { topic, id, joined } => {
-                if !joined {
+                if joined {
+                    self.registration.set_joined(true);
+                } else {
                     self.forget(&topic, id);
                 }
                 if self.joining() == Some(id) {
@@ -538,6 +551,9 @@ impl Handler<ChannelSignal> for SocketServer {
             }
             ChannelSignal::Down { topic, id, crashed } => {
                 self.alive -= 1;
+                if self.alive == 0 {
+                    self.registration.set_joined(false);
+                }
                 if let Some(link) = self.forget(&topic, id)
                     && crashed
                 {
@@ -568,6 +584,17 @@ impl Handler<Drain> for SocketServer {
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
         self.end(CloseReason::Draining, &StopReason::Draining, ctx);
+    }
+}
+
+impl Handler<Displace> for SocketServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Displace, ctx: &mut Self::Context) {
+        // It may have joined since.
+        if self.alive == 0 {
+            self.end(CloseReason::Displaced, &StopReason::Disconnected, ctx);
+        }
     }
 }
 

@@ -163,7 +163,7 @@ impl TestSocket {
             Value::Object(params) => Params::new(params),
             _ => Params::default(),
         };
-        let accepted = mounted.ask(Serializer::V2, &params, &info).await?;
+        let accepted = mounted.accept(Serializer::V2, &params, &info).await?;
         let connection = mounted.open(accepted, Sign::Bytes, mounted.mount.options.timeout);
         let outbox = Rc::clone(&connection.outbox);
         let (to_server, messages) = mpsc::unbounded_channel();

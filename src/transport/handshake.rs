@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, http::header};
 use futures_util::FutureExt;
@@ -15,7 +16,7 @@ use tracing::field::display;
 use super::head::Head;
 use super::origin::CheckOrigin;
 use super::{cookie, forwarded, origin, query};
-use crate::admission::{ClientAddress, TrustedProxies};
+use crate::admission::{Admitted, ClientAddress, Full};
 use crate::assigns::Assigns;
 use crate::client::{Client, log_client};
 use crate::flow::Flow;
@@ -70,9 +71,6 @@ pub struct HandshakeOptions {
     pub subprotocols: Vec<String>,
     /// Which versions of the protocol are spoken. Default: all.
     pub serializers: Serializers,
-    /// The proxies that are believed on whose behalf they connect. Default: loopback.
-    /// [`ConnectInfo::peer_data`] is the proxy's all the same, as in Phoenix.
-    pub trusted_proxies: TrustedProxies,
     /// Answers a refused WebSocket connection. Default: 403 without a body.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -109,7 +107,6 @@ impl fmt::Debug for HandshakeOptions {
             .field("session", &self.session)
             .field("subprotocols", &self.subprotocols)
             .field("serializers", &self.serializers)
-            .field("trusted_proxies", &self.trusted_proxies)
             .finish_non_exhaustive()
     }
 }
@@ -135,6 +132,8 @@ pub(super) enum Refusal {
     Forbidden,
     /// The application says no.
     Refused(ConnectRefused),
+    /// The server or the client's address has no room.
+    Full(Full),
     /// The server is going down.
     Draining,
     /// The unread bodies of all clients leave no room for this one.
@@ -143,13 +142,19 @@ pub(super) enum Refusal {
     Crashed,
 }
 
-/// A client that may connect.
-pub(crate) struct Accepted {
-    address: Option<ClientAddress>,
-    user_agent: Option<Box<str>>,
-    serializer: Serializer,
+/// What the application makes of a client that may connect.
+struct Asked {
     assigns: Assigns,
     id: Option<String>,
+}
+
+/// A client that may connect.
+pub(crate) struct Accepted {
+    asked: Asked,
+    serializer: Serializer,
+    address: Option<ClientAddress>,
+    user_agent: Option<Box<str>>,
+    admitted: Admitted,
 }
 
 impl Accepted {
@@ -213,6 +218,8 @@ impl Mounted {
         if self.sockets.is_draining() {
             return Err(Refusal::Draining);
         }
+        let address = self.client_address(req);
+        let admitted = self.sockets.admit(address).map_err(Refusal::Full)?;
         // Path variables win over the query.
         let variables = req.variables().filter(|(name, _)| !name.starts_with('_'));
         params.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
@@ -229,12 +236,14 @@ impl Mounted {
             ..self.connect_info(req)
         };
         let params = Params::new(params);
-        let asked = AssertUnwindSafe(self.ask(serializer, &params, &info)).catch_unwind();
+        let asked = AssertUnwindSafe(self.ask(&params, &info)).catch_unwind();
         match asked.await {
-            Ok(Ok(accepted)) => Ok(Accepted {
-                address: self.client_address(req),
+            Ok(Ok(asked)) => Ok(Accepted {
+                asked,
+                address,
                 user_agent: text(req.headers(), &header::USER_AGENT).map(Box::from),
-                ..accepted
+                serializer,
+                admitted,
             }),
             Ok(Err(refused)) => {
                 let (peer, forwarded) = self.address_fields(req);
@@ -249,33 +258,38 @@ impl Mounted {
         }
     }
 
-    /// Asks the application whether the client may connect.
-    pub(crate) async fn ask(
+    /// Accepts a client without a network, which is counted nowhere.
+    pub(crate) async fn accept(
         &self,
         serializer: Serializer,
         params: &Params,
         info: &ConnectInfo,
     ) -> Result<Accepted, ConnectRefused> {
+        Ok(Accepted {
+            asked: self.ask(params, info).await?,
+            serializer,
+            address: None,
+            user_agent: None,
+            admitted: Admitted::alone(),
+        })
+    }
+
+    /// Asks the application whether the client may connect.
+    async fn ask(&self, params: &Params, info: &ConnectInfo) -> Result<Asked, ConnectRefused> {
         let mut assigns = Assigns::default();
         self.mount
             .socket
             .connect(params, info, &mut assigns)
             .await?;
         let id = self.mount.socket.id(&assigns);
-        Ok(Accepted {
-            address: None,
-            user_agent: None,
-            serializer,
-            assigns,
-            id,
-        })
+        Ok(Asked { assigns, id })
     }
 
     /// The connection of an accepted client, on this thread. It ends when the client has given no
     /// sign for the timeout.
     pub(crate) fn open(&self, accepted: Accepted, sign: Sign, timeout: Duration) -> Connection {
         let options = &self.mount.options;
-        let client = Client::new(accepted.address, accepted.id.as_deref());
+        let client = Client::new(accepted.address, accepted.asked.id.as_deref());
         let (transport, serializer) = (sign.transport(), accepted.serializer);
         let user_agent = accepted.user_agent.as_deref();
         log_client!(
@@ -291,9 +305,10 @@ impl Mounted {
             mount: Arc::clone(&self.mount),
             pubsub: self.pubsub.clone(),
             sockets: self.sockets.clone(),
+            _admitted: accepted.admitted,
             serializer: accepted.serializer,
-            assigns: accepted.assigns,
-            id: accepted.id,
+            assigns: accepted.asked.assigns,
+            id: accepted.asked.id,
             flow: Flow::new(options.flow),
             activity: Activity::watch(sign, timeout, options.message_timeout, Rc::clone(&outbox)),
             outbox,
@@ -302,7 +317,7 @@ impl Mounted {
 
     /// Who sends the request. `None` where the server does not listen on TCP.
     pub(super) fn client_address(&self, req: &Head<'_>) -> Option<ClientAddress> {
-        let proxies = &self.handshake.trusted_proxies;
+        let proxies = &self.sockets.admission().options().trusted_proxies;
         let peer = req.peer_addr()?;
         Some(forwarded::client_address(peer, req.headers(), proxies))
     }
@@ -353,6 +368,14 @@ impl Mounted {
             }
         }
         info
+    }
+}
+
+/// The answer to a client for whom there is no room.
+pub(super) fn full_status(full: Full) -> StatusCode {
+    match full {
+        Full::Server => StatusCode::SERVICE_UNAVAILABLE,
+        Full::Address => StatusCode::TOO_MANY_REQUESTS,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Long-polling over HTTP. Phoenix: `Phoenix.Transports.LongPoll`.
 //!
 //! Every protocol answer is HTTP 200 with the protocol's own status in its JSON body. What Phoenix
-//! does badly is done better here: a waiting poll is woken when the session ends, a message that
+//! does badly is done better here: what a poll was to bring and could not, because its client has gone,
+//! is brought by the next; a waiting poll is woken when the session ends, a message that
 //! cannot be read is answered at once, empty lines are skipped, too many lines are an error, and
 //! binary data to a long-polling client is its sender's error instead of a broken response.
 
@@ -9,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{Method, header};
+use actix_web::rt::net::TcpStream;
 use actix_web::web::{Bytes, BytesMut, Payload};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytestring::ByteString;
@@ -18,9 +20,14 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::handshake::{Mounted, Refusal, text, texts};
+use super::delivery::ToldBody;
+use super::edge::ClientStream;
+use super::handshake::{Mounted, Refusal, full_status, text, texts};
 use super::head::Head;
-use super::longpoll_server::{LongPollServer, Poll, Publish, Published, Sessions};
+use super::longpoll_server::{
+    Batch, LongPollServer, Poll, Publish, Published, Sessions, first_silence,
+};
+use super::tcp;
 use super::unfinished::Room;
 use crate::socket::Sign;
 
@@ -49,7 +56,7 @@ mod status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongPollOptions {
     /// How long a poll waits for a message, and a message for its session. A session ends when no
-    /// poll has come for one and a half times this. Default 10 s.
+    /// poll has come for one and a half times this, or for 5 s after it was made. Default 10 s.
     pub window: Duration,
 }
 
@@ -90,9 +97,10 @@ struct Answer<'a> {
 
 /// Answers a request to the socket's long-poll path.
 pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) -> HttpResponse {
+    let stream = req.extensions().get::<ClientStream>().cloned();
     let req = Head::from(&req);
     let answer = match *req.method() {
-        Method::GET => poll(longpoll, &req).await,
+        Method::GET => poll(longpoll, &req, stream).await,
         Method::POST => publish(longpoll, &req, body).await,
         Method::OPTIONS => options(longpoll, &req),
         _ => Err(Refusal::Method),
@@ -109,6 +117,8 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
             status: status::FORBIDDEN,
             ..Answer::default()
         }),
+        // phoenix.js takes an answer without a body for a lost connection, and comes back later.
+        Refusal::Full(full) => with_cors(HttpResponse::build(full_status(*full))).finish(),
         Refusal::Draining | Refusal::NoRoom => {
             with_cors(HttpResponse::ServiceUnavailable()).finish()
         }
@@ -116,26 +126,66 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
     }
 }
 
-async fn poll(longpoll: &LongPoll, req: &Head<'_>) -> Result<HttpResponse, Refusal> {
+async fn poll(
+    longpoll: &LongPoll,
+    req: &Head<'_>,
+    stream: Option<ClientStream>,
+) -> Result<HttpResponse, Refusal> {
     let params = Mounted::params(req)?;
     longpoll.mounted.check_origin(req)?;
     if let Some(token) = session_token(req, &params)
         && let Some(session) = longpoll.sessions.find(&token)
-        && let Ok(messages) = session.send(Poll).await
     {
-        let status = if messages.is_empty() {
-            status::NO_CONTENT
-        } else {
-            status::OK
+        let batch = match &stream {
+            Some(ClientStream(stream)) => batch_for(stream, session.send(Poll)).await,
+            None => session.send(Poll).await,
         };
-        let messages: Vec<&str> = messages.iter().map(ByteString::as_ref).collect();
-        return Ok(json(&Answer {
-            messages: Some(messages),
-            status,
-            token: Some(&token),
-        }));
+        if let Ok(batch) = batch {
+            return Ok(batch_answer(batch, &token, stream.is_some()));
+        }
     }
     open(longpoll, req, params).await
+}
+
+/// What a poll brings, as long as its client is there: for one that has gone nothing is taken, and
+/// what was taken in the moment when it went is there again.
+async fn batch_for<E>(
+    stream: &TcpStream,
+    polled: impl Future<Output = Result<Batch, E>>,
+) -> Result<Batch, E> {
+    let batch = tokio::select! {
+        biased;
+        () = tcp::ended(stream) => Batch::default(),
+        batch = polled => batch?,
+    };
+    let has_gone = batch.delivery.is_some() && tcp::has_ended(stream);
+    Ok(if has_gone { Batch::default() } else { batch })
+}
+
+/// The answer to a poll. The edge tells its delivery whether it was written, other servers have to be
+/// watched.
+fn batch_answer(batch: Batch, token: &str, on_edge: bool) -> HttpResponse {
+    let status = if batch.messages.is_empty() {
+        status::NO_CONTENT
+    } else {
+        status::OK
+    };
+    let messages = batch.messages.iter().map(ByteString::as_ref);
+    let answer = Answer {
+        messages: Some(messages.collect()),
+        status,
+        token: Some(token),
+    };
+    let Some(delivery) = batch.delivery else {
+        return json(&answer);
+    };
+    let text = text_of_answer(&answer);
+    if !on_edge {
+        return json_response().body(ToldBody::new(text.into(), delivery));
+    }
+    let mut response = json_response().body(text);
+    response.extensions_mut().insert(delivery);
+    response
 }
 
 /// A new session: none was named, or the one that was is gone.
@@ -150,8 +200,7 @@ async fn open(
     let accepted = mounted.connect(req, params, auth_token).await?;
     let token = new_token().ok_or(Refusal::Crashed)?;
     let window = longpoll.options.window;
-    // Half as long again as a poll may take, as in Phoenix.
-    let connection = mounted.open(accepted.text_only(), Sign::Polls, window + window / 2);
+    let connection = mounted.open(accepted.text_only(), Sign::Polls, first_silence(window));
     LongPollServer::start(connection, window, &longpoll.sessions, token.clone());
     Ok(json(&Answer {
         messages: Some(Vec::new()),
@@ -246,7 +295,15 @@ fn with_cors(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
 }
 
 fn json(answer: &Answer<'_>) -> HttpResponse {
-    with_cors(HttpResponse::Ok())
-        .content_type("application/json; charset=utf-8")
-        .body(serde_json::to_string(answer).expect("strings and numbers have a JSON form"))
+    json_response().body(text_of_answer(answer))
+}
+
+fn json_response() -> HttpResponseBuilder {
+    let mut response = with_cors(HttpResponse::Ok());
+    response.content_type("application/json; charset=utf-8");
+    response
+}
+
+fn text_of_answer(answer: &Answer<'_>) -> String {
+    serde_json::to_string(answer).expect("strings and numbers have a JSON form")
 }

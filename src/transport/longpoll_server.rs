@@ -1,9 +1,11 @@
 //! [`LongPollServer`]: the actor of one polling client. Phoenix: `LongPoll.Server`.
 //!
 //! It stands where a TCP connection stands for WebSocket: requests bring the client's messages,
-//! which it hands to the session's SocketServer, and take away what waits in the outbox.
+//! which it hands to the session's SocketServer, and take away what waits in the outbox. Messages leave
+//! the outbox when the answer that holds them is known to be written; those of an answer that is lost go
+//! into the next.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,8 +26,10 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::delivery::{Delivery, Fate};
 use crate::client::log_client;
 use crate::flow::Flow;
+use crate::metrics::metrics;
 use crate::outbox::{Interrupt, Outbox};
 use crate::pubsub::lock;
 use crate::serializer::{DecodeError, Serializer};
@@ -33,6 +37,9 @@ use crate::socket::{Activity, Connection, Ending, Incoming, SocketServer};
 
 /// Messages of one request. Phoenix ignores those after the 100th without a word.
 const MAX_LINES: usize = 1_000;
+
+/// How long a new session waits for its first poll.
+const FIRST_POLL: Duration = Duration::from_secs(5);
 
 /// The sessions of one mount, on all workers, by their token.
 #[derive(Clone, Default)]
@@ -58,14 +65,32 @@ pub(super) struct LongPollServer {
     messages: mpsc::Sender<Incoming>,
     /// The number of the latest poll: only that one takes messages.
     latest: Rc<Cell<u64>>,
+    /// The answer that was given last, until the next poll asks what has become of it.
+    answer: Rc<RefCell<Option<Answer>>>,
     sessions: Sessions,
     token: String,
 }
 
 /// Takes what waits, or waits for something. Answered with nothing after the window.
 #[derive(Message)]
-#[rtype(result = "Vec<ByteString>")]
+#[rtype(result = "Batch")]
 pub(super) struct Poll;
+
+/// The answer to a poll.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) messages: Vec<ByteString>,
+    /// Told whether the messages have reached the client; they are kept until then. `None` where there
+    /// are none.
+    pub(super) delivery: Option<Delivery>,
+}
+
+/// An answer with messages.
+struct Answer {
+    /// Frames at the head of the outbox that are in it.
+    frames: usize,
+    fate: Arc<Fate>,
+}
 
 /// A request's body.
 #[derive(Message)]
@@ -105,6 +130,7 @@ impl LongPollServer {
             window,
             messages: sender,
             latest: Rc::default(),
+            answer: Rc::default(),
             sessions: sessions.clone(),
             token: token.clone(),
         };
@@ -115,6 +141,7 @@ impl LongPollServer {
             ended: false,
         };
         SocketServer::start(connection, reader);
+        metrics().longpoll_sessions.increment(1);
         lock(&sessions.0).insert(token, Actor::start(server));
     }
 
@@ -153,49 +180,76 @@ impl Actor for LongPollServer {
 
 impl Drop for LongPollServer {
     fn drop(&mut self) {
+        metrics().longpoll_sessions.decrement(1);
         lock(&self.sessions.0).remove(&self.token);
     }
 }
 
 impl Handler<Poll> for LongPollServer {
-    type Result = ResponseFuture<Vec<ByteString>>;
+    type Result = ResponseFuture<Batch>;
 
     fn handle(&mut self, _: Poll, _: &mut Self::Context) -> Self::Result {
         self.activity.touch();
+        self.activity.set_timeout(silence(self.window));
         let mine = self.latest.get() + 1;
         self.latest.set(mine);
         let latest = Rc::clone(&self.latest);
+        let answer = Rc::clone(&self.answer);
         let outbox = Rc::clone(&self.outbox);
         let activity = Rc::clone(&self.activity);
         let window = self.window;
         async move {
             let waiting = std::future::poll_fn(|cx| {
                 if latest.get() == mine {
-                    take(&outbox, cx)
+                    take(&outbox, &mut answer.borrow_mut(), cx)
                 } else {
                     Polled::Pending
                 }
             });
-            let messages = timeout(window, waiting).await.unwrap_or_default();
+            let batch = timeout(window, waiting).await.unwrap_or_default();
             activity.touch();
-            messages
+            batch
         }
         .boxed_local()
     }
 }
 
-/// All that waits; nothing when the outbox is closed.
-fn take(outbox: &Outbox, cx: &mut TaskContext<'_>) -> Polled<Vec<ByteString>> {
-    let mut messages = Vec::new();
-    loop {
-        match outbox.poll_frame(cx) {
-            // Only text is ever encoded for a client of this transport.
-            Polled::Ready(Some(frame)) => messages.extend(ByteString::try_from(frame.payload())),
-            Polled::Ready(None) => return Polled::Ready(messages),
-            Polled::Pending if messages.is_empty() => return Polled::Pending,
-            Polled::Pending => return Polled::Ready(messages),
+/// All that waits; nothing when the outbox is closed. What was answered before is there again if it was
+/// lost, and it is not known whether it was while that answer is being written.
+fn take(outbox: &Outbox, answer: &mut Option<Answer>, cx: &mut TaskContext<'_>) -> Polled<Batch> {
+    if let Some(former) = answer {
+        if ready!(former.fate.poll(cx)) {
+            outbox.confirm(former.frames);
         }
+        *answer = None;
     }
+    if !ready!(outbox.poll_queued(cx)) {
+        return Polled::Ready(Batch::default());
+    }
+    let frames = outbox.peek();
+    let (delivery, fate) = Delivery::new();
+    *answer = Some(Answer {
+        frames: frames.len(),
+        fate,
+    });
+    // Only text is ever encoded for a client of this transport.
+    let texts = frames
+        .iter()
+        .map(|frame| ByteString::try_from(frame.payload()));
+    Polled::Ready(Batch {
+        messages: texts.flatten().collect(),
+        delivery: Some(delivery),
+    })
+}
+
+/// How long a session lives without a poll: half as long again as a poll may take, as in Phoenix.
+fn silence(window: Duration) -> Duration {
+    window + window / 2
+}
+
+/// The same for a session that has not been polled at all.
+pub(super) fn first_silence(window: Duration) -> Duration {
+    silence(window).min(FIRST_POLL)
 }
 
 impl Handler<Publish> for LongPollServer {

@@ -11,6 +11,7 @@
 mod arrived;
 mod cookie;
 mod decoder;
+mod delivery;
 pub mod direct;
 mod edge;
 mod forwarded;
@@ -33,7 +34,7 @@ pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serial
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{CheckOrigin, InvalidOrigin, OriginCheck, OriginPattern};
-pub use self::tcp::{CLOSE_LINGER, on_connect, tune};
+pub use self::tcp::{CLOSE_LINGER, on_connect, on_connect_counted, tune};
 pub(crate) use self::upgrade::upgrade;
 use crate::frame::{Frame, Opcode};
 use crate::outbox::{CloseReason, Outbox};
@@ -58,6 +59,6 @@ fn close_code(reason: CloseReason) -> u16 {
         CloseReason::TooBig => 1009,
         CloseReason::Undecodable | CloseReason::Crashed => 1011,
         CloseReason::Draining => 1012,
-        CloseReason::SlowConsumer | CloseReason::NoRoom => 1013,
+        CloseReason::SlowConsumer | CloseReason::NoRoom | CloseReason::Displaced => 1013,
     }
 }

@@ -3,13 +3,18 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 use tokio::time::timeout;
+
+use super::handshake::full_status;
+use crate::admission::{Admission, Admitted, ClientAddress};
 
 /// What the kernel keeps for a client that does not read. Linux would take up to 4 MB a socket
 /// before a server notices anything.
@@ -62,6 +67,43 @@ pub fn tune(listener: &TcpListener) {
     bound(&SockRef::from(listener));
 }
 
+/// As [`on_connect`], and counts the connection as a stream of `admission`, which the endpoint should share.
+/// One that has no room is closed before a byte of it is read.
+pub fn on_connect_counted(
+    admission: Admission,
+) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+    move |connection, extensions| {
+        on_connect(connection, extensions);
+        let Some(stream) = connection.downcast_ref::<TcpStream>() else {
+            return;
+        };
+        let peer = stream.peer_addr().ok();
+        if let Some(admitted) = peer.and_then(|peer| admit(stream, peer, &admission)) {
+            extensions.insert(admitted);
+        }
+    }
+}
+
+/// Counts an accepted stream. `None` where there was no room: then it has been answered, and is to be
+/// dropped.
+pub(super) fn admit(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    admission: &Admission,
+) -> Option<Admitted> {
+    let client = ClientAddress::of_peer(peer, &admission.options().trusted_proxies);
+    let full = match admission.stream(client) {
+        Ok(admitted) => return Some(admitted),
+        Err(full) => full,
+    };
+    let status = full_status(full);
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    // A new stream takes so much at once; if it does not, the client sees that it is closed.
+    let _ = stream.try_write(answer.as_bytes());
+    let _ = SockRef::from(stream).shutdown(Shutdown::Both);
+    None
+}
+
 /// The options of a stream that the server owns, set on it or on its listener.
 pub(super) fn set_own_options<'a>(socket: impl Into<SockRef<'a>>) {
     let socket = socket.into();
@@ -88,10 +130,10 @@ pub(super) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// Ends the server's side, and reads and drops what the client still sends until that has gone, too,
 /// or `linger` is over: a stream that is closed with something unread is reset, and the client would
-/// lose what it was sent last.
-pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) {
+/// lose what it was sent last. `false` where the client has reset it instead of reading to the end.
+pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) -> bool {
     let gone = async {
-        SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
+        SockRef::from(stream).shutdown(Shutdown::Write)?;
         loop {
             stream.readable().await?;
             match with_buffer(|buffer| stream.try_read(buffer)) {
@@ -102,7 +144,33 @@ pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) {
         }
     };
     // In each case the stream is dropped next.
-    let _ = timeout(linger, gone).await;
+    !matches!(timeout(linger, gone).await, Ok(Err(error)) if is_reset(&error))
+}
+
+/// Whether a stream has ended with something that the client has not read.
+pub(super) fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// Whether the client has ended its side, or is gone. Asks the kernel, and reads nothing.
+pub(super) fn has_ended(stream: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match recv(stream, &mut [0; 1], flags) {
+        Ok((_, read)) => read == 0,
+        Err(error) => error != Errno::WOULDBLOCK && error != Errno::INTR,
+    }
+}
+
+/// Waits until the client has ended its side. For ever when it sends something instead: whether it has
+/// gone behind that shows when it is read.
+pub(super) async fn ended(stream: &TcpStream) {
+    match stream.peek(&mut [0; 1]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
+    }
 }
 
 /// Has the kernel throw away what the client has not taken when the stream is dropped: it would

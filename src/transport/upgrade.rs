@@ -7,7 +7,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::direct::Handover;
 use super::edge::OwnStream;
-use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, text, texts};
+use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, full_status, text, texts};
 use super::head::Head;
 use super::{subprotocol, websocket};
 
@@ -22,6 +22,7 @@ impl Mounted {
                 Some(handler) if refused.has_reason() => handler(refused),
                 _ => HttpResponse::Forbidden().finish(),
             },
+            Refusal::Full(full) => HttpResponse::build(full_status(*full)).finish(),
             Refusal::Draining | Refusal::NoRoom => HttpResponse::ServiceUnavailable().finish(),
             Refusal::Crashed => HttpResponse::InternalServerError().finish(),
         }

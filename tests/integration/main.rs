@@ -1,5 +1,6 @@
 //! Everything that needs a server: one binary, one module for each area of behaviour.
 
+mod admission;
 mod api;
 mod api_refusals;
 mod away;
@@ -23,6 +24,7 @@ mod limits;
 mod logging;
 mod longpoll;
 mod longpoll_answers;
+mod longpoll_delivery;
 mod order;
 mod plug_session;
 #[cfg(feature = "postgres")]

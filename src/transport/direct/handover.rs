@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::frames::TcpFrames;
 use super::writers;
+use crate::admission::Admitted;
 use crate::socket::{Connection, Sign, SocketServer};
 use crate::transport::arrived::Arrived;
 use crate::transport::handshake::{Accepted, Mounted};
@@ -65,14 +66,19 @@ impl Handover {
 
 impl Upgraded {
     /// Starts the connection on a stream whose client has read its 101. `behind` is what it has sent
-    /// behind the request.
-    pub(in crate::transport) fn start(self, stream: Rc<TcpStream>, behind: Bytes) {
+    /// behind the request, `admitted` counts the stream.
+    pub(in crate::transport) fn start(
+        self,
+        stream: Rc<TcpStream>,
+        behind: Bytes,
+        admitted: Option<Admitted>,
+    ) {
         let connection = self.connection;
         let activity = Rc::clone(&connection.activity);
         let arrived = Arrived::new(behind, self.max_frame_size, activity);
         let frames = TcpFrames::new(Rc::clone(&stream), arrived);
         let reader = Reader::new(&connection, frames);
-        let open = connection.sockets.open_stream();
+        let open = connection.sockets.open_stream(admitted);
         writers::start(stream, Rc::clone(&connection.outbox), open);
         SocketServer::start(connection, reader);
     }

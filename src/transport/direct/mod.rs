@@ -36,9 +36,10 @@ pub(super) use self::writers::count as count_of_connections;
 use super::edge::{Edge, Patience, Stopping};
 use super::handshake::Mounted;
 use super::tcp;
+use crate::admission::Admission;
 
 /// How [`serve`] serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Worker threads. Default: one a core.
     pub workers: Option<usize>,
@@ -50,6 +51,8 @@ pub struct ServerOptions {
     /// How long a connection may rest between two requests. Default 75 s, longer than the proxies in
     /// front keep theirs: who closes first must not be the server, or a request is lost now and then.
     pub keep_alive: Duration,
+    /// Who is let in: it counts the streams, and should be the endpoint's own, which counts sockets.
+    pub admission: Admission,
     /// What serves the WebSocket connections. Default [`Driver::Direct`].
     pub driver: Driver,
 }
@@ -79,6 +82,7 @@ impl Default for ServerOptions {
             max_connections: 25_600,
             shutdown_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(75),
+            admission: Admission::default(),
             driver: Driver::default(),
         }
     }
@@ -162,6 +166,7 @@ where
     let stop = server.graceful_shutdown_signal();
     let server = server.listen("slackir", listener, move || {
         let (stop, app, sockets) = (stop.clone(), app.clone(), sockets.clone());
+        let admission = options.admission.clone();
         fn_factory(move || {
             let app = app()
                 .into_factory()
@@ -170,6 +175,7 @@ where
             let app = map_config(app, |()| AppConfig::default());
             let (app, stop) = (app.new_service(()), stop.clone());
             let sockets = sockets.clone();
+            let admission = admission.clone();
             async move {
                 let stopping = Rc::new(Stopping::default());
                 let told = Rc::clone(&stopping);
@@ -184,6 +190,7 @@ where
                     patience: Patience::new(options.keep_alive),
                     hands_over: options.driver == Driver::Direct,
                     max_handed_over: options.max_connections,
+                    admission,
                     stopping,
                 });
                 Ok::<_, S::InitError>(fn_service(move |stream: TcpStream| {

@@ -121,7 +121,7 @@ fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll
 async fn part(stream: Rc<TcpStream>, outbox: Rc<Outbox>) {
     let said = timeout(FAREWELL, say_goodbye(&stream, &outbox)).await;
     if matches!(said, Ok(Ok(()))) {
-        hang_up(&stream, OWN_LINGER).await;
+        let _ = hang_up(&stream, OWN_LINGER).await;
     } else {
         reset(&stream);
     }

@@ -218,6 +218,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::admission::Admission;
     use crate::frame::Opcode;
     use crate::outbox::{CloseReason, OutboxLimits};
     use crate::socket::Sockets;
@@ -238,7 +239,11 @@ mod tests {
             frames: 100,
         };
         let outbox = Rc::new(Outbox::new(limits));
-        start(Rc::new(stream), Rc::clone(&outbox), sockets.open_stream());
+        start(
+            Rc::new(stream),
+            Rc::clone(&outbox),
+            sockets.open_stream(None),
+        );
         (outbox, client)
     }
 
@@ -266,7 +271,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn each_connection_gets_its_own_frames_in_order_however_large() {
-        let sockets = Sockets::new();
+        let sockets = Sockets::new(Admission::default());
         let connections: Vec<_> = (0..3).map(|_| connect(&sockets)).collect();
         for len in [1, 5_000_000, 2] {
             let frames: Vec<_> = (0..3u8)
@@ -285,7 +290,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn a_writer_in_the_place_of_one_that_has_ended_has_its_own_stream() {
-        let sockets = Sockets::new();
+        let sockets = Sockets::new(Admission::default());
         let (kept, kept_client) = connect(&sockets);
         for n in 0..3 {
             let (outbox, client) = connect(&sockets);
@@ -305,7 +310,7 @@ mod tests {
     fn a_runtime_that_ends_takes_its_writers_along() {
         for _ in 0..2 {
             actix_rt::System::new().block_on(async {
-                let (outbox, client) = connect(&Sockets::new());
+                let (outbox, client) = connect(&Sockets::new(Admission::default()));
                 let frame = Frame::new(Opcode::Text, b"to somebody");
                 outbox.push(frame.clone());
                 assert!(receives(&client, frame.wire().to_vec()).await);
@@ -317,7 +322,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn the_task_ends_with_the_last_writer_and_another_begins_with_the_next() {
-        let sockets = Sockets::new();
+        let sockets = Sockets::new(Admission::default());
         for _ in 0..2 {
             let (outbox, client) = connect(&sockets);
             drop(client);

@@ -32,6 +32,7 @@ use actix_http::{
 use actix_rt::net::TcpStream;
 use actix_service::Service;
 
+use tokio::io::Interest;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -39,11 +40,13 @@ use self::answer::Form;
 use self::body::Body;
 use self::incoming::{Incoming, NoRequest};
 use self::pace::Pace;
+use super::delivery::Delivery;
 use super::direct::{Handover, count_of_connections};
 use super::handshake::Mounted;
 use super::head::Head;
 use super::tcp;
 use super::upgrade::hand_over;
+use crate::admission::{Admission, Admitted};
 
 /// How long a client may take for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,9 +58,16 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// take away.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long an answer that has crossed its client's end may take to be reset.
+const RESET_GRACE: Duration = Duration::from_secs(1);
+
 /// In a request's extensions: its payload is the connection's own bytes, if it is answered with 101.
 #[derive(Clone, Copy)]
 pub(super) struct OwnStream;
+
+/// In a request's extensions: the stream that it has come by, to see whether its client is still there.
+#[derive(Clone)]
+pub(super) struct ClientStream(pub(super) Rc<TcpStream>);
 
 /// How long the edge waits for a client.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +103,7 @@ pub(super) struct Edge<S> {
     pub(super) hands_over: bool,
     /// WebSocket connections of the worker that were handed over, at which others are refused.
     pub(super) max_handed_over: usize,
+    pub(super) admission: Admission,
     pub(super) stopping: Rc<Stopping>,
 }
 
@@ -129,8 +140,33 @@ enum Next {
 /// One connection.
 struct Connection {
     stream: Rc<TcpStream>,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
+    /// Counts it, until the stream is closed.
+    admitted: Cell<Option<Admitted>>,
     incoming: Rc<RefCell<Incoming>>,
+    /// The last answer, if somebody wants to know whether its client has got it.
+    answered: RefCell<Option<Delivery>>,
+}
+
+impl Connection {
+    /// The stream was reset behind the last answer.
+    fn reset(&self) {
+        if let Some(delivery) = self.answered.take() {
+            delivery.reset();
+        }
+    }
+
+    /// The client has ended its side, maybe without the last answer: then it resets the stream, too, once
+    /// the answer arrives.
+    async fn watch_end(&self) {
+        if self.answered.borrow().is_none() {
+            return;
+        }
+        let failed = self.stream.ready(Interest::ERROR);
+        if timeout(RESET_GRACE, failed).await.is_ok() {
+            self.reset();
+        }
+    }
 }
 
 impl<S> Edge<S>
@@ -143,24 +179,39 @@ where
         if !cfg!(target_os = "linux") {
             tcp::set_own_options(&stream);
         }
-        let peer = stream.peer_addr().ok();
+        let Ok(peer) = stream.peer_addr() else {
+            // It has gone again.
+            return;
+        };
+        let Some(admitted) = tcp::admit(&stream, peer, &self.admission) else {
+            return;
+        };
         let stream = Rc::new(stream);
         let incoming = Incoming::new(Rc::clone(&stream), self.config.clone());
         let connection = Connection {
             stream,
             peer,
+            admitted: Cell::new(Some(admitted)),
+            answered: RefCell::default(),
             incoming: Rc::new(RefCell::new(incoming)),
         };
         let mut is_first = true;
         loop {
             let next = match self.next_request(&connection, is_first).await {
                 Ok(request) => self.answer(&connection, request).await,
-                Err(NoRequest::Gone) => return,
+                Err(NoRequest::Gone) => return connection.watch_end().await,
                 Err(NoRequest::Refused(status)) => self.refuse(&connection, status).await,
             };
             match next {
                 Next::Request => is_first = false,
-                Next::End(linger) => return tcp::hang_up(&connection.stream, linger).await,
+                Next::End(linger) => {
+                    if tcp::hang_up(&connection.stream, linger).await {
+                        connection.watch_end().await;
+                    } else {
+                        connection.reset();
+                    }
+                    return;
+                }
                 Next::Nothing => return,
             }
             if connection.incoming.borrow().has_begun() {
@@ -180,9 +231,16 @@ where
         let request = async {
             if !is_first {
                 let begun = poll_fn(|cx| incoming.borrow_mut().poll_begin(cx));
-                let begun = timeout(self.patience.keep_alive, begun).await;
-                if !matches!(begun, Ok(Ok(()))) {
-                    return Err(NoRequest::Gone);
+                match timeout(self.patience.keep_alive, begun).await {
+                    // A client that asks for more has read the answer before.
+                    Ok(Ok(())) => drop(connection.answered.take()),
+                    Ok(Err(error)) => {
+                        if tcp::is_reset(&error) {
+                            connection.reset();
+                        }
+                        return Err(NoRequest::Gone);
+                    }
+                    Err(_) => return Err(NoRequest::Gone),
                 }
             }
             let head = poll_fn(|cx| incoming.borrow_mut().poll_head(cx));
@@ -210,7 +268,7 @@ where
 
     /// Has the App answer a request, and sends its answer.
     async fn answer(&self, connection: &Connection, mut request: Request) -> Next {
-        request.head_mut().peer_addr = connection.peer;
+        request.head_mut().peer_addr = Some(connection.peer);
         let is_handshake = is_handshake(request.head(), &connection.incoming.borrow());
         let head = request.head();
         let mut form = Form {
@@ -239,10 +297,17 @@ where
             }
         }
         let upgraded = handover.take().filter(|_| is_switching);
-        match (self.send(connection, response, form).await, upgraded) {
+        let delivery = response.extensions_mut().remove::<Delivery>();
+        let sent = self.send(connection, response, form).await;
+        if let Some(delivery) = delivery.filter(|_| sent.is_ok()) {
+            delivery.written();
+            connection.answered.replace(Some(delivery));
+        }
+        match (sent, upgraded) {
             (Ok(_), Some(upgraded)) => {
                 let behind = connection.incoming.borrow_mut().take_rest();
-                upgraded.start(Rc::clone(&connection.stream), behind);
+                let admitted = connection.admitted.take();
+                upgraded.start(Rc::clone(&connection.stream), behind, admitted);
                 Next::Nothing
             }
             (Ok(true), None) => Next::Request,
@@ -296,6 +361,10 @@ where
                 payload: Box::pin(body) as _,
             }
         };
+        if !is_handshake {
+            let stream = ClientStream(Rc::clone(&connection.stream));
+            request.extensions_mut().insert(stream);
+        }
         if is_handshake {
             connection.incoming.borrow_mut().end_http();
             if self.hands_over {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{Edge, Patience, Stopping};
+use crate::admission::Admission;
 
 const DEADLINE: Duration = Duration::from_secs(8);
 /// For what must not run out in a test.
@@ -50,6 +51,7 @@ impl Client {
             patience,
             hands_over: true,
             max_handed_over: 1,
+            admission: Admission::default(),
             stopping: Rc::clone(&stopping),
         };
         let connection = actix_rt::spawn(async move { edge.serve(accepted).await });

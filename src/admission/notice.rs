@@ -1,0 +1,50 @@
+//! [`Notice`]: a log line about what happens too often for a line each.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The time between two lines.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Counts events, and says when to write a line about them.
+#[derive(Default)]
+pub(super) struct Notice(Mutex<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    /// Events that no line has told.
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Notice {
+    /// Counts an event. The number of events that the line to write now is about; `None` for no line.
+    pub(super) fn count(&self) -> Option<u64> {
+        self.count_at(Instant::now())
+    }
+
+    fn count_at(&self, now: Instant) -> Option<u64> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.untold += 1;
+        if counted.told.is_some_and(|told| now < told + INTERVAL) {
+            return None;
+        }
+        counted.told = Some(now);
+        Some(std::mem::take(&mut counted.untold))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_event_has_its_line_and_the_next_line_counts_the_others() {
+        let notice = Notice::default();
+        let start = Instant::now();
+        assert_eq!(notice.count_at(start), Some(1));
+        assert_eq!(notice.count_at(start), None);
+        assert_eq!(notice.count_at(start + INTERVAL / 2), None);
+        assert_eq!(notice.count_at(start + INTERVAL), Some(3));
+    }
+}
