@@ -131,6 +131,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// An empty outbox of nobody's.
+    #[cfg(any(test, feature = "_bench"))]
     pub(crate) fn new(limits: OutboxLimits) -> Self {
         Self::of(Client::default(), limits)
     }

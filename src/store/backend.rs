@@ -103,6 +103,10 @@ impl Backend {
     }
 
     /// Does for a database that was not reached what [`open`](Self::open) does.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "a file is never away")
+    )]
     pub(super) fn prepare(&self, adopt: bool) -> Result<Prepared, StoreError> {
         match self {
             // A file is never away.

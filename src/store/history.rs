@@ -90,9 +90,11 @@ pub(super) fn newest(
             .select((messages::seq, octet_length(messages::payload)))
             .load(typed)
     })?;
-    #[cfg(feature = "sqlite")]
-    if let Connection::Sqlite(_) = connection {
-        warn_of_rows_without_place(connection, topic)?;
+    match connection {
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(_) => warn_of_rows_without_place(connection, topic)?,
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(_) => {}
     }
     let mut first = None;
     within(&sizes, bytes, |seq| first = Some(seq));

@@ -23,6 +23,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 use self::line::OneLine;
 pub use self::line::fatal;
 use self::queue::Queue;
+#[cfg(feature = "_store")]
 pub(crate) use self::repeats::AUDIT;
 use self::repeats::Repeats;
 use crate::config::LogFormat;

@@ -157,6 +157,8 @@ async fn a_second_signal_ends_the_server_at_once(database: Database) {
     client.heartbeat().await;
     server.signal("-TERM");
     client.ended_with(1012).await;
+    // Within a second it would be the same signal, sent twice.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     server.signal("-TERM");
     assert_eq!(
         server.wait(),
