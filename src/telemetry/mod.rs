@@ -1,8 +1,8 @@
 //! Log lines: standard error, one line for each event, as text or as JSON. docs/LOGGING.md lists
 //! them.
 //!
-//! Three parts: [`line`] writes an event so that no value spans lines or runs on, [`queue`] takes
-//! lines to standard error without ever making a caller wait, and [`repeats`] leaves out what one
+//! Three parts: `line` writes an event so that no value spans lines or runs on, `queue` takes
+//! lines to standard error without ever making a caller wait, and `repeats` leaves out what one
 //! kind of line says too often. What is lost on the way is counted.
 
 mod line;
