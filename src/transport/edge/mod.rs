@@ -34,7 +34,7 @@ use actix_service::Service;
 
 use tokio::io::Interest;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::answer::Form;
 use self::body::Body;
@@ -205,7 +205,7 @@ where
             match next {
                 Next::Request => is_first = false,
                 Next::End(linger) => {
-                    if tcp::hang_up(&connection.stream, linger).await {
+                    if self.part(&connection.stream, linger).await {
                         connection.watch_end().await;
                     } else {
                         connection.reset();
@@ -218,6 +218,19 @@ where
                 // Whoever sends requests by the hundred takes turns with others.
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Hangs up, and waits for the client to go; not as long when the server ends. `false` where the
+    /// client has reset the stream.
+    async fn part(&self, stream: &TcpStream, linger: Duration) -> bool {
+        let stopped = async {
+            self.stopping.begun().await;
+            sleep(tcp::OWN_LINGER).await;
+        };
+        tokio::select! {
+            in_order = tcp::hang_up(stream, linger) => in_order,
+            () = stopped => true,
         }
     }
 

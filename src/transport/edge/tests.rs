@@ -369,13 +369,23 @@ async fn raw_bytes_of_a_target_are_taken() {
 
 #[actix_rt::test]
 async fn a_server_that_ends_does_not_wait_for_who_rests() {
-    for first in ["", "GET /a HTTP/1.1\r\nhost: a\r\n\r\n"] {
-        let mut client = Client::connect(PATIENT).await;
+    for first in [
+        "",
+        "GET /a HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    ] {
+        let mut client = Client::connect(Patience {
+            linger: LONG,
+            ..PATIENT
+        })
+        .await;
         client.send(first).await;
         if !first.is_empty() {
             client.hears("/a").await;
         }
         client.stopping.begin();
-        client.ended().await;
+        let ended = timeout(DEADLINE, client.connection).await;
+        assert!(matches!(ended, Ok(Ok(()))), "{first:?}");
+        drop(client.stream);
     }
 }
