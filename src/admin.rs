@@ -1,10 +1,11 @@
 //! For operators: health, readiness, metrics.
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::ServiceConfig;
 use actix_web::{HttpResponse, http::header::ContentType};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::endpoint::Endpoint;
+use crate::methods::readable;
 
 /// What there is to say about new connections, beside that the server is not going down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +29,11 @@ pub fn routes<R: Fn() -> Readiness + Clone + Send + 'static>(
     move |config| {
         let ready = move || std::future::ready(ready(&endpoint, &readiness));
         config
-            .route(
-                "/healthz",
-                web::get().to(async || HttpResponse::Ok().body("ok\n")),
-            )
-            .route("/readyz", web::get().to(ready))
-            .route("/metrics", web::get().to(move || render(metrics.clone())));
+            .service(readable("/healthz", async || {
+                HttpResponse::Ok().body("ok\n")
+            }))
+            .service(readable("/readyz", ready))
+            .service(readable("/metrics", move || render(metrics.clone())));
     }
 }
 

@@ -54,6 +54,7 @@ pub mod api;
 pub mod chat;
 #[cfg(feature = "_store")]
 pub mod data_command;
+mod methods;
 #[cfg(feature = "_store")]
 pub mod serve;
 pub mod token_command;

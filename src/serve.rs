@@ -39,7 +39,7 @@ use crate::store::{
 };
 use crate::telemetry::Logging;
 use crate::transport::direct::{Driver, ServerOptions};
-use crate::transport::{CheckOrigin, HandshakeOptions, InvalidOrigin};
+use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
 use crate::{admin, api, console, metrics, store};
 
 /// Between two looks for rows that another application has written.
@@ -66,6 +66,9 @@ pub enum ServeError {
     /// `--check-origin`.
     #[error("--check-origin: {0}")]
     CheckOrigin(#[from] InvalidOrigin),
+    /// `--public-host`.
+    #[error("--public-host: {0}")]
+    PublicHost(#[from] InvalidHost),
     /// The HTTP API's tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -469,12 +472,17 @@ fn files_for_streams() -> usize {
     allowed.saturating_sub(open + FILES_KEPT_BACK)
 }
 
-fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, InvalidOrigin> {
-    Ok(match config.check_origin.parse()? {
-        CheckOrigin::OwnHostOr(_) => {
-            CheckOrigin::OwnHostOr(config.public_host.iter().cloned().collect())
+/// The rule for origins. A server that knows its name believes no other; one that does not can tell
+/// its own pages by their address alone.
+fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, ServeError> {
+    let public_host = config.public_host.as_deref();
+    let public_host = public_host.map(str::parse).transpose()?;
+    Ok(match (config.check_origin.parse()?, public_host) {
+        (CheckOrigin::OwnAddress, Some(host)) => CheckOrigin::Host(host),
+        (CheckOrigin::OwnAddress, None) if config.host.is_loopback() => {
+            CheckOrigin::OwnAddressOrLoopback
         }
-        other => other,
+        (other, _) => other,
     })
 }
 

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("console", &[]),
     ("frame", &[]),
     ("message", &[]),
+    ("methods", &[]),
     ("metrics", &[]),
     ("rate", &[]),
     ("telemetry", &["config", "metrics"]),
@@ -120,9 +121,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["message", "metrics", "pubsub"]),
     (
         "chat",
-        &["channel", "client", "config", "message", "pubsub", "socket"],
+        &["channel", "client", "config", "message", "methods", "pubsub", "socket"],
     ),
-    ("admin", &["endpoint"]),
+    ("admin", &["endpoint", "methods"]),
     (
         "api",
         &[
@@ -130,6 +131,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "endpoint",
             "message",
+            "methods",
             "pubsub",
             "serializer",
             "store",
@@ -154,6 +156,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "chat",
             "admin",
             "api",
+            "methods",
             "serve",
             "main",
         ],

@@ -20,13 +20,15 @@ mod place;
 use std::sync::Arc;
 
 use actix_web::http::Method;
+use actix_web::http::header::ALLOW;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{Resource, Route};
+use actix_web::{HttpResponse, Resource, Route};
 
 pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
 use crate::chat::Room;
 use crate::endpoint::Endpoint;
+use crate::methods;
 use crate::store::{DbWriterHandle, Eraser, Reader};
 
 /// Below which path it is served.
@@ -95,7 +97,7 @@ fn table() -> [(&'static str, Methods); 4] {
     [
         (
             "/openapi.json",
-            vec![(Method::GET, web::get().to(handlers::document))],
+            vec![(Method::GET, methods::get().to(handlers::document))],
         ),
         (
             "/messages",
@@ -104,7 +106,7 @@ fn table() -> [(&'static str, Methods); 4] {
         (
             "/topics/{topic}/messages",
             vec![
-                (Method::GET, web::get().to(handlers::list)),
+                (Method::GET, methods::get().to(handlers::list)),
                 (Method::POST, web::post().to(handlers::create)),
                 (Method::DELETE, web::delete().to(handlers::erase)),
             ],
@@ -112,7 +114,7 @@ fn table() -> [(&'static str, Methods); 4] {
         (
             "/topics/{topic}/messages/{id}",
             vec![
-                (Method::GET, web::get().to(handlers::get)),
+                (Method::GET, methods::get().to(handlers::get)),
                 (Method::PUT, web::put().to(handlers::update)),
                 (Method::DELETE, web::delete().to(handlers::delete)),
             ],
@@ -121,11 +123,17 @@ fn table() -> [(&'static str, Methods); 4] {
 }
 
 fn resource(path: &str, methods: Methods) -> Resource {
-    let names: Vec<_> = methods.iter().map(|(method, _)| method.as_str()).collect();
-    let allow = names.join(", ");
-    let other = web::to(move || {
+    let allow = methods::allow(methods.iter().map(|(method, _)| method));
+    let other = web::to(move |method: Method| {
         let allow = allow.clone();
-        async move { ApiError::MethodNotAllowed { allow } }
+        async move {
+            match method {
+                Method::OPTIONS => Ok(HttpResponse::NoContent()
+                    .insert_header((ALLOW, allow))
+                    .finish()),
+                _ => Err(ApiError::MethodNotAllowed { allow }),
+            }
+        }
     });
     methods
         .into_iter()

@@ -5,6 +5,7 @@ mod client_ref;
 mod page;
 mod random_channel;
 mod room;
+mod static_folder;
 
 use std::sync::Arc;
 

@@ -1,30 +1,38 @@
 //! The chat page, or the folder that takes its place.
 //!
-//! The page runs on phoenix.js as published. Where `assets/node_modules/phoenix` is installed
-//! beside the running server it comes from there, else from a CDN, by an import map with its
-//! integrity hash. No copy of it lies in this project.
+//! The page runs on phoenix.js as published. It is part of the program where npm had installed it
+//! when that was built (`build.rs`); else it comes from `assets/node_modules` beside the running
+//! server, else from a CDN, by an import map with its integrity hash.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use actix_files::Files;
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 use actix_web::http::header;
+use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Bytes, ServiceConfig};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest, Sha256};
+use serde::Deserialize;
+use sha2::{Digest, Sha256, Sha384};
+
+use super::static_folder;
+use crate::methods::{self, readable};
 
 const INDEX: &str = include_str!("../../assets/index.html");
 const APP_JS: &str = include_str!("../../assets/app.js");
 const APP_CSS: &str = include_str!("../../assets/app.css");
 const FAVICON: &str = include_str!("../../assets/favicon.svg");
-/// Where `npm install` puts phoenix.js.
+/// phoenix.js; empty where the build found none.
+const EMBEDDED_PHOENIX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/phoenix.mjs"));
+/// Where `npm ci --prefix assets` puts it.
 const INSTALLED_PHOENIX: &str = "assets/node_modules/phoenix/priv/static/phoenix.mjs";
 const LOCAL_IMPORTS: &str = r#"{"imports":{"phoenix":"/assets/phoenix.mjs"}}"#;
 const CDN_IMPORTS: &str = include_str!("../../assets/importmap.cdn.json");
-const CDN: &str = "https://cdn.jsdelivr.net";
 /// Where the import map stands in the page.
 const IMPORT_MAP: &str = "{{IMPORTMAP}}";
+const JS: &str = "text/javascript; charset=utf-8";
 
 /// The frontend cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -41,19 +49,36 @@ pub enum PageError {
 pub fn page(
     static_dir: Option<&Path>,
 ) -> Result<impl FnOnce(&mut ServiceConfig) + Clone + use<>, PageError> {
-    let folder = static_dir.map(Path::to_owned);
+    let folder: Option<Arc<Path>> = static_dir.map(Arc::from);
     if let Some(folder) = &folder
         && std::fs::read_dir(folder).is_err()
     {
-        return Err(PageError::NoFolder(folder.clone()));
+        return Err(PageError::NoFolder(folder.to_path_buf()));
     }
     let built_in = BuiltIn::load();
-    Ok(move |config: &mut ServiceConfig| match folder {
-        Some(folder) => {
-            config.service(Files::new("/", folder).index_file("index.html"));
-        }
-        None => built_in.routes(config),
+    Ok(move |config: &mut ServiceConfig| {
+        let scope = web::scope("").wrap(
+            DefaultHeaders::new()
+                .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .add((header::REFERRER_POLICY, "same-origin")),
+        );
+        config.service(scope.configure(|config| match folder {
+            Some(folder) => folder_routes(&folder, config),
+            None => built_in.routes(config),
+        }));
     })
+}
+
+/// Every path that nothing else answers.
+fn folder_routes(folder: &Arc<Path>, config: &mut ServiceConfig) {
+    let folder = Arc::clone(folder);
+    let file = methods::get().to(move |req| static_folder::serve(Arc::clone(&folder), req));
+    let other = web::to(|method: Method| async move { methods::other(&method) });
+    config.service(
+        web::resource("/{path:.*}")
+            .route(file)
+            .default_service(other),
+    );
 }
 
 /// The page with its import map filled in.
@@ -61,22 +86,36 @@ pub fn page(
 struct BuiltIn {
     index: Bytes,
     policy: String,
-    /// phoenix.js, if it is installed.
+    /// phoenix.js, if the server has it.
     phoenix: Option<Bytes>,
+}
+
+/// As a browser reads it.
+#[derive(Deserialize)]
+struct ImportMap {
+    imports: Imports,
+    integrity: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Imports {
+    phoenix: String,
 }
 
 impl BuiltIn {
     fn load() -> Self {
-        let phoenix = std::fs::read(INSTALLED_PHOENIX).ok().map(Bytes::from);
-        let imports = if phoenix.is_some() {
-            LOCAL_IMPORTS
-        } else {
-            CDN_IMPORTS.trim()
+        let cdn: ImportMap =
+            serde_json::from_str(CDN_IMPORTS).expect("assets/importmap.cdn.json is an import map");
+        let phoenix = phoenix(&cdn);
+        let (imports, source) = match phoenix {
+            Some(_) => (LOCAL_IMPORTS, String::new()),
+            None => (CDN_IMPORTS.trim(), format!("{} ", cdn.imports.phoenix)),
         };
         let hash = BASE64_STANDARD.encode(Sha256::digest(imports));
         let policy = format!(
-            "default-src 'self'; script-src 'self' {CDN} 'sha256-{hash}'; connect-src 'self' ws: wss:; \
-             base-uri 'none'; frame-ancestors 'self'"
+            "default-src 'none'; script-src 'self' {source}'sha256-{hash}'; style-src 'self'; \
+             img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'self'"
         );
         Self {
             index: INDEX.replace(IMPORT_MAP, imports).into(),
@@ -91,8 +130,16 @@ impl BuiltIn {
             policy,
             phoenix,
         } = self;
-        let file = |content_type: &'static str, content: Bytes| {
-            web::get().to(move || {
+        let page = move || {
+            let response = HttpResponse::Ok()
+                .content_type("text/html; charset=utf-8")
+                .insert_header((header::CACHE_CONTROL, "no-cache"))
+                .insert_header((header::CONTENT_SECURITY_POLICY, policy.as_str()))
+                .body(index.clone());
+            async { response }
+        };
+        let asset = |path: &str, content_type: &'static str, content: Bytes| {
+            readable(path, move || {
                 let response = HttpResponse::Ok()
                     .content_type(content_type)
                     .insert_header((header::CACHE_CONTROL, "no-cache"))
@@ -100,29 +147,39 @@ impl BuiltIn {
                 async { response }
             })
         };
-        let page = web::get().to(move || {
-            let response = HttpResponse::Ok()
-                .content_type("text/html; charset=utf-8")
-                .insert_header((header::CACHE_CONTROL, "no-cache"))
-                .insert_header((header::CONTENT_SECURITY_POLICY, policy.as_str()))
-                .body(index.clone());
-            async { response }
-        });
         let embedded = |text: &'static str| Bytes::from_static(text.as_bytes());
-        const JS: &str = "text/javascript; charset=utf-8";
+        let css = "text/css; charset=utf-8";
         config
-            .route("/", page)
-            .route("/assets/app.js", file(JS, embedded(APP_JS)))
-            .route(
-                "/assets/app.css",
-                file("text/css; charset=utf-8", embedded(APP_CSS)),
-            )
-            .route(
+            .service(readable("/", page))
+            .service(asset("/assets/app.js", JS, embedded(APP_JS)))
+            .service(asset("/assets/app.css", css, embedded(APP_CSS)))
+            .service(asset(
                 "/assets/favicon.svg",
-                file("image/svg+xml", embedded(FAVICON)),
-            );
+                "image/svg+xml",
+                embedded(FAVICON),
+            ));
         if let Some(phoenix) = phoenix {
-            config.route("/assets/phoenix.mjs", file(JS, phoenix));
+            config.service(asset("/assets/phoenix.mjs", JS, phoenix));
         }
     }
+}
+
+/// phoenix.js, if the server has the very file that the CDN would give.
+fn phoenix(cdn: &ImportMap) -> Option<Bytes> {
+    if !EMBEDDED_PHOENIX.is_empty() {
+        return Some(Bytes::from_static(EMBEDDED_PHOENIX));
+    }
+    let installed = std::fs::read(INSTALLED_PHOENIX).ok()?;
+    let hash = format!(
+        "sha384-{}",
+        BASE64_STANDARD.encode(Sha384::digest(&installed))
+    );
+    if cdn.integrity.get(&cdn.imports.phoenix) == Some(&hash) {
+        return Some(installed.into());
+    }
+    tracing::warn!(
+        file = INSTALLED_PHOENIX,
+        "chat.page.phoenix_js: another version than the page is made for; pages take it from the CDN"
+    );
+    None
 }

@@ -58,13 +58,14 @@ pub struct ServeConfig {
     #[arg(long, value_name = "DIR")]
     pub static_dir: Option<PathBuf>,
 
-    /// Pages that may open a socket: host (the server's own host, PHX_HOST and loopback), conn (the
-    /// very same scheme, host and port), off, or
-    /// a list of origins as //example.com,//*.example.org
+    /// Pages that may open a socket: host (those of the public host; without one those of the
+    /// server's IP address, and of loopback if it listens there), conn (the scheme, host and port
+    /// of the request, whatever its name), off, or a list of origins as //example.com,//*.example.org
     #[arg(long, default_value = "host", value_name = "ORIGINS")]
     pub check_origin: String,
 
-    /// Host name under which browsers know this server
+    /// Host name under which browsers know this server: the only one from which check_origin host
+    /// takes pages
     #[arg(long, env = "PHX_HOST", value_name = "HOST")]
     pub public_host: Option<String>,
 

@@ -33,7 +33,9 @@ pub(crate) use self::handshake::Mounted;
 pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serializers};
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
-pub use self::origin::{CheckOrigin, InvalidOrigin, OriginCheck, OriginPattern};
+pub use self::origin::{
+    CheckOrigin, HostName, InvalidHost, InvalidOrigin, OriginCheck, OriginPattern,
+};
 pub use self::tcp::{CLOSE_LINGER, on_connect, on_connect_counted, tune};
 pub(crate) use self::upgrade::upgrade;
 use crate::frame::{Frame, Opcode};

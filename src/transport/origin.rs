@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use actix_web::http::header;
-use url::{Host, Url};
+use url::Host;
 
 use super::head::Head;
 
@@ -13,15 +13,25 @@ use super::head::Head;
 pub type OriginCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The rule for the `Origin` header. Requests without one (no browser) always pass.
-#[derive(Clone)]
+///
+/// Any name can be made to resolve to this server's address (DNS rebinding), and its pages then send
+/// that name as their origin and in the `Host` header. So a name is only believed where it is
+/// configured: [`CheckOrigin::Host`] or [`CheckOrigin::List`].
+#[derive(Clone, Default)]
 pub enum CheckOrigin {
-    /// The origin's host is the request's own, a loopback name, or one of these.
-    OwnHostOr(Vec<String>),
+    /// The origin's host is that of the `Host` header, and it is an IP address or `localhost`: what
+    /// no name server decides about. The default, for a server that does not know its name.
+    #[default]
+    OwnAddress,
+    /// As [`CheckOrigin::OwnAddress`], and every loopback origin passes, such as
+    /// `http://localhost:3000`. For a server that listens on a loopback address alone.
+    OwnAddressOrLoopback,
     /// The origin matches one of these.
     List(Vec<OriginPattern>),
     /// The origin's host is this one; scheme and port do not matter. Phoenix: `true`.
-    Host(String),
-    /// The origin's scheme, host and port are the request's own. Phoenix: `:conn`.
+    Host(HostName),
+    /// The origin's scheme, host and port are the request's own, by its `Host` header: no defence
+    /// against DNS rebinding unless a proxy lets only its own names through. Phoenix: `:conn`.
     Conn,
     /// The application decides; it also sees origins without a host.
     Callback(OriginCheck),
@@ -29,25 +39,40 @@ pub enum CheckOrigin {
     Off,
 }
 
-impl Default for CheckOrigin {
-    fn default() -> Self {
-        Self::OwnHostOr(Vec::new())
-    }
-}
+/// A host as browsers write it in an origin: lower case, punycode, IPv6 in brackets.
+///
+/// ```
+/// use slackir::transport::HostName;
+///
+/// let host: HostName = "Bücher.example.".parse().unwrap();
+/// assert_eq!(host.to_string(), "xn--bcher-kva.example");
+/// assert!("https://example.com".parse::<HostName>().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+/// The text is no host name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no host name: write chat.example.com, without scheme, port and path")]
+pub struct InvalidHost(String);
 
 /// One allowed origin, `//example.com`, `https://example.com:8443` or `//*.example.com`: scheme
-/// and port match anything where they are left out.
+/// and port match anything where they are left out. The host may be spelled in any way that a
+/// browser's address bar takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: Option<String>,
-    host: String,
+    host: HostName,
     port: Option<u16>,
     subdomains: bool,
 }
 
 /// The text names no origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin: write https://example.com, //example.com or //*.example.com")]
+#[error(
+    "{0:?} is no origin: write https://example.com, //example.com:8443 or //*.example.com, without a \
+     path; or one of the words host, conn and off"
+)]
 pub struct InvalidOrigin(String);
 
 /// The parts of an `Origin` header.
@@ -80,7 +105,7 @@ impl CheckOrigin {
     fn matches(&self, origin: &Origin<'_>, req: &Head<'_>) -> bool {
         match self {
             Self::Off | Self::Callback(_) => true,
-            Self::Host(host) => origin.host == host,
+            Self::Host(host) => origin.host == host.0,
             Self::Conn => {
                 let (scheme, host, port) = own(req);
                 origin.scheme.eq_ignore_ascii_case(scheme)
@@ -88,10 +113,9 @@ impl CheckOrigin {
                     && origin.port == port
             }
             Self::List(patterns) => patterns.iter().any(|pattern| pattern.matches(origin)),
-            Self::OwnHostOr(hosts) => {
-                origin.host == own(req).1
-                    || is_loopback(origin.host)
-                    || hosts.iter().any(|h| h == origin.host)
+            Self::OwnAddress => is_own_address(origin.host, req),
+            Self::OwnAddressOrLoopback => {
+                is_loopback(origin.host) || is_own_address(origin.host, req)
             }
         }
     }
@@ -125,6 +149,26 @@ impl<'a> Origin<'a> {
     }
 }
 
+impl FromStr for HostName {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let invalid = || InvalidHost(text.to_owned());
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.contains('*') {
+            return Err(invalid());
+        }
+        let host = Host::parse(name).map_err(|_| invalid())?;
+        Ok(Self(host.to_string()))
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl OriginPattern {
     fn matches(&self, origin: &Origin<'_>) -> bool {
         let scheme = self
@@ -132,13 +176,37 @@ impl OriginPattern {
             .as_ref()
             .is_none_or(|s| s.eq_ignore_ascii_case(origin.scheme));
         let port = self.port.is_none_or(|port| Some(port) == origin.port);
-        let host = origin.host == self.host
+        let host = origin.host == self.host.0
             || self.subdomains
                 && origin
                     .host
-                    .strip_suffix(&*self.host)
+                    .strip_suffix(&*self.host.0)
                     .is_some_and(|sub| sub.ends_with('.'));
         scheme && port && host
+    }
+
+    /// What `text` says, unless a part of it could match nothing.
+    fn read(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("//")?;
+        let scheme = match scheme {
+            "" => None,
+            named => Some(named.strip_suffix(':')?.to_ascii_lowercase()),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port.parse().ok()?)),
+            _ => (authority, None),
+        };
+        let (host, subdomains) = match host.strip_prefix("*.") {
+            Some(host) => (host, true),
+            None => (host, false),
+        };
+        Some(Self {
+            host: host.parse().ok()?,
+            port: port.or_else(|| default_port(scheme.as_deref()?)),
+            scheme,
+            subdomains,
+        })
     }
 }
 
@@ -146,22 +214,7 @@ impl FromStr for OriginPattern {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
-        let origin = Origin::parse(text).ok_or_else(|| InvalidOrigin(text.to_owned()))?;
-        let (host, subdomains) = match origin.host.strip_prefix("*.") {
-            Some(host) => (host, true),
-            None => (origin.host, false),
-        };
-        let valid = Host::parse(host).is_ok() && !host.contains('*');
-        if !valid {
-            return Err(InvalidOrigin(text.to_owned()));
-        }
-        let scheme = Some(origin.scheme.to_ascii_lowercase()).filter(|scheme| !scheme.is_empty());
-        Ok(Self {
-            scheme,
-            host: host.to_owned(),
-            port: origin.port,
-            subdomains,
-        })
+        Self::read(text).ok_or_else(|| InvalidOrigin(text.to_owned()))
     }
 }
 
@@ -172,7 +225,7 @@ impl FromStr for CheckOrigin {
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         match text {
             "off" => Ok(Self::Off),
-            "host" => Ok(Self::default()),
+            "host" => Ok(Self::OwnAddress),
             "conn" => Ok(Self::Conn),
             list => list
                 .split(',')
@@ -192,7 +245,8 @@ impl fmt::Debug for CheckOrigin {
 impl fmt::Display for CheckOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OwnHostOr(_) => f.write_str("host"),
+            Self::OwnAddress => f.write_str("own address"),
+            Self::OwnAddressOrLoopback => f.write_str("own address or loopback"),
             Self::Host(host) => write!(f, "host {host}"),
             Self::Conn => f.write_str("conn"),
             Self::Callback(_) => f.write_str("callback"),
@@ -229,16 +283,18 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
+/// Whether the host is the request's own and stands for itself, without a name server.
+fn is_own_address(host: &str, req: &HttpRequest) -> bool {
+    let is_address = || matches!(Host::parse(host), Ok(Host::Ipv4(_) | Host::Ipv6(_)));
+    host == own(req).1 && (is_address() || is_loopback(host))
+}
+
 fn is_loopback(host: &str) -> bool {
-    match Url::parse(&format!("http://{host}"))
-        .ok()
-        .as_ref()
-        .and_then(Url::host)
-    {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
+    match Host::parse(host) {
+        Ok(Host::Ipv4(ip)) => ip.is_loopback(),
+        Ok(Host::Ipv6(ip)) => ip.is_loopback(),
+        Ok(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Err(_) => false,
     }
 }
 
@@ -290,26 +346,58 @@ mod tests {
         }
     }
 
-    /// Requirements 21, 24, 28, 29, 30.
+    fn asks(check: &CheckOrigin, host: &str, origin: &str) -> bool {
+        let req = TestRequest::default()
+            .insert_header((header::HOST, host))
+            .insert_header((header::ORIGIN, origin))
+            .to_http_request();
+        check.allows(&req)
+    }
+
+    /// A page of a name that resolves to this server's address sends that name twice.
     #[test]
-    fn by_default_the_own_host_and_loopback_pass() {
-        let check = CheckOrigin::OwnHostOr(vec!["slackir.test".into()]);
-        for (origin, allowed) in [
-            ("http://chat.example.com", true),
-            ("https://chat.example.com:8443", true),
-            ("http://localhost:3000", true),
-            ("http://127.0.0.1:3000", true),
-            ("http://[::1]:3000", true),
-            ("http://slackir.test", true),
-            ("http://evil.com", false),
-            ("http://localhost.evil.com", false),
-            ("null", false),
+    fn what_the_host_header_says_counts_for_addresses_alone() {
+        for (host, origin, own, loopback) in [
+            ("192.168.1.5:4000", "http://192.168.1.5:4000", true, true),
+            ("192.168.1.5", "https://192.168.1.5:8443", true, true),
+            ("[fe80::1]:4000", "http://[fe80::1]:3000", true, true),
+            ("localhost:4000", "http://localhost:3000", true, true),
+            ("chat.localhost", "http://chat.localhost", true, true),
+            ("127.0.0.1:4000", "http://localhost:3000", false, true),
+            ("chat.example.com", "http://[::1]:3000", false, true),
+            ("evil.example", "http://evil.example", false, false),
+            (
+                "evil.example:4000",
+                "http://evil.example:4000",
+                false,
+                false,
+            ),
+            ("192.168.1.5", "http://evil.example", false, false),
+            ("192.168.1.5", "http://192.168.1.6", false, false),
+            (
+                "localhost.evil.example",
+                "http://localhost.evil.example",
+                false,
+                false,
+            ),
+            ("127.0.0.1:4000", "null", false, false),
         ] {
-            assert_eq!(allows(&check, origin), allowed, "{origin}");
+            assert_eq!(
+                asks(&CheckOrigin::OwnAddress, host, origin),
+                own,
+                "{host} {origin}"
+            );
+            let check = CheckOrigin::OwnAddressOrLoopback;
+            assert_eq!(asks(&check, host, origin), loopback, "{host} {origin}");
         }
-        assert!(allows(&CheckOrigin::Off, "null"));
-        let host = CheckOrigin::Host("chat.example.com".into());
+    }
+
+    /// Requirements 24, 28, 29, 30.
+    #[test]
+    fn a_configured_host_the_connection_or_a_callback_decide() {
+        let host = CheckOrigin::Host("chat.example.com".parse().expect("a host"));
         assert!(allows(&host, "https://chat.example.com:1") && !allows(&host, "http://localhost"));
+        assert!(allows(&CheckOrigin::Off, "null"));
         let own = [
             "http://chat.example.com:4000",
             "https://chat.example.com:4000",
@@ -321,7 +409,59 @@ mod tests {
         );
         let callback = CheckOrigin::Callback(Arc::new(|origin| origin == "null"));
         assert!(allows(&callback, "null") && !allows(&callback, "http://chat.example.com"));
-        assert!("nonsense".parse::<CheckOrigin>().is_err());
-        assert!("//*".parse::<CheckOrigin>().is_err());
+    }
+
+    /// Browsers send one spelling of a host.
+    #[test]
+    fn what_is_configured_may_be_spelled_as_people_do() {
+        for (pattern, origin) in [
+            ("//Chat.Example.com", "https://chat.example.com"),
+            ("//chat.example.com.", "https://chat.example.com"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+            ("//*.Bücher.example", "https://a.xn--bcher-kva.example"),
+            ("HTTPS://chat.example.com", "https://chat.example.com"),
+            ("https://chat.example.com:443", "https://chat.example.com"),
+            ("https://chat.example.com/", "https://chat.example.com"),
+            ("//[0:0:0:0:0:0:0:1]:8080", "http://[::1]:8080"),
+            ("capacitor://localhost", "capacitor://localhost"),
+        ] {
+            let check: CheckOrigin = pattern.parse().expect(pattern);
+            assert!(allows(&check, origin), "{pattern}: {origin}");
+        }
+        for host in ["Chat.Example.com", "chat.example.com."] {
+            let check = CheckOrigin::Host(host.parse().expect("a host"));
+            assert!(allows(&check, "https://chat.example.com"), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_could_match_nothing_is_refused() {
+        for pattern in [
+            "nonsense",
+            "",
+            "HOST",
+            "chat.example.com",
+            "//*",
+            "//*.",
+            "//a.*.example.com",
+            "//chat.example.com:x",
+            "//chat.example.com:99999",
+            "https://chat.example.com/app",
+            "//user@example.com",
+            "https//example.com",
+            "//example.com,",
+        ] {
+            assert!(pattern.parse::<CheckOrigin>().is_err(), "{pattern}");
+        }
+        for host in [
+            "",
+            ".",
+            "https://chat.example.com",
+            "chat.example.com:8443",
+            "chat.example.com/",
+            "*.example.com",
+        ] {
+            assert!(host.parse::<HostName>().is_err(), "{host}");
+        }
     }
 }

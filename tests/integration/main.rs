@@ -26,6 +26,7 @@ mod longpoll;
 mod longpoll_answers;
 mod longpoll_delivery;
 mod order;
+mod pages;
 mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -1,0 +1,44 @@
+//! The methods of a path: HEAD wherever there is GET, and OPTIONS, which tells all of them.
+//! Phoenix: `Plug.Head`.
+
+use actix_web::http::{Method, header};
+use actix_web::{FromRequest, Resource};
+use actix_web::{Handler, HttpResponse, Responder, Route, guard, web};
+
+/// A route for GET and HEAD. The HTTP server leaves the body of a HEAD's answer out.
+pub(crate) fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// A path that can only be read.
+pub(crate) fn readable<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(get().to(handler))
+        .default_service(web::to(|method: Method| async move { other(&method) }))
+}
+
+/// The answer of a path that can only be read to other methods.
+pub(crate) fn other(method: &Method) -> HttpResponse {
+    let mut answer = match *method {
+        Method::OPTIONS => HttpResponse::NoContent(),
+        _ => HttpResponse::MethodNotAllowed(),
+    };
+    answer
+        .insert_header((header::ALLOW, allow([&Method::GET])))
+        .finish()
+}
+
+/// The header `Allow` of a path with these methods.
+pub(crate) fn allow<'a>(methods: impl IntoIterator<Item = &'a Method>) -> String {
+    let names = methods.into_iter().flat_map(|method| match *method {
+        Method::GET => vec!["GET", "HEAD"],
+        _ => vec![method.as_str()],
+    });
+    let names: Vec<_> = names.chain(["OPTIONS"]).collect();
+    names.join(", ")
+}
