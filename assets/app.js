@@ -2,9 +2,16 @@ const GROUP_GAP_MS = 5 * 60_000;
 const HISTORY_PATIENCE_MS = 3_000;
 const REJOIN_AFTER_CLOSE_MS = 2_000;
 const NEAR_BOTTOM_PX = 48;
+const NEAR_TOP_PX = 400;
 const MAX_ATTEMPTS = 3;
-const MAX_SHOWN = 1_000;
 const MAX_REMEMBERED = 500;
+// What the page keeps of the room.
+const MAX_MESSAGES = 2_000;
+const MAX_CHARACTERS = 10_000_000;
+// What it shows of one message and of one name before somebody asks for all of it.
+const SHOWN_CHARACTERS = 10_000;
+const SHOWN_LINES = 100;
+const SHOWN_NAME = 80;
 
 const $ = (id) => document.getElementById(id);
 const ui = {
@@ -13,6 +20,9 @@ const ui = {
   scroller: $("scroller"),
   messages: $("messages"),
   empty: $("empty"),
+  older: $("older"),
+  olderText: $("older-text"),
+  loadOlder: $("load-older"),
   pill: $("pill"),
   composer: $("composer"),
   notice: $("notice"),
@@ -32,7 +42,7 @@ async function loadPhoenix() {
     showStatus("not connected");
     say(
       "phoenix.js could not be loaded: check the network and reload this page. " +
-        "A server without internet needs “npm ci --prefix assets” and a restart.",
+        "A server whose users have no internet is built after “npm ci --prefix assets”.",
     );
     throw error;
   }
@@ -57,10 +67,26 @@ function remember(storage, key, value) {
   }
 }
 
-// Anybody may push any JSON into the room.
+// Anybody may push any JSON into the room, also nested too deeply to be written again.
 function asText(value) {
   if (value === null || value === undefined) return "";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (typeof value !== "object") return String(value);
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return "This cannot be shown.";
+  }
+}
+
+// No script has letters with so many marks, and fonts take minutes for those that have more.
+function tamed(text) {
+  return text.replace(/(\p{M}{16})\p{M}+/gu, "$1");
+}
+
+// The beginning of a text, not cut in the middle of a character.
+function beginning(text, length) {
+  const cut = text.slice(0, length);
+  return /[\uD800-\uDBFF]$/.test(cut) && cut.length < text.length ? cut.slice(0, -1) : cut;
 }
 
 function hash(text) {
@@ -71,9 +97,10 @@ function hash(text) {
 }
 
 function firstGrapheme(text) {
+  const start = text.slice(0, 32);
   const [first] = Intl.Segmenter
-    ? Array.from(new Intl.Segmenter().segment(text), (part) => part.segment)
-    : text;
+    ? Array.from(new Intl.Segmenter().segment(start), (part) => part.segment)
+    : start;
   return (first ?? "").toLocaleUpperCase();
 }
 
@@ -125,17 +152,30 @@ const sentMarks = {
 
 // What the server has told us, oldest first.
 let log = [];
+// Whether there is more before it: "none" where nobody keeps messages, "all" where the page has all,
+// "full" where it can keep no more.
+let older = "none";
 // What was typed here and has not come back from the server yet. `sent` means that it
 // went out on the present connection.
 let outbox = [];
 let unseen = 0;
 let stuck = true;
 
-function newEntry(payload, { at = null, pending = false } = {}) {
+// One message that cannot be shown takes no other with it.
+function newEntry(payload, options) {
+  try {
+    return entryOf(payload, options);
+  } catch (error) {
+    console.error("a message cannot be shown", error);
+    return entryOf({ message: "This message cannot be shown.", _meta: payload?._meta }, options);
+  }
+}
+
+function entryOf(payload, { at = null, pending = false } = {}) {
   const fields = payload !== null && typeof payload === "object" ? payload : { message: payload };
   const name = asText(fields.name).trim();
   const text = asText(fields.message);
-  const entry = { name, text, key: JSON.stringify([name, text]), at };
+  const entry = { name, text, key: JSON.stringify([name, text]), at: timeOf(fields) ?? at };
   // What the server knows the message by, and what we know our own by: a message that goes out
   // again under the same client_ref is neither stored nor shown twice.
   entry.id = idOf(fields);
@@ -155,10 +195,11 @@ function messageNode({ name, text, own, at }, pending) {
   node.style.setProperty("--hue", String((hash(name) % 24) * 15));
 
   const avatar = element("span", "avatar");
-  avatar.dataset.initial = firstGrapheme(name) || "?";
+  avatar.dataset.initial = firstGrapheme(tamed(beginning(name, SHOWN_NAME))) || "?";
   avatar.setAttribute("aria-hidden", "true");
 
-  const author = element("span", "message-author", name || "Somebody");
+  const shownName = tamed(beginning(name, SHOWN_NAME)) || "Somebody";
+  const author = element("span", "message-author", shownName);
   author.dir = "auto";
   const meta = element("p", "message-meta");
   meta.append(author);
@@ -166,7 +207,7 @@ function messageNode({ name, text, own, at }, pending) {
 
   const body = element("div", "message-text");
   body.dir = "auto";
-  if (text.trim()) body.append(...linked(text));
+  if (text.trim()) appendText(body, text);
   else body.append(element("em", "nothing", "no text"));
 
   node.append(avatar, meta, body);
@@ -174,8 +215,52 @@ function messageNode({ name, text, own, at }, pending) {
   return node;
 }
 
+function appendText(body, text) {
+  const lines = text.split("\n", SHOWN_LINES + 1).slice(0, SHOWN_LINES).join("\n");
+  const shown = beginning(lines, SHOWN_CHARACTERS);
+  appendLinked(body, tamed(shown));
+  if (shown.length === text.length) return;
+  const label = `Show all ${text.length.toLocaleString()} characters`;
+  const ellipsis = document.createTextNode("…");
+  const button = element("button", "quiet", label);
+  button.type = "button";
+  button.addEventListener("click", () => {
+    ellipsis.remove();
+    button.remove();
+    appendInPieces(body, text, shown.length);
+  });
+  body.append(ellipsis, button);
+}
+
+// Piece by piece, so that the page answers meanwhile.
+function appendInPieces(body, text, start) {
+  if (start >= text.length || !body.isConnected) return;
+  const piece = beginning(text.slice(start), SHOWN_CHARACTERS);
+  appendLinked(body, tamed(piece));
+  setTimeout(() => appendInPieces(body, text, start + piece.length));
+}
+
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "short" });
+const dayOfYear = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+const DAY_MS = 24 * 3_600_000;
+
+// When the server took the message.
+function timeOf(fields) {
+  const at = Date.parse(fields._meta?.at);
+  return Number.isNaN(at) ? null : at;
+}
+
+function dayOf(at) {
+  return new Date(at).setHours(0, 0, 0, 0);
+}
+
+function dayLabel(at) {
+  const days = Math.round((dayOf(at) - dayOf(Date.now())) / DAY_MS);
+  const label = days === 0 || days === -1 ? relative.format(days, "day") : dayOfYear.format(at);
+  return label.slice(0, 1).toLocaleUpperCase() + label.slice(1);
+}
 
 function timeNode(at) {
   const node = element("time", "message-time", clock.format(at));
@@ -185,10 +270,9 @@ function timeNode(at) {
 }
 
 // Splitting with a group keeps the addresses: every odd part is one.
-function linked(text) {
-  return text
-    .split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?()[\]{}*_~])/i)
-    .map((part, i) => (i % 2 ? link(part) : document.createTextNode(part)));
+function appendLinked(body, text) {
+  const parts = text.split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?()[\]{}*_~])/i);
+  parts.forEach((part, i) => body.append(i % 2 ? link(part) : part));
 }
 
 function link(address) {
@@ -205,28 +289,129 @@ function continues(entry, previous) {
     previous.name === entry.name &&
     previous.own === entry.own &&
     (previous.at === null) === (entry.at === null) &&
-    entry.at - previous.at < GROUP_GAP_MS
+    entry.at - previous.at < GROUP_GAP_MS &&
+    !beginsDay(entry, previous)
   );
+}
+
+function beginsDay(entry, previous) {
+  if (entry.at === null) return false;
+  return previous === undefined || previous.at === null || dayOf(entry.at) !== dayOf(previous.at);
+}
+
+function dayNode(entry) {
+  const label = dayLabel(entry.at);
+  entry.day ??= element("p", "day", label);
+  if (entry.day.textContent !== label) entry.day.textContent = label;
+  return entry.day;
+}
+
+// The oldest leave where there are too many.
+function keep(entries) {
+  let characters = 0;
+  let first = entries.length;
+  while (first > 0 && entries.length - first < MAX_MESSAGES) {
+    characters += entries[first - 1].text.length;
+    if (characters > MAX_CHARACTERS && first < entries.length) break;
+    first -= 1;
+  }
+  if (first > 0 && older !== "none") older = "full";
+  return entries.slice(first);
 }
 
 // Nodes that are already in place are left alone: moving them would lose a text
 // selection and make a screen reader read the whole room again.
 function render() {
   const entries = [...log, ...outbox];
-  entries.forEach((entry, i) => {
+  const nodes = entries.flatMap((entry, i) => {
     entry.node.classList.toggle("continued", continues(entry, entries[i - 1]));
-    const there = ui.messages.children[i] ?? null;
-    if (there !== entry.node) ui.messages.insertBefore(entry.node, there);
+    return beginsDay(entry, entries[i - 1]) ? [dayNode(entry), entry.node] : [entry.node];
   });
-  while (ui.messages.children.length > entries.length) ui.messages.lastElementChild.remove();
+  nodes.forEach((node, i) => {
+    const there = ui.messages.children[i] ?? null;
+    if (there !== node) ui.messages.insertBefore(node, there);
+  });
+  while (ui.messages.children.length > nodes.length) ui.messages.lastElementChild.remove();
   ui.empty.hidden = entries.length > 0 || ui.messages.ariaBusy === "true";
+  showOlder();
+}
+
+// ---- older messages ------------------------------------------------------
+
+const OLDER_LABELS = {
+  all: `This is the beginning of #${room}.`,
+  full: "This page keeps no more messages than these.",
+  loading: "Loading older messages …",
+};
+
+function showOlder() {
+  ui.older.hidden = older === "none" || log.length === 0;
+  ui.loadOlder.hidden = older !== "some";
+  ui.olderText.textContent = OLDER_LABELS[older] ?? "";
+}
+
+// Where messages have ids, somebody keeps them.
+function expectOlder() {
+  older = log.length > 0 && log[0].id !== null ? "some" : "none";
+  showOlder();
+}
+
+// A reader who looks at the end has asked for nothing, unless the page has room.
+function loadOlderNearTop() {
+  if (older !== "some") return;
+  const { scrollTop, scrollHeight, clientHeight } = ui.scroller;
+  if (scrollHeight <= clientHeight || (!stuck && scrollTop < NEAR_TOP_PX)) loadOlder();
+}
+
+function loadOlder() {
+  if (older !== "some" || !ready) return;
+  older = "loading";
+  showOlder();
+  const asked = channel;
+  const failed = () => {
+    if (older === "loading") older = "failed";
+    setTimeout(() => {
+      if (older === "failed") older = "some";
+      showOlder();
+    }, REJOIN_AFTER_CLOSE_MS);
+  };
+  asked
+    .push("messages_before", { before: log[0].id })
+    .receive("ok", ({ messages }) => asked === channel && older === "loading" && showBefore(messages))
+    .receive("error", failed)
+    .receive("timeout", failed);
+}
+
+// What the reader looks at stays where it is, and a screen reader need not hear what is old.
+function showBefore(messages) {
+  const rows = Array.isArray(messages) ? messages : [];
+  if (rows.length === 0) {
+    older = "all";
+    return showOlder();
+  }
+  older = "some";
+  const anchor = log[0].node;
+  const before = anchor.getBoundingClientRect().top;
+  ui.messages.ariaLive = "off";
+  const known = new Set(log.map(({ id }) => id));
+  const fresh = rows.map((row) => newEntry(row)).filter(({ id }) => !known.has(id));
+  log = keep([...fresh, ...log]);
+  render();
+  if (!stuck) ui.scroller.scrollTop += anchor.getBoundingClientRect().top - before;
+  setTimeout(() => (ui.messages.ariaLive = null), 1_000);
+  requestAnimationFrame(loadOlderNearTop);
 }
 
 function idOf(payload) {
   return payload?._meta?.id ?? null;
 }
 
-function confirm(entry) {
+// `fresh` is what the server made of it.
+function confirm(entry, fresh) {
+  if (fresh.at !== null) {
+    entry.at = fresh.at;
+    entry.node.querySelector(".message-time")?.replaceWith(timeNode(fresh.at));
+  }
   outbox = outbox.filter((other) => other !== entry);
   entry.node.classList.remove("pending");
   entry.node.querySelector(".message-note")?.remove();
@@ -242,8 +427,10 @@ function showShout(payload) {
   const mine = fresh.own && echoOf(fresh);
   if (mine) mine.id = fresh.id;
   else fresh.node.classList.add("fresh");
-  log = [...log, mine ? confirm(mine) : fresh].slice(-MAX_SHOWN);
+  log = keep([...log, mine ? confirm(mine, fresh) : fresh]);
+  if (log.length === 1) expectOlder();
   render();
+  loadOlderNearTop();
   if (mine) flush();
   else if (!fresh.own) countUnseen(1);
 }
@@ -261,6 +448,7 @@ function showHistory(payload) {
     .reverse()
     .map((row) => placed(shown.get(row.key)?.pop() ?? settled(row) ?? row, row))
     .reverse();
+  expectOlder();
   render();
   if (!first) countUnseen(log.filter((entry) => !entry.own && !before.has(entry)).length);
 }
@@ -273,13 +461,14 @@ function placed(entry, row) {
 
 function settled(row) {
   const entry = echoOf(row);
-  return entry && confirm(entry);
+  return entry && confirm(entry, row);
 }
 
 function showUpdate({ id, payload }) {
   const old = log.find((entry) => entry.id === id);
   if (!old) return;
-  const entry = { ...newEntry(payload, { at: old.at }), id };
+  // The members of an update are all its sender's own.
+  const entry = { ...newEntry({ ...payload, _meta: undefined }, { at: old.at }), id };
   old.node.replaceWith(entry.node);
   log = log.map((other) => (other === old ? entry : other));
   render();
@@ -315,6 +504,7 @@ function followReader() {
   if (nearBottom()) stuck = true;
   else if (scrollTop < lastTop) stuck = false;
   lastTop = scrollTop;
+  loadOlderNearTop();
   if (stuck) seeAll();
 }
 
@@ -343,6 +533,7 @@ function watchScrolling() {
   const keepEnd = new ResizeObserver(() => stuck && scrollToEnd());
   keepEnd.observe(ui.messages);
   keepEnd.observe(ui.scroller);
+  ui.loadOlder.addEventListener("click", loadOlder);
   ui.pill.addEventListener("click", () => {
     scrollToEnd(matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth");
     ui.message.focus();
@@ -371,6 +562,8 @@ function becomeReady() {
   ready = true;
   ui.messages.ariaBusy = "false";
   render();
+  if (older === "loading") older = "some";
+  loadOlderNearTop();
   for (const entry of outbox) entry.sent = false;
   for (const entry of outbox.filter(({ attempts }) => attempts >= MAX_ATTEMPTS)) {
     takeBack(entry, "the connection broke each time it went out");

@@ -55,6 +55,8 @@ pub mod reason {
     pub const UNKNOWN_EVENT: &str = "unknown event";
     /// The payload is not what the event asks for.
     pub const INVALID_PAYLOAD: &str = "invalid payload";
+    /// The payload is longer than the room allows.
+    pub const MESSAGE_TOO_LONG: &str = "message too long";
     /// There is no stored message with this id.
     pub const UNKNOWN_MESSAGE: &str = "unknown message";
     /// The database did not say in time that it has the message; it may still store it.

@@ -33,7 +33,7 @@ impl Shared {
 pub(super) fn created(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
     let mut form = Form::read(body)?;
     let event = form.event(room);
-    let payload = form.payload();
+    let payload = form.payload(room);
     let own_ref = form.client_ref();
     // As in a shout, the payload may hold the name of the message.
     let inner_ref = payload
@@ -54,9 +54,9 @@ pub(super) fn created(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
 }
 
 /// The body of a PUT: the new payload.
-pub(super) fn updated(body: &[u8]) -> Result<RawJson, ApiError> {
+pub(super) fn updated(body: &[u8], room: &Room) -> Result<RawJson, ApiError> {
     let mut form = Form::read(body)?;
-    let payload = form.payload();
+    let payload = form.payload(room);
     form.finish()?;
     Ok(payload.unwrap_or(RawJson::EMPTY_OBJECT))
 }
@@ -98,14 +98,19 @@ impl<'a> Form<'a> {
         })
     }
 
-    /// An object that every client can read.
-    fn payload(&mut self) -> Option<RawJson> {
+    /// An object that every client can read, no longer than the room allows.
+    fn payload(&mut self, room: &Room) -> Option<RawJson> {
         let Some(json) = self.members.remove(PAYLOAD) else {
             self.refuse(PAYLOAD, "is missing");
             return None;
         };
         if !json.get().starts_with('{') {
             self.refuse(PAYLOAD, "must be an object");
+            return None;
+        }
+        let limit = room.max_message_bytes;
+        if json.get().len() > limit {
+            self.refuse(PAYLOAD, format!("must have at most {limit} bytes"));
             return None;
         }
         if let Err(error) = check_relayable(json.get()) {
@@ -157,6 +162,7 @@ mod tests {
     #[test]
     fn each_field_that_is_wrong_is_named_with_a_reason() {
         let long = format!(r#"{{"payload":{{}},"client_ref":"{}"}}"#, "x".repeat(65));
+        let too_long = format!(r#"{{"payload":{{"a":"{}"}}}}"#, "x".repeat(1_000_000));
         for (body, expected) in [
             ("", &[("body", "must be JSON")][..]),
             ("{", &[("body", "must be JSON")]),
@@ -167,6 +173,7 @@ mod tests {
             (r#"{"payload":7}"#, &[("payload", "must be an object")]),
             (r#"{"payload":null}"#, &[("payload", "must be an object")]),
             (r#"{"payload":[{}]}"#, &[("payload", "must be an object")]),
+            (&too_long, &[("payload", "at most 1000000 bytes")]),
             (r#"{"payload":{"a":"\ud800"}}"#, &[("payload", "surrogate")]),
             (r#"{"payload":{"a":1e999}}"#, &[("payload", "out of range")]),
             (

@@ -76,7 +76,7 @@ pub(super) async fn update(
     Named(id): Named,
     body: web::Payload,
 ) -> Answer {
-    let payload = body::updated(&api.body(body).await?)?;
+    let payload = body::updated(&api.body(body).await?, &place.room)?;
     let id = api.existing(&place, id).await?;
     api.publish(&place, Draft::update(id, &payload)).await?;
     caller.audit("updated", &place.topic, id);

@@ -50,7 +50,7 @@ impl HistoryMode {
 /// | param | what it does |
 /// | --- | --- |
 /// | `last_seen_id` | resumes: what was stored after this message comes as it would have come live |
-/// | `meta: true` | stored messages carry `_meta: {"id": ..}`, the `last_seen_id` of next time |
+/// | `meta: true` | stored messages carry `_meta: {"id": .., "at": ..}`: the `last_seen_id` of next time, and when they were published |
 /// | `history` | another mode, by its name, or another number of messages, up to the rule's |
 ///
 /// With one of the first two the join reply carries `recovered`, whether the resume gives
@@ -248,7 +248,7 @@ impl LogRequest {
     /// The payload of a message, as this client wants it.
     pub(super) fn payload(&self, entry: &LogEntry) -> RawJson {
         if self.meta {
-            with_meta(entry.payload(), Some(entry.id()))
+            with_meta(entry.payload(), Some(entry.meta()))
         } else {
             entry.payload().clone()
         }
@@ -258,6 +258,22 @@ impl LogRequest {
     pub(super) fn list(&self, entries: &[Arc<LogEntry>]) -> Vec<RawJson> {
         entries.iter().map(|entry| self.payload(entry)).collect()
     }
+}
+
+/// What a client is answered who asks for stored messages: `{"messages": [payload, ...]}`, each
+/// with its `_meta`. Unlike a history they do not go through the channel where it intercepts: one that
+/// hides stored messages must leave them out itself.
+///
+/// ```
+/// use slackir::channel::stored_messages;
+///
+/// let none = serde_json::json!({"messages": []});
+/// assert_eq!(stored_messages(&[]), none.into());
+/// ```
+pub fn stored_messages(entries: &[Arc<LogEntry>]) -> Payload {
+    let payload = |entry: &Arc<LogEntry>| with_meta(entry.payload(), Some(entry.meta()));
+    let payloads: Vec<_> = entries.iter().map(payload).collect();
+    Payload::Json(RawJson::EMPTY_OBJECT.with_last(MESSAGES, joined(&payloads)))
 }
 
 /// The payloads as a JSON list, copied as they are.

@@ -50,7 +50,7 @@ use std::sync::Arc;
 pub use self::context::{ChannelEnded, Context, Handle, SendError, SocketRef};
 pub(crate) use self::join::Start;
 pub(crate) use self::link::{Link, ToChannel};
-pub use self::log::{HistoryMode, LogRequest};
+pub use self::log::{HistoryMode, LogRequest, stored_messages};
 pub(crate) use self::server::{ChannelSignal, JoinState, Started, start};
 pub use self::timer::Timer;
 use crate::message::{Payload, Reply};

@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::client_ref::InvalidClientRef;
 use super::room::Room;
-use crate::channel::{Channel, Context, HandleIn, Join, JoinResult, LogRequest, SendError};
+use crate::channel::{
+    Channel, Context, HandleIn, Join, JoinResult, LogRequest, SendError, stored_messages,
+};
 use crate::client::log_client;
 use crate::message::{Payload, RawJson, Reply, reason};
 use crate::pubsub::{Draft, MessageId, PublishError, Published, StoreFull};
@@ -20,6 +22,7 @@ use crate::pubsub::{Draft, MessageId, PublishError, Published, StoreFull};
 const PING: &str = "ping";
 const UPDATE_MESSAGE: &str = "update_message";
 const DELETE_MESSAGE: &str = "delete_message";
+const MESSAGES_BEFORE: &str = "messages_before";
 
 /// One client in one room.
 pub struct RandomChannel {
@@ -41,6 +44,9 @@ impl RandomChannel {
         if !json.is_object() {
             return refuse(reason::INVALID_PAYLOAD, event, ctx);
         }
+        if json.get().len() > self.room.max_message_bytes {
+            return self.too_long();
+        }
         let draft = match self.room.client_ref(json) {
             Ok(None) => Draft::new(event, payload),
             Ok(Some(client_ref)) => Draft::new(event, payload).client_ref(client_ref),
@@ -53,6 +59,13 @@ impl RandomChannel {
             }
         };
         self.publish(draft, self.ack, ctx)
+    }
+
+    fn too_long(&self) -> HandleIn {
+        HandleIn::Reply(Reply::error(json!({
+            "reason": reason::MESSAGE_TOO_LONG,
+            "max_message_bytes": self.room.max_message_bytes,
+        })))
     }
 
     /// `acknowledge`: the client is answered when the message is committed, else it is not
@@ -85,6 +98,9 @@ impl RandomChannel {
         };
         let new = match (event, change.payload) {
             (DELETE_MESSAGE, None) => None,
+            (UPDATE_MESSAGE, Some(new)) if new.get().len() > self.room.max_message_bytes => {
+                return self.too_long();
+            }
             (UPDATE_MESSAGE, Some(new)) if new.get().starts_with('{') => Some(RawJson::from(new)),
             _ => return refuse(reason::INVALID_PAYLOAD, event, ctx),
         };
@@ -101,6 +117,31 @@ impl RandomChannel {
             Err(error) => {
                 tracing::error!(%error, "chat.change.unreadable");
                 refuse(reason::STORAGE_UNAVAILABLE, event, ctx)
+            }
+        }
+    }
+
+    /// The messages before one that the client has; no more than a join gives.
+    async fn before(&self, payload: &Payload, ctx: &Context<Self>) -> HandleIn {
+        #[derive(Deserialize)]
+        struct Before {
+            before: String,
+            limit: Option<usize>,
+        }
+        let Ok(asked) = payload.parse::<Before>() else {
+            return refuse(reason::INVALID_PAYLOAD);
+        };
+        let Ok(id) = asked.before.parse::<MessageId>() else {
+            return refuse(reason::UNKNOWN_MESSAGE);
+        };
+        let most = self.room.history_limit;
+        let limit = asked.limit.map_or(most, |limit| limit.min(most)).max(1);
+        match ctx.pubsub().before(ctx.topic(), id, limit).await {
+            Ok(Some(entries)) => HandleIn::Reply(Reply::ok(stored_messages(&entries))),
+            Ok(None) => refuse(reason::UNKNOWN_MESSAGE),
+            Err(error) => {
+                tracing::error!(%error, "chat.before.unreadable");
+                refuse(reason::STORAGE_UNAVAILABLE)
             }
         }
     }
@@ -127,6 +168,7 @@ impl Channel for RandomChannel {
                 self.say(event, payload, ctx)
             }
             PING => HandleIn::Reply(Reply::ok(payload)),
+            MESSAGES_BEFORE => self.before(&payload, ctx).await,
             UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
                 self.change(event, &payload, ctx).await
             }

@@ -21,6 +21,8 @@ pub struct Room {
     pub history_event: String,
     /// How many messages a resume gives, at most.
     pub resume_limit: usize,
+    /// The longest payload that goes to everybody, in bytes.
+    pub max_message_bytes: usize,
     /// Whether members may change and delete messages: `update_message` and `delete_message`.
     pub changes: bool,
     /// What the members of a payload are called.
@@ -42,6 +44,7 @@ impl Room {
             history_limit: config.history_limit.unwrap_or(history_limit),
             history_event: config.history_event.clone(),
             resume_limit: config.resume_limit,
+            max_message_bytes: config.max_message_bytes,
             changes: config.changes,
             fields: config.fields.clone(),
         }

@@ -10,6 +10,9 @@ use super::value;
 
 /// What a resume gives at most, unless the room says otherwise.
 const RESUME_LIMIT: usize = 10_000;
+/// The longest payload, unless the room says otherwise: fifty of them are as much as a browser can
+/// be asked to show.
+const MAX_MESSAGE_BYTES: usize = 1_000_000;
 /// The longest name that a frame can carry.
 const MAX_NAME: usize = 255;
 
@@ -36,6 +39,9 @@ pub struct RoomConfig {
     /// it has missed more. Default 10,000.
     #[serde(default = "resume_limit")]
     pub resume_limit: usize,
+    /// The longest payload that a member may send to everybody, in bytes. Default 1 MB.
+    #[serde(default = "max_message_bytes", deserialize_with = "bytes")]
+    pub max_message_bytes: usize,
     /// Whether members may change and delete messages. Default no.
     #[serde(default)]
     pub changes: bool,
@@ -85,6 +91,7 @@ impl Default for RoomConfig {
             history_limit: None,
             history_event: history_event(),
             resume_limit: RESUME_LIMIT,
+            max_message_bytes: MAX_MESSAGE_BYTES,
             changes: false,
             fields: Fields::default(),
             retention: RetentionConfig::default(),
@@ -132,6 +139,15 @@ fn history_event() -> String {
 
 fn resume_limit() -> usize {
     RESUME_LIMIT
+}
+
+fn max_message_bytes() -> usize {
+    MAX_MESSAGE_BYTES
+}
+
+fn bytes<'de, D: Deserializer<'de>>(input: D) -> Result<usize, D::Error> {
+    let number = i64::deserialize(input)?;
+    value::positive(&number.to_string()).map_err(D::Error::custom)
 }
 
 fn pattern<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {

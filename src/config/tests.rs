@@ -164,6 +164,7 @@ fn rooms_say_what_is_not_the_seeds() {
         history_limit = 7
         history_event = "old_messages"
         resume_limit = 0
+        max_message_bytes = 40_000
         changes = true
         fields = { name = "user", message = "body" }
         retention = { max_age = "30d", max_messages = 5 }
@@ -179,6 +180,7 @@ fn rooms_say_what_is_not_the_seeds() {
         history_limit: Some(7),
         history_event: "old_messages".to_owned(),
         resume_limit: 0,
+        max_message_bytes: 40_000,
         changes: true,
         fields: Fields {
             name: "user".to_owned(),

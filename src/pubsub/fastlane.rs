@@ -4,8 +4,10 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use bytestring::ByteString;
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::topic::Topic;
 use super::{LogEntry, MessageId};
@@ -31,8 +33,8 @@ pub struct Broadcast {
     event: ByteString,
     payload: Payload,
     from: Option<SubscriberId>,
-    /// What the topic's log knows it by; `None` when it is not stored.
-    id: Option<MessageId>,
+    /// What the topic's log knows of it; `None` when it is not stored.
+    stored: Option<Meta>,
     /// One encoding per wire, made by the first worker that needs it; `None` inside when the
     /// message has no form on that wire.
     frames: [OnceLock<Option<Frame>>; Wire::COUNT],
@@ -54,13 +56,24 @@ impl Wire {
     }
 }
 
-/// The key under which a client finds the id of a message, if it asked for it.
+/// The key under which a client finds which message it has, if it asked for that.
 const META: &str = "_meta";
 
+/// What a client is told of a stored message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    pub(crate) id: MessageId,
+    /// When it was published.
+    pub(crate) at: SystemTime,
+}
+
 /// A payload that says which message it is. Added last, so that no sender can forge it.
-pub(crate) fn with_meta(payload: &RawJson, id: Option<MessageId>) -> RawJson {
-    match id {
-        Some(id) => payload.with_last(META, format_args!("{{\"id\":\"{id}\"}}")),
+pub(crate) fn with_meta(payload: &RawJson, stored: Option<Meta>) -> RawJson {
+    match stored {
+        Some(Meta { id, at }) => {
+            let at = DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true);
+            payload.with_last(META, format_args!("{{\"id\":\"{id}\",\"at\":\"{at}\"}}"))
+        }
         None => payload.with_last(META, "{\"id\":null}"),
     }
 }
@@ -71,14 +84,14 @@ impl Broadcast {
         event: &ByteString,
         payload: &Payload,
         from: Option<SubscriberId>,
-        id: Option<MessageId>,
+        stored: Option<Meta>,
     ) -> Self {
         Self {
             topic: Arc::clone(topic),
             event: event.clone(),
             payload: payload.clone(),
             from,
-            id,
+            stored,
             frames: Default::default(),
         }
     }
@@ -117,7 +130,7 @@ impl Broadcast {
 
     /// What the topic's log knows it by; `None` for a message that is not stored.
     pub fn id(&self) -> Option<MessageId> {
-        self.id
+        self.stored.map(|stored| stored.id)
     }
 
     pub(super) fn shared_topic(&self) -> &Arc<Topic> {
@@ -137,7 +150,7 @@ impl Broadcast {
             .get_or_init(|| {
                 let with_meta = match &self.payload {
                     Payload::Json(json) if wire.meta => {
-                        Some(Payload::Json(with_meta(json, self.id)))
+                        Some(Payload::Json(with_meta(json, self.stored)))
                     }
                     _ => None,
                 };

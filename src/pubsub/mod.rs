@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::erase::Erasure;
 pub use self::fastlane::Broadcast;
-pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
+pub(crate) use self::fastlane::{Meta, Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
 pub use self::listener::{Lagged, Listener};
 pub(crate) use self::log::{Backlog, Pager, topic_matches};
@@ -195,6 +195,26 @@ impl PubSub {
             Found::Below(pager) => pager.find(id.seq).await?,
         };
         Ok(entry.filter(|entry| entry.change().is_none()))
+    }
+
+    /// The stored messages of a topic that stand before one of them, as they are now: the newest
+    /// `limit`, at most 250 kB together but one if there is any, oldest first. `None` when the id is of
+    /// another run of the topic, or the topic keeps no messages.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn before(
+        &self,
+        topic: &str,
+        id: MessageId,
+        limit: usize,
+    ) -> Result<Option<Vec<Arc<LogEntry>>>, LoadError> {
+        let topic = self.topic(topic);
+        topic.load().await?;
+        let Some(older) = topic.lock().before(id, limit) else {
+            return Ok(None);
+        };
+        older.page().await.map(Some)
     }
 
     /// Retention deletes the messages of a topic up to this seq from the store, all of which are

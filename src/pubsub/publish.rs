@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use super::log::{Appended, Change, Fate, MessageId, Receipt, StoreFull};
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
-use super::{Broadcast, Listener, PubSub, SubscriberId};
+use super::{Broadcast, Listener, Meta, PubSub, SubscriberId};
 use crate::message::{MAX_NAME_LEN, Payload, RawJson};
 use crate::metrics::metrics;
 
@@ -289,14 +289,17 @@ impl PubSub {
         }
         let appended = state.append(topic, draft)?;
         let fate = appended.as_ref().map_or(Fate::Shown, |entry| entry.fate);
-        let id = appended.as_ref().map(|entry| entry.id);
+        let stored = appended.as_ref().map(|entry| Meta {
+            id: entry.id,
+            at: entry.at,
+        });
         let broadcast = || {
             Arc::new(Broadcast::new(
                 topic,
                 &draft.event,
                 &draft.payload,
                 from,
-                id,
+                stored,
             ))
         };
         let congested = match fate {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 
 use super::log::{
-    Appended, Backlog, Found, LoadError, LogRule, Outcome, Pager, RecentRefs, TopicLog,
+    Appended, Backlog, Found, LoadError, LogRule, Older, Outcome, Pager, RecentRefs, TopicLog,
 };
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Draft, MessageId, PublishError, Want, lock};
@@ -265,6 +265,11 @@ impl TopicState {
                 None => Err(log.pager()),
             },
         }
+    }
+
+    /// As the log's. `None` also without one.
+    pub(super) fn before(&self, id: MessageId, limit: usize) -> Option<Older> {
+        self.log.as_ref()?.before(id, limit)
     }
 
     pub(super) fn find(&self, id: MessageId) -> Found {

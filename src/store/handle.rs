@@ -190,6 +190,20 @@ impl MessageStore for DbWriterHandle {
             })
             .boxed()
     }
+
+    fn before(
+        &self,
+        topic: &str,
+        before: i64,
+        limit: usize,
+        bytes: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
+        self.clone()
+            .read(topic.to_owned(), move |connection, topic| {
+                history::before(connection, topic, before, limit, bytes)
+            })
+            .boxed()
+    }
 }
 
 #[cfg(all(test, feature = "sqlite"))]

@@ -185,6 +185,53 @@ pub(super) fn page(
     }
 }
 
+/// The newest messages before a seq, oldest first: at most `limit` that have `bytes` of payload
+/// together, but one if there is any.
+pub(super) fn before(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    before: i64,
+    limit: usize,
+    bytes: usize,
+) -> QueryResult<Vec<StoredEntry>> {
+    let mut before = before;
+    loop {
+        let sizes: Vec<(i64, i32)> = on_each_backend!(connection, |typed| {
+            messages::table
+                .filter(messages::topic.eq(topic))
+                .filter(messages::target.is_null())
+                .filter(messages::seq.lt(before))
+                .order(messages::seq.desc())
+                .limit(rows(limit))
+                .select((messages::seq, octet_length(messages::payload)))
+                .load(typed)
+        })?;
+        let Some(&(newest, _)) = sizes.first() else {
+            return Ok(Vec::new());
+        };
+        let mut first = newest;
+        within(&sizes, bytes, |seq| first = seq);
+        let page: Vec<StoredMessage> = on_each_backend!(connection, |typed| {
+            messages::table
+                .filter(messages::topic.eq(topic))
+                .filter(messages::target.is_null())
+                .filter(messages::seq.between(first, newest))
+                .order(messages::seq)
+                .select(StoredMessage::as_select())
+                .load(typed)
+        })?;
+        let entries: Vec<_> = page
+            .into_iter()
+            .filter_map(StoredMessage::into_entry)
+            .collect();
+        // An empty page would be the beginning.
+        if !entries.is_empty() {
+            return Ok(entries);
+        }
+        before = first;
+    }
+}
+
 /// The client_refs of the last minutes with their seqs, oldest first.
 pub(super) fn recent_refs(
     connection: &mut Connection<'_>,

@@ -224,4 +224,17 @@ impl MessageStore for MemoryStore {
         rows.truncate(limit);
         std::future::ready(Ok(rows)).boxed()
     }
+
+    fn before(
+        &self,
+        topic: &str,
+        before: i64,
+        limit: usize,
+        _bytes: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
+        let mut rows = self.rows(topic);
+        rows.retain(|row| row.seq < before && row.target.is_none());
+        let rows = rows.split_off(rows.len().saturating_sub(limit));
+        std::future::ready(Ok(rows)).boxed()
+    }
 }

@@ -355,6 +355,7 @@ mod tests {
     }
 
     /// A page of a name that resolves to this server's address sends that name twice.
+    /// Requirements 24, 29.
     #[test]
     fn what_the_host_header_says_counts_for_addresses_alone() {
         for (host, origin, own, loopback) in [
@@ -392,7 +393,7 @@ mod tests {
         }
     }
 
-    /// Requirements 24, 28, 29, 30.
+    /// Requirements 21, 24, 28, 30.
     #[test]
     fn a_configured_host_the_connection_or_a_callback_decide() {
         let host = CheckOrigin::Host("chat.example.com".parse().expect("a host"));

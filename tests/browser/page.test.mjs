@@ -509,6 +509,128 @@ test("a reader of older messages is not torn away from them", async (t) => {
   await eventually(distance, 0);
 });
 
+// What any client may send, past the composer; returns when all of it is stored.
+function shout(person, payloads, room = "lobby") {
+  return person.page.evaluate(
+    ([payloads, topic]) =>
+      new Promise((stored, failed) => {
+        const ws = new WebSocket(`ws://${location.host}/socket/websocket?vsn=2.0.0`);
+        let waiting = payloads.length;
+        ws.onopen = () => {
+          ws.send(JSON.stringify(["1", "1", topic, "phx_join", { ack: true, history: "none" }]));
+          payloads.forEach((text, i) => ws.send(`["1","${i + 2}",${JSON.stringify(topic)},"shout",${text}]`));
+        };
+        ws.onmessage = ({ data }) => {
+          const [, ref, , event, { status }] = JSON.parse(data);
+          if (event !== "phx_reply" || ref === "1") return;
+          if (status !== "ok") failed(new Error(data.slice(0, 200)));
+          waiting -= 1;
+          if (waiting > 0) return;
+          ws.close();
+          stored();
+        };
+        ws.onerror = () => failed(new Error("no connection"));
+      }),
+    [payloads, `random:${room}`],
+  );
+}
+
+test("no stored message freezes a room or empties it for the others", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const marks = "\\u0301";
+  const rooms = {
+    links: "http://a ".repeat(64_000),
+    marks: `a${marks.repeat(100_000)}`,
+    manyMarks: `a${marks.repeat(300)} `.repeat(300),
+    lines: `x${"\\n".repeat(50_000)}y`,
+    word: "W".repeat(800_000),
+  };
+  for (const [room, text] of Object.entries(rooms)) {
+    const before = '{"name":"Ada","message":"before"}';
+    const odd = `{"name":"${"n".repeat(10_000)}","message":"${text}"}`;
+    await shout(ada, [before, odd, '{"name":"Ada","message":"after"}'], room);
+    const start = Date.now();
+    const bob = await Person.arrive(t, server, "Bob", { search: `?room=${room}` });
+    await bob.message("after").waitFor();
+    await bob.message("before").waitFor();
+    assert.equal(await bob.page.locator(".message").count(), 3, room);
+    const took = Date.now() - start;
+    assert.ok(took < 8_000, `${room} took ${took} ms`);
+    const [length, height] = await bob.page
+      .locator(".message-text")
+      .nth(1)
+      .evaluate((node) => [node.textContent.length, node.clientHeight]);
+    assert.ok(length < 10_100, `${room} shows ${length} characters`);
+    assert.ok(height < 15_000, `${room} is ${height} px high`);
+    bob.noTrouble();
+  }
+});
+
+test("all of a long message is a click away", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const text = "word ".repeat(9_000);
+  await shout(ada, [JSON.stringify({ name: "Ada", message: text })]);
+  const shown = () => ada.page.locator(".message-text").evaluate((node) => node.textContent.length);
+  assert.ok((await shown()) < 10_100);
+  await ada.picture("long");
+  await ada.page.getByRole("button", { name: /^Show all 45.000 characters$/ }).click();
+  await eventually(shown, text.length);
+  ada.noTrouble();
+});
+
+test("older messages come when somebody scrolls up, and what is read stays in place", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const lines = Array.from({ length: 120 }, (_, n) => `line ${n + 1}`);
+  await shout(ada, lines.map((message) => JSON.stringify({ name: "Ada", message })));
+  const bob = await Person.arrive(t, server, "Bob");
+  await bob.message("line 120").waitFor();
+  assert.equal(await bob.page.locator(".message").count(), 50);
+
+  const place = (text) =>
+    bob.message(text).evaluate((node) => Math.round(node.getBoundingClientRect().top));
+  const scroller = bob.page.locator("#scroller");
+  await scroller.evaluate((node) => node.scrollTo({ top: 300 }));
+  const before = await place("line 80");
+  await bob.message("line 21").waitFor({ state: "attached" });
+  assert.ok(Math.abs((await place("line 80")) - before) < 3, "nothing jumps");
+
+  await scroller.evaluate((node) => node.scrollTo({ top: 0 }));
+  await bob.message("line 1").waitFor({ state: "attached" });
+  await eventually(async () => (await bob.conversation()).length, 120);
+  assert.deepEqual(await bob.conversation(), lines.map((line) => `Ada: ${line}`));
+  await scroller.evaluate((node) => node.scrollTo({ top: 0 }));
+  await bob.page.getByText("This is the beginning of #lobby.").waitFor();
+  await bob.picture("beginning");
+  bob.noTrouble();
+});
+
+test("messages carry the time at which the server took them", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  await ada.say("now");
+  await ada.sees("Ada*: now");
+  const times = (person) =>
+    person.page.locator(".message time").evaluateAll((nodes) => nodes.map((node) => node.dateTime));
+  const [live] = await times(ada);
+  assert.ok(Math.abs(Date.parse(live) - Date.now()) < 60_000, live);
+  const bob = await Person.arrive(t, server, "Bob");
+  await bob.sees("Ada: now");
+  assert.deepEqual(await times(bob), [live]);
+  assert.deepEqual(await bob.page.locator(".day").allTextContents(), ["Today"]);
+  bob.noTrouble();
+});
+
+test("the composer is a landmark", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada");
+  const composer = ada.page.getByRole("form", { name: "Write a message" });
+  await composer.getByRole("textbox", { name: "Message" }).waitFor();
+  await ada.page.getByRole("main").getByRole("log", { name: "Messages" }).waitFor({ state: "attached" });
+});
+
 test("rooms are separate", async (t) => {
   const server = await Server.start(t);
   const ada = await Person.arrive(t, server, "Ada", { search: "?room=tea" });

@@ -118,7 +118,11 @@ async fn messages_are_written_and_open_pages_follow(database: Database) {
     let (status, _) = program.ask("PUT", &gone, &json!({"payload": {}})).await;
     assert_eq!(status, 404);
 
-    let (_, _, history) = member(server.addr).await;
+    let (_, _, mut history) = member(server.addr).await;
+    for message in history.as_array_mut().expect("messages") {
+        let meta = message["_meta"].as_object_mut().expect("there");
+        assert!(meta.remove("at").expect("there").is_string());
+    }
     let mut first = new.clone();
     first["_meta"] = json!({"id": created["id"]});
     assert_eq!(history, json!([first, {"n": 2, "_meta": {"id": shouted}}]));
@@ -286,7 +290,9 @@ async fn pages_lose_and_double_nothing_while_others_write(database: Database) {
 }
 
 async fn pages_are_bounded_in_bytes(database: Database) {
-    let server = serve(&database, &[]);
+    let rooms = "[[rooms]]\ntopics = \"random:*\"\nmax_message_bytes = 6_000_000\n";
+    std::fs::write(database.dir.path().join("slackir.toml"), rooms).expect("writable");
+    let server = serve(&database, &["--config", "slackir.toml"]);
     let program = Program::of(&server).await;
     for (n, size) in [
         (0, 1_500_000),

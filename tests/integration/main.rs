@@ -25,6 +25,7 @@ mod logging;
 mod longpoll;
 mod longpoll_answers;
 mod longpoll_delivery;
+mod older;
 mod order;
 mod pages;
 mod plug_session;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::past::PastRuns;
 use crate::message::{RawJson, Reply, reason};
+use crate::pubsub::Meta;
 use crate::pubsub::topic::Topic;
 
 /// Names one stored message of a topic: the epoch that its seq belongs to, and the seq. Clients see
@@ -235,6 +236,14 @@ impl LogEntry {
     /// When it was published.
     pub fn at(&self) -> SystemTime {
         self.at
+    }
+
+    /// What a client is told of it.
+    pub(crate) fn meta(&self) -> Meta {
+        Meta {
+            id: self.id(),
+            at: self.at,
+        }
     }
 
     /// Whether somebody waits until it is committed: who asked for a receipt, or the members of a

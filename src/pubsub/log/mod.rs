@@ -10,6 +10,7 @@
 //! its broadcast waits here.
 
 mod entry;
+mod older;
 mod past;
 mod refs;
 mod rule;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 pub(super) use self::entry::Outcome;
 use self::entry::Run;
 pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored};
+pub(super) use self::older::Older;
 pub use self::past::PastRuns;
 pub(super) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
@@ -88,6 +90,8 @@ pub(super) enum Found {
 /// A message was taken, or is known already.
 pub(super) struct Appended {
     pub(super) id: MessageId,
+    /// When it was published; for a retry, now.
+    pub(super) at: SystemTime,
     pub(super) receipt: Option<Receipt>,
     pub(super) fate: Fate,
 }
@@ -213,6 +217,7 @@ impl TopicLog {
         {
             return Ok(Appended {
                 id: self.run.id(first),
+                at: SystemTime::now(),
                 receipt: Some(self.receipt_of(first).of_duplicate()),
                 fate: Fate::Duplicate,
             });
@@ -251,6 +256,7 @@ impl TopicLog {
         };
         Ok(Appended {
             id: entry.id(),
+            at: entry.at,
             receipt: entry.receipt(),
             fate,
         })

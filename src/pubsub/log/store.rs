@@ -114,4 +114,14 @@ pub trait MessageStore: Send + Sync + 'static {
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>>;
+
+    /// The newest messages before a seq, without changes, oldest first: at most `limit` and no more
+    /// than fit into `bytes`, but one if there is any.
+    fn before(
+        &self,
+        topic: &str,
+        before: i64,
+        limit: usize,
+        bytes: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>>;
 }

@@ -1,5 +1,9 @@
 //! The log's promises: resumes, strict logs, retries, changes, receipts.
 
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+
 use super::*;
 use crate::message::RawJson;
 
@@ -222,7 +226,7 @@ async fn changes_are_messages_and_histories_show_what_they_made() {
     assert_eq!(texts, [r#"{"n":1}"#, r#"{"n":20}"#]);
     let carl = resume(&pubsub, id(2)).expect("all is in memory");
     assert_eq!(carl.history(), [4, 5], "an update and a deletion");
-    let live = ann.payloads();
+    let live: Vec<_> = ann.payloads().into_iter().map(without_time).collect();
     assert_eq!(
         live[3..],
         [
@@ -231,6 +235,61 @@ async fn changes_are_messages_and_histories_show_what_they_made() {
         ]
     );
     store.commit();
+}
+
+/// A payload whose `_meta` names the time of its publication; the time taken out.
+fn without_time(mut payload: Value) -> Value {
+    let meta = payload["_meta"].as_object_mut().expect("there");
+    let at = meta.remove("at").expect("there");
+    let at = DateTime::parse_from_rfc3339(at.as_str().expect("text")).expect("a time");
+    let age = Utc::now().signed_duration_since(at).num_seconds();
+    assert!((0..60).contains(&age), "published {age} s ago");
+    payload
+}
+
+#[actix_rt::test]
+async fn older_messages_come_from_memory_and_then_from_the_store() {
+    let (pubsub, store) = logged();
+    let row = |seq: i64| StoredEntry {
+        seq,
+        event: "shout".to_owned(),
+        payload: json!({ "n": seq }).to_string(),
+        target: None,
+        at: SystemTime::now(),
+        client_ref: None,
+    };
+    lock(&store.committed).extend((1..=6).map(row));
+    let ann = Member::join(&pubsub, "log:a").await;
+    (7..=8).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
+    let seqs = async |before, limit| {
+        let page = pubsub.before("log:a", before, limit).await.expect("read");
+        page.map(|page| page.iter().map(|entry| entry.seq()).collect::<Vec<_>>())
+    };
+    assert_eq!(seqs(id(9), 1).await, Some(vec![8]));
+    assert_eq!(seqs(id(8), 3).await, Some(vec![5, 6, 7]), "all in the tail");
+    assert_eq!(
+        seqs(id(7), 4).await,
+        Some(vec![3, 4, 5, 6]),
+        "half in the tail"
+    );
+    assert_eq!(seqs(id(3), 5).await, Some(vec![1, 2]));
+    assert_eq!(seqs(id(1), 5).await, Some(vec![]));
+    let other_run = MessageId { epoch: 1, seq: 9 };
+    assert_eq!(seqs(other_run, 5).await, None);
+    assert_eq!(
+        pubsub
+            .before("quiet", id(1), 5)
+            .await
+            .expect("read")
+            .map(drop),
+        None
+    );
+    let deletion = Draft::delete(id(5));
+    ann.publish(&pubsub, &deletion).expect("room in the store");
+    assert_eq!(
+        seqs(id(8), 3).await.map(|page| page.contains(&5)),
+        Some(false)
+    );
 }
 
 #[actix_rt::test]

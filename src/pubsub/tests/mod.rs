@@ -108,6 +108,19 @@ impl MessageStore for Memory {
         let page = committed.iter().filter(|row| row.seq > after).take(limit);
         std::future::ready(Ok(page.cloned().collect())).boxed()
     }
+
+    fn before(
+        &self,
+        _: &str,
+        before: i64,
+        limit: usize,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
+        let committed = lock(&self.committed);
+        let older: Vec<_> = committed.iter().filter(|row| row.seq < before).collect();
+        let page = &older[older.len().saturating_sub(limit)..];
+        std::future::ready(Ok(page.iter().map(|&row| row.clone()).collect())).boxed()
+    }
 }
 
 /// Three messages of history.
