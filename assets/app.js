@@ -207,6 +207,7 @@ function messageNode({ name, text, own, at }, pending) {
 
   const body = element("div", "message-text");
   body.dir = "auto";
+  if (at !== null) body.title = calendar.format(at);
   if (text.trim()) appendText(body, text);
   else body.append(element("em", "nothing", "no text"));
 
