@@ -110,6 +110,7 @@ impl ServeError {
             Self::Store(error) => error.setting(),
             Self::Page(_) => Some("static_dir"),
             Self::CheckOrigin(_) => Some("check_origin"),
+            Self::PublicHost(_) => Some("public_host"),
             Self::Auth(AuthError::Token) => Some("api_token"),
             Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
             Self::Auth(AuthError::Secret(_)) => Some("secret_key_base"),

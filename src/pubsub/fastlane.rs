@@ -104,13 +104,13 @@ impl Broadcast {
             &entry.event().into(),
             &payload,
             None,
-            Some(entry.id()),
+            Some(entry.meta()),
         )
     }
 
     /// What somebody sends in place of its payload, saying which message it is.
     pub(crate) fn with_meta(&self, payload: &RawJson) -> RawJson {
-        with_meta(payload, self.id)
+        with_meta(payload, self.stored)
     }
 
     /// To which topic it was sent.
