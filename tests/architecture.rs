@@ -121,7 +121,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["message", "metrics", "pubsub"]),
     (
         "chat",
-        &["channel", "client", "config", "message", "methods", "pubsub", "socket"],
+        &[
+            "channel", "client", "config", "message", "methods", "pubsub", "socket",
+        ],
     ),
     ("admin", &["endpoint", "methods"]),
     (

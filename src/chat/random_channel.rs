@@ -129,19 +129,19 @@ impl RandomChannel {
             limit: Option<usize>,
         }
         let Ok(asked) = payload.parse::<Before>() else {
-            return refuse(reason::INVALID_PAYLOAD);
+            return refuse(reason::INVALID_PAYLOAD, MESSAGES_BEFORE, ctx);
         };
         let Ok(id) = asked.before.parse::<MessageId>() else {
-            return refuse(reason::UNKNOWN_MESSAGE);
+            return refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx);
         };
         let most = self.room.history_limit;
         let limit = asked.limit.map_or(most, |limit| limit.min(most)).max(1);
         match ctx.pubsub().before(ctx.topic(), id, limit).await {
             Ok(Some(entries)) => HandleIn::Reply(Reply::ok(stored_messages(&entries))),
-            Ok(None) => refuse(reason::UNKNOWN_MESSAGE),
+            Ok(None) => refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx),
             Err(error) => {
                 tracing::error!(%error, "chat.before.unreadable");
-                refuse(reason::STORAGE_UNAVAILABLE)
+                refuse(reason::STORAGE_UNAVAILABLE, MESSAGES_BEFORE, ctx)
             }
         }
     }
