@@ -430,12 +430,16 @@ impl TopicLog {
         }
     }
 
+    /// Whether this id may be that of a message of this topic.
+    fn may_name(&self, id: MessageId) -> bool {
+        id.epoch == self.run.epoch || self.run.past.may_name(id, self.opened_at)
+    }
+
     /// Where the message with this id is. Two runs that do not know of each other may have given the
     /// same seq, one of them before the database was restored.
     pub(super) fn find(&self, id: MessageId) -> Found {
         let seq = id.seq;
-        let own = id.epoch == self.run.epoch || self.run.past.may_name(id, self.opened_at);
-        if !own {
+        if !self.may_name(id) {
             return Found::Nothing;
         }
         if seq <= self.floor {

@@ -18,9 +18,9 @@ pub(in crate::pubsub) struct Older {
 }
 
 impl TopicLog {
-    /// The newest `limit` messages before `id`, in a page. `None` when the id is of another run.
+    /// The newest `limit` messages before `id`, in a page. `None` when the id is none of the topic's.
     pub(in crate::pubsub) fn before(&self, id: MessageId, limit: usize) -> Option<Older> {
-        if id.epoch != self.run.epoch {
+        if !self.may_name(id) {
             return None;
         }
         let end = self.tail.partition_point(|entry| entry.seq < id.seq);
