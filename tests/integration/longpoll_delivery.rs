@@ -35,6 +35,10 @@ async fn chat() -> (TestServer, Poller, Phoenix, String) {
             longpoll: Some("longpoll".to_owned()),
             ..TransportOptions::default()
         };
+        let room = Room {
+            max_message_bytes: 3_000_000,
+            ..Room::default()
+        };
         Endpoint::builder(PubSub::new())
             .transports(transports)
             .options(SocketOptions {
@@ -44,7 +48,7 @@ async fn chat() -> (TestServer, Poller, Phoenix, String) {
                 },
                 ..SocketOptions::default()
             })
-            .socket("/socket", UserSocket, router(&[Room::default()]))
+            .socket("/socket", UserSocket, router(&[room]))
             .build()
     });
     let ann = Poller::open(server.addr).await;
