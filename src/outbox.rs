@@ -32,9 +32,10 @@ const SLICES: usize = 32;
 /// How many times over its bound an outbox may be for a moment.
 const BURST: usize = 8;
 
-/// What all outboxes may hold together, counting each frame once for each outbox it is in.
+/// What all outboxes may hold together beyond [`CROWDED_BYTES`] each, counting a frame once for each
+/// outbox it is in.
 const TOTAL_BYTES: isize = 1_000_000_000;
-/// What one may still hold while they hold more.
+/// What is not counted of one, and what it may still hold while all hold more.
 const CROWDED_BYTES: usize = 64_000;
 
 static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.outbox_bytes);
@@ -188,7 +189,11 @@ impl Outbox {
 
     fn set_bytes(&self, bytes: usize) {
         let before = self.bytes.replace(bytes);
-        SLACK.with(|slack| slack.count(&TOTAL, before, bytes));
+        // An outbox as they are mostly costs a comparison.
+        if before.max(bytes) > CROWDED_BYTES {
+            let beyond = |bytes: usize| bytes.saturating_sub(CROWDED_BYTES);
+            SLACK.with(|slack| slack.count(&TOTAL, beyond(before), beyond(bytes)));
+        }
     }
 
     /// Whether the slow-consumer rule ends an outbox that would have this size.
