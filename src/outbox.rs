@@ -162,9 +162,17 @@ impl Outbox {
     /// Queues a frame, or ends the connection by the slow-consumer rule. After a close it does
     /// nothing.
     pub(crate) fn push(&self, frame: Frame) {
+        self.push_with(|| Some(frame));
+    }
+
+    /// As [`push`](Self::push), of a frame that is made only if the outbox is open.
+    pub(crate) fn push_with(&self, frame: impl FnOnce() -> Option<Frame>) {
         if self.closed.get().is_some() {
             return;
         }
+        let Some(frame) = frame() else {
+            return;
+        };
         let mut queue = self.queue.borrow_mut();
         let bytes = self.bytes.get() + frame.len();
         if !queue.is_empty() && self.is_slow(bytes, queue.len() + 1) {
@@ -191,8 +199,7 @@ impl Outbox {
         let before = self.bytes.replace(bytes);
         // An outbox as they are mostly costs a comparison.
         if before.max(bytes) > CROWDED_BYTES {
-            let beyond = |bytes: usize| bytes.saturating_sub(CROWDED_BYTES);
-            SLACK.with(|slack| slack.count(&TOTAL, beyond(before), beyond(bytes)));
+            count_crowded(before, bytes);
         }
     }
 
@@ -399,6 +406,13 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         self.set_bytes(0);
     }
+}
+
+/// An outbox that may be beyond what is not counted had `before` bytes and has `after`.
+#[cold]
+fn count_crowded(before: usize, after: usize) {
+    let beyond = |bytes: usize| bytes.saturating_sub(CROWDED_BYTES);
+    SLACK.with(|slack| slack.count(&TOTAL, beyond(before), beyond(after)));
 }
 
 #[cfg(test)]

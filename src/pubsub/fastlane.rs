@@ -190,14 +190,15 @@ impl Subscriber {
             return;
         }
         match (&self.fastlane, &self.tap) {
-            (Some((outbox, _)), _) if outbox.closed().is_some() => {}
             (Some((outbox, wire)), tap) => {
                 if let Some(tap) = tap
                     && self.intercept.contains(&broadcast.event())
                 {
-                    tap.receive(broadcast);
-                } else if let Some(frame) = broadcast.frame(*wire) {
-                    outbox.push(frame.clone());
+                    if outbox.closed().is_none() {
+                        tap.receive(broadcast);
+                    }
+                } else {
+                    outbox.push_with(|| broadcast.frame(*wire).cloned());
                 }
             }
             (None, Some(tap)) => tap.receive(broadcast),
