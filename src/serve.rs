@@ -134,7 +134,7 @@ pub fn migrate(config: &DatabaseConfig) -> Result<(), ServeError> {
         pool_size: 1,
         adopt_ecto_messages: true,
     };
-    let (_, prepared) = Store::open(&config.database_url, options)?;
+    let prepared = Store::migrate(&config.database_url, options)?;
     if prepared == Prepared::default() {
         console::print("The database is up to date.")?;
     }

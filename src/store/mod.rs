@@ -284,6 +284,16 @@ impl Store {
         Ok((store, prepared))
     }
 
+    /// Does to the database what [`Store::open`] does, and no more.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn migrate(url: &str, options: StoreOptions) -> Result<Prepared, StoreError> {
+        // No pool is made: a thread that connects while the process exits would be in nobody's hands.
+        let (_, prepared) = Backend::open(url, options.adopt_ecto_messages)?;
+        Ok(prepared)
+    }
+
     /// As [`Store::open`], for a server that goes on without its database: one that
     /// [cannot be reached](StoreError::Unreachable) now is migrated by the [`DbWriter`] when it can.
     ///
