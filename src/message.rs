@@ -310,6 +310,13 @@ impl Payload {
         matches!(self, Self::Json(json) if json.is_object())
     }
 
+    /// What an error reply gives as its `reason`, if that is text.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let Self::Json(json) = self else { return None };
+        let [reason] = json.members(["reason"])?;
+        serde_json::from_str(reason?.get()).ok()
+    }
+
     /// Size of the content in bytes.
     #[expect(
         clippy::len_without_is_empty,

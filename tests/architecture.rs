@@ -288,6 +288,55 @@ fn some_names_are_spoken_in_their_own_module_only() {
     }
 }
 
+/// What stands before the parenthesis that closes an open one.
+fn arguments(call: &str) -> &str {
+    let mut open = 1;
+    let end = call.find(|c| {
+        match c {
+            '(' => open += 1,
+            ')' => open -= 1,
+            _ => {}
+        }
+        open == 0
+    });
+    &call[..end.unwrap_or_default()]
+}
+
+/// The events that a file logs: the last string of each log macro, up to a colon.
+fn events(text: &str) -> BTreeSet<String> {
+    let text = text.split("mod tests {").next().unwrap_or_default();
+    let text: String = code(text).collect::<Vec<_>>().join("\n");
+    let macros = ["error!(", "warn!(", "info!(", "debug!("].map(|name| format!("tracing::{name}"));
+    let starts = macros.iter().map(String::as_str).chain(["log_client!("]);
+    let calls = starts.flat_map(|start| text.split(start).skip(1));
+    let strings =
+        calls.filter_map(|call| arguments(call).split('"').nth_back(1).map(str::to_owned));
+    let events = strings.filter_map(|string| string.split(':').next().map(str::to_owned));
+    events.collect()
+}
+
+#[test]
+fn the_log_page_lists_every_event() {
+    let page = include_str!("../docs/LOGGING.md");
+    let files = files("src");
+    for (_, path, text) in &files {
+        for event in events(text) {
+            assert!(
+                page.contains(&format!("`{event}`")),
+                "{}: docs/LOGGING.md lacks {event}",
+                path.display()
+            );
+        }
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let named = rows.flat_map(|row| row.split('|').nth(1).expect("a cell").split('`'));
+    for name in named.filter(|name| name.contains('.')) {
+        let string = format!("\"{name}");
+        let is_logged = files.iter().any(|(.., text)| text.contains(&string));
+        assert!(is_logged, "nothing logs {name}");
+    }
+}
+
 #[test]
 fn no_file_is_longer_than_a_reader_can_bear() {
     for folder in ["src", "tests", "examples"] {

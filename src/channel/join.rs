@@ -129,7 +129,9 @@ async fn enter<C: Channel>(
         if !topic.is_loaded()
             && let Err(error) = topic.load().await
         {
-            tracing::error!(%error, source = ?error.source, "channel.join.log_unreadable");
+            let client = live.ctx.client();
+            let (topic, source) = (&*link.topic, &error.source);
+            log_client!(error, client, topic, %error, ?source, "channel.join.log_unreadable");
             return Err(JoinFailed::StorageUnavailable);
         }
         let want = log.want();

@@ -379,6 +379,7 @@ impl<C: Channel> ChannelServer<C> {
             info,
             self.client(),
             topic = self.topic(),
+            reason = response.reason(),
             "channel.join.refused"
         );
         if !self.answer(&Reply::error(response)) {

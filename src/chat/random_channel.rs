@@ -115,7 +115,8 @@ impl RandomChannel {
             }
             Ok(None) => refuse(reason::UNKNOWN_MESSAGE, event, ctx),
             Err(error) => {
-                tracing::error!(%error, "chat.change.unreadable");
+                let (client, topic) = (ctx.client(), ctx.topic());
+                log_client!(error, client, topic, %error, "chat.change.unreadable");
                 refuse(reason::STORAGE_UNAVAILABLE, event, ctx)
             }
         }
@@ -140,7 +141,8 @@ impl RandomChannel {
             Ok(Some(entries)) => HandleIn::Reply(Reply::ok(stored_messages(&entries))),
             Ok(None) => refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx),
             Err(error) => {
-                tracing::error!(%error, "chat.before.unreadable");
+                let (client, topic) = (ctx.client(), ctx.topic());
+                log_client!(error, client, topic, %error, "chat.before.unreadable");
                 refuse(reason::STORAGE_UNAVAILABLE, MESSAGES_BEFORE, ctx)
             }
         }

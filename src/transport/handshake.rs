@@ -208,6 +208,12 @@ impl Mounted {
         Err(Refusal::Forbidden)
     }
 
+    /// Says of a request that it is none that the transports know.
+    pub(super) fn log_malformed(&self, req: &Head<'_>, reason: impl fmt::Display) {
+        let (peer, forwarded) = self.address_fields(req);
+        tracing::debug!(%reason, peer, forwarded, "transport.handshake.malformed");
+    }
+
     /// Negotiates the serializer and asks the application.
     pub(super) async fn connect(
         &self,
@@ -229,7 +235,11 @@ impl Mounted {
             .map(|vsn| vsn.as_str().unwrap_or_default());
         let serializer = Serializer::negotiate(vsn)
             .filter(|known| self.handshake.serializers.include(*known))
-            .ok_or(Refusal::Forbidden)?;
+            .ok_or_else(|| {
+                let (peer, forwarded) = self.address_fields(req);
+                tracing::info!(vsn, peer, forwarded, "transport.vsn.refused");
+                Refusal::Forbidden
+            })?;
         let info = ConnectInfo {
             auth_token,
             session: self.session(req, &params),
@@ -252,7 +262,9 @@ impl Mounted {
                 Err(Refusal::Refused(refused))
             }
             Err(_) => {
-                tracing::error!("socket.connect.panicked");
+                let (peer, forwarded) = self.address_fields(req);
+                let user_agent = text(req.headers(), &header::USER_AGENT);
+                tracing::error!(peer, forwarded, user_agent, "socket.connect.panicked");
                 Err(Refusal::Crashed)
             }
         }

@@ -105,7 +105,12 @@ pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) 
         Method::OPTIONS => options(longpoll, &req),
         _ => Err(Refusal::Method),
     };
-    answer.unwrap_or_else(|refusal| refuse(&refusal))
+    answer.unwrap_or_else(|refusal| {
+        if let Refusal::BadRequest(reason) = &refusal {
+            longpoll.mounted.log_malformed(&req, reason);
+        }
+        refuse(&refusal)
+    })
 }
 
 /// The answer of Phoenix's long-poll transport to what is refused.

@@ -19,11 +19,11 @@ pub(super) struct Subprotocol {
 }
 
 /// Why the header refuses the connection.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SubprotocolError {
-    /// The token is not base64 of UTF-8.
+    #[error("the auth token in 'sec-websocket-protocol' is not base64 of UTF-8")]
     Token,
-    /// The client speaks none of the server's subprotocols.
+    #[error("'sec-websocket-protocol' has no subprotocol that the server speaks")]
     NoneInCommon,
 }
 

@@ -13,10 +13,13 @@ use super::{subprotocol, websocket};
 
 impl Mounted {
     /// The answer of Phoenix's WebSocket transport to what is refused.
-    fn refuse(&self, refusal: &Refusal) -> HttpResponse {
+    fn refuse(&self, req: &Head<'_>, refusal: &Refusal) -> HttpResponse {
         match refusal {
             Refusal::Method => HttpResponse::BadRequest().finish(),
-            Refusal::BadRequest(text) => HttpResponse::BadRequest().body(text.clone()),
+            Refusal::BadRequest(reason) => {
+                self.log_malformed(req, reason);
+                HttpResponse::BadRequest().body(reason.clone())
+            }
             Refusal::Forbidden => HttpResponse::Forbidden().finish(),
             Refusal::Refused(refused) => match &self.handshake.error_handler {
                 Some(handler) if refused.has_reason() => handler(refused),
@@ -42,7 +45,7 @@ pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) ->
         Ok((accepted, subprotocol)) => {
             websocket::open(ws, &req, payload, accepted, subprotocol.as_deref())
         }
-        Err(refusal) => ws.refuse(&refusal),
+        Err(refusal) => ws.refuse(&Head::from(&req), &refusal),
     }
 }
 
@@ -50,7 +53,7 @@ pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) ->
 pub(super) async fn hand_over(ws: &Mounted, req: &Head<'_>, handover: &Handover) -> HttpResponse {
     match connect(ws, req, true).await {
         Ok((accepted, subprotocol)) => handover.accept(ws, req, accepted, subprotocol.as_deref()),
-        Err(refusal) => ws.refuse(&refusal),
+        Err(refusal) => ws.refuse(req, &refusal),
     }
 }
 
@@ -72,8 +75,11 @@ async fn connect(
         subprotocols,
         ..
     } = &ws.handshake;
-    let found = subprotocol::negotiate(&offered, *auth_token, subprotocols)
-        .map_err(|_| Refusal::Forbidden)?;
+    let found =
+        subprotocol::negotiate(&offered, *auth_token, subprotocols).map_err(|malformed| {
+            ws.log_malformed(req, malformed);
+            Refusal::Forbidden
+        })?;
     let accepted = ws.connect(req, params, found.auth_token).await?;
     validate_upgrade(req)?;
     Ok((accepted, found.chosen))

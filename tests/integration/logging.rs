@@ -200,6 +200,7 @@ fn a_line_about_a_client_says_who_it_is_and_nothing_in_its_own_words() {
     let (server, log) = start(&dir, &[]);
     let path = "/socket/longpoll?vsn=2.0.0";
     get(server.addr, path, "Origin: https://evil.example:8443\r\n");
+    get(server.addr, "/socket/longpoll?vsn=9", "");
     let who = "User-Agent: a test\r\nX-Forwarded-For: 203.0.113.9\r\n";
     let session = get(server.addr, path, who);
     let token = session
@@ -232,6 +233,7 @@ fn a_line_about_a_client_says_who_it_is_and_nothing_in_its_own_words() {
             "transport.origin.refused",
             r#"origin="https://evil.example:8443" setting="check_origin: a list with //evil.example""#,
         ),
+        ("transport.vsn.refused", r#"vsn="9""#),
         (
             "socket.connected",
             r#"transport="longpoll" serializer=V2Text user_agent="a test""#,
@@ -260,7 +262,7 @@ fn a_line_about_a_client_says_who_it_is_and_nothing_in_its_own_words() {
             .find(|line| line.contains(event) && line.contains(part));
         let line = line.unwrap_or_else(|| panic!("{event} {part}: {whole}"));
         assert!(line.contains(" peer=127.0.0.1:"), "{line}");
-        let is_of_client = !event.starts_with("transport.origin");
+        let is_of_client = !["transport.origin.refused", "transport.vsn.refused"].contains(&event);
         assert_eq!(line.contains(" connection="), is_of_client, "{line}");
         assert_eq!(
             line.contains(" forwarded=203.0.113.9"),
