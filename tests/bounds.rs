@@ -213,7 +213,7 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
-        "unfinished messages and long-poll bodies, of all clients",
+        "unfinished messages, long-poll bodies and heads of requests, of all clients",
         &[
             (
                 "64 MB",
@@ -238,8 +238,8 @@ const ROWS: &[Row] = &[
     (
         "joins of a connection",
         &[
-            ("50", "src/config/serve.rs", "pub joins_per_second"),
-            ("200", "src/config/serve.rs", "pub joins_burst"),
+            ("500", "src/config/serve.rs", "pub joins_per_second"),
+            ("2,000", "src/config/serve.rs", "pub joins_burst"),
         ],
     ),
     (
@@ -309,6 +309,145 @@ const ROWS: &[Row] = &[
             ),
         ],
     ),
+    (
+        "a message that a member sends to everybody",
+        &[(
+            "1 MB",
+            "src/config/rooms.rs",
+            "const MAX_MESSAGE_BYTES: usize = ",
+        )],
+    ),
+    (
+        "page of `messages_before`",
+        &[(
+            "250 kB",
+            "src/pubsub/log/mod.rs",
+            "const PAGE_BYTES: usize = ",
+        )],
+    ),
+    (
+        "messages in the page of the browser",
+        &[
+            ("2,000", "assets/app.js", "const MAX_MESSAGES = "),
+            ("10 million", "assets/app.js", "const MAX_CHARACTERS = "),
+            ("10,000", "assets/app.js", "const SHOWN_CHARACTERS = "),
+            ("100", "assets/app.js", "const SHOWN_LINES = "),
+        ],
+    ),
+    (
+        "SQLite's write-ahead log",
+        &[("32 MB", "src/store/checkpoint.rs", "const TOO_LONG: u64 = ")],
+    ),
+    (
+        "runs of a topic that are remembered",
+        &[("100", "src/pubsub/log/past.rs", "const MAX_RUNS: usize = ")],
+    ),
+    (
+        "log lines that wait for standard error",
+        &[(
+            "4,096",
+            "src/telemetry/queue.rs",
+            "const MAX_LINES: usize = ",
+        )],
+    ),
+    (
+        "log lines of one kind",
+        &[
+            (
+                "20",
+                "src/telemetry/repeats.rs",
+                "const MAX_REPEATS: u32 = ",
+            ),
+            (
+                "10 s",
+                "src/telemetry/repeats.rs",
+                "const WINDOW: Duration = ",
+            ),
+        ],
+    ),
+    (
+        "head of a request",
+        &[
+            (
+                "32 kB",
+                "src/transport/edge/incoming.rs",
+                "const MAX_HEAD: usize = ",
+            ),
+            (
+                "10 s",
+                "src/transport/edge/mod.rs",
+                "const HEAD_TIMEOUT: Duration = ",
+            ),
+        ],
+    ),
+    (
+        "what is read behind a request that is being answered",
+        &[(
+            "16 kB",
+            "src/transport/edge/incoming.rs",
+            "const HEAD_READ: usize = ",
+        )],
+    ),
+    (
+        "rest of an HTTP connection between two requests",
+        &[(
+            "75 s",
+            "src/transport/direct/mod.rs",
+            "            keep_alive: ",
+        )],
+    ),
+    (
+        "body of a request",
+        &[(
+            "60 s",
+            "src/transport/edge/mod.rs",
+            "const BODY_PATIENCE: Duration = ",
+        )],
+    ),
+    (
+        "answer to a request",
+        &[(
+            "30 s",
+            "src/transport/edge/mod.rs",
+            "const ANSWER_PATIENCE: Duration = ",
+        )],
+    ),
+    (
+        "pings and pongs read in one turn",
+        &[(
+            "64",
+            "src/transport/reader.rs",
+            "const FRAMES_A_TURN: usize = ",
+        )],
+    ),
+    (
+        "WebSocket connections and long-poll sessions of the server",
+        &[("50,000", "src/config/serve.rs", "pub max_connections:")],
+    ),
+    (
+        "WebSocket connections and long-poll sessions of one address (/64 of IPv6), and as many streams",
+        &[("1,000", "src/admission/mod.rs", "            max: ")],
+    ),
+    (
+        "a long-poll session that is not polled",
+        &[(
+            "5 s",
+            "src/transport/longpoll_server.rs",
+            "const FIRST_POLL: Duration = ",
+        )],
+    ),
+    (
+        "files of all streams",
+        &[("64", "src/serve.rs", "const FILES_KEPT_BACK: usize = ")],
+    ),
+    (
+        "WebSocket connections, and HTTP connections, of a worker under `direct::serve`",
+        &[(
+            "25,600",
+            "src/transport/direct/mod.rs",
+            "            max_connections: ",
+        )],
+    ),
 ];
 
 fn read(file: &str) -> String {
@@ -339,6 +478,7 @@ fn meant(number: &str) -> Vec<u64> {
         "MB" => &[1_000_000],
         "GB" => &[1_000_000_000],
         "s" => &[1_000],
+        "million" => &[1_000_000],
         "minutes" => &[60_000],
         other => panic!("{other} is no unit"),
     };
@@ -377,6 +517,12 @@ fn value(source: &str, place: &str) -> Option<u64> {
 fn the_table_of_bounds_has_the_numbers_of_the_code() {
     let text = read("ARCHITECTURE.md");
     let table = table(&text);
+    for (name, _) in &table {
+        assert!(
+            ROWS.iter().any(|(row, _)| row == name),
+            "{name:?} is not compared with the code"
+        );
+    }
     for (name, numbers) in ROWS {
         let row = table.iter().find(|(row, _)| row == name);
         let (_, bound) = row.unwrap_or_else(|| panic!("the table has no row {name:?}"));

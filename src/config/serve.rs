@@ -129,11 +129,11 @@ pub struct ServeConfig {
 
     /// Joins of one connection a second; more are refused, with a time after which to try again. 0
     /// sets no limit
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = 500, value_name = "N")]
     pub joins_per_second: u32,
 
     /// Joins of one connection at once, before that limit holds
-    #[arg(long, default_value_t = 200, value_name = "N")]
+    #[arg(long, default_value_t = 2_000, value_name = "N")]
     pub joins_burst: u32,
 
     /// Messages of one connection a second; one more is refused, and then none is read for a second. 0

@@ -1,5 +1,6 @@
 //! [`RateLimits`]: how often one client may join and push, and how much; and [`Limiter`], its account.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -15,7 +16,7 @@ const REST: Duration = Duration::from_secs(1);
 /// rate of its messages or bytes is not read for a second after that. Nobody is disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Joins. Default 50 a second, 200 at once.
+    /// Joins. Default 500 a second, 2,000 at once.
     pub joins: Rate,
     /// Messages of any kind. Default 5,000 a second, 20,000 at once.
     pub pushes: Rate,
@@ -27,12 +28,15 @@ pub struct RateLimits {
 impl Default for RateLimits {
     fn default() -> Self {
         Self {
-            joins: Rate::new(50, 200),
+            joins: Rate::new(500, 2_000),
             pushes: Rate::new(5_000, 20_000),
             bytes: Rate::new(10_000_000, 100_000_000),
         }
     }
 }
+
+/// What the clocks of all accounts count from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The account of one connection.
 #[derive(Default)]
@@ -71,6 +75,7 @@ impl Limiter {
                 rest,
             }
         };
+        let now = now.saturating_duration_since(*START);
         let pushes = self.pushes.take(rates.pushes, 1, now);
         pushes.map_err(limited("pushes", Some(REST)))?;
         let bytes = self.bytes.take(rates.bytes, size as u64, now);

@@ -10,8 +10,8 @@ use crate::budget::{Budget, Share};
 use crate::metrics::metrics;
 use crate::socket::Activity;
 
-/// What the unfinished messages of all connections, and the unread bodies of long-poll requests, may
-/// hold together.
+/// What the unfinished messages of all connections, and the heads and bodies of HTTP requests that have
+/// not arrived whole, may hold together.
 const UNFINISHED_BYTES: usize = 64_000_000;
 /// What each may hold that is not counted: small messages go on when the budget is used up.
 const UNCOUNTED: usize = 4_096;

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::target;
 use crate::transport::tcp::with_buffer;
+use crate::transport::unfinished::Room;
 
 /// Longest head of a request.
 pub(super) const MAX_HEAD: usize = 32 * 1024;
@@ -32,6 +33,8 @@ pub(super) struct Incoming {
     codec: Codec,
     /// What has arrived and is not decoded.
     bytes: BytesMut,
+    /// For the part of a head that has arrived.
+    room: Room,
     /// How far `bytes` was searched for the end of a head.
     searched: usize,
     /// Counts the requests: the body of an earlier one reads nothing more.
@@ -71,6 +74,7 @@ impl Incoming {
             stream,
             codec: Codec::new(config),
             bytes: BytesMut::new(),
+            room: Room::new(),
             searched: 0,
             number: 0,
             body: Framing::Ended,
@@ -100,9 +104,15 @@ impl Incoming {
             }
             match ready!(self.poll_read(cx, HEAD_READ)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(NoRequest::Gone)),
-                Ok(_) => {}
+                Ok(_) => self.make_room()?,
             }
         }
+    }
+
+    /// Takes what has arrived from what the heads of all clients may hold together.
+    fn make_room(&mut self) -> Result<(), NoRequest> {
+        let made = self.room.resize(self.bytes.len());
+        made.map_err(|_| NoRequest::Refused(StatusCode::SERVICE_UNAVAILABLE))
     }
 
     fn decode_head(&mut self) -> Result<Option<Request>, NoRequest> {
@@ -118,6 +128,7 @@ impl Incoming {
                 .map_err(|error| refused(&error))?
             {
                 self.begin_body(&request);
+                self.make_room()?;
                 return Ok(Some(request));
             }
         }
