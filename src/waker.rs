@@ -1,6 +1,6 @@
 //! [`WakerSlot`] and [`WakerList`]: sides that wait for another on the same thread.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::task::{Context, Waker};
 
 /// The waker of a side that waits, if it does. It is kept for the next time, which comes soon.
@@ -32,7 +32,7 @@ impl WakerSlot {
 
 /// The wakers of all who wait for the same.
 #[derive(Default)]
-pub(crate) struct WakerList(RefCell<Vec<Waker>>);
+pub(crate) struct WakerList(Cell<Vec<Waker>>);
 
 impl WakerList {
     /// Wakes everybody, once.
@@ -43,9 +43,10 @@ impl WakerList {
 
     /// Keeps the waker of a side that is about to wait.
     pub(crate) fn remember(&self, cx: &Context<'_>) {
-        let mut list = self.0.borrow_mut();
+        let mut list = self.0.take();
         if !list.iter().any(|waker| waker.will_wake(cx.waker())) {
             list.push(cx.waker().clone());
         }
+        self.0.set(list);
     }
 }

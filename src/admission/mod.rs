@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -100,7 +100,7 @@ struct Shared {
     streams: AtomicUsize,
     sockets: AtomicUsize,
     /// Addresses that have something; its size is bounded by what is counted.
-    addresses: [Mutex<HashMap<IpAddr, Counts>>; SHARDS],
+    addresses: [Mutex<HashMap<Network, Counts>>; SHARDS],
     hasher: RandomState,
     server_full: Notice,
     address_full: Notice,
@@ -143,7 +143,7 @@ pub(crate) enum Full {
 pub(crate) struct Admitted {
     admission: Admission,
     /// The address that it is counted for, if any.
-    address: Option<IpAddr>,
+    address: Option<Network>,
     kind: Kind,
 }
 
@@ -251,16 +251,16 @@ impl Admission {
     }
 
     /// The address that a client is counted for; `None` where there is no limit.
-    fn limited(&self, client: ClientAddress) -> Option<IpAddr> {
+    fn limited(&self, client: ClientAddress) -> Option<Network> {
         let AddressLimit {
             max,
             holds_for_proxies,
         } = self.0.options.per_address;
         let counts = max > 0 && (holds_for_proxies || !client.is_proxy());
-        counts.then(|| of_one_client(client.ip()))
+        counts.then(|| client.ip().into())
     }
 
-    fn count(&self, kind: Kind, address: Option<IpAddr>) -> Result<Admitted, Full> {
+    fn count(&self, kind: Kind, address: Option<Network>) -> Result<Admitted, Full> {
         if let Some(address) = address {
             let max = self.0.options.per_address.max;
             let mut shard = self.shard(address);
@@ -280,7 +280,7 @@ impl Admission {
         })
     }
 
-    fn refuse(&self, address: IpAddr) {
+    fn refuse(&self, address: Network) {
         metrics().refused_address.increment(1);
         if let Some(refused) = self.0.address_full.count() {
             let max_connections_per_ip = self.0.options.per_address.max;
@@ -298,7 +298,7 @@ impl Admission {
         }
     }
 
-    fn shard(&self, address: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Counts>> {
+    fn shard(&self, address: Network) -> std::sync::MutexGuard<'_, HashMap<Network, Counts>> {
         let shard = self.0.hasher.hash_one(address) as usize % SHARDS;
         let shard = self.0.addresses[shard].lock();
         // Nothing in here panics half-way.
@@ -325,13 +325,33 @@ impl Drop for Admitted {
     }
 }
 
-/// What stands for everything that one client has: its network of /64 for IPv6.
-fn of_one_client(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64 << 64;
-            Ipv6Addr::from_bits(network).into()
+/// What stands for everything that one client has: its address, or its network of /64 for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Network {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address.octets()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::V4(octets) => Ipv4Addr::from(octets).fmt(f),
+            Self::V6(octets) => {
+                let network = u128::from(u64::from_be_bytes(octets)) << 64;
+                write!(f, "{}/64", Ipv6Addr::from_bits(network))
+            }
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Timers of a channel: infos that come later, and end with it.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use slab::Slab;
 use tokio::task::AbortHandle;
 
-/// The timers of one channel that are running. Dropping this ends them.
+/// The timers of one channel that are running, made with the first. Dropping this ends them.
 #[derive(Default)]
-pub(super) struct Timers(Rc<RefCell<Slab<AbortHandle>>>);
+pub(super) struct Timers(OnceCell<Rc<RefCell<Slab<AbortHandle>>>>);
 
 /// A timer of a channel, made by [`Context::send_after`](super::Context::send_after). Dropping it
 /// changes nothing. Phoenix: the reference that `Process.send_after/3` returns.
@@ -23,8 +23,9 @@ pub struct Timer {
 impl Timers {
     /// Runs `then` after a delay, unless the channel ends or the timer is cancelled before.
     pub(super) fn start(&self, delay: Duration, then: impl FnOnce() + 'static) -> Timer {
-        let timers = Rc::downgrade(&self.0);
-        let mut running = self.0.borrow_mut();
+        let timers = self.0.get_or_init(Rc::default);
+        let mut running = timers.borrow_mut();
+        let timers = Rc::downgrade(timers);
         let entry = running.vacant_entry();
         let key = entry.key();
         let done = Weak::clone(&timers);
@@ -43,8 +44,8 @@ impl Timers {
 
 impl Drop for Timers {
     fn drop(&mut self) {
-        for (_, timer) in self.0.borrow().iter() {
-            timer.abort();
+        if let Some(timers) = self.0.get() {
+            timers.borrow().iter().for_each(|(_, timer)| timer.abort());
         }
     }
 }

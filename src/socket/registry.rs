@@ -2,7 +2,8 @@
 //! Phoenix: the socket drainer.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,16 +54,17 @@ struct Shared {
     count: watch::Sender<usize>,
     /// TCP streams that the server owns and has not closed yet.
     streams: watch::Sender<usize>,
-    next: AtomicU64,
+    /// The last ticket.
+    last: AtomicU64,
     draining: AtomicBool,
 }
 
 #[derive(Default)]
 struct Open {
     /// Weak, because each strong address costs allocations of its own.
-    sockets: HashMap<u64, WeakAddr<SocketServer>>,
-    /// Those without a joined channel, the oldest first.
-    joinless: BTreeSet<(Instant, u64)>,
+    sockets: HashMap<NonZeroU64, WeakAddr<SocketServer>>,
+    /// Those without a joined channel, by tickets that go up with time: since when, and their keys.
+    joinless: BTreeMap<NonZeroU64, (Instant, NonZeroU64)>,
 }
 
 impl Sockets {
@@ -73,7 +75,7 @@ impl Sockets {
                 open: Mutex::default(),
                 count: watch::Sender::new(0),
                 streams: watch::Sender::new(0),
-                next: AtomicU64::new(0),
+                last: AtomicU64::new(0),
                 draining: AtomicBool::new(false),
             }),
         }
@@ -107,7 +109,7 @@ impl Sockets {
     /// time.
     fn displace(&self, join_within: Duration) -> bool {
         let mut open = lock(&self.shared.open);
-        let Some(&(since, key)) = open.joinless.first() else {
+        let Some((_, &(since, key))) = open.joinless.first_key_value() else {
             return false;
         };
         if since.elapsed() < join_within {
@@ -123,25 +125,19 @@ impl Sockets {
         true
     }
 
-    /// Counts a connection until the registration is dropped.
-    pub(super) fn register(&self, socket: &Addr<SocketServer>) -> Registration {
-        let key = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let since = Instant::now();
-        let mut open = lock(&self.shared.open);
-        open.sockets.insert(key, socket.downgrade());
-        open.joinless.insert((since, key));
-        self.shared.count.send_replace(open.sockets.len());
-        drop(open);
-        // Its handshake may have begun before the drain did.
-        if self.is_draining() {
-            socket.do_send(Drain);
-        }
-        metrics().connections.increment(1);
+    /// The registration of a connection that is about to begin.
+    pub(crate) fn registration(&self) -> Registration {
         Registration {
             sockets: self.clone(),
-            key,
-            joinless: Cell::new(Some(since)),
+            key: None,
+            joinless: Cell::new(None),
         }
+    }
+
+    /// A number that is higher than those before.
+    fn ticket(&self) -> NonZeroU64 {
+        let before = self.shared.last.fetch_add(1, Ordering::Relaxed);
+        NonZeroU64::MIN.saturating_add(before)
     }
 
     /// Counts a stream of the server's own until the guard is dropped: it outlives its connection's
@@ -208,38 +204,62 @@ impl Drop for OpenStream {
     }
 }
 
-/// One counted connection.
-pub(super) struct Registration {
+/// One connection; it is counted from its actor's start until this is dropped.
+pub(crate) struct Registration {
     sockets: Sockets,
-    key: u64,
-    /// Since when it has no joined channel.
-    joinless: Cell<Option<Instant>>,
+    key: Option<NonZeroU64>,
+    /// Its ticket among those without a joined channel.
+    joinless: Cell<Option<NonZeroU64>>,
 }
 
 impl Registration {
+    /// The connections that it belongs to.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    /// Counts the connection, whose actor has started.
+    pub(super) fn enter(&mut self, socket: &Addr<SocketServer>) {
+        let key = self.sockets.ticket();
+        self.key = Some(key);
+        self.joinless.set(Some(key));
+        let shared = &self.sockets.shared;
+        let mut open = lock(&shared.open);
+        open.sockets.insert(key, socket.downgrade());
+        open.joinless.insert(key, (Instant::now(), key));
+        shared.count.send_replace(open.sockets.len());
+        drop(open);
+        // Its handshake may have begun before the drain did.
+        if self.sockets.is_draining() {
+            socket.do_send(Drain);
+        }
+        metrics().connections.increment(1);
+    }
+
     /// Notes whether the connection has a joined channel.
     pub(super) fn set_joined(&self, joined: bool) {
-        if joined == self.joinless.get().is_none() {
+        let Some(key) = self.key.filter(|_| joined == self.joinless.get().is_some()) else {
             return;
-        }
+        };
         let mut open = lock(&self.sockets.shared.open);
-        if let Some(since) = self.joinless.take() {
-            open.joinless.remove(&(since, self.key));
+        if let Some(ticket) = self.joinless.take() {
+            open.joinless.remove(&ticket);
         } else {
-            let since = Instant::now();
-            open.joinless.insert((since, self.key));
-            self.joinless.set(Some(since));
+            let ticket = self.sockets.ticket();
+            open.joinless.insert(ticket, (Instant::now(), key));
+            self.joinless.set(Some(ticket));
         }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        let Some(key) = self.key else { return };
         let shared = &self.sockets.shared;
         let mut open = lock(&shared.open);
-        open.sockets.remove(&self.key);
-        if let Some(since) = self.joinless.get() {
-            open.joinless.remove(&(since, self.key));
+        open.sockets.remove(&key);
+        if let Some(ticket) = self.joinless.get() {
+            open.joinless.remove(&ticket);
         }
         shared.count.send_replace(open.sockets.len());
         drop(open);

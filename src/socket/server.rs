@@ -23,7 +23,7 @@ use futures_core::Stream;
 use super::Mount;
 use super::idle::Activity;
 use super::limiter::{Limited, Limiter};
-use super::registry::{Registration, Sockets};
+use super::registry::Registration;
 use crate::admission::Admitted;
 use crate::assigns::Assigns;
 use crate::channel::{ChannelSignal, JoinState, Link, Start, Started, StopReason, ToChannel};
@@ -144,13 +144,11 @@ struct Disconnect;
 pub(crate) struct Connection {
     pub(crate) mount: Arc<Mount>,
     pub(crate) pubsub: PubSub,
-    pub(crate) sockets: Sockets,
+    pub(crate) registration: Registration,
     /// Counts it among the connections of the server and of the client's address.
     pub(crate) _admitted: Admitted,
     pub(crate) serializer: Serializer,
     pub(crate) assigns: Assigns,
-    /// The socket's id, if it has one.
-    pub(crate) id: Option<String>,
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) flow: Rc<Flow>,
     pub(crate) activity: Rc<Activity>,
@@ -199,11 +197,10 @@ pub(crate) struct SocketServer {
     waiting: Option<Box<Waiting>>,
     limiter: Limiter,
     /// Channel actors that have not ended, entries or not.
-    alive: usize,
+    alive: u32,
     ending: bool,
     /// The socket's id.
     _id: Option<Box<Subscription>>,
-    registration: Registration,
     signals: Rc<Recipient<ChannelSignal>>,
 }
 
@@ -218,10 +215,10 @@ impl SocketServer {
             let addr = ctx.address();
             let disconnect = addr.clone().recipient();
             ctx.add_stream(incoming);
-            let id = connection.id.take();
+            connection.registration.enter(&addr);
+            let id = connection.outbox.client().id();
             Self {
-                _id: id.map(|id| Box::new(subscribe_id(&connection.pubsub, &id, disconnect))),
-                registration: connection.sockets.register(&addr),
+                _id: id.map(|id| Box::new(subscribe_id(&connection.pubsub, id, disconnect))),
                 connection,
                 entries: HashSet::default(),
                 waiting: None,
@@ -388,13 +385,13 @@ impl SocketServer {
     }
 
     fn started(&mut self, started: Started) {
-        self.alive += usize::from(started.alive);
+        self.alive += u32::from(started.alive);
         if started.state == JoinState::Pending {
             self.waiting().joining = Some(started.link.id());
             self.connection.activity.set_joining(true);
         }
         if started.state == JoinState::Joined {
-            self.registration.set_joined(true);
+            self.connection.registration.set_joined(true);
         }
         if started.state != JoinState::Failed {
             self.entries.replace(Entry(started.link));
@@ -541,7 +538,7 @@ impl Handler<ChannelSignal> for SocketServer {
             ChannelSignal::Deliver(frame) => self.connection.outbox.push(frame),
             ChannelSignal::JoinDone { topic, id, joined } => {
                 if joined {
-                    self.registration.set_joined(true);
+                    self.connection.registration.set_joined(true);
                 } else {
                     self.forget(&topic, id);
                 }
@@ -552,7 +549,7 @@ impl Handler<ChannelSignal> for SocketServer {
             ChannelSignal::Down { topic, id, crashed } => {
                 self.alive -= 1;
                 if self.alive == 0 {
-                    self.registration.set_joined(false);
+                    self.connection.registration.set_joined(false);
                 }
                 if let Some(link) = self.forget(&topic, id)
                     && crashed

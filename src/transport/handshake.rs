@@ -316,11 +316,10 @@ impl Mounted {
         Connection {
             mount: Arc::clone(&self.mount),
             pubsub: self.pubsub.clone(),
-            sockets: self.sockets.clone(),
+            registration: self.sockets.registration(),
             _admitted: accepted.admitted,
             serializer: accepted.serializer,
             assigns: accepted.asked.assigns,
-            id: accepted.asked.id,
             flow: Flow::new(options.flow),
             activity: Activity::watch(sign, timeout, options.message_timeout, Rc::clone(&outbox)),
             outbox,

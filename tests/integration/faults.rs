@@ -128,6 +128,8 @@ async fn sigterm_under_load_stores_everything_that_anybody_received(database: Da
         let mut load = Load::start(&server).await;
         load.listeners[0].wait_for(1_000).await;
         server.signal(signal);
+        // As `timeout` and `tini -g` do: that is still one request.
+        server.signal(signal);
         let diaries = load.ended().await;
         assert_eq!(server.wait(), Some(0), "{signal}");
         let stored = table(&database);

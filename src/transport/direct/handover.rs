@@ -78,7 +78,7 @@ impl Upgraded {
         let arrived = Arrived::new(behind, self.max_frame_size, activity);
         let frames = TcpFrames::new(Rc::clone(&stream), arrived);
         let reader = Reader::new(&connection, frames);
-        let open = connection.sockets.open_stream(admitted);
+        let open = connection.registration.sockets().open_stream(admitted);
         writers::start(stream, Rc::clone(&connection.outbox), open);
         SocketServer::start(connection, reader);
     }
