@@ -23,6 +23,8 @@ const ROOMS: usize = 20;
 const MEMBERS: usize = 10;
 /// Between two shouts of a room.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two heartbeats of everybody.
+const HEARTBEAT: Duration = Duration::from_secs(20);
 /// What the server's memory may grow by, in bytes.
 const MAX_GROWTH: u64 = 100_000_000;
 /// Connections of strangers that send a body byte by byte.
@@ -70,7 +72,12 @@ async fn chat(rooms: &mut [Vec<Member>], first: u64, time: Duration) -> Vec<Dura
     let end = Instant::now() + time;
     let before: Vec<usize> = rooms.iter().map(|room| room[0].live().len()).collect();
     let (mut sent, mut id) = (Vec::new(), first);
+    let mut heartbeat = Instant::now();
     while Instant::now() < end {
+        if heartbeat.elapsed() > HEARTBEAT {
+            heartbeat = Instant::now();
+            join_all(rooms.iter_mut().flatten().map(Member::heartbeat)).await;
+        }
         for room in &mut *rooms {
             sent.push(Instant::now());
             room[0].shout(id).await;

@@ -87,6 +87,12 @@ impl Member {
         self.sink.send(Message::text(text)).await.ok();
     }
 
+    /// Shows that it is there.
+    pub(crate) async fn heartbeat(&mut self) {
+        let text = r#"[null,"hb","phoenix","heartbeat",{}]"#;
+        self.sink.send(Message::text(text)).await.ok();
+    }
+
     /// Waits until `count` shouts have come.
     pub(crate) async fn wait_for(&mut self, count: usize) {
         self.wait_until(|diary| diary.shouts.len() >= count).await;
