@@ -25,12 +25,12 @@ use bytestring::ByteString;
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EventKind};
 use serde_json::json;
-use slackir::Endpoint;
 use slackir::bench::{self, Member, Queue, Room, ServerFrame, Version};
 use slackir::chat::{self, UserSocket};
 use slackir::message::{Message, Payload, Reply};
 use slackir::pubsub::{Draft, PubSub};
 use slackir::testing::TestSocket;
+use slackir::{Endpoint, Mount};
 
 /// What each bench needed when it was measured. Joining and leaving must not depend on the number
 /// of members.
@@ -292,7 +292,7 @@ impl Conversation {
 fn conversation(before: &[Line], lines: Vec<Line>) -> Conversation {
     let router = chat::router(&[chat::Room::default()]);
     let endpoint = Endpoint::builder(PubSub::new())
-        .socket("/socket", UserSocket, router)
+        .mount(Mount::new("/socket", UserSocket, router))
         .build();
     let system = actix_rt::System::new();
     let client = system

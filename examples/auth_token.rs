@@ -20,15 +20,15 @@
 use actix_web::{App, HttpServer};
 use clap::Parser;
 use serde_json::json;
-use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult};
+use slackir::channel::{Channel, Context, Failure, HandleIn, HandleInResult, Join, JoinResult};
 use slackir::endpoint::TransportOptions;
-use slackir::message::{Payload, Reply};
+use slackir::message::Payload;
 use slackir::pubsub::PubSub;
 use slackir::shutdown::run_until_signal;
 use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket, SocketRouter};
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 use slackir::transport::HandshakeOptions;
-use slackir::{Assigns, Endpoint};
+use slackir::{Assigns, Endpoint, Mount};
 
 /// Names what the tokens are for: one that was signed with another salt is refused.
 const SALT: &str = "user socket";
@@ -72,8 +72,8 @@ struct RoomChannel;
 impl Channel for RoomChannel {
     type Info = ();
 
-    async fn join(&mut self, _params: Payload, _ctx: &mut Context<Self>) -> JoinResult {
-        Ok(Join::ok())
+    async fn join(_params: Payload, _ctx: &mut Context<Self>) -> JoinResult<Self> {
+        Ok(Join::ok(Self))
     }
 
     async fn handle_in(
@@ -81,10 +81,10 @@ impl Channel for RoomChannel {
         event: &str,
         _payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
+    ) -> HandleInResult {
         match (event, ctx.assigns().get()) {
-            ("whoami", Some(User(user))) => HandleIn::Reply(Reply::ok(json!({ "user": user }))),
-            _ => HandleIn::unhandled(event),
+            ("whoami", Some(User(user))) => Ok(HandleIn::ok(json!({ "user": user }))),
+            _ => Err(Failure::unhandled(event)),
         }
     }
 }
@@ -94,7 +94,7 @@ fn endpoint(secret: &SecretKeyBase) -> Endpoint {
     let socket = UserSocket {
         tokens: Signer::new(secret, SALT, KeyOptions::default()),
     };
-    let router = SocketRouter::new().channel("room:*", || RoomChannel);
+    let router = SocketRouter::new().channel::<RoomChannel>("room:*");
     let transports = TransportOptions {
         longpoll: Some("longpoll".to_owned()),
         handshake: HandshakeOptions {
@@ -104,8 +104,7 @@ fn endpoint(secret: &SecretKeyBase) -> Endpoint {
         ..TransportOptions::default()
     };
     Endpoint::builder(PubSub::new())
-        .transports(transports)
-        .socket("/socket", socket, router)
+        .mount(Mount::new("/socket", socket, router).transports(transports))
         .build()
 }
 
@@ -136,7 +135,8 @@ async fn main() -> std::io::Result<()> {
         .disable_signals()
         .bind(("127.0.0.1", port))?
         .run();
-    let running = run_until_signal(server, endpoint.drain(DrainOptions::default()))?;
+    let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+    let running = run_until_signal(server, shutdown)?;
     println!("Rooms for who has a token, on http://127.0.0.1:{port}");
     running.await.map(drop)
 }

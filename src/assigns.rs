@@ -29,6 +29,13 @@ pub struct Assigns {
 }
 
 impl Assigns {
+    /// One value.
+    pub fn of<T: Send + Sync + 'static>(value: T) -> Self {
+        let mut assigns = Self::default();
+        assigns.insert(value);
+        assigns
+    }
+
     /// Keeps a value; one of the same type is replaced.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
         self.values_mut().insert(TypeId::of::<T>(), Arc::new(value));
@@ -36,7 +43,9 @@ impl Assigns {
 
     /// Takes over all values of another; where both have one of a type, the other's counts.
     pub fn extend(&mut self, other: &Self) {
-        if let Some(values) = &other.values {
+        if self.values.is_none() {
+            self.values.clone_from(&other.values);
+        } else if let Some(values) = &other.values {
             let values = values.iter().map(|(id, value)| (*id, Arc::clone(value)));
             self.values_mut().extend(values);
         }
@@ -48,10 +57,16 @@ impl Assigns {
 
     /// The value of this type, if one was assigned.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.values
-            .as_ref()?
-            .get(&TypeId::of::<T>())?
-            .downcast_ref()
+        self.value::<T>()?.downcast_ref()
+    }
+
+    /// The same, to keep.
+    pub fn get_shared<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.value::<T>()?).downcast().ok()
+    }
+
+    fn value<T: 'static>(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.values.as_ref()?.get(&TypeId::of::<T>())
     }
 }
 

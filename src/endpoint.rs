@@ -5,28 +5,32 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix_http::body::MessageBody;
 use actix_http::{Request, Response};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
-use actix_web::dev::{AppConfig, Server};
+use actix_web::dev::{AppConfig, Server, ServerHandle};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Error, HttpRequest, Resource, guard};
 
 use crate::admission::Admission;
-use crate::message::Payload;
-use crate::pubsub::{Listener, PubSub, PublishError};
-use crate::socket::{DrainOptions, Mount, Socket, SocketOptions, SocketRouter, Sockets};
+use crate::message::IntoPayload;
+use crate::pubsub::{Flushed, Listener, PubSub, PublishError};
+use crate::socket::{DrainOptions, Served, Socket, SocketOptions, SocketRouter, Sockets};
 use crate::transport::direct::{self, ServerOptions};
 use crate::transport::{
     HandshakeOptions, LongPoll, LongPollOptions, Mounted, serve_longpoll, upgrade,
 };
 
+/// How long the last messages may take to be saved, however long the clients took to go.
+const LAST_SAVE: Duration = Duration::from_secs(2);
+
 /// The sockets of a server. Cloning is cheap and names the same endpoint.
 ///
 /// ```no_run
 /// use actix_web::{App, HttpServer};
-/// use slackir::endpoint::Endpoint;
+/// use slackir::{Endpoint, Mount};
 /// use slackir::pubsub::PubSub;
 /// use slackir::shutdown::run_until_signal;
 /// use slackir::socket::{DrainOptions, Socket, SocketRouter};
@@ -35,7 +39,7 @@ use crate::transport::{
 /// impl Socket for Anyone {}
 ///
 /// # async fn run(router: SocketRouter) -> std::io::Result<()> {
-/// let endpoint = Endpoint::builder(PubSub::new()).socket("/socket", Anyone, router).build();
+/// let endpoint = Endpoint::builder(PubSub::new()).mount(Mount::new("/socket", Anyone, router)).build();
 /// let routes = endpoint.clone();
 /// let server = HttpServer::new(move || App::new().configure(routes.routes()))
 ///     .tcp_nodelay(true)
@@ -44,7 +48,8 @@ use crate::transport::{
 ///     .disable_signals()
 ///     .bind(("127.0.0.1", 4000))?
 ///     .run();
-/// run_until_signal(server, endpoint.drain(DrainOptions::default()))?.await?;
+/// let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+/// run_until_signal(server, shutdown)?.await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -66,13 +71,72 @@ struct Transports {
 /// The path of a transport in Phoenix's notation: its segments, of which `:name` is a variable.
 struct Route(Vec<String>);
 
-/// Collects what an endpoint serves.
+/// A socket at a path, for [`EndpointBuilder::mount`]. Phoenix: `socket "/socket", UserSocket, ..`.
+///
+/// ```
+/// use slackir::endpoint::{Mount, TransportOptions};
+/// use slackir::socket::{Socket, SocketOptions, SocketRouter};
+///
+/// struct Anyone;
+/// impl Socket for Anyone {}
+///
+/// let mount = Mount::new("/socket", Anyone, SocketRouter::new())
+///     .options(SocketOptions { max_channels: 10, ..SocketOptions::default() })
+///     .transports(TransportOptions {
+///         longpoll: Some("longpoll".to_owned()),
+///         ..TransportOptions::default()
+///     });
+/// # let _ = mount;
+/// ```
+pub struct Mount {
+    path: String,
+    served: Served,
+    transports: TransportOptions,
+}
+
+impl Mount {
+    /// A socket at a path such as `/socket`. A segment `:name` matches anything and becomes a connection
+    /// parameter, which wins over one of the query; one that starts with `_` is not exposed.
+    pub fn new(path: &str, socket: impl Socket, router: SocketRouter) -> Self {
+        Self {
+            path: path.to_owned(),
+            served: Served {
+                socket: Box::new(socket),
+                router: Arc::new(router),
+                options: SocketOptions::default(),
+            },
+            transports: TransportOptions::default(),
+        }
+    }
+
+    /// What the socket allows its clients.
+    pub fn options(mut self, options: SocketOptions) -> Self {
+        self.served.options = options;
+        self
+    }
+
+    /// How the socket is reached.
+    pub fn transports(mut self, transports: TransportOptions) -> Self {
+        self.transports = transports;
+        self
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount")
+            .field("path", &self.path)
+            .field("options", &self.served.options)
+            .field("transports", &self.transports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Collects what an endpoint serves. The order of its calls means nothing.
 pub struct EndpointBuilder {
     pubsub: PubSub,
     admission: Admission,
-    transports: TransportOptions,
-    options: SocketOptions,
-    mounts: Vec<(String, Mount, TransportOptions)>,
+    mounts: Vec<Mount>,
 }
 
 /// How a mounted socket is reached.
@@ -106,8 +170,6 @@ impl Endpoint {
         EndpointBuilder {
             pubsub,
             admission: Admission::default(),
-            transports: TransportOptions::default(),
-            options: SocketOptions::default(),
             mounts: Vec::new(),
         }
     }
@@ -189,7 +251,7 @@ impl Endpoint {
         &self,
         topic: &str,
         event: &str,
-        payload: impl Into<Payload>,
+        payload: impl IntoPayload,
     ) -> Result<(), PublishError> {
         self.pubsub.broadcast(topic, event, payload).await
     }
@@ -203,7 +265,7 @@ impl Endpoint {
         listener: &Listener,
         topic: &str,
         event: &str,
-        payload: impl Into<Payload>,
+        payload: impl IntoPayload,
     ) -> Result<(), PublishError> {
         self.pubsub
             .broadcast_from(listener, topic, event, payload)
@@ -227,11 +289,39 @@ impl Endpoint {
         self.sockets.is_draining()
     }
 
+    /// Ends a server in order, in one call, for [`run_until_signal`](crate::shutdown::run_until_signal): sends
+    /// the clients away, stops the HTTP server, so that nobody publishes any more, and has every message saved
+    /// ([`PubSub::save`]). `at_risk` of the result is 0 where nothing is lost.
+    ///
+    /// ```no_run
+    /// # use slackir::{Endpoint, shutdown::run_until_signal, socket::DrainOptions};
+    /// # async fn run(endpoint: Endpoint, server: actix_web::dev::Server) -> std::io::Result<()> {
+    /// let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+    /// run_until_signal(server, shutdown)?.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown(&self, server: ServerHandle, options: DrainOptions) -> Flushed {
+        let end = Instant::now() + options.shutdown;
+        self.drain(options).await;
+        server.stop(true).await;
+        let left = end.saturating_duration_since(Instant::now());
+        self.pubsub.save(left.max(LAST_SAVE)).await
+    }
+
     /// Refuses new connections and closes the open ones with 1012, in batches, so that their
     /// clients come back to another server or after the restart; waits until their channels have
     /// terminated. Returns how many connections were left when the time was over.
     pub async fn drain(&self, options: DrainOptions) -> usize {
         self.sockets.drain(options).await
+    }
+}
+
+impl fmt::Debug for EndpointBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointBuilder")
+            .field("mounts", &self.mounts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -243,43 +333,36 @@ impl EndpointBuilder {
         self
     }
 
-    /// How the sockets mounted after this call are reached.
-    pub fn transports(mut self, transports: TransportOptions) -> Self {
-        self.transports = transports;
-        self
-    }
-
-    /// What the sockets mounted after this call allow their clients.
-    pub fn options(mut self, options: SocketOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// Mounts a socket at a path such as `/socket`. A segment `:name` matches anything and becomes
-    /// a connection parameter, which wins over one of the query; one that starts with `_` is not
-    /// exposed.
-    pub fn socket(mut self, path: &str, socket: impl Socket, router: SocketRouter) -> Self {
-        let mount = Mount {
-            socket: Box::new(socket),
-            router: Arc::new(router),
-            options: self.options.clone(),
-        };
-        self.mounts
-            .push((path.to_owned(), mount, self.transports.clone()));
+    /// Mounts a socket. Of two that match a path the first counts.
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.mounts.push(mount);
         self
     }
 
     /// The endpoint.
     ///
     /// # Panics
-    /// When the session options of a mount cannot be kept: with neither `check_csrf` nor
-    /// `check_origin`, with a secret of fewer than 64 bytes, or with an encryption key that has not 32.
-    /// Mistakes of the program, found at its start.
+    /// For mistakes of the program, which are found at its start: two sockets at one path; a route that never
+    /// matches, because one before it takes all its topics; session options that cannot be kept, with
+    /// neither `check_csrf` nor `check_origin`, a secret of fewer than 64 bytes, or an encryption key that has
+    /// not 32.
     pub fn build(self) -> Endpoint {
+        for (index, mount) in self.mounts.iter().enumerate() {
+            let is_second = self.mounts[..index]
+                .iter()
+                .any(|other| other.path == mount.path);
+            assert!(!is_second, "two sockets are mounted at {:?}", mount.path);
+            mount.served.router.check();
+        }
         let sockets = Sockets::new(self.admission);
-        let mounted = self.mounts.into_iter().map(|(path, mount, transports)| {
+        let mounted = self.mounts.into_iter().map(|mount| {
+            let Mount {
+                path,
+                served,
+                transports,
+            } = mount;
             let (pubsub, sockets) = (self.pubsub.clone(), sockets.clone());
-            let mounted = Arc::new(Mounted::new(mount, transports.handshake, pubsub, sockets));
+            let mounted = Arc::new(Mounted::new(served, transports.handshake, pubsub, sockets));
             let longpoll = |below: String| {
                 let longpoll = LongPoll::new(Arc::clone(&mounted), transports.longpoll_options);
                 (Route::new(&path, &below), Arc::new(longpoll))

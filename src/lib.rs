@@ -34,6 +34,7 @@ pub mod socket;
 
 // Levels 5 and 6: HTTP in, frames out; sockets mounted on an actix-web App; the end of a server.
 pub mod endpoint;
+pub mod prelude;
 pub mod shutdown;
 pub mod transport;
 
@@ -60,4 +61,4 @@ pub mod serve;
 pub mod token_command;
 
 pub use assigns::Assigns;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Mount};

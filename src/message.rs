@@ -4,6 +4,7 @@
 //! were read (a copy, if an object in it had a key twice), and leaves for the others as the same bytes.
 //! Phoenix: `Phoenix.Socket.Message`, `.Reply`, `.Broadcast`.
 
+mod invalid;
 mod members;
 
 use std::borrow::Cow;
@@ -14,6 +15,8 @@ use bytestring::ByteString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+
+pub use self::invalid::InvalidPayload;
 
 /// Event with which a client joins a topic.
 pub const PHX_JOIN: &str = "phx_join";
@@ -297,11 +300,25 @@ impl Payload {
     /// Reads a JSON payload.
     ///
     /// # Errors
-    /// When the payload is binary, or is not a `T`.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+    /// When the payload is binary, or is not a `T`: which field is wrong.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, InvalidPayload> {
         match self {
-            Self::Json(json) => json.parse(),
-            Self::Binary(_) => Err(serde::de::Error::custom("the payload is binary")),
+            Self::Json(json) => {
+                let read = json.parse();
+                read.map_err(|_| InvalidPayload::explain::<T>(json.get()))
+            }
+            Self::Binary(_) => Err(InvalidPayload::new("expected JSON, not binary")),
+        }
+    }
+
+    /// The data of a binary payload.
+    ///
+    /// # Errors
+    /// When the payload is JSON.
+    pub fn binary(&self) -> Result<&Bytes, InvalidPayload> {
+        match self {
+            Self::Binary(data) => Ok(data),
+            Self::Json(_) => Err(InvalidPayload::new("expected binary, not JSON")),
         }
     }
 
@@ -333,6 +350,68 @@ impl Payload {
 impl From<serde_json::Value> for Payload {
     fn from(value: serde_json::Value) -> Self {
         Self::Json(value.into())
+    }
+}
+
+/// Bytes that travel as a binary frame.
+///
+/// ```
+/// use slackir::message::{Binary, IntoPayload, Payload};
+///
+/// let payload = Binary(vec![1, 2, 3].into()).into_payload();
+/// assert!(matches!(payload, Payload::Binary(data) if data == [1, 2, 3][..]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binary(pub Bytes);
+
+/// What can be sent: anything that serde writes as JSON, a [`Payload`] as it is, and [`Binary`].
+///
+/// ```
+/// use serde::Serialize;
+/// use slackir::message::Reply;
+///
+/// #[derive(Serialize)]
+/// struct Created {
+///     id: u64,
+/// }
+///
+/// let reply = Reply::ok(Created { id: 7 });
+/// assert_eq!(reply, Reply::ok(serde_json::json!({"id": 7})));
+/// ```
+pub trait IntoPayload {
+    /// The payload.
+    ///
+    /// # Panics
+    /// When the value has no JSON form, for example a map whose keys are no strings: a mistake of the
+    /// program. In a callback it crashes the channel, as it does in Phoenix. [`Payload::encode`] returns
+    /// an error instead.
+    fn into_payload(self) -> Payload;
+}
+
+impl<T: Serialize> IntoPayload for T {
+    fn into_payload(self) -> Payload {
+        match Payload::encode(&self) {
+            Ok(payload) => payload,
+            Err(error) => panic!("the value has no JSON form: {error}"),
+        }
+    }
+}
+
+impl IntoPayload for Payload {
+    fn into_payload(self) -> Payload {
+        self
+    }
+}
+
+impl IntoPayload for &Payload {
+    fn into_payload(self) -> Payload {
+        self.clone()
+    }
+}
+
+impl IntoPayload for Binary {
+    fn into_payload(self) -> Payload {
+        Payload::Binary(self.0)
     }
 }
 
@@ -369,12 +448,12 @@ pub struct Reply {
 
 impl Reply {
     /// `ok` with a response; `Payload::EMPTY` where there is none.
-    pub fn ok(response: impl Into<Payload>) -> Self {
+    pub fn ok(response: impl IntoPayload) -> Self {
         Self::with_status("ok", response)
     }
 
     /// `error` with a response.
-    pub fn error(response: impl Into<Payload>) -> Self {
+    pub fn error(response: impl IntoPayload) -> Self {
         Self::with_status("error", response)
     }
 
@@ -384,10 +463,10 @@ impl Reply {
     }
 
     /// Any other status; phoenix.js runs the `receive` hooks of that name.
-    pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl Into<Payload>) -> Self {
+    pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl IntoPayload) -> Self {
         Self {
             status: status.into(),
-            response: response.into(),
+            response: response.into_payload(),
         }
     }
 

@@ -26,8 +26,8 @@ use crate::config::{
     DatabaseConfig, Durability, LogFormat, RoomConfig, ServeConfig, Switch, WebsocketDriver,
 };
 use crate::console::OutputError;
-use crate::endpoint::{Endpoint, TransportOptions};
-use crate::pubsub::{LogRule, PubSub};
+use crate::endpoint::{Endpoint, Mount, TransportOptions};
+use crate::pubsub::{Flushed, LogRule, PubSub};
 use crate::rate::Rate;
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, OutboxLimits, RateLimits, SocketOptions};
@@ -203,7 +203,7 @@ pub async fn serve(config: ServeConfig, logging: &Logging) -> Result<(), ServeEr
         // Whoever could still publish over HTTP is gone, too, before the last row is saved.
         handle.stop(true).await;
         let unsaved = match &writer {
-            Some(writer) => save_everything(endpoint.pubsub(), writer, deadline).await,
+            Some(_) => save_everything(endpoint.pubsub(), deadline).await,
             None => 0,
         };
         if let Some(servers) = servers {
@@ -278,29 +278,21 @@ async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
     }
 }
 
-/// Waits for the last row, then ends the runs of the logs, so that clients can resume after a
-/// restart. Nobody publishes any more.
-async fn save_everything(pubsub: &PubSub, writer: &DbWriterHandle, deadline: Instant) -> usize {
-    let rest = || {
-        deadline
-            .saturating_duration_since(Instant::now())
-            .max(LAST_FLUSH)
-    };
-    let rows = writer.flush(rest()).await;
-    match writer.unsaved() {
-        // A run that has lost messages has not ended in order.
-        0 => {
-            pubsub.close_logs();
-            writer.flush(rest()).await;
-            tracing::info!("serve.shutdown.flushed");
-        }
-        waiting => tracing::warn!(
+/// Saves what is not saved, so that clients can resume after a restart. Nobody publishes any more. Returns
+/// how many messages are lost.
+async fn save_everything(pubsub: &PubSub, deadline: Instant) -> usize {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let Flushed { waiting, at_risk } = pubsub.save(left.max(LAST_FLUSH)).await;
+    if waiting == 0 {
+        tracing::info!("serve.shutdown.flushed");
+    } else {
+        tracing::warn!(
             waiting,
-            unsaved = rows,
+            unsaved = at_risk,
             "serve.shutdown.database_away: what waits in the spool is saved at the next start"
-        ),
+        );
     }
-    rows
+    at_risk
 }
 
 /// Says where the server is to be found, on standard output and in the log.
@@ -526,9 +518,11 @@ fn endpoint(
     };
     Endpoint::builder(pubsub)
         .admission(admission)
-        .transports(transports)
-        .options(options)
-        .socket("/socket", UserSocket, chat::router(&rooms))
+        .mount(
+            Mount::new("/socket", UserSocket, chat::router(&rooms))
+                .transports(transports)
+                .options(options),
+        )
         .build()
 }
 

@@ -43,7 +43,8 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 ///     .disable_signals()
 ///     .bind(("127.0.0.1", 4000))?
 ///     .run();
-/// run_until_signal(server, endpoint.drain(DrainOptions::default()))?.await?;
+/// let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+/// run_until_signal(server, shutdown)?.await?;
 /// # Ok(())
 /// # }
 /// ```

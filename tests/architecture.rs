@@ -94,6 +94,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "endpoint",
         &["admission", "message", "pubsub", "socket", "transport"],
     ),
+    (
+        "prelude",
+        &[
+            "assigns", "channel", "endpoint", "message", "presence", "pubsub", "socket",
+        ],
+    ),
     ("shutdown", &[]),
     (
         "testing",
@@ -122,7 +128,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "chat",
         &[
-            "channel", "client", "config", "message", "methods", "pubsub", "socket",
+            "assigns", "channel", "client", "config", "message", "methods", "pubsub", "socket",
         ],
     ),
     ("admin", &["endpoint", "methods"]),

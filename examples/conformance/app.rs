@@ -8,16 +8,17 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slackir::channel::{
-    Channel, Context, HandleIn, Handled, Join, JoinResult, Refused, SendError, StopReason,
+    Channel, Context, Failure, HandleIn, HandleInResult, Handled, Join, JoinResult, Refused,
+    SendError, StopReason,
 };
 use slackir::chat::{RandomChannel, Room};
 use slackir::endpoint::TransportOptions;
-use slackir::message::{Payload, Reply};
-use slackir::presence::{PRESENCE_STATE, Presence, PresenceError};
+use slackir::message::{Binary, Payload, Reply};
+use slackir::presence::{Presence, PresenceError};
 use slackir::pubsub::{Broadcast, PubSub};
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
 use slackir::transport::{CheckOrigin, HandshakeOptions, LongPollOptions};
-use slackir::{Assigns, Endpoint};
+use slackir::{Assigns, Endpoint, Mount};
 
 /// The application, mounted at `/socket`.
 pub(crate) fn endpoint() -> Endpoint {
@@ -29,11 +30,13 @@ pub(crate) fn endpoint_with(longpoll_options: LongPollOptions) -> Endpoint {
     let pubsub = PubSub::new();
     let presence = Presence::new(pubsub.clone());
     let router = SocketRouter::new()
-        .channel("random:*", || RandomChannel::new(Arc::new(Room::default())))
-        .channel("conf:*", ConformanceChannel::default)
+        .state(Room::default())
+        .state(presence)
+        .channel::<RandomChannel>("random:*")
+        .channel::<ConformanceChannel>("conf:*")
         // Supabase's clients put this before every topic.
-        .channel("realtime:*", ConformanceChannel::default)
-        .channel("presence:*", move || PresenceChannel::new(presence.clone()));
+        .channel::<ConformanceChannel>("realtime:*")
+        .channel::<PresenceChannel>("presence:*");
     let transports = TransportOptions {
         longpoll: Some("longpoll".to_owned()),
         longpoll_options,
@@ -44,8 +47,7 @@ pub(crate) fn endpoint_with(longpoll_options: LongPollOptions) -> Endpoint {
         ..TransportOptions::default()
     };
     Endpoint::builder(pubsub)
-        .transports(transports)
-        .socket("/socket", UserSocket, router)
+        .mount(Mount::new("/socket", UserSocket, router).transports(transports))
         .build()
 }
 
@@ -107,31 +109,25 @@ struct ConformanceChannel {
 }
 
 impl ConformanceChannel {
-    /// Broadcasts to a topic from outside its channels.
-    async fn endpoint_broadcast(payload: &Payload, ctx: &Context<Self>) -> HandleIn {
-        let Ok(EndpointBroadcast {
+    /// Broadcasts to a topic from outside its channels. What is refused crashes the channel, as in Phoenix.
+    async fn endpoint_broadcast(payload: &Payload, ctx: &Context<Self>) -> HandleInResult {
+        let EndpointBroadcast {
             topic,
             event,
             payload,
-        }) = payload.parse()
-        else {
-            return HandleIn::unhandled("endpoint_broadcast with this payload");
-        };
-        match ctx.pubsub().broadcast(&topic, &event, payload).await {
-            Ok(()) => HandleIn::Reply(Reply::ok(Payload::EMPTY)),
-            Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
-        }
+        } = payload.parse().map_err(StopReason::from)?;
+        let sent = ctx.pubsub().broadcast(&topic, &event, payload).await;
+        sent.map_err(StopReason::from)?;
+        Ok(HandleIn::ok(Payload::EMPTY))
     }
 
     /// Closes all connections of this user.
-    async fn disconnect_me(ctx: &Context<Self>) -> HandleIn {
+    async fn disconnect_me(ctx: &Context<Self>) -> HandleInResult {
         if let Some(UserId(user)) = ctx.assigns().get() {
             let id = format!("users:{user}");
-            if let Err(error) = ctx.pubsub().broadcast(&id, "disconnect", json!({})).await {
-                return HandleIn::Stop(StopReason::error(error.to_string()));
-            }
+            ctx.pubsub().broadcast(&id, "disconnect", json!({})).await?;
         }
-        HandleIn::NoReply
+        Ok(HandleIn::NoReply)
     }
 
     /// Replies from another task, 50 ms later.
@@ -150,11 +146,9 @@ impl ConformanceChannel {
 }
 
 /// A push or broadcast that fails crashes the channel, as in Phoenix.
-fn sent(result: Result<(), SendError>) -> HandleIn {
-    match result {
-        Ok(()) => HandleIn::NoReply,
-        Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
-    }
+fn sent(result: Result<(), SendError>) -> HandleInResult {
+    result.map_err(StopReason::from)?;
+    Ok(HandleIn::NoReply)
 }
 
 impl Channel for ConformanceChannel {
@@ -164,9 +158,9 @@ impl Channel for ConformanceChannel {
         &["intercepted"]
     }
 
-    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+    async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         match ctx.topic() {
-            "conf:deny" => return Err(Refused::reason("unauthorized")),
+            "conf:deny" => return Err(Refused::reason("unauthorized").into()),
             "conf:crash" => panic!("asked to crash in join"),
             _ => {}
         }
@@ -178,14 +172,14 @@ impl Channel for ConformanceChannel {
             let after = Info::AfterJoin {
                 pushes: push_after_join,
             };
-            ctx.handle().send(after).expect("the channel lives");
+            ctx.handle().send(after)?;
         }
         match params {
             Payload::Json(params) if want_reply => {
                 let reply = json!({ "params": params.parse::<Value>().unwrap_or_default() });
-                Ok(Join::reply(reply))
+                Ok(Join::reply(Self::default(), reply))
             }
-            _ => Ok(Join::ok()),
+            _ => Ok(Join::ok(Self::default())),
         }
     }
 
@@ -194,19 +188,19 @@ impl Channel for ConformanceChannel {
         event: &str,
         payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
-        match event {
-            "echo" => HandleIn::Reply(Reply::ok(payload)),
-            "reply_error" => HandleIn::Reply(Reply::error(payload)),
-            "reply_ok_only" => HandleIn::Reply(Reply::ok(Payload::EMPTY)),
-            "reply_error_only" => HandleIn::Reply(Reply::error(Payload::EMPTY)),
-            "reply_binary" => HandleIn::Reply(Reply::ok(Payload::Binary(BINARY))),
+    ) -> HandleInResult {
+        Ok(match event {
+            "echo" => HandleIn::ok(payload),
+            "reply_error" => HandleIn::error(payload),
+            "reply_ok_only" => HandleIn::ok(Payload::EMPTY),
+            "reply_error_only" => HandleIn::error(Payload::EMPTY),
+            "reply_binary" => HandleIn::ok(Binary(BINARY)),
             "noreply" => HandleIn::NoReply,
-            "push" => sent(ctx.push("pushed", payload)),
-            "push_binary" => sent(ctx.push("pushed_binary", Payload::Binary(BINARY))),
-            "broadcast" => sent(ctx.broadcast("bcast", payload)),
-            "broadcast_from" => sent(ctx.broadcast_from("bcast_from", payload)),
-            "broadcast_intercepted" => sent(ctx.broadcast("intercepted", payload)),
+            "push" => sent(ctx.push("pushed", payload))?,
+            "push_binary" => sent(ctx.push("pushed_binary", Binary(BINARY)))?,
+            "broadcast" => sent(ctx.broadcast("bcast", payload))?,
+            "broadcast_from" => sent(ctx.broadcast_from("bcast_from", payload))?,
+            "broadcast_intercepted" => sent(ctx.broadcast("intercepted", payload))?,
             "async_reply" => Self::async_reply(payload, ctx),
             "delayed_push" => {
                 ctx.send_after(Duration::from_millis(50), Info::Tick);
@@ -214,46 +208,41 @@ impl Channel for ConformanceChannel {
             }
             "count" => {
                 self.count += 1;
-                HandleIn::Reply(Reply::ok(json!({ "count": self.count })))
+                HandleIn::ok(json!({ "count": self.count }))
             }
             "stop" => HandleIn::Stop(StopReason::Normal),
             "stop_shutdown" => HandleIn::Stop(StopReason::Shutdown),
             "stop_reply" => HandleIn::StopReply(StopReason::Normal, Reply::ok(payload)),
             "stop_error" => HandleIn::Stop(StopReason::error("boom")),
             "crash" => panic!("asked to crash"),
-            "disconnect_me" => Self::disconnect_me(ctx).await,
-            "endpoint_broadcast" => Self::endpoint_broadcast(&payload, ctx).await,
-            other => HandleIn::unhandled(other),
-        }
+            "disconnect_me" => Self::disconnect_me(ctx).await?,
+            "endpoint_broadcast" => Self::endpoint_broadcast(&payload, ctx).await?,
+            other => return Err(Failure::unhandled(other)),
+        })
     }
 
     async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
         let mut payload: Value = broadcast.payload().parse().unwrap_or_default();
         if payload["skip"] == true {
-            return Handled::NoReply;
+            return Ok(());
         }
         payload["for"] = ctx
             .assigns()
             .get::<UserId>()
             .map(|UserId(user)| user.clone())
             .into();
-        match ctx.push(broadcast.event(), payload) {
-            Ok(()) => Handled::NoReply,
-            Err(error) => Handled::Stop(StopReason::error(error.to_string())),
-        }
+        ctx.push(broadcast.event(), payload)?;
+        Ok(())
     }
 
     async fn handle_info(&mut self, info: Info, ctx: &mut Context<Self>) -> Handled {
-        let pushed = match info {
-            Info::Tick => ctx.push("tick", json!({})),
+        match info {
+            Info::Tick => ctx.push("tick", json!({}))?,
             Info::AfterJoin { pushes } => {
-                (0..pushes).try_for_each(|i| ctx.push("welcome", json!({ "i": i })))
+                (0..pushes).try_for_each(|i| ctx.push("welcome", json!({ "i": i })))?;
             }
-        };
-        match pushed {
-            Ok(()) => Handled::NoReply,
-            Err(error) => Handled::Stop(StopReason::error(error.to_string())),
         }
+        Ok(())
     }
 
     async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
@@ -261,11 +250,10 @@ impl Channel for ConformanceChannel {
     }
 }
 
-/// Tracks its client after the join, under the key and with the meta of the join's params.
+/// Says that its client is present, under the key and with the meta of the join's params.
 struct PresenceChannel {
-    presence: Presence,
+    presence: Arc<Presence>,
     key: String,
-    meta: Value,
 }
 
 #[derive(Deserialize)]
@@ -274,44 +262,24 @@ struct Arrival {
     meta: Value,
 }
 
-struct AfterJoin;
-
-impl PresenceChannel {
-    fn new(presence: Presence) -> Self {
-        Self {
-            presence,
-            key: String::new(),
-            meta: Value::Null,
-        }
-    }
-
-    fn arrive(&self, ctx: &mut Context<Self>) -> Result<(), Box<dyn std::error::Error>> {
-        self.presence.track(ctx, &self.key, &self.meta)?;
-        ctx.push(
-            PRESENCE_STATE,
-            Value::Object(self.presence.list(ctx.topic())),
-        )?;
-        Ok(())
-    }
-}
-
-fn changed(result: Result<String, PresenceError>) -> HandleIn {
-    match result {
-        Ok(_) => HandleIn::Reply(Reply::ok(Payload::EMPTY)),
-        Err(error) => HandleIn::Reply(Reply::error_reason(&error.to_string())),
-    }
+fn changed(result: Result<String, PresenceError>) -> HandleInResult {
+    result.map_err(|error| Refused::reason(&error.to_string()))?;
+    Ok(HandleIn::ok(Payload::EMPTY))
 }
 
 impl Channel for PresenceChannel {
-    type Info = AfterJoin;
+    type Info = ();
 
-    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+    async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         let Ok(Arrival { key, meta }) = params.parse() else {
-            return Err(Refused::reason("key and meta are required"));
+            return Err(Refused::reason("key and meta are required").into());
         };
-        (self.key, self.meta) = (key, meta);
-        ctx.handle().send(AfterJoin).expect("the channel lives");
-        Ok(Join::ok())
+        let presence = ctx.state::<Presence>();
+        let channel = Self {
+            presence: Arc::clone(&presence),
+            key: key.clone(),
+        };
+        Ok(Join::ok(channel).with_presence(&presence, key, meta))
     }
 
     async fn handle_in(
@@ -319,28 +287,18 @@ impl Channel for PresenceChannel {
         event: &str,
         payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
+    ) -> HandleInResult {
         match event {
-            "update" => match payload.parse::<Value>() {
-                Ok(meta) => changed(self.presence.update(ctx, &self.key, &meta)),
-                Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
-            },
+            "update" => {
+                let meta: Value = payload.parse().map_err(StopReason::from)?;
+                changed(self.presence.update(ctx, &self.key, &meta))
+            }
             "untrack" => {
                 self.presence.untrack(ctx, &self.key);
-                HandleIn::Reply(Reply::ok(Payload::EMPTY))
+                Ok(HandleIn::ok(Payload::EMPTY))
             }
-            "list" => {
-                let everybody = self.presence.list(ctx.topic());
-                HandleIn::Reply(Reply::ok(Value::Object(everybody)))
-            }
-            other => HandleIn::unhandled(other),
-        }
-    }
-
-    async fn handle_info(&mut self, _: AfterJoin, ctx: &mut Context<Self>) -> Handled {
-        match self.arrive(ctx) {
-            Ok(()) => Handled::NoReply,
-            Err(error) => Handled::Stop(StopReason::error(error.to_string())),
+            "list" => Ok(HandleIn::ok(self.presence.list(ctx.topic()))),
+            other => Err(Failure::unhandled(other)),
         }
     }
 }

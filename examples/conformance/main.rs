@@ -28,7 +28,8 @@ async fn main() -> std::io::Result<()> {
         .disable_signals()
         .bind(("127.0.0.1", port))?
         .run();
-    let running = run_until_signal(server, endpoint.drain(DrainOptions::default()))?;
+    let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+    let running = run_until_signal(server, shutdown)?;
     println!("The conformance application listens on http://127.0.0.1:{port}");
     running.await.map(drop)
 }

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use super::catch_up::CatchUpError;
 use super::context::Context;
 use super::join::{Accepted, JoinFailed};
-use super::{Channel, HandleIn, Handled, StopReason};
+use super::{Channel, HandleInResult, Handled, StopReason, Then};
 use crate::message::{Payload, Ref};
 use crate::pubsub::Broadcast;
 
@@ -25,30 +25,54 @@ const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A channel value and its context. The running callback borrows it; dropping the callback gives
 /// it back, so that `terminate` can run after a callback was cancelled or has panicked.
 pub(super) struct Live<C: Channel> {
-    pub(super) channel: C,
+    /// `None` until `join` has made it.
+    pub(super) channel: Option<C>,
     pub(super) ctx: Context<C>,
 }
 
 pub(super) type Shared<C> = Rc<RefCell<Live<C>>>;
 
 /// What a callback has come to.
-pub(super) enum Done {
-    Joined(Result<Accepted, JoinFailed>),
-    CaughtUp(Result<(), CatchUpError>),
-    In(Ref, HandleIn),
+pub(super) enum Done<C: Channel> {
+    Joined(Result<Accepted<C>, JoinFailed>),
+    /// The catch-up has failed.
+    Behind(CatchUpError),
+    In(Ref, HandleInResult),
     Handled(Handled),
     Terminated,
     Panicked(Cow<'static, str>),
 }
 
-pub(super) type Callback = LocalBoxFuture<'static, Done>;
+pub(super) type Callback<C> = LocalBoxFuture<'static, Done<C>>;
 
 /// Makes a panic of the callback its outcome.
-pub(super) fn guarded(callback: impl Future<Output = Done> + 'static) -> Callback {
+pub(super) fn guarded<C: Channel>(
+    callback: impl Future<Output = Done<C>> + 'static,
+) -> Callback<C> {
     AssertUnwindSafe(callback)
         .catch_unwind()
         .map(|result| result.unwrap_or_else(|panic| Done::Panicked(message_of(&*panic))))
         .boxed_local()
+}
+
+/// A callback of a channel that has joined.
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "a channel runs one callback at a time; cancelling drops the borrow with the future"
+)]
+fn callback<C: Channel>(
+    live: Shared<C>,
+    run: impl AsyncFnOnce(&mut C, &mut Context<C>) -> Done<C> + 'static,
+) -> Callback<C> {
+    guarded(async move {
+        let Live { channel, ctx } = &mut *live.borrow_mut();
+        let Some(channel) = channel else {
+            // Nothing is given to a channel before its join.
+            return Done::Handled(Ok(()));
+        };
+        ctx.begin();
+        run(channel, ctx).await
+    })
 }
 
 /// What a panic said.
@@ -62,19 +86,13 @@ fn message_of(panic: &(dyn Any + Send)) -> Cow<'static, str> {
     }
 }
 
-#[expect(
-    clippy::await_holding_refcell_ref,
-    reason = "a channel runs one callback at a time; cancelling drops the borrow with the future"
-)]
 pub(super) fn handle_in<C: Channel>(
     live: Shared<C>,
     event: bytestring::ByteString,
     payload: Payload,
     reference: Ref,
-) -> Callback {
-    guarded(async move {
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        ctx.begin();
+) -> Callback<C> {
+    callback(live, async move |channel, ctx| {
         ctx.reference = reference.clone();
         let outcome = channel.handle_in(&event, payload, ctx).await;
         ctx.reference = Ref::NULL;
@@ -82,48 +100,44 @@ pub(super) fn handle_in<C: Channel>(
     })
 }
 
-#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
-pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback {
-    guarded(async move {
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        ctx.begin();
+pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback<C> {
+    callback(live, async move |channel, ctx| {
         ctx.passing = Some(Arc::clone(&broadcast));
         Done::Handled(channel.handle_out(broadcast, ctx).await)
     })
 }
 
-#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
-pub(super) fn handle_broadcast<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback {
-    guarded(async move {
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        ctx.begin();
+pub(super) fn handle_broadcast<C: Channel>(
+    live: Shared<C>,
+    broadcast: Arc<Broadcast>,
+) -> Callback<C> {
+    callback(live, async move |channel, ctx| {
         Done::Handled(channel.handle_broadcast(broadcast, ctx).await)
     })
 }
 
-#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
-pub(super) fn handle_timeout<C: Channel>(live: Shared<C>) -> Callback {
-    guarded(async move {
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        ctx.begin();
+pub(super) fn handle_timeout<C: Channel>(live: Shared<C>) -> Callback<C> {
+    callback(live, async move |channel, ctx| {
         Done::Handled(channel.handle_timeout(ctx).await)
     })
 }
 
-#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
-pub(super) fn handle_info<C: Channel>(live: Shared<C>, info: C::Info) -> Callback {
-    guarded(async move {
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        ctx.begin();
+pub(super) fn handle_info<C: Channel>(live: Shared<C>, info: C::Info) -> Callback<C> {
+    callback(live, async move |channel, ctx| {
         Done::Handled(channel.handle_info(info, ctx).await)
     })
 }
 
-#[expect(clippy::await_holding_refcell_ref, reason = "as in handle_in")]
-pub(super) fn terminate<C: Channel>(live: Shared<C>, reason: StopReason) -> Callback {
-    guarded(async move {
-        let Live { channel, ctx } = &mut *live.borrow_mut();
-        ctx.begin();
+/// What the join has left to be done.
+pub(super) fn then<C: Channel>(live: Shared<C>, all: Vec<Then<C>>) -> Callback<C> {
+    callback(live, async move |channel, ctx| {
+        let mut all = all.into_iter();
+        Done::Handled(all.try_for_each(|then| then(channel, ctx)))
+    })
+}
+
+pub(super) fn terminate<C: Channel>(live: Shared<C>, reason: StopReason) -> Callback<C> {
+    callback(live, async move |channel, ctx| {
         let terminated = channel.terminate(&reason, ctx);
         if tokio::time::timeout(TERMINATE_TIMEOUT, terminated)
             .await

@@ -61,11 +61,12 @@ pub(super) enum CatchUpError {
     Stopped(StopReason),
 }
 
-impl From<CatchUpError> for StopReason {
-    fn from(error: CatchUpError) -> Self {
-        match error {
-            CatchUpError::Stopped(reason) => reason,
-            error => Self::error(error.to_string()),
+impl CatchUpError {
+    /// Why the channel ends.
+    pub(super) fn into_reason(self) -> StopReason {
+        match self {
+            Self::Stopped(reason) => reason,
+            error => error.into(),
         }
     }
 }
@@ -156,10 +157,7 @@ impl<C: Channel> CatchUp<C> {
         Ok(())
     }
 
-    #[expect(
-        clippy::await_holding_refcell_ref,
-        reason = "as in callback::handle_in"
-    )]
+    #[expect(clippy::await_holding_refcell_ref, reason = "as in callback::callback")]
     async fn list(
         &self,
         topic: &Arc<Topic>,
@@ -171,10 +169,7 @@ impl<C: Channel> CatchUp<C> {
     }
 
     /// Sends a message as soon as the outbox has room for it.
-    #[expect(
-        clippy::await_holding_refcell_ref,
-        reason = "as in callback::handle_in"
-    )]
+    #[expect(clippy::await_holding_refcell_ref, reason = "as in callback::callback")]
     async fn send(&self, topic: &Arc<Topic>, entry: &Arc<LogEntry>) -> Result<(), CatchUpError> {
         poll_fn(|cx| self.link.outbox.poll_room_for_replay(cx)).await;
         if intercepts::<C>(entry) {

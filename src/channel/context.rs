@@ -1,21 +1,22 @@
 //! What a callback may do: push, broadcast, reply later, keep assigns.
 //! Phoenix: the functions of `Phoenix.Channel` that take a socket.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Recipient, WeakAddr, WeakRecipient};
+use serde_json::json;
 
-use super::Channel;
 use super::link::{Link, ToChannel};
 use super::server::{ChannelServer, ChannelSignal, Info};
 use super::timer::{Timer, Timers};
+use super::{Channel, HandleIn};
 use crate::assigns::Assigns;
 use crate::client::Client;
-use crate::message::{Name, Payload, RawJson, Ref, Reply};
+use crate::message::{IntoPayload, Name, Payload, RawJson, Ref, Reply};
 use crate::pubsub::{
     Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
 };
@@ -110,6 +111,16 @@ impl<C: Channel> Context<C> {
         &mut self.assigns
     }
 
+    /// The value of this type that the router's [`state`](crate::socket::SocketRouter::state), `connect` or
+    /// the channel has assigned.
+    ///
+    /// # Panics
+    /// When nobody has: a mistake of the program. It crashes the join.
+    pub fn state<T: Send + Sync + 'static>(&self) -> Arc<T> {
+        let state = self.assigns.get_shared();
+        state.unwrap_or_else(|| panic!("no state of type {}", type_name::<T>()))
+    }
+
     /// The topics of this server, to broadcast to others than this channel's.
     pub fn pubsub(&self) -> &PubSub {
         &self.pubsub
@@ -120,8 +131,8 @@ impl<C: Channel> Context<C> {
     /// # Errors
     /// Before the join is complete, and when the payload is not an object (or binary, to a V2
     /// client).
-    pub fn push(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
-        let payload = self.with_meta(event, payload.into());
+    pub fn push(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
+        let payload = self.with_meta(event, payload.into_payload());
         if let Some(list) = &mut *self.listed.borrow_mut() {
             list.push(listable(payload)?);
             return Ok(());
@@ -145,7 +156,7 @@ impl<C: Channel> Context<C> {
     /// # Errors
     /// Before the join is complete, and when the message was refused: it is then neither stored
     /// nor sent to anybody.
-    pub fn broadcast(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
+    pub fn broadcast(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
         self.publish(&Draft::new(event, payload)).map(drop)
     }
 
@@ -159,15 +170,27 @@ impl<C: Channel> Context<C> {
         Ok(self.link.publish(&self.pubsub, draft, None)?)
     }
 
+    /// Answers the message that `handle_in` is handling once what it published is committed: ok
+    /// `{"id": ..}`, or error with the reason why it is not. The channel goes on meanwhile. `published` is of a
+    /// draft [with a receipt](Draft::with_receipt); where nothing is stored the id is `null`, at once.
+    pub fn reply_when_stored(&self, published: Published) -> HandleIn {
+        let Some(receipt) = published.receipt else {
+            return HandleIn::ok(json!({ "id": null }));
+        };
+        if let Some(socket_ref) = self.socket_ref() {
+            actix_rt::spawn(async move {
+                // An object has a form on every wire.
+                let _ = socket_ref.reply(&receipt.reply().await);
+            });
+        }
+        HandleIn::NoReply
+    }
+
     /// Sends an event to everybody in the topic but this channel.
     ///
     /// # Errors
     /// As [`Context::broadcast`].
-    pub fn broadcast_from(
-        &self,
-        event: &str,
-        payload: impl Into<Payload>,
-    ) -> Result<(), SendError> {
+    pub fn broadcast_from(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
         self.assert_joined()?;
         let draft = Draft::new(event, payload);
         self.link
@@ -234,10 +257,21 @@ impl<C: Channel> Context<C> {
         let send = move || {
             let _ = handle.send(info);
         };
-        self.timers.start(delay, send)
+        self.timers.once(delay, send)
     }
 
-    /// Names this channel in the process.
+    /// Sends this channel an info after every period, until the timer is cancelled. It ends with the channel.
+    /// Phoenix: `:timer.send_interval`.
+    ///
+    /// # Panics
+    /// When the period is zero.
+    pub fn send_every(&self, period: Duration, info: impl Fn() -> C::Info + 'static) -> Timer {
+        let handle = self.handle();
+        self.timers.every(period, move || {
+            let _ = handle.send(info());
+        })
+    }
+
     /// Whose connection it is.
     pub(crate) fn client(&self) -> &Client {
         self.link.outbox.client()

@@ -15,13 +15,12 @@ use super::link::{Link, ToChannel};
 use super::log::{Form, LogRequest};
 use super::replay::{self, intercepts};
 use super::server::ChannelSignal;
-use super::{Channel, Join, Refused, StopReason};
+use super::{Channel, Failure, Join, Refused, StopReason, Then};
 use crate::assigns::Assigns;
 use crate::client::log_client;
 use crate::flow::Flow;
 use crate::frame::Frame;
-use crate::message::{Name, Payload, Ref, Reply, reason};
-use crate::metrics::metrics;
+use crate::message::{Payload, Ref, reason};
 use crate::outbox::Outbox;
 use crate::pubsub::{
     Backlog, Broadcast, MessageId, PubSub, Subscribed, Subscriber, Subscription, Tap, Want, Wire,
@@ -44,32 +43,11 @@ pub(crate) struct Start {
     pub(crate) replaced: Option<Frame>,
 }
 
-impl Start {
-    /// Answers a join whose channel could not even be made.
-    pub(super) fn crashed(self) {
-        let topic = Name::Text(self.topic);
-        log_client!(
-            error,
-            self.outbox.client(),
-            topic = topic.as_str(),
-            "channel.factory.panicked"
-        );
-        metrics().channel_crashes.increment(1);
-        let reply = Reply::error_reason(reason::JOIN_CRASHED);
-        let reply = self
-            .serializer
-            .reply(&self.join_ref, &self.reference, &topic, &reply);
-        // A reply that is an object has a form on every wire.
-        reply
-            .into_iter()
-            .chain(self.replaced)
-            .for_each(|frame| self.outbox.push(frame));
-    }
-}
-
 /// A join that the application accepted.
-pub(super) struct Accepted {
-    pub(super) join: Join,
+pub(super) struct Accepted<C: Channel> {
+    pub(super) reply: Payload,
+    pub(super) log: LogRequest,
+    pub(super) then: Vec<Then<C>>,
     pub(super) place: Place,
 }
 
@@ -84,37 +62,54 @@ pub(super) enum Place {
 /// A join that came to nothing.
 pub(super) enum JoinFailed {
     Refused(Refused),
-    /// The channel stopped at a message of its history.
+    /// `join` has failed, or the channel stopped at a message of its history.
     Stopped(StopReason),
     StorageUnavailable,
 }
 
 /// `join`, then the topic's log, then the subscription. The reply follows in the same poll, so no
 /// broadcast can come between.
-#[expect(
-    clippy::await_holding_refcell_ref,
-    reason = "as in callback::handle_in"
-)]
+#[expect(clippy::await_holding_refcell_ref, reason = "as in callback::callback")]
 pub(super) fn join<C: Channel>(
     live: Shared<C>,
     link: Rc<Link>,
     pubsub: PubSub,
     params: Payload,
-) -> Callback {
+) -> Callback<C> {
     guarded(async move {
         if pubsub.is_unstorable(&link.topic) {
             let refused = Refused::reason(reason::NUL_IN_TOPIC);
             return Done::Joined(Err(JoinFailed::Refused(refused)));
         }
         let live = &mut *live.borrow_mut();
-        let join = match live.channel.join(params, &mut live.ctx).await {
+        let Join {
+            channel,
+            reply,
+            log,
+            then,
+        } = match C::join(params, &mut live.ctx).await {
             Ok(join) => join,
-            Err(refused) => return Done::Joined(Err(JoinFailed::Refused(refused))),
+            Err(failure) => return Done::Joined(Err(failure.into())),
         };
-        live.ctx.meta = join.log.meta;
-        let place = enter(live, &link, &pubsub, &join.log).await;
-        Done::Joined(place.map(|place| Accepted { join, place }))
+        live.channel = Some(channel);
+        live.ctx.meta = log.meta;
+        let place = enter(live, &link, &pubsub, &log).await;
+        Done::Joined(place.map(|place| Accepted {
+            reply,
+            log,
+            then,
+            place,
+        }))
     })
+}
+
+impl From<Failure> for JoinFailed {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refused) => Self::Refused(refused),
+            Failure::Stop(reason) => Self::Stopped(reason),
+        }
+    }
 }
 
 /// Finds the channel its place in the topic.

@@ -58,12 +58,18 @@ impl HistoryMode {
 /// begins. Params of another type are not meant for this and are ignored.
 ///
 /// ```
-/// use slackir::channel::{HistoryMode, Join, LogRequest};
-/// use slackir::message::Payload;
+/// use slackir::prelude::*;
 ///
-/// let params = Payload::from(serde_json::json!({"last_seen_id": null, "meta": true}));
-/// let request = LogRequest::from_params(HistoryMode::MessagesHistory, &params);
-/// let join = Join::ok().with_log(request);
+/// struct Room;
+///
+/// impl Channel for Room {
+///     type Info = ();
+///
+///     async fn join(params: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+///         let request = LogRequest::from_params(HistoryMode::MessagesHistory, &params);
+///         Ok(Join::ok(Room).with_log(request))
+///     }
+/// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct LogRequest {

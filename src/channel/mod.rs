@@ -1,34 +1,55 @@
 //! One joined topic of one client: what an application writes. Phoenix: `Phoenix.Channel`.
 //!
-//! A type that implements [`Channel`] is one client in one topic. Its fields are the channel's own
-//! state; each join makes a new value. All its callbacks run on the worker thread of the client's
-//! connection, one at a time and in the order of the messages. A callback may await whatever it
-//! likes: that suspends this channel and nothing else.
+//! A type that implements [`Channel`] is one client in one topic. [`Channel::join`] makes its value, whose
+//! fields are the channel's own state. All its callbacks run on the worker thread of the client's
+//! connection, one at a time and in the order of the messages. A callback may await whatever it likes: that
+//! suspends this channel and nothing else.
+//!
+//! `?` works in every callback. In `join` and `handle_in` it makes a [`Failure`] of an error: an error reply
+//! of what the client is to know, and a crash of anything else. In the others it ends the channel.
 //!
 //! ```
-//! use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult};
-//! use slackir::message::{Payload, Reply};
+//! use serde::Deserialize;
+//! use slackir::channel::{
+//!     Channel, Context, Failure, HandleIn, HandleInResult, Join, JoinResult, Refused,
+//! };
+//! use slackir::message::Payload;
 //!
-//! struct Room;
+//! struct Room {
+//!     name: String,
+//! }
+//!
+//! #[derive(Deserialize)]
+//! struct Hello {
+//!     name: String,
+//! }
 //!
 //! impl Channel for Room {
 //!     type Info = ();
 //!
-//!     async fn join(&mut self, _params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+//!     async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
 //!         if ctx.topic() == "room:secret" {
-//!             return Err(slackir::channel::Refused::reason("unauthorized"));
+//!             return Err(Refused::reason("unauthorized").into());
 //!         }
-//!         Ok(Join::ok())
+//!         // Without a name: {"reason": "invalid payload", "field": "name", "detail": "missing"}.
+//!         let Hello { name } = params.parse()?;
+//!         Ok(Join::ok(Room { name }))
 //!     }
 //!
-//!     async fn handle_in(&mut self, event: &str, payload: Payload, ctx: &mut Context<Self>) -> HandleIn {
+//!     async fn handle_in(
+//!         &mut self,
+//!         event: &str,
+//!         payload: Payload,
+//!         ctx: &mut Context<Self>,
+//!     ) -> HandleInResult {
 //!         match event {
-//!             "ping" => HandleIn::Reply(Reply::ok(payload)),
-//!             "shout" => match ctx.broadcast("shout", payload) {
-//!                 Ok(()) => HandleIn::NoReply,
-//!                 Err(error) => HandleIn::Reply(Reply::error_reason(&error.to_string())),
-//!             },
-//!             _ => HandleIn::unhandled(event),
+//!             "ping" => Ok(HandleIn::ok(payload)),
+//!             "shout" => {
+//!                 ctx.broadcast("shout", payload)?;
+//!                 Ok(HandleIn::NoReply)
+//!             }
+//!             "whoami" => Ok(HandleIn::ok(serde_json::json!({"name": self.name}))),
+//!             _ => Err(Failure::unhandled(event)),
 //!         }
 //!     }
 //! }
@@ -37,6 +58,7 @@
 mod callback;
 mod catch_up;
 mod context;
+mod failure;
 mod join;
 mod link;
 mod log;
@@ -45,15 +67,17 @@ mod server;
 mod timer;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 pub use self::context::{ChannelEnded, Context, Handle, SendError, SocketRef};
+pub use self::failure::{Failure, Refused};
 pub(crate) use self::join::Start;
 pub(crate) use self::link::{Link, ToChannel};
 pub use self::log::{HistoryMode, LogRequest, stored_messages};
 pub(crate) use self::server::{ChannelSignal, JoinState, Started, start};
 pub use self::timer::Timer;
-use crate::message::{Payload, Reply};
+use crate::message::{IntoPayload, Payload, Reply};
 use crate::pubsub::Broadcast;
 pub use crate::serializer::EncodeError;
 
@@ -70,34 +94,39 @@ pub trait Channel: Sized + 'static {
     /// nothing.
     type Info: Send + 'static;
 
-    /// The client wants in. Until this returns, the client's later messages wait, as in Phoenix.
-    /// `push` and `broadcast` are refused here: send yourself an info instead.
+    /// The client wants in: makes its channel. The topic is `ctx`'s, and so is what `connect` and the router
+    /// have assigned. Until this returns, the client's later messages wait, as in Phoenix. `push` and
+    /// `broadcast` are refused here: [`Join::then`] runs once the client is a member.
     ///
     /// # Errors
-    /// A refusal reaches the client as the error reply; `terminate` runs with
-    /// [`StopReason::Shutdown`].
-    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult;
+    /// A [`Failure::Refused`] reaches the client as the error reply, and there is no channel. With any other
+    /// the join has crashed: the client receives error with `{"reason": "join crashed"}`.
+    async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self>;
 
-    /// A message of the client. The default crashes the channel, as a Phoenix channel without a
-    /// matching clause does.
+    /// A message of the client. The default crashes the channel, as a Phoenix channel without a matching
+    /// clause does.
+    ///
+    /// # Errors
+    /// See [`Failure`]: an error reply, or the end of the channel.
     async fn handle_in(
         &mut self,
         event: &str,
         payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
+    ) -> HandleInResult {
         let _ = (payload, ctx);
-        HandleIn::unhandled(event)
+        Err(Failure::unhandled(event))
     }
 
     /// A broadcast of an event that [`Channel::intercept`] names. The default passes it on. What is
     /// pushed here under the broadcast's event carries the stored message's `_meta` where the client
     /// asked for it.
+    ///
+    /// # Errors
+    /// The channel ends for this reason, as in all callbacks below.
     async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
-        match ctx.push(broadcast.event(), broadcast.payload().clone()) {
-            Ok(()) => Handled::NoReply,
-            Err(error) => Handled::Stop(StopReason::error(error.to_string())),
-        }
+        ctx.push(broadcast.event(), broadcast.payload())?;
+        Ok(())
     }
 
     /// A stored message of an event that [`Channel::intercept`] names, on its way to a client that
@@ -113,10 +142,10 @@ pub trait Channel: Sized + 'static {
         self.handle_out(broadcast, ctx).await
     }
 
-    /// A message from elsewhere in the application. The default ignores it.
+    /// A message from elsewhere in the application, or from the channel itself. The default ignores it.
     async fn handle_info(&mut self, info: Self::Info, ctx: &mut Context<Self>) -> Handled {
         let _ = (info, ctx);
-        Handled::NoReply
+        Ok(())
     }
 
     /// A broadcast on another topic that the channel subscribed to with [`Context::subscribe`]. The
@@ -127,14 +156,14 @@ pub trait Channel: Sized + 'static {
         ctx: &mut Context<Self>,
     ) -> Handled {
         let _ = (broadcast, ctx);
-        Handled::NoReply
+        Ok(())
     }
 
     /// Nothing has come for as long as [`Context::timeout_after`] said. The default ignores it.
     /// Phoenix: `handle_info(:timeout, ..)`.
     async fn handle_timeout(&mut self, ctx: &mut Context<Self>) -> Handled {
         let _ = ctx;
-        Handled::NoReply
+        Ok(())
     }
 
     /// The channel ends. Runs on leave, stop, crash and the end of the connection, for at most
@@ -152,26 +181,42 @@ pub trait Channel: Sized + 'static {
 }
 
 /// What `join` answers.
-pub type JoinResult = Result<Join, Refused>;
+pub type JoinResult<C> = Result<Join<C>, Failure>;
 
-/// An accepted join: the reply, and how the client gets the topic's history.
-#[derive(Clone, Debug)]
-pub struct Join {
+/// What `handle_in` answers.
+pub type HandleInResult = Result<HandleIn, Failure>;
+
+/// What the other callbacks answer: `Ok(())` goes on, an error ends the channel. `?` makes a crash of any
+/// error; `Err(StopReason::Normal)` ends it in order.
+pub type Handled = Result<(), StopReason>;
+
+/// What runs when a client has become a member.
+type Then<C> = Box<dyn FnOnce(&mut C, &mut Context<C>) -> Handled>;
+
+/// An accepted join: the channel, the reply, and how the client gets the topic's history.
+pub struct Join<C: Channel> {
+    channel: C,
     reply: Payload,
     log: LogRequest,
+    then: Vec<Then<C>>,
 }
 
-impl Join {
+impl<C: Channel> Join<C> {
     /// Accepted; the client receives ok `{}`.
-    pub fn ok() -> Self {
-        Self::reply(Payload::EMPTY)
+    pub fn ok(channel: C) -> Self {
+        Self::reply(channel, Payload::EMPTY)
     }
 
     /// Accepted; the client receives ok with this reply.
-    pub fn reply(reply: impl Into<Payload>) -> Self {
+    ///
+    /// # Panics
+    /// When the reply has no JSON form.
+    pub fn reply(channel: C, reply: impl IntoPayload) -> Self {
         Self {
-            reply: reply.into(),
+            channel,
+            reply: reply.into_payload(),
             log: LogRequest::default(),
+            then: Vec::new(),
         }
     }
 
@@ -186,25 +231,42 @@ impl Join {
         self.log = request;
         self
     }
+
+    /// Runs once the client is a member of the topic and has its history, before any message or broadcast
+    /// reaches the channel. Several run in their order. An error ends the channel. Phoenix:
+    /// `send(self(), :after_join)`.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context, Join, JoinResult};
+    /// # use slackir::message::Payload;
+    /// # struct Room { name: String }
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// async fn join(_params: Payload, _ctx: &mut Context<Self>) -> JoinResult<Self> {
+    ///     let room = Room { name: "lobby".to_owned() };
+    ///     Ok(Join::ok(room).then(|room, ctx| {
+    ///         ctx.push("welcome", serde_json::json!({"to": room.name}))?;
+    ///         Ok(())
+    ///     }))
+    /// }
+    /// # }
+    /// ```
+    pub fn then(mut self, run: impl FnOnce(&mut C, &mut Context<C>) -> Handled + 'static) -> Self {
+        self.then.push(Box::new(run));
+        self
+    }
 }
 
-/// A refused join: the client receives error with this reply.
-#[derive(Clone, Debug)]
-pub struct Refused(Payload);
-
-impl Refused {
-    /// Refused with any reply.
-    pub fn new(reply: impl Into<Payload>) -> Self {
-        Self(reply.into())
-    }
-
-    /// Refused with `{"reason": reason}`.
-    pub fn reason(reason: &str) -> Self {
-        Self::new(serde_json::json!({ "reason": reason }))
+impl<C: Channel> fmt::Debug for Join<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Join")
+            .field("reply", &self.reply)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
     }
 }
 
-/// What `handle_in` answers.
+/// What `handle_in` answers where nothing has failed.
 #[derive(Clone, Debug)]
 pub enum HandleIn {
     /// Nothing is sent to the client.
@@ -217,31 +279,39 @@ pub enum HandleIn {
     StopReply(StopReason, Reply),
 }
 
-/// What the reason of a channel begins with that has no clause for an event.
-const NO_HANDLER: &str = "no handler for event";
-
 impl HandleIn {
-    /// No clause for this event: the channel crashes, as in Phoenix.
-    pub fn unhandled(event: &str) -> Self {
-        Self::Stop(StopReason::error(format!("{NO_HANDLER} {event:?}")))
+    /// The client receives ok with this response; [`Payload::EMPTY`] where there is none.
+    ///
+    /// # Panics
+    /// When the response has no JSON form.
+    pub fn ok(response: impl IntoPayload) -> Self {
+        Reply::ok(response).into()
+    }
+
+    /// The client receives error with this response.
+    ///
+    /// # Panics
+    /// When the response has no JSON form.
+    pub fn error(response: impl IntoPayload) -> Self {
+        Reply::error(response).into()
     }
 }
 
-/// What `handle_out` and `handle_info` answer.
-#[derive(Clone, Debug)]
-pub enum Handled {
-    /// The channel goes on.
-    NoReply,
-    /// The channel ends.
-    Stop(StopReason),
+impl From<Reply> for HandleIn {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
 }
+
+/// What the reason of a channel begins with that has no clause for an event.
+const NO_HANDLER: &str = "no handler for event";
 
 /// Why a channel ends. Phoenix's exit reasons, as [`Channel::terminate`] sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// `:normal`: the channel is done. The client receives `phx_close`.
     Normal,
-    /// `:shutdown`: told to end, or its join was refused. The client receives `phx_close`.
+    /// `:shutdown`: told to end. The client receives `phx_close`.
     Shutdown,
     /// `{:shutdown, :left}`: the client left.
     Left,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::callback::Live;
 use super::log::LogRequest;
-use super::{Channel, Handled, StopReason};
+use super::{Channel, StopReason};
 use crate::message::RawJson;
 use crate::pubsub::{Broadcast, LogEntry, Topic};
 
@@ -24,14 +24,15 @@ pub(super) async fn replay<C: Channel>(
     entry: &LogEntry,
 ) -> Result<(), StopReason> {
     let Live { channel, ctx } = live;
+    let Some(channel) = channel else {
+        // Nothing is replayed before the join has made it.
+        return Ok(());
+    };
     let broadcast = Arc::new(Broadcast::of_entry(topic, entry));
     ctx.passing = Some(Arc::clone(&broadcast));
     let handled = channel.handle_replay(broadcast, ctx).await;
     ctx.passing = None;
-    match handled {
-        Handled::NoReply => Ok(()),
-        Handled::Stop(reason) => Err(reason),
-    }
+    handled
 }
 
 /// The payloads of messages, of which the channel has made what it wants.

@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use super::context::Context;
 use super::join::{Accepted, JoinFailed, Place, Start, join};
 use super::link::{Link, ToChannel};
 use super::log::Form;
-use super::{Channel, HandleIn, Handled, NO_HANDLER, Refused, StopReason};
+use super::{Channel, Failure, HandleIn, HandleInResult, NO_HANDLER, Refused, StopReason};
 use crate::client::{Client, log_client};
 use crate::flow::Ticket;
 use crate::frame::Frame;
@@ -125,7 +124,7 @@ pub(crate) struct ChannelServer<C: Channel> {
     signals: Rc<Recipient<ChannelSignal>>,
     phase: Phase,
     /// The pending callback, with the ticket of the message it handles.
-    running: Option<(Callback, Option<Ticket>)>,
+    running: Option<(Callback<C>, Option<Ticket>)>,
     queue: VecDeque<Work<C::Info>>,
     /// The join, until it is answered.
     request: Option<Box<Request>>,
@@ -135,13 +134,8 @@ pub(crate) struct ChannelServer<C: Channel> {
     reported: bool,
 }
 
-/// Starts a channel: makes its value, runs `join`, and if that does not have to wait, answers it
-/// before returning. `None` when making the value panicked: that is answered too.
-pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option<Started> {
-    let Ok(channel) = catch_unwind(AssertUnwindSafe(factory)) else {
-        start.crashed();
-        return None;
-    };
+/// Starts a channel: runs `join`, and if that does not have to wait, answers it before returning.
+pub(crate) fn start<C: Channel>(start: Start) -> Started {
     let Start {
         topic,
         join_ref,
@@ -163,7 +157,7 @@ pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option
         addr.downgrade(),
         Rc::clone(&start.signals),
     );
-    let live = Rc::new(RefCell::new(Live { channel, ctx }));
+    let live = Rc::new(RefCell::new(Live { channel: None, ctx }));
     let join = join(Rc::clone(&live), Rc::clone(&link), start.pubsub, params);
     let mut server = ChannelServer {
         live,
@@ -186,11 +180,13 @@ pub(crate) fn start<C: Channel>(factory: &dyn Fn() -> C, start: Start) -> Option
         Phase::Joined => JoinState::Joined,
         Phase::Terminating { .. } | Phase::Ended => JoinState::Failed,
     };
-    let alive = server.phase != Phase::Ended;
-    if alive {
+    let runs = server.phase != Phase::Ended;
+    // One that has ended in here may have said so already, which is what its socket counts.
+    let alive = runs || server.reported;
+    if runs {
         actix.run(server);
     }
-    Some(Started { link, state, alive })
+    Started { link, state, alive }
 }
 
 type Actix<C> = actix::Context<ChannelServer<C>>;
@@ -266,7 +262,7 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     /// A callback has returned or panicked.
-    fn complete(&mut self, done: Done, actix: &mut Actix<C>) {
+    fn complete(&mut self, done: Done<C>, actix: &mut Actix<C>) {
         self.running = None;
         self.arm_timeout(actix);
         match (self.phase, done) {
@@ -280,22 +276,20 @@ impl<C: Channel> ChannelServer<C> {
                 self.ended(crashed, actix);
             }
             (_, Done::In(reference, outcome)) => self.handled_in(&reference, outcome, actix),
-            (_, Done::Handled(Handled::NoReply)) => {}
-            (_, Done::Handled(Handled::Stop(reason))) => self.stop(reason, actix),
+            (_, Done::Handled(Err(reason))) => self.stop(reason, actix),
             (_, Done::Panicked(panic)) => self.stop(StopReason::Panicked(panic), actix),
-            (_, Done::CaughtUp(Err(error))) => {
-                self.stop(error.into(), actix);
-            }
-            (_, Done::CaughtUp(Ok(())) | Done::Joined(_) | Done::Terminated) => {}
+            (_, Done::Behind(error)) => self.stop(error.into_reason(), actix),
+            (_, Done::Handled(Ok(())) | Done::Joined(_) | Done::Terminated) => {}
         }
     }
 
-    fn handled_in(&mut self, reference: &Ref, outcome: HandleIn, actix: &mut Actix<C>) {
+    fn handled_in(&mut self, reference: &Ref, outcome: HandleInResult, actix: &mut Actix<C>) {
         let (reply, stop) = match outcome {
-            HandleIn::NoReply => (None, None),
-            HandleIn::Reply(reply) => (Some(reply), None),
-            HandleIn::Stop(reason) => (None, Some(reason)),
-            HandleIn::StopReply(reason, reply) => (Some(reply), Some(reason)),
+            Ok(HandleIn::NoReply) => (None, None),
+            Ok(HandleIn::Reply(reply)) => (Some(reply), None),
+            Ok(HandleIn::Stop(reason)) | Err(Failure::Stop(reason)) => (None, Some(reason)),
+            Ok(HandleIn::StopReply(reason, reply)) => (Some(reply), Some(reason)),
+            Err(Failure::Refused(Refused(response))) => (Some(Reply::error(response)), None),
         };
         let join_ref = self.link.join_ref.clone();
         let encoded = reply.is_none_or(|reply| self.reply(&join_ref, reference, &reply));
@@ -320,16 +314,21 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     /// The join is complete: reply, close what it replaces, history; all before anything live.
-    fn joined(&mut self, Accepted { join, place }: Accepted, actix: &mut Actix<C>) {
-        let log = join.log;
+    fn joined(&mut self, accepted: Accepted<C>, actix: &mut Actix<C>) {
+        let Accepted {
+            reply,
+            log,
+            then,
+            place,
+        } = accepted;
         let reply = match &place {
             Place::Live(_, backlog) => {
                 let listed = |backlog: &Backlog| log.form(backlog) == Form::Reply;
                 let in_reply = backlog.as_ref().filter(|backlog| listed(backlog));
                 let list = in_reply.map(|backlog| log.list(&backlog.entries));
-                log.reply(join.reply, backlog.as_ref(), list.as_deref())
+                log.reply(reply, backlog.as_ref(), list.as_deref())
             }
-            Place::Behind(behind) => behind.reply(&log, join.reply),
+            Place::Behind(behind) => behind.reply(&log, reply),
         };
         if !self.answer(&Reply::ok(reply)) {
             drop(place);
@@ -351,6 +350,10 @@ impl<C: Channel> ChannelServer<C> {
                 if let Err(error) = pushed {
                     log_client!(error, self.client(), topic = self.topic(), %error, "channel.history.unencodable");
                 }
+                if !then.is_empty() {
+                    self.running = Some((callback::then(Rc::clone(&self.live), then), None));
+                    self.resume(actix);
+                }
             }
             Place::Behind(behind) => {
                 let catch_up = CatchUp {
@@ -359,7 +362,13 @@ impl<C: Channel> ChannelServer<C> {
                     pubsub: self.live.borrow().ctx.pubsub().clone(),
                     log,
                 };
-                let callback = guarded(async { Done::CaughtUp(catch_up.run(behind).await) });
+                let then = callback::then(Rc::clone(&self.live), then);
+                let callback = guarded(async {
+                    match catch_up.run(behind).await {
+                        Ok(()) => then.await,
+                        Err(error) => Done::Behind(error),
+                    }
+                });
                 self.running = Some((callback, None));
                 self.resume(actix);
             }
@@ -369,6 +378,7 @@ impl<C: Channel> ChannelServer<C> {
     fn refused(&mut self, failed: JoinFailed) {
         let response = match failed {
             JoinFailed::Refused(Refused(response)) => response,
+            JoinFailed::Stopped(StopReason::Error(error)) => return self.join_crashed(&error),
             JoinFailed::Stopped(reason) => return self.join_crashed(&format!("{reason:?}")),
             JoinFailed::StorageUnavailable => Payload::from(serde_json::json!({
                 "reason": reason::STORAGE_UNAVAILABLE,
@@ -385,10 +395,14 @@ impl<C: Channel> ChannelServer<C> {
         if !self.answer(&Reply::error(response)) {
             return self.join_crashed("the refusal has no form on the client's wire");
         }
-        self.enter(Phase::Terminating { crashed: false });
         self.link.detach();
         self.queue.clear();
-        self.queue.push_back(Work::Terminate(StopReason::Shutdown));
+        if self.live.borrow().channel.is_some() {
+            self.enter(Phase::Terminating { crashed: false });
+            self.queue.push_back(Work::Terminate(StopReason::Shutdown));
+        } else {
+            self.enter(Phase::Ended);
+        }
     }
 
     fn join_crashed(&mut self, panic: &str) {
@@ -538,7 +552,7 @@ impl<C: Channel> ChannelServer<C> {
 impl<C: Channel> Actor for ChannelServer<C> {
     type Context = actix::Context<Self>;
 
-    /// A join that was refused at once has left its `terminate` in the queue.
+    /// A join that failed at once, behind the channel's making, has left its `terminate` in the queue.
     fn started(&mut self, actix: &mut Self::Context) {
         actix.spawn(Receiving);
         self.advance(actix);

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// The timers of one channel that are running, made with the first. Dropping this ends them.
 #[derive(Default)]
 pub(super) struct Timers(OnceCell<Rc<RefCell<Slab<AbortHandle>>>>);
 
-/// A timer of a channel, made by [`Context::send_after`](super::Context::send_after). Dropping it
+/// A timer of a channel, made by [`Context::send_after`](super::Context::send_after) or
+/// [`Context::send_every`](super::Context::send_every). Dropping it
 /// changes nothing. Phoenix: the reference that `Process.send_after/3` returns.
 #[derive(Clone, Debug)]
 pub struct Timer {
@@ -22,7 +24,28 @@ pub struct Timer {
 
 impl Timers {
     /// Runs `then` after a delay, unless the channel ends or the timer is cancelled before.
-    pub(super) fn start(&self, delay: Duration, then: impl FnOnce() + 'static) -> Timer {
+    pub(super) fn once(&self, delay: Duration, then: impl FnOnce() + 'static) -> Timer {
+        self.start(async move || {
+            tokio::time::sleep(delay).await;
+            then
+        })
+    }
+
+    /// Runs `each` after every period, until the channel ends or the timer is cancelled. A period that was
+    /// missed, because the thread was busy, is not made up for.
+    pub(super) fn every(&self, period: Duration, each: impl Fn() + 'static) -> Timer {
+        self.start::<fn()>(async move || {
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            loop {
+                ticks.tick().await;
+                each();
+            }
+        })
+    }
+
+    /// Runs a timer, whose result is what is left to do when it is over.
+    fn start<F: FnOnce() + 'static>(&self, run: impl AsyncFnOnce() -> F + 'static) -> Timer {
         let timers = self.0.get_or_init(Rc::default);
         let mut running = timers.borrow_mut();
         let timers = Rc::downgrade(timers);
@@ -30,7 +53,7 @@ impl Timers {
         let key = entry.key();
         let done = Weak::clone(&timers);
         let task = actix_rt::spawn(async move {
-            tokio::time::sleep(delay).await;
+            let then = run().await;
             if let Some(timers) = done.upgrade() {
                 timers.borrow_mut().try_remove(key);
             }

@@ -7,12 +7,11 @@ mod random_channel;
 mod room;
 mod static_folder;
 
-use std::sync::Arc;
-
 pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::page::{PageError, page};
 pub use self::random_channel::RandomChannel;
 pub use self::room::{Room, SHOUT};
+use crate::assigns::Assigns;
 use crate::socket::{Socket, SocketRouter};
 
 /// Everybody may connect, anonymously.
@@ -23,7 +22,6 @@ impl Socket for UserSocket {}
 /// The channels of these rooms; the first that matches a topic is its room.
 pub fn router(rooms: &[Room]) -> SocketRouter {
     rooms.iter().fold(SocketRouter::new(), |router, room| {
-        let kind = Arc::new(room.clone());
-        router.channel(&room.topics, move || RandomChannel::new(Arc::clone(&kind)))
+        router.channel_with::<RandomChannel>(&room.topics, Assigns::of(room.clone()))
     })
 }

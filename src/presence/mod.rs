@@ -29,7 +29,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::state::{Diff, Entry, NotTracked, Replica, State, TopicDiff};
-use crate::channel::{Channel, Context};
+use crate::channel::{Channel, Context, Join};
 use crate::message::{Payload, RawJson};
 use crate::metrics::metrics;
 use crate::pubsub::{PubSub, SubscriberId, lock};
@@ -101,33 +101,26 @@ impl From<NotTracked> for PresenceError {
 /// The presences of the topics of one [`PubSub`]. Cloning is cheap and names the same presences.
 ///
 /// ```
-/// use slackir::channel::{Channel, Context, Handled, Join, JoinResult};
+/// use slackir::channel::{Channel, Context, Join, JoinResult};
 /// use slackir::message::Payload;
-/// use slackir::presence::{PRESENCE_STATE, Presence};
+/// use slackir::presence::Presence;
+/// use slackir::pubsub::PubSub;
+/// use slackir::socket::SocketRouter;
 ///
-/// struct Room {
-///     presence: Presence,
-/// }
-///
-/// /// What the channel sends itself, to act after it has joined.
-/// struct AfterJoin;
+/// struct Room;
 ///
 /// impl Channel for Room {
-///     type Info = AfterJoin;
+///     type Info = ();
 ///
-///     async fn join(&mut self, _params: Payload, ctx: &mut Context<Self>) -> JoinResult {
-///         ctx.handle().send(AfterJoin).expect("the channel lives");
-///         Ok(Join::ok())
-///     }
-///
-///     async fn handle_info(&mut self, _: AfterJoin, ctx: &mut Context<Self>) -> Handled {
+///     async fn join(_params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
 ///         let meta = serde_json::json!({"online_at": 1_700_000_000});
-///         self.presence.track(ctx, "user:7", &meta).expect("tracked once");
-///         let everybody = self.presence.list(ctx.topic());
-///         ctx.push(PRESENCE_STATE, serde_json::Value::Object(everybody)).expect("joined");
-///         Handled::NoReply
+///         Ok(Join::ok(Room).with_presence(&ctx.state::<Presence>(), "user:7", meta))
 ///     }
 /// }
+///
+/// let pubsub = PubSub::new();
+/// let router = SocketRouter::new().state(Presence::new(pubsub)).channel::<Room>("room:*");
+/// # let _ = router;
 /// ```
 #[derive(Clone)]
 pub struct Presence {
@@ -286,6 +279,25 @@ impl Presence {
         }
         let one = Presences::from_iter([(key.to_owned(), with_metas(metas))]);
         self.shared.fetched(topic, one).remove(key)
+    }
+}
+
+impl<C: Channel> Join<C> {
+    /// Says that the client is present under `key`, and pushes it `presence_state`, with everybody who is. The
+    /// client misses nobody and hears of nobody twice: both happen once it is a member. A key or a meta that
+    /// [`Presence::track`] refuses crashes the channel.
+    pub fn with_presence(
+        self,
+        presence: &Presence,
+        key: impl Into<String>,
+        meta: impl Serialize + 'static,
+    ) -> Self {
+        let (presence, key) = (presence.clone(), key.into());
+        self.then(move |_, ctx| {
+            presence.track(ctx, &key, &meta)?;
+            ctx.push(PRESENCE_STATE, Value::Object(presence.list(ctx.topic())))?;
+            Ok(())
+        })
     }
 }
 

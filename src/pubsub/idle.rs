@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use super::topic::Topic;
 use super::worker::Table;
-use super::{PubSub, lock};
+use super::{Flushed, MessageStore, PubSub, lock};
 
 /// How long a topic's log stays loaded after its last member has left.
 const IDLE_TOPIC: Duration = Duration::from_secs(300);
@@ -109,8 +111,35 @@ impl PubSub {
         None
     }
 
-    /// Ends the runs of all logs in order, so that a restart goes on with their epochs. For the
-    /// end of a server: what is published afterwards begins new runs.
+    /// For the end of a server, when nobody publishes any more: waits until the stores have everything, and
+    /// ends the runs of all logs in order, so that clients resume after a restart. Where messages still wait
+    /// after `limit`, the runs stay open, and the next start will know. Each of the two steps has the limit.
+    pub async fn save(&self, limit: Duration) -> Flushed {
+        let flushed = self.flush(limit).await;
+        if flushed.waiting > 0 {
+            return flushed;
+        }
+        self.close_logs();
+        self.flush(limit).await
+    }
+
+    async fn flush(&self, limit: Duration) -> Flushed {
+        let mut stores: Vec<&Arc<dyn MessageStore>> = Vec::new();
+        for rule in &self.shared.rules {
+            if !stores.iter().any(|known| Arc::ptr_eq(known, &rule.store)) {
+                stores.push(&rule.store);
+            }
+        }
+        let all = join_all(stores.into_iter().map(|store| store.flush(limit))).await;
+        all.into_iter()
+            .fold(Flushed::default(), |sum, one| Flushed {
+                waiting: sum.waiting.max(one.waiting),
+                at_risk: sum.at_risk.max(one.at_risk),
+            })
+    }
+
+    /// Ends the runs of all logs in order, so that a restart goes on with their epochs. What is published
+    /// afterwards begins new runs.
     pub fn close_logs(&self) {
         for topic in self.topics() {
             let mut state = topic.lock();

@@ -27,8 +27,8 @@ use self::idle::IdleTopics;
 pub use self::listener::{Lagged, Listener};
 pub(crate) use self::log::{Backlog, Pager, topic_matches};
 pub use self::log::{
-    Change, InvalidMessageId, LoadError, LogEntry, LogRule, MessageId, MessageStore, Newest,
-    NotStored, OpenedRun, PastRuns, Receipt, StoreFull, Stored, StoredEntry,
+    Change, Flushed, InvalidMessageId, LoadError, LogEntry, LogRule, MessageId, MessageStore,
+    Newest, NotStored, OpenedRun, PastRuns, Receipt, StoreFull, Stored, StoredEntry,
 };
 use self::log::{Found, RecentRefs};
 pub use self::publish::{Draft, PublishError, Published};

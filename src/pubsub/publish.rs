@@ -9,7 +9,7 @@ use super::log::{Appended, Change, Fate, MessageId, Receipt, StoreFull};
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Listener, Meta, PubSub, SubscriberId};
-use crate::message::{MAX_NAME_LEN, Payload, RawJson};
+use crate::message::{IntoPayload, MAX_NAME_LEN, Payload, RawJson};
 use crate::metrics::metrics;
 
 /// The longest client_ref, in bytes.
@@ -39,10 +39,10 @@ pub struct Draft {
 
 impl Draft {
     /// An ordinary broadcast. It is stored if the rule of the topic's log names its event.
-    pub fn new(event: &str, payload: impl Into<Payload>) -> Self {
+    pub fn new(event: &str, payload: impl IntoPayload) -> Self {
         Self {
             event: event.into(),
-            payload: payload.into(),
+            payload: payload.into_payload(),
             client_ref: None,
             change: None,
             receipt: false,
@@ -177,7 +177,7 @@ impl PubSub {
         &self,
         topic: &str,
         event: &str,
-        payload: impl Into<Payload>,
+        payload: impl IntoPayload,
     ) -> Result<(), PublishError> {
         let draft = Draft::new(event, payload);
         self.publish_as(None, topic, &draft).await.map(drop)
@@ -192,7 +192,7 @@ impl PubSub {
         listener: &Listener,
         topic: &str,
         event: &str,
-        payload: impl Into<Payload>,
+        payload: impl IntoPayload,
     ) -> Result<(), PublishError> {
         let draft = Draft::new(event, payload);
         self.publish_as(Some(listener.id()), topic, &draft)

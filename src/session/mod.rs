@@ -22,7 +22,7 @@ const MIN_SECRET_LENGTH: usize = 64;
 ///
 /// ```
 /// use slackir::Assigns;
-/// use slackir::endpoint::{Endpoint, TransportOptions};
+/// use slackir::endpoint::{Endpoint, Mount, TransportOptions};
 /// use slackir::pubsub::PubSub;
 /// use slackir::session::SessionOptions;
 /// use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
@@ -57,8 +57,7 @@ const MIN_SECRET_LENGTH: usize = 64;
 ///     ..TransportOptions::default()
 /// };
 /// let endpoint = Endpoint::builder(PubSub::new())
-///     .transports(transports)
-///     .socket("/socket", UserSocket, SocketRouter::new())
+///     .mount(Mount::new("/socket", UserSocket, SocketRouter::new()).transports(transports))
 ///     .build();
 /// # let _ = endpoint;
 /// # Ok(())

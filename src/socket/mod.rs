@@ -208,36 +208,40 @@ impl Default for SocketOptions {
 /// A pattern and what serves it.
 struct Routed {
     pattern: String,
-    route: Box<dyn Route>,
+    /// Starts a channel of a type that only the route knows.
+    start: fn(Start) -> Started,
     assigns: Assigns,
 }
 
 /// Which channel serves which topic: in the order of declaration, the first match counts.
 ///
 /// ```
+/// use slackir::Assigns;
 /// use slackir::channel::{Channel, Context, Join, JoinResult};
 /// use slackir::message::Payload;
 /// use slackir::socket::SocketRouter;
 ///
-/// struct Room {
-///     greeting: &'static str,
-/// }
+/// struct Greeting(&'static str);
+/// struct Room;
 ///
 /// impl Channel for Room {
 ///     type Info = ();
-///     async fn join(&mut self, _: Payload, _: &mut Context<Self>) -> JoinResult {
-///         Ok(Join::reply(serde_json::json!({"greeting": self.greeting})))
+///     async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+///         let greeting = ctx.state::<Greeting>();
+///         Ok(Join::reply(Room, serde_json::json!({"greeting": greeting.0})))
 ///     }
 /// }
 ///
 /// let router = SocketRouter::new()
-///     .channel("room:lobby", || Room { greeting: "everybody is here" })
-///     .channel("room:*", || Room { greeting: "hello" });
+///     .state(Greeting("hello"))
+///     .channel_with::<Room>("room:lobby", Assigns::of(Greeting("everybody is here")))
+///     .channel::<Room>("room:*");
 /// # let _ = router;
 /// ```
 #[derive(Default)]
 pub struct SocketRouter {
     routes: Vec<Routed>,
+    state: Assigns,
 }
 
 impl SocketRouter {
@@ -246,17 +250,21 @@ impl SocketRouter {
         Self::default()
     }
 
-    /// Topics that match `pattern` are served by what `factory` makes, one value a join. A pattern
-    /// is a topic, or a prefix with `*` at its end.
+    /// A value that all channels of this router find with [`Context::state`](crate::channel::Context::state):
+    /// a database, settings, a `Presence`. It is made once, shared, and found by its type; what `connect` or
+    /// [`channel_with`](Self::channel_with) assigns counts more. The order of these calls means nothing.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Topics that match `pattern` are served by channels of this type. A pattern is a topic, or a prefix
+    /// with `*` at its end.
     ///
     /// # Panics
     /// When `*` stands elsewhere in the pattern: a mistake of the program, found at its start.
-    pub fn channel<C: Channel>(
-        self,
-        pattern: &str,
-        factory: impl Fn() -> C + Send + Sync + 'static,
-    ) -> Self {
-        self.channel_with(pattern, Assigns::default(), factory)
+    pub fn channel<C: Channel>(self, pattern: &str) -> Self {
+        self.channel_with::<C>(pattern, Assigns::default())
     }
 
     /// As [`SocketRouter::channel`], with assigns that are put over the socket's own at each join.
@@ -264,12 +272,7 @@ impl SocketRouter {
     ///
     /// # Panics
     /// As [`SocketRouter::channel`].
-    pub fn channel_with<C: Channel>(
-        mut self,
-        pattern: &str,
-        assigns: Assigns,
-        factory: impl Fn() -> C + Send + Sync + 'static,
-    ) -> Self {
+    pub fn channel_with<C: Channel>(mut self, pattern: &str, assigns: Assigns) -> Self {
         let fixed = pattern.strip_suffix('*').unwrap_or(pattern);
         assert!(
             !fixed.contains('*'),
@@ -277,10 +280,32 @@ impl SocketRouter {
         );
         self.routes.push(Routed {
             pattern: pattern.to_owned(),
-            route: Box::new(factory),
+            start: channel::start::<C>,
             assigns,
         });
         self
+    }
+
+    /// # Panics
+    /// When a route never matches.
+    pub(crate) fn check(&self) {
+        for (index, routed) in self.routes.iter().enumerate() {
+            let (pattern, before) = (&routed.pattern, &self.routes[..index]);
+            let taken = before
+                .iter()
+                .find(|before| covers(&before.pattern, pattern));
+            if let Some(Routed { pattern: first, .. }) = taken {
+                panic!("no topic comes to {pattern:?}: {first:?} before it takes them all");
+            }
+        }
+    }
+
+    /// What a channel of the route is given, of a connection with these assigns.
+    fn assigns(&self, routed: &Routed, connection: &Assigns) -> Assigns {
+        let mut assigns = self.state.clone();
+        assigns.extend(connection);
+        assigns.extend(&routed.assigns);
+        assigns
     }
 
     fn find(&self, topic: &str) -> Option<&Routed> {
@@ -290,16 +315,9 @@ impl SocketRouter {
     }
 }
 
-/// Starts a channel of a type that only the route knows.
-trait Route: Send + Sync {
-    /// `None` when the channel could not be made; the join is answered all the same.
-    fn start(&self, start: Start) -> Option<Started>;
-}
-
-impl<C: Channel, F: Fn() -> C + Send + Sync> Route for F {
-    fn start(&self, start: Start) -> Option<Started> {
-        channel::start(self, start)
-    }
+/// Whether the first pattern takes all topics of the second.
+fn covers(first: &str, second: &str) -> bool {
+    first == second || first.ends_with('*') && topic_matches(first, second.trim_end_matches('*'))
 }
 
 /// A [`Socket`] behind a pointer.
@@ -330,7 +348,7 @@ impl<S: Socket> AnySocket for S {
 }
 
 /// One mounted socket, shared by all workers.
-pub(crate) struct Mount {
+pub(crate) struct Served {
     pub(crate) socket: Box<dyn AnySocket>,
     pub(crate) router: Arc<SocketRouter>,
     pub(crate) options: SocketOptions,

@@ -20,7 +20,7 @@ use bytestring::ByteString;
 use foldhash::fast::RandomState;
 use futures_core::Stream;
 
-use super::Mount;
+use super::Served;
 use super::idle::Activity;
 use super::limiter::{Limited, Limiter};
 use super::registry::Registration;
@@ -142,7 +142,7 @@ struct Disconnect;
 
 /// What a transport hands over when a client has connected.
 pub(crate) struct Connection {
-    pub(crate) mount: Arc<Mount>,
+    pub(crate) mount: Arc<Served>,
     pub(crate) pubsub: PubSub,
     pub(crate) registration: Registration,
     /// Counts it among the connections of the server and of the client's address.
@@ -345,14 +345,12 @@ impl SocketServer {
             Some(_) if self.is_full() => reason::TOO_MANY_CHANNELS,
             Some(routed) => {
                 let connection = &self.connection;
-                let mut assigns = connection.assigns.clone();
-                assigns.extend(&routed.assigns);
                 let start = Start {
                     topic: ByteString::from(topic),
                     join_ref: message.join_ref,
                     reference: message.reference,
                     params: message.payload,
-                    assigns,
+                    assigns: mount.router.assigns(routed, &connection.assigns),
                     serializer: connection.serializer,
                     outbox: Rc::clone(&connection.outbox),
                     flow: Rc::clone(&connection.flow),
@@ -360,10 +358,7 @@ impl SocketServer {
                     signals: Rc::clone(&self.signals),
                     replaced,
                 };
-                if let Some(started) = routed.route.start(start) {
-                    self.started(started);
-                }
-                return;
+                return self.started((routed.start)(start));
             }
         };
         match refusal {

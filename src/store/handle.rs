@@ -16,7 +16,8 @@ use super::remove::Removal;
 use super::writer::{Close, Damaged, DbWriter, Open, Remove, RowsCame, Synced};
 use super::{Reader, StoreError, history};
 use crate::pubsub::{
-    LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
+    Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, StoreFull,
+    StoredEntry,
 };
 
 /// The writer as the topic log sees it: the store's port.
@@ -168,6 +169,16 @@ impl MessageStore for DbWriterHandle {
                 })
             })
             .boxed()
+    }
+
+    fn flush(&self, limit: Duration) -> BoxFuture<'_, Flushed> {
+        async move {
+            Flushed {
+                at_risk: Self::flush(self, limit).await,
+                waiting: self.unsaved(),
+            }
+        }
+        .boxed()
     }
 
     fn close(&self, topic: &str, last: MessageId) {

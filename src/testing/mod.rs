@@ -6,14 +6,14 @@
 //!
 //! ```
 //! use serde_json::json;
-//! use slackir::Endpoint;
+//! use slackir::{Endpoint, Mount};
 //! use slackir::chat::{Room, UserSocket, router};
 //! use slackir::pubsub::PubSub;
 //! use slackir::testing::TestSocket;
 //!
 //! # actix_rt::System::new().block_on(async {
 //! let endpoint = Endpoint::builder(PubSub::new())
-//!     .socket("/socket", UserSocket, router(&[Room::default()]))
+//!     .mount(Mount::new("/socket", UserSocket, router(&[Room::default()])))
 //!     .build();
 //! let mut ann = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();
 //! let mut bob = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();
@@ -46,7 +46,8 @@ use tokio::time::{Instant, timeout_at};
 pub use self::store::MemoryStore;
 use crate::endpoint::Endpoint;
 use crate::message::{
-    Message, Name, PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_LEAVE, PHX_REPLY, Payload, RawJson, Ref,
+    IntoPayload, Message, Name, PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_LEAVE, PHX_REPLY, Payload,
+    RawJson, Ref,
 };
 use crate::outbox::{Interrupt, Outbox};
 use crate::serializer::{Serializer, receive_binary};
@@ -402,7 +403,7 @@ impl TestSocket {
         Some(frame.payload())
     }
 
-    fn send(&self, reference: &str, topic: &str, event: &str, payload: impl Into<Payload>) {
+    fn send(&self, reference: &str, topic: &str, event: &str, payload: impl IntoPayload) {
         let join_ref = match self.join_refs.get(topic) {
             Some(join_ref) => quoted(join_ref),
             None => Ref::NULL,
@@ -412,7 +413,7 @@ impl TestSocket {
             reference: quoted(reference),
             topic: Name::from(topic),
             event: Name::from(event),
-            payload: payload.into(),
+            payload: payload.into_payload(),
         });
     }
 

@@ -25,7 +25,7 @@ use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
 use crate::session::{CookieStore, SessionOptions};
 use crate::socket::{
-    Activity, ConnectInfo, ConnectRefused, Connection, Mount, Params, Sign, Sockets, UriInfo,
+    Activity, ConnectInfo, ConnectRefused, Connection, Params, Served, Sign, Sockets, UriInfo,
 };
 use crate::token::Term;
 
@@ -113,7 +113,7 @@ impl fmt::Debug for HandshakeOptions {
 
 /// One mounted socket, as its transports hold it.
 pub(crate) struct Mounted {
-    pub(crate) mount: Arc<Mount>,
+    pub(crate) mount: Arc<Served>,
     pub(super) handshake: HandshakeOptions,
     /// Made from the handshake's session options.
     session: Option<CookieStore>,
@@ -171,7 +171,7 @@ impl Mounted {
     /// # Panics
     /// When the handshake's options cannot be kept.
     pub(crate) fn new(
-        mount: Mount,
+        mount: Served,
         handshake: HandshakeOptions,
         pubsub: PubSub,
         sockets: Sockets,

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use slackir::Endpoint;
 use slackir::admission::{AddressLimit, Admission, AdmissionOptions};
 use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::transport::LongPollOptions;
+use slackir::{Endpoint, Mount};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -37,8 +37,10 @@ fn server(options: AdmissionOptions) -> TestServer {
         };
         Endpoint::builder(PubSub::new())
             .admission(Admission::new(options))
-            .transports(transports)
-            .socket("/socket", UserSocket, router(&[Room::default()]))
+            .mount(
+                Mount::new("/socket", UserSocket, router(&[Room::default()]))
+                    .transports(transports),
+            )
             .build()
     })
 }

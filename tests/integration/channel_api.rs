@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use slackir::Endpoint;
 use slackir::channel::{
-    Channel, Context, HandleIn, Handled, Join, JoinResult, Refused, SendError, StopReason,
+    Channel, Context, HandleIn, HandleInResult, Handled, Join, JoinResult, Refused, SendError,
+    StopReason,
 };
 use slackir::message::{Payload, Reply};
 use slackir::pubsub::{Broadcast, Listener, PubSub};
 use slackir::socket::{Socket, SocketRouter};
+use slackir::{Endpoint, Mount};
 
 use crate::support::phoenix::Phoenix;
 use crate::support::server::TestServer;
@@ -39,7 +40,7 @@ impl Channel for Tester {
         &["flood"]
     }
 
-    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+    async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         if params
             .parse::<serde_json::Value>()
             .is_ok_and(|params| params["early"] == true)
@@ -52,9 +53,9 @@ impl Channel for Tester {
             ];
             let refused = early.iter().all(|sent| *sent == Err(SendError::NotJoined));
             assert!(refused && ctx.socket_ref().is_none());
-            return Err(Refused::reason("too early"));
+            return Err(Refused::reason("too early").into());
         }
-        Ok(Join::ok())
+        Ok(Join::ok(Self))
     }
 
     async fn handle_in(
@@ -62,19 +63,19 @@ impl Channel for Tester {
         event: &str,
         payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
-        match event {
+    ) -> HandleInResult {
+        Ok(match event {
             "timeout" => {
                 ctx.timeout_after(Duration::from_millis(100));
                 HandleIn::NoReply
             }
             "listen" => {
                 ctx.subscribe("elsewhere");
-                HandleIn::Reply(Reply::ok(Payload::EMPTY))
+                HandleIn::ok(Payload::EMPTY)
             }
             "unlisten" => {
                 ctx.unsubscribe("elsewhere");
-                HandleIn::Reply(Reply::ok(Payload::EMPTY))
+                HandleIn::ok(Payload::EMPTY)
             }
             "reply_and_leave" => {
                 let socket = ctx.socket_ref().expect("the message has a ref");
@@ -95,20 +96,20 @@ impl Channel for Tester {
                 ctx.reply(&captured, &Reply::ok(json!({})))
                     .expect("an object");
                 ctx.broadcast("3", json!({})).expect("joined");
-                HandleIn::Reply(Reply::with_status("weird", json!("4")))
+                Reply::with_status("weird", "4").into()
             }
-            "push_list" => match ctx.push("list", json!([1])) {
-                Ok(()) => HandleIn::NoReply,
-                Err(error) => HandleIn::Stop(StopReason::error(error.to_string())),
-            },
+            "push_list" => {
+                ctx.push("list", json!([1]))?;
+                HandleIn::NoReply
+            }
             "flood" => {
                 for _ in 0..2_000 {
                     ctx.broadcast("flood", json!({})).expect("joined");
                 }
                 HandleIn::NoReply
             }
-            _ => HandleIn::Reply(Reply::ok(payload)),
-        }
+            _ => HandleIn::ok(payload),
+        })
     }
 
     async fn handle_out(&mut self, _: Arc<Broadcast>, _: &mut Context<Self>) -> Handled {
@@ -122,21 +123,20 @@ impl Channel for Tester {
     ) -> Handled {
         let told = json!({"topic": heard.topic(), "event": heard.event()});
         ctx.push("heard", told).expect("joined");
-        Handled::NoReply
+        Ok(())
     }
 
     async fn handle_timeout(&mut self, ctx: &mut Context<Self>) -> Handled {
         ctx.push("timeout", json!({})).expect("joined");
-        Handled::Stop(StopReason::Shutdown)
+        Err(StopReason::Shutdown)
     }
 }
 
 fn start() -> TestServer {
     TestServer::start(|| {
-        let router = SocketRouter::new().channel("test:*", || Tester);
+        let router = SocketRouter::new().channel::<Tester>("test:*");
         Endpoint::builder(PubSub::new())
-            .transports(both_transports())
-            .socket("/socket", Anyone, router)
+            .mount(Mount::new("/socket", Anyone, router).transports(both_transports()))
             .build()
     })
 }

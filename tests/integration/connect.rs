@@ -9,7 +9,7 @@ use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket};
 use slackir::transport::{ConnectInfoKey, HandshakeOptions, Serializers};
-use slackir::{Assigns, Endpoint};
+use slackir::{Assigns, Endpoint, Mount};
 
 use crate::support::server::{Driver, TestServer, over_both_drivers};
 use crate::support::wire::{Headers, HttpAnswer, WireClient, http};
@@ -93,11 +93,14 @@ fn witness(connect_info: Vec<ConnectInfoKey>, auth_token: bool) -> TestServer {
             handshake,
             ..TransportOptions::default()
         };
+        let mount = |path| {
+            let router = router(&[Room::default()]);
+            Mount::new(path, Witness, router).transports(transports.clone())
+        };
         Endpoint::builder(PubSub::new())
-            .transports(transports)
-            .socket("/ws/:user/:_hidden", Witness, router(&[Room::default()]))
-            .socket("/other", Witness, router(&[Room::default()]))
-            .socket("/v/:vsn", Witness, router(&[Room::default()]))
+            .mount(mount("/ws/:user/:_hidden"))
+            .mount(mount("/other"))
+            .mount(mount("/v/:vsn"))
             .build()
     })
 }
@@ -407,8 +410,10 @@ async fn a_mount_may_speak_one_version_alone() {
                 ..TransportOptions::default()
             };
             Endpoint::builder(PubSub::new())
-                .transports(transports)
-                .socket("/socket", Witness, router(&[Room::default()]))
+                .mount(
+                    Mount::new("/socket", Witness, router(&[Room::default()]))
+                        .transports(transports),
+                )
                 .build()
         });
         for (vsn, spoken) in [("1.0.0", first), ("2.0.0", second)] {

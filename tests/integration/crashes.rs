@@ -4,11 +4,11 @@ use std::future::pending;
 use std::time::Duration;
 
 use serde_json::json;
-use slackir::Endpoint;
-use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult, StopReason};
-use slackir::message::{Payload, Reply};
+use slackir::channel::{Channel, Context, HandleIn, HandleInResult, Join, JoinResult, StopReason};
+use slackir::message::Payload;
 use slackir::pubsub::PubSub;
 use slackir::socket::{DrainOptions, Socket, SocketRouter};
+use slackir::{Endpoint, Mount};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -27,7 +27,8 @@ over_both_transports! {
     a_drain_ends_hanging_callbacks_and_hanging_joins
     a_join_that_hangs_holds_back_messages_but_not_the_end_of_the_connection
     messages_behind_a_slow_join_wait_for_it
-    a_factory_that_panics_is_a_crashed_join
+    an_error_of_join_is_a_crashed_join
+    an_error_that_nobody_turned_into_a_reply_crashes_the_channel
     a_channel_says_goodbye_to_the_others_in_terminate
     a_drain_keeps_its_deadline_whatever_the_batches
 }
@@ -39,6 +40,9 @@ impl Socket for Anyone {}
 struct Unruly {
     ended: UnboundedSender<(String, StopReason)>,
 }
+
+/// Where the channels record it.
+struct Ended(UnboundedSender<(String, StopReason)>);
 
 /// Says that a callback has begun, by being dropped when it ends in any way.
 struct Alive(UnboundedSender<(String, StopReason)>);
@@ -52,7 +56,9 @@ impl Drop for Alive {
 impl Channel for Unruly {
     type Info = ();
 
-    async fn join(&mut self, _: Payload, ctx: &mut Context<Self>) -> JoinResult {
+    async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+        let Ended(ended) = &*ctx.state();
+        let ended = ended.clone();
         match ctx.topic() {
             "unruly:panic" => panic!("in join"),
             "unruly:panic_later" => {
@@ -60,21 +66,25 @@ impl Channel for Unruly {
                 panic!("in join, later")
             }
             "unruly:hang" => {
-                self.ended
-                    .send(("begun".to_owned(), StopReason::Normal))
-                    .ok();
-                let _alive = Alive(self.ended.clone());
+                ended.send(("begun".to_owned(), StopReason::Normal)).ok();
+                let _alive = Alive(ended);
                 pending().await
             }
             "unruly:slow" => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                Ok(Join::ok())
+                Ok(Join::ok(Self { ended }))
             }
-            _ => Ok(Join::ok()),
+            "unruly:error" => Err(std::fmt::Error.into()),
+            _ => Ok(Join::ok(Self { ended })),
         }
     }
 
-    async fn handle_in(&mut self, event: &str, _: Payload, ctx: &mut Context<Self>) -> HandleIn {
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        _: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleInResult {
         match event {
             "panic" => panic!("in handle_in"),
             "panic_later" => {
@@ -86,7 +96,8 @@ impl Channel for Unruly {
                 let _alive = Alive(self.ended.clone());
                 pending().await
             }
-            _ => HandleIn::Reply(Reply::ok(Payload::EMPTY)),
+            "error" => Err(std::fmt::Error.into()),
+            _ => Ok(HandleIn::ok(Payload::EMPTY)),
         }
     }
 
@@ -113,14 +124,10 @@ impl Stage {
     fn new() -> Self {
         let (ended, recorded) = unbounded_channel();
         let server = TestServer::start(move || {
-            let router = SocketRouter::new()
-                .channel("broken", || -> Unruly { panic!("in the factory") })
-                .channel("unruly:*", move || Unruly {
-                    ended: ended.clone(),
-                });
+            let router = SocketRouter::new().state(Ended(ended));
+            let router = router.channel::<Unruly>("unruly:*");
             Endpoint::builder(PubSub::new())
-                .transports(both_transports())
-                .socket("/socket", Anyone, router)
+                .mount(Mount::new("/socket", Anyone, router).transports(both_transports()))
                 .build()
         });
         Self {
@@ -330,11 +337,11 @@ async fn messages_behind_a_slow_join_wait_for_it<W: Wire>() {
 }
 
 /// Requirement 93.
-async fn a_factory_that_panics_is_a_crashed_join<W: Wire>() {
+async fn an_error_of_join_is_a_crashed_join<W: Wire>() {
     let stage = Stage::new();
     let mut client = stage.client::<W>().await;
     let (neighbour, _) = client.join("unruly:neighbour").await;
-    let join = client.send_join("broken", json!({})).await;
+    let join = client.send_join("unruly:error", json!({})).await;
     assert_eq!(
         client.reply_to(&join).await["response"]["reason"],
         "join crashed"
@@ -343,6 +350,19 @@ async fn a_factory_that_panics_is_a_crashed_join<W: Wire>() {
         .push(&neighbour, "unruly:neighbour", "any", json!({}))
         .await;
     assert_eq!(client.reply_to(&reference).await["status"], "ok");
+}
+
+/// Requirement 109.
+async fn an_error_that_nobody_turned_into_a_reply_crashes_the_channel<W: Wire>() {
+    let mut stage = Stage::new();
+    let mut client = stage.client::<W>().await;
+    let (join_ref, _) = client.join("unruly:a").await;
+    client.push(&join_ref, "unruly:a", "error", json!({})).await;
+    let (_, reason) = stage.ended().await;
+    let text = "an error occurred when formatting an argument";
+    assert_eq!(reason, StopReason::error(text));
+    assert_eq!(client.next_event().await.0, "last words");
+    while client.next_event().await.0 != "phx_error" {}
 }
 
 /// Requirement 114.

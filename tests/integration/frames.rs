@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::pubsub::PubSub;
 use slackir::socket::SocketOptions;
+use slackir::{Endpoint, Mount};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -26,8 +26,7 @@ over_both_drivers! {
 fn chat(options: SocketOptions) -> TestServer {
     TestServer::start(move || {
         Endpoint::builder(PubSub::new())
-            .options(options)
-            .socket("/socket", UserSocket, router(&[Room::default()]))
+            .mount(Mount::new("/socket", UserSocket, router(&[Room::default()])).options(options))
             .build()
     })
 }

@@ -2,10 +2,10 @@
 //! asks them to.
 
 use futures_util::StreamExt;
-use slackir::Endpoint;
 use slackir::chat::{Room, router};
 use slackir::pubsub::PubSub;
 use slackir::socket::Socket;
+use slackir::{Endpoint, Mount};
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 
@@ -23,7 +23,7 @@ impl Socket for Anyone {}
 async fn the_server_hangs_up_on_every_client_that_waits_for_it() {
     let server = TestServer::start(|| {
         Endpoint::builder(PubSub::new())
-            .socket("/socket", Anyone, router(&[Room::default()]))
+            .mount(Mount::new("/socket", Anyone, router(&[Room::default()])))
             .build()
     });
     for client in 0..6 {

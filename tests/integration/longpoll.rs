@@ -6,12 +6,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::DrainOptions;
 use slackir::transport::LongPollOptions;
+use slackir::{Endpoint, Mount};
 use tempfile::tempdir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -34,8 +34,10 @@ fn chat() -> TestServer {
             ..TransportOptions::default()
         };
         Endpoint::builder(PubSub::new())
-            .transports(transports)
-            .socket("/socket", UserSocket, router(&[Room::default()]))
+            .mount(
+                Mount::new("/socket", UserSocket, router(&[Room::default()]))
+                    .transports(transports),
+            )
             .build()
     })
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::{OutboxLimits, SocketOptions};
 use slackir::transport::LongPollOptions;
+use slackir::{Endpoint, Mount};
 
 use crate::support::conformance_app;
 use crate::support::phoenix::Phoenix;
@@ -95,12 +95,14 @@ async fn a_message_that_is_not_taken_in_the_window_is_answered_with_408() {
             ..OutboxLimits::default()
         };
         Endpoint::builder(PubSub::new())
-            .transports(transports)
-            .options(SocketOptions {
-                outbox,
-                ..SocketOptions::default()
-            })
-            .socket("/socket", UserSocket, router(&[Room::default()]))
+            .mount(
+                Mount::new("/socket", UserSocket, router(&[Room::default()]))
+                    .transports(transports)
+                    .options(SocketOptions {
+                        outbox,
+                        ..SocketOptions::default()
+                    }),
+            )
             .build()
     });
     let ann = Poller::open(server.addr).await;

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::{OutboxLimits, SocketOptions};
+use slackir::{Endpoint, Mount};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -40,15 +40,17 @@ async fn chat() -> (TestServer, Poller, Phoenix, String) {
             ..Room::default()
         };
         Endpoint::builder(PubSub::new())
-            .transports(transports)
-            .options(SocketOptions {
-                outbox: OutboxLimits {
-                    bytes: 100_000_000,
-                    ..OutboxLimits::default()
-                },
-                ..SocketOptions::default()
-            })
-            .socket("/socket", UserSocket, router(&[room]))
+            .mount(
+                Mount::new("/socket", UserSocket, router(&[room]))
+                    .transports(transports)
+                    .options(SocketOptions {
+                        outbox: OutboxLimits {
+                            bytes: 100_000_000,
+                            ..OutboxLimits::default()
+                        },
+                        ..SocketOptions::default()
+                    }),
+            )
             .build()
     });
     let ann = Poller::open(server.addr).await;

@@ -8,7 +8,7 @@ use slackir::session::SessionOptions;
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
 use slackir::token::SecretKeyBase;
 use slackir::transport::{CheckOrigin, HandshakeOptions};
-use slackir::{Assigns, Endpoint};
+use slackir::{Assigns, Endpoint, Mount};
 
 use crate::support::server::TestServer;
 use crate::support::wire::{WireClient, http};
@@ -64,8 +64,7 @@ fn endpoint(session: Option<SessionOptions>, check_origin: CheckOrigin) -> Endpo
         ..TransportOptions::default()
     };
     Endpoint::builder(PubSub::new())
-        .transports(transports)
-        .socket("/socket", Doorman, router(&[Room::default()]))
+        .mount(Mount::new("/socket", Doorman, router(&[Room::default()])).transports(transports))
         .build()
 }
 

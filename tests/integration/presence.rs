@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use slackir::Endpoint;
-use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult};
-use slackir::message::{Payload, Reply};
+use slackir::channel::{Channel, Context, HandleIn, HandleInResult, Join, JoinResult, Refused};
+use slackir::message::Payload;
 use slackir::presence::{Presence, Presences};
 use slackir::pubsub::PubSub;
 use slackir::socket::{Socket, SocketRouter};
 use slackir::transport::LongPollOptions;
+use slackir::{Endpoint, Mount};
 
 use crate::support::conformance_app;
 use crate::support::phoenix::Phoenix;
@@ -130,14 +130,15 @@ async fn members_that_come_and_go_leave_everybody_with_the_same_picture<W: Wire>
 
 /// Does what it is told with its own presences.
 struct Tester {
-    presence: Presence,
+    presence: Arc<Presence>,
 }
 
 impl Channel for Tester {
     type Info = ();
 
-    async fn join(&mut self, _: Payload, _: &mut Context<Self>) -> JoinResult {
-        Ok(Join::ok())
+    async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+        let presence = ctx.state();
+        Ok(Join::ok(Self { presence }))
     }
 
     async fn handle_in(
@@ -145,25 +146,22 @@ impl Channel for Tester {
         event: &str,
         payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
+    ) -> HandleInResult {
         let arguments: Value = payload.parse().unwrap_or_default();
         let key = arguments["key"].as_str().unwrap_or_default();
         let done = match event {
             "track" => self.presence.track(ctx, key, &arguments["meta"]),
             "update" => self.presence.update(ctx, key, &arguments["meta"]),
             "list" => {
-                let everybody = self.presence.list(ctx.topic());
-                return HandleIn::Reply(Reply::ok(Value::Object(everybody)));
+                return Ok(HandleIn::ok(self.presence.list(ctx.topic())));
             }
             _ => {
                 self.presence.untrack(ctx, key);
                 Ok(String::new())
             }
         };
-        match done {
-            Ok(phx_ref) => HandleIn::Reply(Reply::ok(json!({ "ref": phx_ref }))),
-            Err(error) => HandleIn::Reply(Reply::error_reason(&error.to_string())),
-        }
+        let phx_ref = done.map_err(|error| Refused::reason(&error.to_string()))?;
+        Ok(HandleIn::ok(json!({ "ref": phx_ref })))
     }
 }
 
@@ -197,14 +195,12 @@ fn serve(presence: impl FnOnce(PubSub) -> Presence + Send + 'static) -> TestServ
     TestServer::start(move || {
         let pubsub = PubSub::new();
         let presence = presence(pubsub.clone());
-        let router = SocketRouter::new().channel("presence:*", move || Tester {
-            presence: presence.clone(),
-        });
+        let router = SocketRouter::new().state(presence);
+        let router = router.channel::<Tester>("presence:*");
         struct Anyone;
         impl Socket for Anyone {}
         Endpoint::builder(pubsub)
-            .transports(both_transports())
-            .socket("/socket", Anyone, router)
+            .mount(Mount::new("/socket", Anyone, router).transports(both_transports()))
             .build()
     })
 }

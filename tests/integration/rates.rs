@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::rate::Rate;
 use slackir::socket::{RateLimits, SocketOptions};
+use slackir::{Endpoint, Mount};
 use tokio::time::Instant;
 
 use crate::support::phoenix::Phoenix;
@@ -31,12 +31,14 @@ fn chat(rates: RateLimits) -> TestServer {
             ..TransportOptions::default()
         };
         Endpoint::builder(PubSub::new())
-            .transports(transports)
-            .options(SocketOptions {
-                rates,
-                ..SocketOptions::default()
-            })
-            .socket("/socket", UserSocket, router(&[Room::default()]))
+            .mount(
+                Mount::new("/socket", UserSocket, router(&[Room::default()]))
+                    .transports(transports)
+                    .options(SocketOptions {
+                        rates,
+                        ..SocketOptions::default()
+                    }),
+            )
             .build()
     })
 }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::channel::{
-    Channel, Context, HandleIn, Handled, HistoryMode, Join, JoinResult, LogRequest, StopReason,
+    Channel, Context, HandleIn, HandleInResult, Handled, HistoryMode, Join, JoinResult, LogRequest,
+    StopReason,
 };
 use slackir::message::Payload;
 use slackir::pubsub::{Broadcast, LogRule, PubSub};
 use slackir::socket::{Socket, SocketRouter};
 use slackir::testing::{MemoryStore, TestSocket};
+use slackir::{Endpoint, Mount};
 
 const TOPIC: &str = "house:a";
 
 /// Whispers reach the one they are for, who is told so; what is said reaches everybody.
-#[derive(Default)]
 struct House {
     user: String,
     slow: bool,
@@ -25,12 +25,14 @@ struct House {
 impl Channel for House {
     type Info = ();
 
-    async fn join(&mut self, params: Payload, _: &mut Context<Self>) -> JoinResult {
-        let asked: Value = params.parse().expect("an object");
-        self.user = asked["user"].as_str().unwrap_or_default().to_owned();
-        self.slow = asked["slow"] == true;
+    async fn join(params: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+        let asked: Value = params.parse()?;
+        let house = Self {
+            user: asked["user"].as_str().unwrap_or_default().to_owned(),
+            slow: asked["slow"] == true,
+        };
         let request = LogRequest::from_params(HistoryMode::MessagesHistory, &params);
-        Ok(Join::ok().with_log(request))
+        Ok(Join::ok(house).with_log(request))
     }
 
     async fn handle_in(
@@ -38,25 +40,25 @@ impl Channel for House {
         event: &str,
         payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
-        ctx.broadcast(event, payload).expect("the store takes it");
-        HandleIn::NoReply
+    ) -> HandleInResult {
+        ctx.broadcast(event, payload)?;
+        Ok(HandleIn::NoReply)
     }
 
     async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
         if self.slow {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let whisper: Value = broadcast.payload().parse().expect("an object");
+        let whisper: Value = broadcast.payload().parse()?;
         match whisper["to"].as_str() {
-            Some("stop") => return Handled::Stop(StopReason::error("told to")),
+            Some("stop") => return Err(StopReason::error("told to")),
             Some(to) if to == self.user => {
                 let heard = json!({"n": whisper["n"], "for": to});
-                ctx.push("whisper", heard).expect("an object");
+                ctx.push("whisper", heard)?;
             }
             _ => {}
         }
-        Handled::NoReply
+        Ok(())
     }
 
     fn intercept() -> &'static [&'static str] {
@@ -76,9 +78,9 @@ impl Server {
     fn new(store: &Arc<MemoryStore>) -> Self {
         let rule = LogRule::new("house:*", &["say", "whisper"], 50, store.clone());
         let pubsub = PubSub::with_logs(vec![rule.resume_limit(10_000)]);
-        let router = SocketRouter::new().channel("house:*", House::default);
+        let router = SocketRouter::new().channel::<House>("house:*");
         let endpoint = Endpoint::builder(pubsub.clone())
-            .socket("/socket", Anyone, router)
+            .mount(Mount::new("/socket", Anyone, router))
             .build();
         Self { endpoint, pubsub }
     }

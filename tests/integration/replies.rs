@@ -4,16 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::channel::{
-    Channel, Context, Handle, HandleIn, Handled, Join, JoinResult, Refused, StopReason,
+    Channel, Context, Handle, HandleIn, HandleInResult, Handled, Join, JoinResult, Refused,
+    StopReason,
 };
-use slackir::message::{Payload, Reply};
+use slackir::message::Payload;
 use slackir::pubsub::{Broadcast, PubSub};
 use slackir::socket::{Socket, SocketRouter};
 use slackir::testing::TestSocket;
+use slackir::{Endpoint, Mount};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
 
 use crate::support::phoenix::Phoenix;
 use crate::support::server::TestServer;
@@ -27,14 +27,16 @@ struct Probe {
     ended: UnboundedSender<StopReason>,
 }
 
+/// Where the channels say why they have ended.
+struct Ended(UnboundedSender<StopReason>);
+
 /// What one channel assigns.
 struct Mark;
 
 impl Probe {
     fn tell(callback: &str, ctx: &Context<Self>) {
         let told = json!({"can_reply": ctx.socket_ref().is_some()});
-        // Where the join was refused there is nobody to tell.
-        ctx.push(callback, told).ok();
+        ctx.push(callback, told).expect("joined");
     }
 }
 
@@ -45,10 +47,16 @@ impl Channel for Probe {
         &["intercepted"]
     }
 
-    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+    async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+        let Ended(ended) = &*ctx.state();
         match ctx.topic() {
-            "probe:refused" => Err(Refused::new(params)),
-            _ => Ok(Join::reply(params)),
+            "probe:refused" => Err(Refused::new(params).into()),
+            _ => Ok(Join::reply(
+                Self {
+                    ended: ended.clone(),
+                },
+                params,
+            )),
         }
     }
 
@@ -57,51 +65,50 @@ impl Channel for Probe {
         event: &str,
         payload: Payload,
         ctx: &mut Context<Self>,
-    ) -> HandleIn {
+    ) -> HandleInResult {
         match event {
             "tell" => {
                 Self::tell("handle_in", ctx);
-                HandleIn::NoReply
+                return Ok(HandleIn::NoReply);
             }
             "call all" => {
                 ctx.subscribe("elsewhere");
-                ctx.handle().send(()).expect("the channel lives");
-                ctx.broadcast("intercepted", json!({})).expect("joined");
-                HandleIn::Reply(Reply::ok(payload))
+                ctx.handle().send(())?;
+                ctx.broadcast("intercepted", json!({}))?;
             }
             "hear twice" => {
                 let own = ctx.topic().to_owned();
                 ctx.subscribe(&own);
-                HandleIn::Reply(Reply::ok(payload))
             }
             "assign" => {
                 let had = ctx.assigns().get::<Mark>().is_some();
                 ctx.assigns_mut().insert(Mark);
-                HandleIn::Reply(Reply::ok(json!({ "had": had })))
+                return Ok(HandleIn::ok(json!({ "had": had })));
             }
-            _ => HandleIn::Reply(Reply::ok(payload)),
+            _ => {}
         }
+        Ok(HandleIn::ok(payload))
     }
 
     async fn handle_out(&mut self, _: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
         Self::tell("handle_out", ctx);
-        Handled::NoReply
+        Ok(())
     }
 
     async fn handle_info(&mut self, (): (), ctx: &mut Context<Self>) -> Handled {
         Self::tell("handle_info", ctx);
-        Handled::NoReply
+        Ok(())
     }
 
     async fn handle_broadcast(&mut self, _: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
         Self::tell("handle_broadcast", ctx);
         ctx.timeout_after(Duration::from_millis(1));
-        Handled::NoReply
+        Ok(())
     }
 
     async fn handle_timeout(&mut self, ctx: &mut Context<Self>) -> Handled {
         Self::tell("handle_timeout", ctx);
-        Handled::Stop(StopReason::Normal)
+        Err(StopReason::Normal)
     }
 
     async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
@@ -113,15 +120,13 @@ impl Channel for Probe {
 fn start() -> (TestServer, UnboundedReceiver<StopReason>) {
     let (ended, reasons) = unbounded_channel();
     let server = TestServer::start(move || {
-        let probe = move || Probe {
-            ended: ended.clone(),
-        };
+        let router = SocketRouter::new().state(Ended(ended));
         Endpoint::builder(PubSub::new())
-            .socket(
+            .mount(Mount::new(
                 "/socket",
                 Anyone,
-                SocketRouter::new().channel("probe:*", probe),
-            )
+                router.channel::<Probe>("probe:*"),
+            ))
             .build()
     });
     (server, reasons)
@@ -176,15 +181,14 @@ async fn payloads_of_any_type_reach_join_and_handle_in() {
 
 /// Requirement 94.
 #[actix_web::test]
-async fn a_refused_join_is_answered_with_the_given_value_and_terminated() {
+async fn a_refused_join_is_answered_with_the_given_value_and_makes_no_channel() {
     let (server, mut reasons) = start();
     let mut client = Phoenix::connect(server.addr).await;
     let join = client.send_join("probe:refused", json!(["full", 7])).await;
     let reply = client.reply_to(&join).await;
     assert_eq!(reply, json!({"status": "error", "response": ["full", 7]}));
-    let ended = timeout(DEADLINE, reasons.recv()).await;
-    assert_eq!(ended.expect("in time"), Some(StopReason::Shutdown));
     client.heartbeat().await;
+    assert!(reasons.try_recv().is_err(), "there is nothing to terminate");
 }
 
 #[actix_web::test]
@@ -297,44 +301,51 @@ async fn a_channel_that_subscribes_to_its_own_topic_hears_it_itself() {
 
 /// Tells what it was given, in order. "pass on" gives an info to the channel that joined first.
 struct Teller {
-    first: Arc<Mutex<Option<Handle<()>>>>,
+    first: Arc<First>,
 }
+
+/// The channel that joined first.
+type First = Mutex<Option<Handle<()>>>;
 
 impl Channel for Teller {
     type Info = ();
 
-    async fn join(&mut self, _: Payload, ctx: &mut Context<Self>) -> JoinResult {
-        let mut first = self.first.lock().expect("no panic");
-        first.get_or_insert_with(|| ctx.handle());
-        Ok(Join::ok())
+    async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+        let first = ctx.state::<First>();
+        let mut known = first.lock().expect("no panic");
+        known.get_or_insert_with(|| ctx.handle());
+        drop(known);
+        Ok(Join::ok(Self { first }))
     }
 
-    async fn handle_in(&mut self, event: &str, _: Payload, ctx: &mut Context<Self>) -> HandleIn {
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        _: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleInResult {
         if event == "pass on" {
             let first = self.first.lock().expect("no panic");
             let handle = first.as_ref().expect("somebody has joined");
             handle.send(()).expect("the channel lives");
         }
-        ctx.push("told", json!({ "of": event })).expect("an object");
-        HandleIn::NoReply
+        ctx.push("told", json!({ "of": event }))?;
+        Ok(HandleIn::NoReply)
     }
 
     async fn handle_info(&mut self, (): (), ctx: &mut Context<Self>) -> Handled {
-        ctx.push("told", json!({"of": "info"})).expect("an object");
-        Handled::NoReply
+        ctx.push("told", json!({"of": "info"}))?;
+        Ok(())
     }
 }
 
 /// The first channel has the event before the second one runs and gives it the info.
 #[actix_web::test]
 async fn an_info_is_handled_behind_the_message_that_came_before_it() {
-    let first = Arc::default();
-    let teller = move || Teller {
-        first: Arc::clone(&first),
-    };
-    let router = SocketRouter::new().channel("tell:*", teller);
+    let router = SocketRouter::new().state(First::default());
+    let router = router.channel::<Teller>("tell:*");
     let endpoint = Endpoint::builder(PubSub::new())
-        .socket("/socket", Anyone, router)
+        .mount(Mount::new("/socket", Anyone, router))
         .build();
     let mut ann = TestSocket::connect(&endpoint, "/socket", json!({}))
         .await

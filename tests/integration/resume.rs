@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::chat::{Room, SHOUT, UserSocket, router};
 use slackir::pubsub::{LogRule, MessageId, PubSub};
 use slackir::socket::{OutboxLimits, SocketOptions};
 use slackir::testing::{MemoryStore, TestSocket};
+use slackir::{Endpoint, Mount};
 
 const LOBBY: &str = "random:lobby";
 
@@ -23,8 +23,7 @@ fn server(store: &Arc<MemoryStore>, room: Room, rule: impl Fn(LogRule) -> LogRul
         ..SocketOptions::default()
     };
     let endpoint = Endpoint::builder(pubsub.clone())
-        .options(options)
-        .socket("/socket", UserSocket, router(&[room]))
+        .mount(Mount::new("/socket", UserSocket, router(&[room])).options(options))
         .build();
     Server { pubsub, endpoint }
 }
@@ -256,7 +255,11 @@ async fn the_client_may_choose_its_history() {
 #[actix_web::test]
 async fn rooms_without_a_log_say_so() {
     let endpoint = Endpoint::builder(PubSub::new())
-        .socket("/socket", UserSocket, router(&[Room::default()]))
+        .mount(Mount::new(
+            "/socket",
+            UserSocket,
+            router(&[Room::default()]),
+        ))
         .build();
     let mut ann = TestSocket::connect(&endpoint, "/socket", json!({}))
         .await

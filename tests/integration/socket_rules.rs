@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::channel::{Channel, Context, HandleIn, Join, JoinResult, Refused};
+use slackir::channel::{Channel, Context, HandleIn, HandleInResult, Join, JoinResult, Refused};
 use slackir::endpoint::TransportOptions;
-use slackir::message::{Payload, Reply};
+use slackir::message::Payload;
 use slackir::pubsub::PubSub;
 use slackir::socket::{Socket, SocketOptions, SocketRouter};
 use slackir::transport::{CheckOrigin, HandshakeOptions};
-use slackir::{Assigns, Endpoint};
+use slackir::{Assigns, Endpoint, Mount};
 
 use crate::support::conformance_app;
 use crate::support::phoenix::Phoenix;
@@ -42,7 +42,7 @@ struct Obedient;
 impl Channel for Obedient {
     type Info = ();
 
-    async fn join(&mut self, params: Payload, ctx: &mut Context<Self>) -> JoinResult {
+    async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         let params: Value = params.parse().unwrap_or_default();
         if params["own_broadcast"] == true {
             let heard = json!({"by": "nobody"});
@@ -55,34 +55,38 @@ impl Channel for Obedient {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
         match params["do"].as_str() {
-            Some("refuse") => Err(Refused::reason("no")),
+            Some("refuse") => Err(Refused::reason("no").into()),
             Some("panic") => panic!("told to"),
             _ => Ok(Join::reply(
+                Self,
                 json!({"route": ctx.assigns().get::<Route>().map(|route| route.0)}),
             )),
         }
     }
 
-    async fn handle_in(&mut self, event: &str, _: Payload, _: &mut Context<Self>) -> HandleIn {
-        HandleIn::Reply(Reply::ok(json!({ "event": event })))
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        _: Payload,
+        _: &mut Context<Self>,
+    ) -> HandleInResult {
+        Ok(HandleIn::ok(json!({ "event": event })))
     }
 }
 
 fn start(options: SocketOptions) -> TestServer {
     TestServer::start(move || {
-        let route = |name| {
-            let mut assigns = Assigns::default();
-            assigns.insert(Route(name));
-            assigns
-        };
+        let route = |name| Assigns::of(Route(name));
         let router = SocketRouter::new()
-            .channel_with("a:exact", route("exact"), || Obedient)
-            .channel_with("a:*", route("prefix"), || Obedient)
-            .channel("free:*", || Obedient);
+            .channel_with::<Obedient>("a:exact", route("exact"))
+            .channel_with::<Obedient>("a:*", route("prefix"))
+            .channel::<Obedient>("free:*");
         Endpoint::builder(PubSub::new())
-            .options(options)
-            .transports(both_transports())
-            .socket("/socket", Anyone, router)
+            .mount(
+                Mount::new("/socket", Anyone, router)
+                    .transports(both_transports())
+                    .options(options),
+            )
             .build()
     })
 }
@@ -234,7 +238,29 @@ async fn routes_match_in_order_and_bring_their_assigns<W: Wire>() {
 #[test]
 #[should_panic(expected = "'*' may only stand at the end")]
 fn a_star_elsewhere_in_a_pattern_is_refused() {
-    let _ = SocketRouter::new().channel("a*b", || Obedient);
+    let _ = SocketRouter::new().channel::<Obedient>("a*b");
+}
+
+#[test]
+#[should_panic(expected = "two sockets are mounted at \"/socket\"")]
+fn two_sockets_at_one_path_are_refused() {
+    let mount = || Mount::new("/socket", Anyone, SocketRouter::new());
+    Endpoint::builder(PubSub::new())
+        .mount(mount())
+        .mount(mount())
+        .build();
+}
+
+#[test]
+#[should_panic(expected = "no topic comes to \"free:a\": \"free:*\" before it takes them all")]
+fn a_route_that_never_matches_is_refused() {
+    let router = SocketRouter::new()
+        .channel::<Obedient>("free:a:*")
+        .channel::<Obedient>("free:*")
+        .channel::<Obedient>("free:a");
+    Endpoint::builder(PubSub::new())
+        .mount(Mount::new("/socket", Anyone, router))
+        .build();
 }
 
 /// Requirement 97.
@@ -408,12 +434,10 @@ async fn each_mount_has_its_own_origins_and_no_compression_is_agreed() {
             ..TransportOptions::default()
         };
         let list = |origin: &str| CheckOrigin::List(vec![origin.parse().expect("an origin")]);
-        let router = || SocketRouter::new().channel("free:*", || Obedient);
+        let router = || SocketRouter::new().channel::<Obedient>("free:*");
         Endpoint::builder(PubSub::new())
-            .transports(transports(list("//one.test")))
-            .socket("/one", Anyone, router())
-            .transports(transports(list("//two.test")))
-            .socket("/two", Anyone, router())
+            .mount(Mount::new("/one", Anyone, router()).transports(transports(list("//one.test"))))
+            .mount(Mount::new("/two", Anyone, router()).transports(transports(list("//two.test"))))
             .build()
     });
     for (path, origin, status) in [

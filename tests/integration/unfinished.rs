@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use slackir::Endpoint;
 use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::socket::SocketOptions;
+use slackir::{Endpoint, Mount};
 
 use crate::support::phoenix::Phoenix;
 use crate::support::poller::Poller;
@@ -29,12 +29,14 @@ fn chat(message_timeout: Duration) -> TestServer {
             ..TransportOptions::default()
         };
         Endpoint::builder(PubSub::new())
-            .transports(transports)
-            .options(SocketOptions {
-                message_timeout,
-                ..SocketOptions::default()
-            })
-            .socket("/socket", UserSocket, router(&[Room::default()]))
+            .mount(
+                Mount::new("/socket", UserSocket, router(&[Room::default()]))
+                    .transports(transports)
+                    .options(SocketOptions {
+                        message_timeout,
+                        ..SocketOptions::default()
+                    }),
+            )
             .build()
     })
 }

@@ -33,7 +33,9 @@ pub use self::past::PastRuns;
 pub(super) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
 pub(crate) use self::rule::topic_matches;
-pub use self::store::{LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry};
+pub use self::store::{
+    Flushed, LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
+};
 #[cfg(test)]
 pub(super) use self::tail_bytes::crowd;
 use self::tail_bytes::{CROWDED_BYTES, TailBytes};

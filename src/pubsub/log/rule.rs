@@ -19,7 +19,7 @@ pub struct LogRule {
     pub(super) history: usize,
     pub(super) resume_limit: usize,
     pub(super) strict: bool,
-    pub(super) store: Arc<dyn MessageStore>,
+    pub(in crate::pubsub) store: Arc<dyn MessageStore>,
 }
 
 impl LogRule {

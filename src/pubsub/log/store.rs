@@ -1,7 +1,7 @@
 //! [`MessageStore`]: the port to a database. The library knows no other way to one.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 
@@ -68,6 +68,15 @@ pub struct LoadError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// How far a store has come with what it was given. See [`MessageStore::flush`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Messages that are not committed yet.
+    pub waiting: usize,
+    /// Those of them that would be lost with the process. The others are safe elsewhere, in a spool.
+    pub at_risk: usize,
+}
+
 /// What a log needs of a database.
 pub trait MessageStore: Send + Sync + 'static {
     /// Takes the row of a published message, or refuses it for want of room. Called inside the
@@ -104,6 +113,13 @@ pub trait MessageStore: Send + Sync + 'static {
     /// A run that had begun has ended in order with this id. Takes its turn behind the rows of the
     /// topic.
     fn close(&self, topic: &str, last: MessageId);
+
+    /// Waits until everything that was appended and closed so far is committed, for at most `limit`. A store
+    /// that commits at once, as the default says, has nothing to wait for.
+    fn flush(&self, limit: Duration) -> BoxFuture<'_, Flushed> {
+        let _ = limit;
+        Box::pin(std::future::ready(Flushed::default()))
+    }
 
     /// The stored messages and changes after a seq, oldest first: at most `limit` and no more than
     /// fit into `bytes`, but one if there is any.

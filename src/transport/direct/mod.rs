@@ -114,7 +114,8 @@ impl Default for ServerOptions {
 /// let app = move || App::new().configure(routes.routes());
 /// let listener = TcpListener::bind(("127.0.0.1", 4000))?;
 /// let server = serve(listener, app, ServerOptions::default())?;
-/// run_until_signal(server, endpoint.drain(DrainOptions::default()))?.await?;
+/// let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+/// run_until_signal(server, shutdown)?.await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::Endpoint;
 use slackir::chat::{Room, SHOUT, UserSocket, router};
 use slackir::pubsub::{Draft, LogRule, MessageId, PubSub};
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 use slackir::testing::TestSocket;
+use slackir::{Endpoint, Mount};
 
 use super::database::Database;
 
@@ -49,7 +49,7 @@ impl Rooms {
         let rule = LogRule::new(&room.topics, &[SHOUT], room.history_limit, store);
         let pubsub = PubSub::with_logs(vec![rule.strict(strict)]);
         let endpoint = Endpoint::builder(pubsub.clone())
-            .socket("/socket", UserSocket, router(&[room]))
+            .mount(Mount::new("/socket", UserSocket, router(&[room])))
             .build();
         Self {
             writer,

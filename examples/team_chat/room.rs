@@ -1,0 +1,208 @@
+//! The channel: one client in one team.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use slackir::prelude::*;
+
+/// The event of a message, which is kept.
+pub(crate) const NEW_MSG: &str = "new_msg";
+/// An event that each member gets differently.
+const MENTION: &str = "mention";
+
+/// Who the client is, as `connect` has found out.
+pub(crate) struct User(pub(crate) String);
+
+/// What all channels share.
+pub(crate) struct Shared {
+    presence: Presence,
+    messages: AtomicU64,
+}
+
+pub(crate) fn state(pubsub: &PubSub) -> Shared {
+    Shared {
+        presence: Presence::new(pubsub.clone()),
+        messages: AtomicU64::new(0),
+    }
+}
+
+/// What a client sends as `new_msg`.
+#[derive(Deserialize)]
+struct NewMsg {
+    body: String,
+}
+
+/// What the members get of it.
+#[derive(Serialize)]
+struct Msg<'a> {
+    from: &'a str,
+    body: &'a str,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Mention {
+    who: String,
+}
+
+pub(crate) struct Room {
+    user: String,
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Tick;
+
+impl Channel for Room {
+    type Info = Tick;
+
+    async fn join(_params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+        let shared = ctx.state::<Shared>();
+        let User(user) = &*ctx.state();
+        if ctx.topic() == "team:admins" && user != "ada" {
+            return Err(Refused::reason("unauthorized").into());
+        }
+        ctx.send_every(Duration::from_secs(60), || Tick);
+        let room = Self {
+            user: user.clone(),
+            shared: Arc::clone(&shared),
+        };
+        Ok(Join::ok(room)
+            .with_history(HistoryMode::MessagesHistory)
+            .with_presence(&shared.presence, user, json!({"device": "web"})))
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleInResult {
+        match event {
+            NEW_MSG => {
+                let NewMsg { body } = payload.parse()?;
+                if body.trim().is_empty() {
+                    return Err(InvalidPayload::of("body", "must not be empty").into());
+                }
+                let msg = Msg {
+                    from: &self.user,
+                    body: &body,
+                };
+                let published = ctx.publish(&Draft::new(NEW_MSG, msg).with_receipt())?;
+                self.shared.messages.fetch_add(1, Ordering::Relaxed);
+                Ok(ctx.reply_when_stored(published))
+            }
+            MENTION => {
+                let mention: Mention = payload.parse()?;
+                ctx.broadcast(MENTION, mention)?;
+                Ok(HandleIn::NoReply)
+            }
+            "upload" => {
+                let bytes = payload.binary()?.len();
+                ctx.broadcast_from("uploaded", json!({"by": self.user, "bytes": bytes}))?;
+                Ok(HandleIn::ok(json!({"bytes": bytes})))
+            }
+            _ => Err(Failure::unhandled(event)),
+        }
+    }
+
+    fn intercept() -> &'static [&'static str] {
+        &[MENTION]
+    }
+
+    /// Only the one who is mentioned is told.
+    async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
+        let mention: Mention = broadcast.payload().parse()?;
+        if mention.who == self.user {
+            ctx.push("you_were_mentioned", json!({}))?;
+        }
+        Ok(())
+    }
+
+    async fn handle_info(&mut self, Tick: Tick, ctx: &mut Context<Self>) -> Handled {
+        let messages = self.shared.messages.load(Ordering::Relaxed);
+        ctx.push("clock", json!({"messages": messages}))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slackir::testing::{MemoryStore, TestSocket};
+    use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer};
+
+    use super::*;
+
+    const TEAM: &str = "team:red";
+
+    async fn member(endpoint: &Endpoint, tokens: &Signer, name: &str) -> TestSocket {
+        let token = tokens
+            .sign(name, SignOptions::now())
+            .expect("a name has a form");
+        let params = json!({ "token": token });
+        let socket = TestSocket::connect(endpoint, "/socket", params).await;
+        let mut socket = socket.expect("the token is good");
+        socket.subscribe_and_join(TEAM, json!({})).await;
+        socket
+    }
+
+    fn signer() -> Signer {
+        let secret = SecretKeyBase::new("a secret of more than twenty bytes").expect("long enough");
+        Signer::new(&secret, "team chat", KeyOptions::default())
+    }
+
+    #[actix_web::test]
+    async fn a_team_talks() {
+        let endpoint = crate::endpoint(signer(), MemoryStore::new());
+        let mut ada = member(&endpoint, &signer(), "ada").await;
+        let mut bob = member(&endpoint, &signer(), "bob").await;
+        let there = bob.next_push("presence_state").await;
+        assert!(there["ada"].is_object() && there["bob"].is_object());
+
+        let said = ada.push(TEAM, NEW_MSG, json!({"body": "hi"}));
+        assert_eq!(ada.reply(&said).await.0, "ok");
+        bob.assert_broadcast(NEW_MSG, json!({"from": "ada", "body": "hi"}))
+            .await;
+
+        ada.push(TEAM, MENTION, json!({"who": "bob"}));
+        bob.assert_push("you_were_mentioned", json!({})).await;
+        ada.refute_push("you_were_mentioned").await;
+
+        let upload = ada.push_binary(TEAM, "upload", vec![0; 1_000]);
+        ada.assert_reply(&upload, "ok", json!({"bytes": 1_000}))
+            .await;
+        bob.assert_broadcast("uploaded", json!({"by": "ada", "bytes": 1_000}))
+            .await;
+
+        let mut carl = member(&endpoint, &signer(), "carl").await;
+        let history = carl.next_push("messages_history").await;
+        assert_eq!(history["messages"], json!([{"from": "ada", "body": "hi"}]));
+    }
+
+    #[actix_web::test]
+    async fn wrong_messages_are_refused_in_words() {
+        let endpoint = crate::endpoint(signer(), MemoryStore::new());
+        let mut ada = member(&endpoint, &signer(), "ada").await;
+        for (payload, detail) in [
+            (json!({}), "missing"),
+            (json!({"body": 7}), "expected a string"),
+            (json!({"body": " "}), "must not be empty"),
+        ] {
+            let said = ada.push(TEAM, NEW_MSG, payload);
+            let refusal = json!({"reason": "invalid payload", "field": "body", "detail": detail});
+            ada.assert_reply(&said, "error", refusal).await;
+        }
+    }
+
+    #[actix_web::test]
+    async fn strangers_stay_out() {
+        let endpoint = crate::endpoint(signer(), MemoryStore::new());
+        let stranger = TestSocket::connect(&endpoint, "/socket", json!({"token": "x"})).await;
+        assert!(stranger.is_err());
+        let mut bob = member(&endpoint, &signer(), "bob").await;
+        let join = bob.join("team:admins", json!({}));
+        bob.assert_reply(&join, "error", json!({"reason": "unauthorized"}))
+            .await;
+    }
+}

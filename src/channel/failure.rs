@@ -1,0 +1,190 @@
+//! Why a callback did not do what it was asked for: [`Refused`], which is the client's answer, or the end of
+//! the channel.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+
+use serde_json::json;
+
+use super::{NO_HANDLER, SendError, StopReason};
+use crate::message::{IntoPayload, InvalidPayload, Payload, reason};
+use crate::pubsub::PublishError;
+
+/// The client is refused what it asked for: it receives error with this reply, and the channel goes on. A
+/// refused join makes no channel.
+///
+/// ```
+/// use slackir::channel::Refused;
+///
+/// let refused = Refused::reason("unauthorized");
+/// assert_eq!(refused.to_string(), r#"refused: {"reason":"unauthorized"}"#);
+/// let refused = Refused::new(serde_json::json!({"reason": "too many", "most": 3}));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub(super) Payload);
+
+impl Refused {
+    /// Refused with any reply.
+    ///
+    /// # Panics
+    /// When the reply has no JSON form.
+    pub fn new(reply: impl IntoPayload) -> Self {
+        Self(reply.into_payload())
+    }
+
+    /// Refused with `{"reason": reason}`.
+    pub fn reason(reason: &str) -> Self {
+        Self::new(json!({ "reason": reason }))
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Payload::Json(json) => write!(f, "refused: {}", json.get()),
+            Payload::Binary(data) => write!(f, "refused with {} bytes", data.len()),
+        }
+    }
+}
+
+impl Error for Refused {}
+
+/// `{"reason": "invalid payload", "field": .., "detail": ..}`; `field` is left out where the whole payload is
+/// meant.
+impl From<InvalidPayload> for Refused {
+    fn from(invalid: InvalidPayload) -> Self {
+        let mut reply = json!({ "reason": reason::INVALID_PAYLOAD, "detail": invalid.detail() });
+        if let Some(field) = invalid.field() {
+            reply["field"] = field.into();
+        }
+        Self::new(reply)
+    }
+}
+
+/// `{"reason": "storage unavailable", "retry_after_ms": ..}` where the database cannot take the message, else
+/// the error's text as the reason.
+impl From<PublishError> for Refused {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::StoreFull(full) => Self::new(json!({
+                "reason": reason::STORAGE_UNAVAILABLE,
+                "retry_after_ms": full.retry_after_ms,
+            })),
+            other => Self::reason(&other.to_string()),
+        }
+    }
+}
+
+/// Why `join` or `handle_in` has not done what the client asked for. `?` makes it of any error:
+///
+/// | error | what happens |
+/// | --- | --- |
+/// | [`Refused`] | the client receives the error reply |
+/// | [`InvalidPayload`], of [`Payload::parse`] | the same, with the field that is wrong |
+/// | [`PublishError`], and a [`SendError`] that holds one | the same: nobody has received the message |
+/// | a [`StopReason`] | the channel ends for this reason |
+/// | any other | the channel crashes, as in Phoenix; the client receives `phx_error`, the log the error |
+///
+/// ```
+/// use slackir::channel::{Failure, Refused};
+///
+/// fn age(text: &str) -> Result<u32, Failure> {
+///     let age: u32 = text.parse()?; // no reply for that: the channel would crash
+///     if age < 18 {
+///         return Err(Refused::reason("too young").into());
+///     }
+///     Ok(age)
+/// }
+/// assert!(matches!(age("7"), Err(Failure::Refused(_))));
+/// assert!(matches!(age("x"), Err(Failure::Stop(reason)) if reason.is_crash()));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The client receives error with this reply.
+    Refused(Refused),
+    /// The channel ends. In `join` that is a crash, whatever the reason.
+    Stop(StopReason),
+}
+
+impl Failure {
+    /// No clause for this event: the channel crashes, as in Phoenix.
+    pub fn unhandled(event: &str) -> Self {
+        Self::Stop(StopReason::error(format!("{NO_HANDLER} {event:?}")))
+    }
+}
+
+impl From<StopReason> for Failure {
+    fn from(reason: StopReason) -> Self {
+        Self::Stop(reason)
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        match refusal(&error) {
+            Some(refused) => Self::Refused(refused),
+            None => Self::Stop(error.into()),
+        }
+    }
+}
+
+/// A crash with the error and its sources as the reason.
+impl<E: Error + 'static> From<E> for StopReason {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        Self::error(text)
+    }
+}
+
+/// The reply to an error that is the client's to know.
+fn refusal(error: &dyn Any) -> Option<Refused> {
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return Some(refused.clone());
+    }
+    if let Some(invalid) = error.downcast_ref::<InvalidPayload>() {
+        return Some(invalid.clone().into());
+    }
+    let publish = error.downcast_ref::<PublishError>();
+    let sent = error.downcast_ref::<SendError>();
+    let publish = publish.or_else(|| match sent? {
+        SendError::Publish(error) => Some(error),
+        _ => None,
+    });
+    publish.map(|&error| error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pubsub::StoreFull;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the cart is gone")]
+    struct Gone(#[source] fmt::Error);
+
+    #[test]
+    fn errors_that_nobody_turned_into_a_reply_crash_with_their_sources() {
+        let failure = Failure::from(Gone(fmt::Error));
+        let text = "the cart is gone: an error occurred when formatting an argument";
+        assert_eq!(failure, Failure::Stop(StopReason::error(text)));
+    }
+
+    #[test]
+    fn the_stores_refusal_is_the_clients_answer_also_inside_a_send_error() {
+        let full = PublishError::StoreFull(StoreFull {
+            retry_after_ms: 250,
+        });
+        let want = json!({"reason": "storage unavailable", "retry_after_ms": 250});
+        let want = Failure::Refused(Refused::new(want));
+        assert_eq!(Failure::from(full), want);
+        assert_eq!(Failure::from(SendError::Publish(full)), want);
+        assert!(matches!(SendError::NotJoined.into(), Failure::Stop(_)));
+    }
+}

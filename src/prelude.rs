@@ -1,0 +1,12 @@
+//! What most programs with channels need: `use slackir::prelude::*;`.
+
+pub use crate::assigns::Assigns;
+pub use crate::channel::{
+    Channel, Context, Failure, HandleIn, HandleInResult, Handled, HistoryMode, Join, JoinResult,
+    LogRequest, Refused, SocketRef, StopReason, Timer,
+};
+pub use crate::endpoint::{Endpoint, Mount};
+pub use crate::message::{Binary, InvalidPayload, Payload, Reply};
+pub use crate::presence::Presence;
+pub use crate::pubsub::{Broadcast, Draft, LogRule, PubSub};
+pub use crate::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
