@@ -466,3 +466,17 @@ fn the_example_names_every_setting_with_its_default() {
     assert_eq!(config.rooms[0], seed);
     assert_eq!(config.rooms.len(), 4);
 }
+
+#[test]
+fn the_example_names_every_field_of_a_room() {
+    // The error lists them.
+    let unknown = toml::from_str::<RoomConfig>("nothing = 1").expect_err("there is no such field");
+    let fields: Vec<_> = unknown.message().split('`').skip(3).step_by(2).collect();
+    assert!(fields.contains(&"topics"), "{unknown}");
+    let written: toml::Table = toml::from_str(&example()).expect("TOML");
+    let rooms = written["rooms"].as_array().expect("a list");
+    for field in fields {
+        let is_written = rooms.iter().any(|room| room.get(field).is_some());
+        assert!(is_written, "{field} is in the example");
+    }
+}
