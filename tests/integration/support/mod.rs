@@ -9,7 +9,6 @@ pub(crate) mod phoenix;
 mod playable;
 pub(crate) mod poller;
 pub(crate) mod process;
-#[cfg(feature = "postgres")]
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod rooms;
