@@ -156,7 +156,7 @@ const ROWS: &[Row] = &[
                 "const WINDOW: Duration = ",
             ),
             (
-                "1,000,000",
+                "500,000",
                 "src/pubsub/log/refs.rs",
                 "const MAX_REFS: usize = ",
             ),

@@ -18,7 +18,7 @@ use crate::pubsub::lock;
 /// For how long a client_ref is remembered at least, while there is room.
 const WINDOW: Duration = Duration::from_secs(600);
 /// How many are remembered, in all topics together.
-const MAX_REFS: usize = 1_000_000;
+const MAX_REFS: usize = 500_000;
 /// Parts with a lock each, so that workers do not wait for each other.
 const SHARDS: usize = 16;
 /// The newest takes refs in; the older ones are only looked up.
