@@ -13,8 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 pub(super) struct Timers(OnceCell<Rc<RefCell<Slab<AbortHandle>>>>);
 
 /// A timer of a channel, made by [`Context::send_after`](super::Context::send_after) or
-/// [`Context::send_every`](super::Context::send_every). Dropping it
-/// changes nothing. Phoenix: the reference that `Process.send_after/3` returns.
+/// [`Context::send_every`](super::Context::send_every). Dropping it changes nothing. Phoenix: the reference that `Process.send_after/3` returns.
 #[derive(Clone, Debug)]
 pub struct Timer {
     timers: Weak<RefCell<Slab<AbortHandle>>>,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use crate::support::phoenix::Phoenix;
+use crate::support::rooms::eventually;
 use crate::support::server::TestServer;
 use crate::support::transport::{Wire, both_transports, over_both_transports};
 use crate::support::wire::DEADLINE;
@@ -28,6 +29,7 @@ over_both_transports! {
     a_join_that_hangs_holds_back_messages_but_not_the_end_of_the_connection
     messages_behind_a_slow_join_wait_for_it
     an_error_of_join_is_a_crashed_join
+    a_channel_that_ends_with_its_join_leaves_its_connection_whole
     an_error_that_nobody_turned_into_a_reply_crashes_the_channel
     a_channel_says_goodbye_to_the_others_in_terminate
     a_drain_keeps_its_deadline_whatever_the_batches
@@ -73,6 +75,10 @@ impl Channel for Unruly {
             "unruly:slow" => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 Ok(Join::ok(Self { ended }))
+            }
+            "unruly:then" => {
+                let refusal = StopReason::error("told to");
+                Ok(Join::ok(Self { ended }).then(|_, _| Err(refusal)))
             }
             "unruly:error" => Err(std::fmt::Error.into()),
             _ => Ok(Join::ok(Self { ended })),
@@ -363,6 +369,22 @@ async fn an_error_that_nobody_turned_into_a_reply_crashes_the_channel<W: Wire>()
     assert_eq!(reason, StopReason::error(text));
     assert_eq!(client.next_event().await.0, "last words");
     while client.next_event().await.0 != "phx_error" {}
+}
+
+async fn a_channel_that_ends_with_its_join_leaves_its_connection_whole<W: Wire>() {
+    let mut stage = Stage::new();
+    let mut client = stage.client::<W>().await;
+    let (neighbour, _) = client.join("unruly:neighbour").await;
+    let join = client.send_join("unruly:then", json!({})).await;
+    assert_eq!(client.reply_to(&join).await["status"], "ok");
+    assert_eq!(stage.ended().await.1, StopReason::error("told to"));
+    while client.next_event().await.0 != "phx_error" {}
+    neighbours_go_on(&mut client, &neighbour, "unruly:other").await;
+    client.wire.abort().await;
+    eventually("the connection is gone", || {
+        stage.server.endpoint.connections() == 0
+    })
+    .await;
 }
 
 /// Requirement 114.
