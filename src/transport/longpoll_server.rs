@@ -61,8 +61,9 @@ pub(super) struct LongPollServer {
     outbox: Rc<Outbox>,
     activity: Rc<Activity>,
     window: Duration,
-    /// To the session's SocketServer; closed when that has ended.
-    messages: mpsc::Sender<Incoming>,
+    /// To the session's SocketServer; closed when that has ended. Boxed, because tokio's channel keeps
+    /// 32 places, which would be 6 kB for each session.
+    messages: mpsc::Sender<Box<Incoming>>,
     /// The number of the latest poll: only that one takes messages.
     latest: Rc<Cell<u64>>,
     /// The answer that was given last, until the next poll asks what has become of it.
@@ -282,7 +283,7 @@ impl Handler<Publish> for LongPollServer {
                             (Incoming::End(Ending::UNDECODABLE), true)
                         }
                     };
-                    if messages.send(message).await.is_err() || bad {
+                    if messages.send(Box::new(message)).await.is_err() || bad {
                         return Published::NotTaken;
                     }
                 }
@@ -309,7 +310,7 @@ fn lines(body: &Bytes) -> impl Iterator<Item = Bytes> {
 struct Reader {
     outbox: Rc<Outbox>,
     flow: Rc<Flow>,
-    messages: mpsc::Receiver<Incoming>,
+    messages: mpsc::Receiver<Box<Incoming>>,
     ended: bool,
 }
 
@@ -329,6 +330,8 @@ impl Stream for Reader {
         }
         ready!(self.outbox.poll_room(cx));
         ready!(self.flow.poll_open(cx));
-        self.messages.poll_recv(cx)
+        self.messages
+            .poll_recv(cx)
+            .map(|message| message.map(|boxed| *boxed))
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
 
-use crate::support::process::{Process, run, run_with};
+use crate::support::process::{Process, program, run, run_with};
 
 /// Runs `slackir`, which must fail with one line that holds `part`.
 pub(crate) fn fails(dir: &Path, args: &[&str], part: &str) {
@@ -176,7 +176,7 @@ fn help_shows_every_default() {
 
 #[test]
 fn help_shows_no_password_of_the_environment() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_slackir"))
+    let output = std::process::Command::new(program())
         .arg("--help")
         .env("DATABASE_URL", "postgres://ada:s3cret@db/chat")
         .output()

@@ -8,7 +8,7 @@ use slackir::pubsub::{Draft, MessageId};
 
 use crate::support::database::{Database, on_each_database};
 use crate::support::phoenix::Phoenix;
-use crate::support::process::run;
+use crate::support::process::{program, run};
 use crate::support::rooms::Rooms;
 
 const TOPIC: &str = "room:a";
@@ -426,9 +426,10 @@ async fn a_running_server_can_be_exported(database: Database) {
     }
     // Whoever reads the beginning alone gets it, and nothing is said; the exit code tells.
     let script = "{ \"$0\" export --database-url \"$1\"; echo \"code $?\" >&2; } | head -n 1";
-    let program = env!("CARGO_BIN_EXE_slackir");
     let head = Command::new("sh")
-        .args(["-c", script, program, &database.url])
+        .args(["-c", script])
+        .arg(program())
+        .arg(&database.url)
         .output();
     let head = head.expect("a shell runs");
     assert_eq!(head.stdout, HEADER.as_bytes());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::support::process::{Process, run};
+use crate::support::process::{Process, program, run};
 
 const NO_DATABASE: [&str; 2] = ["--persist", "off"];
 
@@ -178,7 +178,8 @@ fn what_a_command_cannot_print_is_an_error() {
         &["--help"],
     ] {
         let output = std::process::Command::new("sh")
-            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_slackir")])
+            .args(["-c", script, "sh"])
+            .arg(program())
             .args(args)
             .output()
             .expect("a shell runs");

@@ -1,5 +1,6 @@
 //! The `slackir` binary as a user starts it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,9 +12,15 @@ use tempfile::TempDir;
 /// How long a server may take to start or to end.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// The binary under test: the one that was built with the tests, or the one that `SLACKIR_TEST_BINARY`
+/// names. `scripts/faults` tests an optimized one.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("SLACKIR_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_slackir").into())
+}
+
 /// `slackir` with these arguments, in an environment that says nothing about it.
 fn slackir(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_slackir"));
+    let mut command = Command::new(program());
     command.args(args);
     forget_settings(&mut command);
     command
@@ -75,7 +82,7 @@ impl Process {
         // In blocks of 512 bytes.
         let script = format!("ulimit -S -f {}; exec \"$@\"", bytes / 512);
         let mut command = Command::new("sh");
-        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_slackir")]);
+        command.args(["-c", &script, "sh"]).arg(program());
         command.args(SERVE);
         command.args(["--port", "0", "--database-url", database_url]);
         forget_settings(&mut command);
