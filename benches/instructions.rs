@@ -26,9 +26,9 @@ use gungraun::prelude::*;
 use gungraun::{Callgrind, EventKind};
 use serde_json::json;
 use slackir::bench::{self, Member, Queue, Room, ServerFrame, Version};
-use slackir::chat::{self, UserSocket};
 use slackir::message::{Message, Payload, Reply};
 use slackir::pubsub::{Draft, PubSub};
+use slackir::server::chat::{self, UserSocket};
 use slackir::testing::TestSocket;
 use slackir::{Endpoint, Mount};
 

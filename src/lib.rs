@@ -1,17 +1,35 @@
-#![doc = include_str!("../README.md")]
+#![doc = include_str!("../docs/LIBRARY.md")]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(all(feature = "server", feature = "sqlite", feature = "testing")),
+    allow(
+        dead_code,
+        reason = "what only a feature uses that is off is there all the same"
+    )
+)]
+
+/// `Debug` for a type whose inside says little: its name, and these fields.
+macro_rules! named_debug {
+    ($type:ty $(, $field:ident)*) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let name = stringify!($type).split('<').next().unwrap_or_default();
+                f.debug_struct(name)
+                    $(.field(stringify!($field), &self.$field))*
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
 
 // Level 0: who clients are, what travels, settings, numbers.
 pub mod admission;
 pub mod assigns;
 mod client;
-pub mod config;
-pub mod console;
 mod frame;
 pub mod message;
-pub mod metrics;
+mod metrics;
 pub mod rate;
-pub mod telemetry;
 pub mod token;
 mod waker;
 
@@ -41,24 +59,23 @@ pub mod transport;
 // Beside: channels without a network; the hot path's parts, for their bench.
 #[cfg(feature = "_bench")]
 #[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "no API")]
 pub mod bench;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 // Beside: the database.
 #[cfg(feature = "_store")]
 pub mod store;
 
-// Levels 7 and 8: the application, and the server put together.
-pub mod admin;
-#[cfg(feature = "_store")]
-pub mod api;
-pub mod chat;
-#[cfg(feature = "_store")]
-pub mod data_command;
-mod methods;
-#[cfg(feature = "_store")]
-pub mod serve;
-pub mod token_command;
+// Level 7: the server put together.
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use assigns::Assigns;
-pub use endpoint::{Endpoint, Mount};
+pub use endpoint::{Endpoint, Mount, serve, serve_with};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

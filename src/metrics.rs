@@ -1,21 +1,15 @@
 //! The names and handles of every metric. Nothing outside this file spells a metric's name.
 //!
 //! Handles are looked up once; recording is one atomic operation. Without an installed recorder
-//! (a library user who wants none) they do nothing. Call [`install`] before anything else counts.
+//! (a library user who wants none) they do nothing. Install one before anything else counts.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram,
 };
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Every metric of the server.
-#[cfg_attr(
-    not(feature = "sqlite"),
-    expect(dead_code, reason = "the writer is the store's, and its log SQLite's")
-)]
 pub(crate) struct Metrics {
     /// Open client connections.
     pub(crate) connections: Gauge,
@@ -150,42 +144,8 @@ pub(crate) fn metrics() -> &'static Metrics {
     &METRICS
 }
 
-/// How often what histograms have recorded is summed up.
-const UPKEEP: Duration = Duration::from_secs(5);
-
-/// Keeps the recorder small where nobody reads its metrics: histograms keep each value until they are
-/// summed up. It runs as long as it is awaited.
-pub async fn upkeep(handle: PrometheusHandle) {
-    let mut ticks = tokio::time::interval(UPKEEP);
-    loop {
-        ticks.tick().await;
-        handle.run_upkeep();
-    }
-}
-
-/// Installs the Prometheus recorder of this process and returns what renders its text. Where nobody
-/// may come to read it, [`upkeep`] must run.
-///
-/// # Errors
-/// When a recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    const LAG_BUCKETS: [f64; 8] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.25, 1.0];
-    const BATCH_BUCKETS: [f64; 6] = [1.0, 3.0, 10.0, 30.0, 100.0, 1000.0];
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(
-            Matcher::Full("slackir_writer_lag_seconds".into()),
-            &LAG_BUCKETS,
-        )?
-        .set_buckets_for_metric(
-            Matcher::Full("slackir_writer_commit_seconds".into()),
-            &LAG_BUCKETS,
-        )?
-        .set_buckets_for_metric(
-            Matcher::Full("slackir_writer_batch_rows".into()),
-            &BATCH_BUCKETS,
-        )?
-        .install_recorder()?;
-    // Every metric shows up from the first scrape.
+/// Says what the metrics are, so that every one shows up from the first scrape.
+pub(crate) fn describe() {
     LazyLock::force(&METRICS);
     describe_gauge!("slackir_connections", "Open client connections");
     describe_gauge!("slackir_channels", "Joined channels");
@@ -193,5 +153,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "slackir_slow_consumers_total",
         "Connections ended because they did not read"
     );
-    Ok(handle)
 }
+
+/// Upper bounds of the histograms' buckets, by name: seconds, and rows.
+pub(crate) const BUCKETS: [(&str, &[f64]); 3] = [
+    ("slackir_writer_lag_seconds", &SECONDS),
+    ("slackir_writer_commit_seconds", &SECONDS),
+    (
+        "slackir_writer_batch_rows",
+        &[1.0, 3.0, 10.0, 30.0, 100.0, 1000.0],
+    ),
+];
+
+const SECONDS: [f64; 8] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.25, 1.0];

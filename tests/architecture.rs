@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which module of `src/` may name which others; `serve` and `main` put everything together.
+/// Which module of `src/` may name which others; `server/run` and `server/program` put everything together.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("admission", &["metrics"]),
     ("assigns", &[]),
     ("client", &["admission"]),
-    ("config", &["admission"]),
-    ("console", &[]),
+    ("server/config", &["admission"]),
+    ("server/console", &[]),
     ("frame", &[]),
     ("message", &[]),
-    ("methods", &[]),
+    ("server/methods", &[]),
     ("metrics", &[]),
     ("rate", &[]),
-    ("telemetry", &["config", "metrics"]),
+    ("server/telemetry", &["metrics", "server/config"]),
     ("token", &[]),
     ("waker", &[]),
     ("serializer", &["frame", "message"]),
@@ -92,7 +92,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "endpoint",
-        &["admission", "message", "pubsub", "socket", "transport"],
+        &[
+            "admission",
+            "assigns",
+            "message",
+            "pubsub",
+            "shutdown",
+            "socket",
+            "transport",
+        ],
     ),
     (
         "prelude",
@@ -104,12 +112,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "testing",
         &[
+            "assigns",
             "endpoint",
             "message",
             "outbox",
             "pubsub",
             "serializer",
             "socket",
+            "transport",
         ],
     ),
     (
@@ -126,29 +136,42 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("store", &["message", "metrics", "pubsub"]),
     (
-        "chat",
+        "server/chat",
         &[
-            "assigns", "channel", "client", "config", "message", "methods", "pubsub", "socket",
+            "assigns",
+            "channel",
+            "client",
+            "message",
+            "pubsub",
+            "server/config",
+            "server/methods",
+            "socket",
         ],
     ),
-    ("admin", &["endpoint", "methods"]),
+    ("server/exporter", &["metrics"]),
     (
-        "api",
+        "server/admin",
+        &["endpoint", "server/exporter", "server/methods"],
+    ),
+    (
+        "server/api",
         &[
-            "chat",
-            "config",
             "endpoint",
             "message",
-            "methods",
             "pubsub",
             "serializer",
+            "server/chat",
+            "server/config",
+            "server/methods",
+            "server/telemetry",
             "store",
-            "telemetry",
             "token",
         ],
     ),
-    ("token_command", &["config", "console", "token"]),
-    ("data_command", &["config", "console", "store"]),
+    (
+        "server/commands",
+        &["server/config", "server/console", "store", "token"],
+    ),
 ];
 
 /// Names that only some modules may speak.
@@ -161,21 +184,22 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "transport",
             "endpoint",
             "shutdown",
-            "chat",
-            "admin",
-            "api",
-            "methods",
-            "serve",
+            "server/chat",
+            "server/admin",
+            "server/api",
+            "server/methods",
+            "server/run",
+            "server/program",
             "main",
         ],
     ),
     ("actix_ws", &["transport"]),
     // telemetry names the sources of log lines.
-    ("actix_http", &["transport", "endpoint", "telemetry"]),
+    ("actix_http", &["transport", "endpoint", "server/telemetry"]),
     ("actix_service", &["transport", "endpoint"]),
     ("actix_codec", &["transport"]),
-    ("indicatif", &["data_command"]),
-    ("std::env", &["config"]),
+    ("indicatif", &["server/commands"]),
+    ("std::env", &["server/config"]),
     ("counter!", &["metrics"]),
     ("gauge!", &["metrics"]),
     ("histogram!", &["metrics"]),
@@ -195,7 +219,7 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The files of a folder of the package, with the first part of their path in it.
+/// The files of a folder of the package, with the module that they belong to.
 fn files(folder: &str) -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut paths = Vec::new();
@@ -203,12 +227,11 @@ fn files(folder: &str) -> Vec<(String, PathBuf, String)> {
     assert!(!paths.is_empty(), "{folder} holds Rust files");
     let read = |path: PathBuf| {
         let inside = path.strip_prefix(&root).expect("found below the root");
-        let first = inside
-            .components()
-            .next()
-            .expect("a file has a name")
-            .as_os_str();
-        let module = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+        let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
+        // The rooms of this one wing have rows of their own.
+        let depth = if parts[0] == "server" { 2 } else { 1 };
+        let module = parts[..depth].join("/");
+        let module = module.trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(&path).expect("source is UTF-8");
         (module, path, text)
     };
@@ -221,12 +244,19 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// The top-level modules that a file names by `crate::`.
+/// The modules that a file names by `crate::`.
 fn imports(text: &str) -> BTreeSet<String> {
+    let word = |rest: &str| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        rest[..end.unwrap_or(rest.len())].to_owned()
+    };
     let name = |rest: &str| {
-        rest.split(|c: char| !c.is_alphanumeric() && c != '_')
-            .next()
-            .map(str::to_owned)
+        let room = rest.strip_prefix("server::").map(word);
+        let room = room.filter(|room| room.starts_with(|c: char| c.is_lowercase()));
+        Some(match room {
+            Some(room) => format!("server/{room}"),
+            None => word(rest),
+        })
     };
     let paths = code(text).flat_map(|line| line.split("crate::").skip(1));
     let mut modules: BTreeSet<String> = paths.filter_map(name).collect();
@@ -247,7 +277,7 @@ fn imports(text: &str) -> BTreeSet<String> {
 fn modules_import_only_what_the_table_allows() {
     let mut broken = Vec::new();
     for (module, path, text) in files("src") {
-        if ["lib", "main", "serve"].contains(&&*module) {
+        if ["lib", "main", "server/mod", "server/run", "server/program"].contains(&&*module) {
             continue;
         }
         let row = MAY_USE.iter().find(|(name, _)| *name == module);

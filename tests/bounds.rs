@@ -90,14 +90,14 @@ const ROWS: &[Row] = &[
     (
         "DbWriter",
         &[
-            ("100,000", "src/config/serve.rs", "pub writer_rows"),
-            ("64 MB", "src/config/serve.rs", "pub writer_bytes"),
+            ("100,000", "src/server/config/serve.rs", "pub writer_rows"),
+            ("64 MB", "src/server/config/serve.rs", "pub writer_bytes"),
         ],
     ),
     (
         "DbWriter while the database is away",
         &[
-            ("256 MB", "src/config/serve.rs", "pub spool_bytes"),
+            ("256 MB", "src/server/config/serve.rs", "pub spool_bytes"),
             (
                 "1,000,000",
                 "src/store/capacity.rs",
@@ -238,22 +238,30 @@ const ROWS: &[Row] = &[
     (
         "joins of a connection",
         &[
-            ("500", "src/config/serve.rs", "pub joins_per_second"),
-            ("2,000", "src/config/serve.rs", "pub joins_burst"),
+            ("500", "src/server/config/serve.rs", "pub joins_per_second"),
+            ("2,000", "src/server/config/serve.rs", "pub joins_burst"),
         ],
     ),
     (
         "messages of a connection",
         &[
-            ("5,000", "src/config/serve.rs", "pub pushes_per_second"),
-            ("20,000", "src/config/serve.rs", "pub pushes_burst"),
+            (
+                "5,000",
+                "src/server/config/serve.rs",
+                "pub pushes_per_second",
+            ),
+            ("20,000", "src/server/config/serve.rs", "pub pushes_burst"),
         ],
     ),
     (
         "bytes of a connection's messages",
         &[
-            ("10 MB", "src/config/serve.rs", "pub bytes_per_second"),
-            ("100 MB", "src/config/serve.rs", "pub bytes_burst"),
+            (
+                "10 MB",
+                "src/server/config/serve.rs",
+                "pub bytes_per_second",
+            ),
+            ("100 MB", "src/server/config/serve.rs", "pub bytes_burst"),
         ],
     ),
     (
@@ -281,16 +289,20 @@ const ROWS: &[Row] = &[
     ),
     (
         "channels of a connection",
-        &[("100", "src/config/serve.rs", "pub max_channels")],
+        &[("100", "src/server/config/serve.rs", "pub max_channels")],
     ),
     (
         "body of a request to the API",
-        &[("10 MB", "src/config/serve.rs", "pub max_frame_size")],
+        &[("10 MB", "src/server/config/serve.rs", "pub max_frame_size")],
     ),
     (
         "page of the API",
         &[
-            ("1,000", "src/api/listing.rs", "const MAX_LIMIT: usize = "),
+            (
+                "1,000",
+                "src/server/api/listing.rs",
+                "const MAX_LIMIT: usize = ",
+            ),
             ("4 MB", "src/store/reader.rs", "const PAGE_BYTES: usize = "),
         ],
     ),
@@ -313,7 +325,7 @@ const ROWS: &[Row] = &[
         "a message that a member sends to everybody",
         &[(
             "1 MB",
-            "src/config/rooms.rs",
+            "src/server/config/rooms.rs",
             "const MAX_MESSAGE_BYTES: usize = ",
         )],
     ),
@@ -346,7 +358,7 @@ const ROWS: &[Row] = &[
         "log lines that wait for standard error",
         &[(
             "4,096",
-            "src/telemetry/queue.rs",
+            "src/server/telemetry/queue.rs",
             "const MAX_LINES: usize = ",
         )],
     ),
@@ -355,12 +367,12 @@ const ROWS: &[Row] = &[
         &[
             (
                 "20",
-                "src/telemetry/repeats.rs",
+                "src/server/telemetry/repeats.rs",
                 "const MAX_REPEATS: u32 = ",
             ),
             (
                 "10 s",
-                "src/telemetry/repeats.rs",
+                "src/server/telemetry/repeats.rs",
                 "const WINDOW: Duration = ",
             ),
         ],
@@ -422,7 +434,11 @@ const ROWS: &[Row] = &[
     ),
     (
         "WebSocket connections and long-poll sessions of the server",
-        &[("50,000", "src/config/serve.rs", "pub max_connections:")],
+        &[(
+            "50,000",
+            "src/server/config/serve.rs",
+            "pub max_connections:",
+        )],
     ),
     (
         "WebSocket connections and long-poll sessions of one address (/64 of IPv6), and as many streams",
@@ -438,7 +454,11 @@ const ROWS: &[Row] = &[
     ),
     (
         "files of all streams",
-        &[("64", "src/serve.rs", "const FILES_KEPT_BACK: usize = ")],
+        &[(
+            "64",
+            "src/server/run/http.rs",
+            "const FILES_KEPT_BACK: usize = ",
+        )],
     ),
     (
         "WebSocket connections, and HTTP connections, of a worker under `direct::serve`",

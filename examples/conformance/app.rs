@@ -11,11 +11,11 @@ use slackir::channel::{
     Channel, Context, Failure, HandleIn, HandleInResult, Handled, Join, JoinResult, Refused,
     SendError, StopReason,
 };
-use slackir::chat::{RandomChannel, Room};
 use slackir::endpoint::TransportOptions;
 use slackir::message::{Binary, Payload, Reply};
 use slackir::presence::{Presence, PresenceError};
 use slackir::pubsub::{Broadcast, PubSub};
+use slackir::server::chat::{RandomChannel, Room};
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
 use slackir::transport::{CheckOrigin, HandshakeOptions, LongPollOptions};
 use slackir::{Assigns, Endpoint, Mount};

@@ -9,19 +9,15 @@
 mod room;
 
 use std::io::Error;
-use std::net::TcpListener;
 use std::sync::Arc;
 
-use actix_web::web::{self, Data, Json, Path};
-use actix_web::{App, HttpResponse};
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde_json::{Value, json};
 use slackir::prelude::*;
 use slackir::pubsub::MessageStore;
-use slackir::shutdown::run_until_signal;
-use slackir::socket::DrainOptions;
 use slackir::store::{DbWriter, Store, StoreOptions, WriterOptions};
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
-use slackir::transport::direct::ServerOptions;
 
 use crate::room::{NEW_MSG, Room, User};
 
@@ -86,16 +82,10 @@ async fn main() -> Result<(), Error> {
         DbWriter::start_on_own_thread(store, WriterOptions::default()).map_err(Error::other)?;
     let endpoint = endpoint(tokens, Arc::new(writer));
 
-    let served = endpoint.clone();
-    let app = move || {
-        App::new()
-            .configure(served.routes())
-            .app_data(Data::new(served.clone()))
-            .route("/teams/{team}/news", web::post().to(news))
+    let told = Data::new(endpoint.clone());
+    let routes = move |app: &mut ServiceConfig| {
+        app.app_data(told.clone())
+            .route("/teams/{team}/news", web::post().to(news));
     };
-    let listener = TcpListener::bind(("127.0.0.1", 4000))?;
-    let server = endpoint.serve(listener, app, ServerOptions::default())?;
-    // Sends everybody away, and saves what they have said.
-    let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
-    run_until_signal(server, shutdown)?.await.map(drop)
+    slackir::serve_with(&endpoint, ("127.0.0.1", 4000), routes).await
 }

@@ -3,6 +3,7 @@
 
 use std::any::{Any, type_name};
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,14 @@ pub struct Context<C: Channel> {
     server: WeakAddr<ChannelServer<C>>,
     /// To the socket; shared by all channels of the connection.
     signals: Rc<Recipient<ChannelSignal>>,
+}
+
+impl<C: Channel> fmt::Debug for Context<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("topic", &self.topic())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<C: Channel> Context<C> {
@@ -326,6 +335,8 @@ pub struct SocketRef {
     topic: Name,
 }
 
+named_debug!(SocketRef, topic);
+
 impl SocketRef {
     /// Sends one reply. If the connection is gone, so is the reply.
     ///
@@ -343,6 +354,12 @@ impl SocketRef {
 /// Sends infos to one channel. Cheap to clone, usable from any thread.
 pub struct Handle<I: Send + 'static> {
     infos: WeakRecipient<Info<I>>,
+}
+
+impl<I: Send + 'static> fmt::Debug for Handle<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
 }
 
 impl<I: Send + 'static> Clone for Handle<I> {

@@ -150,6 +150,8 @@ pub struct PresenceBuilder {
     handle_metas: Option<Box<HandleMetas>>,
 }
 
+named_debug!(PresenceBuilder);
+
 impl Presence {
     /// Presences without further data.
     pub fn new(pubsub: PubSub) -> Self {

@@ -17,11 +17,13 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// The messages of a topic up to a seq, some of which are being deleted. The topic's log stays loaded
 /// until this is dropped.
-pub struct Erasure {
+pub(crate) struct Erasure {
     pubsub: PubSub,
     topic: Arc<Topic>,
     id: MessageId,
 }
+
+named_debug!(Erasure, id);
 
 impl PubSub {
     /// Begins an erasure, unless the topic keeps no log or can have none: from now on no client resumes from what was
@@ -29,7 +31,7 @@ impl PubSub {
     ///
     /// # Errors
     /// When the topic's log cannot be read.
-    pub async fn begin_erasure(&self, topic: &str) -> Result<Option<Erasure>, LoadError> {
+    pub(crate) async fn begin_erasure(&self, topic: &str) -> Result<Option<Erasure>, LoadError> {
         if self.is_unstorable(topic) {
             return Ok(None);
         }
@@ -49,7 +51,7 @@ impl PubSub {
 
     /// Waits until every message that has been published so far is settled. It may take as long as
     /// the store is away: give it a time limit.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         for topic in self.topics() {
             let newest = topic.lock().newest_unsettled();
             if let Some(newest) = newest {
@@ -61,23 +63,23 @@ impl PubSub {
 
 impl Erasure {
     /// The seq that it has taken: what is erased comes before it.
-    pub fn through(&self) -> i64 {
+    pub(crate) fn through(&self) -> i64 {
         self.id.seq
     }
 
     /// Waits until every message before it is settled, as [`PubSub::settled`].
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         settled(&self.topic, self.id.seq).await;
     }
 
     /// Rows with these seqs are deleted, and the store has noted the seq of this erasure.
-    pub fn deleted(&self, seqs: &[i64]) {
+    pub(crate) fn deleted(&self, seqs: &[i64]) {
         self.topic.erase(seqs);
         self.topic.erased(self.id.seq);
     }
 
     /// Tells the members of a message that is gone.
-    pub fn tell(&self, seq: i64) {
+    pub(crate) fn tell(&self, seq: i64) {
         let id = self.topic.id_of(seq).unwrap_or(self.id);
         let gone = Payload::from(serde_json::json!({ "id": id.to_string() }));
         let name = self.topic.name();

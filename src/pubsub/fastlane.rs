@@ -40,6 +40,8 @@ pub struct Broadcast {
     frames: [OnceLock<Option<Frame>>; Wire::COUNT],
 }
 
+named_debug!(Broadcast, event, payload);
+
 /// How one client is sent broadcasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wire {

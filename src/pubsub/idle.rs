@@ -140,7 +140,7 @@ impl PubSub {
 
     /// Ends the runs of all logs in order, so that a restart goes on with their epochs. What is published
     /// afterwards begins new runs.
-    pub fn close_logs(&self) {
+    pub(crate) fn close_logs(&self) {
         for topic in self.topics() {
             let mut state = topic.lock();
             if topic.has_log() && !state.evicted {

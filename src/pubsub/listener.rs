@@ -36,6 +36,8 @@ pub struct Listener {
     subscriptions: Vec<(String, Subscription)>,
 }
 
+named_debug!(Listener);
+
 /// The listener was too slow: 1,024 broadcasts waited, or 64 MB of them, and one more was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the listener was too slow and has missed broadcasts")]

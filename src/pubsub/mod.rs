@@ -20,7 +20,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use self::erase::Erasure;
+#[cfg(feature = "_store")]
+pub(crate) use self::erase::Erasure;
 pub use self::fastlane::Broadcast;
 pub(crate) use self::fastlane::{Meta, Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
@@ -28,7 +29,7 @@ pub use self::listener::{Lagged, Listener};
 pub(crate) use self::log::{Backlog, Pager, topic_matches};
 pub use self::log::{
     Change, Flushed, InvalidMessageId, LoadError, LogEntry, LogRule, MessageId, MessageStore,
-    Newest, NotStored, OpenedRun, PastRuns, Receipt, StoreFull, Stored, StoredEntry,
+    Newest, NotStored, OpenedRun, PastRuns, Pending, Receipt, StoreFull, Stored, StoredEntry,
 };
 use self::log::{Found, RecentRefs};
 pub use self::publish::{Draft, PublishError, Published};
@@ -52,6 +53,8 @@ pub(crate) use self::worker::{Inbox, Subscription};
 pub struct PubSub {
     shared: Arc<Shared>,
 }
+
+named_debug!(PubSub);
 
 struct Shared {
     /// Names this instance in the tables of the worker threads.
@@ -220,16 +223,9 @@ impl PubSub {
     /// Retention deletes the messages of a topic up to this seq from the store, all of which are
     /// settled: a resume from before it is no longer possible, and histories no longer hold them.
     /// Said before they are deleted, so that no resume that is under way leaves them out unnoticed.
-    pub fn pruned(&self, topic: &str, through: i64) {
+    pub(crate) fn pruned(&self, topic: &str, through: i64) {
         if let Some(topic) = self.known(topic) {
             topic.prune(through);
-        }
-    }
-
-    /// These messages of a topic were deleted from the store: histories no longer hold them.
-    pub fn erased(&self, topic: &str, seqs: &[i64]) {
-        if let Some(topic) = self.known(topic) {
-            topic.erase(seqs);
         }
     }
 

@@ -65,10 +65,6 @@ fn fault(error: &serde_json::Error) -> &'static str {
 ///
 /// # Errors
 /// When the text must not be relayed.
-#[cfg_attr(
-    not(feature = "_store"),
-    expect(dead_code, reason = "the HTTP API needs a store")
-)]
 pub(crate) fn check_relayable(text: &str) -> Result<(), DecodeError> {
     strict::check(text)
 }

@@ -244,6 +244,8 @@ pub struct SocketRouter {
     state: Assigns,
 }
 
+named_debug!(SocketRouter);
+
 impl SocketRouter {
     /// No routes yet.
     pub fn new() -> Self {

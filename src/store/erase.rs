@@ -59,6 +59,8 @@ pub struct Eraser {
     pubsub: PubSub,
 }
 
+named_debug!(Eraser);
+
 /// A row that is to go.
 type Row = (i64, Option<i64>);
 

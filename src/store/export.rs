@@ -27,6 +27,8 @@ pub struct Exporter {
     readers: Pool,
 }
 
+named_debug!(Exporter);
+
 /// What an export holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exported {

@@ -16,7 +16,7 @@ use super::remove::Removal;
 use super::writer::{Close, Damaged, DbWriter, Open, Remove, RowsCame, Synced};
 use super::{Reader, StoreError, history};
 use crate::pubsub::{
-    Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, StoreFull,
+    Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending, StoreFull,
     StoredEntry,
 };
 
@@ -29,6 +29,8 @@ pub struct DbWriterHandle {
     intake: Arc<Intake<Arc<LogEntry>>>,
     readers: Pool,
 }
+
+named_debug!(DbWriterHandle);
 
 impl DbWriterHandle {
     pub(super) fn new(
@@ -125,12 +127,13 @@ impl DbWriterHandle {
 }
 
 impl MessageStore for DbWriterHandle {
-    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull> {
+    fn append(&self, row: Pending) -> Result<(), StoreFull> {
         if !self.addr.connected() {
             return Err(self.capacity.refuse());
         }
-        self.capacity.reserve(entry.payload().get().len())?;
-        if self.intake.put(Arc::clone(entry), entry.is_awaited()) {
+        self.capacity.reserve(row.payload().get().len())?;
+        let is_awaited = row.is_awaited();
+        if self.intake.put(row.into_entry(), is_awaited) {
             self.addr.do_send(RowsCame);
         }
         Ok(())

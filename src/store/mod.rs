@@ -270,6 +270,8 @@ pub struct Store {
     prepared: bool,
 }
 
+named_debug!(Store);
+
 impl Store {
     /// Opens the database, makes its tables if need be, and runs the migrations that it lacks: all of
     /// them or none. A SQLite file is made where there is none and belongs to one server at a time; a

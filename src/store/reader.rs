@@ -24,6 +24,8 @@ pub struct Reader {
     pool: Pool,
 }
 
+named_debug!(Reader);
+
 /// A committed message. Changes are no messages of this kind: they show in what they have changed.
 #[derive(Clone, Debug)]
 pub struct CommittedMessage {

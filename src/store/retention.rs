@@ -62,8 +62,11 @@ pub struct Retention {
     runs: u64,
 }
 
+named_debug!(Retention, rules, period);
+
 /// A running [`Retention`]. It ends when this is dropped.
 #[must_use = "retention ends when its task is dropped"]
+#[derive(Debug)]
 pub struct RetentionTask(JoinHandle<()>);
 
 /// How many messages a topic had, at least, when it had this head. Every message since has a seq of

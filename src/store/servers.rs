@@ -30,6 +30,8 @@ pub struct Servers {
     task: JoinHandle<()>,
 }
 
+named_debug!(Servers);
+
 /// The names of the other servers that were seen last. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct OtherServers(Arc<Mutex<Vec<String>>>);

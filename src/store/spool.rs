@@ -134,6 +134,8 @@ pub struct Spool {
     buffer: Vec<u8>,
 }
 
+named_debug!(Spool);
+
 struct Peeked {
     topic: Arc<str>,
     /// Where it ends.

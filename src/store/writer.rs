@@ -99,6 +99,8 @@ pub struct DbWriter {
     resigned: Vec<oneshot::Sender<()>>,
 }
 
+named_debug!(DbWriter);
+
 /// Why the last round has failed.
 struct Trouble {
     /// As it stands in the log.

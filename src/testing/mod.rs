@@ -7,7 +7,7 @@
 //! ```
 //! use serde_json::json;
 //! use slackir::{Endpoint, Mount};
-//! use slackir::chat::{Room, UserSocket, router};
+//! use slackir::server::chat::{Room, UserSocket, router};
 //! use slackir::pubsub::PubSub;
 //! use slackir::testing::TestSocket;
 //!
@@ -28,35 +28,34 @@
 //! # });
 //! ```
 
+mod assertions;
+mod contract;
+mod received;
 mod store;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
 
+pub use self::assertions::OnTopic;
+pub use self::contract::check_store;
+use self::received::Received;
 pub use self::store::MemoryStore;
+use crate::assigns::Assigns;
 use crate::endpoint::Endpoint;
-use crate::message::{
-    IntoPayload, Message, Name, PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_LEAVE, PHX_REPLY, Payload,
-    RawJson, Ref,
-};
+use crate::message::{IntoPayload, Message, Name, PHX_JOIN, PHX_LEAVE, Payload, RawJson, Ref};
 use crate::outbox::{Interrupt, Outbox};
-use crate::serializer::{Serializer, receive_binary};
+use crate::serializer::Serializer;
 use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, Sign, SocketServer};
-
-/// How long an `assert_` waits for what it asserts: it ends when that comes.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a `refute_` waits for what it refutes.
-const SILENCE: Duration = Duration::from_millis(100);
+use crate::transport::{Accepted, Mounted};
 
 /// The socket did not let the test in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,61 +77,12 @@ pub struct TestSocket {
     outbox: Rc<Outbox>,
     received: VecDeque<Received>,
     join_refs: HashMap<String, String>,
+    /// Topic and join_ref of each message, by its ref.
+    pushed: HashMap<String, (String, String)>,
     next_ref: u32,
 }
 
-/// One frame as the client would see it.
-#[derive(Clone, Debug, PartialEq)]
-struct Received {
-    join_ref: Value,
-    reference: Value,
-    topic: Value,
-    event: String,
-    body: Body,
-}
-
-/// What a frame carries.
-#[derive(Clone, Debug, PartialEq)]
-enum Body {
-    Json(Value),
-    Binary(Bytes),
-    /// A reply, whose status stands in the header.
-    BinaryReply(String, Bytes),
-}
-
-impl Received {
-    fn push(&self, event: &str) -> Option<&Body> {
-        (self.event == event && !self.join_ref.is_null()).then_some(&self.body)
-    }
-
-    fn broadcast(&self, event: &str) -> Option<&Body> {
-        (self.event == event && self.join_ref.is_null()).then_some(&self.body)
-    }
-
-    fn reply(&self, reference: &str) -> Option<&Body> {
-        (self.event == PHX_REPLY && self.reference == reference).then_some(&self.body)
-    }
-
-    fn ends(&self, topic: &str, event: &str) -> Option<()> {
-        (self.event == event && self.topic == topic).then_some(())
-    }
-}
-
-impl Body {
-    fn json(&self) -> Option<Value> {
-        match self {
-            Self::Json(json) => Some(json.clone()),
-            _ => None,
-        }
-    }
-
-    fn binary(&self) -> Option<Bytes> {
-        match self {
-            Self::Binary(data) => Some(data.clone()),
-            _ => None,
-        }
-    }
-}
+named_debug!(TestSocket);
 
 impl TestSocket {
     /// Connects to the socket mounted at `path`, with these connection parameters.
@@ -165,6 +115,29 @@ impl TestSocket {
             _ => Params::default(),
         };
         let accepted = mounted.accept(Serializer::V2, &params, &info).await?;
+        Ok(Self::start(mounted, accepted))
+    }
+
+    /// A client that has connected and has these assigns, without that the socket's `connect` was asked. Phoenix:
+    /// `socket/3`.
+    ///
+    /// # Errors
+    /// When nothing is mounted at the path.
+    pub fn with_assigns(
+        endpoint: &Endpoint,
+        path: &str,
+        assigns: Assigns,
+    ) -> Result<Self, ConnectError> {
+        let mounted = endpoint
+            .mounted(path)
+            .ok_or_else(|| ConnectError::NotMounted(path.to_owned()))?;
+        Ok(Self::start(
+            mounted,
+            mounted.accept_as(Serializer::V2, assigns),
+        ))
+    }
+
+    fn start(mounted: &Mounted, accepted: Accepted) -> Self {
         let connection = mounted.open(accepted, Sign::Bytes, mounted.mount.options.timeout);
         let outbox = Rc::clone(&connection.outbox);
         let (to_server, messages) = mpsc::unbounded_channel();
@@ -174,24 +147,36 @@ impl TestSocket {
             ended: false,
         };
         SocketServer::start(connection, reader);
-        Ok(Self {
+        Self {
             to_server,
             outbox,
             received: VecDeque::new(),
             join_refs: HashMap::new(),
+            pushed: HashMap::new(),
             next_ref: 0,
-        })
+        }
     }
 
     /// Joins a topic, which must be accepted; returns the reply.
     ///
     /// # Panics
     /// When the join is refused or not answered.
-    pub async fn subscribe_and_join(&mut self, topic: &str, params: Value) -> Value {
-        let reference = self.join(topic, params);
-        let (status, response) = self.reply(&reference).await;
-        assert_eq!(status, "ok", "the join of {topic} was refused: {response}");
-        response
+    #[track_caller]
+    pub fn subscribe_and_join(
+        &mut self,
+        topic: &str,
+        params: Value,
+    ) -> impl Future<Output = Value> {
+        let at = Location::caller();
+        async move {
+            let reference = self.join(topic, params);
+            let (status, response) = self.reply(&reference).await;
+            assert!(
+                status == "ok",
+                "{at}: the join of {topic} was refused: {response}"
+            );
+            response
+        }
     }
 
     /// Asks to join a topic; returns the ref of the reply to come.
@@ -227,185 +212,19 @@ impl TestSocket {
         let _ = self.to_server.send(Incoming::End(Ending::GOODBYE));
     }
 
-    /// Status and response of the reply to a message.
-    ///
-    /// # Panics
-    /// When none comes.
-    pub async fn reply(&mut self, reference: &str) -> (String, Value) {
-        let wanted = format!("a reply to {reference:?}");
-        let json = |frame: &Received| frame.reply(reference)?.json();
-        let mut reply = self.expect(&wanted, json).await;
-        let status = reply["status"].as_str().unwrap_or_default().to_owned();
-        (status, reply["response"].take())
-    }
-
-    /// Status and bytes of the binary reply to a message.
-    ///
-    /// # Panics
-    /// When none comes.
-    pub async fn binary_reply(&mut self, reference: &str) -> (String, Bytes) {
-        let wanted = format!("a binary reply to {reference:?}");
-        let binary = |frame: &Received| match frame.reply(reference)? {
-            Body::BinaryReply(status, data) => Some((status.clone(), data.clone())),
-            _ => None,
-        };
-        self.expect(&wanted, binary).await
-    }
-
-    /// The payload of the next push of an event.
-    ///
-    /// # Panics
-    /// When none comes.
-    pub async fn next_push(&mut self, event: &str) -> Value {
-        let wanted = format!("a push of {event:?}");
-        let json = |frame: &Received| frame.push(event)?.json();
-        self.expect(&wanted, json).await
-    }
-
-    /// The bytes of the next binary push of an event.
-    ///
-    /// # Panics
-    /// When none comes.
-    pub async fn next_binary_push(&mut self, event: &str) -> Bytes {
-        let wanted = format!("a binary push of {event:?}");
-        let binary = |frame: &Received| frame.push(event)?.binary();
-        self.expect(&wanted, binary).await
-    }
-
-    /// The payload of the next broadcast of an event.
-    ///
-    /// # Panics
-    /// When none comes.
-    pub async fn next_broadcast(&mut self, event: &str) -> Value {
-        let wanted = format!("a broadcast of {event:?}");
-        let json = |frame: &Received| frame.broadcast(event)?.json();
-        self.expect(&wanted, json).await
-    }
-
-    /// The bytes of the next binary broadcast of an event.
-    ///
-    /// # Panics
-    /// When none comes.
-    pub async fn next_binary_broadcast(&mut self, event: &str) -> Bytes {
-        let wanted = format!("a binary broadcast of {event:?}");
-        let binary = |frame: &Received| frame.broadcast(event)?.binary();
-        self.expect(&wanted, binary).await
-    }
-
-    /// The reply to a message has this status and this response.
-    ///
-    /// # Panics
-    /// When it has not, or none comes.
-    pub async fn assert_reply(&mut self, reference: &str, status: &str, response: Value) {
-        assert_eq!(self.reply(reference).await, (status.to_owned(), response));
-    }
-
-    /// This event is pushed to this client with this payload.
-    ///
-    /// # Panics
-    /// When it is not, or with another payload.
-    pub async fn assert_push(&mut self, event: &str, payload: Value) {
-        assert_eq!(
-            self.next_push(event).await,
-            payload,
-            "the push of {event:?}"
-        );
-    }
-
-    /// This event is broadcast to a topic of this client with this payload.
-    ///
-    /// # Panics
-    /// When it is not, or with another payload.
-    pub async fn assert_broadcast(&mut self, event: &str, payload: Value) {
-        assert_eq!(
-            self.next_broadcast(event).await,
-            payload,
-            "the broadcast of {event:?}"
-        );
-    }
-
-    /// The channel of a topic ends in order.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub async fn assert_closed(&mut self, topic: &str) {
-        self.expect("phx_close", |frame| frame.ends(topic, PHX_CLOSE))
-            .await;
-    }
-
-    /// The channel of a topic crashes.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub async fn assert_crashed(&mut self, topic: &str) {
-        self.expect("phx_error", |frame| frame.ends(topic, PHX_ERROR))
-            .await;
-    }
-
-    /// No reply comes to a message.
-    ///
-    /// # Panics
-    /// When one does.
-    pub async fn refute_reply(&mut self, reference: &str) {
-        self.refute(|frame| frame.reply(reference).cloned()).await;
-    }
-
-    /// This event is not pushed to this client.
-    ///
-    /// # Panics
-    /// When it is.
-    pub async fn refute_push(&mut self, event: &str) {
-        self.refute(|frame| frame.push(event).cloned()).await;
-    }
-
-    /// This event is not broadcast to a topic of this client.
-    ///
-    /// # Panics
-    /// When it is.
-    pub async fn refute_broadcast(&mut self, event: &str) {
-        self.refute(|frame| frame.broadcast(event).cloned()).await;
-    }
-
-    async fn expect<T>(&mut self, wanted: &str, read: impl Fn(&Received) -> Option<T>) -> T {
-        match self.find(read, PATIENCE).await {
-            Some(found) => found,
-            None => panic!("{wanted} should have come; what did: {:#?}", self.received),
-        }
-    }
-
-    async fn refute(&mut self, read: impl Fn(&Received) -> Option<Body>) {
-        let found = self.find(read, SILENCE).await;
-        assert_eq!(found, None, "this should not have come");
-    }
-
-    /// Takes the first frame that is read, waiting for it if need be.
-    async fn find<T>(
-        &mut self,
-        read: impl Fn(&Received) -> Option<T>,
-        patience: Duration,
-    ) -> Option<T> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let found = self.received.iter().map(&read).enumerate();
-            let found = found.filter_map(|(at, found)| Some((at, found?))).next();
-            if let Some((at, found)) = found {
-                self.received.remove(at);
-                return Some(found);
-            }
-            let frame = timeout_at(deadline, self.next_frame()).await;
-            self.received.extend(received(&frame.ok().flatten()?));
-        }
-    }
-
     /// The next frame, as its client would get it; `None` when the connection has ended.
     pub(crate) async fn next_frame(&self) -> Option<Bytes> {
         let frame = poll_fn(|cx| self.outbox.poll_frame(cx)).await?;
         Some(frame.payload())
     }
 
-    fn send(&self, reference: &str, topic: &str, event: &str, payload: impl IntoPayload) {
+    fn send(&mut self, reference: &str, topic: &str, event: &str, payload: impl IntoPayload) {
         let join_ref = match self.join_refs.get(topic) {
-            Some(join_ref) => quoted(join_ref),
+            Some(join_ref) => {
+                let channel = (topic.to_owned(), join_ref.clone());
+                self.pushed.insert(reference.to_owned(), channel);
+                quoted(join_ref)
+            }
             None => Ref::NULL,
         };
         self.hand_over(Message {
@@ -439,35 +258,6 @@ impl Drop for TestSocket {
 
 fn quoted(reference: &str) -> Ref {
     Ref::trusted(RawJson::from(Value::from(reference)).get().into())
-}
-
-/// A frame as its client reads it. JSON begins with a bracket, binary with its kind.
-fn received(frame: &Bytes) -> Option<Received> {
-    if frame.first() == Some(&b'[') {
-        let (join_ref, reference, topic, event, payload) = serde_json::from_slice(frame).ok()?;
-        return Some(Received {
-            join_ref,
-            reference,
-            topic,
-            event,
-            body: Body::Json(payload),
-        });
-    }
-    let binary = receive_binary(frame)?;
-    let (reference, event, body) = match binary.reply {
-        None => (Value::Null, &*binary.event, Body::Binary(binary.data)),
-        Some((reference, status)) => {
-            let body = Body::BinaryReply(status.to_string(), binary.data);
-            (Value::from(&*reference), PHX_REPLY, body)
-        }
-    };
-    Some(Received {
-        join_ref: binary.join_ref.as_deref().map_or(Value::Null, Value::from),
-        reference,
-        topic: Value::from(&*binary.topic),
-        event: event.to_owned(),
-        body,
-    })
 }
 
 /// The test's messages, as the SocketServer reads them.

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
 use crate::pubsub::{
-    Change, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
+    Change, Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending,
+    StoreFull, StoredEntry,
 };
 
 /// A [`MessageStore`] in memory, for tests of channels whose topics keep a log. It commits on a
@@ -29,10 +31,12 @@ pub struct MemoryStore {
     changed: Condvar,
 }
 
+named_debug!(MemoryStore);
+
 #[derive(Default)]
 struct State {
     topics: HashMap<String, Stored>,
-    waiting: Vec<Arc<LogEntry>>,
+    waiting: Vec<Pending>,
     held: bool,
     refusing: bool,
     next_epoch: i64,
@@ -86,7 +90,7 @@ impl MemoryStore {
     /// Waits for rows, and commits them; looks again after a moment, to see whether the store is
     /// gone.
     fn run(&self) {
-        const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
+        const MOMENT: Duration = Duration::from_millis(50);
         let idle = |state: &mut State| state.held || state.waiting.is_empty();
         let waited = self.changed.wait_timeout_while(self.lock(), MOMENT, idle);
         drop(waited);
@@ -100,11 +104,11 @@ impl MemoryStore {
             return;
         }
         let committed = std::mem::take(&mut state.waiting);
-        for entry in &committed {
-            state.store(entry);
+        for row in &committed {
+            state.store(row);
         }
         drop(state);
-        committed.iter().for_each(|entry| entry.mark_committed());
+        committed.iter().for_each(Pending::committed);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -157,13 +161,14 @@ impl State {
         }
     }
 
-    fn newest(&self, topic: &str, limit: usize) -> Newest {
+    fn newest(&self, topic: &str, limit: usize, bytes: usize) -> Newest {
         let rows = self
             .topics
             .get(topic)
             .map_or(&[][..], |stored| &stored.rows);
-        let messages = rows.iter().filter(|row| row.target.is_none());
-        let first = messages.rev().take(limit).last();
+        let messages = rows.iter().rev().filter(|row| row.target.is_none());
+        let fitting = fitting(messages.clone(), limit, bytes);
+        let first = messages.take(fitting).last();
         let first = first.map_or(i64::MAX, |row| row.seq);
         let client_refs = rows.iter();
         let client_refs = client_refs.filter_map(|row| Some((row.client_ref.clone()?, row.seq)));
@@ -175,15 +180,26 @@ impl State {
     }
 }
 
+/// How many of these rows a page takes: at most `limit`, with `bytes` of payload together, but one if there is
+/// any.
+fn fitting<'a>(rows: impl Iterator<Item = &'a StoredEntry>, limit: usize, bytes: usize) -> usize {
+    let mut taken = 0;
+    let fits = |(at, row): &(usize, &StoredEntry)| {
+        taken += row.payload.len();
+        *at == 0 || taken <= bytes
+    };
+    rows.take(limit).enumerate().take_while(fits).count()
+}
+
 impl MessageStore for MemoryStore {
-    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull> {
+    fn append(&self, row: Pending) -> Result<(), StoreFull> {
         let mut state = self.lock();
         if state.refusing {
             return Err(StoreFull {
                 retry_after_ms: 1_000,
             });
         }
-        state.waiting.push(Arc::clone(entry));
+        state.waiting.push(row);
         drop(state);
         self.changed.notify_all();
         Ok(())
@@ -200,9 +216,9 @@ impl MessageStore for MemoryStore {
         &self,
         topic: &str,
         limit: usize,
-        _bytes: usize,
+        bytes: usize,
     ) -> BoxFuture<'static, Result<Newest, LoadError>> {
-        let newest = self.lock().newest(topic, limit);
+        let newest = self.lock().newest(topic, limit, bytes);
         std::future::ready(Ok(newest)).boxed()
     }
 
@@ -212,16 +228,27 @@ impl MessageStore for MemoryStore {
         }
     }
 
+    /// Commits what waits, unless it is held back.
+    fn flush(&self, _limit: Duration) -> BoxFuture<'_, Flushed> {
+        self.commit();
+        let waiting = self.lock().waiting.len();
+        let flushed = Flushed {
+            waiting,
+            at_risk: waiting,
+        };
+        std::future::ready(flushed).boxed()
+    }
+
     fn page(
         &self,
         topic: &str,
         after: i64,
         limit: usize,
-        _bytes: usize,
+        bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
         let mut rows = self.rows(topic);
         rows.retain(|row| row.seq > after);
-        rows.truncate(limit);
+        rows.truncate(fitting(rows.iter(), limit, bytes));
         std::future::ready(Ok(rows)).boxed()
     }
 
@@ -230,11 +257,12 @@ impl MessageStore for MemoryStore {
         topic: &str,
         before: i64,
         limit: usize,
-        _bytes: usize,
+        bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
         let mut rows = self.rows(topic);
         rows.retain(|row| row.seq < before && row.target.is_none());
-        let rows = rows.split_off(rows.len().saturating_sub(limit));
+        let fitting = fitting(rows.iter().rev(), limit, bytes);
+        let rows = rows.split_off(rows.len() - fitting);
         std::future::ready(Ok(rows)).boxed()
     }
 }

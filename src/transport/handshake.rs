@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpResponse, http::header};
+use actix_web::{HttpRequest, HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tracing::field::display;
@@ -52,6 +52,9 @@ pub enum ConnectInfoKey {
 
 /// Answers a client whose `connect` was refused with a reason. Phoenix: `error_handler`.
 pub type ErrorHandler = Arc<dyn Fn(&ConnectRefused) -> HttpResponse + Send + Sync>;
+
+/// Takes over what a request carries. See [`Mount::on_request`](crate::Mount::on_request).
+pub(crate) type RequestHook = Arc<dyn Fn(&HttpRequest, &mut Assigns) + Send + Sync>;
 
 /// How one mounted socket meets HTTP.
 #[derive(Clone, Default)]
@@ -117,6 +120,7 @@ pub(crate) struct Mounted {
     pub(super) handshake: HandshakeOptions,
     /// Made from the handshake's session options.
     session: Option<CookieStore>,
+    on_request: Option<RequestHook>,
     pubsub: PubSub,
     sockets: Sockets,
 }
@@ -158,6 +162,17 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    /// A client without a network.
+    fn alone(asked: Asked, serializer: Serializer) -> Self {
+        Self {
+            asked,
+            serializer,
+            address: None,
+            user_agent: None,
+            admitted: Admitted::alone(),
+        }
+    }
+
     /// The same client on a transport that carries text only.
     pub(super) fn text_only(self) -> Self {
         Self {
@@ -187,9 +202,20 @@ impl Mounted {
             mount: Arc::new(mount),
             handshake,
             session,
+            on_request: None,
             pubsub,
             sockets,
         }
+    }
+
+    /// The same, with what is done with each request before `connect` is asked.
+    pub(crate) fn with_hook(self, on_request: Option<RequestHook>) -> Self {
+        Self { on_request, ..self }
+    }
+
+    /// Whether its handshakes must come by an App, which alone has a whole request.
+    pub(crate) fn needs_app(&self) -> bool {
+        self.on_request.is_some()
     }
 
     /// The query of a request, as connection parameters.
@@ -246,7 +272,11 @@ impl Mounted {
             ..self.connect_info(req)
         };
         let params = Params::new(params);
-        let asked = AssertUnwindSafe(self.ask(&params, &info)).catch_unwind();
+        let asked = async {
+            let assigns = self.taken_over(req);
+            self.ask(&params, &info, assigns).await
+        };
+        let asked = AssertUnwindSafe(asked).catch_unwind();
         match asked.await {
             Ok(Ok(asked)) => Ok(Accepted {
                 asked,
@@ -277,18 +307,32 @@ impl Mounted {
         params: &Params,
         info: &ConnectInfo,
     ) -> Result<Accepted, ConnectRefused> {
-        Ok(Accepted {
-            asked: self.ask(params, info).await?,
-            serializer,
-            address: None,
-            user_agent: None,
-            admitted: Admitted::alone(),
-        })
+        let asked = self.ask(params, info, Assigns::default()).await?;
+        Ok(Accepted::alone(asked, serializer))
+    }
+
+    /// The same for one that `connect` is not asked about.
+    pub(crate) fn accept_as(&self, serializer: Serializer, assigns: Assigns) -> Accepted {
+        let id = self.mount.socket.id(&assigns);
+        Accepted::alone(Asked { assigns, id }, serializer)
+    }
+
+    /// What the mount's hook takes from the request.
+    fn taken_over(&self, req: &Head<'_>) -> Assigns {
+        let mut assigns = Assigns::default();
+        if let (Some(hook), Some(request)) = (&self.on_request, req.routed()) {
+            hook(request, &mut assigns);
+        }
+        assigns
     }
 
     /// Asks the application whether the client may connect.
-    async fn ask(&self, params: &Params, info: &ConnectInfo) -> Result<Asked, ConnectRefused> {
-        let mut assigns = Assigns::default();
+    async fn ask(
+        &self,
+        params: &Params,
+        info: &ConnectInfo,
+        mut assigns: Assigns,
+    ) -> Result<Asked, ConnectRefused> {
         self.mount
             .socket
             .connect(params, info, &mut assigns)

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use actix_web::HttpRequest;
-use actix_web::dev::{Path, RequestHead, Url};
+use actix_web::dev::{Path, RequestHead};
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, Version};
 
@@ -12,17 +12,15 @@ use actix_web::http::{Method, Version};
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     head: &'a RequestHead,
-    /// `None` where no path has any.
-    variables: Option<&'a Path<Url>>,
-    is_secure: bool,
+    /// As the App has routed it; `None` where none has.
+    routed: Option<&'a HttpRequest>,
 }
 
 impl<'a> From<&'a HttpRequest> for Head<'a> {
     fn from(request: &'a HttpRequest) -> Self {
         Self {
             head: request.head(),
-            variables: Some(request.match_info()),
-            is_secure: request.app_config().secure(),
+            routed: Some(request),
         }
     }
 }
@@ -30,11 +28,12 @@ impl<'a> From<&'a HttpRequest> for Head<'a> {
 impl<'a> Head<'a> {
     /// A request over plain TCP, to a path without variables.
     pub(super) fn plain(head: &'a RequestHead) -> Self {
-        Self {
-            head,
-            variables: None,
-            is_secure: false,
-        }
+        Self { head, routed: None }
+    }
+
+    /// The whole request, if an App has routed it.
+    pub(super) fn routed(&self) -> Option<&'a HttpRequest> {
+        self.routed
     }
 
     pub(super) fn headers(&self) -> &'a HeaderMap {
@@ -63,11 +62,13 @@ impl<'a> Head<'a> {
 
     /// Whether it came over TLS that this server has ended.
     pub(super) fn is_secure(&self) -> bool {
-        self.is_secure
+        self.routed
+            .is_some_and(|request| request.app_config().secure())
     }
 
     /// The variables of its path, decoded.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.variables.into_iter().flat_map(Path::iter)
+        let variables = self.routed.map(HttpRequest::match_info);
+        variables.into_iter().flat_map(Path::iter)
     }
 }

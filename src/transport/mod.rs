@@ -29,8 +29,10 @@ mod unfinished;
 mod upgrade;
 mod websocket;
 
-pub(crate) use self::handshake::Mounted;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::handshake::Accepted;
 pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serializers};
+pub(crate) use self::handshake::{Mounted, RequestHook};
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{

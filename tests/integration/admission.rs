@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use slackir::admission::{AddressLimit, Admission, AdmissionOptions};
-use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
+use slackir::server::chat::{Room, UserSocket, router};
 use slackir::transport::LongPollOptions;
 use slackir::{Endpoint, Mount};
 use tempfile::TempDir;

@@ -139,8 +139,7 @@ async fn a_topic_is_erased_and_no_resume_shows_it(database: Database) {
     assert!(next[0].seq > 2_501, "its own seq stands between");
 
     // And over a restart.
-    rooms.pubsub.close_logs();
-    rooms.committed().await;
+    rooms.save().await;
     let again = Rooms::over(rooms.writer.clone(), false);
     again.assert_lost(TOPIC, ids[2_499], [7]).await;
     again.assert_resumes(TOPIC, next[0], []).await;

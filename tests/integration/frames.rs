@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use slackir::chat::{Room, UserSocket, router};
 use slackir::pubsub::PubSub;
+use slackir::server::chat::{Room, UserSocket, router};
 use slackir::socket::SocketOptions;
 use slackir::{Endpoint, Mount};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,8 +2,8 @@
 //! asks them to.
 
 use futures_util::StreamExt;
-use slackir::chat::{Room, router};
 use slackir::pubsub::PubSub;
+use slackir::server::chat::{Room, router};
 use slackir::socket::Socket;
 use slackir::{Endpoint, Mount};
 use tokio::time::timeout;

@@ -40,6 +40,7 @@ mod restore;
 mod resume;
 mod resume_exact;
 mod retention;
+mod serving;
 mod siblings;
 mod socket_rules;
 mod spool;

@@ -1,9 +1,9 @@
 //! The session of a Phoenix application, as `connect` sees it on both transports.
 
 use serde_json::{Value, json};
-use slackir::chat::{Room, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
+use slackir::server::chat::{Room, router};
 use slackir::session::SessionOptions;
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
 use slackir::token::SecretKeyBase;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::chat::{Room, UserSocket, router};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::rate::Rate;
+use slackir::server::chat::{Room, UserSocket, router};
 use slackir::socket::{RateLimits, SocketOptions};
 use slackir::{Endpoint, Mount};
 use tokio::time::Instant;

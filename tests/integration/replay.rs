@@ -171,7 +171,7 @@ async fn a_long_resume_goes_through_a_slow_channel_while_others_talk() {
     let before = Server::new(&store);
     let (_member, _) = before.join(json!({})).await;
     before.talk(0..ROUNDS).await;
-    before.pubsub.close_logs();
+    before.pubsub.save(Duration::from_secs(5)).await;
 
     let server = Server::new(&store);
     let params = json!({"user": "ann", "slow": true, "last_seen_id": "1-0"});

@@ -1,10 +1,11 @@
 //! Histories and resumes as a joining client sees them, without a network and with a log in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::chat::{Room, SHOUT, UserSocket, router};
 use slackir::pubsub::{LogRule, MessageId, PubSub};
+use slackir::server::chat::{Room, SHOUT, UserSocket, router};
 use slackir::socket::{OutboxLimits, SocketOptions};
 use slackir::testing::{MemoryStore, TestSocket};
 use slackir::{Endpoint, Mount};
@@ -161,7 +162,7 @@ async fn a_resume_over_a_clean_restart_reads_the_store_while_others_shout() {
     let mut ann = before.connect().await;
     ann.subscribe_and_join(LOBBY, json!({})).await;
     before.shout(1..=MISSED).await;
-    before.pubsub.close_logs();
+    before.pubsub.save(Duration::from_secs(5)).await;
 
     let server = Server::new(&store);
     let mut bob = server.connect().await;

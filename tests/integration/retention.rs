@@ -86,8 +86,7 @@ async fn the_oldest_of_too_many_go_and_resumes_know_it(database: Database) {
     eventually("ten are left", || seqs(&database, TOPIC) == kept).await;
     // And over a restart.
     drop(task);
-    rooms.pubsub.close_logs();
-    rooms.committed().await;
+    rooms.save().await;
     let again = Rooms::over(rooms.writer.clone(), false);
     again.assert_lost(TOPIC, ids[2_488], 1..=10).await;
 }
@@ -200,8 +199,7 @@ async fn a_client_ref_is_free_again_when_its_message_is_pruned(database: Databas
     let retry = rooms.pubsub.publish(TOPIC, &draft).await.expect("room");
     assert!(retry.duplicate, "the log still knows it");
     assert_eq!(retry.id, first.id);
-    rooms.pubsub.close_logs();
-    rooms.committed().await;
+    rooms.save().await;
     let again = Rooms::over(rooms.writer.clone(), false);
     let anew = again.pubsub.publish(TOPIC, &draft).await.expect("room");
     assert_eq!((anew.duplicate, anew.id.map(|id| id.seq)), (false, Some(4)));

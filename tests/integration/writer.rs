@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use slackir::pubsub::{
-    Draft, LogRule, MessageId, MessageStore, NotStored, PubSub, Published, Stored, StoredEntry,
+    Draft, Flushed, LogRule, MessageId, MessageStore, NotStored, PubSub, Published, Stored,
+    StoredEntry,
 };
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
+use slackir::testing::check_store;
 
 use crate::support::database::{Database, on_each_database};
 use crate::support::rooms::eventually;
@@ -30,6 +32,7 @@ on_each_database! {
     a_run_without_the_database_begins_beyond_every_seq,
     histories_and_pages_have_their_bounds,
     pages_do_not_wait_for_the_writer,
+    it_keeps_what_a_store_promises,
 }
 
 fn writer(database: &Database, options: WriterOptions) -> DbWriterHandle {
@@ -49,6 +52,12 @@ async fn shout(pubsub: &PubSub, payload: Value) -> Published {
 
 async fn outcome(published: Published) -> Result<Stored, NotStored> {
     published.receipt.expect("asked for").committed().await
+}
+
+/// Ends the runs of all topics in order.
+async fn saved(pubsub: &PubSub) {
+    let saved = pubsub.save(Duration::from_secs(20)).await;
+    assert_eq!(saved, Flushed::default());
 }
 
 async fn flushed(writer: &DbWriterHandle) {
@@ -186,8 +195,7 @@ async fn a_client_ref_is_stored_once_however_old_it_is(database: Database) {
         .await
         .expect("room for it");
     let first = outcome(first).await.expect("stored");
-    before.close_logs();
-    flushed(&writer).await;
+    saved(&before).await;
     // Long ago, so that the log does not know the client_ref any more.
     database.execute("UPDATE messages SET inserted_at = '2020-01-01 00:00:00'");
     let after = pubsub(&writer);
@@ -297,8 +305,7 @@ async fn a_run_begins_with_its_first_message(database: Database) {
     let first = first.expect("stored").id;
     assert_eq!(Some(first.epoch), before.next_epoch);
     assert_eq!(database.ask(RUN), ["open"]);
-    pubsub.close_logs();
-    flushed(&writer).await;
+    saved(&pubsub).await;
     assert_eq!(database.ask(RUN), ["clean"]);
     let again = writer.open(TOPIC, false).await.expect("the topic opens");
     assert_eq!((again.epoch, again.head), (first.epoch, 1));
@@ -362,8 +369,7 @@ async fn a_run_without_the_database_begins_beyond_every_seq(database: Database) 
     let first = writer(&database, WriterOptions::default());
     let rooms = pubsub(&first);
     shout(&rooms, json!({"n": 1})).await;
-    rooms.close_logs();
-    flushed(&first).await;
+    saved(&rooms).await;
     drop((rooms, first));
     let ahead = format!("UPDATE topics SET last_seq = {AHEAD}; UPDATE messages SET seq = {AHEAD}");
     database.execute(&ahead);
@@ -403,8 +409,7 @@ async fn histories_and_pages_have_their_bounds(database: Database) {
     let raw = slackir::message::RawJson::EMPTY_OBJECT;
     let change = pubsub.publish(TOPIC, &Draft::update(ids[0], &raw)).await;
     change.expect("room for it");
-    pubsub.close_logs();
-    flushed(&writer).await;
+    saved(&pubsub).await;
     let seqs = |rows: &[StoredEntry]| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
     for (limit, bytes, expected) in [
         (3, 10_000, 18..22),
@@ -504,4 +509,9 @@ async fn a_foreign_reader_of_sqlite_stops_no_commit() {
             .await
             .expect("stored");
     }
+}
+
+async fn it_keeps_what_a_store_promises(database: Database) {
+    let writer = Arc::new(writer(&database, WriterOptions::default()));
+    check_store(async || writer.clone()).await;
 }

@@ -1,6 +1,7 @@
 //! [`LogEntry`]: one stored message on its way to the database, and [`Receipt`]: what became of it.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -252,19 +253,18 @@ impl LogEntry {
         self.receipt.is_some() || self.run.strict
     }
 
-    /// The store says: the row is committed. Rows of one topic are settled in the order of their
-    /// seq, each once, by this or one of the next two.
-    pub fn mark_committed(&self) {
+    /// See [`Pending::committed`].
+    pub(crate) fn mark_committed(&self) {
         self.settle(Outcome::Committed);
     }
 
-    /// The store says: its client_ref is already stored, with the row of this seq.
-    pub fn mark_duplicate_of(&self, seq: i64) {
+    /// See [`Pending::duplicate_of`].
+    pub(crate) fn mark_duplicate_of(&self, seq: i64) {
         self.settle(Outcome::DuplicateOf(self.run.id(seq)));
     }
 
-    /// The store says: the database will never take this row.
-    pub fn mark_rejected(&self) {
+    /// See [`Pending::rejected`].
+    pub(crate) fn mark_rejected(&self) {
         self.settle(Outcome::Rejected);
     }
 
@@ -293,6 +293,45 @@ impl LogEntry {
     pub(super) fn cost(&self) -> usize {
         const OVERHEAD: usize = 192;
         OVERHEAD + self.event.len() + self.payload.get().len()
+    }
+}
+
+/// A message that its store has not settled yet: the entry, and the only way to say what became of it. A
+/// store calls one of [`committed`](Self::committed), [`duplicate_of`](Self::duplicate_of) and
+/// [`rejected`](Self::rejected) for each, once, in the order of their seqs in a topic.
+#[derive(Clone, Debug)]
+pub struct Pending(Arc<LogEntry>);
+
+impl Pending {
+    pub(in crate::pubsub) fn new(entry: &Arc<LogEntry>) -> Self {
+        Self(Arc::clone(entry))
+    }
+
+    /// The message is stored: whoever waits for it is told.
+    pub fn committed(&self) {
+        self.mark_committed();
+    }
+
+    /// The message is not stored again: its client_ref is that of the row of this seq.
+    pub fn duplicate_of(&self, seq: i64) {
+        self.mark_duplicate_of(seq);
+    }
+
+    /// The database will never take this message.
+    pub fn rejected(&self) {
+        self.mark_rejected();
+    }
+
+    pub(crate) fn into_entry(self) -> Arc<LogEntry> {
+        self.0
+    }
+}
+
+impl Deref for Pending {
+    type Target = LogEntry;
+
+    fn deref(&self) -> &LogEntry {
+        &self.0
     }
 }
 

@@ -27,7 +27,9 @@ use tokio::sync::watch;
 
 pub(super) use self::entry::Outcome;
 use self::entry::Run;
-pub use self::entry::{Change, InvalidMessageId, LogEntry, MessageId, NotStored, Receipt, Stored};
+pub use self::entry::{
+    Change, InvalidMessageId, LogEntry, MessageId, NotStored, Pending, Receipt, Stored,
+};
 pub(super) use self::older::Older;
 pub use self::past::PastRuns;
 pub(super) use self::refs::RecentRefs;
@@ -240,7 +242,7 @@ impl TopicLog {
             begins: self.next_epoch.is_some(),
             receipt: asked.then(|| watch::Sender::new(None)),
         });
-        self.rule.store.append(&entry)?;
+        self.rule.store.append(Pending::new(&entry))?;
         if self.next_epoch.take().is_some() {
             self.run = Arc::clone(&entry.run);
         }

@@ -22,6 +22,8 @@ pub struct LogRule {
     pub(in crate::pubsub) store: Arc<dyn MessageStore>,
 }
 
+named_debug!(LogRule, pattern, events, history, resume_limit, strict);
+
 impl LogRule {
     /// Topics that match `pattern` (as in a route: `"room:*"`) store the broadcasts of `events`,
     /// and a join can ask for the newest `history` of them, or fewer where they are more than

@@ -1,11 +1,10 @@
 //! [`MessageStore`]: the port to a database. The library knows no other way to one.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 
-use super::{LogEntry, MessageId, PastRuns};
+use super::{MessageId, PastRuns, Pending};
 
 /// The run of a topic's sequence that a log is in once it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,19 +80,18 @@ pub struct Flushed {
 pub trait MessageStore: Send + Sync + 'static {
     /// Takes the row of a published message, or refuses it for want of room. Called inside the
     /// topic's critical section: it must not block, and rows of one topic come in order of seq.
-    /// Once the row's fate is known the store calls one of [`LogEntry::mark_committed`],
-    /// [`LogEntry::mark_duplicate_of`] and [`LogEntry::mark_rejected`].
+    /// What became of it is said by [`Pending`], once the store knows.
     ///
     /// An entry with a [`Change`](super::Change) changes its target and is a row itself, in one
     /// transaction.
     ///
     /// # Errors
     /// When the queue is full; then the message is not broadcast either.
-    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull>;
+    fn append(&self, row: Pending) -> Result<(), StoreFull>;
 
     /// Opens the log of a topic. That alone writes nothing for a topic whose last run has ended in
     /// order, or that never had a message: a run begins with its first message
-    /// ([`LogEntry::begins`]). A run that is still open has ended uncleanly: clients may have seen
+    /// ([`LogEntry::begins`](super::LogEntry::begins)). A run that is still open has ended uncleanly: clients may have seen
     /// messages that were never committed. Then a new one begins with the opening, at a head that is
     /// far beyond any seq that may have been given. `strict`: nobody is ever shown a message that is
     /// not committed, and runs always end in order.

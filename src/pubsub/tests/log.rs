@@ -141,11 +141,11 @@ async fn a_strict_log_shows_nothing_that_is_not_committed() {
     let bob = Member::subscribe(&pubsub, "log:a");
     assert_eq!((ann.live(), bob.history()), (vec![], vec![]));
     let rows = store.take();
-    rows[0].mark_committed();
+    rows[0].committed();
     actix_rt::task::yield_now().await;
     assert_eq!((ann.live(), bob.live()), (vec![1], vec![1]));
     assert_eq!(Member::subscribe(&pubsub, "log:a").history(), [1]);
-    rows[1].mark_rejected();
+    rows[1].rejected();
     ann.shout(&pubsub, 3).expect("room in the store");
     store.commit();
     actix_rt::task::yield_now().await;
@@ -187,7 +187,7 @@ async fn a_rejected_message_may_be_tried_again_and_leaves_the_history() {
     let ann = Member::join(&pubsub, "log:a").await;
     let draft = shout(1).client_ref("c1");
     let first = ann.publish(&pubsub, &draft).expect("room in the store");
-    store.take()[0].mark_rejected();
+    store.take()[0].rejected();
     let first = first.receipt.expect("there").committed().await;
     assert_eq!(first, Err(NotStored::Rejected));
     assert!(Member::subscribe(&pubsub, "log:a").history().is_empty());
@@ -201,7 +201,7 @@ async fn the_database_may_know_a_retry_that_memory_has_forgotten() {
     let ann = Member::join(&pubsub, "log:a").await;
     let draft = shout(1).client_ref("c1");
     let retry = ann.publish(&pubsub, &draft).expect("room in the store");
-    store.take()[0].mark_duplicate_of(0);
+    store.take()[0].duplicate_of(0);
     let first = Stored {
         id: id(0),
         duplicate: true,

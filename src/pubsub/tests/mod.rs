@@ -23,7 +23,7 @@ struct Memory {
     full: AtomicBool,
     /// What is stored cannot be read.
     away: AtomicBool,
-    rows: Mutex<Vec<Arc<LogEntry>>>,
+    rows: Mutex<Vec<Pending>>,
     committed: Mutex<Vec<StoredEntry>>,
     closed: Mutex<Vec<i64>>,
 }
@@ -42,22 +42,22 @@ impl Memory {
                 at: row.at(),
                 client_ref: row.client_ref().map(str::to_owned),
             });
-            row.mark_committed();
+            row.committed();
         }
     }
 
     /// The rows that wait, taken out.
-    fn take(&self) -> Vec<Arc<LogEntry>> {
+    fn take(&self) -> Vec<Pending> {
         std::mem::take(&mut lock(&self.rows))
     }
 }
 
 impl MessageStore for Memory {
-    fn append(&self, entry: &Arc<LogEntry>) -> Result<(), StoreFull> {
+    fn append(&self, row: Pending) -> Result<(), StoreFull> {
         if self.full.load(Ordering::Relaxed) {
             return Err(StoreFull { retry_after_ms: 7 });
         }
-        lock(&self.rows).push(Arc::clone(entry));
+        lock(&self.rows).push(row);
         Ok(())
     }
 

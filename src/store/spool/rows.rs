@@ -17,6 +17,8 @@ pub struct Rows<'a> {
     reader: Option<(u64, Reader)>,
 }
 
+named_debug!(Rows<'_>, from);
+
 impl<'a> Rows<'a> {
     /// `from` is a place in the first segment.
     pub(super) fn new(

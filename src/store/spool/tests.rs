@@ -276,9 +276,7 @@ fn what_another_version_wrote_is_refused_and_left_alone() {
 fn a_folder_that_cannot_be_made_is_named() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("missing").join("spool");
-    let refused = Spool::open(&path, small())
-        .err()
-        .expect("its parent is missing");
+    let refused = Spool::open(&path, small()).expect_err("its parent is missing");
     let text = refused.to_string();
     assert!(text.contains(path.to_str().unwrap()), "{text}");
 }

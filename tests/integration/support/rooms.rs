@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::chat::{Room, SHOUT, UserSocket, router};
-use slackir::pubsub::{Draft, LogRule, MessageId, PubSub};
+use slackir::pubsub::{Draft, Flushed, LogRule, MessageId, PubSub};
+use slackir::server::chat::{Room, SHOUT, UserSocket, router};
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 use slackir::testing::TestSocket;
 use slackir::{Endpoint, Mount};
@@ -84,10 +84,14 @@ impl Rooms {
         assert_eq!(self.writer.flush(PATIENCE).await, 0);
     }
 
+    /// Ends the runs of all topics in order, as when nobody was there for a while.
+    pub(crate) async fn save(&self) {
+        assert_eq!(self.pubsub.save(PATIENCE).await, Flushed::default());
+    }
+
     /// Ends in order, as at a shutdown, and waits until the database is free.
     pub(crate) async fn end(self, database: &Database) {
-        self.pubsub.close_logs();
-        self.committed().await;
+        self.save().await;
         drop(self);
         eventually("the writer ends", || {
             Store::open(&database.url, StoreOptions::default()).is_ok()

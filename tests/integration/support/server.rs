@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer};
 use slackir::Endpoint;
+use slackir::endpoint::HttpServerExt;
 use slackir::transport::direct::ServerOptions;
 
 /// What serves the WebSocket connections of a server.
@@ -51,11 +52,8 @@ impl Driver {
             }
             Self::ActixWs => HttpServer::new(app)
                 .workers(2)
-                .tcp_nodelay(true)
-                .on_connect(slackir::transport::on_connect)
-                .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
+                .with_sockets(endpoint)
                 .shutdown_timeout(1)
-                .disable_signals()
                 .listen(listener)
                 .map(HttpServer::run),
         };

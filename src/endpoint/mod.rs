@@ -1,0 +1,412 @@
+//! [`Endpoint`]: mounts sockets on an actix-web `App`, and sends their clients away at shutdown.
+//! Phoenix: `Phoenix.Endpoint`.
+
+mod route;
+mod serve;
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_http::body::MessageBody;
+use actix_http::{Request, Response};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::dev::{AppConfig, Server, ServerHandle};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{Error, HttpRequest};
+
+use self::route::Route;
+pub use self::serve::{HttpServerExt, serve, serve_with};
+use crate::admission::Admission;
+use crate::assigns::Assigns;
+use crate::message::IntoPayload;
+use crate::pubsub::{Flushed, Listener, PubSub, PublishError};
+use crate::socket::{DrainOptions, Served, Socket, SocketOptions, SocketRouter, Sockets};
+use crate::transport::direct::{self, ServerOptions};
+use crate::transport::{
+    HandshakeOptions, LongPoll, LongPollOptions, Mounted, RequestHook, serve_longpoll, upgrade,
+};
+
+/// How long the last messages may take to be saved, however long the clients took to go.
+const LAST_SAVE: Duration = Duration::from_secs(2);
+
+/// The sockets of a server. Cloning is cheap and names the same endpoint.
+///
+/// ```no_run
+/// use slackir::{Endpoint, Mount};
+/// use slackir::pubsub::PubSub;
+/// use slackir::socket::{Socket, SocketRouter};
+///
+/// struct Anyone;
+/// impl Socket for Anyone {}
+///
+/// # async fn run(router: SocketRouter) -> std::io::Result<()> {
+/// let endpoint = Endpoint::builder(PubSub::new()).mount(Mount::new("/socket", Anyone, router)).build();
+/// slackir::serve(&endpoint, ("127.0.0.1", 4000)).await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Endpoint {
+    pubsub: PubSub,
+    sockets: Sockets,
+    mounts: Arc<[Transports]>,
+}
+
+named_debug!(Endpoint);
+
+/// One mounted socket: its paths, and what serves them.
+struct Transports {
+    path: String,
+    mounted: Arc<Mounted>,
+    websocket: Option<Route>,
+    longpoll: Option<(Route, Arc<LongPoll>)>,
+}
+
+/// A socket at a path, for [`EndpointBuilder::mount`]. Phoenix: `socket "/socket", UserSocket, ..`.
+///
+/// ```
+/// use slackir::endpoint::{Mount, TransportOptions};
+/// use slackir::socket::{Socket, SocketOptions, SocketRouter};
+///
+/// struct Anyone;
+/// impl Socket for Anyone {}
+///
+/// let mount = Mount::new("/socket", Anyone, SocketRouter::new())
+///     .options(SocketOptions { max_channels: 10, ..SocketOptions::default() })
+///     .transports(TransportOptions {
+///         longpoll: Some("longpoll".to_owned()),
+///         ..TransportOptions::default()
+///     });
+/// # let _ = mount;
+/// ```
+pub struct Mount {
+    path: String,
+    served: Served,
+    transports: TransportOptions,
+    on_request: Option<RequestHook>,
+}
+
+impl Mount {
+    /// A socket at a path such as `/socket`. A segment `:name` matches anything and becomes a connection
+    /// parameter, which wins over one of the query; one that starts with `_` is not exposed.
+    pub fn new(path: &str, socket: impl Socket, router: SocketRouter) -> Self {
+        Self {
+            path: path.to_owned(),
+            served: Served {
+                socket: Box::new(socket),
+                router: Arc::new(router),
+                options: SocketOptions::default(),
+            },
+            transports: TransportOptions::default(),
+            on_request: None,
+        }
+    }
+
+    /// Takes over what a request carries before [`Socket::connect`] is asked: a cookie, what a middleware of the
+    /// App has left in the request's extensions. `connect` finds it in its assigns. Handshakes of such a socket
+    /// always go through the App, so that its middleware has seen them.
+    ///
+    /// ```
+    /// use actix_web::HttpMessage;
+    /// use slackir::{Assigns, Mount};
+    /// use slackir::socket::{Socket, SocketRouter};
+    ///
+    /// struct Anyone;
+    /// impl Socket for Anyone {}
+    ///
+    /// #[derive(Clone)]
+    /// struct UserId(u64);
+    ///
+    /// let mount = Mount::new("/socket", Anyone, SocketRouter::new()).on_request(|request, assigns| {
+    ///     if let Some(user) = request.extensions().get::<UserId>() {
+    ///         assigns.insert(user.clone());
+    ///     }
+    /// });
+    /// # let _ = mount;
+    /// ```
+    pub fn on_request(
+        mut self,
+        hook: impl Fn(&HttpRequest, &mut Assigns) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_request = Some(Arc::new(hook));
+        self
+    }
+
+    /// What the socket allows its clients.
+    pub fn options(mut self, options: SocketOptions) -> Self {
+        self.served.options = options;
+        self
+    }
+
+    /// How the socket is reached.
+    pub fn transports(mut self, transports: TransportOptions) -> Self {
+        self.transports = transports;
+        self
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount")
+            .field("path", &self.path)
+            .field("options", &self.served.options)
+            .field("transports", &self.transports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Collects what an endpoint serves. The order of its calls means nothing.
+pub struct EndpointBuilder {
+    pubsub: PubSub,
+    admission: Admission,
+    mounts: Vec<Mount>,
+}
+
+/// How a mounted socket is reached.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// Path of the WebSocket transport below the mount, `None` to switch it off. Default
+    /// `websocket`.
+    pub websocket: Option<String>,
+    /// Path of the long-poll transport below the mount. Default `None`: off, as in Phoenix.
+    pub longpoll: Option<String>,
+    /// How long-polling clients are served.
+    pub longpoll_options: LongPollOptions,
+    /// Origin, auth token, subprotocols, and what `connect` may see.
+    pub handshake: HandshakeOptions,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            websocket: Some("websocket".to_owned()),
+            longpoll: None,
+            longpoll_options: LongPollOptions::default(),
+            handshake: HandshakeOptions::default(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint whose channels use these topics.
+    pub fn builder(pubsub: PubSub) -> EndpointBuilder {
+        EndpointBuilder {
+            pubsub,
+            admission: Admission::default(),
+            mounts: Vec::new(),
+        }
+    }
+
+    /// For `App::configure`: the routes of all mounted sockets. A socket at `/socket` is served at
+    /// `/socket/websocket`, and at `/socket/longpoll` if that is switched on.
+    pub fn routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
+        let mounts = Arc::clone(&self.mounts);
+        move |config| {
+            for mount in mounts.iter() {
+                if let Some(route) = &mount.websocket {
+                    let websocket = Arc::clone(&mount.mounted);
+                    let handler = move |req: HttpRequest, body: web::Payload| {
+                        let websocket = Arc::clone(&websocket);
+                        async move { upgrade(&websocket, req, body).await }
+                    };
+                    config.service(route.resource().to(handler));
+                }
+                if let Some((route, longpoll)) = &mount.longpoll {
+                    let longpoll = Arc::clone(longpoll);
+                    let handler = move |req: HttpRequest, body: web::Payload| {
+                        let longpoll = Arc::clone(&longpoll);
+                        async move { serve_longpoll(&longpoll, req, body).await }
+                    };
+                    config.service(route.resource().to(handler));
+                }
+            }
+        }
+    }
+
+    /// As [`direct::serve`], for an App that has this endpoint's [`routes`](Self::routes) at its root, and
+    /// faster: handshakes of the endpoint's sockets do not go through the App, so that no middleware of
+    /// it sees them. Sockets with variables in their path and those with [`Mount::on_request`] take the App's
+    /// way. Streams are counted by the endpoint's own [`Admission`], whatever the options name.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub fn serve<F, I, S, B>(
+        &self,
+        listener: TcpListener,
+        app: F,
+        mut options: ServerOptions,
+    ) -> io::Result<Server>
+    where
+        F: Fn() -> I + Send + Clone + 'static,
+        I: IntoServiceFactory<S, Request>,
+        S: ServiceFactory<Request, Config = AppConfig> + 'static,
+        S::Error: Into<Error> + 'static,
+        S::InitError: fmt::Debug,
+        S::Response: Into<Response<B>> + 'static,
+        <S::Service as Service<Request>>::Future: 'static,
+        S::Service: 'static,
+        B: MessageBody + 'static,
+    {
+        let sockets = self.mounts.iter().filter_map(|mount| {
+            let path = mount.websocket.as_ref()?.plain()?;
+            (!mount.mounted.needs_app()).then(|| (path, Arc::clone(&mount.mounted)))
+        });
+        options.admission = self.sockets.admission().clone();
+        direct::serve_sockets(listener, sockets.collect(), app, options)
+    }
+
+    /// The socket mounted at a path.
+    pub(crate) fn mounted(&self, path: &str) -> Option<&Mounted> {
+        self.mounts
+            .iter()
+            .find(|mount| mount.path == path)
+            .map(|mount| &*mount.mounted)
+    }
+
+    /// The topics.
+    pub fn pubsub(&self) -> &PubSub {
+        &self.pubsub
+    }
+
+    /// Sends a message to everybody in a topic, from anywhere. Phoenix: `Endpoint.broadcast/3`.
+    ///
+    /// # Errors
+    /// As [`PubSub::broadcast`].
+    pub async fn broadcast(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: impl IntoPayload,
+    ) -> Result<(), PublishError> {
+        self.pubsub.broadcast(topic, event, payload).await
+    }
+
+    /// As [`Endpoint::broadcast`], to everybody but `listener`.
+    ///
+    /// # Errors
+    /// As [`PubSub::broadcast`].
+    pub async fn broadcast_from(
+        &self,
+        listener: &Listener,
+        topic: &str,
+        event: &str,
+        payload: impl IntoPayload,
+    ) -> Result<(), PublishError> {
+        self.pubsub
+            .broadcast_from(listener, topic, event, payload)
+            .await
+    }
+
+    /// Hears a topic outside channels, on this thread. Phoenix: `Endpoint.subscribe/1`.
+    pub fn subscribe(&self, topic: &str) -> Listener {
+        let mut listener = Listener::new(&self.pubsub);
+        listener.subscribe(topic);
+        listener
+    }
+
+    /// Open connections on all workers.
+    pub fn connections(&self) -> usize {
+        self.sockets.count()
+    }
+
+    /// Whether the endpoint is sending its clients away and refuses new ones.
+    pub fn is_draining(&self) -> bool {
+        self.sockets.is_draining()
+    }
+
+    /// Ends a server in order, in one call, for [`run_until_signal`](crate::shutdown::run_until_signal): sends
+    /// the clients away, stops the HTTP server, so that nobody publishes any more, and has every message saved
+    /// ([`PubSub::save`]). `at_risk` of the result is 0 where nothing is lost.
+    ///
+    /// ```no_run
+    /// # use slackir::{Endpoint, shutdown::run_until_signal, socket::DrainOptions};
+    /// # async fn run(endpoint: Endpoint, server: actix_web::dev::Server) -> std::io::Result<()> {
+    /// let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+    /// run_until_signal(server, shutdown)?.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown(&self, server: ServerHandle, options: DrainOptions) -> Flushed {
+        let end = Instant::now() + options.shutdown;
+        self.drain(options).await;
+        server.stop(true).await;
+        let left = end.saturating_duration_since(Instant::now());
+        self.pubsub.save(left.max(LAST_SAVE)).await
+    }
+
+    /// Refuses new connections and closes the open ones with 1012, in batches, so that their
+    /// clients come back to another server or after the restart; waits until their channels have
+    /// terminated. Returns how many connections were left when the time was over.
+    pub async fn drain(&self, options: DrainOptions) -> usize {
+        self.sockets.drain(options).await
+    }
+}
+
+impl fmt::Debug for EndpointBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointBuilder")
+            .field("mounts", &self.mounts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EndpointBuilder {
+    /// How many connections there may be, in all and of one address, and which proxies are believed.
+    /// Default: [`AdmissionOptions::default`](crate::admission::AdmissionOptions).
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// Mounts a socket. Of two that match a path the first counts.
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.mounts.push(mount);
+        self
+    }
+
+    /// The endpoint.
+    ///
+    /// # Panics
+    /// For mistakes of the program, which are found at its start: two sockets at one path; a route that never
+    /// matches, because one before it takes all its topics; session options that cannot be kept, with
+    /// neither `check_csrf` nor `check_origin`, a secret of fewer than 64 bytes, or an encryption key that has
+    /// not 32.
+    pub fn build(self) -> Endpoint {
+        for (index, mount) in self.mounts.iter().enumerate() {
+            let is_second = self.mounts[..index]
+                .iter()
+                .any(|other| other.path == mount.path);
+            assert!(!is_second, "two sockets are mounted at {:?}", mount.path);
+            mount.served.router.check();
+        }
+        let sockets = Sockets::new(self.admission);
+        let mounted = self.mounts.into_iter().map(|mount| {
+            let Mount {
+                path,
+                served,
+                transports,
+                on_request,
+            } = mount;
+            let (pubsub, sockets) = (self.pubsub.clone(), sockets.clone());
+            let mounted = Mounted::new(served, transports.handshake, pubsub, sockets);
+            let mounted = Arc::new(mounted.with_hook(on_request));
+            let longpoll = |below: String| {
+                let longpoll = LongPoll::new(Arc::clone(&mounted), transports.longpoll_options);
+                (Route::new(&path, &below), Arc::new(longpoll))
+            };
+            Transports {
+                longpoll: transports.longpoll.map(longpoll),
+                websocket: transports.websocket.map(|below| Route::new(&path, &below)),
+                mounted,
+                path,
+            }
+        });
+        Endpoint {
+            mounts: mounted.collect(),
+            pubsub: self.pubsub.clone(),
+            sockets,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! An endpoint served in one call, and what an actix-web `HttpServer` needs for it.
+
+use std::fmt;
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::time::Duration;
+
+use actix_http::body::MessageBody;
+use actix_http::{Request, Response};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::dev::AppConfig;
+use actix_web::web::ServiceConfig;
+use actix_web::{App, Error, HttpServer};
+
+use super::Endpoint;
+use crate::shutdown::run_until_signal;
+use crate::socket::DrainOptions;
+use crate::transport::direct::ServerOptions;
+use crate::transport::{CLOSE_LINGER, on_connect_counted};
+
+/// How long a connection may rest between two requests, as in [`ServerOptions`].
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// Serves an endpoint's sockets until SIGTERM, SIGINT or SIGQUIT, then ends in order: clients are told to come
+/// back, requests are answered, and what is not saved is saved. Runs under `#[actix_web::main]` and
+/// `#[tokio::main]`.
+///
+/// ```no_run
+/// use slackir::prelude::*;
+///
+/// struct Anyone;
+/// impl Socket for Anyone {}
+///
+/// struct Echo;
+///
+/// impl Channel for Echo {
+///     type Info = ();
+///     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+///         Ok(Join::ok(Echo))
+///     }
+///     async fn handle_in(&mut self, _: &str, payload: Payload, _: &mut Context<Self>) -> HandleInResult {
+///         Ok(HandleIn::ok(payload))
+///     }
+/// }
+///
+/// #[actix_web::main]
+/// async fn main() -> std::io::Result<()> {
+///     let router = SocketRouter::new().channel::<Echo>("echo:*");
+///     let endpoint = Endpoint::builder(PubSub::new())
+///         .mount(Mount::new("/socket", Anyone, router))
+///         .build();
+///     slackir::serve(&endpoint, ("127.0.0.1", 4000)).await
+/// }
+/// ```
+///
+/// # Errors
+/// When the address cannot be used, when the server fails, or when messages could not be saved at its end.
+pub async fn serve(endpoint: &Endpoint, address: impl ToSocketAddrs) -> io::Result<()> {
+    serve_with(endpoint, address, |_| {}).await
+}
+
+/// As [`serve`], with HTTP routes of one's own. `routes` is called once on every worker thread. For an App with
+/// middleware there is [`Endpoint::serve`], for TLS [`HttpServerExt`].
+///
+/// ```no_run
+/// use actix_web::web::{self, Data, ServiceConfig};
+/// use slackir::Endpoint;
+///
+/// async fn news(endpoint: Data<Endpoint>, news: String) -> String {
+///     match endpoint.broadcast("team:all", "news", serde_json::json!({ "text": news })).await {
+///         Ok(()) => "told".to_owned(),
+///         Err(error) => error.to_string(),
+///     }
+/// }
+///
+/// # async fn run(endpoint: Endpoint) -> std::io::Result<()> {
+/// let told = Data::new(endpoint.clone());
+/// let routes = move |app: &mut ServiceConfig| {
+///     app.app_data(told.clone()).route("/news", web::post().to(news));
+/// };
+/// slackir::serve_with(&endpoint, ("127.0.0.1", 4000), routes).await
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_with(
+    endpoint: &Endpoint,
+    address: impl ToSocketAddrs,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<()> {
+    let sockets = endpoint.clone();
+    let app = move || {
+        App::new()
+            .configure(sockets.routes())
+            .configure(routes.clone())
+    };
+    let server = endpoint.serve(TcpListener::bind(address)?, app, ServerOptions::default())?;
+    let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+    match run_until_signal(server, shutdown)?.await? {
+        Some(flushed) if flushed.at_risk > 0 => Err(io::Error::other(format!(
+            "{} messages could not be saved before the shutdown's time was over",
+            flushed.at_risk
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What an actix-web `HttpServer` needs to serve sockets.
+pub trait HttpServerExt: Sized {
+    /// Sets what [`Endpoint`]'s sockets need of the server, and what actix-web would do otherwise:
+    ///
+    /// - a client that does not read is bounded, and streams are counted by the endpoint's
+    ///   [`Admission`](crate::admission::Admission);
+    /// - a connection that has said goodbye waits [`CLOSE_LINGER`] for its client;
+    /// - connections rest 75 seconds between two requests, longer than a proxy keeps them;
+    /// - signals are left to [`run_until_signal`], which drains the sockets first.
+    ///
+    /// It replaces what `on_connect` was set before. Under TLS the server cannot see the TCP stream: call
+    /// [`tune`](crate::transport::tune) on its listener as well.
+    ///
+    /// ```no_run
+    /// use actix_web::{App, HttpServer};
+    /// use slackir::Endpoint;
+    /// use slackir::endpoint::HttpServerExt;
+    /// use slackir::shutdown::run_until_signal;
+    /// use slackir::socket::DrainOptions;
+    ///
+    /// # async fn run(endpoint: Endpoint) -> std::io::Result<()> {
+    /// let routes = endpoint.clone();
+    /// let server = HttpServer::new(move || App::new().configure(routes.routes()))
+    ///     .with_sockets(&endpoint)
+    ///     .bind(("127.0.0.1", 4000))?
+    ///     .run();
+    /// let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
+    /// run_until_signal(server, shutdown)?.await.map(drop)
+    /// # }
+    /// ```
+    fn with_sockets(self, endpoint: &Endpoint) -> Self;
+}
+
+impl<F, I, S, B> HttpServerExt for HttpServer<F, I, S, B>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    fn with_sockets(self, endpoint: &Endpoint) -> Self {
+        self.tcp_nodelay(true)
+            .on_connect(on_connect_counted(endpoint.sockets.admission().clone()))
+            .client_disconnect_timeout(CLOSE_LINGER)
+            .keep_alive(KEEP_ALIVE)
+            .disable_signals()
+    }
+}

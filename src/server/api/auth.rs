@@ -1,0 +1,256 @@
+//! Who may use the API: the one who has its token, or a `Phoenix.Token` of the application.
+
+use std::future::{Ready, ready};
+use std::net::SocketAddr;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::{ApiError, Shared};
+use crate::pubsub::MessageId;
+use crate::server::config::ApiConfig;
+use crate::server::telemetry::AUDIT;
+use crate::store::Target;
+use crate::token::{
+    KeyOptions, MaxAge, SecretKeyBase, SecretTooShort, Signer, TokenError, VerifyOptions,
+};
+
+/// A token that is shorter can be guessed.
+const MIN_TOKEN: usize = 16;
+/// What the tags of tokens are made of.
+const PURPOSE: &[u8] = b"slackir api token";
+
+/// Why nobody can be let in as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// The token could be guessed, or stands in no header.
+    #[error("--api-token: at least {MIN_TOKEN} visible ASCII characters are needed")]
+    Token,
+    /// The salt alone makes no key.
+    #[error(
+        "--api-token-salt: it needs SECRET_KEY_BASE, the secret that the tokens are signed with"
+    )]
+    NoSecret,
+    /// The secret could be guessed.
+    #[error("SECRET_KEY_BASE: {0}")]
+    Secret(#[from] SecretTooShort),
+}
+
+/// What lets a caller in; at least one of both is there.
+pub struct Auth {
+    token: Option<Tag>,
+    signer: Option<(Signer, MaxAge)>,
+}
+
+named_debug!(Auth);
+
+impl Auth {
+    /// `None` when nothing is configured: there is no API.
+    ///
+    /// # Errors
+    /// When the settings would let in nobody, or everybody.
+    pub fn new(config: &ApiConfig) -> Result<Option<Self>, AuthError> {
+        let token = config.api_token.as_deref().map(Tag::of_token).transpose()?;
+        let signer = config.api_token_salt.as_deref().map(|salt| {
+            let secret = config.secret_key_base.as_deref();
+            let secret = SecretKeyBase::new(secret.ok_or(AuthError::NoSecret)?)?;
+            let signer = Signer::new(&secret, salt, KeyOptions::DEFAULT);
+            Ok::<_, AuthError>((signer, MaxAge::Limited(config.api_token_max_age)))
+        });
+        let auth = Self {
+            token,
+            signer: signer.transpose()?,
+        };
+        let configured = auth.token.is_some() || auth.signer.is_some();
+        Ok(configured.then_some(auth))
+    }
+
+    /// By which of both the caller is let in.
+    fn check(&self, presented: Option<&str>) -> Result<Credential, TokenError> {
+        let presented = presented.ok_or(TokenError::Missing)?;
+        if self.token.as_ref().is_some_and(|tag| tag.is_of(presented)) {
+            return Ok(Credential::Token);
+        }
+        let Some((signer, max_age)) = &self.signer else {
+            return Err(TokenError::Invalid);
+        };
+        let options = VerifyOptions {
+            max_age: Some(*max_age),
+            ..VerifyOptions::now()
+        };
+        signer
+            .verify(Some(presented), options)
+            .map(|_| Credential::SignedToken)
+    }
+}
+
+/// What a token is known by: comparing tags takes the same time whatever is presented.
+struct Tag([u8; 32]);
+
+impl Tag {
+    fn of_token(token: &str) -> Result<Self, AuthError> {
+        if token.len() < MIN_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(AuthError::Token);
+        }
+        Ok(Self(mac(token).finalize().into_bytes().into()))
+    }
+
+    fn is_of(&self, presented: &str) -> bool {
+        mac(presented).verify_slice(&self.0).is_ok()
+    }
+}
+
+fn mac(token: &str) -> Hmac<Sha256> {
+    Hmac::<Sha256>::new_from_slice(token.as_bytes())
+        .expect("HMAC takes keys of any length")
+        .chain_update(PURPOSE)
+}
+
+/// What a caller has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Credential {
+    Token,
+    SignedToken,
+}
+
+/// The caller may use the API.
+pub(super) struct Authorized {
+    credential: Credential,
+    peer: Option<SocketAddr>,
+}
+
+impl Authorized {
+    /// Leaves a line about a message that the caller has created, updated or deleted.
+    pub(super) fn audit(&self, done: &str, topic: &str, id: MessageId) {
+        let Self { credential, peer } = self;
+        let peer = peer.map(tracing::field::display);
+        tracing::info!(target: AUDIT, done, topic, %id, peer, ?credential, "api.message.changed");
+    }
+
+    /// Leaves a line about messages that the caller has erased.
+    pub(super) fn audit_erasure(&self, target: &Target, messages: u64) {
+        let Self { credential, peer } = self;
+        let peer = peer.map(tracing::field::display);
+        let (topic, name) = match target {
+            Target::Topic(topic) => (Some(topic), None),
+            Target::Name { name, topic } => (topic.as_ref(), Some(name)),
+        };
+        tracing::info!(target: AUDIT, topic, name, messages, peer, ?credential, "api.messages.erased");
+    }
+}
+
+impl FromRequest for Authorized {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let auth = request
+            .app_data::<Data<Shared>>()
+            .map(|shared| &shared.auth);
+        let checked = match auth {
+            Some(auth) => auth.check(bearer(request)),
+            None => Err(TokenError::Invalid),
+        };
+        let peer = request.peer_addr();
+        let authorized = checked.map(|credential| Self { credential, peer });
+        ready(authorized.map_err(ApiError::Unauthorized))
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN`.
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::token::SignOptions;
+
+    const TOKEN: &str = "0123456789abcdef";
+    const SECRET: &str = "a secret of at least twenty bytes";
+
+    fn config() -> ApiConfig {
+        ApiConfig {
+            api_token: None,
+            api_token_salt: None,
+            api_token_max_age: Duration::from_secs(86_400),
+            secret_key_base: None,
+        }
+    }
+
+    #[test]
+    fn without_settings_there_is_no_api() {
+        let secret_alone = ApiConfig {
+            secret_key_base: Some(SECRET.to_owned()),
+            ..config()
+        };
+        for config in [config(), secret_alone] {
+            assert!(matches!(Auth::new(&config), Ok(None)));
+        }
+    }
+
+    #[test]
+    fn settings_that_let_in_nobody_or_everybody_are_refused() {
+        let token = |token: &str| ApiConfig {
+            api_token: Some(token.to_owned()),
+            ..config()
+        };
+        let salt = |secret: Option<&str>| ApiConfig {
+            api_token_salt: Some("api".to_owned()),
+            secret_key_base: secret.map(str::to_owned),
+            ..config()
+        };
+        let spaced = "0123456789 abcdef";
+        for (config, part) in [
+            (token(""), "--api-token"),
+            (token("short"), "--api-token"),
+            (token(spaced), "--api-token"),
+            (salt(None), "needs SECRET_KEY_BASE"),
+            (salt(Some("short")), "too short"),
+        ] {
+            let error = Auth::new(&config).err().map(|error| error.to_string());
+            assert!(error.is_some_and(|error| error.contains(part)), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_caller_needs_the_token_or_a_signed_one_that_is_not_too_old() {
+        let both = ApiConfig {
+            api_token: Some(TOKEN.to_owned()),
+            api_token_salt: Some("api".to_owned()),
+            secret_key_base: Some(SECRET.to_owned()),
+            ..config()
+        };
+        let auth = Auth::new(&both).ok().flatten().expect("configured");
+        let secret = SecretKeyBase::new(SECRET).expect("long enough");
+        let signed = |salt: &str, age: u64| {
+            let at = SystemTime::now() - Duration::from_secs(age);
+            Signer::new(&secret, salt, KeyOptions::DEFAULT)
+                .sign(7, SignOptions::at(at))
+                .expect("a number has a form")
+        };
+        for (presented, result) in [
+            (None, Err(TokenError::Missing)),
+            (Some(TOKEN.to_owned()), Ok(Credential::Token)),
+            (Some(TOKEN[1..].to_owned()), Err(TokenError::Invalid)),
+            (Some(format!("{TOKEN}0")), Err(TokenError::Invalid)),
+            (Some(String::new()), Err(TokenError::Invalid)),
+            (Some(signed("api", 60)), Ok(Credential::SignedToken)),
+            (Some(signed("user socket", 60)), Err(TokenError::Invalid)),
+            (Some(signed("api", 90_000)), Err(TokenError::Expired)),
+        ] {
+            assert_eq!(auth.check(presented.as_deref()), result, "{presented:?}");
+        }
+    }
+}

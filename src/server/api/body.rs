@@ -1,0 +1,234 @@
+//! Bodies of requests: read whole, then field by field, so that the answer names all that is wrong.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use actix_web::web;
+use serde_json::value::RawValue;
+
+use super::error::Fields;
+use super::{ApiError, Shared};
+use crate::message::{Payload, RawJson};
+use crate::pubsub::Draft;
+use crate::serializer::check_relayable;
+use crate::server::chat::{Room, is_client_ref};
+
+const EVENT: &str = "event";
+const PAYLOAD: &str = "payload";
+const CLIENT_REF: &str = "client_ref";
+/// What is wrong with the body as a whole stands under this name.
+const BODY: &str = "body";
+
+impl Shared {
+    /// The whole body, if it is not too long.
+    pub(super) async fn body(&self, body: web::Payload) -> Result<web::Bytes, ApiError> {
+        let limit = self.max_body;
+        let read = body.to_bytes_limited(limit).await;
+        read.map_err(|_| ApiError::TooLarge { limit })?
+            .map_err(|_| ApiError::CutShort)
+    }
+}
+
+/// The body of a POST: the message to publish.
+pub(super) fn created(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
+    let mut form = Form::read(body)?;
+    let event = form.event(room);
+    let payload = form.payload(room);
+    let own_ref = form.client_ref();
+    // As in a shout, the payload may hold the name of the message.
+    let inner_ref = payload
+        .as_ref()
+        .map_or(Ok(None), |json| room.client_ref(json));
+    if inner_ref.is_err() {
+        form.refuse(
+            PAYLOAD,
+            format!("its {} {CLIENT_REF_RULE}", room.fields.client_ref),
+        );
+    }
+    form.finish()?;
+    let draft = Draft::new(&event, payload.map_or(Payload::EMPTY, Payload::Json));
+    Ok(match own_ref.or(inner_ref.unwrap_or_default()) {
+        Some(client_ref) => draft.client_ref(client_ref),
+        None => draft,
+    })
+}
+
+/// The body of a PUT: the new payload.
+pub(super) fn updated(body: &[u8], room: &Room) -> Result<RawJson, ApiError> {
+    let mut form = Form::read(body)?;
+    let payload = form.payload(room);
+    form.finish()?;
+    Ok(payload.unwrap_or(RawJson::EMPTY_OBJECT))
+}
+
+const CLIENT_REF_RULE: &str = "must be a text of 1 to 64 bytes without NUL, or null";
+
+/// The members of a body, each taken out once, and what is wrong with them.
+struct Form<'a> {
+    members: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    problems: Fields,
+}
+
+impl<'a> Form<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, ApiError> {
+        let json: &RawValue = serde_json::from_slice(body)
+            .map_err(|error| ApiError::field(BODY, format!("must be JSON: {error}")))?;
+        let members = serde_json::from_str(json.get())
+            .map_err(|_| ApiError::field(BODY, "must be an object"))?;
+        Ok(Self {
+            members,
+            problems: Fields::new(),
+        })
+    }
+
+    fn refuse(&mut self, field: &str, problem: impl Into<Cow<'static, str>>) {
+        self.problems.insert(field.to_owned(), problem.into());
+    }
+
+    /// One of the room's events; its first when the body names none.
+    fn event(&mut self, room: &Room) -> String {
+        let named = match self.members.remove(EVENT) {
+            None => room.events.first().cloned(),
+            Some(json) => serde_json::from_str::<String>(json.get()).ok(),
+        };
+        let event = named.filter(|event| room.events.contains(event));
+        event.unwrap_or_else(|| {
+            self.refuse(EVENT, format!("must be one of: {}", room.events.join(", ")));
+            String::new()
+        })
+    }
+
+    /// An object that every client can read, no longer than the room allows.
+    fn payload(&mut self, room: &Room) -> Option<RawJson> {
+        let Some(json) = self.members.remove(PAYLOAD) else {
+            self.refuse(PAYLOAD, "is missing");
+            return None;
+        };
+        if !json.get().starts_with('{') {
+            self.refuse(PAYLOAD, "must be an object");
+            return None;
+        }
+        let limit = room.max_message_bytes;
+        if json.get().len() > limit {
+            self.refuse(PAYLOAD, format!("must have at most {limit} bytes"));
+            return None;
+        }
+        if let Err(error) = check_relayable(json.get()) {
+            self.refuse(PAYLOAD, error.to_string());
+            return None;
+        }
+        Some(RawJson::from(json.to_owned()))
+    }
+
+    fn client_ref(&mut self) -> Option<String> {
+        let json = self.members.remove(CLIENT_REF)?;
+        match serde_json::from_str::<Option<String>>(json.get()) {
+            Ok(None) => None,
+            Ok(Some(text)) if is_client_ref(&text) => Some(text),
+            _ => {
+                self.refuse(CLIENT_REF, CLIENT_REF_RULE);
+                None
+            }
+        }
+    }
+
+    /// Refuses what is wrong, and what nobody has asked for.
+    fn finish(mut self) -> Result<(), ApiError> {
+        for name in std::mem::take(&mut self.members).into_keys() {
+            self.refuse(&name, "is not known here");
+        }
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::Invalid(self.problems))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(body: &str) -> Vec<(String, String)> {
+        match created(body.as_bytes(), &Room::default()) {
+            Err(ApiError::Invalid(fields)) => fields
+                .into_iter()
+                .map(|(field, problem)| (field, problem.into_owned()))
+                .collect(),
+            other => panic!("{body} is {other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_field_that_is_wrong_is_named_with_a_reason() {
+        let long = format!(r#"{{"payload":{{}},"client_ref":"{}"}}"#, "x".repeat(65));
+        let too_long = format!(r#"{{"payload":{{"a":"{}"}}}}"#, "x".repeat(1_000_000));
+        for (body, expected) in [
+            ("", &[("body", "must be JSON")][..]),
+            ("{", &[("body", "must be JSON")]),
+            ("{} {}", &[("body", "must be JSON")]),
+            ("[]", &[("body", "must be an object")]),
+            ("null", &[("body", "must be an object")]),
+            ("{}", &[("payload", "is missing")]),
+            (r#"{"payload":7}"#, &[("payload", "must be an object")]),
+            (r#"{"payload":null}"#, &[("payload", "must be an object")]),
+            (r#"{"payload":[{}]}"#, &[("payload", "must be an object")]),
+            (&too_long, &[("payload", "at most 1000000 bytes")]),
+            (r#"{"payload":{"a":"\ud800"}}"#, &[("payload", "surrogate")]),
+            (r#"{"payload":{"a":1e999}}"#, &[("payload", "out of range")]),
+            (
+                r#"{"payload":{"client_ref":7}}"#,
+                &[("payload", "its client_ref must be a text")],
+            ),
+            (
+                r#"{"payload":{},"client_ref":""}"#,
+                &[("client_ref", "1 to 64 bytes")],
+            ),
+            (&long, &[("client_ref", "1 to 64 bytes")]),
+            (
+                r#"{"payload":{},"event":"ping"}"#,
+                &[("event", "must be one of: shout")],
+            ),
+            (
+                r#"{"event":7,"client_ref":7,"colour":7}"#,
+                &[
+                    ("client_ref", "must be a text"),
+                    ("colour", "is not known"),
+                    ("event", "must be one of"),
+                    ("payload", "is missing"),
+                ],
+            ),
+        ] {
+            let problems = problems(body);
+            assert_eq!(problems.len(), expected.len(), "{body}: {problems:?}");
+            for ((field, problem), (name, part)) in problems.iter().zip(expected) {
+                assert_eq!(field, name, "{body}");
+                assert!(problem.contains(part), "{body}: {problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sound_body_is_a_draft() {
+        for (body, event, client_ref) in [
+            (r#"{"payload":{}}"#, "shout", None),
+            (r#" {"payload":{},"event":"wave"} "#, "wave", None),
+            (r#"{"payload":{},"client_ref":null}"#, "shout", None),
+            (r#"{"payload":{"client_ref":"a"}}"#, "shout", Some("a")),
+            (
+                r#"{"payload":{"client_ref":"a"},"client_ref":"b"}"#,
+                "shout",
+                Some("b"),
+            ),
+        ] {
+            let room = Room {
+                events: vec!["shout".to_owned(), "wave".to_owned()],
+                ..Room::default()
+            };
+            let draft = format!("{:?}", created(body.as_bytes(), &room).expect("sound"));
+            assert!(draft.contains(&format!("event: {event:?}")), "{draft}");
+            let named = format!("client_ref: {:?}", client_ref.map(str::to_owned));
+            assert!(draft.contains(&named), "{draft}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The HTTP API for messages: programs list, read, create, update and delete what the rooms keep.
+//! A created message is broadcast like a shout; updates and deletions are broadcast as well, so that
+//! open pages follow.
+//!
+//! Reads go to the database beside the topic logs; what is written goes through [`PubSub`], which
+//! broadcasts and stores in one critical section. `openapi.json` describes all of it, and tests hold
+//! it true. Phoenix: what an application would write with a JSON controller.
+//!
+//! [`PubSub`]: crate::pubsub::PubSub
+
+mod auth;
+mod body;
+mod erasing;
+mod error;
+mod handlers;
+mod listing;
+mod output;
+mod place;
+
+use std::sync::Arc;
+
+use actix_web::http::Method;
+use actix_web::http::header::ALLOW;
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpResponse, Resource, Route};
+
+pub use self::auth::{Auth, AuthError};
+use self::error::ApiError;
+use crate::endpoint::Endpoint;
+use crate::server::chat::Room;
+use crate::server::methods;
+use crate::store::{DbWriterHandle, Eraser, Reader};
+
+/// Below which path it is served.
+const ROOT: &str = "/api";
+/// The document at `/api/openapi.json`.
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// What the API of one server stands on. Cloning is cheap.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+named_debug!(Api);
+
+struct Shared {
+    auth: Auth,
+    endpoint: Endpoint,
+    /// Which topics keep messages, and of which events.
+    rooms: Vec<Arc<Room>>,
+    reader: Reader,
+    eraser: Eraser,
+    /// Longest body of a request, in bytes.
+    max_body: usize,
+}
+
+impl Api {
+    /// The API over the rooms of this endpoint and the database behind their logs. `max_body`
+    /// bounds a request's body, in bytes.
+    pub fn new(
+        auth: Auth,
+        endpoint: &Endpoint,
+        rooms: &[Room],
+        writer: &DbWriterHandle,
+        max_body: usize,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            auth,
+            endpoint: endpoint.clone(),
+            rooms: rooms.iter().cloned().map(Arc::new).collect(),
+            reader: writer.reader(),
+            eraser: Eraser::new(writer, endpoint.pubsub()),
+            max_body,
+        }))
+    }
+}
+
+/// For `App::configure`: everything below `/api`, or nothing where there is no API.
+pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    let api = api.cloned();
+    move |config| {
+        let Some(Api(shared)) = api else {
+            return;
+        };
+        let scope = table()
+            .into_iter()
+            .map(|(path, methods)| resource(path, methods))
+            .fold(web::scope(ROOT), actix_web::Scope::service)
+            .default_service(web::to(async || ApiError::NoRoute))
+            .app_data(Data::from(shared));
+        config.service(scope);
+    }
+}
+
+/// The methods of a path and who answers them.
+type Methods = Vec<(Method, Route)>;
+
+/// Everything that is served.
+fn table() -> [(&'static str, Methods); 4] {
+    [
+        (
+            "/openapi.json",
+            vec![(Method::GET, methods::get().to(handlers::document))],
+        ),
+        (
+            "/messages",
+            vec![(Method::DELETE, web::delete().to(handlers::erase_everywhere))],
+        ),
+        (
+            "/topics/{topic}/messages",
+            vec![
+                (Method::GET, methods::get().to(handlers::list)),
+                (Method::POST, web::post().to(handlers::create)),
+                (Method::DELETE, web::delete().to(handlers::erase)),
+            ],
+        ),
+        (
+            "/topics/{topic}/messages/{id}",
+            vec![
+                (Method::GET, methods::get().to(handlers::get)),
+                (Method::PUT, web::put().to(handlers::update)),
+                (Method::DELETE, web::delete().to(handlers::delete)),
+            ],
+        ),
+    ]
+}
+
+fn resource(path: &str, methods: Methods) -> Resource {
+    let allow = methods::allow(methods.iter().map(|(method, _)| method));
+    let other = web::to(move |method: Method| {
+        let allow = allow.clone();
+        async move {
+            match method {
+                Method::OPTIONS => Ok(HttpResponse::NoContent()
+                    .insert_header((ALLOW, allow))
+                    .finish()),
+                _ => Err(ApiError::MethodNotAllowed { allow }),
+            }
+        }
+    });
+    methods
+        .into_iter()
+        .fold(web::resource(path), |resource, (_, route)| {
+            resource.route(route)
+        })
+        .default_service(other)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! `slackir migrate`: the database's tables brought up to date, without a server.
+
+use crate::server::config::DatabaseConfig;
+use crate::server::console::{OutputError, print};
+use crate::store::{Prepared, Store, StoreError, StoreOptions};
+
+/// Why the database is not up to date, or nobody was told that it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MigrateError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Standard output.
+    #[error("{0}")]
+    Output(#[from] OutputError),
+}
+
+impl MigrateError {
+    /// The setting whose value is to blame, by its name in the file of settings.
+    pub(crate) fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.setting(),
+            Self::Output(_) => None,
+        }
+    }
+}
+
+/// `slackir migrate`: runs the migrations that the database lacks, and says which.
+///
+/// # Errors
+/// When the database cannot be used.
+pub(crate) fn migrate(config: &DatabaseConfig) -> Result<(), MigrateError> {
+    let options = StoreOptions {
+        pool_size: 1,
+        adopt_ecto_messages: true,
+    };
+    let prepared = Store::migrate(&config.database_url, options)?;
+    if prepared == Prepared::default() {
+        print("The database is up to date.")?;
+    }
+    for name in &prepared.migrations {
+        print(format_args!("Migrated {name}"))?;
+    }
+    if prepared.adopted > 0 {
+        let adopted = prepared.adopted;
+        print(format_args!(
+            "Adopted messages of another application: {adopted}"
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! `slackir token sign` and `slackir token verify`: tokens by hand, for tests and for scripts.
+
+use serde_json::Value;
+
+use crate::server::config::{TokenAction, TokenKey};
+use crate::server::console::{OutputError, print};
+use crate::token::{
+    EncodeError, KeyOptions, MaxAge, NoJsonForm, SecretKeyBase, SecretTooShort, SignOptions,
+    Signer, TokenError, VerifyOptions,
+};
+
+/// Why no token was made or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenCommandError {
+    /// `--secret-key-base`.
+    #[error("--secret-key-base: {0}")]
+    Secret(#[from] SecretTooShort),
+    /// The data to sign.
+    #[error("the data has no place in a token: {0}")]
+    Data(#[from] EncodeError),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Standard output.
+    #[error("{0}")]
+    Output(#[from] OutputError),
+    /// What the token carries.
+    #[error("what the token carries is no JSON: {0}")]
+    NoJson(#[from] NoJsonForm),
+}
+
+/// Prints a signed token, or what a valid one carries.
+///
+/// # Errors
+/// When the secret is too short, or the token is not valid.
+pub(crate) fn token(action: &TokenAction) -> Result<(), TokenCommandError> {
+    match action {
+        TokenAction::Sign { key, data, max_age } => {
+            let data = serde_json::from_str(data).unwrap_or_else(|_| Value::from(data.as_str()));
+            let options = SignOptions {
+                max_age: MaxAge::Limited(*max_age),
+                ..SignOptions::now()
+            };
+            print(signer(key)?.sign(data, options)?)?;
+        }
+        TokenAction::Verify {
+            key,
+            token,
+            max_age,
+        } => {
+            let max_age = max_age.map(MaxAge::Limited);
+            let options = VerifyOptions {
+                max_age,
+                ..VerifyOptions::now()
+            };
+            let data = Value::try_from(signer(key)?.verify(Some(token), options)?)?;
+            print(data)?;
+        }
+    }
+    Ok(())
+}
+
+fn signer(key: &TokenKey) -> Result<Signer, SecretTooShort> {
+    let secret = SecretKeyBase::new(key.secret_key_base.as_bytes())?;
+    Ok(Signer::new(&secret, &key.salt, KeyOptions::DEFAULT))
+}

@@ -1,0 +1,219 @@
+//! All settings, their defaults and their validation. Nothing else reads the environment.
+//!
+//! Flags win over the environment, the environment over the file, the file over the defaults. The
+//! file's values are given to clap as defaults, so that one mechanism reads, checks and ranks all of
+//! them.
+
+mod api;
+mod data;
+mod file;
+mod log;
+mod rooms;
+mod serve;
+mod token;
+mod value;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use self::api::ApiConfig;
+pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
+use self::file::ConfigFile;
+pub(crate) use self::file::{FileError, Places};
+pub use self::rooms::{Fields, RetentionConfig, RoomConfig};
+pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
+pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
+
+/// The command line of `slackir`.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "slackir",
+    version,
+    about = "A Phoenix Channels server: unchanged phoenix.js clients, every message saved.",
+    args_conflicts_with_subcommands = true
+)]
+pub(crate) struct Cli {
+    /// What to do; without it the server is started.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings of a server that is started without `serve`.
+    #[command(flatten)]
+    pub serve: ServeConfig,
+    /// Where in the file the settings stand that are in force.
+    #[arg(skip)]
+    pub places: Places,
+}
+
+/// What `slackir` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the server (the default)
+    Serve(Box<ServeConfig>),
+    /// Run the migrations that the database lacks, and end
+    Migrate(MigrateConfig),
+    /// Erase the messages of a topic or of a name
+    Erase(EraseConfig),
+    /// Write the messages as lines of JSON
+    Export(ExportConfig),
+    /// Read the messages of an export
+    Import(ImportConfig),
+    /// Make and read tokens that a Phoenix application with the same secret makes and reads
+    Token(TokenConfig),
+}
+
+/// `slackir migrate`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MigrateConfig {
+    /// The file of settings, which may name the database.
+    #[command(flatten)]
+    pub file: FileConfig,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+}
+
+/// Which file of settings.
+#[derive(Args, Clone, Debug)]
+pub struct FileConfig {
+    /// File with settings (TOML): these flags by their names, and the rooms
+    #[arg(long = "config", env = "SLACKIR_CONFIG", value_name = "FILE")]
+    pub path: Option<PathBuf>,
+}
+
+/// Which database.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Where messages are kept: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite://slackir.db",
+        value_name = "URL"
+    )]
+    pub database_url: String,
+}
+
+/// Why there are no settings to start with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The command line or the environment; or help was asked for, which clap counts among these.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The settings of a server cannot be read. One sentence for whoever wrote them.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct SettingsError(#[from] CliError);
+
+impl ServeConfig {
+    /// The settings of a server that is started with these arguments, which do not begin with the
+    /// program's name: flags win over the environment, the environment over the file that they name, the
+    /// file over the defaults, exactly as for `slackir serve`.
+    ///
+    /// # Errors
+    /// When one of them is not valid.
+    pub fn from_args<T: AsRef<OsStr>>(
+        args: impl IntoIterator<Item = T>,
+    ) -> Result<Self, SettingsError> {
+        let mut all = vec![OsString::from("slackir"), OsString::from("serve")];
+        all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        Ok(Cli::load_from(&all)?.into_serve())
+    }
+}
+
+impl Default for ServeConfig {
+    /// What holds where nobody says otherwise; the environment is not read.
+    fn default() -> Self {
+        let command = Self::augment_args(clap::Command::new("slackir"))
+            .mut_args(|arg| arg.env(Resettable::Reset));
+        command
+            .try_get_matches_from(["slackir"])
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .expect("each setting has a valid default or may be missing")
+    }
+}
+
+impl Cli {
+    /// The settings of this process: its command line, its environment, and the file that one of
+    /// these names.
+    ///
+    /// # Errors
+    /// When one of them is not valid, or when the user asks for help.
+    pub(crate) fn load() -> Result<Self, CliError> {
+        let args: Vec<_> = std::env::args_os().collect();
+        Self::load_from(&args)
+    }
+
+    /// The settings of the server, if that is what the process is.
+    pub(crate) fn into_serve(self) -> ServeConfig {
+        match self.command {
+            Some(Command::Serve(serve)) => *serve,
+            _ => self.serve,
+        }
+    }
+
+    fn load_from(args: &[impl AsRef<OsStr>]) -> Result<Self, CliError> {
+        let args = args.iter().map(AsRef::as_ref);
+        let command = Self::command_of(args.clone());
+        let matches = command.clone().try_get_matches_from(args.clone())?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let Some(path) = cli.file() else {
+            return Ok(cli);
+        };
+        let file = ConfigFile::read(path, &command)?;
+        let matches = file.as_defaults(command).try_get_matches_from(args)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.places = file.places(path, &matches);
+        cli.set_rooms(file.rooms);
+        Ok(cli)
+    }
+
+    /// The command that these arguments are for. With a subcommand the environment has nothing to
+    /// say about the settings of the server that would be started without one: a `PORT` that is
+    /// none does not keep anybody from migrating.
+    fn command_of<'a>(args: impl Iterator<Item = &'a OsStr>) -> clap::Command {
+        let without_environment = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
+        match without_environment.clone().try_get_matches_from(args) {
+            Ok(matches) if matches.subcommand_name().is_some() => without_environment,
+            _ => Self::command(),
+        }
+    }
+
+    fn file(&self) -> Option<&PathBuf> {
+        let file = match &self.command {
+            None => &self.serve.file,
+            Some(Command::Serve(serve)) => &serve.file,
+            Some(Command::Migrate(migrate)) => &migrate.file,
+            Some(Command::Erase(erase)) => &erase.file,
+            Some(Command::Export(export)) => &export.file,
+            Some(Command::Import(import)) => &import.file,
+            Some(Command::Token(_)) => return None,
+        };
+        file.path.as_ref()
+    }
+
+    fn set_rooms(&mut self, rooms: Vec<RoomConfig>) {
+        match &mut self.command {
+            None => self.serve.rooms = rooms,
+            Some(Command::Serve(serve)) => serve.rooms = rooms,
+            Some(
+                Command::Migrate(_)
+                | Command::Erase(_)
+                | Command::Export(_)
+                | Command::Import(_)
+                | Command::Token(_),
+            ) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! The server put together: what the `slackir` binary runs, open to channels of one's own.
+//!
+//! [`Server`] is made from settings, [`main`] from the command line. The library knows nothing of this
+//! wing; programs that build their own server leave the feature `server` out.
+
+pub(crate) mod admin;
+#[cfg(feature = "_store")]
+pub mod api;
+pub mod chat;
+pub(crate) mod commands;
+pub(crate) mod config;
+pub(crate) mod console;
+pub(crate) mod exporter;
+pub(crate) mod methods;
+#[cfg(feature = "_store")]
+mod program;
+#[cfg(feature = "_store")]
+mod run;
+pub(crate) mod telemetry;
+
+pub use self::config::{
+    ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, LogFormat, RetentionConfig,
+    RoomConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
+};
+pub use self::exporter::ExporterError;
+#[cfg(feature = "_store")]
+pub use self::program::main;
+#[cfg(feature = "_store")]
+pub use self::run::{ServeError, Server};
+pub use self::telemetry::{InvalidFilter, Logging};

@@ -1,0 +1,120 @@
+//! The database of a server: opened from its settings, watched, pruned, and saved into at the end.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::ServeError;
+use super::sockets::{columns, rooms};
+use crate::endpoint::Endpoint;
+use crate::pubsub::{Flushed, PubSub};
+use crate::server::config::{Durability, RoomConfig, ServeConfig};
+use crate::store::spool::SpoolLimits;
+use crate::store::{
+    self, DbWriter, DbWriterHandle, Reader, Retention, RetentionRule, RetentionTask, SpoolOptions,
+    Store, StoreOptions, WriterOptions,
+};
+
+/// Between two looks for rows that another application has written.
+const LOOK_FOR_ROWS: Duration = Duration::from_secs(5);
+
+/// What the database gets at least, when the clients took all of the shutdown's time.
+const LAST_FLUSH: Duration = Duration::from_secs(2);
+
+pub(super) fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
+    let url = &config.database.database_url;
+    let dir = match &config.spool_dir {
+        Some(dir) => dir.clone(),
+        None => store::default_spool(url)?,
+    };
+    // A server that had its database before goes on without it. For a new one a URL that leads
+    // nowhere is a mistake.
+    let options = StoreOptions {
+        pool_size: config.pool_size,
+        adopt_ecto_messages: true,
+    };
+    let (store, prepared) = if dir.exists() {
+        Store::open_or_wait(url, options)?
+    } else {
+        Store::open(url, options)?
+    };
+    prepared.log();
+    let spool = SpoolOptions {
+        dir,
+        limits: SpoolLimits {
+            bytes: config.spool_bytes as u64,
+            ..SpoolLimits::default()
+        },
+    };
+    let options = WriterOptions {
+        spool: Some(spool),
+        rows: config.writer_rows,
+        bytes: config.writer_bytes,
+        strict: config.durability == Durability::Strict,
+        columns: rooms(config).iter().map(columns).collect(),
+    };
+    Ok(DbWriter::start_on_own_thread(store, options)?)
+}
+
+/// By what other servers on the database name this one.
+pub(super) fn server_name(address: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let process = std::process::id();
+    format!("{address} on {}, process {process}", host.trim())
+}
+
+/// Says in the log when another application writes into the table.
+pub(super) async fn look_for_rows_of_others(reader: Reader) {
+    let mut known = 0;
+    loop {
+        tokio::time::sleep(LOOK_FOR_ROWS).await;
+        // A database that is away is others' to report.
+        let Ok(rows) = reader.rows_of_others().await else {
+            continue;
+        };
+        if rows > known {
+            tracing::warn!(
+                rows,
+                "store.rows_of_others: another application writes into `messages`; its messages are \
+                 taken in at the next start"
+            );
+        }
+        known = rows;
+    }
+}
+
+/// Starts to delete what the rooms do not keep; `None` where they keep everything.
+pub(super) fn retention(
+    config: &ServeConfig,
+    endpoint: &Endpoint,
+    writer: &DbWriterHandle,
+) -> Option<RetentionTask> {
+    let rules: Vec<_> = config.rooms.iter().map(retention_rule).collect();
+    let forgets = |rule: &RetentionRule| rule.max_age.is_some() || rule.max_messages.is_some();
+    let forgets = rules.iter().any(forgets);
+    forgets.then(|| Retention::new(writer, endpoint.pubsub(), rules).start())
+}
+
+fn retention_rule(room: &RoomConfig) -> RetentionRule {
+    RetentionRule {
+        topics: room.topics.clone(),
+        max_age: room.retention.max_age,
+        max_messages: room.retention.max_messages,
+    }
+}
+
+/// Saves what is not saved, so that clients can resume after a restart. Nobody publishes any more. Returns
+/// how many messages are lost.
+pub(super) async fn save_everything(pubsub: &PubSub, deadline: Instant) -> usize {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let Flushed { waiting, at_risk } = pubsub.save(left.max(LAST_FLUSH)).await;
+    if waiting == 0 {
+        tracing::info!("serve.shutdown.flushed");
+    } else {
+        tracing::warn!(
+            waiting,
+            unsaved = at_risk,
+            "serve.shutdown.database_away: what waits in the spool is saved at the next start"
+        );
+    }
+    at_risk
+}

@@ -1,0 +1,83 @@
+//! [`ServeError`]: why a server did not start, or did not end well.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::server::api::AuthError;
+use crate::server::chat::PageError;
+use crate::server::exporter::ExporterError;
+use crate::server::telemetry::InvalidFilter;
+use crate::store::StoreError;
+use crate::transport::{InvalidHost, InvalidOrigin};
+
+/// Why the server did not start, or did not end well. One clear line for the user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The frontend's folder.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// `--check-origin`.
+    #[error("--check-origin: {0}")]
+    CheckOrigin(#[from] InvalidOrigin),
+    /// `--public-host`.
+    #[error("--public-host: {0}")]
+    PublicHost(#[from] InvalidHost),
+    /// The HTTP API's tokens.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The HTTP API without a database.
+    #[error(
+        "--api-token and --api-token-salt: the HTTP API is for stored messages, it needs --persist on"
+    )]
+    ApiWithoutStore,
+    /// The metrics recorder.
+    #[error("metrics: {0}")]
+    Metrics(#[from] ExporterError),
+    /// `--log`.
+    #[error("--log: {0}")]
+    Log(#[from] InvalidFilter),
+    /// The address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Host and port.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The HTTP server or the signal handlers.
+    #[error("the server failed: {0}")]
+    Server(#[from] io::Error),
+    /// Messages may not be saved as they should be.
+    #[error("{0}")]
+    Storage(String),
+    /// Messages that were broadcast and not saved.
+    #[error("{0} messages could not be saved before the shutdown's time was over")]
+    Unsaved(usize),
+}
+
+impl ServeError {
+    /// The setting whose value is to blame, by its name in the file of settings.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.setting(),
+            Self::Page(_) => Some("static_dir"),
+            Self::CheckOrigin(_) => Some("check_origin"),
+            Self::PublicHost(_) => Some("public_host"),
+            Self::Auth(AuthError::Token) => Some("api_token"),
+            Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
+            Self::Auth(AuthError::Secret(_)) => Some("secret_key_base"),
+            Self::Listen { .. } => Some("port"),
+            Self::Log(_) => Some("log"),
+            Self::ApiWithoutStore
+            | Self::Metrics(_)
+            | Self::Server(_)
+            | Self::Storage(_)
+            | Self::Unsaved(_) => None,
+        }
+    }
+}

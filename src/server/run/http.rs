@@ -1,0 +1,108 @@
+//! What listens: the socket, who is let in, and one App behind it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::App;
+use actix_web::dev::Server;
+use actix_web::web::{self, ServiceConfig};
+
+use crate::admission::{AddressLimit, Admission, AdmissionOptions};
+use crate::endpoint::Endpoint;
+use crate::server::api::{self, Api};
+use crate::server::config::{ServeConfig, WebsocketDriver};
+use crate::transport::direct::{Driver, ServerOptions};
+
+/// How long HTTP requests may still run once all sockets are gone.
+const HTTP_GRACE: Duration = Duration::from_secs(5);
+
+/// Files that clients never get.
+const FILES_KEPT_BACK: usize = 64;
+
+/// Sockets, health and metrics, the program's own routes, the API and the page, behind one listener.
+pub(super) fn server(
+    config: &ServeConfig,
+    endpoint: &Endpoint,
+    admission: Admission,
+    (admin, own, api, page): (
+        impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
+        impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
+        Option<Api>,
+        impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
+    ),
+    listener: TcpListener,
+) -> io::Result<Server> {
+    let routed = endpoint.clone();
+    let app = move || {
+        App::new()
+            .configure(routed.routes())
+            .configure(admin.clone())
+            .configure(own.clone())
+            .configure(api::routes(api.as_ref()))
+            .service(web::scope("").configure(page.clone()))
+    };
+    let options = ServerOptions {
+        workers: config.workers.map(usize::from),
+        max_connections: match config.websocket_driver {
+            WebsocketDriver::Direct => config.max_connections,
+            // There each WebSocket is an HTTP connection, too.
+            WebsocketDriver::ActixWs => config.max_connections.saturating_mul(2),
+        },
+        shutdown_timeout: HTTP_GRACE,
+        admission,
+        keep_alive: config.keep_alive,
+        driver: match config.websocket_driver {
+            WebsocketDriver::Direct => Driver::Direct,
+            WebsocketDriver::ActixWs => Driver::ActixWs,
+        },
+    };
+    endpoint.serve(listener, app, options)
+}
+
+/// A listening socket whose address can be used again at once after a restart.
+pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Who is let in. Called when everything is open that is for long.
+pub(super) fn admission(config: &ServeConfig) -> Admission {
+    let max_files = files_for_streams();
+    if max_files < config.max_connections {
+        tracing::warn!(
+            max_connections = config.max_connections,
+            max_files,
+            "serve.files.few: raise the limit of open files (ulimit -n) or lower max_connections"
+        );
+    }
+    let per_address = config.max_connections_per_ip.map(AddressLimit::new);
+    Admission::new(AdmissionOptions {
+        max_connections: config.max_connections,
+        per_address: per_address.unwrap_or_default(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        max_files,
+        ..AdmissionOptions::default()
+    })
+}
+
+/// Files that TCP connections may take: what the system allows, without those that are open now and a
+/// reserve for the database, the spool and everything else.
+fn files_for_streams() -> usize {
+    let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "serve.files.limit");
+        u64::MAX
+    });
+    // Where the system does not tell, the reserve has to do.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    allowed.saturating_sub(open + FILES_KEPT_BACK)
+}

@@ -1,0 +1,43 @@
+//! What `/readyz` says.
+
+use crate::server::admin::Readiness;
+use crate::store::{DbWriterHandle, OtherServers, StorageState};
+
+/// Whether what is shouted is taken, for `/readyz`. Another server on the database makes nobody unready:
+/// a balancer would take both away.
+pub(super) fn readiness(
+    writer: Option<DbWriterHandle>,
+    others: OtherServers,
+) -> impl Fn() -> Readiness + Clone + Send {
+    move || {
+        let Some(writer) = &writer else {
+            return Readiness::Ready;
+        };
+        let waiting = writer.unsaved();
+        if let Some(fault) = writer.fault() {
+            return Readiness::NotReady(format!("{fault}; {waiting} messages wait"));
+        }
+        let mut news = Vec::new();
+        match writer.state() {
+            StorageState::Available => {}
+            StorageState::Waiting => news.push(format!("{waiting} messages wait for the database")),
+            StorageState::Refusing => {
+                return Readiness::NotReady(format!(
+                    "storage unavailable; {waiting} messages wait for the database"
+                ));
+            }
+        }
+        let others = others.names();
+        if !others.is_empty() {
+            news.push(format!(
+                "another server uses the database, and neither sends the other's messages: {}",
+                others.join("; ")
+            ));
+        }
+        if news.is_empty() {
+            Readiness::Ready
+        } else {
+            Readiness::Impaired(news.join("; "))
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The signals of the binary: those that end it, SIGHUP, which has it read its settings again, and
+//! SIGUSR1 and SIGUSR2, which must not end it.
+
+use std::fs::{self, File};
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::server::config::Cli;
+use crate::server::telemetry::Logging;
+use crate::shutdown::Signals;
+
+/// All of them, caught from the start of the process on.
+pub(super) struct ServerSignals<'a> {
+    ending: Signals,
+    hangup: Signal,
+    user: [Signal; 2],
+    /// Whether a SIGHUP may come from a terminal that was closed.
+    in_terminal: bool,
+    logging: &'a Logging,
+    /// Whether SIGHUP has settings to read: those of the command line.
+    reads_command_line: bool,
+}
+
+impl<'a> ServerSignals<'a> {
+    pub(super) fn listen(logging: &'a Logging, reads_command_line: bool) -> io::Result<Self> {
+        let in_terminal = has_terminal() && !is_hangup_ignored();
+        Ok(Self {
+            ending: Signals::listen()?,
+            hangup: signal(SignalKind::hangup())?,
+            user: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
+            in_terminal,
+            logging,
+            reads_command_line,
+        })
+    }
+
+    /// Waits for a request to end, and does meanwhile what the other signals ask for.
+    pub(super) async fn end(&mut self) {
+        loop {
+            let [user1, user2] = &mut self.user;
+            tokio::select! {
+                _ = self.ending.next() => return,
+                _ = self.hangup.recv() => {
+                    if self.in_terminal && !has_terminal() {
+                        tracing::info!(signal = "SIGHUP", "serve.terminal.closed");
+                        // Whatever closed it may say so more than once.
+                        self.in_terminal = false;
+                        return;
+                    }
+                    if self.reads_command_line {
+                        self.reload();
+                    } else {
+                        tracing::info!(signal = "SIGHUP", "serve.signal.ignored");
+                    }
+                }
+                _ = user1.recv() => tracing::info!(signal = "SIGUSR1", "serve.signal.ignored"),
+                _ = user2.recv() => tracing::info!(signal = "SIGUSR2", "serve.signal.ignored"),
+            }
+        }
+    }
+
+    /// Reads the settings again, and takes over what can change while the server runs.
+    fn reload(&self) {
+        let config = match Cli::load() {
+            Ok(cli) => cli.into_serve(),
+            Err(error) => {
+                tracing::error!(%error, "serve.reload.failed");
+                return;
+            }
+        };
+        match self.logging.set_filter(&config.log) {
+            Ok(()) => tracing::info!(signal = "SIGHUP", log = config.log, "serve.reloaded"),
+            Err(error) => tracing::error!(%error, "serve.reload.failed"),
+        }
+    }
+}
+
+/// Whether the process has a terminal that can still be used.
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
+/// Whether the process was started to outlive its terminal, as by `nohup`.
+fn is_hangup_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = SignalKind::hangup().as_raw_value() - 1;
+    ignored.is_some_and(|mask| mask >> bit & 1 == 1)
+}

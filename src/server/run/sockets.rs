@@ -1,0 +1,109 @@
+//! The endpoint that the settings describe: its rooms, its limits, who may open a socket.
+
+use std::sync::Arc;
+
+use super::{Log, ServeError};
+use crate::endpoint::{Mount, TransportOptions};
+use crate::pubsub::{LogRule, MessageStore, PubSub};
+use crate::rate::Rate;
+use crate::server::chat::{self, Room};
+use crate::server::config::{Durability, ServeConfig};
+use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
+use crate::store::{ColumnFields, DbWriterHandle};
+use crate::transport::{CheckOrigin, HandshakeOptions};
+
+/// The rule for origins. A server that knows its name believes no other; one that does not can tell
+/// its own pages by their address alone.
+pub(super) fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, ServeError> {
+    let public_host = config.public_host.as_deref();
+    let public_host = public_host.map(str::parse).transpose()?;
+    Ok(match (config.check_origin.parse()?, public_host) {
+        (CheckOrigin::OwnAddress, Some(host)) => CheckOrigin::Host(host),
+        (CheckOrigin::OwnAddress, None) if config.host.is_loopback() => {
+            CheckOrigin::OwnAddressOrLoopback
+        }
+        (other, _) => other,
+    })
+}
+
+/// The topics, with what the database keeps of the rooms and of the program's own topics.
+pub(super) fn pubsub(
+    config: &ServeConfig,
+    logs: Vec<Log>,
+    writer: Option<&DbWriterHandle>,
+) -> PubSub {
+    let Some(writer) = writer else {
+        return PubSub::new();
+    };
+    let store: Arc<dyn MessageStore> = Arc::new(writer.clone());
+    let own = logs.into_iter().map(|log| log(Arc::clone(&store)));
+    let rooms = rooms(config);
+    let rules = own.chain(
+        rooms
+            .iter()
+            .map(|room| rule(room, config.durability, &store)),
+    );
+    PubSub::with_logs(rules.collect())
+}
+
+/// The socket of the settings, behind which the program's own channels come first.
+pub(super) fn mount(
+    config: &ServeConfig,
+    socket: impl Socket,
+    router: SocketRouter,
+    check_origin: CheckOrigin,
+) -> Mount {
+    let options = SocketOptions {
+        timeout: config.idle_timeout,
+        max_frame_size: config.max_frame_size,
+        max_channels: config.max_channels,
+        outbox: OutboxLimits {
+            bytes: config.outbox_bytes,
+            frames: config.outbox_frames,
+        },
+        rates: RateLimits {
+            joins: Rate::new(config.joins_per_second, config.joins_burst),
+            pushes: Rate::new(config.pushes_per_second, config.pushes_burst),
+            bytes: Rate::new(config.bytes_per_second, config.bytes_burst),
+        },
+        message_timeout: config.message_timeout,
+        ..SocketOptions::default()
+    };
+    let transports = TransportOptions {
+        longpoll: Some("longpoll".to_owned()),
+        handshake: HandshakeOptions {
+            check_origin,
+            ..HandshakeOptions::default()
+        },
+        ..TransportOptions::default()
+    };
+    let router = chat::with_rooms(router, &rooms(config));
+    Mount::new("/socket", socket, router)
+        .transports(transports)
+        .options(options)
+}
+
+/// The rooms of the settings.
+pub(super) fn rooms(config: &ServeConfig) -> Vec<Room> {
+    let rooms = config.rooms.iter();
+    rooms
+        .map(|room| Room::new(room, config.history, config.history_limit))
+        .collect()
+}
+
+/// What fills the columns of a kind of room.
+pub(super) fn columns(room: &Room) -> ColumnFields {
+    ColumnFields {
+        topics: room.topics.clone(),
+        name: room.fields.name.clone(),
+        message: room.fields.message.clone(),
+    }
+}
+
+/// What the database keeps of a kind of room.
+fn rule(room: &Room, durability: Durability, store: &Arc<dyn MessageStore>) -> LogRule {
+    let events: Vec<&str> = room.events.iter().map(String::as_str).collect();
+    LogRule::new(&room.topics, &events, room.history_limit, Arc::clone(store))
+        .resume_limit(room.resume_limit)
+        .strict(durability == Durability::Strict)
+}
