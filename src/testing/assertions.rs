@@ -77,11 +77,7 @@ fn broadcast(event: &str) -> Sent<'_> {
 }
 
 impl TestSocket {
-    /// The same assertions about one topic alone.
-    ///
-    /// ```ignore
-    /// ann.on("room:1").assert_broadcast("news", json!({"n": 1})).await;
-    /// ```
+    /// The same assertions about one topic alone: `ann.on("room:1").assert_broadcast(..)`.
     pub fn on<'a>(&'a mut self, topic: &'a str) -> OnTopic<'a> {
         OnTopic {
             socket: self,

@@ -23,7 +23,7 @@
 //! let ping = ann.push("random:lobby", "ping", json!({"x": 1}));
 //! ann.assert_reply(&ping, "ok", json!({"x": 1})).await;
 //! ann.push("random:lobby", "shout", json!({"name": "ann"}));
-//! bob.assert_broadcast("shout", json!({"name": "ann"})).await;
+//! bob.on("random:lobby").assert_broadcast("shout", json!({"name": "ann"})).await;
 //! bob.refute_push("shout").await;
 //! # });
 //! ```
@@ -118,8 +118,7 @@ impl TestSocket {
         Ok(Self::start(mounted, accepted))
     }
 
-    /// A client that has connected and has these assigns, without that the socket's `connect` was asked. Phoenix:
-    /// `socket/3`.
+    /// A connected client with these assigns. The socket's `connect` is not called. Phoenix: `socket/3`.
     ///
     /// # Errors
     /// When nothing is mounted at the path.

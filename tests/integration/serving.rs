@@ -113,7 +113,7 @@ async fn get(addr: SocketAddr, target: &str) -> HttpAnswer {
     loop {
         match http(addr, "GET", target, &[], b"").await {
             Ok(answer) => return answer,
-            Err(_) => actix_web::rt::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }
@@ -123,7 +123,8 @@ fn ask_to_end() {
     kill_process(getpid(), Signal::TERM).expect("a process may end itself");
 }
 
-#[actix_web::test]
+/// Under tokio's own runtime, as other programs have it.
+#[tokio::test(flavor = "multi_thread")]
 async fn one_call_serves_and_ends_in_order() {
     let addr = free_address();
     let endpoint = Endpoint::builder(PubSub::new())
