@@ -1,5 +1,5 @@
-//! Puts phoenix.js into the program, where `npm ci --prefix assets` has installed it. The repository
-//! holds no copy; the published crate carries the file.
+//! Embeds phoenix.js in the binary, if `npm ci --prefix assets` has installed it. The repository has no copy of
+//! the file; the published crate has one.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use sha2::{Digest, Sha384};
 
-/// What npm has installed, and what it says about it.
+/// The file that npm has installed, and npm's record of it.
 const PHOENIX: &str = "assets/node_modules/phoenix/priv/static/phoenix.mjs";
 const INSTALLED: &str = "assets/node_modules/.package-lock.json";
-/// What is wanted: the package, and in it the file that pages take from a CDN otherwise.
+/// The package that npm must install, and the hash of the file in it.
 const WANTED: &str = "assets/package-lock.json";
 const CDN_IMPORTS: &str = "assets/importmap.cdn.json";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    // The folder, as a file that is not there would have everything built again each time.
+    // The folder, because a missing file would cause a rebuild each time.
     println!("cargo::rerun-if-changed=assets");
     let phoenix = match fs::read(PHOENIX) {
         Ok(bytes) => {
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             })?;
             bytes
         }
-        // An empty file stands for none.
+        // An empty file means that there is none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(format!("{PHOENIX}: {error}").into()),
     };
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Whether the file is the wanted one, of the wanted package.
+/// Fails unless the file has the hash in [`CDN_IMPORTS`], and its package is that of [`WANTED`].
 fn check(bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     let package = "/packages/node_modules~1phoenix/integrity";
     let (installed, wanted) = (read(INSTALLED)?, read(WANTED)?);

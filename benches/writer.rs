@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use slackir::pubsub::{Draft, LogRule, PubSub};
+use slackir::log::LogRule;
+use slackir::pubsub::{Draft, PubSub};
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 
 const ROWS: u32 = 50_000;

@@ -1,6 +1,6 @@
-//! Clients that prove who they are with a `Phoenix.Token`, as phoenix.js sends it in its option
-//! `authToken`: in a subprotocol over WebSocket, in a header over long-polling, and never in the
-//! URL, which proxies write into their logs.
+//! Clients that authenticate with a `Phoenix.Token`. phoenix.js takes it as its option `authToken` and sends it
+//! in a subprotocol over WebSocket, in a header over long-polling. It is never in the URL, which proxies write
+//! into their logs.
 //!
 //! ```sh
 //! export SECRET_KEY_BASE="a secret of at least twenty bytes"
@@ -30,15 +30,15 @@ use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 use slackir::transport::HandshakeOptions;
 use slackir::{Assigns, Endpoint, Mount};
 
-/// Names what the tokens are for: one that was signed with another salt is refused.
+/// The purpose of the tokens: a token that was signed with another salt is refused.
 const SALT: &str = "user socket";
 
-/// Lets in who has a token that was signed with the secret.
+/// Accepts clients with a token that was signed with the secret.
 struct UserSocket {
     tokens: Signer,
 }
 
-/// Who the client is. `connect` assigns it, every channel of the connection can read it.
+/// The name of the client. `connect` assigns it, and every channel of the connection can read it.
 struct User(String);
 
 impl Socket for UserSocket {
@@ -66,7 +66,7 @@ impl Socket for UserSocket {
     }
 }
 
-/// Tells each client who it is.
+/// Replies to `whoami` with the client's name.
 struct RoomChannel;
 
 impl Channel for RoomChannel {
@@ -89,7 +89,7 @@ impl Channel for RoomChannel {
     }
 }
 
-/// The room, for WebSocket and long-polling.
+/// The endpoint, with WebSocket and long-polling.
 fn endpoint(secret: &SecretKeyBase) -> Endpoint {
     let socket = UserSocket {
         tokens: Signer::new(secret, SALT, KeyOptions::default()),
@@ -108,7 +108,7 @@ fn endpoint(secret: &SecretKeyBase) -> Endpoint {
         .build()
 }
 
-/// Serves rooms to those who have a token.
+/// Serves rooms to clients with a token.
 #[derive(Parser)]
 struct Args {
     /// Port to listen on, on 127.0.0.1
@@ -137,6 +137,6 @@ async fn main() -> std::io::Result<()> {
         .run();
     let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
     let running = run_until_signal(server, shutdown)?;
-    println!("Rooms for who has a token, on http://127.0.0.1:{port}");
+    println!("Rooms for clients with a token, on http://127.0.0.1:{port}");
     running.await.map(drop)
 }

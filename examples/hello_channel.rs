@@ -1,4 +1,4 @@
-//! The smallest server with a channel: `echo` is answered, `shout` goes to everybody in the topic.
+//! The smallest server with a channel: the reply to `echo` is its payload; `shout` is broadcast to the topic.
 //!
 //! ```sh
 //! cargo run --example hello_channel     # ws://127.0.0.1:4000/socket/websocket?vsn=2.0.0

@@ -1,4 +1,4 @@
-//! Puts a load on a Phoenix Channels server, this one or any other, and says how it bears it.
+//! A load generator for Phoenix Channels servers: it connects clients, and measures latencies and rates.
 //!
 //! ```text
 //! cargo run --release --example load -- join --connections 5000
@@ -8,10 +8,10 @@
 //!     --topic room:lobby --event new_msg --params '{"token": "..."}'
 //! ```
 //!
-//! Latencies count from the moment at which a message should have been sent, so that a server which
-//! stalls cannot hide it. With `--pid` of a server on this machine (Linux) it also says what a
-//! message costs it, and a connection. Each connection is a file: `ulimit -n` bounds how many there
-//! can be, here and at the server. `scripts/bench` compares servers with it.
+//! A latency counts from the time at which the message was due, so that it includes a stall of the server. With
+//! `--pid` of a server on this machine (Linux) it also measures the server's CPU time for each message and its
+//! memory for each connection. Each connection is an open file: `ulimit -n` bounds their number, here and at
+//! the server. `scripts/bench` compares servers with this program.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -36,9 +36,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// How long an answer may take.
+/// The timeout of a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections that are being made at once.
+/// The most connections that are opened at the same time.
 const CONNECTING: usize = 100;
 
 /// Puts a load on a Phoenix Channels server and prints latencies and rates.
@@ -50,60 +50,60 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Load {
-    /// Connect and join, and say how fast that went
+    /// Connect and join, and measure the rate
     Join(Target),
-    /// A few publish, everybody in the topic receives
+    /// A few clients publish, and all members of the topic receive
     Fanout {
         #[command(flatten)]
         target: Target,
-        /// Messages a second, by all publishers together
+        /// Messages a second, of all publishers together
         #[arg(long, default_value_t = 40.0)]
         rate: f64,
-        /// How long
+        /// Seconds to run
         #[arg(long, default_value_t = 5)]
         seconds: u64,
-        /// Bytes of a message's text
+        /// Bytes of the text of a message
         #[arg(long, default_value_t = 100)]
         payload: usize,
     },
-    /// Everybody sends an event and waits for its reply
+    /// Every client sends an event and waits for the reply
     Echo {
         #[command(flatten)]
         target: Target,
-        /// Requests of a connection that are on their way at once
+        /// Requests of a connection in flight
         #[arg(long, default_value_t = 1)]
         inflight: usize,
-        /// How long
+        /// Seconds to run
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
 }
 
-/// Which server, and as whom.
+/// The server and its clients.
 #[derive(Args, Clone)]
 struct Target {
-    /// The server's WebSocket; `vsn=2.0.0` is added
+    /// URL of the server's WebSocket; `vsn=2.0.0` is added
     #[arg(long, default_value = "ws://127.0.0.1:4000/socket/websocket")]
     url: String,
-    /// How many connections
+    /// Number of connections
     #[arg(long, default_value_t = 100)]
     connections: usize,
-    /// The topic that all of them join
+    /// Topic that all of them join
     #[arg(long, default_value = "random:load")]
     topic: String,
-    /// The event that is sent; by default `shout`, and `ping` for echo
+    /// Event that is sent; by default `shout`, and `ping` for echo
     #[arg(long)]
     event: Option<String>,
-    /// The join's params, a JSON object
+    /// Params of the join, a JSON object
     #[arg(long, default_value = "{}")]
     params: Value,
-    /// Topics to spread the connections over: the topic's name with a number behind it
+    /// Number of topics to spread the connections over; their names are the topic with a number appended
     #[arg(long, default_value_t = 1)]
     topics: usize,
-    /// The server's process, on this machine
+    /// Process id of the server, on this machine
     #[arg(long)]
     pid: Option<u32>,
-    /// Print JSON, an object a line
+    /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
 }
@@ -189,7 +189,7 @@ async fn fanout(target: &Target, rate: f64, seconds: u64, payload: usize) -> Res
     let mut report = Report::begin("deliveries", target);
     let received = Arc::new(AtomicU64::new(0));
     let epoch = report.started;
-    // Stands before the time of sending. A room's history has messages of earlier runs.
+    // The mark before the time of sending. It tells the messages of this process from those in a history.
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let mark: Arc<str> = format!("load_{}", now.as_micros()).into();
     let (mut writers, mut reading) = (Vec::new(), JoinSet::new());
@@ -290,7 +290,7 @@ impl Client {
         Err("the server has closed the connection before it answered the join".into())
     }
 
-    /// Sends, and sends again at each reply, until `end`; the number of replies.
+    /// Sends, and sends again at each reply, until `end`. Returns the number of replies.
     async fn ask(
         mut self,
         event: &str,
@@ -328,7 +328,7 @@ impl Client {
     }
 }
 
-/// When a message should have been sent, since the beginning.
+/// The time at which a message was due, since the beginning.
 fn sent_at(text: &str, mark: &str) -> Option<Duration> {
     let (_, rest) = text.split_once(mark)?;
     let rest = rest.strip_prefix("\":")?.trim_start();
@@ -362,19 +362,19 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 120_000_000, 3).expect("sound bounds")
 }
 
-/// What is measured, from its beginning to its end.
+/// A measurement, from its beginning to its end.
 struct Report {
     what: &'static str,
     json: bool,
     pid: Option<u32>,
     started: Instant,
-    /// What the server had used before.
+    /// The usage of the server at the beginning.
     before: Option<Usage>,
     latencies: Latencies,
     lost: Option<u64>,
 }
 
-/// What a process has used.
+/// The CPU time and the memory that a process has used.
 #[derive(Clone, Copy)]
 struct Usage {
     cpu: Duration,
@@ -431,12 +431,12 @@ impl Report {
 }
 
 impl Usage {
-    /// `None` where there is no such process, or no Linux.
+    /// `None` if there is no such process, or on a system other than Linux.
     fn of(pid: u32) -> Option<Self> {
         const TICKS_PER_SECOND: u64 = 100;
         const PAGE: u64 = 4_096;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is a name in brackets, which may hold anything.
+        // The second field is a name in brackets, which may contain anything.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let user: u64 = fields.nth(11)?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
@@ -448,7 +448,7 @@ impl Usage {
     }
 }
 
-/// A line on a terminal that tells how far it is.
+/// The progress on a terminal.
 fn bar(length: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}");
     ProgressBar::new(length)

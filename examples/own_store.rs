@@ -1,4 +1,5 @@
-//! A store of one's own: messages in memory and as lines of JSON in a file, from which they are read at the start.
+//! A message store of an application: it keeps messages in memory and as lines of JSON in a file, which it reads at
+//! the start.
 //!
 //! ```sh
 //! cargo run --example own_store     # keeps `room:*` in rooms.jsonl
@@ -16,43 +17,43 @@ use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use slackir::prelude::*;
-use slackir::pubsub::{
-    Change, Flushed, LoadError, MessageId, MessageStore, Newest, OpenedRun, Pending, StoreFull,
-    StoredEntry,
+use slackir::log::{
+    Change, Epoch, Flushed, LoadError, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq,
+    StoreFull, StoredEntry,
 };
+use slackir::prelude::*;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Beyond any seq that a run can have given and not stored.
+/// More than the seqs that a run can have given to messages that were not stored.
 const JUMP: i64 = 1 << 32;
-/// Rows that may wait for the file.
+/// The most rows that may wait for the file.
 const ROOM: usize = 10_000;
 
 /// A line of the file.
 #[derive(Clone, Deserialize, Serialize)]
 enum Line {
-    /// A topic's run begins. Seqs are unique in a run: clients resume by epoch and seq.
-    Run { topic: String, epoch: i64 },
-    /// It has ended in order, so that the next start goes on with it.
+    /// A run of a topic begins. A seq is unique within its run: clients resume by epoch and seq.
+    Run { topic: String, epoch: Epoch },
+    /// The run has ended in order, so that the next start continues it.
     End { topic: String },
-    /// A message, or a change: of `target`, which it updates or deletes.
+    /// A message; or an update or a deletion of the message `target`.
     Row {
         topic: String,
-        seq: i64,
+        seq: Seq,
         event: String,
         payload: String,
-        target: Option<i64>,
+        target: Option<Seq>,
         updated: Option<String>,
         client_ref: Option<String>,
         at: SystemTime,
     },
 }
 
-/// What there is of a topic.
+/// The state of a topic.
 #[derive(Default)]
 struct Topic {
-    epoch: i64,
+    epoch: Epoch,
     is_open: bool,
     rows: Vec<StoredEntry>,
 }
@@ -61,14 +62,14 @@ struct Topic {
 struct State {
     topics: HashMap<String, Topic>,
     epochs: i64,
-    /// Given to the thread, and not in the file yet.
+    /// Passed to the thread, but not yet in the file.
     waiting: usize,
 }
 
-/// What the thread writes.
+/// The work of the thread.
 enum Task {
     Write(Line, Option<Pending>),
-    /// Answered when everything before it is in the file.
+    /// Answered once everything before it is in the file.
     Flush(oneshot::Sender<()>),
 }
 
@@ -78,7 +79,7 @@ struct FileStore {
 }
 
 impl FileStore {
-    /// Reads the file, or makes it.
+    /// Reads the file, or creates it.
     fn open(path: &Path) -> io::Result<Arc<Self>> {
         let file = OpenOptions::new()
             .create(true)
@@ -97,7 +98,7 @@ impl FileStore {
     }
 
     fn give(&self, task: Task) {
-        // The thread lives as long as the store does.
+        // The thread ends with the store.
         let _ = self.tasks.send(task);
     }
 
@@ -110,8 +111,8 @@ impl FileStore {
     }
 }
 
-/// On its own thread: nobody else waits for the disk. A disk that fails ends the process, since what it shows to
-/// clients would not be kept.
+/// Runs on its own thread, so that only this thread waits for the disk. If the disk fails, the process ends:
+/// clients would see messages that are not kept.
 fn write_all(work: &Receiver<Task>, mut file: &File, state: &Mutex<State>) {
     while let Ok(task) = work.recv() {
         match task {
@@ -145,7 +146,7 @@ impl State {
     fn take_in(&mut self, line: Line) {
         match line {
             Line::Run { topic, epoch } => {
-                self.epochs = self.epochs.max(epoch);
+                self.epochs = self.epochs.max(epoch.get());
                 let topic = self.topics.entry(topic).or_default();
                 (topic.epoch, topic.is_open) = (epoch, true);
             }
@@ -183,22 +184,22 @@ impl State {
     }
 
     fn run(&mut self, topic: &str, strict: bool) -> OpenedRun {
-        let fresh = self.epochs + 1;
+        let (number, fresh) = (self.epochs + 1, Epoch::new(self.epochs + 1));
         let Some(topic) = self.topics.get(topic) else {
-            self.epochs = fresh;
+            self.epochs = number;
             return OpenedRun {
                 epoch: fresh,
                 next_epoch: Some(fresh),
                 ..OpenedRun::default()
             };
         };
-        let head = topic.rows.last().map_or(0, |row| row.seq);
+        let head = topic.rows.last().map_or(Seq::ZERO, |row| row.seq);
         if topic.is_open && !strict {
-            // The process has died. What was sent then may have been seen and is not here.
-            self.epochs = fresh;
+            // The process was killed in this run: clients may have seen messages that are not in the file.
+            self.epochs = number;
             return OpenedRun {
                 epoch: fresh,
-                head: head + JUMP,
+                head: head.plus(JUMP),
                 ..OpenedRun::default()
             };
         }
@@ -211,7 +212,7 @@ impl State {
     }
 }
 
-/// The last rows, up to `limit` and to `bytes` of payload, but one if there is any.
+/// The last rows: at most `limit` rows and `bytes` of payload, but at least one if there is any.
 fn last(mut rows: Vec<StoredEntry>, limit: usize, bytes: usize) -> Vec<StoredEntry> {
     rows.reverse();
     let mut rows = first(rows, limit, bytes);
@@ -274,7 +275,7 @@ impl MessageStore for FileStore {
             topic.to_owned(),
         );
         Box::pin(async move {
-            // What was published before comes first.
+            // Behind the messages that were published before.
             let (answer, written) = oneshot::channel();
             let _ = tasks.send(Task::Flush(answer));
             let _ = written.await;
@@ -310,7 +311,7 @@ impl MessageStore for FileStore {
             .collect();
         let oldest = last(messages, limit, bytes)
             .first()
-            .map_or(i64::MAX, |row| row.seq);
+            .map_or(Seq::MAX, |row| row.seq);
         let entries = all.into_iter().filter(|row| row.seq >= oldest).collect();
         Box::pin(ready(Ok(Newest {
             entries,
@@ -343,7 +344,7 @@ impl MessageStore for FileStore {
     fn page(
         &self,
         topic: &str,
-        after: i64,
+        after: Seq,
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
@@ -358,7 +359,7 @@ impl MessageStore for FileStore {
     fn before(
         &self,
         topic: &str,
-        before: i64,
+        before: Seq,
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {

@@ -1,4 +1,4 @@
-//! Who is here: each member says a name, sees everybody who is there, and is told who comes and goes.
+//! Presence: each member joins with a name, sees who is in the topic, and learns who joins and leaves.
 //!
 //! ```sh
 //! cargo run --example presence     # join "room:1" with {"name": ".."}; phoenix.js has `Presence` for the rest

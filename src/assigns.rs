@@ -1,4 +1,4 @@
-//! [`Assigns`]: what an application keeps with a socket. Phoenix: `socket.assigns`.
+//! [`Assigns`]: the data that an application stores with a socket. Phoenix: `socket.assigns`.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 type Values = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
-/// Values by their type. `connect` fills it; every channel starts with a copy of its own, so what
-/// one channel assigns no other sees.
+/// Values by their type. `connect` fills them in. Every channel starts with its own copy, so no channel
+/// sees the changes of another.
 ///
 /// ```
 /// use slackir::Assigns;
@@ -24,24 +24,24 @@ type Values = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 /// ```
 #[derive(Clone, Default)]
 pub struct Assigns {
-    /// Shared by the copies until one of them is changed; `None` while nothing was assigned.
+    /// Shared by all copies until one of them changes. `None` while there are no values.
     values: Option<Arc<Values>>,
 }
 
 impl Assigns {
-    /// One value.
+    /// Assigns with one value.
     pub fn of<T: Send + Sync + 'static>(value: T) -> Self {
         let mut assigns = Self::default();
         assigns.insert(value);
         assigns
     }
 
-    /// Keeps a value; one of the same type is replaced.
+    /// Stores a value, in place of one of the same type.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
         self.values_mut().insert(TypeId::of::<T>(), Arc::new(value));
     }
 
-    /// Takes over all values of another; where both have one of a type, the other's counts.
+    /// Copies all values of `other`, in place of values of the same types.
     pub fn extend(&mut self, other: &Self) {
         if self.values.is_none() {
             self.values.clone_from(&other.values);
@@ -60,7 +60,7 @@ impl Assigns {
         self.value::<T>()?.downcast_ref()
     }
 
-    /// The same, to keep.
+    /// The value of this type as an `Arc`, if one was assigned.
     pub fn get_shared<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         Arc::clone(self.value::<T>()?).downcast().ok()
     }

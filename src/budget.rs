@@ -1,11 +1,11 @@
-//! How much of one kind of memory all clients together may fill.
+//! Bounds on the memory of one kind that all clients together may fill.
 //!
-//! [`Budget`] is for what is out of the ordinary: a holder takes its [`Share`] before it fills memory,
-//! and is refused when nothing is left. Each step of a share is a step of an atomic.
+//! [`Budget`] is for rare and large allocations. A holder takes its [`Share`] before it fills memory, and
+//! is refused if nothing is left. Each change of a share is an atomic operation.
 //!
-//! [`Total`] is for what goes up and down with every message: each thread counts for itself, in a
-//! [`Slack`], and tells the total by the chunk. Who adds asks first whether the total
-//! [is over](Total::is_over), and does with less then.
+//! [`Total`] is for memory that changes with every message. Each thread counts in its own [`Slack`], and
+//! adds to the total one chunk at a time. A holder checks whether the total [is over](Total::is_over)
+//! before it adds, and then uses less memory.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
@@ -18,12 +18,12 @@ use crate::metrics::{Metrics, metrics};
 pub(crate) struct Budget {
     most: usize,
     used: AtomicUsize,
-    /// Shows what is used.
+    /// The gauge that shows the used bytes.
     gauge: fn(&Metrics) -> &Gauge,
 }
 
 impl Budget {
-    /// A budget of `most` bytes, none of which is used.
+    /// A budget of `most` unused bytes.
     pub(crate) const fn new(most: usize, gauge: fn(&Metrics) -> &Gauge) -> Self {
         Self {
             most,
@@ -32,7 +32,7 @@ impl Budget {
         }
     }
 
-    /// Takes bytes, if that many are left.
+    /// Takes bytes if enough are left.
     fn take(&self, bytes: usize) -> bool {
         let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
         let taken = self
@@ -55,19 +55,19 @@ impl Budget {
     }
 }
 
-/// What one holder has of a budget; dropping it gives it back.
+/// The bytes of one holder. Dropping the share gives them back.
 pub(crate) struct Share {
     budget: &'static Budget,
     bytes: usize,
 }
 
 impl Share {
-    /// Nothing yet.
+    /// An empty share.
     pub(crate) const fn of(budget: &'static Budget) -> Self {
         Self { budget, bytes: 0 }
     }
 
-    /// Makes it `bytes` large; `false`, and nothing changes, when the budget has not that much left.
+    /// Changes the share to `bytes`. Returns `false` and changes nothing if the budget has too little left.
     #[must_use]
     pub(crate) fn resize(&mut self, bytes: usize) -> bool {
         if bytes > self.bytes {
@@ -90,16 +90,16 @@ impl Drop for Share {
     }
 }
 
-/// A total for the whole process, in bytes, that is counted by the chunk.
+/// A total for the whole process, in bytes. It is counted in chunks, so it is not exact.
 pub(crate) struct Total {
     most: isize,
     used: AtomicIsize,
-    /// Shows what is used.
+    /// The gauge that shows the used bytes.
     gauge: fn(&Metrics) -> &Gauge,
 }
 
 impl Total {
-    /// A total that is over from `most` bytes on; none are used.
+    /// A total that starts at 0 and is over beyond `most` bytes.
     pub(crate) const fn new(most: isize, gauge: fn(&Metrics) -> &Gauge) -> Self {
         Self {
             most,
@@ -108,7 +108,7 @@ impl Total {
         }
     }
 
-    /// Whether more is used than may be. Every thread may be wrong by a chunk.
+    /// Whether the total exceeds its bound. Each thread may be off by a chunk.
     pub(crate) fn is_over(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.most
     }
@@ -119,19 +119,19 @@ impl Total {
     }
 }
 
-/// What one thread has not told its total yet. Belongs into a `thread_local` beside the total.
+/// The bytes that one thread has not yet added to its total. Belongs in a `thread_local` beside the total.
 pub(crate) struct Slack(Cell<isize>);
 
 impl Slack {
-    /// What a thread counts for itself.
+    /// Bytes that a thread collects before it adds them to the total.
     const CHUNK: usize = 256 * 1024;
 
-    /// Nothing counted yet.
+    /// An empty slack.
     pub(crate) const fn new() -> Self {
         Self(Cell::new(0))
     }
 
-    /// The holder had `before` bytes and has `after`.
+    /// Counts a holder that changes from `before` bytes to `after`.
     pub(crate) fn count(&self, total: &Total, before: usize, after: usize) {
         let counted = self.0.get() + after.cast_signed() - before.cast_signed();
         if counted.unsigned_abs() < Self::CHUNK {
@@ -174,7 +174,7 @@ mod tests {
         assert!(!TOTAL.is_over());
         bob.count(&TOTAL, 0, 500_000);
         assert!(TOTAL.is_over());
-        // What one thread has counted another may give back.
+        // Bytes that one thread has counted may be freed by another.
         bob.count(&TOTAL, 1_000_000, 0);
         assert!(!TOTAL.is_over());
         bob.count(&TOTAL, 500_000, 0);

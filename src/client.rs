@@ -1,4 +1,4 @@
-//! [`Client`]: who is at the other end of a connection, for the log lines about it.
+//! [`Client`]: identifies the client of a connection in log lines.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,10 @@ use tracing::field::{DisplayValue, display};
 
 use crate::admission::ClientAddress;
 
-/// Who a connection belongs to. Its outbox carries it, which everything that speaks to the client holds.
+/// The client of a connection. It is stored in the outbox, which every sender to the client holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Client {
-    /// Counted from 1 in this process; 0 is nobody.
+    /// The number of the connection, from 1 in this process; 0 for none.
     number: u64,
     address: Option<ClientAddress>,
     /// The socket's id.
@@ -18,7 +18,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The client of a new connection. `address` is `None` where no request has brought it.
+    /// The client of a new connection. `address` is `None` if the client has no network address.
     pub(crate) fn new(address: Option<ClientAddress>, id: Option<&str>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -32,12 +32,12 @@ impl Client {
         self.number
     }
 
-    /// The other end of its TCP connection, as a field.
+    /// The other end of the TCP connection, as a log field.
     pub(crate) fn peer(&self) -> Option<DisplayValue<SocketAddr>> {
         self.address.map(|address| display(address.peer()))
     }
 
-    /// The address that a trusted proxy has named, as a field.
+    /// The client's address according to a trusted proxy, as a log field.
     pub(crate) fn forwarded(&self) -> Option<DisplayValue<IpAddr>> {
         self.address
             .and_then(|address| address.forwarded())
@@ -49,7 +49,7 @@ impl Client {
     }
 }
 
-/// A log line about a client, with the fields that say who it is: `log_client!(info, client, topic,
+/// Writes a log line with the fields that identify a client: `log_client!(info, client, topic,
 /// "channel.joined")`.
 macro_rules! log_client {
     ($level:ident, $client:expr, $($line:tt)+) => {{

@@ -1,9 +1,9 @@
-//! [`Flow`]: how much one connection may have in flight to its channels.
+//! [`Flow`]: bounds the client messages that one connection has in flight to its channels.
 //!
-//! Each client message that was read holds a [`Ticket`] until its callback has returned. At the
-//! bound the connection is not read any more, so that TCP pushes back on the client; it is read
-//! again when half of the bound is free. Nothing is ever dropped here. A client that is
-//! over its rate is not read for a moment, too.
+//! Each message that was read holds a [`Ticket`] until its callback has returned. At the bound the server
+//! stops reading from the connection, so that TCP applies backpressure to the client. It reads again when
+//! half of the bound is free. Nothing is dropped here. A client that exceeds its rate also has to wait for
+//! a moment.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -19,9 +19,9 @@ use crate::metrics::metrics;
 use crate::pubsub::Inbox;
 use crate::waker::WakerSlot;
 
-/// What all connections may have in flight together.
+/// The most bytes that all connections together may have in flight.
 const TOTAL_BYTES: isize = 256_000_000;
-/// What one may still have in flight while they have more.
+/// The most bytes that one connection may have in flight while that total is exceeded.
 const CROWDED_BYTES: usize = 16_000;
 
 static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.in_flight_bytes);
@@ -30,12 +30,12 @@ thread_local! {
     static SLACK: Slack = const { Slack::new() };
 }
 
-/// What may be in flight.
+/// The bounds on messages in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowLimits {
-    /// Messages. Default 1,024.
+    /// Messages. Default: 1,024.
     pub messages: usize,
-    /// Bytes of their payloads. Default 4 MB. One message may be larger.
+    /// Bytes of their payloads. A single message may be larger. Default: 4 MB.
     pub bytes: usize,
 }
 
@@ -48,18 +48,18 @@ impl Default for FlowLimits {
     }
 }
 
-/// The account of one connection. Lives on its worker thread.
+/// Counts the messages in flight of one connection, on its worker thread.
 pub(crate) struct Flow {
     limits: FlowLimits,
     messages: Cell<usize>,
     bytes: Cell<usize>,
-    /// Over the bound and not yet below half of it.
+    /// Whether the bound was reached and more than half of it is still in use.
     paused: Cell<bool>,
-    /// Another worker's inbox that a broadcast of this connection found full.
+    /// The inbox over its bound that a broadcast of this connection found.
     congested: RefCell<Option<Arc<Inbox>>>,
-    /// The rest that a client over its rate has to take.
+    /// The pause of a client that exceeded its rate.
     rest: RefCell<Option<Pin<Box<Sleep>>>>,
-    /// The transport's reader, waiting for room.
+    /// Wakes the transport's reader when half of the bound is free.
     reader: WakerSlot,
 }
 
@@ -76,7 +76,8 @@ impl Flow {
         })
     }
 
-    /// Whether a message of `bytes` may enter, with what all connections have in flight.
+    /// Whether a message of `bytes` may enter. It may not if the total of all connections is exceeded and
+    /// this connection would have more than a little in flight.
     pub(crate) fn admits(&self, bytes: usize) -> bool {
         self.bytes.get() + bytes <= CROWDED_BYTES || !TOTAL.is_over()
     }
@@ -99,17 +100,17 @@ impl Flow {
         }
     }
 
-    /// Stops reading until a worker that cannot keep up has drained its inbox.
+    /// Stops reading until this inbox has drained.
     pub(crate) fn wait_for(&self, inbox: Arc<Inbox>) {
         *self.congested.borrow_mut() = Some(inbox);
     }
 
-    /// Stops reading for a while, beginning behind what was read already.
+    /// Stops reading for a while. Messages that were already read are still handled.
     pub(crate) fn rest(&self, duration: Duration) {
         *self.rest.borrow_mut() = Some(Box::pin(sleep(duration)));
     }
 
-    /// Ready when the connection may be read.
+    /// Ready when the transport may read from the connection.
     pub(crate) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut rest = self.rest.borrow_mut();
         if let Some(sleep) = &mut *rest {
@@ -138,7 +139,7 @@ impl Flow {
     }
 }
 
-/// One message in flight; dropping it gives its room back.
+/// One message in flight. Dropping the ticket frees its room.
 pub(crate) struct Ticket {
     flow: Rc<Flow>,
     bytes: usize,

@@ -1,26 +1,26 @@
 //! [`Frame`]: one encoded message, ready for any transport and shared by all its receivers.
 //!
-//! The WebSocket header (RFC 6455 section 5.2) stands directly in front of the payload in the same
-//! allocation, so a driver that owns its socket writes one slice, and long-poll takes the payload
-//! without a copy. This file knows how a server frame *begins*; what comes in is the transport's.
+//! The WebSocket header (RFC 6455 section 5.2) is stored directly before the payload in the same
+//! allocation. So a driver that owns its socket writes one slice, and long-poll takes the payload without a
+//! copy. Only frames of the server are made here; the transport reads those of clients.
 
 use bytes::{Buf, Bytes};
 
-/// Room in front of a payload: the longest header of an unmasked frame.
+/// Room before a payload: the longest header of an unmasked frame.
 const HEADER_ROOM: usize = 10;
 
-/// Second byte of a frame whose length stands behind it in 16 bits, and in 64.
+/// The second byte of a frame whose length follows in 16 bits, and in 64.
 const LEN_16: u8 = 126;
 const LEN_64: u8 = 127;
 
-/// The frame kinds this server sends. It never fragments and never pings.
+/// The kinds of frames that the server sends. It never fragments a message and never pings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
     /// A UTF-8 message.
     Text = 0x1,
     /// A message of raw bytes.
     Binary = 0x2,
-    /// The last frame of a connection.
+    /// A close frame, the last of a connection.
     Close = 0x8,
     /// The answer to a ping.
     Pong = 0xA,
@@ -40,12 +40,12 @@ impl Frame {
         builder.finish(opcode)
     }
 
-    /// Header and payload, as they go to a TCP stream.
+    /// Header and payload, as written to a TCP stream.
     pub(crate) fn wire(&self) -> &Bytes {
         &self.wire
     }
 
-    /// The payload alone; shares the allocation.
+    /// The payload, which shares the allocation.
     pub(crate) fn payload(&self) -> Bytes {
         let header_len = match self.wire[1] {
             LEN_16 => 4,
@@ -61,7 +61,7 @@ impl Frame {
     }
 }
 
-/// Collects a payload behind room for the header, so that framing moves no byte.
+/// Collects a payload after the room for its header, so that framing moves no byte.
 pub(crate) struct FrameBuilder {
     pub(crate) buf: Vec<u8>,
 }
@@ -74,7 +74,7 @@ impl FrameBuilder {
         Self { buf }
     }
 
-    /// Writes the header into the room kept for it.
+    /// Writes the header into its room.
     pub(crate) fn finish(mut self, opcode: Opcode) -> Frame {
         const FIN: u8 = 0x80;
         let len = self.buf.len() - HEADER_ROOM;

@@ -4,11 +4,11 @@
     not(all(feature = "server", feature = "sqlite", feature = "testing")),
     allow(
         dead_code,
-        reason = "what only a feature uses that is off is there all the same"
+        reason = "code that only a disabled feature uses is compiled all the same"
     )
 )]
 
-/// `Debug` for a type whose inside says little: its name, and these fields.
+/// Implements `Debug` for a type with little to show: its name and the given fields.
 macro_rules! named_debug {
     ($type:ty $(, $field:ident)*) => {
         impl std::fmt::Debug for $type {
@@ -22,41 +22,44 @@ macro_rules! named_debug {
     };
 }
 
-// Level 0: who clients are, what travels, settings, numbers.
+// Level 0: client addresses, messages, settings, metrics, tokens.
 pub mod admission;
 pub mod assigns;
 mod client;
 mod frame;
+mod lock;
 pub mod message;
 mod metrics;
+pub mod pattern;
 pub mod rate;
 pub mod token;
 mod waker;
 
-// Level 1: totals of the process, wire bytes, the queue of one connection, the session of a Phoenix application.
+// Level 1: memory budgets, wire bytes, the queue of one connection, the session of a Phoenix application.
 mod budget;
 mod outbox;
 mod serializer;
 pub mod session;
 
-// Level 2: topics and fan-out.
+// Level 2: the messages that a topic keeps; topics and fan-out.
+pub mod log;
 pub mod pubsub;
 
 // Level 3: one joined topic of one client.
 pub mod channel;
 mod flow;
 
-// Level 4: who is here; one client, many topics.
+// Level 4: presences; one client, many topics.
 pub mod presence;
 pub mod socket;
 
-// Levels 5 and 6: HTTP in, frames out; sockets mounted on an actix-web App; the end of a server.
+// Levels 5 and 6: HTTP and WebSocket frames; sockets mounted on an actix-web App; the shutdown of a server.
 pub mod endpoint;
 pub mod prelude;
 pub mod shutdown;
 pub mod transport;
 
-// Beside: channels without a network; the hot path's parts, for their bench.
+// Outside the levels: channels without a network; parts of the hot path, for their benchmark.
 #[cfg(feature = "_bench")]
 #[doc(hidden)]
 #[expect(missing_debug_implementations, reason = "no API")]
@@ -64,18 +67,18 @@ pub mod bench;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-// Beside: the database.
+// Outside the levels: the database.
 #[cfg(feature = "_store")]
 pub mod store;
 
-// Level 7: the server put together.
+// Level 7: the server, assembled from the other modules.
 #[cfg(feature = "server")]
 pub mod server;
 
 pub use assigns::Assigns;
 pub use endpoint::{Endpoint, Mount, serve, serve_with};
 
-/// The README's examples compile.
+/// Compiles the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

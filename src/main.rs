@@ -1,4 +1,4 @@
-//! The `slackir` binary: `slackir [serve]`, and what else `slackir` can do.
+//! The `slackir` binary: [`slackir::server::main`] without additions.
 
 use std::process::ExitCode;
 

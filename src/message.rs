@@ -1,8 +1,8 @@
-//! What travels between the layers: [`Message`], [`Payload`], [`Reply`] and their parts.
+//! The data that travels between the layers: [`Message`], [`Payload`], [`Reply`] and their parts.
 //!
-//! Nothing here parses a payload. A payload that came from a client is a slice of the bytes that
-//! were read (a copy, if an object in it had a key twice), and leaves for the others as the same bytes.
-//! Phoenix: `Phoenix.Socket.Message`, `.Reply`, `.Broadcast`.
+//! No layer parses a payload. A client's payload is a slice of the bytes that were read (or a copy, if an
+//! object in it has a key twice), and is sent on as the same bytes. Phoenix: `Phoenix.Socket.Message`,
+//! `.Reply`, `.Broadcast`.
 
 mod invalid;
 mod members;
@@ -18,74 +18,72 @@ use serde_json::value::RawValue;
 
 pub use self::invalid::InvalidPayload;
 
-/// Event with which a client joins a topic.
+/// The event with which a client joins a topic.
 pub const PHX_JOIN: &str = "phx_join";
-/// Event with which a client leaves a topic.
+/// The event with which a client leaves a topic.
 pub const PHX_LEAVE: &str = "phx_leave";
-/// Event of every reply.
+/// The event of every reply.
 pub const PHX_REPLY: &str = "phx_reply";
-/// The channel has ended in order.
+/// The event after a channel has ended in order.
 pub const PHX_CLOSE: &str = "phx_close";
-/// The channel has crashed.
+/// The event after a channel has crashed.
 pub const PHX_ERROR: &str = "phx_error";
 /// The topic on which clients send their heartbeat.
 pub const PHOENIX_TOPIC: &str = "phoenix";
-/// Event of the heartbeat.
+/// The event of the heartbeat.
 pub const HEARTBEAT: &str = "heartbeat";
 
-/// The reasons this server itself gives in an error reply, in one place because clients match on
-/// them.
+/// The reasons of the server's own error replies. Clients match on these texts.
 pub mod reason {
     /// No channel is joined, or none is routed, for the topic.
     pub const UNMATCHED_TOPIC: &str = "unmatched topic";
     /// `join` panicked.
     pub const JOIN_CRASHED: &str = "join crashed";
-    /// The connection has as many channels as it may have.
+    /// The connection has its maximum of channels.
     pub const TOO_MANY_CHANNELS: &str = "too many channels joined";
     /// A topic or an event is longer than 255 bytes.
     pub const NAME_TOO_LONG: &str = "topic or event too long";
-    /// The topic keeps messages, and no database stores a name with a NUL character.
+    /// The topic keeps messages, and its name has a NUL character, which PostgreSQL cannot store.
     pub const NUL_IN_TOPIC: &str = "topic must not hold NUL";
-    /// The client joins or pushes more often than it may, or more bytes; the response says when to try
-    /// again, as `retry_after_ms`.
+    /// The client exceeds its rate of joins, pushes or bytes. The response says when to retry, as
+    /// `retry_after_ms`.
     pub const RATE_LIMITED: &str = "rate limited";
-    /// The messages of all clients that are not handled yet leave no room for this one; the response says
-    /// when to try again, as `retry_after_ms`.
+    /// The unhandled messages of all clients leave no room for this one. The response says when to retry,
+    /// as `retry_after_ms`.
     pub const OVERLOADED: &str = "overloaded";
     /// A ref or a join_ref is longer than 255 bytes.
     pub const REF_TOO_LONG: &str = "ref too long";
-    /// The built-in channels know no such event.
+    /// The built-in channels do not handle this event.
     pub const UNKNOWN_EVENT: &str = "unknown event";
-    /// The payload is not what the event asks for.
+    /// The payload does not have the form that the event needs.
     pub const INVALID_PAYLOAD: &str = "invalid payload";
     /// The payload is longer than the room allows.
     pub const MESSAGE_TOO_LONG: &str = "message too long";
     /// There is no stored message with this id.
     pub const UNKNOWN_MESSAGE: &str = "unknown message";
-    /// The database did not say in time that it has the message; it may still store it.
+    /// The database did not confirm the message in time. It may still store the message.
     pub const UNCONFIRMED: &str = "unconfirmed";
-    /// The database will never take the message.
+    /// The database rejects the message, now and at every retry.
     pub const REJECTED: &str = "rejected";
-    /// The database cannot take or give messages at present.
+    /// The database cannot store or read messages at present.
     pub const STORAGE_UNAVAILABLE: &str = "storage unavailable";
 }
 
-/// The longest topic and the longest event a client may name, in bytes: what a binary frame can
-/// carry.
+/// The longest topic, and the longest event, of a client in bytes: the limit of a binary frame's header.
 pub const MAX_NAME_LEN: usize = 255;
 
-/// The longest `ref` and the longest `join_ref` of a client, in bytes of its text: what a binary frame
-/// can carry. A channel keeps its join_ref and repeats it in all it sends.
+/// The longest `ref`, and the longest `join_ref`, of a client in bytes of its text: the limit of a binary
+/// frame's header. A channel stores its join_ref and repeats it in every message that it sends.
 pub const MAX_REF_LEN: usize = 255;
 
-/// A piece of valid JSON text that nobody has parsed. Cloning shares the bytes.
+/// A piece of valid JSON text that was not parsed. Clones share the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(ByteString);
 
 impl RawJson {
     /// The empty object, `{}`.
     pub const EMPTY_OBJECT: Self = Self(ByteString::from_static("{}"));
-    /// What `phx_error` carries, since Phoenix 1.8.10.
+    /// The payload of `phx_error`, as since Phoenix 1.8.10.
     pub(crate) const CHANNEL_CRASH: Self =
         Self(ByteString::from_static(r#"{"reason":"channel_crash"}"#));
     /// The value `null`.
@@ -94,13 +92,13 @@ impl RawJson {
     /// Encodes a value.
     ///
     /// # Errors
-    /// When `value` has no JSON form, for example a map whose keys are not strings.
+    /// If `value` has no JSON form, for example a map whose keys are not strings.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         serde_json::to_string(value).map(|text| Self(text.into()))
     }
 
-    /// Takes text that is known to be one JSON value: a slice of what a JSON parser accepted, or
-    /// what an encoder wrote.
+    /// Wraps text that is known to be one JSON value: a slice that a JSON parser accepted, or the output of
+    /// an encoder.
     pub(crate) fn trusted(text: ByteString) -> Self {
         Self(text)
     }
@@ -123,13 +121,13 @@ impl RawJson {
     /// Reads the value.
     ///
     /// # Errors
-    /// When the value is not a `T`, or is nested deeper than 128 levels.
+    /// If the value is not a `T`, or is nested deeper than 128 levels.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
     }
 
-    /// The values of the members with these names, unparsed; of two with one name the first counts.
-    /// `None` when the value is no object. Costs one pass over the text and no memory.
+    /// The values of the members with these names, unparsed. If a name is repeated, its first member
+    /// counts. `None` if the value is not an object. Takes one pass over the text and allocates nothing.
     pub(crate) fn members<const N: usize>(
         &self,
         names: [&str; N],
@@ -137,8 +135,8 @@ impl RawJson {
         members::members(&self.0, names)
     }
 
-    /// The object with one more member, last, so that it wins over one of the same name that came
-    /// from elsewhere; `value` is JSON text. What is no object stays as it is.
+    /// Adds a member to an object. It comes last, so it overrides an earlier member of the same name.
+    /// `value` is JSON text. Returns any other value unchanged.
     pub(crate) fn with_last(&self, key: &str, value: impl fmt::Display) -> Self {
         let Some(members) = self.0.trim_end().strip_suffix('}').map(str::trim_end) else {
             return self.clone();
@@ -147,8 +145,7 @@ impl RawJson {
         Self(format!("{members}{comma}\"{key}\":{value}}}").into())
     }
 
-    /// The same text in an allocation of its own, so that keeping it does not keep the read buffer
-    /// it came in.
+    /// Copies the text into its own allocation, so that it does not keep its read buffer alive.
     pub(crate) fn detach(&self) -> Self {
         Self(ByteString::from(&*self.0))
     }
@@ -179,19 +176,19 @@ impl From<Box<RawValue>> for RawJson {
     }
 }
 
-/// A `ref` or `join_ref`: any JSON value, echoed to the client exactly as it came.
+/// A `ref` or `join_ref`: any JSON value, returned to the client exactly as it was sent.
 #[derive(Clone, Debug)]
 pub struct Ref(RawJson);
 
 impl Ref {
-    /// The absent ref.
+    /// The ref `null`, which means that there is none.
     pub const NULL: Self = Self(RawJson::NULL);
 
     pub(crate) fn trusted(text: ByteString) -> Self {
         Self(RawJson(text))
     }
 
-    /// Whether it is longer than a client's ref may be.
+    /// Whether the ref is longer than [`MAX_REF_LEN`].
     pub(crate) fn is_too_long(&self) -> bool {
         let text = self.get();
         let inner = text
@@ -200,7 +197,7 @@ impl Ref {
         inner.unwrap_or(text).len() > MAX_REF_LEN
     }
 
-    /// Whether the client sent none.
+    /// Whether the ref is `null`.
     pub fn is_null(&self) -> bool {
         self.0.is_null()
     }
@@ -221,7 +218,7 @@ impl PartialEq for Ref {
         if self.get() == other.get() {
             return true;
         }
-        // Only an escape (`"\u0033"`) or white space inside can make equal values look different.
+        // Only an escape (`"\u0033"`) or inner white space can make equal values look different.
         let unusual = |text: &str| !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'"');
         if !unusual(self.get()) && !unusual(other.get()) {
             return false;
@@ -236,12 +233,12 @@ impl PartialEq for Ref {
     }
 }
 
-/// A topic or an event. Clients may send any JSON value; only strings can match anything.
+/// A topic or an event. A client may send any JSON value, but only strings can match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// The ordinary case, unescaped.
+    /// A string, unescaped.
     Text(ByteString),
-    /// A value of another JSON type, kept to be echoed in the error reply.
+    /// A value of another JSON type, kept for the error reply.
     Other(RawJson),
 }
 
@@ -261,7 +258,7 @@ impl From<&str> for Name {
     }
 }
 
-/// The content of a message: JSON that nobody has parsed, or bytes.
+/// The content of a message: unparsed JSON, or bytes.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -286,13 +283,13 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The empty object, which Phoenix sends where there is nothing to say.
+    /// The empty object, which Phoenix sends as an empty payload.
     pub const EMPTY: Self = Self::Json(RawJson::EMPTY_OBJECT);
 
     /// Encodes a value.
     ///
     /// # Errors
-    /// When `value` has no JSON form.
+    /// If `value` has no JSON form.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         RawJson::encode(value).map(Self::Json)
     }
@@ -300,7 +297,7 @@ impl Payload {
     /// Reads a JSON payload.
     ///
     /// # Errors
-    /// When the payload is binary, or is not a `T`: which field is wrong.
+    /// If the payload is binary, or is not a `T`. The error names the wrong field.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, InvalidPayload> {
         match self {
             Self::Json(json) => {
@@ -314,7 +311,7 @@ impl Payload {
     /// The data of a binary payload.
     ///
     /// # Errors
-    /// When the payload is JSON.
+    /// If the payload is JSON.
     pub fn binary(&self) -> Result<&Bytes, InvalidPayload> {
         match self {
             Self::Binary(data) => Ok(data),
@@ -327,7 +324,7 @@ impl Payload {
         matches!(self, Self::Json(json) if json.is_object())
     }
 
-    /// What an error reply gives as its `reason`, if that is text.
+    /// The `reason` of an error reply, if it is a string.
     pub(crate) fn reason(&self) -> Option<String> {
         let Self::Json(json) = self else { return None };
         let [reason] = json.members(["reason"])?;
@@ -353,7 +350,7 @@ impl From<serde_json::Value> for Payload {
     }
 }
 
-/// Bytes that travel as a binary frame.
+/// Bytes, which are sent as a binary frame.
 ///
 /// ```
 /// use slackir::message::{Binary, IntoPayload, Payload};
@@ -364,7 +361,7 @@ impl From<serde_json::Value> for Payload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binary(pub Bytes);
 
-/// What can be sent: anything that serde writes as JSON, a [`Payload`] as it is, and [`Binary`].
+/// A value that can be sent: any value that serde can write as JSON, a [`Payload`], or [`Binary`].
 ///
 /// ```
 /// use serde::Serialize;
@@ -379,12 +376,12 @@ pub struct Binary(pub Bytes);
 /// assert_eq!(reply, Reply::ok(serde_json::json!({"id": 7})));
 /// ```
 pub trait IntoPayload {
-    /// The payload.
+    /// Makes the payload.
     ///
     /// # Panics
-    /// When the value has no JSON form, for example a map whose keys are no strings: a mistake of the
-    /// program. In a callback it crashes the channel, as it does in Phoenix. [`Payload::encode`] returns
-    /// an error instead.
+    /// If the value has no JSON form, for example a map whose keys are not strings: this is a bug of the
+    /// program. In a callback it crashes the channel, as in Phoenix. [`Payload::encode`] returns an error
+    /// instead.
     fn into_payload(self) -> Payload;
 }
 
@@ -415,18 +412,18 @@ impl IntoPayload for Binary {
     }
 }
 
-/// One message of a client. Phoenix: `Phoenix.Socket.Message`.
+/// A message from a client. Phoenix: `Phoenix.Socket.Message`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// The ref of the join this message belongs to.
+    /// The ref of the join to which the message belongs.
     pub join_ref: Ref,
-    /// The client's own number for this message; a reply carries it back.
+    /// The client's own ref for the message. The reply repeats it.
     pub reference: Ref,
-    /// To which channel.
+    /// The topic of the channel.
     pub topic: Name,
-    /// What happened.
+    /// The event.
     pub event: Name,
-    /// With what.
+    /// The content.
     pub payload: Payload,
 }
 
@@ -447,7 +444,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// `ok` with a response; `Payload::EMPTY` where there is none.
+    /// `ok` with a response. Pass `Payload::EMPTY` if there is none.
     pub fn ok(response: impl IntoPayload) -> Self {
         Self::with_status("ok", response)
     }
@@ -462,7 +459,7 @@ impl Reply {
         Self::error(serde_json::json!({ "reason": reason }))
     }
 
-    /// Any other status; phoenix.js runs the `receive` hooks of that name.
+    /// Any other status. phoenix.js runs the `receive` hooks of that name.
     pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl IntoPayload) -> Self {
         Self {
             status: status.into(),
@@ -470,7 +467,7 @@ impl Reply {
         }
     }
 
-    /// `ok`, `error`, or what the application said.
+    /// `ok`, `error`, or the application's own status.
     pub fn status(&self) -> &str {
         &self.status
     }

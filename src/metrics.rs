@@ -1,7 +1,7 @@
-//! The names and handles of every metric. Nothing outside this file spells a metric's name.
+//! The names and handles of all metrics. No other file contains a metric's name.
 //!
-//! Handles are looked up once; recording is one atomic operation. Without an installed recorder
-//! (a library user who wants none) they do nothing. Install one before anything else counts.
+//! Handles are looked up once, and recording is one atomic operation. Without a recorder, as in a library
+//! user's program that wants none, they do nothing. Install a recorder before the first metric is recorded.
 
 use std::sync::LazyLock;
 
@@ -13,85 +13,86 @@ use metrics::{
 pub(crate) struct Metrics {
     /// Open client connections.
     pub(crate) connections: Gauge,
-    /// client_refs in memory.
+    /// Remembered client_refs.
     pub(crate) client_refs: Gauge,
-    /// Those of them that are long-poll sessions.
+    /// Open long-poll sessions, which `connections` counts too.
     pub(crate) longpoll_sessions: Gauge,
-    /// Connections refused because the server had as many as it may have.
+    /// Connections refused because the server had its maximum.
     pub(crate) refused_full: Counter,
-    /// Connections refused because their address had as many as one may have.
+    /// Connections refused because their address had its maximum.
     pub(crate) refused_address: Counter,
-    /// Connections refused because files ran out.
+    /// Connections refused because the process had too many open files.
     pub(crate) refused_files: Counter,
-    /// Connections without a channel that were ended for a new one.
+    /// Connections without a channel that were ended to make room for a new one.
     pub(crate) displaced: Counter,
     /// Joined channels.
     pub(crate) channels: Gauge,
-    /// Connections ended because their client did not read.
+    /// Connections ended because their client read too slowly.
     pub(crate) slow_consumers: Counter,
-    /// Connections that sent nothing for too long.
+    /// Connections ended because their client was silent for too long.
     pub(crate) idle_timeouts: Counter,
-    /// Messages over a rate of their connection.
+    /// Messages that exceeded a rate of their connection.
     pub(crate) limited: Counter,
-    /// Connections that did not end a message in time.
+    /// Connections ended because their client did not complete a message in time.
     pub(crate) message_timeouts: Counter,
-    /// Bytes that wait in outboxes, once for each.
+    /// Bytes in outboxes beyond the first 64 kB of each. A shared frame counts once for each outbox.
     pub(crate) outbox_bytes: Gauge,
-    /// Bytes of messages that channels have not handled.
+    /// Bytes of client messages that channels have not handled yet.
     pub(crate) in_flight_bytes: Gauge,
-    /// Messages refused because too many were in flight.
+    /// Messages refused because the unhandled messages of all clients left no room.
     pub(crate) overloaded: Counter,
-    /// Bytes of broadcasts that wait for channels, once for each.
+    /// Bytes of intercepted broadcasts that wait for channels. A broadcast counts once for each channel.
     pub(crate) intercepted_bytes: Gauge,
-    /// Bytes of stored messages in memory.
+    /// Bytes of topic logs in memory.
     pub(crate) tail_bytes: Gauge,
-    /// Bytes of the metas of a Presence.
+    /// Bytes of presences: their keys and metas.
     pub(crate) presence_bytes: Gauge,
-    /// Bytes of messages and long-poll bodies that have not arrived whole.
+    /// Bytes of messages, request heads and long-poll bodies that have not arrived whole.
     pub(crate) unfinished_bytes: Gauge,
-    /// Messages and bodies for which those of others left no room.
+    /// Messages, heads and bodies refused because the incomplete ones of all clients left no room.
     pub(crate) unfinished_refused: Counter,
-    /// Times a connection was not read because its channels were behind.
+    /// How often the server stopped reading from a connection because its channels were behind.
     pub(crate) reads_paused: Counter,
     /// Channels ended because intercepted broadcasts piled up.
     pub(crate) intercepts_overflowed: Counter,
-    /// Times a worker's inbox was over its bound.
+    /// Broadcasts that found a worker's inbox over its bound.
     pub(crate) inbox_congested: Counter,
-    /// Channels that ended by a panic or an error.
+    /// Channels ended by a panic or an error.
     pub(crate) channel_crashes: Counter,
-    /// Messages published to a topic.
+    /// Broadcasts to topics.
     pub(crate) broadcasts: Counter,
-    /// Rows committed.
+    /// Committed rows.
     pub(crate) rows_committed: Counter,
-    /// Messages refused because the writer was full.
+    /// Messages refused because the queue of the DbWriter was full.
     pub(crate) writer_refused: Counter,
-    /// Transactions that failed and were tried again.
+    /// Transactions that failed and were retried.
     pub(crate) writer_retries: Counter,
-    /// Rows that the database will never take.
+    /// Rows that the database rejected.
     pub(crate) rows_rejected: Counter,
-    /// Rows whose client_ref was stored already.
+    /// Rows that were not stored because their client_ref was already stored.
     pub(crate) rows_duplicate: Counter,
-    /// Rows stored under another seq, because another server writes to their topic.
+    /// Rows stored under another seq because another server writes to their topic.
     pub(crate) rows_moved: Counter,
-    /// Rows deleted because they were too old or too many.
+    /// Rows deleted by retention.
     pub(crate) rows_pruned: Counter,
-    /// Rows waiting for their transaction.
+    /// Rows that wait for their transaction.
     pub(crate) writer_queue: Gauge,
-    /// Rows that wait in the spool on disk as well.
+    /// Waiting rows that are also in the spool on disk.
     pub(crate) spool_rows: Gauge,
-    /// Other servers that use the same database.
+    /// Other servers on the same database.
     pub(crate) other_servers: Gauge,
-    /// Rows of one transaction.
+    /// Rows of each transaction.
     pub(crate) writer_batch: Histogram,
-    /// Seconds that the database took for a batch.
+    /// Seconds that the database took for each batch.
     pub(crate) writer_commit: Histogram,
-    /// Seconds from publish to commit, of a batch's oldest row.
+    /// Seconds from publish to commit, for the oldest row of each batch.
     pub(crate) writer_lag: Histogram,
     /// Bytes of SQLite's write-ahead log.
     pub(crate) sqlite_log_bytes: Gauge,
-    /// Seconds for which somebody has been reading what keeps the log from beginning anew.
+    /// Seconds since the oldest reader began to keep SQLite's write-ahead log from starting over; 0 without
+    /// such a reader.
     pub(crate) sqlite_reader_age: Gauge,
-    /// Log lines that standard error did not take.
+    /// Log lines lost because standard error did not accept them.
     pub(crate) log_lines_lost: Counter,
 }
 
@@ -139,23 +140,23 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     log_lines_lost: counter!("slackir_log_lines_lost_total"),
 });
 
-/// The handles.
+/// The handles of all metrics.
 pub(crate) fn metrics() -> &'static Metrics {
     &METRICS
 }
 
-/// Says what the metrics are, so that every one shows up from the first scrape.
+/// Registers all metrics, so that every one shows up from the first scrape, and describes some.
 pub(crate) fn describe() {
     LazyLock::force(&METRICS);
     describe_gauge!("slackir_connections", "Open client connections");
     describe_gauge!("slackir_channels", "Joined channels");
     describe_counter!(
         "slackir_slow_consumers_total",
-        "Connections ended because they did not read"
+        "Connections ended because their client read too slowly"
     );
 }
 
-/// Upper bounds of the histograms' buckets, by name: seconds, and rows.
+/// The upper bounds of the histograms' buckets, by name: in seconds, or in rows.
 pub(crate) const BUCKETS: [(&str, &[f64]); 3] = [
     ("slackir_writer_lag_seconds", &SECONDS),
     ("slackir_writer_commit_seconds", &SECONDS),

@@ -1,15 +1,15 @@
-//! [`Outbox`]: the bounded queue of frames from everybody to one connection.
+//! [`Outbox`]: the bounded queue of frames to one connection.
 //!
-//! Channels, the fan-out and the SocketServer put frames in; the transport's writer takes them out.
-//! All of them live on the connection's worker thread, so nothing here is locked.
+//! Channels, broadcasts and the SocketServer push frames; the transport's writer takes them. All of these
+//! run on the connection's worker thread, so nothing here is locked.
 //!
-//! **The slow-consumer rule.** An outbox may be over its bound for a moment: a burst that the
-//! client is about to read. Over it for 2 seconds, or over eight times the bound at once, everything
-//! queued is dropped and the connection ends, so that the client comes back and fetches what it
-//! missed; dropping single messages would leave it with a hole that it cannot see. A frame always
-//! enters an empty outbox. What a client asks for itself never gets it there: its messages are not
-//! read while its outbox is more than half full. While the outboxes of all clients are over their total,
-//! one with more than 64 kB is too slow at once.
+//! **The slow-consumer rule.** An outbox may exceed its bound for 2 seconds, because the client may be
+//! about to read a burst. After that time, or at once beyond eight times the bound, the whole queue is
+//! dropped and the connection ends. The client reconnects and fetches the messages that it missed; if
+//! single messages were dropped, it could not see the gap. An empty outbox accepts a frame of any size.
+//! Replies to the client's own requests cannot exceed the bound, because its messages are not read while
+//! its outbox is more than half full. While the outboxes of all clients exceed their total, an outbox with
+//! more than 64 kB counts as too slow at once.
 
 mod queue;
 
@@ -25,17 +25,18 @@ use crate::frame::Frame;
 use crate::metrics::metrics;
 use crate::waker::{WakerList, WakerSlot};
 
-/// How long an outbox may be over its bound.
+/// How long an outbox may exceed its bound.
 const GRACE: Duration = Duration::from_secs(2);
-/// How many frames are handed to a stream at once.
+/// The most frames of one write to a stream.
 const SLICES: usize = 32;
-/// How many times over its bound an outbox may be for a moment.
+/// The multiple of its bound that an outbox may reach within [`GRACE`].
 const BURST: usize = 8;
 
-/// What all outboxes may hold together beyond [`CROWDED_BYTES`] each, counting a frame once for each
-/// outbox it is in.
+/// The most bytes of all outboxes together. Each counts only its bytes beyond [`CROWDED_BYTES`]; a frame
+/// counts once for each outbox that holds it.
 const TOTAL_BYTES: isize = 1_000_000_000;
-/// What is not counted of one, and what it may still hold while all hold more.
+/// Bytes of each outbox that do not count in the total. While the total is exceeded, an outbox may not hold
+/// more.
 const CROWDED_BYTES: usize = 64_000;
 
 static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.outbox_bytes);
@@ -44,12 +45,12 @@ thread_local! {
     static SLACK: Slack = const { Slack::new() };
 }
 
-/// What an outbox may hold for longer than a moment.
+/// The bound of one outbox. It may be exceeded for 2 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
-    /// Bytes on the wire, headers included. Default 1 MB. One frame may be larger.
+    /// Bytes on the wire, headers included. A single frame may be larger. Default: 1 MB.
     pub bytes: usize,
-    /// Frames. Default 10,000.
+    /// Frames. Default: 10,000.
     pub frames: usize,
 }
 
@@ -62,76 +63,76 @@ impl Default for OutboxLimits {
     }
 }
 
-/// Why a connection ends from this side; the transport turns it into a close code.
+/// Why the server ends a connection. The transport maps the reason to a close code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
-    /// The client said goodbye.
+    /// The client has closed the connection in order.
     Goodbye,
-    /// The client's side of the connection has ended without a word.
+    /// The client's side of the connection has ended without a close frame.
     Lost,
     /// A client message could not be decoded.
     Undecodable,
-    /// Text that is not UTF-8.
+    /// A text of the client is not UTF-8.
     NotUtf8,
     /// The client broke the rules of its transport.
     ProtocolViolation,
-    /// An empty continuation frame: endless fragments without content.
+    /// The client sent an empty continuation frame: a message of these could go on for ever.
     EmptyFragment,
-    /// A frame or a fragmented message over its limit.
+    /// A frame or a fragmented message exceeds its limit.
     TooBig,
-    /// The unfinished messages of all clients are over their bound with this one's.
+    /// The budget for incomplete messages has no room for the client's.
     NoRoom,
-    /// The client sent nothing for too long, or did not end a message in time.
+    /// The client was silent for too long, or did not complete a message in time.
     Idle,
-    /// A `disconnect` broadcast on the socket's id.
+    /// A broadcast of `disconnect` on the socket's id.
     Disconnected,
-    /// The server is going down; come back.
+    /// The server is shutting down. The client should reconnect.
     Draining,
-    /// The client does not read what it is sent.
+    /// The client reads too slowly.
     SlowConsumer,
-    /// The client has joined nothing, and the server needs its place.
+    /// The client has joined no channel, and the server needs the place of its connection.
     Displaced,
-    /// The server made a mistake: the connection's actor panicked.
+    /// The connection's actor panicked.
     Crashed,
 }
 
-/// What made the reading side stop from outside its stream.
+/// Why the reader must stop although its stream continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupt {
-    /// The outbox was over its bound.
+    /// The slow-consumer rule ended the connection.
     SlowConsumer,
-    /// The sweep found the connection idle.
+    /// The idle sweep found that the client was silent for too long.
     Idle,
-    /// The sweep found a message that has begun too long ago.
+    /// The idle sweep found a message that was not completed in time.
     Unfinished,
-    /// The writing side is gone: the TCP connection is lost.
+    /// The writer is gone: the TCP connection is lost.
     WriterGone,
 }
 
-/// The queue of one connection.
+/// The frames to one connection.
 pub(crate) struct Outbox {
     client: Client,
     limits: OutboxLimits,
     queue: RefCell<Queue>,
     bytes: Cell<usize>,
-    /// Bytes of the first frame that its stream has already taken.
+    /// Bytes of the first frame that the stream has already taken.
     written: Cell<usize>,
-    /// Since when it is over its bound.
+    /// When the outbox began to exceed its bound; `None` while it does not.
     over: Cell<Option<Instant>>,
-    /// Set once; nothing enters afterwards, and the writer ends when the queue is empty.
+    /// Set once. Then the outbox accepts no frame, and the writer ends when the queue is empty.
     closed: Cell<Option<CloseReason>>,
-    /// Set once; the reader sees it at its next poll.
+    /// Set once. The reader sees it at its next poll.
     interrupted: Cell<Option<Interrupt>>,
-    /// The transport's writer, waiting for a frame.
+    /// Wakes the transport's writer for a frame or a close.
     writer: WakerSlot,
-    /// The transport's reader, waiting for the client; woken by an interrupt, and by room.
+    /// Wakes the transport's reader for an interrupt, or when there is room again.
     reader: WakerSlot,
-    /// Replays that wait for room.
+    /// Wakes replays when there is room again.
     replays: WakerList,
 }
 
 impl Outbox {
-    /// An empty outbox of nobody's.
+    /// An empty outbox without a client.
     #[cfg(any(test, feature = "_bench"))]
     pub(crate) fn new(limits: OutboxLimits) -> Self {
         Self::of(Client::default(), limits)
@@ -154,18 +155,17 @@ impl Outbox {
         }
     }
 
-    /// Who is sent what is queued.
+    /// The client of the connection.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Queues a frame, or ends the connection by the slow-consumer rule. After a close it does
-    /// nothing.
+    /// Queues a frame, or ends the connection by the slow-consumer rule. Does nothing after a close.
     pub(crate) fn push(&self, frame: Frame) {
         self.push_with(|| Some(frame));
     }
 
-    /// As [`push`](Self::push), of a frame that is made only if the outbox is open.
+    /// Like [`push`](Self::push), with a frame that is made only if the outbox is open.
     pub(crate) fn push_with(&self, frame: impl FnOnce() -> Option<Frame>) {
         if self.closed.get().is_some() {
             return;
@@ -189,7 +189,7 @@ impl Outbox {
         let was_empty = queue.is_empty();
         queue.push(frame);
         drop(queue);
-        // A writer that has left something in the queue waits for its stream.
+        // If the queue was not empty, the writer already waits for its stream.
         if was_empty {
             self.writer.wake();
         }
@@ -197,7 +197,7 @@ impl Outbox {
 
     fn set_bytes(&self, bytes: usize) {
         let before = self.bytes.replace(bytes);
-        // An outbox as they are mostly costs a comparison.
+        // Most outboxes are small and cost only this comparison.
         if before.max(bytes) > CROWDED_BYTES {
             count_crowded(before, bytes);
         }
@@ -221,7 +221,7 @@ impl Outbox {
         self.bytes.get() <= limits.bytes && self.queue.borrow().len() <= limits.frames
     }
 
-    /// Whether the client may ask for more.
+    /// Whether the outbox is at most half full. Only then are more messages of the client read.
     pub(crate) fn has_room(&self) -> bool {
         self.is_within(OutboxLimits {
             bytes: self.limits.bytes / 2,
@@ -229,7 +229,7 @@ impl Outbox {
         })
     }
 
-    /// Lets nothing more in. What is queued is still written, then the transport says goodbye.
+    /// Accepts no more frames. The transport still writes those in the queue, then its close frame.
     pub(crate) fn close(&self, reason: CloseReason) {
         if self.closed.get().is_none() {
             self.closed.set(Some(reason));
@@ -237,12 +237,12 @@ impl Outbox {
         }
     }
 
-    /// Why the outbox was closed, if it was.
+    /// The reason, if the outbox is closed.
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         self.closed.get()
     }
 
-    /// Stops the reader; the first interrupt counts.
+    /// Makes the reader stop. The first interrupt counts.
     pub(crate) fn interrupt(&self, interrupt: Interrupt) {
         if self.interrupted.get().is_none() {
             self.interrupted.set(Some(interrupt));
@@ -250,13 +250,13 @@ impl Outbox {
         }
     }
 
-    /// The writer's side: the next frame; `None` when closed and empty.
+    /// For the writer: the next frame; `None` once closed and drained.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
         let queued = ready!(self.poll_queued(cx));
         Poll::Ready(queued.then(|| self.take()).flatten())
     }
 
-    /// The writer's side: whether something is queued; not, once closed and empty.
+    /// For the writer: `Ready(true)` if a frame is queued, `Ready(false)` once closed and drained.
     pub(crate) fn poll_queued(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut queue = self.queue.borrow_mut();
         if !queue.is_empty() {
@@ -265,13 +265,13 @@ impl Outbox {
         if self.closed.get().is_some() {
             return Poll::Ready(false);
         }
-        // A burst has passed: its room goes back.
+        // Frees the memory of an earlier burst.
         queue.clear();
         self.writer.remember(cx);
         Poll::Pending
     }
 
-    /// The writer's side, while it waits for its stream: ready when the outbox was closed.
+    /// For a writer that waits for its stream: ready once the outbox is closed.
     pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         match self.closed.get() {
             Some(reason) => Poll::Ready(reason),
@@ -282,19 +282,19 @@ impl Outbox {
         }
     }
 
-    /// The side of a writer that may lose what it writes: all frames that are queued. They stay until they
-    /// are confirmed.
+    /// For a writer whose output can be lost: a copy of all queued frames. They stay queued until
+    /// [`confirm`](Self::confirm).
     pub(crate) fn peek(&self) -> Vec<Frame> {
         self.queue.borrow().iter().cloned().collect()
     }
 
-    /// Takes out the frames that have reached the client. After a slow consumer's end there are none.
+    /// Removes frames that have reached the client. After the slow-consumer rule there are none left.
     pub(crate) fn confirm(&self, frames: usize) {
         (0..frames).map_while(|_| self.take()).for_each(drop);
     }
 
-    /// The writer's side, where it owns the stream: takes out the one whole frame that is queued, and
-    /// waits for the next. `None` when there is anything else to do.
+    /// For a writer that owns its stream: takes the frame if it is whole and the only one in the queue, and
+    /// registers for the next. `None` in any other case.
     pub(crate) fn take_lone(&self, cx: &mut Context<'_>) -> Option<Frame> {
         let is_lone = self.queue.borrow().len() == 1 && self.written.get() == 0;
         if !is_lone || self.closed.get().is_some() {
@@ -304,19 +304,19 @@ impl Outbox {
         self.take()
     }
 
-    /// Puts back a lone frame of which the stream has taken less than all, before anything else has
-    /// entered.
+    /// Puts a frame of [`take_lone`](Self::take_lone) back after the stream took `taken` bytes of it. No
+    /// other frame may have been queued in between.
     pub(crate) fn put_back(&self, frame: Frame, taken: usize) {
         self.set_bytes(self.bytes.get() + frame.len());
         self.written.set(taken);
         self.queue.borrow_mut().push(frame);
     }
 
-    /// The writer's side, where it owns the stream: hands it what is queued, many frames at once.
-    /// What it says that it has taken leaves the queue; a frame may go in parts.
+    /// For a writer that owns its stream: offers many queued frames at once to `stream`, and removes as
+    /// many bytes as it reports. A frame may be written in parts.
     ///
     /// # Errors
-    /// The stream's own.
+    /// If `stream` fails.
     pub(crate) fn write_to<E>(
         &self,
         stream: impl FnOnce(&[IoSlice<'_>]) -> Result<usize, E>,
@@ -335,7 +335,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Removes bytes from the front; of the first frame that is left some may be gone.
+    /// Removes bytes from the front of the queue. The stream may have taken a part of the first remaining
+    /// frame.
     fn remove(&self, bytes: usize) {
         let had_room = self.has_room();
         let mut queue = self.queue.borrow_mut();
@@ -351,7 +352,7 @@ impl Outbox {
         self.removed(bytes - left, had_room);
     }
 
-    /// Takes the first frame out.
+    /// Removes the first frame.
     fn take(&self) -> Option<Frame> {
         let had_room = self.has_room();
         let frame = self.queue.borrow_mut().take_first()?;
@@ -359,7 +360,7 @@ impl Outbox {
         Some(frame)
     }
 
-    /// Counts whole frames that have left, and wakes who waits for their room.
+    /// Subtracts removed frames, and wakes the reader and replays if there is room again.
     fn removed(&self, bytes: usize, had_room: bool) {
         self.set_bytes(self.bytes.get() - bytes);
         if self.over.get().is_some() && self.is_within(self.limits) {
@@ -371,7 +372,7 @@ impl Outbox {
         }
     }
 
-    /// The reader's side: ready when the client may ask for more.
+    /// For the reader: ready when [`has_room`](Self::has_room).
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
@@ -380,8 +381,8 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// A replay's side: ready when the client may be sent one more old message. Many channels of a
-    /// connection may wait at once.
+    /// For a replay: ready when [`has_room`](Self::has_room). Many channels of a connection may wait at
+    /// once.
     pub(crate) fn poll_room_for_replay(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
@@ -390,7 +391,7 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// The reader's side: whether it was told to stop.
+    /// For the reader: ready with the reason once it must stop.
     pub(crate) fn poll_interrupted(&self, cx: &mut Context<'_>) -> Poll<Interrupt> {
         match self.interrupted.get() {
             Some(interrupt) => Poll::Ready(interrupt),
@@ -408,7 +409,7 @@ impl Drop for Outbox {
     }
 }
 
-/// An outbox that may be beyond what is not counted had `before` bytes and has `after`.
+/// Counts a large outbox, which had `before` bytes and has `after`, in the total.
 #[cold]
 fn count_crowded(before: usize, after: usize) {
     let beyond = |bytes: usize| bytes.saturating_sub(CROWDED_BYTES);
@@ -526,11 +527,11 @@ mod tests {
     fn a_slow_consumer_loses_its_queue_and_its_connection() {
         for outbox in [limits(10, 100), limits(10_000, 2)] {
             let mut cx = Context::from_waker(Waker::noop());
-            // Over the bound for a moment.
+            // Over the bound, within the grace period.
             (0..8).for_each(|_| outbox.push(frame(3)));
             assert!(outbox.poll_interrupted(&mut cx).is_pending());
             assert!(outbox.poll_room(&mut cx).is_pending());
-            // Eight times over it.
+            // Over eight times the bound.
             (0..16).for_each(|_| outbox.push(frame(3)));
             assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
             let stopped = outbox.poll_interrupted(&mut cx);

@@ -1,4 +1,4 @@
-//! What most programs with channels need: `use slackir::prelude::*;`.
+//! The names that most programs with channels need: `use slackir::prelude::*;`.
 
 pub use crate::assigns::Assigns;
 pub use crate::channel::{
@@ -6,7 +6,8 @@ pub use crate::channel::{
     LogRequest, Refused, SocketRef, StopReason, Timer,
 };
 pub use crate::endpoint::{Endpoint, Mount};
+pub use crate::log::LogRule;
 pub use crate::message::{Binary, InvalidPayload, Payload, Reply};
 pub use crate::presence::Presence;
-pub use crate::pubsub::{Broadcast, Draft, LogRule, PubSub};
+pub use crate::pubsub::{Broadcast, Draft, PubSub};
 pub use crate::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};

@@ -1,15 +1,14 @@
-//! [`Rate`]: how often something may be done, and [`Bucket`], which keeps count for one who does it.
-//! Pure; the clock is an argument.
+//! [`Rate`]: a limit on how often something may be done. [`Bucket`]: the count of one client. Pure; the
+//! clock is an argument.
 
 use std::time::Duration;
 
-/// So many a second, and so many at once before that holds: a token bucket of `burst` tokens that is
-/// filled at `per_second`.
+/// A token bucket that holds `burst` tokens and is refilled at `per_second`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Tokens a second; 0 sets no limit.
+    /// Tokens a second; 0 means no limit.
     pub per_second: u32,
-    /// Tokens that a full bucket holds; at least one.
+    /// The tokens in a full bucket; 0 counts as 1.
     pub burst: u32,
 }
 
@@ -17,31 +16,31 @@ impl Rate {
     /// No limit.
     pub const UNLIMITED: Self = Self::new(0, 0);
 
-    /// A rate of `per_second`, with `burst` at once.
+    /// A rate of `per_second`, with a burst of `burst`.
     pub const fn new(per_second: u32, burst: u32) -> Self {
         Self { per_second, burst }
     }
 
-    /// The time in which so many tokens come.
+    /// The time to refill this many tokens.
     fn time_of(self, tokens: u64) -> Duration {
         const NANOS: u64 = 1_000_000_000;
         Duration::from_nanos(tokens.saturating_mul(NANOS) / u64::from(self.per_second))
     }
 }
 
-/// The bucket of one client, full at first. It is one moment, by the generic cell rate algorithm: when
-/// the bucket will be full again, in nanoseconds.
+/// The token bucket of one client, full at first. It stores a single moment, by the generic cell rate
+/// algorithm: the time at which the bucket will be full again, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
     full_at: u64,
 }
 
 impl Bucket {
-    /// Takes tokens. What costs more than a full bucket passes once it is full. `now` counts from some
-    /// moment that is the same in all calls.
+    /// Takes tokens. More than a full bucket of them can only be taken when the bucket is full. `now`
+    /// counts from any moment that is the same in all calls.
     ///
     /// # Errors
-    /// When they are not there: the time after which they will be. Nothing is taken then.
+    /// If there are too few tokens: the time until there are enough. Then none are taken.
     pub fn take(&mut self, rate: Rate, tokens: u64, now: Duration) -> Result<(), Duration> {
         if rate.per_second == 0 {
             return Ok(());
@@ -49,7 +48,7 @@ impl Bucket {
         let burst = rate.time_of(rate.burst.max(1).into());
         let cost = rate.time_of(tokens);
         let full_at = Duration::from_nanos(self.full_at).max(now);
-        // What is missing in the bucket, with these tokens.
+        // The tokens that would be missing after this call, as a time.
         let missing = (full_at - now).saturating_add(cost.min(burst));
         if missing > burst {
             return Err(missing - burst);
@@ -95,8 +94,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any span of time at most the burst and what has come meanwhile passes; and who waits as
-        /// long as he was told passes.
+        /// In any span of time at most the burst and the refilled tokens pass. A call passes after the wait
+        /// that the refusal returned.
         #[test]
         fn no_span_has_more_than_the_burst_and_the_rate(
             per_second in 1u32..1_000,

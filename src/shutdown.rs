@@ -1,5 +1,5 @@
-//! How a server ends in order: first its clients are sent away while it still answers, then the
-//! HTTP server stops. Phoenix: the supervision tree with its socket drainer.
+//! Ends a server in order: first its clients are disconnected while it still answers, then the HTTP server
+//! stops. Phoenix: the supervision tree with its socket drainer.
 
 use std::io;
 use std::pin::pin;
@@ -8,25 +8,23 @@ use std::time::{Duration, Instant};
 use actix_web::dev::Server;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// A signal that follows the first within this time is the same request: `timeout` and `tini -g`
-/// send two.
+/// A signal within this time after the first is the same request: `timeout` and `tini -g` send two.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// Runs a server until SIGTERM, SIGINT or SIGQUIT, then `shutdown`, and stops the server when that has
-/// returned. From this call on the signals are waited for, so a program may announce itself before
-/// it awaits the result.
+/// Runs a server until SIGTERM, SIGINT or SIGQUIT, then runs `shutdown`, and stops the server when that has
+/// returned. The call itself installs the signal handlers, so a program may report that it is ready before
+/// it awaits the future.
 ///
-/// `shutdown` is what has to happen while the server still answers: [`Endpoint::drain`], and what
-/// comes after it, such as saving what is not saved. The result is what it returned, or `None`
-/// when another signal, a second later or more, ended everything at once, or the server was stopped
-/// by its handle.
+/// `shutdown` runs while the server still answers: usually [`Endpoint::drain`], then for example a save of
+/// pending data. The future returns the result of `shutdown`. It returns `None` if another signal, at least
+/// a second later, ended everything at once, or if the server was stopped by its handle.
 ///
-/// The server must be built with `disable_signals`, or actix-web stops it at the first signal by
-/// itself, and clients are cut off instead of told to come back. It runs in the task that awaits the
-/// result, under `#[actix_web::main]` and `#[tokio::main]` alike.
+/// The server must be built with `disable_signals`. Otherwise actix-web stops it at the first signal, and
+/// cuts clients off before they can be told to reconnect. The server runs in the task that awaits the
+/// future, under `#[actix_web::main]` or `#[tokio::main]`.
 ///
 /// # Errors
-/// When the signals cannot be listened to; the future's, when the server fails.
+/// If the signal handlers cannot be installed. The future fails if the server fails.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
@@ -63,7 +61,7 @@ pub fn run_until_signal<T>(
     })
 }
 
-/// As [`run_until_signal`], until `asked` returns; its second return ends everything at once.
+/// Like [`run_until_signal`], but ends when `asked` returns. Its second return ends everything at once.
 pub(crate) async fn run_until<T>(
     server: Server,
     mut asked: impl AsyncFnMut(),
@@ -81,7 +79,7 @@ pub(crate) async fn run_until<T>(
         outcome
     };
     tokio::select! {
-        // `shutdown` may have stopped the server itself; its own work is to be ended all the same.
+        // `shutdown` may have stopped the server itself. Its remaining work must still be finished.
         (outcome, ended) = async { tokio::join!(in_order, server) } => ended.map(|()| Some(outcome)),
         () = asked() => {
             tracing::warn!("shutdown.forced");
@@ -90,20 +88,20 @@ pub(crate) async fn run_until<T>(
     }
 }
 
-/// The signals that ask a process to end: SIGTERM, SIGINT and SIGQUIT, which mean the same.
+/// The signals that ask a process to end: SIGTERM, SIGINT and SIGQUIT, which all mean the same here.
 #[derive(Debug)]
 pub struct Signals {
     /// SIGTERM, SIGINT and SIGQUIT.
     listened: [Signal; 3],
-    /// When the first came.
+    /// When the first signal arrived.
     first: Option<Instant>,
 }
 
 impl Signals {
-    /// Catches the signals from now on: none of them ends the process by itself any more.
+    /// Catches the signals from now on: they no longer end the process by themselves.
     ///
     /// # Errors
-    /// When the system refuses a handler.
+    /// If the system refuses a handler.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -118,8 +116,8 @@ impl Signals {
         })
     }
 
-    /// Waits for a request to end, and returns the signal's number. A signal within a second of the
-    /// first is no other request.
+    /// Waits for a request to end, and returns the signal's number. Ignores signals within a second after
+    /// the first.
     pub async fn next(&mut self) -> i32 {
         loop {
             let signal = self.any().await.as_raw_value();

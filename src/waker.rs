@@ -1,9 +1,10 @@
-//! [`WakerSlot`] and [`WakerList`]: sides that wait for another on the same thread.
+//! [`WakerSlot`] and [`WakerList`]: wake one or several tasks of the same thread.
 
 use std::cell::Cell;
 use std::task::{Context, Waker};
 
-/// The waker of a side that waits, if it does. It is kept for the next time, which comes soon.
+/// The waker of at most one waiting task. The waker is kept after a wake, because the task usually waits
+/// again soon.
 #[derive(Default)]
 pub(crate) struct WakerSlot {
     waker: Cell<Option<Waker>>,
@@ -11,7 +12,7 @@ pub(crate) struct WakerSlot {
 }
 
 impl WakerSlot {
-    /// Wakes the waiting side, once.
+    /// Wakes the waiting task, once.
     pub(crate) fn wake(&self) {
         if self.waits.take()
             && let Some(waker) = self.waker.take()
@@ -21,7 +22,7 @@ impl WakerSlot {
         }
     }
 
-    /// Keeps the waker of the side that is about to wait; the later of two counts.
+    /// Stores the waker of a task that is about to wait, in place of an earlier one.
     pub(crate) fn remember(&self, cx: &Context<'_>) {
         let mut waker = self.waker.take().unwrap_or_else(|| cx.waker().clone());
         waker.clone_from(cx.waker());
@@ -30,18 +31,18 @@ impl WakerSlot {
     }
 }
 
-/// The wakers of all who wait for the same.
+/// The wakers of all tasks that wait for the same condition.
 #[derive(Default)]
 pub(crate) struct WakerList(Cell<Vec<Waker>>);
 
 impl WakerList {
-    /// Wakes everybody, once.
+    /// Wakes all waiting tasks, once.
     pub(crate) fn wake(&self) {
         let waiting = self.0.take();
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Keeps the waker of a side that is about to wait.
+    /// Stores the waker of a task that is about to wait.
     pub(crate) fn remember(&self, cx: &Context<'_>) {
         let mut list = self.0.take();
         if !list.iter().any(|waker| waker.will_wake(cx.waker())) {

@@ -100,7 +100,7 @@ const ROWS: &[Row] = &[
             ("256 MB", "src/server/config/serve.rs", "pub spool_bytes"),
             (
                 "1,000,000",
-                "src/store/capacity.rs",
+                "src/store/write/capacity.rs",
                 "const SPOOLED_ROWS: usize = ",
             ),
         ],
@@ -108,12 +108,8 @@ const ROWS: &[Row] = &[
     (
         "tail of a topic",
         &[
-            ("1,000", "src/pubsub/log/rule.rs", "const TAIL: usize = "),
-            (
-                "900 kB",
-                "src/pubsub/log/rule.rs",
-                "const TAIL_BYTES: usize = ",
-            ),
+            ("1,000", "src/log/rule.rs", "const TAIL: usize = "),
+            ("900 kB", "src/log/rule.rs", "const TAIL_BYTES: usize = "),
         ],
     ),
     (
@@ -121,12 +117,12 @@ const ROWS: &[Row] = &[
         &[
             (
                 "256 MB",
-                "src/pubsub/log/tail_bytes.rs",
+                "src/log/tail_bytes.rs",
                 "const TAILS_BYTES: isize = ",
             ),
             (
                 "16 kB",
-                "src/pubsub/log/tail_bytes.rs",
+                "src/log/tail_bytes.rs",
                 "const CROWDED_BYTES: usize = ",
             ),
         ],
@@ -134,32 +130,16 @@ const ROWS: &[Row] = &[
     (
         "resume",
         &[
-            (
-                "10,000",
-                "src/pubsub/log/rule.rs",
-                "const RESUME_LIMIT: usize = ",
-            ),
-            ("500", "src/pubsub/log/mod.rs", "const PAGE_ROWS: usize = "),
-            (
-                "250 kB",
-                "src/pubsub/log/mod.rs",
-                "const PAGE_BYTES: usize = ",
-            ),
+            ("10,000", "src/log/rule.rs", "const RESUME_LIMIT: usize = "),
+            ("500", "src/log/mod.rs", "const PAGE_ROWS: usize = "),
+            ("250 kB", "src/log/mod.rs", "const PAGE_BYTES: usize = "),
         ],
     ),
     (
         "client_refs in memory, of all topics",
         &[
-            (
-                "10 minutes",
-                "src/pubsub/log/refs.rs",
-                "const WINDOW: Duration = ",
-            ),
-            (
-                "500,000",
-                "src/pubsub/log/refs.rs",
-                "const MAX_REFS: usize = ",
-            ),
+            ("10 minutes", "src/log/refs.rs", "const WINDOW: Duration = "),
+            ("500,000", "src/log/refs.rs", "const MAX_REFS: usize = "),
         ],
     ),
     (
@@ -175,7 +155,11 @@ const ROWS: &[Row] = &[
     ),
     (
         "rows that one transaction of retention deletes",
-        &[("1,000", "src/store/remove.rs", "const MAX_ROWS: usize = ")],
+        &[(
+            "1,000",
+            "src/store/tables/remove.rs",
+            "const MAX_ROWS: usize = ",
+        )],
     ),
     (
         "topics without members",
@@ -331,11 +315,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "page of `messages_before`",
-        &[(
-            "250 kB",
-            "src/pubsub/log/mod.rs",
-            "const PAGE_BYTES: usize = ",
-        )],
+        &[("250 kB", "src/log/mod.rs", "const PAGE_BYTES: usize = ")],
     ),
     (
         "messages in the page of the browser",
@@ -348,11 +328,15 @@ const ROWS: &[Row] = &[
     ),
     (
         "SQLite's write-ahead log",
-        &[("32 MB", "src/store/checkpoint.rs", "const TOO_LONG: u64 = ")],
+        &[(
+            "32 MB",
+            "src/store/backend/checkpoint.rs",
+            "const TOO_LONG: u64 = ",
+        )],
     ),
     (
         "runs of a topic that are remembered",
-        &[("100", "src/pubsub/log/past.rs", "const MAX_RUNS: usize = ")],
+        &[("100", "src/log/past.rs", "const MAX_RUNS: usize = ")],
     ),
     (
         "log lines that wait for standard error",

@@ -355,7 +355,7 @@ fn rows_and_tests_name_each_other() {
 fn what_has_no_number_is_shown_by_tests_too() {
     let page = page();
     let (_, differences) = page
-        .split_once("have no number")
+        .split_once("## Differences without a number")
         .expect("the page has that part");
     let tests = tests();
     for name in names(&differences.replace(['(', ')'], " ")) {

@@ -1,5 +1,5 @@
-//! One small application that uses everything a channel can do, written only with the public API.
-//! The same application on Phoenix 1.8.9 made the recordings in `tests/fixtures/conformance`.
+//! An application that uses every feature of channels, written with the public API only.
+//! The same application on Phoenix 1.8.12 made the recordings in `tests/fixtures/conformance`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) fn endpoint() -> Endpoint {
     endpoint_with(LongPollOptions::default())
 }
 
-/// The application with other windows for its polling clients.
+/// The application with another poll window for its long-polling clients.
 pub(crate) fn endpoint_with(longpoll_options: LongPollOptions) -> Endpoint {
     let pubsub = PubSub::new();
     let presence = Presence::new(pubsub.clone());
@@ -90,7 +90,7 @@ struct JoinParams {
     push_after_join: u32,
 }
 
-/// What the channel sends itself.
+/// The messages that the channel sends to itself.
 enum Info {
     AfterJoin { pushes: u32 },
     Tick,
@@ -109,7 +109,7 @@ struct ConformanceChannel {
 }
 
 impl ConformanceChannel {
-    /// Broadcasts to a topic from outside its channels. What is refused crashes the channel, as in Phoenix.
+    /// Broadcasts to a topic from outside its channels. A refused broadcast crashes the channel, as in Phoenix.
     async fn endpoint_broadcast(payload: &Payload, ctx: &Context<Self>) -> HandleInResult {
         let EndpointBroadcast {
             topic,
@@ -135,7 +135,7 @@ impl ConformanceChannel {
         if let Some(socket) = ctx.socket_ref() {
             actix_rt::spawn(async move {
                 actix_rt::time::sleep(Duration::from_millis(50)).await;
-                // Binary comes from a long-polling client, and does not go to one.
+                // A long-polling client can send binary data, but cannot receive it.
                 if let Err(error) = socket.reply(&Reply::ok(payload)) {
                     tracing::warn!(%error, "conformance.async_reply");
                 }
@@ -250,7 +250,7 @@ impl Channel for ConformanceChannel {
     }
 }
 
-/// Says that its client is present, under the key and with the meta of the join's params.
+/// Tracks its client, under the key and with the meta of the join's params.
 struct PresenceChannel {
     presence: Arc<Presence>,
     key: String,

@@ -1,6 +1,6 @@
-//! A chat for teams, with most of what an application needs: who you are by a token, messages that are checked,
-//! presence, a broadcast from an HTTP handler, a clock, an event that each member gets differently, an upload,
-//! and a history that outlives the server.
+//! A chat for teams, with most parts of an application: login by a token, checked messages, presence, a
+//! broadcast from an HTTP handler, a timer, an intercepted event that only one member receives, a binary upload,
+//! and a history in a database.
 //!
 //! ```sh
 //! SECRET_KEY_BASE=.. cargo run --example team_chat     # serves http://127.0.0.1:4000
@@ -8,20 +8,19 @@
 
 mod room;
 
-use std::io::Error;
+use std::error::Error;
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
-use serde_json::{Value, json};
+use serde_json::Value;
+use slackir::log::MessageStore;
 use slackir::prelude::*;
-use slackir::pubsub::MessageStore;
-use slackir::store::{DbWriter, Store, StoreOptions, WriterOptions};
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 
 use crate::room::{NEW_MSG, Room, User};
 
-/// Lets in who has a token of the team's login, as `?token=`.
+/// Accepts clients with a token of the team's login, in the parameter `token`.
 struct UserSocket {
     tokens: Signer,
 }
@@ -44,13 +43,13 @@ impl Socket for UserSocket {
         Ok(())
     }
 
-    /// A broadcast of `disconnect` to this topic ends all connections of the user.
+    /// A broadcast of `disconnect` to this topic closes all connections of the user.
     fn id(&self, assigns: &Assigns) -> Option<String> {
         assigns.get().map(|User(name)| format!("users:{name}"))
     }
 }
 
-/// The application. Messages are kept in `store`.
+/// The application's endpoint. `store` keeps the messages.
 fn endpoint(tokens: Signer, store: Arc<dyn MessageStore>) -> Endpoint {
     let pubsub = PubSub::with_logs(vec![LogRule::new("team:*", &[NEW_MSG], 50, store)]);
     let router = SocketRouter::new()
@@ -62,30 +61,29 @@ fn endpoint(tokens: Signer, store: Arc<dyn MessageStore>) -> Endpoint {
 }
 
 /// `POST /teams/red/news` with any object: every member of the team receives it.
-async fn news(endpoint: Data<Endpoint>, team: Path<String>, news: Json<Value>) -> HttpResponse {
+async fn news(
+    endpoint: Data<Endpoint>,
+    team: Path<String>,
+    news: Json<Value>,
+) -> actix_web::Result<HttpResponse> {
     let topic = format!("team:{team}");
-    match endpoint.broadcast(&topic, "news", news.into_inner()).await {
-        Ok(()) => HttpResponse::NoContent().finish(),
-        Err(error) => HttpResponse::BadRequest().json(json!({ "reason": error.to_string() })),
-    }
+    endpoint
+        .broadcast(&topic, "news", news.into_inner())
+        .await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 #[actix_web::main]
-async fn main() -> Result<(), Error> {
-    let secret = std::env::var("SECRET_KEY_BASE").map_err(Error::other)?;
-    let secret = SecretKeyBase::new(secret).map_err(Error::other)?;
+async fn main() -> Result<(), Box<dyn Error>> {
+    let secret = SecretKeyBase::new(std::env::var("SECRET_KEY_BASE")?)?;
     let tokens = Signer::new(&secret, "team chat", KeyOptions::default());
+    let store = slackir::store::open("sqlite://team_chat.db")?;
+    let endpoint = endpoint(tokens, Arc::new(store));
 
-    let (store, _) =
-        Store::open("sqlite://team_chat.db", StoreOptions::default()).map_err(Error::other)?;
-    let writer =
-        DbWriter::start_on_own_thread(store, WriterOptions::default()).map_err(Error::other)?;
-    let endpoint = endpoint(tokens, Arc::new(writer));
-
-    let told = Data::new(endpoint.clone());
+    let data = Data::new(endpoint.clone());
     let routes = move |app: &mut ServiceConfig| {
-        app.app_data(told.clone())
+        app.app_data(data.clone())
             .route("/teams/{team}/news", web::post().to(news));
     };
-    slackir::serve_with(&endpoint, ("127.0.0.1", 4000), routes).await
+    Ok(slackir::serve_with(&endpoint, ("127.0.0.1", 4000), routes).await?)
 }

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use slackir::prelude::*;
 
-/// The event of a message, which is kept.
+/// The event of a message. It is stored.
 pub(crate) const NEW_MSG: &str = "new_msg";
-/// An event that each member gets differently.
+/// An intercepted event: the channel decides whether its client receives it.
 const MENTION: &str = "mention";
 
-/// Who the client is, as `connect` has found out.
+/// The name of the client. `connect` assigns it.
 pub(crate) struct User(pub(crate) String);
 
-/// What all channels share.
+/// The state that all channels share.
 pub(crate) struct Shared {
     presence: Presence,
     messages: AtomicU64,
@@ -29,17 +29,10 @@ pub(crate) fn state(pubsub: &PubSub) -> Shared {
     }
 }
 
-/// What a client sends as `new_msg`.
+/// The payload of a client's `new_msg`.
 #[derive(Deserialize)]
 struct NewMsg {
     body: String,
-}
-
-/// What the members get of it.
-#[derive(Serialize)]
-struct Msg<'a> {
-    from: &'a str,
-    body: &'a str,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -85,11 +78,8 @@ impl Channel for Room {
                 if body.trim().is_empty() {
                     return Err(InvalidPayload::of("body", "must not be empty").into());
                 }
-                let msg = Msg {
-                    from: &self.user,
-                    body: &body,
-                };
-                let published = ctx.publish(&Draft::new(NEW_MSG, msg).with_receipt())?;
+                let msg = Draft::new(NEW_MSG, json!({"from": self.user, "body": body}));
+                let published = ctx.publish(&msg.with_receipt())?;
                 self.shared.messages.fetch_add(1, Ordering::Relaxed);
                 Ok(ctx.reply_when_stored(published))
             }
@@ -111,7 +101,7 @@ impl Channel for Room {
         &[MENTION]
     }
 
-    /// Only the one who is mentioned is told.
+    /// Tells the mentioned member only.
     async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
         let mention: Mention = broadcast.payload().parse()?;
         if mention.who == self.user {
@@ -136,27 +126,28 @@ mod tests {
 
     const TEAM: &str = "team:red";
 
-    async fn member(endpoint: &Endpoint, tokens: &Signer, name: &str) -> TestSocket {
-        let token = tokens
-            .sign(name, SignOptions::now())
-            .expect("a name has a form");
-        let params = json!({ "token": token });
-        let socket = TestSocket::connect(endpoint, "/socket", params).await;
-        let mut socket = socket.expect("the token is good");
-        socket.subscribe_and_join(TEAM, json!({})).await;
-        socket
-    }
-
     fn signer() -> Signer {
         let secret = SecretKeyBase::new("a secret of more than twenty bytes").expect("long enough");
         Signer::new(&secret, "team chat", KeyOptions::default())
     }
 
+    fn app() -> Endpoint {
+        crate::endpoint(signer(), MemoryStore::new())
+    }
+
+    async fn member(app: &Endpoint, name: &str) -> TestSocket {
+        let token = signer().sign(name, SignOptions::now()).expect("a token");
+        let socket = TestSocket::connect(app, "/socket", json!({ "token": token })).await;
+        let mut socket = socket.expect("the token is good");
+        socket.subscribe_and_join(TEAM, json!({})).await;
+        socket
+    }
+
     #[actix_web::test]
     async fn a_team_talks() {
-        let endpoint = crate::endpoint(signer(), MemoryStore::new());
-        let mut ada = member(&endpoint, &signer(), "ada").await;
-        let mut bob = member(&endpoint, &signer(), "bob").await;
+        let app = app();
+        let mut ada = member(&app, "ada").await;
+        let mut bob = member(&app, "bob").await;
         let there = bob.next_push("presence_state").await;
         assert!(there["ada"].is_object() && there["bob"].is_object());
 
@@ -175,15 +166,15 @@ mod tests {
         bob.assert_broadcast("uploaded", json!({"by": "ada", "bytes": 1_000}))
             .await;
 
-        let mut carl = member(&endpoint, &signer(), "carl").await;
+        let mut carl = member(&app, "carl").await;
         let history = carl.next_push("messages_history").await;
         assert_eq!(history["messages"], json!([{"from": "ada", "body": "hi"}]));
     }
 
     #[actix_web::test]
     async fn wrong_messages_are_refused_in_words() {
-        let endpoint = crate::endpoint(signer(), MemoryStore::new());
-        let mut ada = member(&endpoint, &signer(), "ada").await;
+        let app = app();
+        let mut ada = member(&app, "ada").await;
         for (payload, detail) in [
             (json!({}), "missing"),
             (json!({"body": 7}), "expected a string"),
@@ -197,10 +188,10 @@ mod tests {
 
     #[actix_web::test]
     async fn strangers_stay_out() {
-        let endpoint = crate::endpoint(signer(), MemoryStore::new());
-        let stranger = TestSocket::connect(&endpoint, "/socket", json!({"token": "x"})).await;
+        let app = app();
+        let stranger = TestSocket::connect(&app, "/socket", json!({"token": "x"})).await;
         assert!(stranger.is_err());
-        let mut bob = member(&endpoint, &signer(), "bob").await;
+        let mut bob = member(&app, "bob").await;
         let join = bob.join("team:admins", json!({}));
         bob.assert_reply(&join, "error", json!({"reason": "unauthorized"}))
             .await;

@@ -1,4 +1,4 @@
-//! Who a client is: [`ClientAddress`], and whose word about it counts: [`TrustedProxies`]. Pure.
+//! [`ClientAddress`]: the address of a client. [`TrustedProxies`]: the proxies that may name it. Pure.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-/// What stands for no proxy at all.
+/// The text of an empty list.
 const NONE: &str = "none";
 
-/// The networks of the proxies that may say on whose behalf they connect. Cloning is cheap.
+/// The networks of the proxies that may name the client for whom they connect. A clone is cheap.
 ///
-/// The default is loopback. It is read from a list such as `10.0.0.0/8, 192.0.2.7, ::1`, or `none`.
+/// Default: loopback. It is parsed from a list such as `10.0.0.0/8, 192.0.2.7, ::1`, or from `none`.
 ///
 /// ```
 /// use slackir::admission::TrustedProxies;
@@ -25,10 +25,10 @@ const NONE: &str = "none";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
-/// A list of proxies has an entry that is neither an address nor a network.
+/// An entry in a list of proxies is neither an address nor a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no address and no network; write a list such as 10.0.0.0/8,192.0.2.7,::1, or none"
+    "{0:?} is neither an address nor a network; write a list such as 10.0.0.0/8,192.0.2.7,::1, or none"
 )]
 pub struct InvalidProxy(String);
 
@@ -57,16 +57,16 @@ fn network(text: &str) -> Result<IpNet, InvalidProxy> {
 }
 
 impl TrustedProxies {
-    /// Whether the address is a proxy's.
+    /// Whether the address is that of a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }
 
-/// Who a client is, as far as the server knows.
+/// The address of a client, as far as the server knows it.
 ///
-/// Shown as `192.0.2.7:50123`, or `203.0.113.9 by 127.0.0.1:41000` behind a proxy.
+/// Displayed as `192.0.2.7:50123`, or as `203.0.113.9 by 127.0.0.1:41000` behind a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
     peer: SocketAddr,
@@ -75,7 +75,7 @@ pub struct ClientAddress {
 }
 
 impl ClientAddress {
-    /// The other end of a TCP connection, before it has sent a request.
+    /// The client of a TCP connection that has not sent a request yet.
     pub fn of_peer(peer: SocketAddr, proxies: &TrustedProxies) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Self {
@@ -85,10 +85,10 @@ impl ClientAddress {
         }
     }
 
-    /// The sender of a request. `hops` are the addresses that it was forwarded for, from right to
-    /// left, `None` for what cannot be read. They count only where the peer is a trusted proxy: then
-    /// the client is the first that is none, for everything behind it may be invented. Where all are
-    /// proxies it is the last.
+    /// The client that sent a request. `hops` are the addresses in the forwarding headers, from right to
+    /// left; `None` for one that cannot be read. They count only if the peer is a trusted proxy. Then the
+    /// client is the first hop that is no trusted proxy, because that client could invent all further hops.
+    /// If all are proxies, the client is the last hop.
     pub fn of_request(
         peer: SocketAddr,
         hops: impl Iterator<Item = Option<IpAddr>>,
@@ -120,7 +120,7 @@ impl ClientAddress {
         self.forwarded.unwrap_or(self.peer.ip())
     }
 
-    /// Whether that address is a trusted proxy's, which many clients may share.
+    /// Whether the client's address is that of a trusted proxy, which many clients may share.
     pub fn is_proxy(&self) -> bool {
         self.is_proxy
     }

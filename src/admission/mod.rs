@@ -1,8 +1,8 @@
-//! Who may be here: what a client's address is, how many connections one address and the whole
-//! server may have, and who counts them. No I/O, no HTTP.
+//! Admission of clients: the address of a client, and the limits on connections of one address and of the
+//! server. No I/O, no HTTP.
 //!
-//! Two things are counted, each with its own number: streams, which are accepted TCP connections, and
-//! sockets, which are WebSocket connections and long-poll sessions.
+//! Two kinds are counted separately: streams, which are accepted TCP connections, and sockets, which are
+//! WebSocket connections and long-poll sessions.
 
 mod address;
 mod notice;
@@ -24,27 +24,27 @@ pub use self::address::{ClientAddress, InvalidProxy, TrustedProxies};
 use self::notice::Notice;
 use crate::metrics::metrics;
 
-/// Parts of the table of addresses, each with a lock of its own.
+/// The parts of the table of addresses, each with its own lock.
 const SHARDS: usize = 16;
 
-/// Files that streams of ordinary HTTP may still have when sockets may have no more.
+/// Open files that sockets leave to streams of ordinary HTTP.
 const FILES_FOR_HTTP: usize = 32;
 
-/// Who is let in. One value is shared by the endpoint, which counts sockets, and the server, which
-/// counts streams.
+/// The limits on connections. The endpoint, which counts sockets, and the server, which counts streams,
+/// share one [`Admission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmissionOptions {
-    /// WebSocket connections and long-poll sessions of the whole server, at which it answers 503.
-    /// Default 50,000.
+    /// The most WebSocket connections and long-poll sessions of the whole server. More are answered with
+    /// 503. Default: 50,000.
     pub max_connections: usize,
-    /// Connections of one address.
+    /// The most connections of one address.
     pub per_address: AddressLimit,
-    /// The proxies that are believed on whose behalf they connect. Default: loopback.
+    /// The proxies whose headers name the client for whom they connect. Default: loopback.
     pub trusted_proxies: TrustedProxies,
-    /// Files that all streams together may take; the next one is refused. Default: no bound.
+    /// The most open files of all streams together. More streams are refused. Default: no limit.
     pub max_files: usize,
-    /// A socket that has had no joined channel for this long makes room for a new one when the server
-    /// is full. Default 60 s.
+    /// When the server is full, a socket without a joined channel for this long is ended to make room for a
+    /// new one. Default: 60 s.
     pub join_within: Duration,
 }
 
@@ -60,11 +60,11 @@ impl Default for AdmissionOptions {
     }
 }
 
-/// How many sockets, and as many streams, one address may have. A network of /64 is one address of
-/// IPv6: so much belongs to one client.
+/// The most sockets, and the most streams, of one address. For IPv6 a network of /64 counts as one address,
+/// because one client usually has a whole one.
 ///
-/// The default is 1,000 and no limit for a trusted proxy, which connects for many clients. Behind
-/// such a proxy the address that it names counts.
+/// Default: 1,000, and no limit for a trusted proxy, which connects for many clients. Behind such a proxy
+/// the limit holds for the address that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressLimit {
     max: usize,
@@ -72,8 +72,7 @@ pub struct AddressLimit {
 }
 
 impl AddressLimit {
-    /// A limit that holds for the sockets of everybody: a trusted proxy's, too, where it names no client.
-    /// 0 is no limit.
+    /// A limit that also holds for the sockets of a trusted proxy, if it names no client. 0 means no limit.
     pub const fn new(max: usize) -> Self {
         Self {
             max,
@@ -91,7 +90,7 @@ impl Default for AddressLimit {
     }
 }
 
-/// The counts of one server. Cloning is cheap and names the same counts.
+/// The counts of one server. A clone is cheap and shares the counts.
 #[derive(Clone)]
 pub struct Admission(Arc<Shared>);
 
@@ -99,7 +98,7 @@ struct Shared {
     options: AdmissionOptions,
     streams: AtomicUsize,
     sockets: AtomicUsize,
-    /// Addresses that have something; its size is bounded by what is counted.
+    /// Addresses with a stream or a socket, so the number of these bounds the size.
     addresses: [Mutex<HashMap<Network, Counts>>; SHARDS],
     hasher: RandomState,
     server_full: Notice,
@@ -107,14 +106,14 @@ struct Shared {
     out_of_files: Notice,
 }
 
-/// What one address has.
+/// The counts of one address.
 #[derive(Default)]
 struct Counts {
     streams: usize,
     sockets: usize,
 }
 
-/// What is counted.
+/// The kind of a counted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Stream,
@@ -130,25 +129,25 @@ impl Counts {
     }
 }
 
-/// Why somebody is not let in.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// The server has no room.
+    /// The server has its maximum.
     Server,
-    /// The client's address has all that one may have.
+    /// The client's address has its maximum.
     Address,
 }
 
-/// One counted stream or socket. Dropping it ends the count.
+/// One counted stream or socket. Dropping the value ends the count.
 pub(crate) struct Admitted {
     admission: Admission,
-    /// The address that it is counted for, if any.
+    /// The address for which it counts, if any.
     address: Option<Network>,
     kind: Kind,
 }
 
 impl Admitted {
-    /// One that nobody counts with others, for a client without a network.
+    /// Makes a value that counts against no limit, for a client without a network.
     pub(crate) fn alone() -> Self {
         let admission = Admission::default();
         admission.0.sockets.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +175,7 @@ impl fmt::Debug for Admission {
 }
 
 impl Admission {
-    /// With nobody let in yet.
+    /// Makes counts of zero.
     pub fn new(options: AdmissionOptions) -> Self {
         Self(Arc::new(Shared {
             options,
@@ -194,10 +193,10 @@ impl Admission {
         &self.0.options
     }
 
-    /// Counts an accepted stream. A trusted proxy's belong to no address.
+    /// Counts an accepted stream. A stream of a trusted proxy counts for no address.
     ///
     /// # Errors
-    /// When the address has too many, or files run out.
+    /// If the address has too many streams, or too many files are open.
     pub(crate) fn stream(&self, client: ClientAddress) -> Result<Admitted, Full> {
         let address = self.limited(client).filter(|_| !client.is_proxy());
         let admitted = self.count(Kind::Stream, address)?;
@@ -216,10 +215,11 @@ impl Admission {
         Ok(admitted)
     }
 
-    /// Counts a socket. `make_room` ends another one in its favour, if one can be spared.
+    /// Counts a socket. If the server is full, `make_room` ends another socket, or returns `false` if it
+    /// finds none.
     ///
     /// # Errors
-    /// When the address or the server is full.
+    /// If the address or the server has its maximum.
     pub(crate) fn socket(
         &self,
         client: Option<ClientAddress>,
@@ -238,7 +238,7 @@ impl Admission {
         Ok(admitted)
     }
 
-    /// Whether there are more sockets than may be. Where nobody counts streams they stand for theirs.
+    /// Whether there are too many sockets. If no streams are counted, each socket counts as one open file.
     fn is_over(&self) -> bool {
         let AdmissionOptions {
             max_connections,
@@ -250,7 +250,7 @@ impl Admission {
         sockets > max_connections || files > max_files.saturating_sub(FILES_FOR_HTTP)
     }
 
-    /// The address that a client is counted for; `None` where there is no limit.
+    /// The address for which a client counts; `None` if it has no limit.
     fn limited(&self, client: ClientAddress) -> Option<Network> {
         let AddressLimit {
             max,
@@ -301,7 +301,7 @@ impl Admission {
     fn shard(&self, address: Network) -> std::sync::MutexGuard<'_, HashMap<Network, Counts>> {
         let shard = self.0.hasher.hash_one(address) as usize % SHARDS;
         let shard = self.0.addresses[shard].lock();
-        // Nothing in here panics half-way.
+        // No code panics while it holds this lock.
         shard.unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -325,7 +325,7 @@ impl Drop for Admitted {
     }
 }
 
-/// What stands for everything that one client has: its address, or its network of /64 for IPv6.
+/// The unit for which one client is counted: an IPv4 address, or an IPv6 network of /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Network {
     V4([u8; 4]),

@@ -1,4 +1,4 @@
-//! [`Notice`]: a log line about what happens too often for a line each.
+//! [`Notice`]: limits log lines about an event that may happen very often.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 /// The time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Counts events, and says when to write a line about them.
+/// Counts events, and decides when to log them.
 #[derive(Default)]
 pub(super) struct Notice(Mutex<Counted>);
 
 #[derive(Default)]
 struct Counted {
-    /// Events that no line has told.
+    /// Events since the last line.
     untold: u64,
     told: Option<Instant>,
 }
 
 impl Notice {
-    /// Counts an event. The number of events that the line to write now is about; `None` for no line.
+    /// Counts an event. Returns the number of events to log in a line now; `None` if no line is due.
     pub(super) fn count(&self) -> Option<u64> {
         self.count_at(Instant::now())
     }

@@ -1,5 +1,5 @@
-//! Makes one callback of a channel a future whose outcome is a value, a panic included. `server`
-//! polls it, parks it, and drops it.
+//! One callback of a channel as a future whose result is a value, also after a panic. `server` polls it, parks it
+//! and drops it.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 
 use super::catch_up::CatchUpError;
 use super::context::Context;
-use super::join::{Accepted, JoinFailed};
+use super::join::{AcceptedJoin, JoinFailed};
 use super::{Channel, HandleInResult, Handled, StopReason, Then};
 use crate::message::{Payload, Ref};
 use crate::pubsub::Broadcast;
@@ -22,19 +22,19 @@ use crate::pubsub::Broadcast;
 /// How long `terminate` may take. Phoenix: `shutdown: 5_000`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A channel value and its context. The running callback borrows it; dropping the callback gives
-/// it back, so that `terminate` can run after a callback was cancelled or has panicked.
+/// A channel value and its context. The running callback borrows both; dropping the callback ends the borrow, so
+/// that `terminate` can run after a callback was cancelled or has panicked.
 pub(super) struct Live<C: Channel> {
     /// `None` until `join` has made it.
     pub(super) channel: Option<C>,
     pub(super) ctx: Context<C>,
 }
 
-pub(super) type Shared<C> = Rc<RefCell<Live<C>>>;
+pub(super) type SharedLive<C> = Rc<RefCell<Live<C>>>;
 
-/// What a callback has come to.
-pub(super) enum Done<C: Channel> {
-    Joined(Result<Accepted<C>, JoinFailed>),
+/// The result of a callback.
+pub(super) enum CallbackDone<C: Channel> {
+    Joined(Result<AcceptedJoin<C>, JoinFailed>),
     /// The catch-up has failed.
     Behind(CatchUpError),
     In(Ref, HandleInResult),
@@ -43,15 +43,15 @@ pub(super) enum Done<C: Channel> {
     Panicked(Cow<'static, str>),
 }
 
-pub(super) type Callback<C> = LocalBoxFuture<'static, Done<C>>;
+pub(super) type Callback<C> = LocalBoxFuture<'static, CallbackDone<C>>;
 
-/// Makes a panic of the callback its outcome.
+/// Turns a panic of the callback into its result.
 pub(super) fn guarded<C: Channel>(
-    callback: impl Future<Output = Done<C>> + 'static,
+    callback: impl Future<Output = CallbackDone<C>> + 'static,
 ) -> Callback<C> {
     AssertUnwindSafe(callback)
         .catch_unwind()
-        .map(|result| result.unwrap_or_else(|panic| Done::Panicked(message_of(&*panic))))
+        .map(|result| result.unwrap_or_else(|panic| CallbackDone::Panicked(message_of(&*panic))))
         .boxed_local()
 }
 
@@ -61,21 +61,21 @@ pub(super) fn guarded<C: Channel>(
     reason = "a channel runs one callback at a time; cancelling drops the borrow with the future"
 )]
 fn callback<C: Channel>(
-    live: Shared<C>,
-    run: impl AsyncFnOnce(&mut C, &mut Context<C>) -> Done<C> + 'static,
+    live: SharedLive<C>,
+    run: impl AsyncFnOnce(&mut C, &mut Context<C>) -> CallbackDone<C> + 'static,
 ) -> Callback<C> {
     guarded(async move {
         let Live { channel, ctx } = &mut *live.borrow_mut();
         let Some(channel) = channel else {
-            // Nothing is given to a channel before its join.
-            return Done::Handled(Ok(()));
+            // No callback runs before the join.
+            return CallbackDone::Handled(Ok(()));
         };
         ctx.begin();
         run(channel, ctx).await
     })
 }
 
-/// What a panic said.
+/// The text of a panic.
 fn message_of(panic: &(dyn Any + Send)) -> Cow<'static, str> {
     if let Some(text) = panic.downcast_ref::<&'static str>() {
         Cow::Borrowed(text)
@@ -87,7 +87,7 @@ fn message_of(panic: &(dyn Any + Send)) -> Cow<'static, str> {
 }
 
 pub(super) fn handle_in<C: Channel>(
-    live: Shared<C>,
+    live: SharedLive<C>,
     event: bytestring::ByteString,
     payload: Payload,
     reference: Ref,
@@ -96,47 +96,50 @@ pub(super) fn handle_in<C: Channel>(
         ctx.reference = reference.clone();
         let outcome = channel.handle_in(&event, payload, ctx).await;
         ctx.reference = Ref::NULL;
-        Done::In(reference, outcome)
+        CallbackDone::In(reference, outcome)
     })
 }
 
-pub(super) fn handle_out<C: Channel>(live: Shared<C>, broadcast: Arc<Broadcast>) -> Callback<C> {
+pub(super) fn handle_out<C: Channel>(
+    live: SharedLive<C>,
+    broadcast: Arc<Broadcast>,
+) -> Callback<C> {
     callback(live, async move |channel, ctx| {
         ctx.passing = Some(Arc::clone(&broadcast));
-        Done::Handled(channel.handle_out(broadcast, ctx).await)
+        CallbackDone::Handled(channel.handle_out(broadcast, ctx).await)
     })
 }
 
 pub(super) fn handle_broadcast<C: Channel>(
-    live: Shared<C>,
+    live: SharedLive<C>,
     broadcast: Arc<Broadcast>,
 ) -> Callback<C> {
     callback(live, async move |channel, ctx| {
-        Done::Handled(channel.handle_broadcast(broadcast, ctx).await)
+        CallbackDone::Handled(channel.handle_broadcast(broadcast, ctx).await)
     })
 }
 
-pub(super) fn handle_timeout<C: Channel>(live: Shared<C>) -> Callback<C> {
+pub(super) fn handle_timeout<C: Channel>(live: SharedLive<C>) -> Callback<C> {
     callback(live, async move |channel, ctx| {
-        Done::Handled(channel.handle_timeout(ctx).await)
+        CallbackDone::Handled(channel.handle_timeout(ctx).await)
     })
 }
 
-pub(super) fn handle_info<C: Channel>(live: Shared<C>, info: C::Info) -> Callback<C> {
+pub(super) fn handle_info<C: Channel>(live: SharedLive<C>, info: C::Info) -> Callback<C> {
     callback(live, async move |channel, ctx| {
-        Done::Handled(channel.handle_info(info, ctx).await)
+        CallbackDone::Handled(channel.handle_info(info, ctx).await)
     })
 }
 
-/// What the join has left to be done.
-pub(super) fn then<C: Channel>(live: Shared<C>, all: Vec<Then<C>>) -> Callback<C> {
+/// The steps of [`Join::then`](super::Join::then).
+pub(super) fn then<C: Channel>(live: SharedLive<C>, all: Vec<Then<C>>) -> Callback<C> {
     callback(live, async move |channel, ctx| {
         let mut all = all.into_iter();
-        Done::Handled(all.try_for_each(|then| then(channel, ctx)))
+        CallbackDone::Handled(all.try_for_each(|then| then(channel, ctx)))
     })
 }
 
-pub(super) fn terminate<C: Channel>(live: Shared<C>, reason: StopReason) -> Callback<C> {
+pub(super) fn terminate<C: Channel>(live: SharedLive<C>, reason: StopReason) -> Callback<C> {
     callback(live, async move |channel, ctx| {
         let terminated = channel.terminate(&reason, ctx);
         if tokio::time::timeout(TERMINATE_TIMEOUT, terminated)
@@ -145,6 +148,6 @@ pub(super) fn terminate<C: Channel>(live: Shared<C>, reason: StopReason) -> Call
         {
             tracing::warn!(?reason, "channel.terminate.timeout");
         }
-        Done::Terminated
+        CallbackDone::Terminated
     })
 }

@@ -1,54 +1,53 @@
-//! What a client gets between the answer to its join and the moment its channel goes live, where
-//! that takes time: a resume whose missed messages begin in the database, which are read a page at
-//! a time and sent at the pace of the client; and messages that the channel intercepts.
+//! [`CatchUp`]: the missed messages between the answer to a join and the moment its channel goes live, if that
+//! takes time: missed messages that begin in the database, read a page at a time and sent at the pace of the client,
+//! and messages that the channel intercepts.
 //!
-//! The join is answered before this begins. Until it ends the channel's callbacks wait, so that
-//! neither they nor anything live can come between what was missed.
+//! The join is answered before. The channel's callbacks wait until the end, so that neither they nor live messages
+//! come between.
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::callback::Shared;
+use super::callback::SharedLive;
+use super::history::{HistoryForm, LogRequest};
 use super::join::subscriber;
 use super::link::Link;
-use super::log::{Form, LogRequest};
 use super::replay::{self, intercepts, replay};
 use super::{Channel, StopReason};
+use crate::log::{Backlog, LoadError, LogEntry, MessageId, Pager, Seq};
 use crate::message::{Payload, RawJson};
-use crate::pubsub::{
-    Backlog, LoadError, LogEntry, MessageId, Pager, PubSub, Subscribed, Topic, Want,
-};
+use crate::pubsub::{PubSub, Subscribed, Topic, Want};
 use crate::serializer::EncodeError;
 
-/// Where a channel stands that is not live yet.
+/// A channel that is not live yet.
 pub(super) struct Behind {
     pub(super) topic: Arc<Topic>,
-    /// The message after which the client gets what it has not got.
+    /// The client has every message up to this one.
     pub(super) cursor: MessageId,
-    pub(super) next: Next,
+    pub(super) next: Missed,
 }
 
-/// What the client gets next.
-pub(super) enum Next {
-    /// What is read from the database.
+/// The next messages of the client.
+pub(super) enum Missed {
+    /// Pages of the database.
     Pages(Pager),
-    /// What the log gave, which the channel intercepts; with the list that stands in the join's
-    /// reply, if that is its form.
+    /// Entries of the log, some of which the channel intercepts; with the list of the join's reply, if the history
+    /// has that form.
     Backlog(Backlog, Option<Vec<RawJson>>),
 }
 
 impl Behind {
-    /// The join reply that says what the client gets.
+    /// The join reply, with what the log adds to it.
     pub(super) fn reply(&self, log: &LogRequest, reply: Payload) -> Payload {
         match &self.next {
-            Next::Pages(_) => log.reply(reply, Some(&Backlog::resumed()), None),
-            Next::Backlog(backlog, list) => log.reply(reply, Some(backlog), list.as_deref()),
+            Missed::Pages(_) => log.reply(reply, Some(&Backlog::resumed()), None),
+            Missed::Backlog(backlog, list) => log.reply(reply, Some(backlog), list.as_deref()),
         }
     }
 }
 
-/// Why a resume came to an early end. The client joins again, and begins where it has come to.
+/// Why a resume failed. The client joins again, from the last message it has.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CatchUpError {
     #[error(transparent)]
@@ -56,7 +55,7 @@ pub(super) enum CatchUpError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     #[error("messages that were to be sent are gone")]
-    Lost,
+    Pruned,
     #[error("the channel stopped")]
     Stopped(StopReason),
 }
@@ -71,9 +70,9 @@ impl CatchUpError {
     }
 }
 
-/// Sends what was missed, and makes the channel a member of its topic.
+/// Sends the missed messages, and makes the channel a member of its topic.
 pub(super) struct CatchUp<C: Channel> {
-    pub(super) live: Shared<C>,
+    pub(super) live: SharedLive<C>,
     pub(super) link: Rc<Link>,
     pub(super) pubsub: PubSub,
     pub(super) log: LogRequest,
@@ -88,8 +87,8 @@ impl<C: Channel> CatchUp<C> {
         } = behind;
         loop {
             match next {
-                Next::Pages(pager) => cursor = self.page(&topic, cursor.seq, pager).await?,
-                Next::Backlog(backlog, _) => {
+                Missed::Pages(pager) => cursor = self.page(&topic, cursor.seq, pager).await?,
+                Missed::Backlog(backlog, _) => {
                     self.backlog(&topic, &backlog).await?;
                     cursor = backlog.head.unwrap_or(cursor);
                 }
@@ -103,56 +102,56 @@ impl<C: Channel> CatchUp<C> {
                         self.link.attach(subscription);
                         return Ok(());
                     }
-                    // More has come meanwhile, and the channel may take its time with it.
+                    // More was published meanwhile, for callbacks that may take time.
                     drop(subscription);
-                    Next::Backlog(backlog, None)
+                    Missed::Backlog(backlog, None)
                 }
-                Some(Subscribed::Live(..)) => return Err(CatchUpError::Lost),
-                Some(Subscribed::Behind(pager)) => Next::Pages(pager),
-                // The topic was given up meanwhile: nobody was in it.
+                Some(Subscribed::Live(..)) => return Err(CatchUpError::Pruned),
+                Some(Subscribed::Behind(pager)) => Missed::Pages(pager),
+                // The topic was evicted meanwhile: it had no members.
                 None => {
                     topic = self.pubsub.topic(&self.link.topic);
                     topic.load().await?;
-                    Next::Backlog(Backlog::resumed(), None)
+                    Missed::Backlog(Backlog::resumed(), None)
                 }
             };
         }
     }
 
-    /// Sends a page of the database. Returns up to where the client has everything.
+    /// Sends a page of the database. Returns the last message that the client has now.
     async fn page(
         &self,
         topic: &Arc<Topic>,
-        after: i64,
+        after: Seq,
         pager: Pager,
     ) -> Result<MessageId, CatchUpError> {
         let page = pager.page(after).await?;
-        // Retention deletes what it has announced before.
+        // Retention announces before it deletes.
         if topic.is_pruned_after(after) {
-            return Err(CatchUpError::Lost);
+            return Err(CatchUpError::Pruned);
         }
         let mut last = None;
         for entry in &page {
             self.send(topic, entry).await?;
             last = Some(entry.seq());
         }
-        // Where nothing is left to read, everything below the tail is gone or was sent.
+        // An empty page: every message below the tail was sent or is gone.
         Ok(pager.id_of(last.unwrap_or(after.max(pager.floor()))))
     }
 
-    /// Sends what the log gave, in the form that the client wants.
+    /// Sends entries of the log, in the form that the client wants.
     async fn backlog(&self, topic: &Arc<Topic>, backlog: &Backlog) -> Result<(), CatchUpError> {
         match self.log.form(backlog) {
-            Form::Each => {
+            HistoryForm::Each => {
                 for entry in &backlog.entries {
                     self.send(topic, entry).await?;
                 }
             }
-            Form::List => {
+            HistoryForm::List => {
                 let list = self.list(topic, &backlog.entries).await?;
                 self.log.push_list(&list, &self.link)?;
             }
-            Form::Nothing | Form::Reply => {}
+            HistoryForm::Nothing | HistoryForm::Reply => {}
         }
         Ok(())
     }

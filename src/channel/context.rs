@@ -1,4 +1,4 @@
-//! What a callback may do: push, broadcast, reply later, keep assigns.
+//! [`Context`]: a callback's access to its client, its topic and its own later work.
 //! Phoenix: the functions of `Phoenix.Channel` that take a socket.
 
 use std::any::{Any, type_name};
@@ -11,9 +11,11 @@ use std::time::Duration;
 use actix::{Recipient, WeakAddr, WeakRecipient};
 use serde_json::json;
 
-use super::link::{Link, ToChannel};
-use super::server::{ChannelServer, ChannelSignal, Info};
+use super::link::Link;
+use super::server::{ChannelServer, InfoMessage};
+use super::start::ChannelSignal;
 use super::timer::{Timer, Timers};
+use super::work::ChannelWork;
 use super::{Channel, HandleIn};
 use crate::assigns::Assigns;
 use crate::client::Client;
@@ -23,10 +25,11 @@ use crate::pubsub::{
 };
 use crate::serializer::{EncodeError, Serializer};
 
-/// Why a push or a broadcast was not made.
+/// Why a push or a broadcast failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SendError {
-    /// Before `join` has returned there is nobody to send to; send yourself an info instead.
+    /// `join` has not returned yet: use [`Join::then`](super::Join::then), or send an info to the channel itself.
     #[error("the channel has not joined its topic yet")]
     NotJoined,
     /// The payload has no form on this client's wire.
@@ -38,25 +41,35 @@ pub enum SendError {
 }
 
 /// The channel's view of its client and its topic. Phoenix: `Phoenix.Socket` inside a channel.
+///
+/// ```
+/// use serde_json::json;
+/// use slackir::channel::{Channel, Context, SendError};
+///
+/// fn welcome<C: Channel>(ctx: &Context<C>, name: &str) -> Result<(), SendError> {
+///     ctx.push("welcome", json!({"topic": ctx.topic()}))?;
+///     ctx.broadcast_from("joined", json!({"name": name}))
+/// }
+/// ```
 pub struct Context<C: Channel> {
     link: Rc<Link>,
     pubsub: PubSub,
     assigns: Assigns,
     /// The ref of the message that `handle_in` is handling; null at any other time.
     pub(super) reference: Ref,
-    /// The silence after which the callback that is running wants a timeout.
+    /// The timeout that the running callback has asked for.
     pub(super) timeout: Option<Duration>,
     /// Whether the client asked for the ids of stored messages.
     pub(super) meta: bool,
     /// The broadcast that `handle_out` or `handle_replay` is handling.
     pub(super) passing: Option<Arc<Broadcast>>,
-    /// While a history is made that is a list: what was pushed into it.
+    /// The pushes of `handle_replay` while a history is built as a list.
     pub(super) listed: RefCell<Option<Vec<RawJson>>>,
     /// Other topics that the channel listens to.
     subscriptions: Vec<(String, Subscription)>,
-    /// Its infos that come later.
+    /// Timers of its own infos.
     timers: Timers,
-    /// What else ends with the channel, by who has put it here.
+    /// Guards that are dropped with the channel, by owner.
     guards: Vec<(u64, Box<dyn Any>)>,
     /// The channel's own actor, which holds this.
     server: WeakAddr<ChannelServer<C>>,
@@ -97,7 +110,7 @@ impl<C: Channel> Context<C> {
         }
     }
 
-    /// Forgets what an earlier callback, which may have been dropped half-way, has left.
+    /// Clears the state of the callback before, which may have been dropped half-way.
     pub(super) fn begin(&mut self) {
         self.reference = Ref::NULL;
         self.timeout = None;
@@ -105,17 +118,44 @@ impl<C: Channel> Context<C> {
         self.listed.take();
     }
 
-    /// The topic that was joined.
+    /// The joined topic.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &Context<C>) {
+    /// let room = ctx.topic().strip_prefix("room:");
+    /// # let _ = room;
+    /// # }
+    /// ```
     pub fn topic(&self) -> &str {
         &self.link.topic
     }
 
-    /// What `connect` and this channel have assigned.
+    /// The values assigned by `connect` and by this channel.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &Context<C>) {
+    /// struct UserId(u64);
+    ///
+    /// let user = ctx.assigns().get::<UserId>().map(|user| user.0);
+    /// # let _ = user;
+    /// # }
+    /// ```
     pub fn assigns(&self) -> &Assigns {
         &self.assigns
     }
 
-    /// The channel's own copy of the assigns.
+    /// The channel's own copy of the assigns. Phoenix: `assign/3`.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &mut Context<C>) {
+    /// struct Seat(u32);
+    ///
+    /// ctx.assigns_mut().insert(Seat(7));
+    /// # }
+    /// ```
     pub fn assigns_mut(&mut self) -> &mut Assigns {
         &mut self.assigns
     }
@@ -124,13 +164,33 @@ impl<C: Channel> Context<C> {
     /// the channel has assigned.
     ///
     /// # Panics
-    /// When nobody has: a mistake of the program. It crashes the join.
+    /// If there is none: a mistake of the program. It crashes the join.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &Context<C>) {
+    /// struct Greeting(String);
+    ///
+    /// let greeting = ctx.state::<Greeting>();
+    /// println!("{}", greeting.0);
+    /// # }
+    /// ```
     pub fn state<T: Send + Sync + 'static>(&self) -> Arc<T> {
         let state = self.assigns.get_shared();
         state.unwrap_or_else(|| panic!("no state of type {}", type_name::<T>()))
     }
 
     /// The topics of this server, to broadcast to others than this channel's.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::channel::{Channel, Context};
+    /// # async fn example<C: Channel>(ctx: &Context<C>) -> Result<(), slackir::pubsub::PublishError> {
+    /// let opened = json!({"room": ctx.topic()});
+    /// ctx.pubsub().broadcast("admins", "room_opened", opened).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pubsub(&self) -> &PubSub {
         &self.pubsub
     }
@@ -138,8 +198,16 @@ impl<C: Channel> Context<C> {
     /// Sends an event to this client only.
     ///
     /// # Errors
-    /// Before the join is complete, and when the payload is not an object (or binary, to a V2
-    /// client).
+    /// If the join is not complete, or the payload is neither an object nor, for a V2 client, binary.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::channel::{Channel, Context, SendError};
+    /// # fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// ctx.push("score", json!({"points": 3}))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn push(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
         let payload = self.with_meta(event, payload.into_payload());
         if let Some(list) = &mut *self.listed.borrow_mut() {
@@ -150,7 +218,7 @@ impl<C: Channel> Context<C> {
         Ok(self.link.push(event, &payload)?)
     }
 
-    /// A broadcast that is passed on says which message it is, as one that was not intercepted does.
+    /// Adds the `_meta` of the broadcast that is passed on, as one that was not intercepted has it.
     fn with_meta(&self, event: &str, payload: Payload) -> Payload {
         match (&self.passing, payload) {
             (Some(broadcast), Payload::Json(json)) if self.meta && broadcast.event() == event => {
@@ -163,25 +231,55 @@ impl<C: Channel> Context<C> {
     /// Sends an event to everybody in the topic, this client included.
     ///
     /// # Errors
-    /// Before the join is complete, and when the message was refused: it is then neither stored
-    /// nor sent to anybody.
+    /// If the join is not complete, or the message was refused: then it is neither stored nor sent.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::channel::{Channel, Context, SendError};
+    /// # fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// ctx.broadcast("shout", json!({"message": "hello"}))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn broadcast(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
         self.publish(&Draft::new(event, payload)).map(drop)
     }
 
-    /// As [`Context::broadcast`], for a message with a client_ref, a change of a stored message, or
-    /// where somebody wants to know when it is committed.
+    /// As [`Context::broadcast`], for a message with a client_ref or a receipt, or a change of a stored message.
     ///
     /// # Errors
     /// As [`Context::broadcast`].
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::pubsub::Draft;
+    /// # use slackir::channel::{Channel, Context, SendError};
+    /// # fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// let draft = Draft::new("shout", json!({"message": "hello"})).with_receipt();
+    /// let published = ctx.publish(&draft)?;
+    /// # let _ = published;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn publish(&self, draft: &Draft) -> Result<Published, SendError> {
         self.assert_joined()?;
         Ok(self.link.publish(&self.pubsub, draft, None)?)
     }
 
-    /// Answers the message that `handle_in` is handling once what it published is committed: ok
-    /// `{"id": ..}`, or error with the reason why it is not. The channel goes on meanwhile. `published` is of a
-    /// draft [with a receipt](Draft::with_receipt); where nothing is stored the id is `null`, at once.
+    /// Answers the message that `handle_in` is handling once its published message is committed: ok
+    /// `{"id": ..}`, or error with a reason. The channel goes on meanwhile. `published` must come from a draft
+    /// [with a receipt](Draft::with_receipt); for a topic that stores nothing the id is `null`, at once.
+    ///
+    /// ```
+    /// # use slackir::message::Payload;
+    /// # use slackir::pubsub::Draft;
+    /// # use slackir::channel::{Channel, Context, HandleInResult};
+    /// # fn example<C: Channel>(ctx: &Context<C>, payload: Payload) -> HandleInResult {
+    /// let draft = Draft::new("shout", payload).with_receipt();
+    /// let published = ctx.publish(&draft)?;
+    /// Ok(ctx.reply_when_stored(published))
+    /// # }
+    /// ```
     pub fn reply_when_stored(&self, published: Published) -> HandleIn {
         let Some(receipt) = published.receipt else {
             return HandleIn::ok(json!({ "id": null }));
@@ -199,6 +297,15 @@ impl<C: Channel> Context<C> {
     ///
     /// # Errors
     /// As [`Context::broadcast`].
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::channel::{Channel, Context, SendError};
+    /// # fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// ctx.broadcast_from("typing", json!({"name": "ada"}))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn broadcast_from(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
         self.assert_joined()?;
         let draft = Draft::new(event, payload);
@@ -209,7 +316,18 @@ impl<C: Channel> Context<C> {
 
     /// Captures the message that is being handled, to reply to it later, from anywhere.
     ///
-    /// `None` outside `handle_in`, and for a message without a ref: nobody waits for a reply.
+    /// `None` outside `handle_in`, and for a message without a ref, whose client expects no reply.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::message::Reply;
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &Context<C>) {
+    /// if let Some(socket_ref) = ctx.socket_ref() {
+    ///     std::thread::spawn(move || socket_ref.reply(&Reply::ok(json!({"sum": 3}))));
+    /// }
+    /// # }
+    /// ```
     pub fn socket_ref(&self) -> Option<SocketRef> {
         if self.reference.is_null() || !self.link.is_joined() {
             return None;
@@ -223,57 +341,114 @@ impl<C: Channel> Context<C> {
         })
     }
 
-    /// Listens to another topic: its broadcasts reach [`Channel::handle_broadcast`]. Subscribing
-    /// twice delivers twice. Ends with the channel. Phoenix: `Endpoint.subscribe/1` in a channel.
+    /// Listens to another topic until the channel ends: its broadcasts reach [`Channel::handle_broadcast`].
+    /// Subscribing twice delivers twice. Phoenix: `Endpoint.subscribe/1` in a channel.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &mut Context<C>) {
+    /// ctx.subscribe("announcements");
+    /// # }
+    /// ```
     pub fn subscribe(&mut self, topic: &str) {
         let tap: Rc<dyn Tap> = Rc::new(Elsewhere(Rc::clone(&self.link)));
         let subscription = self.pubsub.subscribe_tap(topic, self.link.id, &tap);
         self.subscriptions.push((topic.to_owned(), subscription));
     }
 
-    /// Stops listening to another topic, however often it was subscribed to.
+    /// Ends all subscriptions of this channel to another topic.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &mut Context<C>) {
+    /// ctx.unsubscribe("announcements");
+    /// # }
+    /// ```
     pub fn unsubscribe(&mut self, topic: &str) {
         self.subscriptions.retain(|(name, _)| name != topic);
     }
 
-    /// Asks for [`Channel::handle_timeout`] if nothing comes for this long after the callback that
-    /// is running. Whatever comes calls it off. Phoenix: `{:noreply, socket, timeout}`.
+    /// Asks for [`Channel::handle_timeout`] after this much silence behind the running callback. Any other
+    /// callback cancels it. Phoenix: `{:noreply, socket, timeout}`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel>(ctx: &mut Context<C>) {
+    /// ctx.timeout_after(Duration::from_secs(30));
+    /// # }
+    /// ```
     pub fn timeout_after(&mut self, silence: Duration) {
         self.timeout = Some(silence);
     }
 
-    /// Replies to a message that was captured before, in order with what this channel pushes and
-    /// broadcasts. [`SocketRef::reply`] from inside a channel may be overtaken by them.
+    /// Replies to a captured message, in order with this channel's pushes and broadcasts, which may overtake
+    /// [`SocketRef::reply`].
     ///
     /// # Errors
-    /// When the response has no form on the client's wire.
+    /// If the response has no form on the client's wire.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::message::Reply;
+    /// # use slackir::channel::{Channel, Context, SendError, SocketRef};
+    /// # fn example<C: Channel>(ctx: &Context<C>, asked: &SocketRef) -> Result<(), SendError> {
+    /// ctx.reply(asked, &Reply::ok(json!({"sum": 3})))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reply(&self, to: &SocketRef, reply: &Reply) -> Result<(), SendError> {
         Ok(self.link.reply(&to.join_ref, &to.reference, reply)?)
     }
 
     /// A handle through which any thread sends this channel infos. Phoenix: the channel's pid.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel<Info = &'static str>>(ctx: &Context<C>) {
+    /// let handle = ctx.handle();
+    /// std::thread::spawn(move || handle.send("done"));
+    /// # }
+    /// ```
     pub fn handle(&self) -> Handle<C::Info> {
         Handle {
             infos: self.server.clone().recipient(),
         }
     }
 
-    /// Sends this channel an info after a delay, unless the timer is cancelled before. It ends with
-    /// the channel. Phoenix: `Process.send_after(self(), ..)`.
+    /// Sends this channel an info after a delay. The timer ends with the channel. Phoenix:
+    /// `Process.send_after(self(), ..)`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel<Info = &'static str>>(ctx: &Context<C>) {
+    /// let timer = ctx.send_after(Duration::from_secs(5), "too late");
+    /// timer.cancel();
+    /// # }
+    /// ```
     pub fn send_after(&self, delay: Duration, info: C::Info) -> Timer {
         let handle = self.handle();
-        // A channel that is ending wants no more infos.
+        // A channel that is ending takes no more infos.
         let send = move || {
             let _ = handle.send(info);
         };
         self.timers.once(delay, send)
     }
 
-    /// Sends this channel an info after every period, until the timer is cancelled. It ends with the channel.
-    /// Phoenix: `:timer.send_interval`.
+    /// Sends this channel an info after every period. The timer ends with the channel. Phoenix:
+    /// `:timer.send_interval`.
     ///
     /// # Panics
-    /// When the period is zero.
+    /// If the period is zero.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use slackir::channel::{Channel, Context};
+    /// # fn example<C: Channel<Info = &'static str>>(ctx: &Context<C>) {
+    /// ctx.send_every(Duration::from_secs(60), || "tick");
+    /// # }
+    /// ```
     pub fn send_every(&self, period: Duration, info: impl Fn() -> C::Info + 'static) -> Timer {
         let handle = self.handle();
         self.timers.every(period, move || {
@@ -281,7 +456,7 @@ impl<C: Channel> Context<C> {
         })
     }
 
-    /// Whose connection it is.
+    /// The client, for log lines.
     pub(crate) fn client(&self) -> &Client {
         self.link.outbox.client()
     }
@@ -290,7 +465,7 @@ impl<C: Channel> Context<C> {
         self.link.id
     }
 
-    /// Keeps a guard until the channel has ended, whatever way it ends; one of each owner.
+    /// Keeps a guard until the channel has ended; one of each owner.
     pub(crate) fn end_with(&mut self, owner: u64, guard: impl FnOnce() -> Box<dyn Any>) {
         if !self.guards.iter().any(|(known, _)| *known == owner) {
             self.guards.push((owner, guard()));
@@ -306,7 +481,7 @@ impl<C: Channel> Context<C> {
     }
 }
 
-/// What may stand in a list of messages.
+/// The payload of a push, as an item of a list of messages.
 fn listable(payload: Payload) -> Result<RawJson, EncodeError> {
     match payload {
         Payload::Json(json) if json.is_object() => Ok(json),
@@ -320,12 +495,22 @@ struct Elsewhere(Rc<Link>);
 
 impl Tap for Elsewhere {
     fn receive(&self, broadcast: &Arc<Broadcast>) {
-        self.0.deliver_broadcast(broadcast, ToChannel::Elsewhere);
+        self.0.deliver_broadcast(broadcast, ChannelWork::Elsewhere);
     }
 }
 
 /// Replies to one client message, at any time, from any thread, any number of times; also after
-/// its channel has ended. Phoenix: `Phoenix.Channel.socket_ref/1` and `reply/2`.
+/// its channel has ended. Made by [`Context::socket_ref`]. Phoenix: `Phoenix.Channel.socket_ref/1` and `reply/2`.
+///
+/// ```
+/// use serde_json::json;
+/// use slackir::channel::{EncodeError, SocketRef};
+/// use slackir::message::Reply;
+///
+/// fn answer(asked: &SocketRef) -> Result<(), EncodeError> {
+///     asked.reply(&Reply::ok(json!({"sum": 3})))
+/// }
+/// ```
 #[derive(Clone)]
 pub struct SocketRef {
     signals: Recipient<ChannelSignal>,
@@ -338,10 +523,10 @@ pub struct SocketRef {
 named_debug!(SocketRef, topic);
 
 impl SocketRef {
-    /// Sends one reply. If the connection is gone, so is the reply.
+    /// Sends one reply. If the connection is gone, the reply is dropped.
     ///
     /// # Errors
-    /// When the response has no form on the client's wire.
+    /// If the response has no form on the client's wire.
     pub fn reply(&self, reply: &Reply) -> Result<(), EncodeError> {
         let frame = self
             .serializer
@@ -351,9 +536,19 @@ impl SocketRef {
     }
 }
 
-/// Sends infos to one channel. Cheap to clone, usable from any thread.
+/// Sends infos to one channel, from any thread. Made by [`Context::handle`]; cheap to clone.
+///
+/// ```
+/// use slackir::channel::Handle;
+///
+/// fn notify(handle: &Handle<String>) {
+///     if handle.send("ready".to_owned()).is_err() {
+///         println!("the channel has ended");
+///     }
+/// }
+/// ```
 pub struct Handle<I: Send + 'static> {
-    infos: WeakRecipient<Info<I>>,
+    infos: WeakRecipient<InfoMessage<I>>,
 }
 
 impl<I: Send + 'static> fmt::Debug for Handle<I> {
@@ -370,20 +565,22 @@ impl<I: Send + 'static> Clone for Handle<I> {
     }
 }
 
-/// The channel has ended; it takes no more infos.
+/// The channel has ended and takes no more infos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the channel has ended")]
 pub struct ChannelEnded;
 
 impl<I: Send + 'static> Handle<I> {
-    /// Delivers an info to the channel's `handle_info`. The application bounds what it sends:
-    /// this queue is not one that a client can fill.
+    /// Delivers an info to the channel's `handle_info`. The queue has no bound: the application must limit its
+    /// infos, as no client can fill it.
     ///
     /// # Errors
-    /// When the channel has ended.
+    /// If the channel has ended.
     pub fn send(&self, info: I) -> Result<(), ChannelEnded> {
         let channel = self.infos.upgrade().filter(Recipient::connected);
-        channel.ok_or(ChannelEnded)?.do_send(Info(Box::new(info)));
+        channel
+            .ok_or(ChannelEnded)?
+            .do_send(InfoMessage(Box::new(info)));
         Ok(())
     }
 }

@@ -1,5 +1,4 @@
-//! Why a callback did not do what it was asked for: [`Refused`], which is the client's answer, or the end of
-//! the channel.
+//! [`Failure`]: a callback refuses the client's request with an error reply, or ends the channel.
 
 use std::any::Any;
 use std::error::Error;
@@ -7,11 +6,11 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{NO_HANDLER, SendError, StopReason};
+use super::{SendError, StopReason};
 use crate::message::{IntoPayload, InvalidPayload, Payload, reason};
 use crate::pubsub::PublishError;
 
-/// The client is refused what it asked for: it receives error with this reply, and the channel goes on. A
+/// The client's request is refused: it receives error with this reply, and the channel goes on. A
 /// refused join makes no channel.
 ///
 /// ```
@@ -28,7 +27,7 @@ impl Refused {
     /// Refused with any reply.
     ///
     /// # Panics
-    /// When the reply has no JSON form.
+    /// If the reply has no JSON form.
     pub fn new(reply: impl IntoPayload) -> Self {
         Self(reply.into_payload())
     }
@@ -50,8 +49,7 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
-/// `{"reason": "invalid payload", "field": .., "detail": ..}`; `field` is left out where the whole payload is
-/// meant.
+/// `{"reason": "invalid payload", "field": .., "detail": ..}`; without `field` if the fault is the whole payload's.
 impl From<InvalidPayload> for Refused {
     fn from(invalid: InvalidPayload) -> Self {
         let mut reply = json!({ "reason": reason::INVALID_PAYLOAD, "detail": invalid.detail() });
@@ -62,7 +60,7 @@ impl From<InvalidPayload> for Refused {
     }
 }
 
-/// `{"reason": "storage unavailable", "retry_after_ms": ..}` where the database cannot take the message, else
+/// `{"reason": "storage unavailable", "retry_after_ms": ..}` if the database cannot take the message, else
 /// the error's text as the reason.
 impl From<PublishError> for Refused {
     fn from(error: PublishError) -> Self {
@@ -76,9 +74,9 @@ impl From<PublishError> for Refused {
     }
 }
 
-/// Why `join` or `handle_in` has not done what the client asked for. `?` makes it of any error:
+/// `join` or `handle_in` fails. `?` makes a `Failure` of any error:
 ///
-/// | error | what happens |
+/// | error | result |
 /// | --- | --- |
 /// | [`Refused`] | the client receives the error reply |
 /// | [`InvalidPayload`], of [`Payload::parse`] | the same, with the field that is wrong |
@@ -100,17 +98,27 @@ impl From<PublishError> for Refused {
 /// assert!(matches!(age("x"), Err(Failure::Stop(reason)) if reason.is_crash()));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Failure {
     /// The client receives error with this reply.
     Refused(Refused),
     /// The channel ends. In `join` that is a crash, whatever the reason.
     Stop(StopReason),
+    /// The channel has no clause for this event and crashes, as in Phoenix. The log has it as the client's mistake.
+    Unhandled(String),
 }
 
 impl Failure {
     /// No clause for this event: the channel crashes, as in Phoenix.
+    ///
+    /// ```
+    /// use slackir::channel::Failure;
+    ///
+    /// let failure = Failure::unhandled("sing");
+    /// assert_eq!(failure, Failure::Unhandled("sing".to_owned()));
+    /// ```
     pub fn unhandled(event: &str) -> Self {
-        Self::Stop(StopReason::error(format!("{NO_HANDLER} {event:?}")))
+        Self::Unhandled(event.to_owned())
     }
 }
 
@@ -143,7 +151,7 @@ impl<E: Error + 'static> From<E> for StopReason {
     }
 }
 
-/// The reply to an error that is the client's to know.
+/// The reply to an error that the client may know.
 fn refusal(error: &dyn Any) -> Option<Refused> {
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return Some(refused.clone());
@@ -163,7 +171,7 @@ fn refusal(error: &dyn Any) -> Option<Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pubsub::StoreFull;
+    use crate::log::StoreFull;
 
     #[derive(Debug, thiserror::Error)]
     #[error("the cart is gone")]

@@ -1,68 +1,67 @@
-//! A join: what it needs, the application's `join`, the topic's log, and the subscription.
+//! A join: the application's `join`, the topic's log, and the subscription.
 //!
-//! What follows it (the reply, `phx_close` of what it replaces, the history) is `server`'s, in the
-//! same turn, so that nothing live can come between.
+//! `server::joining` does the rest in the same turn, so that nothing live comes between: the reply, `phx_close` of
+//! the replaced channel, the history.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::Recipient;
-use bytestring::ByteString;
-
-use super::callback::{Callback, Done, Live, Shared, guarded};
-use super::catch_up::{Behind, Next};
-use super::link::{Link, ToChannel};
-use super::log::{Form, LogRequest};
+use super::callback::{Callback, CallbackDone, Live, SharedLive, guarded};
+use super::catch_up::{Behind, Missed};
+use super::history::{HistoryForm, LogRequest};
+use super::link::Link;
 use super::replay::{self, intercepts};
-use super::server::ChannelSignal;
+use super::work::ChannelWork;
 use super::{Channel, Failure, Join, Refused, StopReason, Then};
-use crate::assigns::Assigns;
 use crate::client::log_client;
-use crate::flow::Flow;
-use crate::frame::Frame;
-use crate::message::{Payload, Ref, reason};
-use crate::outbox::Outbox;
+use crate::log::{Backlog, MessageId};
+use crate::message::{Payload, reason};
 use crate::pubsub::{
-    Backlog, Broadcast, MessageId, PubSub, Subscribed, Subscriber, Subscription, Tap, Want, Wire,
+    Broadcast, PubSub, Subscribed, Subscriber, Subscription, Tap, Topic, Want, Wire,
 };
-use crate::serializer::Serializer;
-
-/// What a join needs.
-pub(crate) struct Start {
-    pub(crate) topic: ByteString,
-    pub(crate) join_ref: Ref,
-    pub(crate) reference: Ref,
-    pub(crate) params: Payload,
-    pub(crate) assigns: Assigns,
-    pub(crate) serializer: Serializer,
-    pub(crate) outbox: Rc<Outbox>,
-    pub(crate) flow: Rc<Flow>,
-    pub(crate) pubsub: PubSub,
-    pub(crate) signals: Rc<Recipient<ChannelSignal>>,
-    /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
-    pub(crate) replaced: Option<Frame>,
-}
 
 /// A join that the application accepted.
-pub(super) struct Accepted<C: Channel> {
+pub(super) struct AcceptedJoin<C: Channel> {
     pub(super) reply: Payload,
     pub(super) log: LogRequest,
     pub(super) then: Vec<Then<C>>,
-    pub(super) place: Place,
+    pub(super) standing: Standing,
 }
 
-/// Where a channel that has joined stands.
-pub(super) enum Place {
-    /// A member of its topic, with what its log gives; `None` where it keeps none.
+/// How far an accepted join is from live messages.
+pub(super) enum Standing {
+    /// A member of its topic, with the messages of its log; `None` if the topic has no log.
     Live(Subscription, Option<Backlog>),
-    /// On its way there.
+    /// Messages have to be sent before.
     Behind(Behind),
 }
 
-/// A join that came to nothing.
+impl Standing {
+    /// The join reply, with what the log adds to it.
+    pub(super) fn reply(&self, log: &LogRequest, reply: Payload) -> Payload {
+        match self {
+            Self::Live(_, backlog) => {
+                let listed = |backlog: &&Backlog| log.form(backlog) == HistoryForm::Reply;
+                let in_reply = backlog.as_ref().filter(listed);
+                let list = in_reply.map(|backlog| log.list(&backlog.entries));
+                log.reply(reply, backlog.as_ref(), list.as_deref())
+            }
+            Self::Behind(behind) => behind.reply(log, reply),
+        }
+    }
+
+    pub(super) fn topic(&self) -> &Arc<Topic> {
+        match self {
+            Self::Live(subscription, _) => subscription.topic(),
+            Self::Behind(behind) => &behind.topic,
+        }
+    }
+}
+
+/// A join that failed.
 pub(super) enum JoinFailed {
     Refused(Refused),
-    /// `join` has failed, or the channel stopped at a message of its history.
+    /// `join` crashed, or the channel stopped at a message of its history.
     Stopped(StopReason),
     StorageUnavailable,
 }
@@ -71,7 +70,7 @@ pub(super) enum JoinFailed {
 /// broadcast can come between.
 #[expect(clippy::await_holding_refcell_ref, reason = "as in callback::callback")]
 pub(super) fn join<C: Channel>(
-    live: Shared<C>,
+    live: SharedLive<C>,
     link: Rc<Link>,
     pubsub: PubSub,
     params: Payload,
@@ -79,7 +78,7 @@ pub(super) fn join<C: Channel>(
     guarded(async move {
         if pubsub.is_unstorable(&link.topic) {
             let refused = Refused::reason(reason::NUL_IN_TOPIC);
-            return Done::Joined(Err(JoinFailed::Refused(refused)));
+            return CallbackDone::Joined(Err(JoinFailed::Refused(refused)));
         }
         let live = &mut *live.borrow_mut();
         let Join {
@@ -89,16 +88,16 @@ pub(super) fn join<C: Channel>(
             then,
         } = match C::join(params, &mut live.ctx).await {
             Ok(join) => join,
-            Err(failure) => return Done::Joined(Err(failure.into())),
+            Err(failure) => return CallbackDone::Joined(Err(failure.into())),
         };
         live.channel = Some(channel);
         live.ctx.meta = log.meta;
-        let place = enter(live, &link, &pubsub, &log).await;
-        Done::Joined(place.map(|place| Accepted {
+        let standing = enter(live, &link, &pubsub, &log).await;
+        CallbackDone::Joined(standing.map(|standing| AcceptedJoin {
             reply,
             log,
             then,
-            place,
+            standing,
         }))
     })
 }
@@ -108,17 +107,18 @@ impl From<Failure> for JoinFailed {
         match failure {
             Failure::Refused(refused) => Self::Refused(refused),
             Failure::Stop(reason) => Self::Stopped(reason),
+            Failure::Unhandled(event) => Self::Stopped(StopReason::unhandled(&event)),
         }
     }
 }
 
-/// Finds the channel its place in the topic.
+/// Enters the topic, as a member or behind it.
 async fn enter<C: Channel>(
     live: &mut Live<C>,
     link: &Rc<Link>,
     pubsub: &PubSub,
     log: &LogRequest,
-) -> Result<Place, JoinFailed> {
+) -> Result<Standing, JoinFailed> {
     loop {
         let topic = pubsub.topic(&link.topic);
         if !topic.is_loaded()
@@ -137,24 +137,24 @@ async fn enter<C: Channel>(
             (Some(Subscribed::Live(subscription, backlog)), _) => {
                 let (cursor, backlog) = match intercepted::<C>(backlog) {
                     Ok(intercepted) => intercepted,
-                    Err(backlog) => return Ok(Place::Live(subscription, backlog)),
+                    Err(backlog) => return Ok(Standing::Live(subscription, backlog)),
                 };
-                // Nothing live may overtake what the channel takes its time with.
+                // Nothing live may overtake what the channel handles first.
                 drop(subscription);
                 let mut list = None;
-                if log.form(&backlog) == Form::Reply {
+                if log.form(&backlog) == HistoryForm::Reply {
                     let listed = replay::list(live, log, &topic, &backlog.entries).await;
                     list = Some(listed.map_err(JoinFailed::Stopped)?);
                 }
-                (cursor, Next::Backlog(backlog, list))
+                (cursor, Missed::Backlog(backlog, list))
             }
             (Some(Subscribed::Behind(pager)), Want::Resume(cursor, _)) => {
-                (cursor, Next::Pages(pager))
+                (cursor, Missed::Pages(pager))
             }
-            // Given up since it was looked up.
+            // Evicted since it was looked up.
             (Some(Subscribed::Behind(_)) | None, _) => continue,
         };
-        return Ok(Place::Behind(Behind {
+        return Ok(Standing::Behind(Behind {
             topic,
             cursor,
             next,
@@ -162,8 +162,10 @@ async fn enter<C: Channel>(
     }
 }
 
-/// A backlog of which something goes through the channel, and the message that it ends with; else the
-/// backlog as it came.
+/// A backlog with an intercepted message, and its last id.
+///
+/// # Errors
+/// If nothing in it is intercepted: the backlog.
 fn intercepted<C: Channel>(
     backlog: Option<Backlog>,
 ) -> Result<(MessageId, Backlog), Option<Backlog>> {
@@ -198,6 +200,6 @@ struct Intercept(Rc<Link>);
 
 impl Tap for Intercept {
     fn receive(&self, broadcast: &Arc<Broadcast>) {
-        self.0.deliver_broadcast(broadcast, ToChannel::Out);
+        self.0.deliver_broadcast(broadcast, ChannelWork::Out);
     }
 }

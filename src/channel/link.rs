@@ -1,8 +1,8 @@
-//! [`Link`]: what a channel and its socket share. One thread, no actor in between.
+//! [`Link`]: the state that a channel and its socket share, on one thread.
 //!
-//! The SocketServer holds it in the topic's entry, the ChannelServer and its context hold it to
-//! send. It is what makes the steps synchronous that must not wait for a mailbox: an entry whose
-//! channel has ended is seen as gone at once, and a channel that was replaced is silent at once.
+//! The SocketServer holds it in the topic's entry, the ChannelServer and its context hold it to send. Some steps must
+//! not wait for a mailbox, and are synchronous by it: the entry of an ended channel is gone at once, and a replaced
+//! channel is silent at once.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -13,8 +13,9 @@ use std::task::{Context, Poll};
 use bytestring::ByteString;
 
 use super::StopReason;
+use super::work::ChannelWork;
 use crate::budget::{Slack, Total};
-use crate::flow::{Flow, Ticket};
+use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, RawJson, Ref, Reply};
 use crate::metrics::metrics;
@@ -25,14 +26,13 @@ use crate::pubsub::{
 use crate::serializer::{EncodeError, Serializer};
 use crate::waker::WakerSlot;
 
-/// How many broadcasts, intercepted or from elsewhere, may wait for one channel before it ends with
-/// `phx_error`.
+/// At most so many broadcasts, intercepted or of other topics, wait for one channel; then it ends with `phx_error`.
 const BACKLOG: usize = 1_024;
-/// How many bytes of them may wait; one broadcast may be larger.
+/// The same in bytes; one broadcast may be larger.
 const BACKLOG_BYTES: usize = 8_000_000;
-/// What may wait for all channels together, counting each broadcast once for each channel.
+/// The bytes that wait for all channels together; a broadcast counts once for each channel.
 const TOTAL_BYTES: isize = 256_000_000;
-/// What may still wait for one while more waits for all.
+/// The bytes that may wait for one channel while all are over their total.
 const CROWDED_BYTES: usize = 64_000;
 
 static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.intercepted_bytes);
@@ -41,56 +41,32 @@ thread_local! {
     static SLACK: Slack = const { Slack::new() };
 }
 
-/// From the socket and the fan-out to the channel. All of them live on one thread.
-pub(crate) enum ToChannel {
-    /// A message of the client.
-    Event {
-        event: Name,
-        payload: Payload,
-        reference: Ref,
-        ticket: Ticket,
-    },
-    /// The client leaves.
-    Leave { reference: Ref, ticket: Ticket },
-    /// An intercepted broadcast.
-    Out(Arc<Broadcast>),
-    /// A broadcast on another topic that the channel has subscribed to.
-    Elsewhere(Arc<Broadcast>),
-    /// More broadcasts wait for the channel than may.
-    BacklogOverflow,
-    /// The connection has ended.
-    Closed(StopReason),
-    /// A duplicate join has taken the topic over: end without a word.
-    Kill,
-}
-
 /// The connection's side of one channel.
 pub(crate) struct Link {
     pub(super) id: SubscriberId,
     pub(super) topic: ByteString,
-    /// What pushes and replies of this channel carry: the join's join_ref, or its ref if that was
-    /// null.
+    /// The join_ref of pushes and replies: the join's own, or the join's ref if that was null.
     pub(super) join_ref: Ref,
     /// The join's join_ref was null.
     joined_without_ref: bool,
     pub(super) serializer: Serializer,
     pub(super) outbox: Rc<Outbox>,
     pub(super) flow: Rc<Flow>,
-    /// Whether messages of the client find this channel.
+    /// Whether messages of the client reach this channel.
     routed: Cell<bool>,
-    /// Replaced by a duplicate join: whatever it still says is not sent.
+    /// Replaced by a duplicate join: its frames are dropped.
     muted: Cell<bool>,
     subscription: RefCell<Option<Subscription>>,
     /// The topic, from the join on; `terminate` may still broadcast to it.
     joined: OnceCell<Arc<Topic>>,
-    /// What waits for the channel's actor; bounded by the connection's flow and the backlog.
-    inbox: RefCell<VecDeque<ToChannel>>,
+    /// The work that waits for the channel's actor; bounded by the connection's flow and the backlog.
+    inbox: RefCell<VecDeque<ChannelWork>>,
     /// The channel's actor, waiting for the inbox.
     actor: WakerSlot,
     /// Broadcasts that wait for `handle_out` or `handle_broadcast`.
     backlog: Cell<usize>,
     backlog_bytes: Cell<usize>,
-    /// More wait than may: the channel ends.
+    /// The backlog was over its bound: the channel ends.
     overflowed: Cell<bool>,
 }
 
@@ -129,9 +105,9 @@ impl Link {
         })
     }
 
-    /// Hands the channel a message; it is looked at in this thread's next turn.
-    pub(crate) fn deliver(&self, message: ToChannel) {
-        self.inbox.borrow_mut().push_back(message);
+    /// Hands the channel work, which its actor takes in this thread's next turn.
+    pub(crate) fn deliver(&self, work: ChannelWork) {
+        self.inbox.borrow_mut().push_back(work);
         self.actor.wake();
     }
 
@@ -139,7 +115,7 @@ impl Link {
     pub(super) fn deliver_broadcast(
         &self,
         broadcast: &Arc<Broadcast>,
-        message: impl FnOnce(Arc<Broadcast>) -> ToChannel,
+        work: impl FnOnce(Arc<Broadcast>) -> ChannelWork,
     ) {
         if self.overflowed.get() {
             return;
@@ -150,14 +126,14 @@ impl Link {
         if waiting >= BACKLOG || (waiting > 0 && is_over) {
             self.overflowed.set(true);
             metrics().intercepts_overflowed.increment(1);
-            return self.deliver(ToChannel::BacklogOverflow);
+            return self.deliver(ChannelWork::Overflow);
         }
         self.backlog.set(waiting + 1);
         self.set_backlog_bytes(bytes);
-        self.deliver(message(Arc::clone(broadcast)));
+        self.deliver(work(Arc::clone(broadcast)));
     }
 
-    /// The channel's side: this broadcast waits no more.
+    /// The channel's side: this broadcast no longer waits.
     pub(super) fn broadcast_taken(&self, broadcast: &Broadcast) {
         self.backlog.set(self.backlog.get() - 1);
         self.set_backlog_bytes(self.backlog_bytes.get() - broadcast.cost());
@@ -168,15 +144,15 @@ impl Link {
         SLACK.with(|slack| slack.count(&TOTAL, before, bytes));
     }
 
-    /// The channel's side: the next message, if there is one.
-    pub(super) fn take(&self) -> Option<ToChannel> {
+    /// The channel's side: the next work, if there is any.
+    pub(super) fn take(&self) -> Option<ChannelWork> {
         self.inbox.borrow_mut().pop_front()
     }
 
-    /// The channel's side: the next message.
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<ToChannel> {
+    /// The channel's side: the next work.
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<ChannelWork> {
         match self.take() {
-            Some(message) => Poll::Ready(message),
+            Some(work) => Poll::Ready(work),
             None => {
                 self.actor.remember(cx);
                 Poll::Pending
@@ -199,7 +175,7 @@ impl Link {
         self.routed.get()
     }
 
-    /// Whether a message with this join_ref is meant for this channel. Phoenix 1.8.3 to 1.8.9
+    /// Whether a message with this join_ref is for this channel. Phoenix 1.8.3 to 1.8.9
     /// refuses null on a channel joined with a ref, and 1.8.12 refuses a ref on one joined with null;
     /// both are accepted here.
     pub(crate) fn accepts(&self, join_ref: &Ref) -> bool {
@@ -224,11 +200,10 @@ impl Link {
         }
     }
 
-    /// The connection has ended: the channel terminates with this reason, once it has handled what
-    /// came before the end.
+    /// The connection has ended: the channel terminates with this reason, after the work that came before.
     pub(crate) fn close(&self, reason: StopReason) {
         self.routed.set(false);
-        self.deliver(ToChannel::Closed(reason));
+        self.deliver(ChannelWork::Closed(reason));
     }
 
     /// The entry is gone and no broadcast reaches the client any more.
@@ -243,14 +218,14 @@ impl Link {
     pub(crate) fn replace(&self) -> Frame {
         self.detach();
         self.muted.set(true);
-        // What the client had in flight for the old channel is lost, as in Phoenix.
+        // Messages in flight for the old channel are lost, as in Phoenix.
         let lost = self.inbox.take();
         drop(lost);
-        self.deliver(ToChannel::Kill);
+        self.deliver(ChannelWork::Kill);
         self.ending(PHX_CLOSE, &RawJson::EMPTY_OBJECT)
     }
 
-    /// The channel has ended in order, or has crashed: tells the client.
+    /// The channel has ended in order, or has crashed: sends `phx_close` or `phx_error`.
     pub(crate) fn end(&self, crashed: bool) {
         let was_routed = self.routed.get();
         self.detach();
@@ -264,7 +239,7 @@ impl Link {
     }
 
     fn ending(&self, event: &str, payload: &RawJson) -> Frame {
-        // It carries what the client has sent with its join.
+        // Its join_ref is the one of the client's join.
         let null = Ref::NULL;
         let entry_ref = if self.joined_without_ref {
             &null
@@ -275,7 +250,7 @@ impl Link {
             .ending(entry_ref, &self.name(), event, payload)
     }
 
-    /// Whether the client gets what the channel sends. If not, nothing is encoded for it.
+    /// Whether frames of the channel reach the client. If not, none is encoded.
     pub(super) fn is_heard(&self) -> bool {
         !self.muted.get() && self.outbox.closed().is_none()
     }
@@ -333,7 +308,7 @@ impl Link {
     }
 }
 
-/// A channel that has ended leaves what waited for it.
+/// The broadcasts that waited no longer count.
 impl Drop for Link {
     fn drop(&mut self) {
         self.set_backlog_bytes(0);

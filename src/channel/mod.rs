@@ -1,12 +1,12 @@
-//! One joined topic of one client: what an application writes. Phoenix: `Phoenix.Channel`.
+//! One joined topic of one client, as the application writes it. Phoenix: `Phoenix.Channel`.
 //!
 //! A type that implements [`Channel`] is one client in one topic. [`Channel::join`] makes its value, whose
 //! fields are the channel's own state. All its callbacks run on the worker thread of the client's
-//! connection, one at a time and in the order of the messages. A callback may await whatever it likes: that
-//! suspends this channel and nothing else.
+//! connection, one at a time and in the order of the messages. A callback may await: that suspends this channel
+//! and nothing else.
 //!
-//! `?` works in every callback. In `join` and `handle_in` it makes a [`Failure`] of an error: an error reply
-//! of what the client is to know, and a crash of anything else. In the others it ends the channel.
+//! `?` works in every callback. In `join` and `handle_in` it makes a [`Failure`] of an error: an error reply if the
+//! client may know it, else a crash. In the others it ends the channel.
 //!
 //! ```
 //! use serde::Deserialize;
@@ -59,12 +59,14 @@ mod callback;
 mod catch_up;
 mod context;
 mod failure;
+mod history;
 mod join;
 mod link;
-mod log;
 mod replay;
 mod server;
+mod start;
 mod timer;
+mod work;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -72,11 +74,11 @@ use std::sync::Arc;
 
 pub use self::context::{ChannelEnded, Context, Handle, SendError, SocketRef};
 pub use self::failure::{Failure, Refused};
-pub(crate) use self::join::Start;
-pub(crate) use self::link::{Link, ToChannel};
-pub use self::log::{HistoryMode, LogRequest, stored_messages};
-pub(crate) use self::server::{ChannelSignal, JoinState, Started, start};
+pub use self::history::{HistoryMode, LogRequest, stored_messages};
+pub(crate) use self::link::Link;
+pub(crate) use self::start::{ChannelSignal, JoinState, Start, Started, start};
 pub use self::timer::Timer;
+pub(crate) use self::work::ChannelWork;
 use crate::message::{IntoPayload, Payload, Reply};
 use crate::pubsub::Broadcast;
 pub use crate::serializer::EncodeError;
@@ -90,17 +92,33 @@ pub use crate::serializer::EncodeError;
     reason = "a channel lives on one thread; a Send bound is not wanted"
 )]
 pub trait Channel: Sized + 'static {
-    /// What other parts of the application send to this channel through a [`Handle`]; `()` if
-    /// nothing.
+    /// The infos that the application sends to this channel through a [`Handle`]; `()` if it sends none.
     type Info: Send + 'static;
 
-    /// The client wants in: makes its channel. The topic is `ctx`'s, and so is what `connect` and the router
-    /// have assigned. Until this returns, the client's later messages wait, as in Phoenix. `push` and
-    /// `broadcast` are refused here: [`Join::then`] runs once the client is a member.
+    /// A client joins: makes its channel. `ctx` has the topic, and the values assigned by `connect` and the
+    /// router. Until this returns, the client's later messages wait, as in Phoenix. `push` and `broadcast` are
+    /// refused here: [`Join::then`] runs once the client is a member.
     ///
     /// # Errors
-    /// A [`Failure::Refused`] reaches the client as the error reply, and there is no channel. With any other
-    /// the join has crashed: the client receives error with `{"reason": "join crashed"}`.
+    /// A [`Failure::Refused`] is the client's error reply, and there is no channel. With any other failure the
+    /// join has crashed: the client receives error with `{"reason": "join crashed"}`.
+    ///
+    /// ```
+    /// use slackir::prelude::*;
+    ///
+    /// struct Room;
+    ///
+    /// impl Channel for Room {
+    ///     type Info = ();
+    ///
+    ///     async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+    ///         match ctx.topic() {
+    ///             "room:secret" => Err(Refused::reason("unauthorized").into()),
+    ///             _ => Ok(Join::ok(Room)),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self>;
 
     /// A message of the client. The default crashes the channel, as a Phoenix channel without a matching
@@ -108,6 +126,28 @@ pub trait Channel: Sized + 'static {
     ///
     /// # Errors
     /// See [`Failure`]: an error reply, or the end of the channel.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// async fn handle_in(
+    ///     &mut self,
+    ///     event: &str,
+    ///     payload: Payload,
+    ///     _: &mut Context<Self>,
+    /// ) -> HandleInResult {
+    ///     match event {
+    ///         "ping" => Ok(HandleIn::ok(payload)),
+    ///         _ => Err(Failure::unhandled(event)),
+    ///     }
+    /// }
+    /// # }
+    /// ```
     async fn handle_in(
         &mut self,
         event: &str,
@@ -118,22 +158,64 @@ pub trait Channel: Sized + 'static {
         Err(Failure::unhandled(event))
     }
 
-    /// A broadcast of an event that [`Channel::intercept`] names. The default passes it on. What is
-    /// pushed here under the broadcast's event carries the stored message's `_meta` where the client
-    /// asked for it.
+    /// A broadcast of an event that [`Channel::intercept`] names. The default passes it on. A push of the same
+    /// event made here carries the stored message's `_meta` if the client asked for it.
     ///
     /// # Errors
     /// The channel ends for this reason, as in all callbacks below.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # use std::sync::Arc;
+    /// # fn is_day() -> bool { true }
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// fn intercept() -> &'static [&'static str] {
+    ///     &["shout"]
+    /// }
+    ///
+    /// async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
+    ///     // Passed on in the daytime alone.
+    ///     if is_day() {
+    ///         ctx.push(broadcast.event(), broadcast.payload())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
     async fn handle_out(&mut self, broadcast: Arc<Broadcast>, ctx: &mut Context<Self>) -> Handled {
         ctx.push(broadcast.event(), broadcast.payload())?;
         Ok(())
     }
 
-    /// A stored message of an event that [`Channel::intercept`] names, on its way to a client that
-    /// joins: in a history or a resume, oldest first, before anything live. What is pushed here
-    /// takes the message's place; in a history that is a list, its payload does. The default calls
-    /// [`Channel::handle_out`]. Broadcasts are refused where the history stands in the join's reply,
-    /// and a stop there is answered as a crashed join.
+    /// A stored message of an event that [`Channel::intercept`] names, in the history or the resume of a join:
+    /// oldest first, before anything live. A push made here takes the message's place; in a history that is a
+    /// list, its payload does. The default calls [`Channel::handle_out`]. If the history is part of the join's
+    /// reply, broadcasts are refused, and a stop is answered as a crashed join.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # use std::sync::Arc;
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// async fn handle_replay(
+    ///     &mut self,
+    ///     broadcast: Arc<Broadcast>,
+    ///     ctx: &mut Context<Self>,
+    /// ) -> Handled {
+    ///     ctx.push("old_shout", broadcast.payload())?;
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
     async fn handle_replay(
         &mut self,
         broadcast: Arc<Broadcast>,
@@ -142,7 +224,22 @@ pub trait Channel: Sized + 'static {
         self.handle_out(broadcast, ctx).await
     }
 
-    /// A message from elsewhere in the application, or from the channel itself. The default ignores it.
+    /// An info from elsewhere in the application, or from the channel itself. The default ignores it.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = u32;
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// async fn handle_info(&mut self, points: u32, ctx: &mut Context<Self>) -> Handled {
+    ///     ctx.push("score", serde_json::json!({"points": points}))?;
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
     async fn handle_info(&mut self, info: Self::Info, ctx: &mut Context<Self>) -> Handled {
         let _ = (info, ctx);
         Ok(())
@@ -150,6 +247,26 @@ pub trait Channel: Sized + 'static {
 
     /// A broadcast on another topic that the channel subscribed to with [`Context::subscribe`]. The
     /// default ignores it. Phoenix: `handle_info` with a `Broadcast`.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # use std::sync::Arc;
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// async fn handle_broadcast(
+    ///     &mut self,
+    ///     broadcast: Arc<Broadcast>,
+    ///     ctx: &mut Context<Self>,
+    /// ) -> Handled {
+    ///     ctx.push("announcement", broadcast.payload())?;
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
     async fn handle_broadcast(
         &mut self,
         broadcast: Arc<Broadcast>,
@@ -159,8 +276,22 @@ pub trait Channel: Sized + 'static {
         Ok(())
     }
 
-    /// Nothing has come for as long as [`Context::timeout_after`] said. The default ignores it.
+    /// The silence that [`Context::timeout_after`] asked for is over. The default ignores it.
     /// Phoenix: `handle_info(:timeout, ..)`.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// async fn handle_timeout(&mut self, _: &mut Context<Self>) -> Handled {
+    ///     Err(StopReason::Normal)
+    /// }
+    /// # }
+    /// ```
     async fn handle_timeout(&mut self, ctx: &mut Context<Self>) -> Handled {
         let _ = ctx;
         Ok(())
@@ -169,28 +300,58 @@ pub trait Channel: Sized + 'static {
     /// The channel ends. Runs on leave, stop, crash and the end of the connection, for at most
     /// 5 seconds; not after a duplicate join or a crash in `join`. Pushes made here follow
     /// `phx_close`, and precede `phx_error`.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
+    ///     if reason.is_crash() {
+    ///         let _ = ctx.broadcast("crashed", serde_json::json!({}));
+    ///     }
+    /// }
+    /// # }
+    /// ```
     async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
         let _ = (reason, ctx);
     }
 
     /// Events whose broadcasts go to [`Channel::handle_out`] instead of straight to the client, and
-    /// whose stored messages go to [`Channel::handle_replay`].
+    /// whose stored messages go to [`Channel::handle_replay`]. The default names none.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct Room;
+    /// # impl Channel for Room {
+    /// #     type Info = ();
+    /// #     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+    /// #         Ok(Join::ok(Room))
+    /// #     }
+    /// fn intercept() -> &'static [&'static str] {
+    ///     &["shout"]
+    /// }
+    /// # }
+    /// ```
     fn intercept() -> &'static [&'static str] {
         &[]
     }
 }
 
-/// What `join` answers.
+/// The result of `join`.
 pub type JoinResult<C> = Result<Join<C>, Failure>;
 
-/// What `handle_in` answers.
+/// The result of `handle_in`.
 pub type HandleInResult = Result<HandleIn, Failure>;
 
-/// What the other callbacks answer: `Ok(())` goes on, an error ends the channel. `?` makes a crash of any
-/// error; `Err(StopReason::Normal)` ends it in order.
+/// The result of the other callbacks: with `Ok(())` the channel goes on, an error ends it. `?` makes a crash of any
+/// error; `Err(StopReason::Normal)` ends the channel in order.
 pub type Handled = Result<(), StopReason>;
 
-/// What runs when a client has become a member.
+/// A step that runs once the client is a member.
 type Then<C> = Box<dyn FnOnce(&mut C, &mut Context<C>) -> Handled>;
 
 /// An accepted join: the channel, the reply, and how the client gets the topic's history.
@@ -203,6 +364,13 @@ pub struct Join<C: Channel> {
 
 impl<C: Channel> Join<C> {
     /// Accepted; the client receives ok `{}`.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Join};
+    /// # fn example<C: Channel>(room: C) -> Join<C> {
+    /// Join::ok(room)
+    /// # }
+    /// ```
     pub fn ok(channel: C) -> Self {
         Self::reply(channel, Payload::EMPTY)
     }
@@ -210,7 +378,14 @@ impl<C: Channel> Join<C> {
     /// Accepted; the client receives ok with this reply.
     ///
     /// # Panics
-    /// When the reply has no JSON form.
+    /// If the reply has no JSON form.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, Join};
+    /// # fn example<C: Channel>(room: C) -> Join<C> {
+    /// Join::reply(room, serde_json::json!({"greeting": "hello"}))
+    /// # }
+    /// ```
     pub fn reply(channel: C, reply: impl IntoPayload) -> Self {
         Self {
             channel,
@@ -220,13 +395,28 @@ impl<C: Channel> Join<C> {
         }
     }
 
-    /// Gives the client the newest stored messages of the topic, up to the very message after
-    /// which its live ones begin. Without a log nothing is sent.
+    /// Sends the client the newest stored messages of the topic; its live messages follow without a gap. For a
+    /// topic without a log nothing is sent.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, HistoryMode, Join};
+    /// # fn example<C: Channel>(room: C) -> Join<C> {
+    /// Join::ok(room).with_history(HistoryMode::PerEvent)
+    /// # }
+    /// ```
     pub fn with_history(self, mode: HistoryMode) -> Self {
         self.with_log(LogRequest::new(mode))
     }
 
-    /// Gives the client what it asks of the topic's log: a resume, or a history.
+    /// Sends the client the resume or the history that it asks for.
+    ///
+    /// ```
+    /// # use slackir::channel::{Channel, HistoryMode, Join, LogRequest};
+    /// # use slackir::message::Payload;
+    /// # fn example<C: Channel>(room: C, params: &Payload) -> Join<C> {
+    /// Join::ok(room).with_log(LogRequest::from_params(HistoryMode::Reply, params))
+    /// # }
+    /// ```
     pub fn with_log(mut self, request: LogRequest) -> Self {
         self.log = request;
         self
@@ -266,7 +456,15 @@ impl<C: Channel> fmt::Debug for Join<C> {
     }
 }
 
-/// What `handle_in` answers where nothing has failed.
+/// The answer of `handle_in` if nothing has failed.
+///
+/// ```
+/// use slackir::channel::{HandleIn, StopReason};
+/// use slackir::message::Reply;
+///
+/// let bye = HandleIn::StopReply(StopReason::Normal, Reply::ok(serde_json::json!({})));
+/// # let _ = bye;
+/// ```
 #[derive(Clone, Debug)]
 pub enum HandleIn {
     /// Nothing is sent to the client.
@@ -280,10 +478,16 @@ pub enum HandleIn {
 }
 
 impl HandleIn {
-    /// The client receives ok with this response; [`Payload::EMPTY`] where there is none.
+    /// The client receives ok with this response; [`Payload::EMPTY`] if there is none.
     ///
     /// # Panics
-    /// When the response has no JSON form.
+    /// If the response has no JSON form.
+    ///
+    /// ```
+    /// # use slackir::channel::HandleIn;
+    /// let answer = HandleIn::ok(serde_json::json!({"sum": 3}));
+    /// # let _ = answer;
+    /// ```
     pub fn ok(response: impl IntoPayload) -> Self {
         Reply::ok(response).into()
     }
@@ -291,7 +495,13 @@ impl HandleIn {
     /// The client receives error with this response.
     ///
     /// # Panics
-    /// When the response has no JSON form.
+    /// If the response has no JSON form.
+    ///
+    /// ```
+    /// # use slackir::channel::HandleIn;
+    /// let answer = HandleIn::error(serde_json::json!({"reason": "too long"}));
+    /// # let _ = answer;
+    /// ```
     pub fn error(response: impl IntoPayload) -> Self {
         Reply::error(response).into()
     }
@@ -303,15 +513,12 @@ impl From<Reply> for HandleIn {
     }
 }
 
-/// What the reason of a channel begins with that has no clause for an event.
-const NO_HANDLER: &str = "no handler for event";
-
 /// Why a channel ends. Phoenix's exit reasons, as [`Channel::terminate`] sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// `:normal`: the channel is done. The client receives `phx_close`.
     Normal,
-    /// `:shutdown`: told to end. The client receives `phx_close`.
+    /// `:shutdown`: asked to end. The client receives `phx_close`.
     Shutdown,
     /// `{:shutdown, :left}`: the client left.
     Left,
@@ -323,11 +530,11 @@ pub enum StopReason {
     ReadTimeout,
     /// `{:shutdown, :disconnected}`: a `disconnect` broadcast on the socket's id.
     Disconnected,
-    /// `:inactive`: a long-polling client has stopped polling.
-    Inactive,
+    /// `:inactive`: the client did not come for its messages in time.
+    Expired,
     /// `:draining`: the server is going down.
     Draining,
-    /// The connection broke the protocol, or its client did not read: what happened.
+    /// The connection broke the protocol, or its client did not read; the text names the fault.
     Aborted(&'static str),
     /// Any other reason of the application. The client receives `phx_error`.
     Error(Cow<'static, str>),
@@ -337,11 +544,26 @@ pub enum StopReason {
 
 impl StopReason {
     /// An error of the application's own.
+    ///
+    /// ```
+    /// # use slackir::channel::StopReason;
+    /// assert!(StopReason::error("the game is over").is_crash());
+    /// ```
     pub fn error(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Error(reason.into())
     }
 
-    /// Whether the channel has crashed in the client's eyes.
+    /// The crash of a channel without a clause for this event.
+    fn unhandled(event: &str) -> Self {
+        Self::error(format!("no handler for event {event:?}"))
+    }
+
+    /// Whether the client receives `phx_error`.
+    ///
+    /// ```
+    /// # use slackir::channel::StopReason;
+    /// assert!(!StopReason::Left.is_crash());
+    /// ```
     pub fn is_crash(&self) -> bool {
         matches!(self, Self::Error(_) | Self::Panicked(_))
     }

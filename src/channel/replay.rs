@@ -1,23 +1,24 @@
-//! Stored messages of intercepted events on their way to one client: they go through the channel, as
-//! live ones do. So what `handle_out` changes or keeps back is not shown by a history or a resume.
+//! Stored messages of intercepted events, on their way to one client: they go through the channel, as live ones do,
+//! so that a history does not show what `handle_out` would change or hide.
 
 use std::sync::Arc;
 
 use super::callback::Live;
-use super::log::LogRequest;
+use super::history::LogRequest;
 use super::{Channel, StopReason};
+use crate::log::LogEntry;
 use crate::message::RawJson;
-use crate::pubsub::{Broadcast, LogEntry, Topic};
+use crate::pubsub::{Broadcast, Topic};
 
 /// Whether a message goes through the channel.
 pub(super) fn intercepts<C: Channel>(entry: &LogEntry) -> bool {
     C::intercept().contains(&entry.event())
 }
 
-/// Gives a message to the channel, which pushes what the client shall have.
+/// Gives a message to the channel, which pushes it in the form that the client may see.
 ///
 /// # Errors
-/// When the channel stops.
+/// If the channel stops.
 pub(super) async fn replay<C: Channel>(
     live: &mut Live<C>,
     topic: &Arc<Topic>,
@@ -35,10 +36,10 @@ pub(super) async fn replay<C: Channel>(
     handled
 }
 
-/// The payloads of messages, of which the channel has made what it wants.
+/// The payloads of messages; for intercepted ones the channel's pushes.
 ///
 /// # Errors
-/// When the channel stops.
+/// If the channel stops.
 pub(super) async fn list<C: Channel>(
     live: &mut Live<C>,
     log: &LogRequest,

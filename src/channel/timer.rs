@@ -1,4 +1,4 @@
-//! Timers of a channel: infos that come later, and end with it.
+//! Timers of a channel: infos that are sent later. They end with the channel.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
@@ -8,12 +8,13 @@ use slab::Slab;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-/// The timers of one channel that are running, made with the first. Dropping this ends them.
+/// The running timers of one channel, allocated with the first. Dropping this ends them.
 #[derive(Default)]
 pub(super) struct Timers(OnceCell<Rc<RefCell<Slab<AbortHandle>>>>);
 
 /// A timer of a channel, made by [`Context::send_after`](super::Context::send_after) or
-/// [`Context::send_every`](super::Context::send_every). Dropping it changes nothing. Phoenix: the reference that `Process.send_after/3` returns.
+/// [`Context::send_every`](super::Context::send_every). Dropping it does not end the timer. Phoenix: the reference
+/// that `Process.send_after/3` returns.
 #[derive(Clone, Debug)]
 pub struct Timer {
     timers: Weak<RefCell<Slab<AbortHandle>>>,
@@ -30,8 +31,8 @@ impl Timers {
         })
     }
 
-    /// Runs `each` after every period, until the channel ends or the timer is cancelled. A period that was
-    /// missed, because the thread was busy, is not made up for.
+    /// Runs `each` after every period, until the channel ends or the timer is cancelled. Periods missed by a busy
+    /// thread are skipped.
     pub(super) fn every(&self, period: Duration, each: impl Fn() + 'static) -> Timer {
         self.start::<fn()>(async move || {
             let mut ticks = interval_at(Instant::now() + period, period);
@@ -43,7 +44,7 @@ impl Timers {
         })
     }
 
-    /// Runs a timer, whose result is what is left to do when it is over.
+    /// Runs a timer, and then the function that it returns.
     fn start<F: FnOnce() + 'static>(&self, run: impl AsyncFnOnce() -> F + 'static) -> Timer {
         let timers = self.0.get_or_init(Rc::default);
         let mut running = timers.borrow_mut();
@@ -73,8 +74,16 @@ impl Drop for Timers {
 }
 
 impl Timer {
-    /// Ends the timer. Returns true if its info had not been sent, and never will be. Phoenix:
-    /// `Process.cancel_timer/1`.
+    /// Ends the timer. Returns true if its info was not sent and never will be. Phoenix: `Process.cancel_timer/1`.
+    ///
+    /// ```
+    /// # use slackir::channel::Timer;
+    /// # fn example(deadline: &Timer) {
+    /// if !deadline.cancel() {
+    ///     println!("too late");
+    /// }
+    /// # }
+    /// ```
     pub fn cancel(&self) -> bool {
         let Some(timers) = self.timers.upgrade() else {
             return false;

@@ -1,6 +1,7 @@
-//! [`Endpoint`]: mounts sockets on an actix-web `App`, and sends their clients away at shutdown.
+//! [`Endpoint`]: mounts sockets on an actix-web `App`, and disconnects their clients in order at shutdown.
 //! Phoenix: `Phoenix.Endpoint`.
 
+mod refused;
 mod route;
 mod serve;
 
@@ -21,18 +22,19 @@ use self::route::Route;
 pub use self::serve::{HttpServerExt, serve, serve_with};
 use crate::admission::Admission;
 use crate::assigns::Assigns;
+use crate::log::Flushed;
 use crate::message::IntoPayload;
-use crate::pubsub::{Flushed, Listener, PubSub, PublishError};
+use crate::pubsub::{Listener, PubSub, PublishError};
 use crate::socket::{DrainOptions, Served, Socket, SocketOptions, SocketRouter, Sockets};
 use crate::transport::direct::{self, ServerOptions};
 use crate::transport::{
     HandshakeOptions, LongPoll, LongPollOptions, Mounted, RequestHook, serve_longpoll, upgrade,
 };
 
-/// How long the last messages may take to be saved, however long the clients took to go.
+/// How long the final save of messages may take, even if the clients have used up the time of the shutdown.
 const LAST_SAVE: Duration = Duration::from_secs(2);
 
-/// The sockets of a server. Cloning is cheap and names the same endpoint.
+/// The sockets of a server. A clone is cheap and refers to the same endpoint.
 ///
 /// ```no_run
 /// use slackir::{Endpoint, Mount};
@@ -56,7 +58,7 @@ pub struct Endpoint {
 
 named_debug!(Endpoint);
 
-/// One mounted socket: its paths, and what serves them.
+/// One mounted socket, with its paths and transports.
 struct Transports {
     path: String,
     mounted: Arc<Mounted>,
@@ -89,8 +91,9 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// A socket at a path such as `/socket`. A segment `:name` matches anything and becomes a connection
-    /// parameter, which wins over one of the query; one that starts with `_` is not exposed.
+    /// A socket at a path such as `/socket`. A segment `:name` matches any text and becomes a connection
+    /// parameter, which overrides a query parameter of the same name. A name that starts with `_` is not
+    /// passed on.
     pub fn new(path: &str, socket: impl Socket, router: SocketRouter) -> Self {
         Self {
             path: path.to_owned(),
@@ -104,9 +107,10 @@ impl Mount {
         }
     }
 
-    /// Takes over what a request carries before [`Socket::connect`] is asked: a cookie, what a middleware of the
-    /// App has left in the request's extensions. `connect` finds it in its assigns. Handshakes of such a socket
-    /// always go through the App, so that its middleware has seen them.
+    /// Copies data of a request into the assigns, before [`Socket::connect`] runs: for example a cookie, or
+    /// a value that a middleware of the App has put into the request's extensions. `connect` finds the data
+    /// in its assigns. Handshakes of such a socket always go through the App, so that its middleware has
+    /// seen them.
     ///
     /// ```
     /// use actix_web::HttpMessage;
@@ -134,13 +138,13 @@ impl Mount {
         self
     }
 
-    /// What the socket allows its clients.
+    /// Sets the limits and options of the socket.
     pub fn options(mut self, options: SocketOptions) -> Self {
         self.served.options = options;
         self
     }
 
-    /// How the socket is reached.
+    /// Sets the transports of the socket.
     pub fn transports(mut self, transports: TransportOptions) -> Self {
         self.transports = transports;
         self
@@ -157,24 +161,24 @@ impl fmt::Debug for Mount {
     }
 }
 
-/// Collects what an endpoint serves. The order of its calls means nothing.
+/// Builds an [`Endpoint`]. The order of the calls has no meaning, except that of [`mount`](Self::mount).
 pub struct EndpointBuilder {
     pubsub: PubSub,
     admission: Admission,
     mounts: Vec<Mount>,
 }
 
-/// How a mounted socket is reached.
+/// The transports of a mounted socket.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
-    /// Path of the WebSocket transport below the mount, `None` to switch it off. Default
-    /// `websocket`.
+    /// The path of the WebSocket transport below the mount; `None` switches it off. Default: `websocket`.
     pub websocket: Option<String>,
-    /// Path of the long-poll transport below the mount. Default `None`: off, as in Phoenix.
+    /// The path of the long-poll transport below the mount; `None` switches it off. Default: `None`, as in
+    /// Phoenix.
     pub longpoll: Option<String>,
-    /// How long-polling clients are served.
+    /// The options for long-polling clients.
     pub longpoll_options: LongPollOptions,
-    /// Origin, auth token, subprotocols, and what `connect` may see.
+    /// The options of the handshake: origin, auth token, subprotocols, and the data that `connect` may see.
     pub handshake: HandshakeOptions,
 }
 
@@ -190,7 +194,7 @@ impl Default for TransportOptions {
 }
 
 impl Endpoint {
-    /// An endpoint whose channels use these topics.
+    /// Builds an endpoint whose channels use these topics.
     pub fn builder(pubsub: PubSub) -> EndpointBuilder {
         EndpointBuilder {
             pubsub,
@@ -225,13 +229,14 @@ impl Endpoint {
         }
     }
 
-    /// As [`direct::serve`], for an App that has this endpoint's [`routes`](Self::routes) at its root, and
-    /// faster: handshakes of the endpoint's sockets do not go through the App, so that no middleware of
-    /// it sees them. Sockets with variables in their path and those with [`Mount::on_request`] take the App's
-    /// way. Streams are counted by the endpoint's own [`Admission`], whatever the options name.
+    /// Serves as [`direct::serve`] does, but faster, for an App that has this endpoint's
+    /// [`routes`](Self::routes) at its root. Handshakes of the endpoint's sockets bypass the App, so its
+    /// middleware does not see them. A socket with variables in its path, or with [`Mount::on_request`],
+    /// still goes through the App. The endpoint's own [`Admission`] counts the streams; that of `options`
+    /// is ignored.
     ///
     /// # Errors
-    /// When the listener cannot be used.
+    /// If the listener cannot be used.
     pub fn serve<F, I, S, B>(
         &self,
         listener: TcpListener,
@@ -270,7 +275,7 @@ impl Endpoint {
         &self.pubsub
     }
 
-    /// Sends a message to everybody in a topic, from anywhere. Phoenix: `Endpoint.broadcast/3`.
+    /// Sends a message to every member of a topic. Phoenix: `Endpoint.broadcast/3`.
     ///
     /// # Errors
     /// As [`PubSub::broadcast`].
@@ -283,7 +288,7 @@ impl Endpoint {
         self.pubsub.broadcast(topic, event, payload).await
     }
 
-    /// As [`Endpoint::broadcast`], to everybody but `listener`.
+    /// Like [`Endpoint::broadcast`], to everybody except `listener`.
     ///
     /// # Errors
     /// As [`PubSub::broadcast`].
@@ -299,26 +304,26 @@ impl Endpoint {
             .await
     }
 
-    /// Hears a topic outside channels, on this thread. Phoenix: `Endpoint.subscribe/1`.
+    /// Subscribes to a topic outside channels, on this thread. Phoenix: `Endpoint.subscribe/1`.
     pub fn subscribe(&self, topic: &str) -> Listener {
         let mut listener = Listener::new(&self.pubsub);
         listener.subscribe(topic);
         listener
     }
 
-    /// Open connections on all workers.
+    /// The number of open connections on all workers.
     pub fn connections(&self) -> usize {
         self.sockets.count()
     }
 
-    /// Whether the endpoint is sending its clients away and refuses new ones.
+    /// Whether the endpoint is disconnecting its clients and refuses new ones.
     pub fn is_draining(&self) -> bool {
         self.sockets.is_draining()
     }
 
-    /// Ends a server in order, in one call, for [`run_until_signal`](crate::shutdown::run_until_signal): sends
-    /// the clients away, stops the HTTP server, so that nobody publishes any more, and has every message saved
-    /// ([`PubSub::save`]). `at_risk` of the result is 0 where nothing is lost.
+    /// Ends a server in order, for [`run_until_signal`](crate::shutdown::run_until_signal): disconnects the
+    /// clients, stops the HTTP server, so that nothing more is published, and saves every message
+    /// ([`PubSub::save`]). If `at_risk` of the result is 0, no message is lost.
     ///
     /// ```no_run
     /// # use slackir::{Endpoint, shutdown::run_until_signal, socket::DrainOptions};
@@ -336,9 +341,9 @@ impl Endpoint {
         self.pubsub.save(left.max(LAST_SAVE)).await
     }
 
-    /// Refuses new connections and closes the open ones with 1012, in batches, so that their
-    /// clients come back to another server or after the restart; waits until their channels have
-    /// terminated. Returns how many connections were left when the time was over.
+    /// Refuses new connections, and closes the open ones in batches with code 1012, so that their clients
+    /// reconnect to another server or after the restart. Waits until their channels have terminated.
+    /// Returns the number of connections that remain when the time is over.
     pub async fn drain(&self, options: DrainOptions) -> usize {
         self.sockets.drain(options).await
     }
@@ -353,26 +358,26 @@ impl fmt::Debug for EndpointBuilder {
 }
 
 impl EndpointBuilder {
-    /// How many connections there may be, in all and of one address, and which proxies are believed.
-    /// Default: [`AdmissionOptions::default`](crate::admission::AdmissionOptions).
+    /// Sets the limits on connections, in all and for one address, and the trusted proxies. Default:
+    /// [`AdmissionOptions::default`](crate::admission::AdmissionOptions).
     pub fn admission(mut self, admission: Admission) -> Self {
         self.admission = admission;
         self
     }
 
-    /// Mounts a socket. Of two that match a path the first counts.
+    /// Mounts a socket. If two of them match a path, the first counts.
     pub fn mount(mut self, mount: Mount) -> Self {
         self.mounts.push(mount);
         self
     }
 
-    /// The endpoint.
+    /// Makes the endpoint.
     ///
     /// # Panics
-    /// For mistakes of the program, which are found at its start: two sockets at one path; a route that never
-    /// matches, because one before it takes all its topics; session options that cannot be kept, with
-    /// neither `check_csrf` nor `check_origin`, a secret of fewer than 64 bytes, or an encryption key that has
-    /// not 32.
+    /// If the program has one of these bugs, so that it shows at the start: two sockets at one path; a
+    /// route that never matches, because an earlier one matches all its topics; session options with
+    /// neither `check_csrf` nor `check_origin`, with a secret of fewer than 64 bytes, or with an encryption
+    /// key that does not have 32 bytes.
     pub fn build(self) -> Endpoint {
         for (index, mount) in self.mounts.iter().enumerate() {
             let is_second = self.mounts[..index]

@@ -1,8 +1,8 @@
-//! [`Route`]: the path of a transport, matched as Plug matches it.
+//! [`Route`]: the path of a transport, matched by Plug's rules.
 
 use actix_web::{Resource, guard, web};
 
-/// The path of a transport in Phoenix's notation: its segments, of which `:name` is a variable.
+/// The path of a transport in Phoenix's notation, as segments. A segment `:name` is a variable.
 pub(super) struct Route(Vec<String>);
 
 impl Route {
@@ -15,27 +15,27 @@ impl Route {
         )
     }
 
-    /// The path, unless it has variables.
+    /// The path; `None` if it has variables.
     pub(super) fn plain(&self) -> Option<String> {
         let has_variables = self.0.iter().any(|segment| segment.starts_with(':'));
         let path = self.0.iter().map(|segment| format!("/{segment}"));
         (!has_variables).then(|| path.collect())
     }
 
-    /// What serves the path. actix-web compares decoded segments; the guard lets through what was
-    /// sent as Plug wants it.
+    /// The actix-web resource of the path. actix-web compares decoded segments, and Plug compares them as
+    /// they were sent: the guard adds Plug's rule.
     pub(super) fn resource(&self) -> Resource {
         let sent = Self(self.0.clone());
         let as_sent = guard::fn_guard(move |request| sent.ends(request.head().uri.path()));
         web::resource(self.pattern()).guard(as_sent)
     }
 
-    /// The actix-web pattern. Empty segments are ignored, as Plug ignores them: each slash stands
-    /// for any number of them.
+    /// The actix-web pattern. Plug ignores empty segments, so each slash of the pattern matches any number
+    /// of slashes.
     fn pattern(&self) -> String {
         let mut pattern = String::new();
         for (index, segment) in self.0.iter().enumerate() {
-            // Names that begin with `_` are matched and not exposed.
+            // A variable whose name begins with `_` is matched, but is no connection parameter.
             pattern.push_str(&format!("/{{_slashes{index}:/*}}"));
             match segment.strip_prefix(':') {
                 Some(name) => pattern.push_str(&format!("{{{name}}}")),
@@ -46,8 +46,8 @@ impl Route {
         pattern
     }
 
-    /// Whether a path that is not decoded ends with these segments. What stands before them is a
-    /// scope's.
+    /// Whether an undecoded path ends with these segments. Segments before them belong to an actix-web
+    /// scope.
     fn ends(&self, path: &str) -> bool {
         let mut sent = segments(path).rev();
         self.0.iter().rev().all(|segment| {
@@ -57,7 +57,7 @@ impl Route {
     }
 }
 
-/// The segments of a path that are not empty.
+/// The non-empty segments of a path.
 fn segments(path: &str) -> impl DoubleEndedIterator<Item = &str> {
     path.split('/').filter(|segment| !segment.is_empty())
 }

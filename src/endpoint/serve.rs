@@ -1,4 +1,4 @@
-//! An endpoint served in one call, and what an actix-web `HttpServer` needs for it.
+//! Serves an endpoint in one call, or prepares an actix-web `HttpServer` for it.
 
 use std::fmt;
 use std::io;
@@ -18,11 +18,11 @@ use crate::socket::DrainOptions;
 use crate::transport::direct::ServerOptions;
 use crate::transport::{CLOSE_LINGER, on_connect_counted};
 
-/// How long a connection may rest between two requests, as in [`ServerOptions`].
+/// How long a connection may be idle between two requests, as in [`ServerOptions`].
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// Serves an endpoint's sockets until SIGTERM, SIGINT or SIGQUIT, then ends in order: clients are told to come
-/// back, requests are answered, and what is not saved is saved. Runs under `#[actix_web::main]` and
+/// Serves an endpoint's sockets until SIGTERM, SIGINT or SIGQUIT. Then disconnects the clients so that they
+/// reconnect, finishes the requests, and saves pending messages. Runs under `#[actix_web::main]` and
 /// `#[tokio::main]`.
 ///
 /// ```no_run
@@ -54,13 +54,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// ```
 ///
 /// # Errors
-/// When the address cannot be used, when the server fails, or when messages could not be saved at its end.
+/// If the address cannot be used, if the server fails, or if messages could not be saved at the end.
 pub async fn serve(endpoint: &Endpoint, address: impl ToSocketAddrs) -> io::Result<()> {
     serve_with(endpoint, address, |_| {}).await
 }
 
-/// As [`serve`], with HTTP routes of one's own. `routes` is called once on every worker thread. For an App with
-/// middleware there is [`Endpoint::serve`], for TLS [`HttpServerExt`].
+/// Like [`serve`], with additional HTTP routes. `routes` is called once on every worker thread. For an App
+/// with middleware use [`Endpoint::serve`], for TLS [`HttpServerExt`].
 ///
 /// ```no_run
 /// use actix_web::web::{self, Data, ServiceConfig};
@@ -106,17 +106,17 @@ pub async fn serve_with(
     }
 }
 
-/// What an actix-web `HttpServer` needs to serve sockets.
+/// Prepares an actix-web `HttpServer` to serve sockets.
 pub trait HttpServerExt: Sized {
-    /// Sets what [`Endpoint`]'s sockets need of the server, and what actix-web would do otherwise:
+    /// Sets the options that an [`Endpoint`]'s sockets need:
     ///
-    /// - a client that does not read is bounded, and streams are counted by the endpoint's
-    ///   [`Admission`](crate::admission::Admission);
-    /// - a connection that has said goodbye waits [`CLOSE_LINGER`] for its client;
-    /// - connections rest 75 seconds between two requests, longer than a proxy keeps them;
-    /// - signals are left to [`run_until_signal`], which drains the sockets first.
+    /// - A client that does not read has bounds, and the endpoint's
+    ///   [`Admission`](crate::admission::Admission) counts the streams.
+    /// - After a close frame the server waits [`CLOSE_LINGER`] for the client to close the connection.
+    /// - A connection may be idle for 75 seconds between two requests, longer than a proxy keeps it.
+    /// - [`run_until_signal`] handles signals, so that the sockets are drained first.
     ///
-    /// It replaces what `on_connect` was set before. Under TLS the server cannot see the TCP stream: call
+    /// It replaces an earlier `on_connect`. Under TLS the server cannot see the TCP stream: call
     /// [`tune`](crate::transport::tune) on its listener as well.
     ///
     /// ```no_run

@@ -1,7 +1,7 @@
-//! [`InvalidPayload`]: what is wrong with a payload that is not of the wanted type, in words for the client.
+//! [`InvalidPayload`]: describes to the client why a payload does not have the wanted type.
 //!
-//! serde_json's own errors name Rust types and columns. So a payload that serde_json refuses is read once
-//! more, by a deserializer whose errors are these.
+//! serde_json's own errors name Rust types and columns. So a refused payload is read once more, by a
+//! deserializer that makes these errors.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 /// The longest detail, in bytes.
 const MAX_DETAIL: usize = 200;
 
-/// A payload is not what the event asks for. `?` makes of it the error reply
+/// A payload that does not have the form that the event needs. `?` turns it into the error reply
 /// `{"reason": "invalid payload", "field": "items.1.name", "detail": "missing"}`.
 ///
 /// ```
@@ -40,7 +40,7 @@ pub struct InvalidPayload {
 }
 
 impl InvalidPayload {
-    /// Wrong for a reason of the application's own, which the client is told.
+    /// An error of the whole payload, for the application's own rules. The client gets the detail.
     pub fn new(detail: impl fmt::Display) -> Self {
         let mut detail = detail.to_string();
         detail.truncate(detail.floor_char_boundary(MAX_DETAIL));
@@ -50,7 +50,7 @@ impl InvalidPayload {
         }
     }
 
-    /// The same, of one field: `name`, or `items.1.name`.
+    /// An error of one field: `name`, or `items.1.name`.
     ///
     /// ```
     /// use slackir::message::InvalidPayload;
@@ -65,14 +65,14 @@ impl InvalidPayload {
         }
     }
 
-    /// Why JSON text is no `T`, which serde_json has found out.
+    /// Explains why serde_json could not read the JSON text as a `T`.
     pub(super) fn explain<T: DeserializeOwned>(text: &str) -> Self {
         let Ok(value) = serde_json::from_str::<Value>(text) else {
             return Self::new("nested too deeply");
         };
         match T::deserialize(Reading(&value)) {
             Err(invalid) => invalid,
-            // What only serde_json can read.
+            // The type can only be read by serde_json.
             Ok(_) => Self::unexplained(),
         }
     }
@@ -81,17 +81,17 @@ impl InvalidPayload {
         Self::new("not of the wanted form")
     }
 
-    /// The field that is wrong; `None` for the whole payload.
+    /// The wrong field; `None` for the whole payload.
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
     }
 
-    /// What is wrong with it.
+    /// The description of the error.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The same, of a value that has this name in a larger one.
+    /// Moves the error into a larger value, in which the present value has this name.
     fn inside(self, name: impl fmt::Display) -> Self {
         let field = match &self.field {
             Some(field) => format!("{name}.{field}"),
@@ -116,7 +116,7 @@ impl fmt::Display for InvalidPayload {
 impl Error for InvalidPayload {
     fn custom<T: fmt::Display>(detail: T) -> Self {
         let detail = detail.to_string();
-        // Of an untagged enum, whose Rust name would follow.
+        // The error of an untagged enum, which continues with its Rust name.
         if detail.starts_with("data did not match any variant") {
             return Self::unexplained();
         }
@@ -157,7 +157,7 @@ impl Error for InvalidPayload {
 
 const NUMBER: &str = "a number";
 
-/// The JSON word for what a Rust type expects.
+/// The JSON word for the expectation of a Rust type.
 fn kind(expected: &dyn Expected) -> &'static str {
     let text = expected.to_string();
     let is_number = |word: &str| {
@@ -185,7 +185,7 @@ fn kind(expected: &dyn Expected) -> &'static str {
     .unwrap_or("another value")
 }
 
-/// A JSON value that is read into a type.
+/// Deserializes a type from a JSON value.
 struct Reading<'a>(&'a Value);
 
 impl<'de> Deserializer<'de> for Reading<'_> {
@@ -218,7 +218,7 @@ impl<'de> Deserializer<'de> for Reading<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        // serde_json's RawValue, which takes any value, and only from serde_json.
+        // A `RawValue` of serde_json, which only serde_json's own deserializer can make.
         if name.starts_with("$serde_json") {
             return Err(InvalidPayload::unexplained());
         }
@@ -240,7 +240,7 @@ impl<'de> Deserializer<'de> for Reading<'_> {
         }
     }
 
-    /// serde would take a list for a struct, too.
+    /// Refuses a list, which serde would accept for a struct.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -313,7 +313,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
         &mut self,
         seed: T,
     ) -> Result<T::Value, Self::Error> {
-        // Whoever reads a map asks for the key first.
+        // A visitor reads the key before its value.
         let (name, value) = self.value.take().ok_or_else(InvalidPayload::unexplained)?;
         let read = seed.deserialize(Reading(value));
         read.map_err(|invalid| invalid.inside(name))

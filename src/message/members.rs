@@ -1,13 +1,13 @@
-//! Finds members of a JSON object by name without parsing the others. The text is read once, and
-//! nothing is kept of it: a client's object may have millions of members.
+//! Finds members of a JSON object by name, without parsing the others. Reads the text once and stores
+//! nothing, because a client's object may have millions of members.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The values of the members with these names; of two with one name the first counts, as in
-/// Phoenix. `None` when `json` is no object.
+/// The values of the members with these names. If a name is repeated, its first member counts, as in
+/// Phoenix. `None` if `json` is not an object.
 pub(super) fn members<'a, const N: usize>(
     json: &'a str,
     names: [&str; N],
@@ -39,7 +39,7 @@ impl<'de, const N: usize> Visitor<'de> for Named<'_, N> {
     }
 }
 
-/// Reads a key as its place among the names.
+/// Reads a key as its index among the names.
 struct Index<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Index<'_> {

@@ -1,7 +1,7 @@
-//! [`Queue`]: frames in order, of which the first needs no allocation.
+//! [`Queue`]: frames in order. The first needs no allocation.
 //!
-//! Most queues have one frame when they are emptied: a broadcast to a thousand connections would
-//! allocate and free a thousand times.
+//! Most queues hold a single frame when they are drained. With a plain `VecDeque` a broadcast to a thousand
+//! connections would allocate and free a thousand times.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::frame::Frame;
 #[derive(Default)]
 pub(super) struct Queue {
     first: Option<Frame>,
-    /// Empty while there is no first.
+    /// Empty if `first` is `None`.
     more: VecDeque<Frame>,
 }
 
@@ -41,12 +41,12 @@ impl Queue {
         Some(first)
     }
 
-    /// From the first on.
+    /// All frames, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Frame> {
         self.first.iter().chain(&self.more)
     }
 
-    /// Drops all frames, and the room for them.
+    /// Drops all frames, and frees their memory.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

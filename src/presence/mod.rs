@@ -1,18 +1,17 @@
-//! Who is here: track, update, untrack, list. Phoenix: `Phoenix.Presence`.
+//! Tracks which clients are present in a topic. Phoenix: `Phoenix.Presence`.
 //!
-//! Members of a topic learn of it by `presence_diff` broadcasts; a channel gives its own client the
-//! whole picture once, as `presence_state`, when it has joined. phoenix.js's `Presence` puts the
-//! two together.
+//! Members of a topic get every change as a `presence_diff` broadcast. A channel sends its own client the
+//! whole list once, as `presence_state`, after the join. phoenix.js's `Presence` combines the two.
 //!
-//! **No client ends with a wrong picture.** A change is made and its diff is published inside one
-//! lock, and a list is read under the same lock. So a channel that lists after its join has in its
-//! list what it will not be told of, and is told of what is not in its list.
+//! **No client ends with a wrong list.** A change and its diff are published under one lock, and a list is
+//! read under the same lock. So a channel that lists after its join gets each change exactly once: in the
+//! list or as a diff.
 
 #[cfg_attr(
     not(test),
     expect(
         dead_code,
-        reason = "its half for several nodes is proven, and waits for the nodes"
+        reason = "the replication between nodes is tested, but no caller uses it yet"
     )
 )]
 mod state;
@@ -30,13 +29,14 @@ use serde_json::{Map, Value, json};
 
 use self::state::{Diff, Entry, NotTracked, Replica, State, TopicDiff};
 use crate::channel::{Channel, Context, Join};
+use crate::lock::lock;
 use crate::message::{Payload, RawJson};
 use crate::metrics::metrics;
-use crate::pubsub::{PubSub, SubscriberId, lock};
+use crate::pubsub::{PubSub, SubscriberId};
 
-/// Event of every change.
+/// The event of every change.
 pub const PRESENCE_DIFF: &str = "presence_diff";
-/// Event with which a channel gives its client the whole picture.
+/// The event with which a channel sends its client the whole list.
 pub const PRESENCE_STATE: &str = "presence_state";
 
 /// Presences by key: `{"u1": {"metas": [{"phx_ref": "..", ..}, ..]}, ..}`.
@@ -46,8 +46,8 @@ type Fetch = dyn Fn(&str, Presences) -> Presences + Send + Sync;
 type HandleMetas = dyn Fn(&str, &Presences, &Presences, &Presences) + Send + Sync;
 type Meta = Map<String, Value>;
 
-/// Names that every JavaScript object has. As a presence key they crash or poison the clients of
-/// phoenix.js, which looks keys up in plain objects.
+/// Names of members that every JavaScript object has. phoenix.js looks presence keys up in plain objects,
+/// so such a key crashes it or corrupts its list.
 const DANGEROUS_KEYS: [&str; 12] = [
     "__proto__",
     "__defineGetter__",
@@ -63,13 +63,13 @@ const DANGEROUS_KEYS: [&str; 12] = [
     "valueOf",
 ];
 
-/// What one presence may take, its key and its meta as JSON text, in bytes: each change of it is sent to
-/// every member, and all of them to each that joins.
+/// The most bytes of one presence, its key and its meta as JSON text. Members get each change of it, and
+/// each client that joins gets all presences.
 const MAX_PRESENCE_BYTES: usize = 64_000;
-/// What all presences of one [`Presence`] may take.
+/// The most bytes of all presences of one [`Presence`].
 const MAX_BYTES: usize = 64_000_000;
 
-/// Why a presence was not changed; no diff was sent.
+/// Why a change was refused. No diff was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresenceError {
     /// The channel has tracked this key in its topic already.
@@ -78,17 +78,17 @@ pub enum PresenceError {
     /// The channel has not tracked this key in its topic.
     #[error("not tracked")]
     NotTracked,
-    /// A key that would harm JavaScript clients.
+    /// The key would break JavaScript clients.
     #[error("{0:?} cannot be a presence key")]
     DangerousKey(String),
-    /// A meta is a JSON object.
+    /// The meta is not a JSON object.
     #[error("a presence meta must be a JSON object")]
     NotAnObject,
-    /// A key and its meta are larger than one may be.
+    /// The key and its meta have more than 64,000 bytes.
     #[error("a presence has at most {MAX_PRESENCE_BYTES} bytes")]
     TooLarge,
-    /// The metas of all clients leave no room for this one.
-    #[error("too much presence")]
+    /// The presences of all clients leave no room for this one.
+    #[error("all presences together have too many bytes")]
     Full,
 }
 
@@ -98,7 +98,7 @@ impl From<NotTracked> for PresenceError {
     }
 }
 
-/// The presences of the topics of one [`PubSub`]. Cloning is cheap and names the same presences.
+/// The presences in the topics of one [`PubSub`]. A clone is cheap and refers to the same presences.
 ///
 /// ```
 /// use slackir::channel::{Channel, Context, Join, JoinResult};
@@ -128,7 +128,7 @@ pub struct Presence {
 }
 
 struct Shared {
-    /// Names this instance among the guards of a channel.
+    /// Identifies this instance among the guards of a channel.
     id: u64,
     pubsub: PubSub,
     fetch: Option<Box<Fetch>>,
@@ -137,13 +137,13 @@ struct Shared {
     presences: Mutex<Counted>,
 }
 
-/// The presences, and what they take.
+/// The presences, and their bytes.
 struct Counted {
     state: State<SubscriberId, Meta>,
     bytes: usize,
 }
 
-/// Settles what a [`Presence`] does besides keeping metas.
+/// Sets the callbacks of a [`Presence`].
 pub struct PresenceBuilder {
     pubsub: PubSub,
     fetch: Option<Box<Fetch>>,
@@ -153,12 +153,12 @@ pub struct PresenceBuilder {
 named_debug!(PresenceBuilder);
 
 impl Presence {
-    /// Presences without further data.
+    /// Makes presences without callbacks.
     pub fn new(pubsub: PubSub) -> Self {
         Self::builder(pubsub).build()
     }
 
-    /// Presences with callbacks.
+    /// Makes presences with callbacks.
     pub fn builder(pubsub: PubSub) -> PresenceBuilder {
         PresenceBuilder {
             pubsub,
@@ -167,13 +167,13 @@ impl Presence {
         }
     }
 
-    /// Says that this channel's client is present in the channel's topic under `key`, until it is
-    /// untracked or the channel ends in whatever way. Several channels may share a key: tabs and
-    /// devices of one user. Returns the meta's `phx_ref`.
+    /// Tracks this channel's client under `key` in the channel's topic, until it is untracked or the
+    /// channel ends for any reason. Several channels may share a key, such as the tabs and devices of one
+    /// user. Returns the meta's `phx_ref`.
     ///
     /// # Errors
-    /// When the channel has tracked the key already, the key is dangerous, the meta is no object, key
-    /// and meta have more than 64,000 bytes, or all presences more than 64 MB.
+    /// If the channel already tracks the key, the key is dangerous, the meta is not an object, key and meta
+    /// have more than 64,000 bytes, or all presences have more than 64 MB.
     pub fn track<C: Channel>(
         &self,
         ctx: &mut Context<C>,
@@ -204,12 +204,12 @@ impl Presence {
         Ok(phx_ref)
     }
 
-    /// Replaces a meta: one diff with the new one as join and the old one as leave. Returns the
-    /// new `phx_ref`; the old one stands in the meta as `phx_ref_prev`.
+    /// Replaces a meta, in one diff with the new meta as join and the old one as leave. Returns the new
+    /// `phx_ref`. The new meta holds the old one as `phx_ref_prev`.
     ///
     /// # Errors
-    /// When the channel has not tracked the key, the meta is no object or too large, or all
-    /// presences are.
+    /// If the channel does not track the key, the meta is not an object, or it or all presences together
+    /// are too large.
     pub fn update<C: Channel>(
         &self,
         ctx: &Context<C>,
@@ -220,10 +220,10 @@ impl Presence {
         self.update_with(ctx, key, |_| meta)
     }
 
-    /// As [`Presence::update`], with a meta made from the current one, `phx_ref` included.
+    /// Like [`Presence::update`], with a meta made from the current one, which includes `phx_ref`.
     ///
     /// # Errors
-    /// When the channel has not tracked the key, or the meta becomes too large, or all presences are.
+    /// If the channel does not track the key, or if the meta or all presences together become too large.
     pub fn update_with<C: Channel>(
         &self,
         ctx: &Context<C>,
@@ -250,7 +250,7 @@ impl Presence {
         Ok(phx_ref)
     }
 
-    /// Takes a key of this channel away; nothing happens if it was not tracked.
+    /// Untracks a key of this channel. Does nothing if it was not tracked.
     pub fn untrack<C: Channel>(&self, ctx: &Context<C>, key: &str) {
         let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
         let left = self
@@ -259,7 +259,7 @@ impl Presence {
         debug_assert_eq!(left, Ok(()), "leaving cannot fail");
     }
 
-    /// Everybody in a topic; the metas of a key in the order in which they joined.
+    /// All presences in a topic. The metas of a key are in join order.
     pub fn list(&self, topic: &str) -> Presences {
         let presences = lock(&self.shared.presences);
         let metas = presences
@@ -271,7 +271,7 @@ impl Presence {
         self.shared.fetched(topic, listed.collect())
     }
 
-    /// One key of a topic, `{"metas": [..]}`; `None` if nobody is there under it.
+    /// One key of a topic, as `{"metas": [..]}`. `None` if no client is present under it.
     pub fn get_by_key(&self, topic: &str, key: &str) -> Option<Value> {
         let presences = lock(&self.shared.presences);
         let metas = presences.state.get_by_key(topic, key).into_iter().cloned();
@@ -285,9 +285,9 @@ impl Presence {
 }
 
 impl<C: Channel> Join<C> {
-    /// Says that the client is present under `key`, and pushes it `presence_state`, with everybody who is. The
-    /// client misses nobody and hears of nobody twice: both happen once it is a member. A key or a meta that
-    /// [`Presence::track`] refuses crashes the channel.
+    /// Tracks the client under `key`, and pushes it `presence_state` with all presences. Both happen once
+    /// the client is a member, so it gets each change exactly once. If [`Presence::track`] refuses the key
+    /// or the meta, the channel crashes.
     pub fn with_presence(
         self,
         presence: &Presence,
@@ -304,10 +304,10 @@ impl<C: Channel> Join<C> {
 }
 
 impl PresenceBuilder {
-    /// Adds data to presences before they are sent or listed: it is called with the topic and the
-    /// presences of a list, of a diff's joins, then of its leaves, and returns the same keys, each
-    /// with its `metas`. It is called under the presences' lock, so it must be quick and must not
-    /// use the `Presence`. Phoenix: `fetch/2`.
+    /// Adds data to presences before they are sent or listed. `fetch` gets the topic and the presences of a
+    /// list, of a diff's joins, or of its leaves. It must return the same keys, each with its `metas`. It
+    /// runs under the presences' lock, so it must be quick and must not use the `Presence`. Phoenix:
+    /// `fetch/2`.
     pub fn fetch(
         mut self,
         fetch: impl Fn(&str, Presences) -> Presences + Send + Sync + 'static,
@@ -316,9 +316,9 @@ impl PresenceBuilder {
         self
     }
 
-    /// Hears of every change after its diff was sent: topic, joins, leaves, and everybody who is
-    /// there now. Called under the presences' lock, in the order of the changes; it must not use
-    /// the `Presence`. Phoenix: `handle_metas/4`.
+    /// Runs after each diff is sent, with the topic, the joins, the leaves, and all presences of the topic.
+    /// It runs under the presences' lock, in the order of the changes, and must not use the `Presence`.
+    /// Phoenix: `handle_metas/4`.
     pub fn handle_metas(
         mut self,
         handle: impl Fn(&str, &Presences, &Presences, &Presences) + Send + Sync + 'static,
@@ -327,7 +327,7 @@ impl PresenceBuilder {
         self
     }
 
-    /// The presences: nobody yet.
+    /// Makes the `Presence`.
     pub fn build(self) -> Presence {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let refs = Refs::new();
@@ -359,8 +359,8 @@ impl fmt::Debug for Presence {
 }
 
 impl Shared {
-    /// Makes a change, which is told how many bytes may come in, and tells the members of each topic, in
-    /// one critical section.
+    /// Makes a change and broadcasts its diff to the members of each topic, in one critical section.
+    /// `change` gets the number of bytes that are left.
     fn change(
         &self,
         change: impl FnOnce(
@@ -406,7 +406,7 @@ impl Shared {
     }
 }
 
-/// Ends with a channel, and takes away what it has tracked: one diff a topic.
+/// The guard of a channel: untracks all its keys when it ends, with one diff for each topic.
 struct Tracked {
     shared: Arc<Shared>,
     process: SubscriberId,
@@ -444,7 +444,7 @@ fn object(meta: &impl Serialize) -> Result<Meta, PresenceError> {
     }
 }
 
-/// What a presence takes: its key and its meta as JSON text.
+/// The bytes of a presence: its key, and its meta as JSON text.
 fn size(key: &str, meta: &Meta) -> usize {
     key.len() + RawJson::encode(meta).map_or(0, |json| json.get().len())
 }
@@ -453,7 +453,7 @@ fn size_of_entry(entry: &Arc<Entry<SubscriberId, Meta>>) -> usize {
     size(&entry.key, &entry.meta)
 }
 
-/// Refuses a presence that is too large, or has no room among the others.
+/// Refuses a presence that is too large by itself or for `room`.
 fn check_size(key: &str, meta: &Meta, room: usize) -> Result<(), PresenceError> {
     let size = size(key, meta);
     if size > MAX_PRESENCE_BYTES {
@@ -465,14 +465,14 @@ fn check_size(key: &str, meta: &Meta, room: usize) -> Result<(), PresenceError> 
     Ok(())
 }
 
-/// A meta without the refs, which are the server's to give.
+/// Removes the refs from a meta: only the server sets them.
 fn stripped(mut meta: Meta) -> Meta {
     meta.remove("phx_ref");
     meta.remove("phx_ref_prev");
     meta
 }
 
-/// Makes refs as Phoenix makes them: 8 bytes of time, 2 of the node, 2 of a counter.
+/// Makes refs as Phoenix does: 8 bytes of time, 2 of the node, 2 of a counter.
 struct Refs {
     started: u64,
     counter: AtomicU16,

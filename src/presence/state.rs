@@ -1,33 +1,32 @@
-//! [`State`]: who is present on every node of a cluster, as data that merges.
+//! [`State`]: the presences of all nodes of a cluster, as data that merges.
 //!
-//! Pure: no I/O, no actor, no clock on the wall. The tracker holds one `State` per node; it passes
-//! on every [`Diff`] to the topic's subscribers, sends what [`State::take_delta`] gives to the
-//! other nodes, and merges what they send. Metas are opaque here; `phx_ref` is the caller's.
-//! Phoenix: `Phoenix.Tracker.State`.
+//! Pure: no I/O, no actor, no wall clock. A tracker holds one `State` for each node. It sends every
+//! [`Diff`] to the topic's subscribers, sends the result of [`State::take_delta`] to the other nodes, and
+//! merges the deltas that it receives. Metas are opaque here; the caller sets `phx_ref`. Phoenix:
+//! `Phoenix.Tracker.State`.
 //!
-//! **The set.** Every join and every leave takes the next [`Clock`] of its replica; an update is
-//! one of each. An entry is tagged with the clock of its join. Only its own node ever adds or takes away an
-//! entry, so each replica is a [`Record`] of its own: the clocks that were seen, and the entries
-//! that are present. A clock that was seen and is not present has left for good; one that was not
-//! seen may still come. Merging two records keeps an entry that either side has and the other has
-//! not seen leave, whatever the order, the repetition or the loss of deltas: a join is never lost
-//! to a leave that did not know of it.
+//! **The set.** Every join and every leave takes the next [`Clock`] of its replica; an update is one of
+//! each. An entry has the clock of its join. Only an entry's own node adds or removes it, so each replica
+//! has its own [`Record`]: the clocks that were seen, and the entries that are present. An entry whose
+//! clock was seen and that is not present has left for good. An entry whose clock was not seen may still
+//! arrive. A merge keeps an entry if either side has it and the other has not seen it leave. Deltas may be
+//! lost, repeated or reordered: a leave never removes a join that it did not know of.
 //!
-//! **The clock** also runs past every clock that a merge brings (a Lamport clock; the numbers
-//! that a replica skips count as seen). Clocks order the metas of a key, so the lists are in join
-//! order, and the same on every node.
+//! **The clock** also advances past every clock that a merge brings (a Lamport clock); the numbers that a
+//! replica skips count as seen. Clocks order the metas of a key, so lists are in join order and equal on
+//! every node.
 //!
-//! **Known replicas.** A peer's records are kept from its [`State::replica_up`] to its
-//! [`State::remove_replica`], one incarnation of each name; of others nothing is kept. A peer that
-//! is down is hidden, and goes on being merged.
+//! **Known replicas.** The record of a peer is kept from [`State::replica_up`] to
+//! [`State::remove_replica`], for one incarnation of each name. Nothing is kept of other replicas. A peer
+//! that is down is hidden, and still merged.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
-/// The number of a change of a replica, from 1. Nodes trust each other: one that gave `u64::MAX`
-/// would leave the others no next clock.
+/// The number of a change of a replica, from 1. Nodes trust each other: after a clock of `u64::MAX` no
+/// other node would have a next one.
 pub(crate) type Clock = u64;
 
 /// One run of one node.
@@ -35,33 +34,33 @@ pub(crate) type Clock = u64;
 pub(crate) struct Replica {
     /// The node's name, the same in every run.
     pub(crate) name: Arc<str>,
-    /// Grows with every restart, for example the time of the start.
+    /// Grows with every restart, for example the start time.
     pub(crate) incarnation: u64,
 }
 
 /// One process, present in one topic under one key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry<P, M> {
-    /// Who is present. Means nothing outside of the entry's own node.
+    /// The process that is present. It has a meaning only on the entry's own node.
     pub(crate) process: P,
-    /// Where.
+    /// The topic.
     pub(crate) topic: Arc<str>,
-    /// Under which key; several processes may share it.
+    /// The key. Several processes may share it.
     pub(crate) key: Arc<str>,
-    /// What the application says of it. An update makes a new entry.
+    /// The application's data. An update makes a new entry.
     pub(crate) meta: M,
 }
 
-/// What a change means to those who watch, by topic; empty if nothing. The joins of one replica
-/// are in join order.
+/// The effect of a change on queries, by topic; empty if there is none. The joins of one replica are in
+/// join order.
 pub(crate) type Diff<P, M> = BTreeMap<Arc<str>, TopicDiff<P, M>>;
 
-/// What came to a topic and what left it. An update is one of each.
+/// The entries that joined and left a topic. An update is one of each.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TopicDiff<P, M> {
     /// New entries.
     pub(crate) joins: Vec<Arc<Entry<P, M>>>,
-    /// Entries that are no more, as they were.
+    /// Removed entries.
     pub(crate) leaves: Vec<Arc<Entry<P, M>>>,
 }
 
@@ -74,7 +73,7 @@ impl<P, M> Default for TopicDiff<P, M> {
     }
 }
 
-/// What nodes send each other: the last changes of one replica, or all that is known of several.
+/// The data that nodes exchange: the latest changes of one replica, or all that is known of several.
 pub(crate) type Delta<P, M> = BTreeMap<Replica, Record<P, M>>;
 
 /// The process already has this key in this topic.
@@ -87,31 +86,31 @@ pub(crate) struct AlreadyTracked;
 #[error("not tracked")]
 pub(crate) struct NotTracked;
 
-/// The presences of one node and of the nodes it knows. Its size is that of their entries, each
-/// kept once and shared between the indices; whoever tracks them answers for their number.
+/// The presences of one node and of the nodes that it knows. Entries are stored once and shared between the
+/// indices. The caller bounds their number.
 #[derive(Debug)]
 pub(crate) struct State<P, M> {
     me: Replica,
     /// The highest clock of any known replica.
     clock: Clock,
     own: Record<P, M>,
-    /// The changes to `own` since the last [`State::take_delta`]. Without takers it stays as small
-    /// as `own`.
+    /// The changes to `own` since the last [`State::take_delta`]. Never larger than `own`, even if nobody
+    /// calls that.
     pending: Record<P, M>,
-    /// The entries of `own` by who holds them.
+    /// The clocks of the entries of `own` by their holder.
     held: BTreeMap<Holder<P>, Clock>,
     /// The other known replicas by name.
     peers: BTreeMap<Arc<str>, Peer<P, M>>,
-    /// What queries see: `own`, and the records of the peers that are up.
+    /// The entries that queries see: `own`, and the records of the peers that are up.
     visible: Visible<P, M>,
 }
 
-/// What is unique on its own node: process, topic and key.
+/// The unique key of an entry on its own node: process, topic and key.
 type Holder<P> = (P, Arc<str>, Arc<str>);
 
 /// Changes on this node. Each returns the diff that it makes.
 impl<P: Ord + Clone, M: Clone> State<P, M> {
-    /// Nobody is present, nobody else is known.
+    /// Makes a state without entries and peers.
     pub(crate) fn new(me: Replica) -> Self {
         Self {
             me,
@@ -124,7 +123,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         }
     }
 
-    /// Adds an entry. In O(log n), like every change of one entry.
+    /// Adds an entry. Takes O(log n), like every change of one entry.
     pub(crate) fn join(
         &mut self,
         process: P,
@@ -142,7 +141,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         Ok(diff)
     }
 
-    /// As [`State::try_update`], with a change that cannot fail.
+    /// Like [`State::try_update`], with a change that cannot fail.
     pub(crate) fn update(
         &mut self,
         process: &P,
@@ -153,7 +152,8 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         self.try_update(process, topic, key, |old| Ok(change(old)))
     }
 
-    /// Replaces the meta by one made from it, unless that fails. The entry counts as joined now.
+    /// Replaces the meta by one made from it, unless `change` fails. The entry moves to the end of the join
+    /// order.
     pub(crate) fn try_update<E: From<NotTracked>>(
         &mut self,
         process: &P,
@@ -174,7 +174,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         Ok(diff)
     }
 
-    /// Takes an entry away; nothing happens where there is none.
+    /// Removes an entry. Does nothing if there is none.
     pub(crate) fn leave(&mut self, process: &P, topic: &Arc<str>, key: &Arc<str>) -> Diff<P, M> {
         let mut diff = Diff::new();
         let holder = (process.clone(), Arc::clone(topic), Arc::clone(key));
@@ -185,7 +185,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         diff
     }
 
-    /// Takes away all entries of a process that has ended. In O(log n) for each of them.
+    /// Removes all entries of a process that has ended. Takes O(log n) for each of them.
     pub(crate) fn leave_process(&mut self, process: &P) -> Diff<P, M> {
         let mut diff = Diff::new();
         let first = (process.clone(), Arc::default(), Arc::default());
@@ -204,8 +204,8 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         diff
     }
 
-    /// The clock of a join or a leave that is about to be made. The clock of a leave is no entry's:
-    /// who misses the leave has a gap there, which no news of later entries can fill.
+    /// Takes the clock for a join or a leave. No entry has the clock of a leave: a node that misses the
+    /// leave has a gap there, which later joins cannot fill.
     fn tick(&mut self) -> Clock {
         let first = self.own.seen.contiguous() + 1;
         self.clock += 1;
@@ -237,9 +237,9 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
     }
 }
 
-/// Who is present: on this node and on the peers that are up.
+/// Queries: the entries of this node and of the peers that are up.
 impl<P: Ord + Clone, M: Clone> State<P, M> {
-    /// The metas of every key of a topic, in join order. In O(log n) for each entry of the topic.
+    /// The metas of every key of a topic, in join order. Takes O(log n) for each entry of the topic.
     pub(crate) fn list(&self, topic: &str) -> BTreeMap<&str, Vec<&M>> {
         let mut keys: BTreeMap<&str, Vec<&M>> = BTreeMap::new();
         let from = Place::first(topic, "");
@@ -249,7 +249,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         keys
     }
 
-    /// The metas of one key of a topic, in join order; none where nobody has it.
+    /// The metas of one key of a topic, in join order; none if the key is absent.
     pub(crate) fn get_by_key(&self, topic: &str, key: &str) -> Vec<&M> {
         let within = |place: &Place| &*place.topic == topic && &*place.key == key;
         let entries = self.visible.from(Place::first(topic, key), within);
@@ -257,7 +257,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
     }
 }
 
-/// What the nodes tell each other.
+/// The exchange between nodes.
 impl<P: Ord + Clone, M: Clone> State<P, M> {
     /// The changes on this node since the last call, for all peers; `None` if there were none.
     pub(crate) fn take_delta(&mut self) -> Option<Delta<P, M>> {
@@ -266,26 +266,26 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         changed.then(|| Delta::from([(self.me.clone(), pending)]))
     }
 
-    /// How far the changes of every known replica are known here without a gap. Where that is the
-    /// replica's own clock, its record here is its own; a peer that is ahead of these clocks has
-    /// something to [`State::extract`].
+    /// For every known replica, the clock up to which its changes are known here without a gap. If that
+    /// equals the replica's own clock, the record here is complete. If a peer's clock is higher, the peer
+    /// has something to [`State::extract`].
     pub(crate) fn clocks(&self) -> BTreeMap<Replica, Clock> {
         let records = self.records();
         let clocks = records.map(|(replica, record)| (replica, record.seen.contiguous()));
         clocks.collect()
     }
 
-    /// All that is known of some replicas, for one that missed changes. Linear in their entries,
-    /// which it shares.
+    /// All that is known of the wanted replicas, for a node that has missed changes. Linear in their
+    /// entries, which it shares.
     pub(crate) fn extract(&self, wanted: impl Fn(&Replica) -> bool) -> Delta<P, M> {
         let records = self.records().filter(|(replica, _)| wanted(replica));
         let delta = records.map(|(replica, record)| (replica, record.clone()));
         delta.collect()
     }
 
-    /// Takes in what another node sent, its own changes or what it knows of others, in any order
-    /// and as often as it comes. In O(log n) for each entry and range of a delta, and for each
-    /// entry that an extract covers here. Of this node nothing is learnt from others.
+    /// Merges a delta of another node: its own changes or its knowledge of others, in any order and any
+    /// number of times. Takes O(log n) for each entry and range of a delta, and for each entry here that an
+    /// extract covers. A record of this node itself is ignored.
     pub(crate) fn merge(&mut self, delta: &Delta<P, M>) -> Diff<P, M> {
         let mut diff = Diff::new();
         for (replica, record) in delta {
@@ -306,8 +306,8 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         diff
     }
 
-    /// A peer was heard: what it holds is shown, and a former incarnation of it is removed.
-    /// Nothing happens for one older than the known, or of this node's name.
+    /// Call when a peer was heard: shows its entries, and removes an earlier incarnation of it. Ignores an
+    /// older incarnation than the known one, and this node's own name.
     pub(crate) fn replica_up(&mut self, replica: &Replica) -> Diff<P, M> {
         if replica.name == self.me.name {
             return Diff::new();
@@ -330,7 +330,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         diff
     }
 
-    /// A peer has been silent for some time: what it holds is hidden until it is up again.
+    /// Call when a peer has been silent for some time: hides its entries until it is up again.
     pub(crate) fn replica_down(&mut self, replica: &Replica) -> Diff<P, M> {
         let mut diff = Diff::new();
         if let Some(peer) = known(&mut self.peers, replica)
@@ -343,8 +343,8 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         diff
     }
 
-    /// A peer is gone for good, up or down: what it holds is forgotten, and nothing of it is
-    /// merged until it is up again.
+    /// Call when a peer is gone for good, whether up or down: forgets its entries. Its deltas are ignored
+    /// until it is up again.
     pub(crate) fn remove_replica(&mut self, replica: &Replica) -> Diff<P, M> {
         let diff = self.replica_down(replica);
         if known(&mut self.peers, replica).is_some() {
@@ -360,12 +360,12 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
     }
 }
 
-/// All that is known of one replica, or a part of it. Records of the same replica merge.
+/// The knowledge about one replica, or a part of it. Records of the same replica merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record<P, M> {
-    /// Which changes this record knows of; an entry that is not among them is not merged.
+    /// The changes that this record knows. An entry with another clock is not merged.
     pub(crate) seen: Clocks,
-    /// The entries by their clock: of all that was seen, what has not left.
+    /// The seen entries that have not left, by their clock.
     pub(crate) present: BTreeMap<Clock, Arc<Entry<P, M>>>,
 }
 
@@ -382,7 +382,7 @@ impl<P, M> Default for Record<P, M> {
 type Tagged<P, M> = Vec<(Clock, Arc<Entry<P, M>>)>;
 
 impl<P, M> Record<P, M> {
-    /// Takes in what another record of the replica knows. Returns what came and what left.
+    /// Merges another record of the same replica. Returns the entries that joined and left.
     fn merge(&mut self, other: &Self) -> (Tagged<P, M>, Tagged<P, M>) {
         let (mut joins, mut leaves) = (Vec::new(), Vec::new());
         for (first, last) in other.seen.ranges() {
@@ -400,17 +400,17 @@ impl<P, M> Record<P, M> {
     }
 }
 
-/// A set of clocks. Its first range is what is known without a gap; each range after it waits for
-/// a lost or late delta, and joins the one before when the gap is filled.
+/// A set of clocks. The first range has no gap before it. Each later range follows a lost or late delta,
+/// and joins the range before it when the gap is filled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clocks {
-    /// From the first clock of each range to its last. Ranges are not empty and do not touch.
+    /// The first clock of each range, mapped to its last. Ranges are not empty and do not touch.
     ranges: BTreeMap<Clock, Clock>,
 }
 
 impl Clocks {
-    /// Adds a range, both ends included; an empty one adds nothing. In O(log n) of the ranges,
-    /// amortized: it takes in those that it touches.
+    /// Adds a range, both ends included; an empty one adds nothing. Takes amortized O(log n) of the ranges:
+    /// it absorbs those that it touches.
     pub(crate) fn insert(&mut self, mut first: Clock, mut last: Clock) {
         if first > last {
             return;
@@ -435,7 +435,7 @@ impl Clocks {
         before.is_some_and(|(_, &last)| clock <= last)
     }
 
-    /// The clock up to which all are here, 0 for none.
+    /// The clock up to which all are in the set; 0 for none.
     fn contiguous(&self) -> Clock {
         match self.ranges.first_key_value() {
             Some((&first, &last)) if first <= 1 => last,
@@ -443,7 +443,7 @@ impl Clocks {
         }
     }
 
-    /// The highest clock, 0 for none.
+    /// The highest clock; 0 for none.
     fn last(&self) -> Clock {
         self.ranges.last_key_value().map_or(0, |(_, &last)| last)
     }
@@ -475,7 +475,7 @@ impl<P, M> Peer<P, M> {
     }
 }
 
-/// The peer, if it is known in this incarnation.
+/// The peer, if this incarnation of it is known.
 fn known<'a, P, M>(
     peers: &'a mut BTreeMap<Arc<str>, Peer<P, M>>,
     replica: &Replica,
@@ -484,13 +484,13 @@ fn known<'a, P, M>(
     (peer.incarnation == replica.incarnation).then_some(peer)
 }
 
-/// The entries that queries see. A diff is written where they change, so whoever applies the diffs
-/// sees what queries see.
+/// The entries that queries see. Every change is written to a diff, so applying all diffs gives the same
+/// entries.
 #[derive(Debug)]
 struct Visible<P, M>(BTreeMap<Place, Arc<Entry<P, M>>>);
 
-/// Where an entry stands: by topic and key, then in join order. The name parts changes that did
-/// not know of each other; a known name has one incarnation.
+/// The sort key of an entry: topic, key, then join order. The replica name breaks ties between concurrent
+/// changes.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     topic: Arc<str>,
@@ -500,7 +500,7 @@ struct Place {
 }
 
 impl Place {
-    /// Before every entry of a topic and key, and of the keys that follow.
+    /// A place before every entry of a topic and key, and of the keys that follow.
     fn first(topic: &str, key: &str) -> Self {
         Self {
             topic: topic.into(),
@@ -546,7 +546,7 @@ impl<P, M> Visible<P, M> {
         topic.leaves.push(Arc::clone(entry));
     }
 
-    /// The entries from a place on, as long as they are at a wanted place.
+    /// The entries from `first` on, while they are `within` the wanted places.
     fn from(
         &self,
         first: Place,

@@ -1,22 +1,21 @@
-//! [`Erasure`]: what a topic's log and its members learn while a store deletes some of its messages.
+//! [`Erasure`]: updates a topic's log and notifies its members while a store deletes some of its messages.
 //!
-//! An erasure takes a seq that no message has, and every id from before it is worth nothing for a
-//! resume. So whoever was away, or has not heard yet, gets the history anew; whoever is there is told
-//! of each message.
+//! An erasure takes a seq that no message gets, and no resume begins before that seq. So a client that was
+//! away gets the history again. A connected client gets a `message_deleted` for each message.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::PubSub;
 use super::publish::MESSAGE_DELETED;
 use super::topic::Topic;
-use super::{LoadError, MessageId, PubSub};
+use crate::log::{LoadError, MessageId, Seq};
 use crate::message::Payload;
 
-/// How often it is looked whether rows are committed.
+/// How often to check for pending messages.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The messages of a topic up to a seq, some of which are being deleted. The topic's log stays loaded
-/// until this is dropped.
+/// The erasure of some messages of a topic. The topic's log stays loaded until this is dropped.
 pub(crate) struct Erasure {
     pubsub: PubSub,
     topic: Arc<Topic>,
@@ -26,11 +25,10 @@ pub(crate) struct Erasure {
 named_debug!(Erasure, id);
 
 impl PubSub {
-    /// Begins an erasure, unless the topic keeps no log or can have none: from now on no client resumes from what was
-    /// published before.
+    /// Begins an erasure; `None` if the topic keeps no log. From now on no client resumes from an earlier message.
     ///
     /// # Errors
-    /// When the topic's log cannot be read.
+    /// If the topic's log cannot be read.
     pub(crate) async fn begin_erasure(&self, topic: &str) -> Result<Option<Erasure>, LoadError> {
         if self.is_unstorable(topic) {
             return Ok(None);
@@ -41,7 +39,7 @@ impl PubSub {
                 return Ok(None);
             }
             topic.load().await?;
-            // A topic that was given up since it was looked up is looked up again.
+            // The topic was evicted since the look-up: look it up again.
             if let Some(id) = topic.begin_erasure() {
                 let pubsub = self.clone();
                 return Ok(Some(Erasure { pubsub, topic, id }));
@@ -49,37 +47,37 @@ impl PubSub {
         }
     }
 
-    /// Waits until every message that has been published so far is settled. It may take as long as
-    /// the store is away: give it a time limit.
+    /// Waits until every message published before this call is settled. Set a time limit: the wait lasts as
+    /// long as the database is unreachable.
     pub(crate) async fn settled(&self) {
         for topic in self.topics() {
             let newest = topic.lock().newest_unsettled();
             if let Some(newest) = newest {
-                settled(&topic, newest + 1).await;
+                settled(&topic, newest.next()).await;
             }
         }
     }
 }
 
 impl Erasure {
-    /// The seq that it has taken: what is erased comes before it.
-    pub(crate) fn through(&self) -> i64 {
+    /// The seq of the erasure; erased messages come before it.
+    pub(crate) fn through(&self) -> Seq {
         self.id.seq
     }
 
-    /// Waits until every message before it is settled, as [`PubSub::settled`].
+    /// Waits until every message before the erasure is settled. Needs a time limit, like
+    /// [`PubSub::settled`].
     pub(crate) async fn settled(&self) {
         settled(&self.topic, self.id.seq).await;
     }
 
-    /// Rows with these seqs are deleted, and the store has noted the seq of this erasure.
-    pub(crate) fn deleted(&self, seqs: &[i64]) {
-        self.topic.erase(seqs);
-        self.topic.erased(self.id.seq);
+    /// Call after the store has deleted these messages and stored the seq of this erasure.
+    pub(crate) fn deleted(&self, seqs: &[Seq]) {
+        self.topic.erase(seqs, self.id.seq);
     }
 
-    /// Tells the members of a message that is gone.
-    pub(crate) fn tell(&self, seq: i64) {
+    /// Sends the members a `message_deleted` for one message.
+    pub(crate) fn tell(&self, seq: Seq) {
         let id = self.topic.id_of(seq).unwrap_or(self.id);
         let gone = Payload::from(serde_json::json!({ "id": id.to_string() }));
         let name = self.topic.name();
@@ -93,7 +91,7 @@ impl Drop for Erasure {
     }
 }
 
-async fn settled(topic: &Topic, through: i64) {
+async fn settled(topic: &Topic, through: Seq) {
     while topic.lock().is_unsettled_before(through) {
         tokio::time::sleep(LOOK).await;
     }

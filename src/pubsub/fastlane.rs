@@ -4,19 +4,18 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use bytestring::ByteString;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::topic::Topic;
-use super::{LogEntry, MessageId};
 use crate::frame::Frame;
+use crate::log::{LogEntry, MessageId, Meta};
 use crate::message::{Payload, RawJson};
 use crate::outbox::Outbox;
 use crate::serializer::Serializer;
 
-/// Names one subscription in the process, so that `broadcast_from` can leave it out.
+/// Identifies a subscriber in the process, so that `broadcast_from` can leave it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SubscriberId(u64);
 
@@ -33,20 +32,20 @@ pub struct Broadcast {
     event: ByteString,
     payload: Payload,
     from: Option<SubscriberId>,
-    /// What the topic's log knows of it; `None` when it is not stored.
+    /// The message's id and time, if it is stored.
     stored: Option<Meta>,
-    /// One encoding per wire, made by the first worker that needs it; `None` inside when the
-    /// message has no form on that wire.
+    /// One encoding for each wire, made by the first worker that needs it. The inner `None` means that the
+    /// wire cannot carry the message.
     frames: [OnceLock<Option<Frame>>; Wire::COUNT],
 }
 
 named_debug!(Broadcast, event, payload);
 
-/// How one client is sent broadcasts.
+/// The form in which a client gets broadcasts: its serializer, with or without `_meta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wire {
     pub(crate) serializer: Serializer,
-    /// Whether the client wants to know the ids of stored messages.
+    /// Whether payloads carry the ids of stored messages.
     pub(crate) meta: bool,
 }
 
@@ -58,18 +57,10 @@ impl Wire {
     }
 }
 
-/// The key under which a client finds which message it has, if it asked for that.
+/// The member of a payload that holds the message's id, for clients that asked for it.
 const META: &str = "_meta";
 
-/// What a client is told of a stored message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Meta {
-    pub(crate) id: MessageId,
-    /// When it was published.
-    pub(crate) at: SystemTime,
-}
-
-/// A payload that says which message it is. Added last, so that no sender can forge it.
+/// Adds the message's id and time to a payload: as the last member, so that no sender can forge it.
 pub(crate) fn with_meta(payload: &RawJson, stored: Option<Meta>) -> RawJson {
     match stored {
         Some(Meta { id, at }) => {
@@ -98,7 +89,7 @@ impl Broadcast {
         }
     }
 
-    /// A stored message, as it was sent.
+    /// The broadcast of a stored message, to be sent again.
     pub(crate) fn of_entry(topic: &Arc<Topic>, entry: &LogEntry) -> Self {
         let payload = Payload::Json(entry.payload().clone());
         Self::new(
@@ -110,27 +101,27 @@ impl Broadcast {
         )
     }
 
-    /// What somebody sends in place of its payload, saying which message it is.
+    /// Adds the message's id and time to a payload that replaces the broadcast's own.
     pub(crate) fn with_meta(&self, payload: &RawJson) -> RawJson {
         with_meta(payload, self.stored)
     }
 
-    /// To which topic it was sent.
+    /// Its topic.
     pub fn topic(&self) -> &str {
         self.topic.name()
     }
 
-    /// What happened.
+    /// Its event.
     pub fn event(&self) -> &str {
         &self.event
     }
 
-    /// With what.
+    /// Its payload.
     pub fn payload(&self) -> &Payload {
         &self.payload
     }
 
-    /// What the topic's log knows it by; `None` for a message that is not stored.
+    /// Its id in the topic's log; `None` if it is not stored.
     pub fn id(&self) -> Option<MessageId> {
         self.stored.map(|stored| stored.id)
     }
@@ -139,14 +130,14 @@ impl Broadcast {
         &self.topic
     }
 
-    /// What it takes in an inbox, in bytes: the payload and what stands around it.
+    /// The bytes that the broadcast counts in an inbox.
     pub(crate) fn cost(&self) -> usize {
         const OVERHEAD: usize = 256;
         self.payload.len() + OVERHEAD
     }
 
-    /// The bytes for the clients of one wire. A member whose wire has no form for the message (V1
-    /// and binary) is passed over, so that it does not fail for the others.
+    /// The frame for the clients of one wire. `None` if the wire cannot carry the message (binary on V1):
+    /// such a member gets nothing.
     fn frame(&self, wire: Wire) -> Option<&Frame> {
         self.frames[wire.index()]
             .get_or_init(|| {
@@ -168,9 +159,9 @@ impl Broadcast {
     }
 }
 
-/// Receives the broadcasts that do not take the fastlane: an intercepting channel, a socket that
-/// listens on its id. Called on the subscriber's worker thread while the topic table is borrowed,
-/// so it may only hand the message on.
+/// Receives broadcasts without the fastlane: for an intercepting channel, or for a socket that listens on
+/// its id. Called on the subscriber's worker thread while the topic table is borrowed, so it may only pass
+/// the message on.
 pub(crate) trait Tap {
     fn receive(&self, broadcast: &Arc<Broadcast>);
 }
@@ -178,11 +169,11 @@ pub(crate) trait Tap {
 /// One member of a topic on this worker thread.
 pub(crate) struct Subscriber {
     pub(crate) id: SubscriberId,
-    /// Where frames go: the client's outbox. `None` for a subscriber that is no client.
+    /// The client's outbox, which gets encoded frames. `None` if the subscriber is not a client.
     pub(crate) fastlane: Option<(Rc<Outbox>, Wire)>,
-    /// Events that go to `tap` although there is a fastlane.
+    /// Events that go to `tap` instead of the fastlane.
     pub(crate) intercept: &'static [&'static str],
-    /// Takes what is intercepted, or everything where there is no fastlane.
+    /// Receives intercepted broadcasts, or all broadcasts if there is no fastlane.
     pub(crate) tap: Option<Rc<dyn Tap>>,
 }
 
@@ -218,7 +209,7 @@ mod tests {
     use super::*;
     use crate::outbox::OutboxLimits;
 
-    /// What one more member of this wire is sent.
+    /// Delivers to a new member of this wire, and returns its frame.
     fn delivered(broadcast: &Arc<Broadcast>, wire: Wire) -> Frame {
         let outbox = Rc::new(Outbox::new(OutboxLimits::default()));
         let member = Subscriber {

@@ -1,5 +1,5 @@
-//! Logged topics without members: kept for a while, because their log is loaded, and then given up.
-//! Clients can invent topics, so there is a bound.
+//! Logged topics without members stay in memory for a while, so that a client that returns need not wait
+//! for the log. Clients can invent topics, so the number of such topics is bounded.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,26 +7,28 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use super::PubSub;
 use super::topic::Topic;
 use super::worker::Table;
-use super::{Flushed, MessageStore, PubSub, lock};
+use crate::lock::lock;
+use crate::log::{Flushed, MessageStore};
 
-/// How long a topic's log stays loaded after its last member has left.
+/// How long a topic stays loaded after its last member has left.
 const IDLE_TOPIC: Duration = Duration::from_secs(300);
-/// How many topics without members stay loaded.
+/// The most topics without members.
 const MAX_IDLE_TOPICS: usize = 10_000;
-/// What the tails of topics without members may hold together.
+/// The most bytes in the tails of topics without members.
 const MAX_IDLE_BYTES: usize = 64_000_000;
 
-/// A logged topic that may be without members.
+/// A logged topic that may have no members.
 pub(super) struct Idle {
     pub(super) since: Instant,
     pub(super) topic: Arc<Topic>,
-    /// What its tail held then.
+    /// The bytes of its tail at `since`.
     pub(super) bytes: usize,
 }
 
-/// The topics that may be without members, oldest first; one may stand here more than once.
+/// Topics that may have no members, oldest first. A topic may be listed more than once.
 #[derive(Default)]
 pub(super) struct IdleTopics {
     queue: VecDeque<Idle>,
@@ -39,7 +41,7 @@ impl IdleTopics {
         self.queue.push_back(idle);
     }
 
-    /// The oldest, if it is time for it to go.
+    /// Takes the oldest topic if there are too many, if they have too many bytes, or if its time is over.
     fn pop_surplus(&mut self, now: Instant) -> Option<Idle> {
         let oldest = self.queue.front()?;
         let surplus = self.queue.len() > MAX_IDLE_TOPICS
@@ -55,7 +57,8 @@ impl IdleTopics {
 }
 
 impl PubSub {
-    /// The last member of a worker has left: gives the topic up, now or later.
+    /// Call when a worker's last member has left. Evicts the topic if it has no other members: at once if
+    /// it keeps no log, else later.
     pub(super) fn release(&self, topic: &Arc<Topic>, table: &Table) {
         let mut state = topic.lock();
         state.members.remove(table.inbox());
@@ -72,8 +75,8 @@ impl PubSub {
         }
     }
 
-    /// Remembers that a logged topic may be without members, and gives up those that were for too
-    /// long, are too many, or hold too much.
+    /// Lists a logged topic that may have no members. Evicts listed topics that are too old, too many or
+    /// too large.
     pub(super) fn note_idle(&self, topic: &Arc<Topic>) {
         let now = Instant::now();
         let mut idle = lock(&self.shared.idle);
@@ -82,7 +85,7 @@ impl PubSub {
             bytes: topic.lock().log_bytes(),
             topic: Arc::clone(topic),
         });
-        // One round at most: a topic that cannot be given up goes to the end.
+        // At most one pass over the list: a topic that cannot be evicted goes to its end.
         for _ in 0..idle.queue.len() {
             let Some(oldest) = idle.pop_surplus(now) else {
                 return;
@@ -93,8 +96,8 @@ impl PubSub {
         }
     }
 
-    /// Forgets a topic without members whose rows are all settled. One with rows on their way is
-    /// returned, to wait for another round.
+    /// Evicts a topic that has no members. Returns it, to be listed again, if it has pending messages or a
+    /// running erasure.
     pub(super) fn evict(&self, idle: Idle, now: Instant) -> Option<Idle> {
         let mut state = idle.topic.lock();
         if state.evicted || !state.members.is_empty() {
@@ -104,16 +107,17 @@ impl PubSub {
             drop(state);
             return Some(Idle { since: now, ..idle });
         }
-        // Before anybody can open the log again.
+        // Before the topic leaves the registry, so that its log cannot be opened again too early.
         state.close_log();
         drop(state);
         lock(&self.shared.topics).remove(idle.topic.name());
         None
     }
 
-    /// For the end of a server, when nobody publishes any more: waits until the stores have everything, and
-    /// ends the runs of all logs in order, so that clients resume after a restart. Where messages still wait
-    /// after `limit`, the runs stay open, and the next start will know. Each of the two steps has the limit.
+    /// For a shutdown, after publishing has stopped: waits until the stores have committed everything, and
+    /// ends the runs of all logs, so that clients can resume after a restart. If messages are still pending
+    /// after `limit`, the runs stay open, and the next start treats them as ended uncleanly. Each of the
+    /// two steps may take `limit`.
     pub async fn save(&self, limit: Duration) -> Flushed {
         let flushed = self.flush(limit).await;
         if flushed.waiting > 0 {
@@ -126,8 +130,8 @@ impl PubSub {
     async fn flush(&self, limit: Duration) -> Flushed {
         let mut stores: Vec<&Arc<dyn MessageStore>> = Vec::new();
         for rule in &self.shared.rules {
-            if !stores.iter().any(|known| Arc::ptr_eq(known, &rule.store)) {
-                stores.push(&rule.store);
+            if !stores.iter().any(|known| Arc::ptr_eq(known, rule.store())) {
+                stores.push(rule.store());
             }
         }
         let all = join_all(stores.into_iter().map(|store| store.flush(limit))).await;
@@ -138,8 +142,8 @@ impl PubSub {
             })
     }
 
-    /// Ends the runs of all logs in order, so that a restart goes on with their epochs. What is published
-    /// afterwards begins new runs.
+    /// Ends the runs of all logs in order, so that clients can resume from them after a restart. Later
+    /// messages begin new runs.
     pub(crate) fn close_logs(&self) {
         for topic in self.topics() {
             let mut state = topic.lock();

@@ -1,4 +1,4 @@
-//! [`Listener`]: hears topics outside channels. Phoenix: `Endpoint.subscribe/1` in any process.
+//! [`Listener`]: receives broadcasts outside channels. Phoenix: `Endpoint.subscribe/1` in any process.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,13 +10,13 @@ use std::task::Poll;
 use super::{Broadcast, PubSub, SubscriberId, Subscription, Tap};
 use crate::waker::WakerSlot;
 
-/// Broadcasts that may wait for a listener.
+/// The most pending broadcasts.
 const BACKLOG: usize = 1_024;
-/// Bytes of them that may wait; one broadcast may be larger.
+/// The most bytes of pending broadcasts; a single one may be larger.
 const BACKLOG_BYTES: usize = 64_000_000;
 
-/// Hears the broadcasts of the topics that it subscribes to: in an HTTP handler or a task of the
-/// application. It stays on the thread that made it, which needs an actix runtime.
+/// Receives broadcasts of the topics that it subscribes to, in an HTTP handler or a task of the
+/// application. It stays on its thread, and needs an actix runtime there.
 ///
 /// ```
 /// use slackir::pubsub::{Listener, PubSub};
@@ -38,12 +38,12 @@ pub struct Listener {
 
 named_debug!(Listener);
 
-/// The listener was too slow: 1,024 broadcasts waited, or 64 MB of them, and one more was dropped.
+/// The listener was too slow: a broadcast was dropped because 1,024 others, or 64 MB of them, were pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the listener was too slow and has missed broadcasts")]
 pub struct Lagged;
 
-/// What waits for a listener.
+/// The pending broadcasts of a listener.
 #[derive(Default)]
 struct Mailbox {
     queue: RefCell<VecDeque<Arc<Broadcast>>>,
@@ -68,7 +68,7 @@ impl Tap for Mailbox {
 }
 
 impl Listener {
-    /// Hears nothing yet.
+    /// Makes a listener without subscriptions.
     pub fn new(pubsub: &PubSub) -> Self {
         Self {
             pubsub: pubsub.clone(),
@@ -78,14 +78,14 @@ impl Listener {
         }
     }
 
-    /// Hears a topic from now on; subscribing twice delivers twice.
+    /// Subscribes to a topic; subscribing twice delivers twice.
     pub fn subscribe(&mut self, topic: &str) {
         let tap: Rc<dyn Tap> = Rc::clone(&self.mailbox) as Rc<dyn Tap>;
         let subscription = self.pubsub.subscribe_tap(topic, self.id, &tap);
         self.subscriptions.push((topic.to_owned(), subscription));
     }
 
-    /// Hears a topic no more, however often it was subscribed to.
+    /// Ends all subscriptions to a topic.
     pub fn unsubscribe(&mut self, topic: &str) {
         self.subscriptions.retain(|(name, _)| name != topic);
     }
@@ -93,7 +93,7 @@ impl Listener {
     /// The next broadcast.
     ///
     /// # Errors
-    /// Once for each time that broadcasts were missed; the ones before them come first.
+    /// If the listener was too slow: once for each gap, after the broadcasts from before the gap.
     pub async fn recv(&mut self) -> Result<Arc<Broadcast>, Lagged> {
         poll_fn(|cx| {
             if let Some(broadcast) = self.mailbox.queue.borrow_mut().pop_front() {

@@ -1,16 +1,15 @@
-//! Topics and fan-out: subscribe, publish, and the topic log. Phoenix: `Phoenix.PubSub`.
+//! Topics and fan-out: subscribe and publish. Phoenix: `Phoenix.PubSub`.
 //!
-//! **Publish is one critical section per topic**, so that all members see one order whichever
-//! worker they are on: reserve the store's room, take the next seq, append to the tail, enqueue the
-//! row, push one message to the inbox of every worker that has members. The publisher's own worker
-//! drains its inbox before `publish` returns, which keeps what one channel emits in the order it
-//! was made. Nothing else writes broadcasts.
+//! **Publish is one critical section per topic**, so that members on all workers see messages in one order.
+//! It reserves room at the store, takes the next seq, appends to the log's tail, enqueues the row, and
+//! pushes one message into the inbox of every worker with members. The publisher's own worker drains its
+//! inbox before `publish` returns, which keeps one channel's messages in order. There is no other way to
+//! send a broadcast.
 
 mod erase;
 mod fastlane;
 mod idle;
 mod listener;
-mod log;
 mod publish;
 mod topic;
 mod worker;
@@ -18,27 +17,24 @@ mod worker;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 #[cfg(feature = "_store")]
 pub(crate) use self::erase::Erasure;
 pub use self::fastlane::Broadcast;
-pub(crate) use self::fastlane::{Meta, Subscriber, SubscriberId, Tap, Wire, with_meta};
+pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
 pub use self::listener::{Lagged, Listener};
-pub(crate) use self::log::{Backlog, Pager, topic_matches};
-pub use self::log::{
-    Change, Flushed, InvalidMessageId, LoadError, LogEntry, LogRule, MessageId, MessageStore,
-    Newest, NotStored, OpenedRun, PastRuns, Pending, Receipt, StoreFull, Stored, StoredEntry,
-};
-use self::log::{Found, RecentRefs};
 pub use self::publish::{Draft, PublishError, Published};
 pub(crate) use self::topic::Topic;
 use self::worker::Table;
 pub(crate) use self::worker::{Inbox, Subscription};
+use crate::lock::lock;
+use crate::log::{Backlog, Found, LoadError, LogEntry, LogRule, MessageId, Pager, RecentRefs, Seq};
+use crate::pattern::first_match;
 
-/// One server's topics. Cloning is cheap and names the same topics; two instances in one process
-/// share nothing.
+/// One server's topics. A clone is cheap and refers to the same topics. Two instances in one process share
+/// nothing.
 ///
 /// ```
 /// use slackir::pubsub::PubSub;
@@ -57,7 +53,7 @@ pub struct PubSub {
 named_debug!(PubSub);
 
 struct Shared {
-    /// Names this instance in the tables of the worker threads.
+    /// Identifies this instance in the tables of the worker threads.
     id: u64,
     rules: Vec<Arc<LogRule>>,
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>, foldhash::fast::RandomState>>,
@@ -65,24 +61,24 @@ struct Shared {
     refs: Arc<RecentRefs>,
 }
 
-/// What a new member wants of the topic's log.
+/// The part of the topic's log that a new member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// Nothing.
+    /// No messages.
     Nothing,
-    /// The newest messages: so many, or as many as the rule says.
+    /// The newest messages: this many, or the rule's number.
     History(Option<usize>),
-    /// What came after this message; the history (of at most so many messages) if that cannot be
-    /// told.
+    /// The messages after this one; the history, of at most this many messages, if it is unknown which
+    /// those are.
     Resume(MessageId, Option<usize>),
 }
 
-/// What becomes of a subscription.
+/// The result of a subscription.
 pub(crate) enum Subscribed {
-    /// It stands; with what was wanted, if the topic has a log.
+    /// The subscriber is a member; with its backlog, if the topic has a log.
     Live(Subscription, Option<Backlog>),
-    /// It does not stand yet: what was missed begins in the database. Read it, and try again from
-    /// there.
+    /// Not a member yet, because some missed messages are only in the database. Read them with the pager,
+    /// then subscribe again from the last of them.
     Behind(Pager),
 }
 
@@ -93,12 +89,12 @@ impl Default for PubSub {
 }
 
 impl PubSub {
-    /// Topics without a log.
+    /// Makes topics without logs.
     pub fn new() -> Self {
         Self::with_logs(Vec::new())
     }
 
-    /// Topics of which those that match a rule keep a log; the first rule that matches counts.
+    /// Makes topics that keep a log if a rule matches. The first matching rule counts.
     pub fn with_logs(rules: Vec<LogRule>) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -112,45 +108,47 @@ impl PubSub {
         }
     }
 
-    /// The topic, if anybody can hear it: it has members, or a log.
+    /// The topic, if it has members or keeps a log.
     fn audience(&self, name: &str) -> Option<Arc<Topic>> {
         if let Some(topic) = self.known(name) {
             return Some(topic);
         }
-        let logged = self.shared.rules.iter().any(|rule| rule.matches(name));
-        logged.then(|| self.topic(name))
+        self.rule(name).map(|_| self.topic(name))
     }
 
-    /// Whether the topic would keep a log that PostgreSQL cannot: its name has a NUL character.
+    /// Whether a log rule matches a topic that PostgreSQL cannot store: its name has a NUL character.
     pub(crate) fn is_unstorable(&self, name: &str) -> bool {
-        name.contains('\0') && self.shared.rules.iter().any(|rule| rule.matches(name))
+        name.contains('\0') && self.rule(name).is_some()
     }
 
-    /// The topic's shared state, made if need be.
+    fn rule(&self, topic: &str) -> Option<&Arc<LogRule>> {
+        first_match(&self.shared.rules, topic)
+    }
+
+    /// The topic's shared state. Creates it if it is missing.
     pub(crate) fn topic(&self, name: &str) -> Arc<Topic> {
         let mut topics = lock(&self.shared.topics);
         if let Some(topic) = topics.get(name) {
             return Arc::clone(topic);
         }
-        let rule = self.shared.rules.iter().find(|rule| rule.matches(name));
+        let rule = self.rule(name);
         let name: Arc<str> = name.into();
         let refs = Arc::clone(&self.shared.refs);
         let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned(), refs));
         topics.insert(name, Arc::clone(&topic));
         drop(topics);
-        // Whoever asked for it may give up before it becomes a member.
+        // Until the caller becomes a member, the topic counts as idle: the caller may give up.
         if topic.has_log() {
             self.note_idle(&topic);
         }
         topic
     }
 
-    /// Makes `subscriber` a member of the topic, on this worker thread, until the subscription is
-    /// dropped. What was published before is not delivered to it, everything after is; `want` says
-    /// what its log gives of the former.
+    /// Makes `subscriber` a member of the topic, on this worker thread, until the subscription is dropped.
+    /// It receives every later broadcast and no earlier one. `want` is the part of the log that it gets.
     ///
-    /// `None` when the topic was given up since it was looked up, or its log must be loaded again; look
-    /// again.
+    /// `None` if the topic was evicted since the look-up, or if its log must be loaded again: then look the
+    /// topic up again.
     pub(crate) fn subscribe(
         &self,
         topic: &Arc<Topic>,
@@ -162,8 +160,8 @@ impl PubSub {
         if state.evicted || state.must_load(want) {
             return None;
         }
-        // Deliveries of this topic that wait in the inbox are older than the subscription. While
-        // the topic is locked no other can be added.
+        // Broadcasts of this topic in the inbox are older than the subscription. The lock keeps others from
+        // being added.
         table.drain();
         let backlog = match state.backlog(want) {
             Ok(backlog) => backlog,
@@ -176,11 +174,11 @@ impl PubSub {
         Some(Subscribed::Live(subscription, backlog))
     }
 
-    /// A stored message of a topic: the newest of them may not be committed yet. `None` when there
-    /// is no such message, or the topic keeps none. Changes are no messages of this kind.
+    /// A stored message, committed or pending. `None` if there is no such message, if it is an update or a
+    /// deletion, or if the topic keeps no log.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub async fn find(
         &self,
         topic: &str,
@@ -200,12 +198,12 @@ impl PubSub {
         Ok(entry.filter(|entry| entry.change().is_none()))
     }
 
-    /// The stored messages of a topic that stand before one of them, as they are now: the newest
-    /// `limit`, at most 250 kB together but one if there is any, oldest first. `None` when the id is of
-    /// another run of the topic, or the topic keeps no messages.
+    /// The newest stored messages before another one, oldest first: at most `limit`, and at most 250 kB
+    /// together, but at least one if there is any. They include later updates. `None` if the id does not
+    /// belong to this topic, or the topic keeps no log.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub async fn before(
         &self,
         topic: &str,
@@ -220,16 +218,16 @@ impl PubSub {
         older.page().await.map(Some)
     }
 
-    /// Retention deletes the messages of a topic up to this seq from the store, all of which are
-    /// settled: a resume from before it is no longer possible, and histories no longer hold them.
-    /// Said before they are deleted, so that no resume that is under way leaves them out unnoticed.
-    pub(crate) fn pruned(&self, topic: &str, through: i64) {
+    /// Call before retention deletes messages of a topic, up to this seq; all of them must be settled. From
+    /// now on no resume begins before that seq, and histories leave those messages out. A running resume
+    /// can detect the gap.
+    pub(crate) fn pruned(&self, topic: &str, through: Seq) {
         if let Some(topic) = self.known(topic) {
             topic.prune(through);
         }
     }
 
-    /// All topics that there are now.
+    /// All present topics.
     fn topics(&self) -> Vec<Arc<Topic>> {
         lock(&self.shared.topics).values().cloned().collect()
     }
@@ -238,7 +236,7 @@ impl PubSub {
         lock(&self.shared.topics).get(name).cloned()
     }
 
-    /// Hears everything on a topic, on this worker thread, until the subscription is dropped.
+    /// Sends every broadcast of a topic to `tap`, on this worker thread, until the subscription is dropped.
     pub(crate) fn subscribe_tap(
         &self,
         topic: &str,
@@ -253,7 +251,7 @@ impl PubSub {
                 tap: Some(Rc::clone(tap)),
             };
             let subscribed = self.subscribe(&self.topic(topic), subscriber, Want::Nothing);
-            // A topic that was given up since it was looked up is looked up again.
+            // The topic was evicted since the look-up: look it up again.
             if let Some(Subscribed::Live(subscription, _)) = subscribed {
                 return subscription;
             }
@@ -263,12 +261,6 @@ impl PubSub {
     fn id(&self) -> u64 {
         self.shared.id
     }
-}
-
-/// Locks. A panic while a lock of this module is held can only be a failed allocation; the data is
-/// whole, so the poison is ignored.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,25 +1,25 @@
-//! Publishing: what is published, the one critical section, and why it may be refused.
+//! Publishing: drafts, the critical section of a topic, and refusals.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::log::{Appended, Change, Fate, MessageId, Receipt, StoreFull};
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
-use super::{Broadcast, Listener, Meta, PubSub, SubscriberId};
+use super::{Broadcast, Listener, PubSub, SubscriberId};
+use crate::log::{Appended, Change, MessageId, Receipt, StoreFull, Visibility};
 use crate::message::{IntoPayload, MAX_NAME_LEN, Payload, RawJson};
 use crate::metrics::metrics;
 
 /// The longest client_ref, in bytes.
 const MAX_CLIENT_REF: usize = 64;
-/// Event of a [`Draft::update`].
+/// The event of a [`Draft::update`].
 const MESSAGE_UPDATED: &str = "message_updated";
-/// Event of a [`Draft::delete`].
+/// The event of a [`Draft::delete`].
 pub(super) const MESSAGE_DELETED: &str = "message_deleted";
 
-/// A message to publish, with what the topic's log is asked to do with it.
+/// A message to publish, with instructions for the topic's log.
 ///
 /// ```
 /// use slackir::pubsub::Draft;
@@ -38,7 +38,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// An ordinary broadcast. It is stored if the rule of the topic's log names its event.
+    /// An ordinary broadcast. It is stored if the topic's log rule names its event.
     pub fn new(event: &str, payload: impl IntoPayload) -> Self {
         Self {
             event: event.into(),
@@ -49,8 +49,8 @@ impl Draft {
         }
     }
 
-    /// Gives a stored message a new payload: `message_updated` with `{"id": .., "payload": ..}`, a
-    /// message of the topic like any other. The caller has made sure that the message is there.
+    /// An update of a stored message: the broadcast `message_updated` with `{"id": .., "payload": ..}`,
+    /// which is a message of the topic itself. The caller must make sure that the message exists.
     pub fn update(id: MessageId, payload: &RawJson) -> Self {
         let payload = RawJson::EMPTY_OBJECT
             .with_last("id", format_args!("\"{id}\""))
@@ -61,7 +61,7 @@ impl Draft {
         }
     }
 
-    /// Deletes a stored message: `message_deleted` with `{"id": ..}`.
+    /// The deletion of a stored message: the broadcast `message_deleted` with `{"id": ..}`.
     pub fn delete(id: MessageId) -> Self {
         Self {
             change: Some(Change::Delete { target: id.seq }),
@@ -69,20 +69,20 @@ impl Draft {
         }
     }
 
-    /// The client's own name for the message, at most 64 bytes. It is stored once in its topic: a
-    /// second message of that name is a retry of the first, and gets the first one's answer.
+    /// Sets the client's own name for the message, of at most 64 bytes. A topic stores each name once: a
+    /// second message with the same name is a retry, and gets the receipt of the first.
     pub fn client_ref(mut self, client_ref: impl Into<String>) -> Self {
         self.client_ref = Some(client_ref.into());
         self
     }
 
-    /// Asks to be told when the message is committed.
+    /// Asks for a receipt.
     pub fn with_receipt(mut self) -> Self {
         self.receipt = true;
         self
     }
 
-    /// Refuses what some member could not be sent.
+    /// Refuses a message that is invalid, or that some member could not receive.
     fn check(&self, topic: &Topic) -> Result<(), PublishError> {
         if let Some(client_ref) = &self.client_ref {
             if client_ref.len() > MAX_CLIENT_REF {
@@ -107,51 +107,51 @@ impl Draft {
     }
 }
 
-/// A message that was taken.
+/// An accepted message.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// What the topic's log knows it by; `None` when it is not stored.
+    /// The message's id in the topic's log; `None` if it is not stored.
     pub id: Option<MessageId>,
-    /// Whether it is a retry of a message that was published before: it was not sent again.
+    /// Whether the message is a retry of an earlier one, and was not sent again.
     pub duplicate: bool,
-    /// Tells when it is committed; there if the draft asked for it, or has a client_ref, and it is
-    /// stored.
+    /// Resolves when the message is committed. Present if the message is stored, and the draft asked for a
+    /// receipt or has a client_ref.
     pub receipt: Option<Receipt>,
 }
 
-/// Why a broadcast was refused: it was not stored, and nobody received it.
+/// Why a broadcast was refused. It was not stored, and nobody received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The payload must be an object or binary, as every Phoenix client expects.
+    /// The payload is neither an object nor binary. Phoenix clients expect one of the two.
     #[error("a broadcast carries a JSON object or binary")]
     NotAnObject,
-    /// Topic or event do not fit the header of a binary frame.
+    /// The topic or the event is too long for the header of a binary frame.
     #[error("topic and event of a binary broadcast have at most {MAX_NAME_LEN} bytes each")]
     NameTooLong,
-    /// The rule of the topic's log says that this event is stored, and bytes have no place there.
+    /// The topic's log stores this event, and a log stores only JSON.
     #[error("a stored event carries JSON, not binary")]
     NotStorable,
     /// The client_ref is too long.
     #[error("a client_ref has at most {MAX_CLIENT_REF} bytes")]
     ClientRefTooLong,
-    /// The topic keeps messages, and no database stores such a name.
+    /// The topic keeps messages, and its name has a NUL character, which PostgreSQL cannot store.
     #[error("a topic that keeps messages must not hold NUL")]
     NulInTopic,
-    /// No database stores such a client_ref.
+    /// The client_ref has a NUL character, which PostgreSQL cannot store.
     #[error("a client_ref must not hold NUL")]
     NulInClientRef,
-    /// There is nothing to change: the topic keeps no log.
+    /// The draft changes a stored message, and the topic has no log.
     #[error("the topic keeps no messages")]
     NoLog,
-    /// The store cannot take the message.
+    /// The store has no room.
     #[error(transparent)]
     StoreFull(#[from] StoreFull),
-    /// The topic's log could not be read, so that no seq can be given.
+    /// The topic's log could not be read, so no seq can be given.
     #[error("the topic's log is not loaded")]
     NotLoaded,
 }
 
-/// What `try_publish` answers when it does not publish.
+/// Why `try_publish` did not publish.
 enum Refusal {
     Evicted,
     Error(PublishError),
@@ -163,16 +163,16 @@ impl<E: Into<PublishError>> From<E> for Refusal {
     }
 }
 
-/// What was published, and the inbox of a worker that cannot keep up.
+/// The result, and the inbox of a worker that is over its bound.
 type Taken = (Published, Option<Arc<Inbox>>);
 
 impl PubSub {
-    /// Sends a message to every member of a topic, from outside its channels: an HTTP handler, a
-    /// background task, another channel. Waits only for the topic's log to be loaded.
-    /// Phoenix: `Endpoint.broadcast/3`.
+    /// Sends a message to every member of a topic, from outside its channels: from an HTTP handler, a
+    /// background task or another channel. Waits until the topic's log is loaded, and after that while a
+    /// worker's inbox is over its bound. Phoenix: `Endpoint.broadcast/3`.
     ///
     /// # Errors
-    /// When the message is not one, or the store refuses it; then nobody received it.
+    /// If the message is invalid or the store refuses it; then nobody received it.
     pub async fn broadcast(
         &self,
         topic: &str,
@@ -183,7 +183,7 @@ impl PubSub {
         self.publish_as(None, topic, &draft).await.map(drop)
     }
 
-    /// As [`PubSub::broadcast`], to everybody but `listener`. Phoenix: `broadcast_from/4`.
+    /// Like [`PubSub::broadcast`], to everybody except `listener`. Phoenix: `broadcast_from/4`.
     ///
     /// # Errors
     /// As [`PubSub::broadcast`].
@@ -200,7 +200,7 @@ impl PubSub {
             .map(drop)
     }
 
-    /// As [`PubSub::broadcast`], for those who want to know what becomes of the message.
+    /// Like [`PubSub::broadcast`]. Returns the message's id and receipt.
     ///
     /// # Errors
     /// As [`PubSub::broadcast`].
@@ -223,11 +223,12 @@ impl PubSub {
             };
             topic.load().await.map_err(|_| PublishError::NotLoaded)?;
             match self.try_publish(&topic, draft, from) {
-                // The topic was given up between look-up and publish: look again.
+                // The topic was evicted since the look-up: look it up again.
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => return Err(error),
                 Ok((published, congested)) => {
-                    // The message is on its way; whoever sends more waits for the slow worker.
+                    // The message is already sent. The publisher waits for the slow worker before it can
+                    // send more.
                     if let Some(inbox) = congested {
                         poll_fn(|cx| inbox.poll_drained(cx)).await;
                     }
@@ -237,7 +238,7 @@ impl PubSub {
         }
     }
 
-    /// Sends an event that no rule stores to those who are there now.
+    /// Sends the present members an event that no rule stores.
     pub(crate) fn broadcast_live(&self, topic: &str, event: &str, payload: &Payload) {
         let draft = Draft::new(event, payload.clone());
         while let Some(topic) = self.audience(topic) {
@@ -252,8 +253,8 @@ impl PubSub {
         }
     }
 
-    /// Publishes on behalf of a member of the topic; `from` is left out. Returns also the inbox of
-    /// a worker that cannot keep up, if there is one.
+    /// Publishes for a member of the topic. The subscriber `from` is left out. Also returns an inbox that
+    /// is over its bound, if there is one.
     pub(crate) fn publish_to(
         &self,
         topic: &Arc<Topic>,
@@ -265,7 +266,7 @@ impl PubSub {
             match self.try_publish(&topic, draft, from) {
                 Ok(taken) => return Ok(taken),
                 Err(Refusal::Error(error)) => return Err(error),
-                // The channel has left, and with it the last member: others may have come since.
+                // The channel was the last member and has left. Others may have joined since.
                 Err(Refusal::Evicted) => match self.audience(topic.name()) {
                     Some(again) => topic = again,
                     None => return Ok(Taken::default()),
@@ -288,11 +289,10 @@ impl PubSub {
             return Err(Refusal::Evicted);
         }
         let appended = state.append(topic, draft)?;
-        let fate = appended.as_ref().map_or(Fate::Shown, |entry| entry.fate);
-        let stored = appended.as_ref().map(|entry| Meta {
-            id: entry.id,
-            at: entry.at,
-        });
+        let visibility = appended
+            .as_ref()
+            .map_or(Visibility::Now, |appended| appended.visibility);
+        let stored = appended.as_ref().map(|appended| appended.meta);
         let broadcast = || {
             Arc::new(Broadcast::new(
                 topic,
@@ -302,10 +302,10 @@ impl PubSub {
                 stored,
             ))
         };
-        let congested = match fate {
-            Fate::Duplicate => None,
-            Fate::Waits => state.wait(broadcast()),
-            Fate::Shown => state.deliver(&broadcast(), table.as_deref()),
+        let congested = match visibility {
+            Visibility::Already => None,
+            Visibility::OnCommit => state.wait(broadcast()),
+            Visibility::Now => state.deliver(&broadcast(), table.as_deref()),
         };
         drop(state);
         metrics().broadcasts.increment(1);
@@ -322,8 +322,8 @@ impl PubSub {
 impl From<Appended> for Published {
     fn from(appended: Appended) -> Self {
         Self {
-            id: Some(appended.id),
-            duplicate: appended.fate == Fate::Duplicate,
+            id: Some(appended.meta.id),
+            duplicate: appended.visibility == Visibility::Already,
             receipt: appended.receipt,
         }
     }

@@ -1,15 +1,17 @@
 //! One topic's state, shared by all worker threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::OnceCell;
 
-use super::log::{
-    Appended, Backlog, Found, LoadError, LogRule, Older, Outcome, Pager, RecentRefs, TopicLog,
-};
 use super::worker::{Inbox, Table};
-use super::{Broadcast, Draft, MessageId, PublishError, Want, lock};
+use super::{Broadcast, Draft, PublishError, Want};
+use crate::lock::lock;
+use crate::log::{
+    Appended, Backlog, Epoch, Found, LoadError, LogOwner, LogRule, MessageId, NewEntry, Older,
+    Outcome, Pager, RecentRefs, Seq, TopicLog,
+};
 use crate::message::Payload;
 
 /// A topic: its members by worker, and its log.
@@ -17,27 +19,27 @@ pub(crate) struct Topic {
     name: Arc<str>,
     rule: Option<Arc<LogRule>>,
     refs: Arc<RecentRefs>,
-    /// Set once the log is open; a failed opening leaves it empty for the next one to try.
+    /// Set once the log is open. After a failed attempt the next caller tries again.
     opened: OnceCell<()>,
-    /// Whether the log has in memory what belongs there.
+    /// Whether the tail holds the history.
     filled: AtomicBool,
     state: Mutex<TopicState>,
 }
 
-/// What the critical section of `publish` protects.
+/// The part of a topic that its lock protects.
 pub(super) struct TopicState {
-    /// Taken out of the registry: whoever still holds it must look the topic up again.
+    /// The topic was removed from the registry: a holder must look it up again.
     pub(super) evicted: bool,
     pub(super) members: Members,
-    /// Erasures under way: the log must not be given up until they have ended.
+    /// Running erasures. They keep the log in memory.
     pub(super) erasures: usize,
-    log: Option<TopicLog>,
-    /// Messages up to this seq may be gone; for a log that is being loaded meanwhile.
-    pruned_through: i64,
+    log: Option<TopicLog<Arc<Broadcast>>>,
+    /// Messages up to this seq may be deleted. Kept here too for a log that is still being loaded.
+    pruned_through: Seq,
 }
 
 impl Topic {
-    /// `refs` are those of all topics.
+    /// `refs` are shared by all topics.
     pub(super) fn new(name: Arc<str>, rule: Option<Arc<LogRule>>, refs: Arc<RecentRefs>) -> Self {
         Self {
             name,
@@ -50,7 +52,7 @@ impl Topic {
                 members: Members::default(),
                 erasures: 0,
                 log: None,
-                pruned_through: 0,
+                pruned_through: Seq::ZERO,
             }),
         }
     }
@@ -72,7 +74,7 @@ impl Topic {
         self.rule.as_ref().is_some_and(|rule| rule.stores(event))
     }
 
-    /// Whether nothing has to be waited for before a join.
+    /// Whether a join can proceed without [`load`](Self::load).
     pub(crate) fn is_loaded(&self) -> bool {
         self.rule.is_none() || self.filled.load(Ordering::Acquire)
     }
@@ -81,17 +83,19 @@ impl Topic {
         lock(&self.state)
     }
 
-    /// Opens the log, if there is one and it is not open yet, and reads what belongs into memory;
-    /// concurrent callers wait for one opening.
+    /// Opens the log, if there is one, and reads its history. Concurrent callers wait for one opening.
     ///
-    /// An open log that cannot be read now does with what came since: the next caller tries again.
+    /// If the history cannot be read, the log continues with the messages published since its opening, and
+    /// the next caller tries again.
     pub(crate) async fn load(self: &Arc<Self>) -> Result<(), LoadError> {
         let Some(rule) = &self.rule else {
             return Ok(());
         };
         self.opened
             .get_or_try_init(async || {
-                let (owner, refs) = (Arc::downgrade(self), Arc::clone(&self.refs));
+                // A `Weak` must be made with its own type before it can become a trait object.
+                let owner: Weak<Self> = Arc::downgrade(self);
+                let refs = Arc::clone(&self.refs);
                 let mut log = TopicLog::open(&self.name, owner, rule, refs).await?;
                 let mut state = self.lock();
                 log.prune(state.pruned_through);
@@ -105,41 +109,27 @@ impl Topic {
         match rule.newest(&self.name).await {
             Ok(newest) => {
                 let mut state = self.lock();
-                // Retention may have deleted what was still read.
+                // Retention may have deleted some of it meanwhile.
                 let pruned_through = state.pruned_through;
                 if let Some(log) = &mut state.log {
                     log.fill(newest);
                     log.prune(pruned_through);
                 }
-                // Still locked: a publisher may empty the tail again.
+                // Set under the lock, because a publisher may shed the tail again.
                 self.filled.store(true, Ordering::Release);
             }
             Err(error) => {
                 tracing::warn!(%error, source = ?error.source, "pubsub.log.unread");
                 if let Some(log) = &mut self.lock().log {
-                    log.do_without();
+                    log.go_on_without();
                 }
             }
         }
         Ok(())
     }
 
-    /// The store has settled a message that members wait for, or that it will not store. Called on
-    /// the store's thread.
-    pub(super) fn settled(&self, epoch: i64, seq: i64, outcome: Outcome) {
-        let mut state = self.lock();
-        let due = state
-            .log
-            .as_mut()
-            .and_then(|log| log.settled(epoch, seq, outcome));
-        if let Some(broadcast) = due {
-            // Publishers wait for a full inbox when they publish the next message.
-            state.deliver(&broadcast, None);
-        }
-    }
-
-    /// Messages up to this seq may be gone from the store.
-    pub(super) fn prune(&self, through: i64) {
+    /// The store may have deleted the messages up to this seq.
+    pub(super) fn prune(&self, through: Seq) {
         let mut state = self.lock();
         state.pruned_through = state.pruned_through.max(through);
         if let Some(log) = &mut state.log {
@@ -147,7 +137,7 @@ impl Topic {
         }
     }
 
-    /// Takes the next seq for an erasure. `None` when the topic was given up, or has no log.
+    /// Takes the next seq for an erasure. `None` if the topic was evicted or has no log.
     pub(super) fn begin_erasure(&self) -> Option<MessageId> {
         let mut state = self.lock();
         if state.evicted {
@@ -162,15 +152,8 @@ impl Topic {
         self.lock().erasures -= 1;
     }
 
-    /// An erasure is done: its seq is one that clients may have.
-    pub(super) fn erased(&self, seq: i64) {
-        if let Some(log) = &mut self.lock().log {
-            log.erased(seq);
-        }
-    }
-
-    /// Whether messages after this one may be gone from the store.
-    pub(crate) fn is_pruned_after(&self, seq: i64) -> bool {
+    /// Whether the store may have deleted messages after this one.
+    pub(crate) fn is_pruned_after(&self, seq: Seq) -> bool {
         let state = self.lock();
         state
             .log
@@ -178,22 +161,33 @@ impl Topic {
             .is_some_and(|log| log.is_pruned_after(seq))
     }
 
-    /// The id by which clients know a stored message.
-    pub(super) fn id_of(&self, seq: i64) -> Option<MessageId> {
+    /// The id of a stored message.
+    pub(super) fn id_of(&self, seq: Seq) -> Option<MessageId> {
         self.lock().log.as_ref().map(|log| log.id_of(seq))
     }
 
-    /// These messages are gone from the store.
-    pub(super) fn erase(&self, seqs: &[i64]) {
+    /// The store has deleted these messages, and noted the seq of the erasure.
+    pub(super) fn erase(&self, seqs: &[Seq], erasure: Seq) {
         if let Some(log) = &mut self.lock().log {
-            log.erase(seqs);
+            log.erase(seqs, erasure);
+        }
+    }
+}
+
+impl LogOwner for Topic {
+    fn settled(&self, epoch: Epoch, seq: Seq, outcome: Outcome) {
+        let mut state = self.lock();
+        let log = state.log.as_mut();
+        if let Some(broadcast) = log.and_then(|log| log.settle(epoch, seq, outcome)) {
+            // A publisher waits for a full inbox with its next message, not here.
+            state.deliver(&broadcast, None);
         }
     }
 }
 
 impl TopicState {
-    /// Takes the next seq for a message that the rule stores, and hands the row to the store.
-    /// `None` for one that is not stored.
+    /// Takes the next seq for a message that the rule stores, and hands its row to the store. `None` for a
+    /// message that is not stored.
     pub(super) fn append(
         &mut self,
         topic: &Topic,
@@ -204,14 +198,20 @@ impl TopicState {
             return Ok(None);
         };
         let log = self.log.as_mut().ok_or(PublishError::NotLoaded)?;
-        let appended = log.append(draft, payload)?;
+        let appended = log.append(&NewEntry {
+            event: &draft.event,
+            payload,
+            client_ref: draft.client_ref.as_deref(),
+            change: draft.change,
+            receipt: draft.receipt,
+        })?;
         if log.is_shed() {
             topic.filled.store(false, Ordering::Release);
         }
         Ok(Some(appended))
     }
 
-    /// Whether the log must be filled again before it can give a new member what it wants.
+    /// Whether a shed log must be filled again before it can give this backlog.
     pub(super) fn must_load(&self, want: Want) -> bool {
         let Some(log) = self.log.as_ref().filter(|log| log.is_shed()) else {
             return false;
@@ -223,8 +223,8 @@ impl TopicState {
         }
     }
 
-    /// Puts a broadcast into the inbox of every worker that has members; `own` is the table of the
-    /// worker that runs this, and drains itself. Returns an inbox that is over its bound.
+    /// Puts a broadcast into the inbox of every worker with members. `own` is the table of the calling
+    /// worker, which drains its inbox itself. Returns an inbox that is over its bound, if there is one.
     pub(super) fn deliver(
         &self,
         broadcast: &Arc<Broadcast>,
@@ -240,7 +240,8 @@ impl TopicState {
         congested
     }
 
-    /// Keeps a broadcast until its message is committed. Returns an inbox that is over its bound.
+    /// Holds a broadcast back until its message is committed. Returns an inbox that is over its bound, if
+    /// there is one.
     pub(super) fn wait(&mut self, broadcast: Arc<Broadcast>) -> Option<Arc<Inbox>> {
         if let Some(log) = &mut self.log {
             log.wait(broadcast);
@@ -251,8 +252,10 @@ impl TopicState {
             .cloned()
     }
 
-    /// What a new member gets of the log; `None` without one. How to go on when what it missed
-    /// begins in the database.
+    /// The backlog of a new member; `None` without a log.
+    ///
+    /// # Errors
+    /// If some missed messages are only in the database: the pager reads them.
     pub(super) fn backlog(&self, want: Want) -> Result<Option<Backlog>, Pager> {
         let Some(log) = &self.log else {
             return Ok(None);
@@ -260,14 +263,11 @@ impl TopicState {
         match want {
             Want::Nothing => Ok(None),
             Want::History(limit) => Ok(Some(log.history(limit))),
-            Want::Resume(last_seen, limit) => match log.resume(last_seen, limit) {
-                Some(backlog) => Ok(Some(backlog)),
-                None => Err(log.pager()),
-            },
+            Want::Resume(last_seen, limit) => log.resume(last_seen, limit).map(Some),
         }
     }
 
-    /// As the log's. `None` also without one.
+    /// Like [`TopicLog::before`]; also `None` without a log.
     pub(super) fn before(&self, id: MessageId, limit: usize) -> Option<Older> {
         self.log.as_ref()?.before(id, limit)
     }
@@ -276,7 +276,7 @@ impl TopicState {
         self.log.as_ref().map_or(Found::Nothing, |log| log.find(id))
     }
 
-    /// The topic is given up: ends the run of its log.
+    /// Evicts the topic and ends the run of its log.
     pub(super) fn close_log(&mut self) {
         self.evicted = true;
         if let Some(log) = &self.log {
@@ -284,25 +284,25 @@ impl TopicState {
         }
     }
 
-    /// What the log holds in memory.
+    /// The bytes of the log's tail.
     pub(super) fn log_bytes(&self) -> usize {
         self.log.as_ref().map_or(0, TopicLog::bytes)
     }
 
-    /// The newest message whose row is not settled.
-    pub(super) fn newest_unsettled(&self) -> Option<i64> {
-        self.log.as_ref()?.newest_unsettled(i64::MAX)
+    /// The newest message that is not settled.
+    pub(super) fn newest_unsettled(&self) -> Option<Seq> {
+        self.log.as_ref()?.newest_unsettled(Seq::MAX)
     }
 
-    /// Whether the row of a message before this seq is not settled.
-    pub(super) fn is_unsettled_before(&self, seq: i64) -> bool {
+    /// Whether a message before this seq is not settled.
+    pub(super) fn is_unsettled_before(&self, seq: Seq) -> bool {
         let log = self.log.as_ref();
         log.is_some_and(|log| log.newest_unsettled(seq).is_some())
     }
 }
 
-/// The workers that have members, with their number. There are as many as workers at most, so a
-/// list is the right map.
+/// The inboxes of workers with members, and how many members each has. There are few workers, so a list
+/// serves as a map.
 #[derive(Default)]
 pub(super) struct Members(Vec<(Arc<Inbox>, usize)>);
 

@@ -1,7 +1,7 @@
-//! One worker thread's table: topic -> the sockets of this thread that have joined it.
+//! One worker thread's table: from a topic to its members on this thread.
 //!
-//! What crosses threads is one message a worker, never one a socket: [`Inbox`]. The table is keyed
-//! by PubSub instance, because several servers can live in one process.
+//! A broadcast crosses threads once for each worker, in its [`Inbox`], and not once for each socket. Tables
+//! are keyed by PubSub instance, because several servers can live in one process.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -14,17 +14,18 @@ use foldhash::fast::RandomState;
 use slab::Slab;
 
 use super::topic::Topic;
-use super::{Broadcast, PubSub, Subscriber, lock};
+use super::{Broadcast, PubSub, Subscriber};
+use crate::lock::lock;
 use crate::metrics::metrics;
 
-/// Bytes that may wait in one worker's inbox before those who fill it are no longer read.
+/// Above this size the server stops reading from publishers until the inbox is half empty.
 const INBOX_BYTES: usize = 64_000_000;
 
-/// How often a worker looks for client_refs that are too old.
+/// How often a worker expires remembered client_refs.
 const REFS_TICK: Duration = Duration::from_secs(10);
 
 thread_local! {
-    /// The tables of this thread. Never removed: a thread serves few PubSub instances in its life.
+    /// The tables of this thread. They are never removed, because a thread serves few PubSub instances.
     static TABLES: RefCell<HashMap<u64, Rc<Table>, RandomState>> = RefCell::default();
 }
 
@@ -40,13 +41,13 @@ struct InboxState {
     bytes: usize,
     /// The worker's drain task.
     worker: Option<Waker>,
-    /// Readers of connections that published into a full inbox.
+    /// Publishers that wait for a full inbox to drain.
     waiting: Vec<Waker>,
 }
 
 impl Inbox {
-    /// Queues a broadcast and wakes the worker, unless the caller *is* the worker and drains at
-    /// once. Whether the inbox is over its bound.
+    /// Queues a broadcast and wakes the worker. `local`: the caller is the worker itself and drains at
+    /// once, so no wake is needed. Returns whether the inbox is over its bound.
     pub(super) fn push(&self, broadcast: &Arc<Broadcast>, local: bool) -> bool {
         let mut state = lock(&self.state);
         state.bytes += broadcast.cost();
@@ -63,7 +64,7 @@ impl Inbox {
         congested
     }
 
-    /// Whether those who fill it are no longer to be read.
+    /// Whether publishers must wait.
     pub(super) fn is_full(&self) -> bool {
         lock(&self.state).bytes > INBOX_BYTES
     }
@@ -84,13 +85,13 @@ impl Inbox {
         Poll::Pending
     }
 
-    /// How many broadcasts wait.
+    /// The number of pending broadcasts.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         lock(&self.state).queue.len()
     }
 
-    /// Takes everything that waits.
+    /// Takes all pending broadcasts.
     fn take(&self) -> VecDeque<Arc<Broadcast>> {
         let mut state = lock(&self.state);
         if state.queue.is_empty() {
@@ -104,7 +105,7 @@ impl Inbox {
         queue
     }
 
-    /// Keeps the drain task's waker; `false` when something came in meanwhile.
+    /// Stores the drain task's waker. `false` if a broadcast has arrived in the meantime.
     fn park(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
         state.worker = Some(cx.waker().clone());
@@ -119,12 +120,12 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// This thread's table, if anything on this thread has ever subscribed.
+    /// This thread's table, if one exists.
     pub(super) fn existing(pubsub: u64) -> Option<Rc<Self>> {
         TABLES.with_borrow(|tables| tables.get(&pubsub).cloned())
     }
 
-    /// This thread's table, made with its drain task if need be. Needs an actix runtime.
+    /// This thread's table. If it is missing, creates it with its drain task. Needs an actix runtime.
     pub(super) fn current(pubsub: &PubSub) -> Rc<Self> {
         let (id, refs) = (pubsub.id(), Arc::downgrade(&pubsub.shared.refs));
         if let Some(table) = Self::existing(id) {
@@ -158,7 +159,7 @@ impl Table {
         &self.inbox
     }
 
-    /// Delivers everything that waits in the inbox, in order.
+    /// Delivers all pending broadcasts, in order.
     pub(super) fn drain(&self) {
         for broadcast in self.inbox.take() {
             let topics = self.topics.borrow();
@@ -170,7 +171,7 @@ impl Table {
         }
     }
 
-    /// Adds a member. Joining and leaving cost the same whatever the number of members.
+    /// Adds a member. The cost does not depend on the number of members.
     pub(super) fn insert(&self, topic: &Arc<Topic>, subscriber: Subscriber) -> usize {
         let mut topics = self.topics.borrow_mut();
         topics
@@ -186,14 +187,14 @@ impl Table {
             if members.is_empty() {
                 topics.remove(topic.name());
             }
-            // What the member holds is dropped when nothing here is borrowed.
+            // Dropping its fields may use the table, so nothing may be borrowed here.
             drop(topics);
             drop(gone);
         }
     }
 }
 
-/// Membership of one topic, held by the member; dropping it leaves the topic at once.
+/// Membership of one topic, held by the member. Dropping it leaves the topic at once.
 pub(crate) struct Subscription {
     pubsub: PubSub,
     table: Rc<Table>,

@@ -1,7 +1,7 @@
-//! Of duplicate keys of an object only the first stays, as in Phoenix.
+//! Removes members that repeat a key of their object, so that the first one stays, as in Phoenix.
 //!
-//! A payload is relayed as the text it came in. With two values under one key the server and the
-//! clients could read different ones: JavaScript takes the last, Phoenix's parser the first.
+//! A payload is relayed as text. With two values under one key the server and the clients could read
+//! different ones: JavaScript takes the last, Phoenix's parser the first.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,8 +12,8 @@ use smallvec::SmallVec;
 
 use super::strict::after_string;
 
-/// The same value without the members that repeat an earlier key of their object; the same text
-/// where there are none. `text` is one valid JSON value.
+/// The value without the members that repeat an earlier key of their object; the same text if there are
+/// none. `text` must be one valid JSON value.
 pub(super) fn first_keys(text: &str) -> Cow<'_, str> {
     if !text.starts_with(['{', '[']) {
         return text.into();
@@ -29,16 +29,16 @@ pub(super) fn first_keys(text: &str) -> Cow<'_, str> {
 
 #[derive(Default)]
 struct Scan<'a> {
-    /// What stays of the text before `copied`.
+    /// The remaining text, of the part before `copied`.
     kept: String,
     copied: usize,
-    /// The objects and arrays around, outermost first; an object by its number.
+    /// The enclosing objects and arrays, outermost first: the number of an object, `None` for an array.
     around: SmallVec<[Option<u32>; 8]>,
     objects: u32,
     keys: Keys<'a>,
-    /// Where the separator is after which the next string is a key.
+    /// The position of a `{` or `,` after which the next string is a key.
     separator: Option<usize>,
-    /// A member that goes: how many stand around it, and where its comma is.
+    /// The member to remove: its depth, and the position of the comma before it.
     dropped: Option<(usize, usize)>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A string; if it is a key that its object has had, its member goes.
+    /// Handles a string. If it is a repeated key, marks its member for removal.
     fn string(&mut self, quoted: &'a str) {
         if let Some(separator) = self.separator.take()
             && self.dropped.is_none()
@@ -87,7 +87,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A comma or a bracket: a member that goes may end here.
+    /// Handles a comma or a closing bracket: a marked member may end here.
     fn end_member(&mut self, text: &str, at: usize) {
         if let Some((depth, comma)) = self.dropped
             && depth == self.around.len()
@@ -102,18 +102,18 @@ impl<'a> Scan<'a> {
 /// The keys of all objects so far, each with the number of its object.
 #[derive(Default)]
 struct Keys<'a> {
-    /// As long as they are few, looking at all of them is quicker than hashing one.
+    /// The first keys: comparing a few is faster than hashing.
     few: SmallVec<[(u32, Cow<'a, str>); 8]>,
     many: HashSet<(u32, Cow<'a, str>), RandomState>,
 }
 
 impl<'a> Keys<'a> {
     const FEW: usize = 16;
-    /// More are not remembered, so that no client makes this work long; they are still compared
+    /// The most remembered keys, so that a client cannot make this take long. Later keys are only compared
     /// with these.
     const MANY: usize = 10_000;
 
-    /// Adds a key; `false` if its object has had it.
+    /// Adds a key; `false` if its object already has it.
     fn insert(&mut self, object: u32, key: Cow<'a, str>) -> bool {
         let new = (object, key);
         if self.few.len() < Self::FEW && self.many.is_empty() {
@@ -130,7 +130,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// What a string says; one that says nothing readable counts as it is written.
+/// The unescaped content of a string; the raw text if it cannot be unescaped.
 fn unescaped(quoted: &str) -> Cow<'_, str> {
     if memchr(b'\\', quoted.as_bytes()).is_some()
         && let Ok(text) = serde_json::from_str::<String>(quoted)

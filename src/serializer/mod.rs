@@ -1,15 +1,19 @@
-//! Wire bytes to [`Message`] and back. Pure: no I/O, no actor, no clock.
+//! Decodes [`Message`]s from wire bytes, and encodes messages for the wire. Pure: no I/O, no actor, no
+//! clock.
 //!
 //! Only this module knows the order of the JSON array, the keys of the V1 object and the binary
 //! headers. Phoenix: `Phoenix.Socket.Serializer`, `V1.JSONSerializer`, `V2.JSONSerializer`.
 
+#[cfg(any(test, feature = "testing"))]
+mod client;
 mod first_keys;
 mod strict;
 mod v1;
 mod v2;
 mod v2_binary;
 
-pub(crate) use self::v2_binary::Received as ReceivedBinary;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::client::{ServerBody, ServerMessage};
 
 use std::borrow::Cow;
 
@@ -21,76 +25,76 @@ use serde_json::value::RawValue;
 use crate::frame::{Frame, FrameBuilder, Opcode};
 use crate::message::{Message, Name, Payload, RawJson, Ref, Reply};
 
-/// The encodings a client can ask for by `vsn`.
+/// The encodings that a client can choose by `vsn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Serializer {
-    /// `vsn` 1.0.x: JSON objects without join_ref; what phoenix.js up to 1.2 speaks.
+    /// `vsn` 1.0.x: JSON objects without join_ref, as phoenix.js up to 1.2 uses them.
     V1,
     /// `vsn` 2.0.x: JSON arrays, and binary frames.
     V2,
-    /// `vsn` 2.0.x towards a client whose transport carries text only (long-poll): what it sends
-    /// may be binary, what it is sent may not.
+    /// `vsn` 2.0.x for a client whose transport carries only text (long-poll): it may send binary messages,
+    /// but cannot receive them.
     V2Text,
 }
 
 /// Why bytes are not a message. The connection ends with close code 1011.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
-    /// Not JSON, or JSON of another shape.
+    /// The text is not JSON, or JSON of another shape.
     #[error("not a message: {}, at line {} column {}", fault(.0), .0.line(), .0.column())]
     Json(#[from] serde_json::Error),
-    /// JSON that strict clients refuse, so it must not be relayed.
+    /// The JSON would break strict clients, so it must not be relayed.
     #[error("not a message: {0}")]
     Unrelayable(&'static str),
-    /// A binary frame that is truncated or of an unknown kind.
+    /// The binary frame is truncated or of an unknown kind.
     #[error("not a binary message: {0}")]
     Binary(&'static str),
 }
 
-/// What a client reads out of a binary frame of the server's; `None` for what no server sends.
-pub(crate) fn receive_binary(frame: &Bytes) -> Option<ReceivedBinary> {
-    v2_binary::receive(frame)
+/// Whether a message of vsn 2.0.0 is text: an array. Any other is binary.
+pub(crate) fn is_v2_text(message: &[u8]) -> bool {
+    message.starts_with(b"[")
 }
 
-/// What is wrong with JSON. The error itself quotes it.
+/// Describes a JSON error. The error's own text quotes the JSON.
 fn fault(error: &serde_json::Error) -> &'static str {
     match error.classify() {
         Category::Eof => "it ends too early",
         Category::Data => "JSON of another shape",
-        Category::Syntax | Category::Io => "no JSON",
+        Category::Syntax | Category::Io => "not valid JSON",
     }
 }
 
-/// Refuses JSON text that came by another way than a socket and holds what strict clients choke on.
+/// Checks JSON text that did not come through a socket for content that breaks strict clients.
 ///
 /// # Errors
-/// When the text must not be relayed.
+/// If the text must not be relayed.
 pub(crate) fn check_relayable(text: &str) -> Result<(), DecodeError> {
     strict::check(text)
 }
 
-/// Why a message has no form on this client's wire. The sender is told, not the client.
+/// Why a message cannot be encoded for a client. The error goes to the sender, not to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// A push or a broadcast must carry an object or bytes.
+    /// The payload of a push or a broadcast must be an object or bytes.
     #[error("the payload must be a JSON object or binary")]
     NotAnObject,
-    /// The client's protocol version or transport has no binary form.
+    /// The client's protocol version or transport cannot carry binary data.
     #[error("this client cannot receive binary data")]
     NoBinary,
-    /// A field of a binary frame has one byte for its length.
+    /// A field is too long for the one byte that holds its length.
     #[error("a field of a binary message is longer than 255 bytes")]
     FieldTooLong,
-    /// A ref that is an object or an array cannot stand in a binary header.
+    /// The ref is an object or an array, which a binary header cannot hold.
     #[error("the ref of a binary message must be a string or a number")]
     UnprintableRef,
 }
 
 impl Serializer {
-    /// All serializers, in the order of [`Serializer::index`].
+    /// The number of serializers.
     pub(crate) const COUNT: usize = 3;
 
-    /// Place of this serializer in a table of [`Serializer::COUNT`] encodings.
+    /// The place of this serializer in a table of [`Serializer::COUNT`] encodings.
     pub(crate) fn index(self) -> usize {
         match self {
             Self::V1 => 0,
@@ -99,8 +103,8 @@ impl Serializer {
         }
     }
 
-    /// Chooses by the `vsn` parameter: none means 1.0.0; `~> 1.0.0` and `~> 2.0.0` are known,
-    /// pre-releases are not.
+    /// Chooses by the parameter `vsn`. `None` counts as 1.0.0. Accepts `~> 1.0.0` and `~> 2.0.0`, but no
+    /// pre-releases.
     pub(crate) fn negotiate(vsn: Option<&str>) -> Option<Self> {
         let version = semver::Version::parse(vsn.unwrap_or("1.0.0")).ok()?;
         if !version.pre.is_empty() {
@@ -113,7 +117,7 @@ impl Serializer {
         }
     }
 
-    /// The same wire towards a transport that carries text only.
+    /// The same serializer for a transport that carries only text.
     pub(crate) fn text_only(self) -> Self {
         match self {
             Self::V1 => Self::V1,
@@ -124,7 +128,7 @@ impl Serializer {
     /// Decodes a text message; its parts are slices of `text`.
     ///
     /// # Errors
-    /// When `text` is not JSON, has another shape, or holds what strict JSON parsers refuse.
+    /// If `text` is not JSON, has another shape, or would break strict JSON parsers.
     pub(crate) fn decode_text(self, text: &ByteString) -> Result<Message, DecodeError> {
         strict::check(text)?;
         match self {
@@ -133,10 +137,10 @@ impl Serializer {
         }
     }
 
-    /// Decodes a binary message. V1 has none of its own and reads JSON from it, as Phoenix does.
+    /// Decodes a binary message. V1 has no binary form and reads the bytes as JSON, as Phoenix does.
     ///
     /// # Errors
-    /// When the frame is truncated or of an unknown kind.
+    /// If the frame is truncated or of an unknown kind.
     pub(crate) fn decode_binary(self, data: Bytes) -> Result<Message, DecodeError> {
         match self {
             Self::V1 => {
@@ -151,7 +155,7 @@ impl Serializer {
     /// Encodes the answer to one message.
     ///
     /// # Errors
-    /// When the response is binary and has no form on this wire.
+    /// If the response is binary and this serializer cannot carry it.
     pub(crate) fn reply(
         self,
         join_ref: &Ref,
@@ -176,7 +180,7 @@ impl Serializer {
     /// Encodes a message to one client.
     ///
     /// # Errors
-    /// When the payload is no object (V2) or has no form on this wire.
+    /// If the payload is not an object (V2), or this serializer cannot carry it.
     pub(crate) fn push(
         self,
         join_ref: &Ref,
@@ -195,7 +199,7 @@ impl Serializer {
         }
     }
 
-    /// Encodes `phx_close` or `phx_error`, which carry the join's ref twice (V1: once, as `ref`).
+    /// Encodes `phx_close` or `phx_error`. Both carry the join's ref twice (in V1 once, as `ref`).
     pub(crate) fn ending(
         self,
         join_ref: &Ref,
@@ -209,10 +213,10 @@ impl Serializer {
         }
     }
 
-    /// Encodes a message to everybody: the same bytes for each client of this serializer.
+    /// Encodes a broadcast: the same bytes for each client of this serializer.
     ///
     /// # Errors
-    /// When the payload is no object or has no form on this wire.
+    /// If the payload is not an object, or this serializer cannot carry it.
     pub(crate) fn broadcast(
         self,
         topic: &str,
@@ -227,12 +231,12 @@ impl Serializer {
     }
 }
 
-/// The slice of `text` that `raw` borrows, as an owner of its own.
+/// The slice of `text` that `raw` borrows, as an owned string that shares the bytes.
 fn slice(text: &ByteString, raw: &RawValue) -> ByteString {
     text.slice_ref(raw.get())
 }
 
-/// A payload: relayed as it came, but for keys that an object has twice.
+/// A payload as it was sent, without the members that repeat a key.
 fn relayed(text: &ByteString, raw: &RawValue) -> Payload {
     Payload::Json(RawJson::trusted(match first_keys::first_keys(raw.get()) {
         Cow::Borrowed(_) => slice(text, raw),
@@ -240,7 +244,7 @@ fn relayed(text: &ByteString, raw: &RawValue) -> Payload {
     }))
 }
 
-/// A topic or an event: unescaped when it is a string, raw otherwise.
+/// A topic or an event: unescaped if it is a string, raw otherwise.
 fn name(text: &ByteString, raw: &RawValue) -> Result<Name, serde_json::Error> {
     let json = raw.get();
     let Some(inner) = json.strip_prefix('"').and_then(|s| s.strip_suffix('"')) else {
@@ -254,7 +258,7 @@ fn name(text: &ByteString, raw: &RawValue) -> Result<Name, serde_json::Error> {
 
 /// Appends a JSON string.
 fn write_str(buf: &mut Vec<u8>, text: &str) {
-    // Without a branch, so that many bytes are looked at at once.
+    // Without a branch in the loop, so that it is vectorised.
     let special = text.bytes().fold(false, |found, b| {
         found | (b < 0x20) | (b == b'"') | (b == b'\\')
     });
@@ -275,10 +279,10 @@ fn write_name(buf: &mut Vec<u8>, name: &Name) {
     }
 }
 
-/// Room for what stands around a payload in a text frame.
+/// The room for everything but the topic and the payload in a text frame.
 const ENVELOPE_ROOM: usize = 96;
 
-/// A builder for a text frame that carries `payload`.
+/// Makes a builder for a text frame that carries `payload`.
 fn text_frame(topic: &Name, payload: &RawJson) -> FrameBuilder {
     let topic = match topic {
         Name::Text(text) => text.len(),

@@ -1,4 +1,4 @@
-//! What holds for any refs, topics, events, payloads and bytes.
+//! Properties that hold for any refs, topics, events, payloads and bytes.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::Serializer;
 use crate::frame::{Frame, Opcode};
 use crate::message::{Message, Name, Payload, RawJson, Ref, Reply};
 
-/// The text of a JSON value: as it is written is as it is relayed.
+/// The text of a JSON value, which must be relayed unchanged.
 fn any_json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -43,7 +43,7 @@ fn printable_ref() -> impl Strategy<Value = (Ref, String)> {
     ]
 }
 
-/// What fits a field of a binary header.
+/// Text that fits a field of a binary header.
 fn short() -> impl Strategy<Value = String> {
     any::<String>().prop_filter("one byte for the length", |text| text.len() < 256)
 }
@@ -70,14 +70,14 @@ fn decode(serializer: Serializer, opcode: Opcode, data: &[u8]) -> Option<Message
     }
 }
 
-/// The elements of an array, each as it is written.
+/// The elements of an array as raw text.
 fn elements(frame: &Frame) -> Vec<String> {
     let payload = frame.payload();
     let raw: Vec<&RawValue> = serde_json::from_slice(&payload).expect("a frame is an array");
     raw.into_iter().map(|raw| raw.get().to_owned()).collect()
 }
 
-/// A member of an object, as it is written.
+/// A member of an object as raw text.
 fn member(frame: &Frame, name: &str) -> String {
     let payload = frame.payload();
     let raw: std::collections::HashMap<String, &RawValue> =

@@ -1,14 +1,14 @@
-//! Refuses JSON that `RawValue` lets through and strict parsers choke on.
+//! Refuses JSON that `RawValue` accepts and strict parsers refuse.
 //!
-//! A relayed payload reaches every member of a topic as the bytes it came in. A lone surrogate
-//! escape (`"\ud800"`) or a number beyond the range of a double (`1e400`) would break the clients
-//! that parse strictly, so such text is undecodable here, as it is for Phoenix.
+//! Every member of a topic gets a relayed payload as the same bytes. A lone surrogate escape (`"\ud800"`)
+//! or a number beyond the range of a double (`1e400`) would break clients that parse strictly. So such text
+//! cannot be decoded here, as in Phoenix.
 
 use memchr::{memchr, memchr2};
 
 use super::DecodeError;
 
-/// One guided scan: text without a backslash and without an exponent is passed at memchr speed.
+/// Checks a text. Text without a backslash and without an exponent is only searched for these bytes.
 pub(super) fn check(text: &str) -> Result<(), DecodeError> {
     let bytes = text.as_bytes();
     if memchr(b'\\', bytes).is_some() {
@@ -20,8 +20,8 @@ pub(super) fn check(text: &str) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Whether a digit is followed by `e` or `E` anywhere, inside a string or not. Looks at all pairs
-/// without a branch, many at once.
+/// Whether a digit is followed by `e` or `E` anywhere, inside a string or not. Without a branch in the
+/// loop, so that it is vectorised.
 fn has_exponent_candidate(bytes: &[u8]) -> bool {
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     pairs.fold(false, |found, (before, byte)| {
@@ -29,7 +29,7 @@ fn has_exponent_candidate(bytes: &[u8]) -> bool {
     })
 }
 
-/// Every `\uD800`-`\uDBFF` must be followed by `\uDC00`-`\uDFFF`, and none of the latter may stand
+/// Checks that every `\uD800`-`\uDBFF` is followed by `\uDC00`-`\uDFFF`, and that none of the latter stands
 /// alone.
 fn surrogates(bytes: &[u8]) -> Result<(), DecodeError> {
     const LONE: DecodeError = DecodeError::Unrelayable("a lone surrogate escape");
@@ -42,7 +42,7 @@ fn surrogates(bytes: &[u8]) -> Result<(), DecodeError> {
                 _ => return Err(LONE),
             },
             Some(0xDC00..=0xDFFF) => return Err(LONE),
-            // Any escape is at least two bytes, so that `\\u` is not read as an escape of its own.
+            // An escape has at least two bytes. Skipping both keeps `\\u` from being read as an escape.
             _ => at = (at + 2).min(bytes.len()),
         }
     }
@@ -55,7 +55,7 @@ fn code_unit(bytes: &[u8]) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
 }
 
-/// Every number with an exponent must fit a double. Walks the text once, skipping strings.
+/// Checks that every number with an exponent fits a double. Reads the text once, and skips strings.
 fn exponents(text: &str) -> Result<(), DecodeError> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -77,7 +77,7 @@ fn exponents(text: &str) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Where the string whose content begins at `at` has ended.
+/// The position after the string whose content begins at `at`.
 pub(super) fn after_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
         at += found;

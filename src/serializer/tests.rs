@@ -190,7 +190,7 @@ fn what_has_no_form_on_the_wire_is_the_senders_error() {
     assert_eq!(unprintable.err(), Some(EncodeError::UnprintableRef));
 }
 
-/// The byte examples of Phoenix's own frames.
+/// Example bytes of Phoenix's own frames.
 /// Requirement 74.
 #[test]
 fn binary_frames_match_the_recorded_bytes() {

@@ -1,6 +1,6 @@
 //! vsn 1.0.0 text frames: `{"topic":..,"event":..,"payload":..,"ref":..}`.
 //!
-//! A client may add `join_ref`, and it is honoured; the server never sends it.
+//! A client may add `join_ref`, which is used; the server never sends it.
 
 use std::fmt;
 

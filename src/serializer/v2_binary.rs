@@ -1,4 +1,4 @@
-//! vsn 2.0.0 binary frames: a kind, one length byte a field, the fields, the data.
+//! vsn 2.0.0 binary frames: a kind, one length byte for each field, the fields, the data.
 //!
 //! ```text
 //! push  client->server  00 | join_ref ref topic event (lengths) | the same (bytes) | data
@@ -16,11 +16,11 @@ use super::{DecodeError, EncodeError};
 use crate::frame::{Frame, FrameBuilder, Opcode};
 use crate::message::{Message, Name, Payload, RawJson, Ref};
 
-const PUSH: u8 = 0;
-const REPLY: u8 = 1;
-const BROADCAST: u8 = 2;
+pub(super) const PUSH: u8 = 0;
+pub(super) const REPLY: u8 = 1;
+pub(super) const BROADCAST: u8 = 2;
 
-/// Kind and four lengths of a client's push.
+/// The kind and the four lengths of a client's push.
 const PUSH_HEADER: usize = 5;
 
 pub(super) fn decode(data: &Bytes) -> Result<Message, DecodeError> {
@@ -88,63 +88,12 @@ pub(super) fn broadcast(topic: &Name, event: &str, data: &Bytes) -> Result<Frame
     frame(BROADCAST, &[topic_str(topic), event], data)
 }
 
-/// What a client reads out of a binary frame of the server's.
-pub(crate) struct Received {
-    /// `None` in a broadcast.
-    pub(crate) join_ref: Option<ByteString>,
-    /// The ref and the status of a reply.
-    pub(crate) reply: Option<(ByteString, ByteString)>,
-    pub(crate) topic: ByteString,
-    /// Empty in a reply.
-    pub(crate) event: ByteString,
-    pub(crate) data: Bytes,
-}
-
-/// The client's side; `None` for what no server sends.
-pub(super) fn receive(frame: &Bytes) -> Option<Received> {
-    let kind = *frame.first()?;
-    let names = match kind {
-        PUSH => 3,
-        REPLY => 4,
-        BROADCAST => 2,
-        _ => return None,
-    };
-    let lens = frame.get(1..=names)?;
-    let mut at = 1 + names;
-    let mut fields = lens.iter().map(|&len| {
-        let bytes =
-            (frame.len() >= at + usize::from(len)).then(|| frame.slice(at..at + usize::from(len)));
-        at += usize::from(len);
-        ByteString::try_from(bytes?).ok()
-    });
-    let mut next = || fields.next().flatten();
-    let join_ref = if kind == BROADCAST {
-        None
-    } else {
-        Some(next()?)
-    };
-    let reference = if kind == REPLY { Some(next()?) } else { None };
-    let topic = next()?;
-    let last = next()?;
-    let (event, reply) = match reference {
-        Some(reference) => (ByteString::new(), Some((reference, last))),
-        None => (last, None),
-    };
-    Some(Received {
-        join_ref,
-        reply,
-        topic,
-        event,
-        data: frame.slice(at..),
-    })
-}
-
-/// A channel's topic is always text: only joined topics reach this file.
+/// The topic of a channel. It is always text, because only joined topics get here.
 fn topic_str(topic: &Name) -> &str {
     topic.as_str().unwrap_or_default()
 }
 
-/// A ref as it stands in a header: null is empty, strings lose their quotes, numbers are printed.
+/// The text of a ref in a header: empty for null, without quotes for a string, printed for a number.
 fn printed(reference: &Ref) -> Result<Cow<'_, str>, EncodeError> {
     let text = reference.get();
     match text.as_bytes().first() {

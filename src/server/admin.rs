@@ -1,4 +1,4 @@
-//! For operators: health, readiness, metrics.
+//! Routes for operators: health, readiness, metrics.
 
 use actix_web::web::ServiceConfig;
 use actix_web::{HttpResponse, http::header::ContentType};
@@ -7,19 +7,19 @@ use crate::endpoint::Endpoint;
 use crate::server::exporter::Exporter;
 use crate::server::methods::readable;
 
-/// What there is to say about new connections, beside that the server is not going down.
+/// Whether the server should get new connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// They are welcome.
+    /// It should.
     Ready,
-    /// They are welcome, and somebody should know this.
+    /// It should, and the operator should know this.
     Impaired(String),
-    /// They would come in vain, for this reason.
+    /// It should not, for this reason.
     NotReady(String),
 }
 
-/// Routes `/healthz` (the process lives), `/readyz` (it wants new connections, unless it is going
-/// down or `readiness` says otherwise) and `/metrics`.
+/// Routes `/healthz` (200 while the process runs), `/readyz` (503 during a shutdown, else the answer of
+/// `readiness`) and `/metrics`.
 pub(crate) fn routes<R: Fn() -> Readiness + Clone + Send + 'static>(
     endpoint: &Endpoint,
     metrics: &Exporter,

@@ -1,16 +1,15 @@
-//! What commands print. `println!` panics where standard output is closed or full; here that is an
-//! error, or nothing.
+//! Output of the commands. `println!` panics if standard output is closed or full; [`print()`] returns an error.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-/// Standard output does not take what was printed.
+/// A line could not be printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
-    /// Its reader has gone, as `head` does when it has seen enough. Nobody wants to hear of it.
+    /// The reader of the pipe has exited, such as `head` after its last line. The command prints no error.
     #[error("standard output has no reader any more")]
     ReaderGone,
-    /// Anything else.
+    /// Any other failure.
     #[error("cannot write to standard output: {0}")]
     Write(#[source] io::Error),
 }
@@ -27,15 +26,15 @@ impl From<io::Error> for OutputError {
 /// Prints a line to standard output.
 ///
 /// # Errors
-/// When it does not arrive there.
+/// If standard output is closed or full.
 pub(crate) fn print(line: impl Display) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
 }
 
-/// Says something on standard error, if somebody is there to read it.
+/// Prints a line to standard error. A failure is ignored.
 pub(crate) fn say(line: impl Display) {
-    // There is no other place to say that this one fails.
+    // No other place is left to report it.
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use crate::metrics::{BUCKETS, describe};
 
-/// How often what histograms have recorded is summed up.
+/// How often the recorded values of histograms are summed up.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The process has a metrics recorder already.
@@ -14,7 +14,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 #[error(transparent)]
 pub struct ExporterError(#[from] BuildError);
 
-/// Renders what the metrics are. Cloning is cheap.
+/// Renders the metrics. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Exporter(PrometheusHandle);
 
@@ -24,8 +24,8 @@ impl Exporter {
         self.0.render()
     }
 
-    /// Keeps the recorder small where nobody reads its metrics: histograms keep each value until they
-    /// are summed up. It runs as long as it is awaited.
+    /// Bounds the recorder's memory: a histogram keeps each value until it is summed up, which a scrape of
+    /// the metrics does too. Never returns.
     pub(crate) async fn upkeep(self) {
         let mut ticks = tokio::time::interval(UPKEEP);
         loop {
@@ -35,7 +35,7 @@ impl Exporter {
     }
 }
 
-/// Installs the recorder of this process. [`Exporter::upkeep`] must run as long as it is there.
+/// Installs the recorder of this process. The caller must keep [`Exporter::upkeep`] running.
 pub(crate) fn install() -> Result<Exporter, ExporterError> {
     let builder =
         BUCKETS

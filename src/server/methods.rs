@@ -1,16 +1,15 @@
-//! The methods of a path: HEAD wherever there is GET, and OPTIONS, which tells all of them.
-//! Phoenix: `Plug.Head`.
+//! The methods of a path: HEAD for every GET, and OPTIONS, whose answer lists them. Phoenix: `Plug.Head`.
 
 use actix_web::http::{Method, header};
 use actix_web::{FromRequest, Resource};
 use actix_web::{Handler, HttpResponse, Responder, Route, guard, web};
 
-/// A route for GET and HEAD. The HTTP server leaves the body of a HEAD's answer out.
+/// A route for GET and HEAD. The HTTP server omits the body of the answer to HEAD.
 pub(crate) fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// A path that can only be read.
+/// A path with GET, HEAD and OPTIONS only.
 pub(crate) fn readable<F, Args>(path: &str, handler: F) -> Resource
 where
     F: Handler<Args>,
@@ -22,7 +21,7 @@ where
         .default_service(web::to(|method: Method| async move { other(&method) }))
 }
 
-/// The answer of a path that can only be read to other methods.
+/// The answer of a [`readable`] path to any method other than GET and HEAD.
 pub(crate) fn other(method: &Method) -> HttpResponse {
     let mut answer = match *method {
         Method::OPTIONS => HttpResponse::NoContent(),

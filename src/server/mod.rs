@@ -1,7 +1,8 @@
-//! The server put together: what the `slackir` binary runs, open to channels of one's own.
+//! The whole server that the `slackir` binary runs: settings, database, rooms, HTTP API, metrics, page. A
+//! program can add its own channels to it.
 //!
-//! [`Server`] is made from settings, [`main`] from the command line. The library knows nothing of this
-//! wing; programs that build their own server leave the feature `server` out.
+//! [`Server`] takes its settings as values, [`main`] from the command line. The rest of the library does not
+//! use this module; a program that builds its own server leaves the feature `server` out.
 
 pub(crate) mod admin;
 #[cfg(feature = "_store")]

@@ -1,4 +1,4 @@
-//! The `slackir` binary: what its command line asks for, and its exit code.
+//! [`main`]: runs the command that the command line names, and returns the exit code.
 
 use std::error::Error;
 use std::io;
@@ -14,20 +14,20 @@ use crate::server::Server;
 use crate::server::commands::data::{DataCommandError, erase, export, import};
 use crate::server::commands::migrate::{MigrateError, migrate};
 use crate::server::commands::token::token;
-use crate::server::config::{Cli, CliError, Command, LogFormat, Places, ServeConfig};
+use crate::server::config::{Cli, CliError, Command, FileLines, LogFormat, ServeConfig};
 use crate::server::console::{OutputError, say};
 use crate::server::telemetry::{Logging, fatal};
 use crate::shutdown::Signals;
 use crate::socket::Socket;
 
-/// The exit code of settings that are not valid, as clap's.
+/// The exit code for settings that are not valid, as clap has it.
 const USAGE: u8 = 2;
 
-/// What shells add to a signal's number where it ended a program.
+/// The exit code of a program that a signal ended is this plus the signal's number, as in shells.
 const SIGNALLED: i32 = 128;
 
-/// The whole of the `slackir` binary: its commands, its flags, its environment and its file of settings.
-/// `extend` gives the server channels and routes of one's own; the binary gives it back as it is.
+/// The whole `slackir` binary: its commands, flags, environment and config file. `extend` adds channels and
+/// routes to the server; the binary itself adds none.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -56,12 +56,12 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    let places = cli.places;
-    let worked = |error: &DataCommandError| locate(error, error.setting(), &places);
-    let migrated = |error: &MigrateError| locate(error, error.setting(), &places);
+    let lines = cli.file_lines;
+    let worked = |error: &DataCommandError| locate(error, error.setting(), &lines);
+    let migrated = |error: &MigrateError| locate(error, error.setting(), &lines);
     match cli.command {
-        None => serve(cli.serve, &places, extend).await,
-        Some(Command::Serve(config)) => serve(*config, &places, extend).await,
+        None => serve(cli.serve, &lines, extend).await,
+        Some(Command::Serve(config)) => serve(*config, &lines, extend).await,
         Some(Command::Migrate(config)) => run(move || migrate(&config.database), migrated).await,
         Some(Command::Erase(config)) => run(move || erase(config), worked).await,
         Some(Command::Export(config)) => run(move || export(&config), worked).await,
@@ -72,14 +72,14 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
     }
 }
 
-/// Makes a write beyond `ulimit -f` or `LimitFSIZE=` an error like a full disk. By default SIGXFSZ ends
-/// the process.
+/// Makes a write beyond `ulimit -f` or `LimitFSIZE=` fail, as on a full disk. By default SIGXFSZ ends the
+/// process.
 fn survive_file_size_limit() -> io::Result<()> {
-    // The handler does nothing and stays for ever: the write fails with EFBIG behind it.
+    // The handler does nothing and stays installed: the write fails with EFBIG.
     signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
-/// Says why the settings cannot be used; or shows the help that was asked for.
+/// Prints the error of the settings, or the help if the user asked for it.
 fn refuse(error: &CliError) -> ExitCode {
     let format = Cli::log_format();
     match error {
@@ -97,28 +97,28 @@ fn refuse(error: &CliError) -> ExitCode {
     }
 }
 
-/// Runs the server. What is wrong with it is said in the form of its log.
+/// Runs the server. An error is printed in the format of the log.
 async fn serve<S: Socket>(
     config: ServeConfig,
-    places: &Places,
+    lines: &FileLines,
     extend: impl FnOnce(Server) -> Server<S>,
 ) -> ExitCode {
     let logging = match Logging::init(&config.log, config.log_format) {
         Ok(logging) => logging,
-        Err(error) => return fail(&error, &places.locate("log", &error.to_string())),
+        Err(error) => return fail(&error, &lines.locate("log", &error.to_string())),
     };
     let server = extend(Server::from_config(config));
     match server.run_by_command_line(&logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging.fatal(&locate(&error, error.setting(), places));
+            logging.fatal(&locate(&error, error.setting(), lines));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs a command to its end, or until a signal. Process 1 of a container is ended by none that it
-/// does not catch.
+/// Runs a command until it ends or a signal arrives. The signals are caught because they would not end process
+/// 1 of a container otherwise.
 async fn run<E: Error + Send + 'static>(
     command: impl FnOnce() -> Result<(), E> + Send + 'static,
     message: impl Fn(&E) -> String,
@@ -133,7 +133,7 @@ async fn run<E: Error + Send + 'static>(
         result = result => match result {
             Ok(Ok(())) => ExitCode::SUCCESS,
             Ok(Err(error)) => fail(&error, &message(&error)),
-            // The thread has panicked, and said so.
+            // The thread has panicked, and the panic was printed.
             Err(_) => ExitCode::FAILURE,
         },
         signal = signals.next() => {
@@ -142,11 +142,10 @@ async fn run<E: Error + Send + 'static>(
     }
 }
 
-/// What is wrong. Where the setting whose value is to blame stands in the file, the message begins
-/// with that.
-fn locate(error: &impl Error, setting: Option<&str>, places: &Places) -> String {
+/// The message of an error. If it comes from the value of a setting in the file, it begins with the line.
+fn locate(error: &impl Error, setting: Option<&str>, lines: &FileLines) -> String {
     match setting {
-        Some(setting) => places.locate(setting, &error.to_string()),
+        Some(setting) => lines.locate(setting, &error.to_string()),
         None => error.to_string(),
     }
 }
@@ -158,7 +157,7 @@ fn fail(error: &(dyn Error + 'static), message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Whether what was printed is not wanted any more.
+/// Whether the command failed because the reader of standard output has exited.
 fn nobody_reads(error: &(dyn Error + 'static)) -> bool {
     successors(Some(error), |error| (*error).source())
         .any(|error| matches!(error.downcast_ref(), Some(OutputError::ReaderGone)))

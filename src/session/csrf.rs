@@ -1,19 +1,18 @@
-//! Whether a page knows the CSRF token of its session. Phoenix:
-//! `Plug.CSRFProtection.valid_state_and_csrf_token?/2`.
+//! Checks the CSRF token that a page sends. Phoenix: `Plug.CSRFProtection.valid_state_and_csrf_token?/2`.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Bytes of the session's token, which are base64url, and of a mask.
+/// The bytes of the session's token, which is base64url text, and of a mask.
 const LENGTH: usize = 24;
 
-/// Characters of a token under its mask, in base64url.
+/// The characters of a masked token in base64url.
 const MASKED_LENGTH: usize = 32;
 
-/// A page's token is the session's, masked anew for each page, and then the mask. The bare token of
-/// the session is none.
+/// Compares tokens. A page sends the session's token masked, then the mask, which is new for each page. The
+/// session's token without a mask is not valid.
 pub(super) fn is_valid(of_session: &[u8], of_page: &[u8]) -> bool {
     let unmasked = || {
         let (masked, mask) = of_page.split_at_checked(MASKED_LENGTH)?;
@@ -25,8 +24,7 @@ pub(super) fn is_valid(of_session: &[u8], of_page: &[u8]) -> bool {
     of_session.is_some_and(|of_session| unmasked().is_some_and(|token| equal(&of_session, &token)))
 }
 
-/// Compares by MACs under the session's token: that comparison takes the same time wherever the
-/// two differ.
+/// Compares MACs under the session's token, in a time that does not depend on where the tokens differ.
 fn equal(of_session: &[u8; LENGTH], of_page: &[u8; LENGTH]) -> bool {
     let mac = |token| {
         Hmac::<Sha256>::new_from_slice(of_session)

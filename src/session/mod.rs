@@ -1,24 +1,22 @@
-//! The session that a Phoenix application keeps in a cookie, so that `connect` knows who is logged in
-//! there. Phoenix: `Plug.Session` with `store: :cookie`, which is `Plug.Session.COOKIE`.
+//! Reads the session of a Phoenix application from its cookie, so that `connect` knows the logged-in user.
+//! Phoenix: `Plug.Session` with `store: :cookie`, which is `Plug.Session.COOKIE`.
 //!
-//! Pure: it gets the cookie's value and the page's CSRF token as text, and only reads. Changing a
-//! session stays the application's.
+//! Pure: the caller passes the cookie's value and the page's CSRF token as text. The module never changes a
+//! session; that is left to the application.
 
 mod csrf;
 
 use crate::token::{Encryptor, KeyOptions, SecretKeyBase, Signer, Term, WrongKeyLength};
 
-/// Bytes that Plug demands of the secret behind a session: one that is shorter is not the
-/// application's.
+/// The fewest bytes of a session's secret that Plug accepts. A shorter one cannot be the application's.
 const MIN_SECRET_LENGTH: usize = 64;
 
-/// How a Phoenix application keeps its session: the options that its endpoint gives `Plug.Session`,
-/// by the same names, and its `secret_key_base`.
+/// The session options of a Phoenix application: the options of its `Plug.Session`, by the same names, and
+/// its `secret_key_base`.
 ///
-/// A page proves that it belongs to the application by the CSRF token of the session, in the
-/// parameter `_csrf_token`; without it any page that a logged-in user visits could connect as them.
-/// phoenix.js sends it as in LiveView:
-/// `new Socket("/socket", {params: {_csrf_token: csrfToken}})`.
+/// A page proves that it belongs to the application by sending the session's CSRF token in the parameter
+/// `_csrf_token`. Without this check any page that a logged-in user visits could connect as that user.
+/// phoenix.js sends the token as in LiveView: `new Socket("/socket", {params: {_csrf_token: csrfToken}})`.
 ///
 /// ```
 /// use slackir::Assigns;
@@ -65,25 +63,25 @@ const MIN_SECRET_LENGTH: usize = 64;
 /// ```
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Name of the cookie. Phoenix: `:key`, such as `_my_app_key`.
+    /// The name of the cookie. Phoenix: `:key`, such as `_my_app_key`.
     pub key: String,
     /// The application's secret, of at least 64 bytes.
     pub secret_key_base: SecretKeyBase,
-    /// Names the key that signs the cookie.
+    /// The salt of the key that signs the cookie.
     pub signing_salt: String,
-    /// Names the key that encrypts the cookie; default `None`: the cookie is signed only.
+    /// The salt of the key that encrypts the cookie. Default: `None`, for a cookie that is only signed.
     pub encryption_salt: Option<String>,
-    /// Where the session keeps its CSRF token. Default `_csrf_token`.
+    /// The key of the CSRF token in the session. Default: `_csrf_token`.
     pub csrf_token_key: String,
-    /// Whether the session is given only to a request that carries the CSRF token. Default `true`;
-    /// `false` only together with a check of the origin. Phoenix: an option of the transport.
+    /// Whether only a request with the CSRF token gets the session. Default: `true`. Use `false` only
+    /// together with a check of the origin. Phoenix: an option of the transport.
     pub check_csrf: bool,
     /// How both keys are derived. Phoenix: `:key_iterations`, `:key_length`, `:key_digest`.
     pub key_options: KeyOptions,
 }
 
 impl SessionOptions {
-    /// The three options that have no default; the others may be changed after it.
+    /// Takes the three options that have no default. The others can be set afterwards.
     pub fn new(
         key: impl Into<String>,
         secret_key_base: SecretKeyBase,
@@ -101,7 +99,7 @@ impl SessionOptions {
     }
 }
 
-/// No cookie can be read with these options. Phoenix raises at the first one.
+/// No cookie can be read with these options. Phoenix raises only at the first cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidSessionOptions {
     #[error("a session needs a secret key base of {MIN_SECRET_LENGTH} bytes, not {0}")]
@@ -115,7 +113,7 @@ pub(crate) enum InvalidSessionOptions {
 pub(crate) enum NoSession {
     #[error("there is no cookie")]
     NoCookie,
-    #[error("the cookie is not one that these session options make")]
+    #[error("the cookie was not made with these session options")]
     BadCookie,
     #[error("the CSRF token is missing or not the session's")]
     BadCsrfToken,
@@ -125,7 +123,7 @@ pub(crate) enum NoSession {
 pub(crate) struct CookieStore {
     key: String,
     seal: Seal,
-    /// `None` where CSRF tokens are not checked.
+    /// `None` if CSRF tokens are not checked.
     csrf_token_key: Option<String>,
 }
 
@@ -164,12 +162,12 @@ impl CookieStore {
         })
     }
 
-    /// Name of the cookie.
+    /// The name of the cookie.
     pub(crate) fn key(&self) -> &str {
         &self.key
     }
 
-    /// The session in the value of the cookie, if the page that asks knows its CSRF token.
+    /// The session in the cookie's value, if the page sends the session's CSRF token.
     pub(crate) fn get(
         &self,
         cookie: Option<&str>,

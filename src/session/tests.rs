@@ -8,27 +8,27 @@ use crate::token::{KeyDigest, KeyOptions, SecretKeyBase, Signer, Term};
 
 const SECRET: &str = "abcdefghabcdefghabcdefghabcdefghabcdefghabcdefghabcdefghabcdefgh";
 
-/// What the session keeps under `_csrf_token`, and what a page of it sends.
+/// The session's value of `_csrf_token`, and the token that a page of the session sends.
 const OF_SESSION: &str = "ZGVmZ2hpamtsbW5vcHFyc3R1";
 const OF_PAGE: &str = "Iwo4JiMKEj4bHisiUjN5IlIGHi5SCjhryMnKy8zNzs_Q0dLT1NXW19jZ";
 
-// Cookies made in Python from the description of the formats, by the functions that make the token
-// vectors. Each holds `%{"_csrf_token" => OF_SESSION, "live" => true, "roles" => ["admin"],
-// "user_id" => 7}` where nothing else is said.
+// Cookies made in Python from the description of the formats, by the functions that make the token vectors.
+// Each holds `%{"_csrf_token" => OF_SESSION, "live" => true, "roles" => ["admin"], "user_id" => 7}`, unless
+// its comment names another session.
 
 /// With `signing_salt: "signing salt"`.
 const SIGNED: &str = "SFMyNTY.g3QAAAAEbQAAAAtfY3NyZl90b2tlbm0AAAAYWkdWbVoyaHBhbXRzYlc1dmNIRnljM1IxbQAAAARsaXZ\
      ldwR0cnVlbQAAAAVyb2xlc2wAAAABbQAAAAVhZG1pbmptAAAAB3VzZXJfaWRhBw.CN7i4f3D-nsKvPv3NaC4OrYneyrJLSJwL3jsbZ\
      bE7i4";
-/// With `encryption_salt: "encryption salt"` too, and the nonce 00 01 .. 17.
+/// With `encryption_salt: "encryption salt"` as well, and the nonce 00 01 .. 17.
 const ENCRYPTED: &str = "XCP.AAECAwQFBgcICQoLDA0ODxAREhMUFRYX5WIaKW5eapNNd63h3LHHFVFgNszNLl1DBpDO3GHcqqMZhSdGch\
      hhmo-SiCaW51yoqQngALuxzqtQwNDecj_VuQfX1r9SaoTespOl702_U4qKp4GLKSM8c_XnqrRjQ3hD0J7aoTcjXj-gGVVPwQ1D9aWf\
      7D8o9ANnuq8";
-/// The same as plug_crypto 1 encrypts, which authenticates the key that signs.
+/// The same session, encrypted as by plug_crypto 1, which also authenticates the signing key.
 const A128GCM: &str = "QTEyOEdDTQ.ggMdTJIyZOf_H22tLBAx1xbboOA8twl_IZpiYNa2yE0gISIjJCUmJygpKis.MDEyMzQ1Njc4OTo7.\
      GGlJ6kK0Z-ywvODSs5yw31vlVqYf2UtdGUws7HhyX9Q_2cnVnKasNfQOJOdXCRc2WcjwvVDycPNMKHquypenV530ZZeZ4AEJ5aoCz6\
      y7ALrhYCYX51uongaIZziUg9ZYsfcOyoHtamJ0Uw.gNZv08OHgWt7ei4f3GdfIQ";
-/// As [`A128GCM`], without such a key, as tokens are encrypted.
+/// Like [`A128GCM`], but without the signing key, as tokens are encrypted.
 const A128GCM_OF_TOKENS: &str = "QTEyOEdDTQ.ggMdTJIyZOf_H22tLBAx1x4eKKPvlWhiLB0cjefl4rsgISIjJCUmJygpKis.MDEyMzQ\
      1Njc4OTo7.GGlJ6kK0Z-ywvODSs5yw31vlVqYf2UtdGUws7HhyX9Q_2cnVnKasNfQOJOdXCRc2WcjwvVDycPNMKHquypenV530ZZeZ\
      4AEJ5aoCz6y7ALrhYCYX51uongaIZziUg9ZYsfcOyoHtamJ0Uw.gNZv08OHgWt7ei4f3GdfIQ";
@@ -41,7 +41,7 @@ const WITHOUT_TOKEN: &str =
 /// `OF_SESSION` without its last character, alone.
 const SHORT_TOKEN: &str = "SFMyNTY.g3QAAAABbQAAAAtfY3NyZl90b2tlbm0AAAAXWkdWbVoyaHBhbXRzYlc1dmNIRnljM1I.Q9vaR0Fb\
      tR6sCQwgND-C24UwBkHfQJfTUMopZhHfSwI";
-/// `[7]`, and bytes that are no term.
+/// `[7]`, and bytes that are not a term.
 const NO_MAP: &str = "SFMyNTY.g2wAAAABYQdq.uogSdbRv1Gx-urdN_wbEPDvDSVI9NgPetRS3FM_f5Og";
 const NO_TERM: &str = "SFMyNTY.cnViYmlzaA.X8kMXnqgPVuYn5HI3S6cOVNqxYKonuJumF3RfN5QNxo";
 
@@ -139,11 +139,11 @@ fn a_page_must_know_the_token_of_its_session() {
         &format!("{OF_PAGE}A"),
         &format!("{OF_PAGE}="),
         &format!("{}{}", masked_and_mask.1, masked_and_mask.0),
-        // Token and mask are one: nothing is left of the token.
+        // The mask equals the token, so the masked token is zeros; one character too many.
         &format!("{zeros}{OF_SESSION}x"),
         &OF_PAGE.replacen("Iwo4", "Iwo!", 1),
         &OF_PAGE.replacen("s_", "s/", 1),
-        // 22 bytes under 24 of a mask.
+        // 22 bytes of token under a mask of 24.
         &format!("{}=={}", &OF_PAGE[..30], masked_and_mask.1),
         &"é".repeat(28),
         "SFMyNTY.aG9zdA.c2lnbmF0dXJl",
@@ -163,7 +163,7 @@ fn a_page_must_know_the_token_of_its_session() {
     assert!(unchecked.get(Some(SIGNED), None).is_ok());
 }
 
-/// Each mask makes another token, and all are good; one changed character makes it a bad one.
+/// Every mask makes another valid token. Changing any character makes a token invalid.
 #[test]
 fn any_mask_will_do_and_no_character_may_change() {
     let zero_mask = format!("WkdWbVoyaHBhbXRzYlc1dmNIRnljM1Ix{}", "\0".repeat(24));
@@ -221,7 +221,7 @@ proptest! {
         }
     }
 
-    /// What stands behind a right signature is read with the same care.
+    /// Bytes with a valid signature are not trusted either.
     #[test]
     fn no_signed_bytes_make_reading_panic(bytes in any::<Vec<u8>>(), token in any::<Vec<u8>>()) {
         let options = options();

@@ -1,4 +1,4 @@
-//! Ends connections that send nothing: one sweep a worker thread, no timer a connection.
+//! Ends silent connections: one sweep for each worker thread, no timer for each connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use crate::metrics::metrics;
 use crate::outbox::{Interrupt, Outbox};
 
-/// The longest time between two looks at a connection.
+/// The longest time between two checks of a connection.
 const MAX_TICK: Duration = Duration::from_secs(1);
 /// The shortest, for very short timeouts.
 const MIN_TICK: Duration = Duration::from_millis(5);
-/// A connection is looked at this many times in its timeout.
+/// The number of checks in one timeout.
 const LOOKS: u32 = 8;
-/// How many timeouts long the server may leave a connection unread. Its client may be gone, which
-/// nobody notices who does not read.
+/// An unread connection is closed after this many timeouts: its client may be gone, which only a read would show.
 const UNREAD_TIMEOUTS: u32 = 10;
 
 thread_local! {
@@ -22,18 +21,17 @@ thread_local! {
     static WATCHED: RefCell<Option<Vec<Weak<Activity>>>> = const { RefCell::new(None) };
 }
 
-/// By what a client shows that it is there.
+/// The client's sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// By any byte. Nothing is expected of it while a join is pending, as in Phoenix, nor while
-    /// the server itself does not read.
+    /// Any byte. None is expected while a join is pending, as in Phoenix, nor while the server does not read.
     Bytes,
-    /// By its polls, which wait for nothing and are always read.
+    /// Its polls, which are always read.
     Polls,
 }
 
 impl Sign {
-    /// The transport whose clients give it.
+    /// The transport of such clients, for the log.
     pub(crate) fn transport(self) -> &'static str {
         match self {
             Self::Bytes => "websocket",
@@ -42,7 +40,7 @@ impl Sign {
     }
 }
 
-/// When a connection was last heard. The transport touches it at each sign of its client.
+/// The last sign of life of a connection. The transport touches it at each one.
 pub(crate) struct Activity {
     sign: Sign,
     last: Cell<Instant>,
@@ -51,7 +49,7 @@ pub(crate) struct Activity {
     joining: Cell<bool>,
     /// The transport does not read, because the client or its channels cannot keep up.
     unread: Cell<bool>,
-    /// When the message began that has not ended.
+    /// The beginning of the unfinished message.
     unfinished: Cell<Option<Instant>>,
     message_timeout: Duration,
     interrupted: Cell<bool>,
@@ -96,7 +94,7 @@ impl Activity {
         self.last.set(Instant::now());
     }
 
-    /// The present, as exact as the last read: nothing that a client has sent since was seen.
+    /// The present, as exact as the last read: the server has seen nothing newer.
     pub(crate) fn now(&self) -> Instant {
         match self.sign {
             Sign::Bytes => self.last.get(),
@@ -104,7 +102,7 @@ impl Activity {
         }
     }
 
-    /// From now on the client may be silent for so long.
+    /// Changes the timeout.
     pub(crate) fn set_timeout(&self, timeout: Duration) {
         self.timeout.set(timeout);
     }
@@ -128,7 +126,7 @@ impl Activity {
         }
     }
 
-    /// A message has begun that did not end with what was read, or has ended.
+    /// The last read has left a message unfinished, or has finished it.
     pub(crate) fn set_unfinished(&self, unfinished: bool) {
         self.unfinished.set(unfinished.then(Instant::now));
     }
@@ -152,7 +150,7 @@ impl Activity {
         }
     }
 
-    /// How long the client may be silent; `None` while the clock stands still.
+    /// The timeout that counts now; `None` while the clock stands still.
     fn limit(&self) -> Option<Duration> {
         match (self.unread.get(), self.joining.get()) {
             (true, _) => Some(self.timeout.get().saturating_mul(UNREAD_TIMEOUTS)),
@@ -162,7 +160,7 @@ impl Activity {
     }
 }
 
-/// Looks at every connection of the thread until there is none.
+/// Checks every connection of the thread until there is none.
 async fn sweep() {
     let mut tick = MIN_TICK;
     loop {

@@ -1,10 +1,14 @@
 //! One client connection, many topics. Phoenix: `Phoenix.Socket`.
 //!
-//! An application implements [`Socket`] to say who may connect, and makes a [`SocketRouter`] to say
-//! which channel serves which topic.
+//! An application implements [`Socket`], which lets clients in, and makes a [`SocketRouter`], which gives each topic
+//! its channel.
 
+mod channels;
+mod connection;
+mod ending;
+mod held;
 mod idle;
-mod limiter;
+mod limits;
 mod registry;
 mod server;
 
@@ -17,19 +21,21 @@ use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
+pub(crate) use self::connection::{Connection, Incoming};
+pub(crate) use self::ending::ConnectionEnd;
 pub(crate) use self::idle::{Activity, Sign};
-pub use self::limiter::RateLimits;
+pub use self::limits::RateLimits;
 pub use self::registry::DrainOptions;
 pub(crate) use self::registry::{OpenStream, Sockets};
-pub(crate) use self::server::{Connection, Ending, Incoming, SocketServer};
+pub(crate) use self::server::SocketServer;
 use crate::assigns::Assigns;
 use crate::channel::{self, Channel, Start, Started};
 pub use crate::flow::FlowLimits;
 pub use crate::outbox::OutboxLimits;
-use crate::pubsub::topic_matches;
+use crate::pattern::{ForTopics, IntoPattern, TopicPattern, first_match, shadowed};
 use crate::token::Term;
 
-/// Says who may connect. Phoenix: the callbacks `connect/3` and `id/1`.
+/// Lets clients in, and names them. Phoenix: the callbacks `connect/3` and `id/1`.
 ///
 /// ```
 /// use slackir::Assigns;
@@ -60,11 +66,29 @@ use crate::token::Term;
     reason = "a connection lives on one thread; a Send bound is not wanted"
 )]
 pub trait Socket: Send + Sync + 'static {
-    /// A client wants to connect. What it may see and do can be kept in `assigns`, which every
-    /// channel of the connection starts with. The default lets everybody in.
+    /// A client connects. Every channel of the connection starts with a copy of `assigns`. The default lets
+    /// everybody in.
     ///
     /// # Errors
     /// A refusal is answered with 403.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct UserSocket;
+    /// # impl Socket for UserSocket {
+    /// async fn connect(
+    ///     &self,
+    ///     params: &Params,
+    ///     _: &ConnectInfo,
+    ///     _: &mut Assigns,
+    /// ) -> Result<(), ConnectRefused> {
+    ///     match params.get("key") {
+    ///         Some("sesame") => Ok(()),
+    ///         _ => Err(ConnectRefused::because("wrong key")),
+    ///     }
+    /// }
+    /// # }
+    /// ```
     async fn connect(
         &self,
         params: &Params,
@@ -77,6 +101,17 @@ pub trait Socket: Send + Sync + 'static {
 
     /// The topic that names this client's connections: a broadcast of the event `disconnect` there
     /// closes them. `None`, the default, for an anonymous client.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct UserSocket;
+    /// # struct UserId(u64);
+    /// # impl Socket for UserSocket {
+    /// fn id(&self, assigns: &Assigns) -> Option<String> {
+    ///     assigns.get::<UserId>().map(|user| format!("users:{}", user.0))
+    /// }
+    /// # }
+    /// ```
     fn id(&self, assigns: &Assigns) -> Option<String> {
         let _ = assigns;
         None
@@ -84,6 +119,12 @@ pub trait Socket: Send + Sync + 'static {
 }
 
 /// The client may not connect.
+///
+/// ```
+/// use slackir::socket::ConnectRefused;
+///
+/// assert_eq!(ConnectRefused::because("banned").to_string(), "connection refused: banned");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("connection refused: {0}")]
 pub struct ConnectRefused(Cow<'static, str>);
@@ -100,7 +141,7 @@ impl ConnectRefused {
         Self(reason.into())
     }
 
-    /// The reason, empty if none was given.
+    /// The reason; empty if there is none.
     pub fn reason(&self) -> &str {
         &self.0
     }
@@ -112,6 +153,14 @@ impl ConnectRefused {
 
 /// The parameters of a connection: its query, decoded as Plug does. Values are strings, objects
 /// (`a[b]=1`) or lists (`l[]=1`).
+///
+/// ```
+/// use slackir::socket::Params;
+///
+/// fn locale(params: &Params) -> &str {
+///     params.get("locale").unwrap_or("en")
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Params(Map<String, Value>);
 
@@ -131,12 +180,12 @@ impl Params {
     }
 }
 
-/// What is known of the connection besides its parameters: as much as the mount lets through.
+/// The facts of a connection besides its parameters, as far as the mount lets them through.
 /// Phoenix: `connect_info`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectInfo {
-    /// The other end of the TCP connection; a proxy's where there is one.
+    /// The other end of the TCP connection; behind a proxy, the proxy.
     pub peer_data: Option<SocketAddr>,
     /// `traceparent` and `tracestate`, as (name, value).
     pub trace_context_headers: Vec<(String, String)>,
@@ -144,14 +193,14 @@ pub struct ConnectInfo {
     pub x_headers: Vec<(String, String)>,
     /// Headers that begin with `sec-websocket-`, as (name, value).
     pub sec_websocket_headers: Vec<(String, String)>,
-    /// What the client asked for.
+    /// The URI of the request.
     pub uri: Option<UriInfo>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
-    /// The client's `authToken`, where the mount takes it.
+    /// The client's `authToken`, if the mount takes it.
     pub auth_token: Option<String>,
-    /// The session of a Phoenix application, a map with string keys, where the mount reads it.
-    /// `None` where the cookie or the CSRF token is missing or wrong.
+    /// The session of a Phoenix application, a map with string keys, if the mount reads it.
+    /// `None` if the cookie or the CSRF token is missing or wrong.
     pub session: Option<Term>,
 }
 
@@ -170,24 +219,31 @@ pub struct UriInfo {
     pub query: String,
 }
 
-/// What one mounted socket allows its clients.
+/// The limits of one mounted socket's clients.
+///
+/// ```
+/// use slackir::socket::SocketOptions;
+///
+/// let options = SocketOptions { max_channels: 10, ..SocketOptions::default() };
+/// # let _ = options;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// A connection that sends no byte for this long is closed (1002). Default 60 s; phoenix.js
+    /// A connection that sends no byte for this long is closed as idle. Default 60 s; phoenix.js
     /// sends a heartbeat every 30 s.
     pub timeout: Duration,
-    /// How long a message may take from its first byte to its last; its client is closed then (1002).
+    /// A message may take this long from its first byte to its last; then its connection is closed.
     /// The clock stands still while the server does not read. Default 60 s.
     pub message_timeout: Duration,
     /// The longest frame a client may send, header included, in bytes. Default 10,000,000.
     pub max_frame_size: usize,
     /// Channels of one connection. Default 100.
     pub max_channels: usize,
-    /// What may wait to be sent to one client.
+    /// The queue of frames to one client.
     pub outbox: OutboxLimits,
-    /// What one client may have in flight to its channels.
+    /// The messages that one client may have in flight to its channels.
     pub flow: FlowLimits,
-    /// How often one client may join and push, and how much.
+    /// The rates of one client's joins, messages and bytes.
     pub rates: RateLimits,
 }
 
@@ -205,15 +261,21 @@ impl Default for SocketOptions {
     }
 }
 
-/// A pattern and what serves it.
+/// A pattern and its channel.
 struct Routed {
-    pattern: String,
-    /// Starts a channel of a type that only the route knows.
+    pattern: TopicPattern,
+    /// Starts a channel, whose type only the route knows.
     start: fn(Start) -> Started,
     assigns: Assigns,
 }
 
-/// Which channel serves which topic: in the order of declaration, the first match counts.
+impl ForTopics for Routed {
+    fn pattern(&self) -> &TopicPattern {
+        &self.pattern
+    }
+}
+
+/// The channels of a socket's topics. The routes are tried in the order of declaration; the first match counts.
 ///
 /// ```
 /// use slackir::Assigns;
@@ -247,25 +309,50 @@ pub struct SocketRouter {
 named_debug!(SocketRouter);
 
 impl SocketRouter {
-    /// No routes yet.
+    /// A router without routes.
+    ///
+    /// ```
+    /// # use slackir::socket::SocketRouter;
+    /// let router = SocketRouter::new();
+    /// # let _ = router;
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A value that all channels of this router find with [`Context::state`](crate::channel::Context::state):
-    /// a database, settings, a `Presence`. It is made once, shared, and found by its type; what `connect` or
-    /// [`channel_with`](Self::channel_with) assigns counts more. The order of these calls means nothing.
+    /// A value that all channels of this router share and find with
+    /// [`Context::state`](crate::channel::Context::state), by its type: a database, settings, a `Presence`. A
+    /// value of the same type that `connect` or [`channel_with`](Self::channel_with) assigns takes its place. The
+    /// order of these calls means nothing.
+    ///
+    /// ```
+    /// # use slackir::socket::SocketRouter;
+    /// struct Settings {
+    ///     greeting: &'static str,
+    /// }
+    ///
+    /// let router = SocketRouter::new().state(Settings { greeting: "hello" });
+    /// # let _ = router;
+    /// ```
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state.insert(value);
         self
     }
 
-    /// Topics that match `pattern` are served by channels of this type. A pattern is a topic, or a prefix
+    /// Serves topics that match `pattern` by channels of this type. A pattern is a topic, or a prefix
     /// with `*` at its end.
     ///
     /// # Panics
-    /// When `*` stands elsewhere in the pattern: a mistake of the program, found at its start.
-    pub fn channel<C: Channel>(self, pattern: &str) -> Self {
+    /// If `*` stands elsewhere in the pattern: a mistake of the program, found at its start.
+    ///
+    /// ```
+    /// # use slackir::channel::Channel;
+    /// # use slackir::socket::SocketRouter;
+    /// # fn example<Room: Channel>() -> SocketRouter {
+    /// SocketRouter::new().channel::<Room>("room:*")
+    /// # }
+    /// ```
+    pub fn channel<C: Channel>(self, pattern: impl IntoPattern) -> Self {
         self.channel_with::<C>(pattern, Assigns::default())
     }
 
@@ -274,14 +361,19 @@ impl SocketRouter {
     ///
     /// # Panics
     /// As [`SocketRouter::channel`].
-    pub fn channel_with<C: Channel>(mut self, pattern: &str, assigns: Assigns) -> Self {
-        let fixed = pattern.strip_suffix('*').unwrap_or(pattern);
-        assert!(
-            !fixed.contains('*'),
-            "'*' may only stand at the end of a pattern: {pattern:?}"
-        );
+    ///
+    /// ```
+    /// # use slackir::Assigns;
+    /// # use slackir::channel::Channel;
+    /// # use slackir::socket::SocketRouter;
+    /// # struct MaxLength(usize);
+    /// # fn example<Room: Channel>() -> SocketRouter {
+    /// SocketRouter::new().channel_with::<Room>("room:*", Assigns::of(MaxLength(280)))
+    /// # }
+    /// ```
+    pub fn channel_with<C: Channel>(mut self, pattern: impl IntoPattern, assigns: Assigns) -> Self {
         self.routes.push(Routed {
-            pattern: pattern.to_owned(),
+            pattern: pattern.into_pattern(),
             start: channel::start::<C>,
             assigns,
         });
@@ -289,20 +381,15 @@ impl SocketRouter {
     }
 
     /// # Panics
-    /// When a route never matches.
+    /// If a route never matches.
     pub(crate) fn check(&self) {
-        for (index, routed) in self.routes.iter().enumerate() {
-            let (pattern, before) = (&routed.pattern, &self.routes[..index]);
-            let taken = before
-                .iter()
-                .find(|before| covers(&before.pattern, pattern));
-            if let Some(Routed { pattern: first, .. }) = taken {
-                panic!("no topic comes to {pattern:?}: {first:?} before it takes them all");
-            }
+        if let Some((first, later)) = shadowed(&self.routes) {
+            let [first, later] = [first, later].map(|at| &self.routes[at].pattern);
+            panic!("no topic comes to \"{later}\": \"{first}\" before it takes them all");
         }
     }
 
-    /// What a channel of the route is given, of a connection with these assigns.
+    /// The assigns of a channel of this route, on a connection with these assigns.
     fn assigns(&self, routed: &Routed, connection: &Assigns) -> Assigns {
         let mut assigns = self.state.clone();
         assigns.extend(connection);
@@ -311,15 +398,8 @@ impl SocketRouter {
     }
 
     fn find(&self, topic: &str) -> Option<&Routed> {
-        self.routes
-            .iter()
-            .find(|routed| topic_matches(&routed.pattern, topic))
+        first_match(&self.routes, topic)
     }
-}
-
-/// Whether the first pattern takes all topics of the second.
-fn covers(first: &str, second: &str) -> bool {
-    first == second || first.ends_with('*') && topic_matches(first, second.trim_end_matches('*'))
 }
 
 /// A [`Socket`] behind a pointer.

@@ -1,4 +1,4 @@
-//! All connections of an endpoint: how many there are, and how they are sent away at shutdown.
+//! [`Sockets`]: all connections of an endpoint, their number, and their drain at shutdown.
 //! Phoenix: the socket drainer.
 
 use std::cell::Cell;
@@ -14,13 +14,20 @@ use tokio::time::Instant;
 
 use super::server::{Displace, Drain, SocketServer};
 use crate::admission::{Admission, Admitted, ClientAddress, Full};
+use crate::lock::lock;
 use crate::metrics::metrics;
-use crate::pubsub::lock;
 
-/// How connections are sent away at shutdown. Phoenix: `drainer`.
+/// The drain of connections at shutdown. Phoenix: `drainer`.
+///
+/// ```
+/// use slackir::socket::DrainOptions;
+///
+/// let drain = DrainOptions { batch_size: 1_000, ..DrainOptions::default() };
+/// # let _ = drain;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainOptions {
-    /// Connections told to go at once. Default 10,000.
+    /// Connections that are closed at once. Default 10,000.
     pub batch_size: usize,
     /// Time between two batches. Default 2 s.
     pub batch_interval: Duration,
@@ -38,19 +45,18 @@ impl Default for DrainOptions {
     }
 }
 
-/// How long a drain waits for what the last clients are still to read, once their channels have
-/// ended.
+/// A drain waits at most this long for clients to read their last frames, once their channels have ended.
 const STREAM_GRACE: Duration = Duration::from_secs(5);
 
 /// The connections of one endpoint, on all its workers.
 #[derive(Clone)]
 pub(crate) struct Sockets {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSockets>,
 }
 
-struct Shared {
+struct SharedSockets {
     admission: Admission,
-    open: Mutex<Open>,
+    open: Mutex<OpenSockets>,
     count: watch::Sender<usize>,
     /// TCP streams that the server owns and has not closed yet.
     streams: watch::Sender<usize>,
@@ -60,17 +66,17 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenSockets {
     /// Weak, because each strong address costs allocations of its own.
     sockets: HashMap<NonZeroU64, WeakAddr<SocketServer>>,
-    /// Those without a joined channel, by tickets that go up with time: since when, and their keys.
+    /// The connections without a joined channel, by tickets that increase: since when, and their keys.
     joinless: BTreeMap<NonZeroU64, (Instant, NonZeroU64)>,
 }
 
 impl Sockets {
     pub(crate) fn new(admission: Admission) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedSockets {
                 admission,
                 open: Mutex::default(),
                 count: watch::Sender::new(0),
@@ -81,7 +87,7 @@ impl Sockets {
         }
     }
 
-    /// Open connections, those included whose channels are still terminating.
+    /// OpenSockets connections, those included whose channels are still terminating.
     pub(crate) fn count(&self) -> usize {
         *self.shared.count.borrow()
     }
@@ -91,22 +97,22 @@ impl Sockets {
         self.shared.draining.load(Ordering::Acquire)
     }
 
-    /// Who may connect.
+    /// The admission of new connections.
     pub(crate) fn admission(&self) -> &Admission {
         &self.shared.admission
     }
 
-    /// Lets a client in. Where the server is full, whoever has joined nothing for long makes room.
+    /// Lets a client in. If the server is full, a connection that has joined nothing for long makes room.
     ///
     /// # Errors
-    /// When the client's address or the server has no room.
+    /// If the client's address or the server has no room.
     pub(crate) fn admit(&self, client: Option<ClientAddress>) -> Result<Admitted, Full> {
         let admission = &self.shared.admission;
         admission.socket(client, || self.displace(admission.options().join_within))
     }
 
-    /// Ends the connection that has had no channel for longest. `false` if all have had one within this
-    /// time.
+    /// Ends the connection that has had no channel for the longest time. `false` if none has been without a channel
+    /// for `join_within`.
     fn displace(&self, join_within: Duration) -> bool {
         let mut open = lock(&self.shared.open);
         let Some((_, &(since, key))) = open.joinless.first_key_value() else {
@@ -140,8 +146,8 @@ impl Sockets {
         NonZeroU64::MIN.saturating_add(before)
     }
 
-    /// Counts a stream of the server's own until the guard is dropped: it outlives its connection's
-    /// actor by what is still to be written.
+    /// Counts a stream of the server's own until the guard is dropped. The stream outlives its connection's actor
+    /// until the last frames are written.
     pub(crate) fn open_stream(&self, admitted: Option<Admitted>) -> OpenStream {
         self.shared.streams.send_modify(|open| *open += 1);
         OpenStream {
@@ -150,8 +156,8 @@ impl Sockets {
         }
     }
 
-    /// Refuses new connections and closes the open ones with 1012, batch after batch, then waits
-    /// until none is left. Returns how many were left when the time was over.
+    /// Refuses new connections and drains the open ones, batch after batch, then waits until none is left. Returns
+    /// the number of connections left at the timeout.
     pub(crate) async fn drain(&self, options: DrainOptions) -> usize {
         self.shared.draining.store(true, Ordering::Release);
         let deadline = Instant::now() + options.shutdown;
@@ -172,7 +178,7 @@ impl Sockets {
         self.count()
     }
 
-    /// Tells every open connection to go, batch after batch.
+    /// Drains every open connection, batch after batch.
     async fn send_away(&self, options: DrainOptions) {
         let open: Vec<_> = lock(&self.shared.open).sockets.values().cloned().collect();
         for (index, batch) in open.chunks(options.batch_size.max(1)).enumerate() {
@@ -184,7 +190,7 @@ impl Sockets {
     }
 }
 
-/// Tells one connection to go, unless it has ended.
+/// Drains one connection, unless it has ended.
 fn send_away(socket: &WeakAddr<SocketServer>) {
     if let Some(socket) = socket.upgrade() {
         socket.do_send(Drain);
@@ -213,7 +219,7 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// The connections that it belongs to.
+    /// The connections of its endpoint.
     pub(crate) fn sockets(&self) -> &Sockets {
         &self.sockets
     }

@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::columns::ColumnFields;
-use super::spool::SpoolLimits;
+use crate::store::spool::SpoolLimits;
+use crate::store::tables::columns::ColumnFields;
 
 /// How a database is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Connections for reading. Default 4.
     pub pool_size: u32,
-    /// Whether a table `messages` that an Ecto application has made is taken over: with its rows, and
-    /// with those that the application has written since. Only one that has the columns `id`, `name`,
-    /// `message`, `inserted_at` and `updated_at` of Ecto's types and no others, and takes any message.
-    /// Without this such a database is refused. Default false.
+    /// Whether to take over a table `messages` of an Ecto application, with its rows and those that the application
+    /// has written since. The table must have the columns `id`, `name`, `message`, `inserted_at` and `updated_at`
+    /// of Ecto's types and no others, and must accept any message. Without this option such a database is refused.
+    /// Default false.
     pub adopt_ecto_messages: bool,
 }
 
@@ -26,41 +26,30 @@ impl Default for StoreOptions {
     }
 }
 
-/// What opening a database has done to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prepared {
-    /// The names of the migrations that it lacked.
-    pub migrations: Vec<String>,
-    /// Rows that the application before had written after its table was taken over. They are messages
-    /// of `random:lobby` now, as those that were there before.
-    pub adopted: u64,
-}
-
 /// How a writer works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
-    /// Rows that may wait for their commit in memory alone. Default 100,000.
+    /// The most rows that may wait for their commit in memory alone. Default 100,000.
     pub rows: usize,
-    /// Bytes of payload that may wait for their commit in memory alone. Default 64 MB.
+    /// The most bytes of payload that may wait for their commit in memory alone. Default 64 MB.
     pub bytes: usize,
-    /// Whether a committed row survives a power cut. SQLite then waits for the disk at each commit
-    /// (`synchronous = FULL`); PostgreSQL always does. While the database is away, rows are refused
-    /// at once. Default false.
+    /// Whether a committed row survives a power cut. SQLite then waits for the disk at each commit (`synchronous =
+    /// FULL`); PostgreSQL always does. While the database is unreachable, rows are refused at once. Default false.
     pub strict: bool,
-    /// What fills the columns `name` and `message`, by topic; the seed's names where nothing is said.
+    /// The members that fill the columns `name` and `message`, by topic. Topics without a rule use `name` and
+    /// `message`.
     pub columns: Vec<ColumnFields>,
-    /// Where rows wait on disk while the database is away; without it they wait in memory alone.
-    /// What an earlier run has left there is committed before the writer starts. A strict writer
-    /// puts nothing there. Default none.
+    /// The queue on disk for the time when the database is unreachable; without it rows wait in memory alone. Rows
+    /// of an earlier process are committed before the writer starts. A strict writer spools nothing. Default none.
     pub spool: Option<SpoolOptions>,
 }
 
-/// Where rows wait for a database that is away.
+/// The queue on disk for the time when the database is unreachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolOptions {
-    /// The folder; made if it is not there.
+    /// The folder. It is created if it is missing.
     pub dir: PathBuf,
-    /// How much may wait. A million rows at most, whatever their size.
+    /// The bounds of the spool. A million rows at most, whatever their size.
     pub limits: SpoolLimits,
 }
 

@@ -1,24 +1,24 @@
-//! [`Reader`]: the stored messages of a topic, page by page and one by one, beside its log.
+//! [`Reader`]: the committed messages of a topic, by page and by id.
 
 use std::time::SystemTime;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
-use super::backend::{Connection, Pool, on_each_backend};
-use super::history::{StoredMessage, octet_length, within};
-use super::message::from_timestamp;
-use super::readable::{Readable, has_place};
-use super::run::Names;
-use super::schema::messages;
-use super::takeover;
+use crate::log::{LoadError, MessageId, Seq};
 use crate::message::RawJson;
-use crate::pubsub::{LoadError, MessageId};
+use crate::store::backend::{Connection, Pool, on_each_backend};
+use crate::store::schema::messages;
+use crate::store::tables::history::{StoredMessage, octet_length, within};
+use crate::store::tables::message::from_timestamp;
+use crate::store::tables::readable::{Readable, has_place};
+use crate::store::tables::run::Names;
+use crate::store::tables::takeover;
 
-/// Payloads of a page, in bytes.
+/// The most payload bytes of a page.
 const PAGE_BYTES: usize = 4_000_000;
 
-/// Reads what is committed, on the database's connections for reading. Cloning is cheap.
+/// Reads committed messages. Cloning is cheap.
 #[derive(Clone)]
 pub struct Reader {
     pool: Pool,
@@ -26,41 +26,41 @@ pub struct Reader {
 
 named_debug!(Reader);
 
-/// A committed message. Changes are no messages of this kind: they show in what they have changed.
+/// A committed message. Updates and deletions are not in this list: they show in the messages that they changed.
 #[derive(Clone, Debug)]
 pub struct CommittedMessage {
-    /// The id by which clients and the topic's log know it.
+    /// Its id, as clients and the topic's log know it.
     pub id: MessageId,
-    /// What happened.
+    /// Its event.
     pub event: String,
-    /// A JSON object: as it came, or as the last update has made it.
+    /// A JSON object: the payload as it was sent, or the one of the last update.
     pub payload: RawJson,
     /// The client's own name for it.
     pub client_ref: Option<String>,
     /// When it was published.
     pub inserted_at: SystemTime,
-    /// When it was last updated; when it was published if never.
+    /// When it was last updated; if never, when it was published.
     pub updated_at: SystemTime,
 }
 
-/// Which messages of a topic: the newest, or with `after` the oldest, within these bounds.
+/// A range of a topic's messages: the newest within these bounds; with `after`, the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    /// Only those with a higher seq.
-    pub after: Option<i64>,
-    /// Only those with a lower seq.
-    pub before: Option<i64>,
+    /// Messages with a higher seq than this.
+    pub after: Option<Seq>,
+    /// Messages with a lower seq than this.
+    pub before: Option<Seq>,
 }
 
 impl Window {
-    fn after(seq: i64) -> Self {
+    fn after(seq: Seq) -> Self {
         Self {
             after: Some(seq),
             before: None,
         }
     }
 
-    fn before(seq: i64) -> Self {
+    fn before(seq: Seq) -> Self {
         Self {
             after: None,
             before: Some(seq),
@@ -68,29 +68,27 @@ impl Window {
     }
 }
 
-/// Some messages of a topic that stand side by side, oldest first.
+/// Consecutive messages of a topic, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// At most as many as were asked for, and no more than 4 MB of payloads, but one if there is
-    /// any.
+    /// At most as many as were requested and 4 MB of payloads together, but one if there is any.
     pub messages: Vec<CommittedMessage>,
-    /// Where the next older page ends; `None` if there is none.
+    /// The end of the next older page; `None` if there is none.
     pub before: Option<MessageId>,
-    /// Where the next newer page begins; `None` if there is none as yet.
+    /// The start of the next newer page; `None` if there is none yet.
     pub after: Option<MessageId>,
 }
 
 impl Reader {
-    pub(super) fn new(pool: Pool) -> Self {
+    pub(in crate::store) fn new(pool: Pool) -> Self {
         Self { pool }
     }
 
-    /// A page of a topic with at most `limit` messages. Rows of a topic are committed in the order
-    /// of their seq, so following a page's cursors leaves nothing out and gives nothing twice,
-    /// whatever is published or deleted meanwhile.
+    /// A page of at most `limit` messages. Rows of a topic are committed in the order of their seq, so the cursors
+    /// of a page neither skip nor repeat a message, whatever is published or deleted meanwhile.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// If the database cannot be read.
     pub async fn list(&self, topic: &str, window: Window, limit: usize) -> Result<Page, LoadError> {
         self.read(topic, move |connection, topic| {
             page(connection, topic, window, limit)
@@ -101,7 +99,7 @@ impl Reader {
     /// The message with this id, if there is one.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// If the database cannot be read.
     pub async fn get(
         &self,
         topic: &str,
@@ -117,11 +115,10 @@ impl Reader {
         .await
     }
 
-    /// How many rows an application that knows no topics has written since the start. They are adopted
-    /// at the next one.
+    /// How many rows without a topic another application has written since the start. The next start adopts them.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// If the database cannot be read.
     pub async fn rows_of_others(&self) -> Result<u64, LoadError> {
         self.read("", |connection, _| takeover::rows_of_others(connection))
             .await
@@ -154,20 +151,20 @@ fn page(
     let end = limit.min(sizes.len());
     let mut fitting = 0;
     within(&sizes[..end], PAGE_BYTES, |_| fitting += 1);
-    // A message that is longer than a page is a page.
+    // A message that is longer than a page makes a page of its own.
     let seqs = &sizes[..fitting.max(end.min(1))];
     let more = seqs.len() < sizes.len();
     let (nearest, farthest) = (seqs.first(), seqs.last());
-    let seq = |&(seq, _): &(i64, i32)| seq;
+    let seq = |&(seq, _): &(Seq, i32)| seq;
     let (oldest, newest, before, after) = match window.after {
         None => {
-            let end = window.before.unwrap_or(i64::MAX);
-            let newest = nearest.map_or(end.saturating_sub(1), seq);
+            let end = window.before.unwrap_or(Seq::MAX);
+            let newest = nearest.map_or(end.previous(), seq);
             let newer = exists(connection, topic, Window::after(newest))?;
             (farthest.map_or(end, seq), newest, more, newer)
         }
         Some(start) => {
-            let oldest = nearest.map_or(start.saturating_add(1), seq);
+            let oldest = nearest.map_or(start.next(), seq);
             let newest = farthest.map_or(start, seq);
             let older = exists(connection, topic, Window::before(oldest))?;
             let newer = more || exists(connection, topic, Window::after(newest))?;
@@ -175,8 +172,8 @@ fn page(
         }
     };
     let names = Names::of(connection, topic)?;
-    // No message has the seq 0, and no id a negative one.
-    let cursor = |seq: i64| names.id(seq.max(0));
+    // No message has the seq 0, and no id has a negative one.
+    let cursor = |seq: Seq| names.id(seq.max(Seq::ZERO));
     Ok(Page {
         messages: between(connection, topic, oldest, newest)?,
         before: before.then(|| cursor(oldest)),
@@ -188,18 +185,18 @@ fn exists(connection: &mut Connection<'_>, topic: &str, window: Window) -> Query
     Ok(!sizes(connection, topic, window, 1)?.is_empty())
 }
 
-/// Seqs and sizes of the messages of a window, those next to its edge first.
+/// Seqs and payload sizes of a window's messages, from its edge on.
 fn sizes(
     connection: &mut Connection<'_>,
     topic: &str,
     window: Window,
     limit: usize,
-) -> QueryResult<Vec<(i64, i32)>> {
+) -> QueryResult<Vec<(Seq, i32)>> {
     let rows = messages::table
         .filter(messages::topic.eq(topic))
         .filter(messages::target.is_null())
         .filter(has_place())
-        .filter(messages::seq.lt(window.before.unwrap_or(i64::MAX)))
+        .filter(messages::seq.lt(window.before.unwrap_or(Seq::MAX)))
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .select((messages::seq, octet_length(messages::payload)));
     match window.after {
@@ -213,12 +210,12 @@ fn sizes(
     }
 }
 
-/// The messages with these seqs and those between, oldest first.
+/// The messages from `oldest` to `newest`, oldest first.
 fn between(
     connection: &mut Connection<'_>,
     topic: &str,
-    oldest: i64,
-    newest: i64,
+    oldest: Seq,
+    newest: Seq,
 ) -> QueryResult<Vec<CommittedMessage>> {
     let rows = messages::table
         .filter(messages::topic.eq(topic))

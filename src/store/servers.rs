@@ -1,27 +1,28 @@
-//! [`Servers`]: who else uses a PostgreSQL database.
+//! [`Servers`]: the servers that share a PostgreSQL database.
 //!
-//! Two servers on one database do not hear each other, and give out the same seqs. Each leaves a sign of
-//! life in the table `servers`, as rows that need no session of their own, so that it works through
-//! PgBouncer; each looks for those of others. A SQLite file is locked by its one server.
+//! Two servers on one database do not see each other's messages and give out the same seqs. So each writes a
+//! heartbeat into the table `servers` and looks for others. A row needs no session of its own and works through
+//! PgBouncer; a lock would not. A SQLite file is locked by its one server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::backend::{Connection, Pool};
-use super::{DbWriterHandle, Store, StoreError, run};
 use crate::metrics::metrics;
+use crate::store::backend::{Connection, Pool};
+use crate::store::tables::run;
+use crate::store::{DbWriterHandle, Store, StoreError};
 
-/// How often a server shows that it lives.
+/// The time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(2);
-/// How long a sign of life counts, in PostgreSQL's words: five beats.
+/// How long a heartbeat is valid, as PostgreSQL writes it: five heartbeats.
 #[cfg(feature = "postgres")]
 const LIFE: &str = "interval '10 seconds'";
-/// How long the end may take.
+/// The longest wait for the last statement.
 const LAST_BEAT: Duration = Duration::from_secs(2);
 
-/// The other servers of the database. It looks for them until it is dropped.
+/// Looks for other servers on the database until it is dropped.
 #[must_use = "others do not see a server without it"]
 pub struct Servers {
     pool: Pool,
@@ -37,14 +38,14 @@ named_debug!(Servers);
 pub struct OtherServers(Arc<Mutex<Vec<String>>>);
 
 impl Servers {
-    /// Shows this server to others under `name`, and looks for them, every two seconds on the current
-    /// thread's runtime. `None` for SQLite.
+    /// Shows this server to the others under `name`, and looks for them, every two seconds on the current thread's
+    /// runtime. `None` for SQLite.
     pub fn start(writer: &DbWriterHandle, name: String) -> Option<Self> {
         let pool = writer.readers().clone();
         if !pool.is_shared() {
             return None;
         }
-        let id = run::new_epoch();
+        let id = run::random();
         let others = OtherServers::default();
         let task = actix_rt::spawn(beats(pool.clone(), id, name, others.clone()));
         Some(Self {
@@ -55,12 +56,12 @@ impl Servers {
         })
     }
 
-    /// The others.
+    /// The other servers.
     pub fn others(&self) -> OtherServers {
         self.others.clone()
     }
 
-    /// Tells the others that this server is gone. Without it they notice after ten seconds.
+    /// Removes this server's heartbeat. Without this the others notice after ten seconds.
     pub async fn leave(self) {
         self.task.abort();
         let id = self.id;
@@ -68,7 +69,7 @@ impl Servers {
             .pool
             .clone()
             .read(move |connection| leave(connection, id));
-        // A database that is away learns it by the silence.
+        // If the database is unreachable, the heartbeat expires.
         let _ = tokio::time::timeout(LAST_BEAT, left).await;
     }
 }
@@ -80,7 +81,7 @@ impl Drop for Servers {
 }
 
 impl OtherServers {
-    /// Their names.
+    /// The names of the other servers.
     pub fn names(&self) -> Vec<String> {
         self.0
             .lock()
@@ -118,13 +119,13 @@ async fn beats(pool: Pool, id: i64, name: String, others: OtherServers) {
             .read(move |connection| beat(connection, id, &name));
         match seen.await {
             Ok(names) => others.set(names),
-            // The writer says it louder.
+            // The writer logs the failure.
             Err(error) => tracing::debug!(%error, "store.servers.unseen"),
         }
     }
 }
 
-/// Shows this server; the names of the others.
+/// Writes the heartbeat. Returns the names of the other servers.
 fn beat(connection: &mut Connection<'_>, id: i64, name: &str) -> diesel::QueryResult<Vec<String>> {
     match (connection, id, name) {
         #[cfg(feature = "sqlite")]
@@ -144,11 +145,11 @@ fn leave(connection: &mut Connection<'_>, id: i64) -> diesel::QueryResult<()> {
 }
 
 impl Store {
-    /// Refuses a database that a server uses, which would not learn what is changed in it. (A SQLite file
+    /// Refuses a database that a live server uses: its memory would not learn of changes made here. (A SQLite file
     /// cannot be opened then.)
     ///
     /// # Errors
-    /// When a server lives, or the database cannot be read.
+    /// If there is a live server, or the database cannot be read.
     pub fn check_unused(&self) -> Result<(), StoreError> {
         let mut pooled = self.readers.get()?;
         match living(&mut pooled.connection())?.into_iter().next() {
@@ -158,7 +159,7 @@ impl Store {
     }
 }
 
-/// The names of the servers that live.
+/// The names of the live servers.
 fn living(connection: &mut Connection<'_>) -> diesel::QueryResult<Vec<String>> {
     match connection {
         #[cfg(feature = "sqlite")]
@@ -168,7 +169,7 @@ fn living(connection: &mut Connection<'_>) -> diesel::QueryResult<Vec<String>> {
     }
 }
 
-/// The table is PostgreSQL's alone, and so is not in the schema. The clock is the database's.
+/// Only PostgreSQL has the table, so the schema does not. Times are those of the database's clock.
 #[cfg(feature = "postgres")]
 mod postgres {
     use diesel::prelude::*;
@@ -182,7 +183,7 @@ mod postgres {
         name: String,
     }
 
-    pub(super) fn beat(
+    pub(in crate::store) fn beat(
         connection: &mut PgConnection,
         id: i64,
         name: &str,
@@ -198,7 +199,10 @@ mod postgres {
         others(connection, id)
     }
 
-    pub(super) fn others(connection: &mut PgConnection, id: i64) -> QueryResult<Vec<String>> {
+    pub(in crate::store) fn others(
+        connection: &mut PgConnection,
+        id: i64,
+    ) -> QueryResult<Vec<String>> {
         let others = format!(
             "SELECT name FROM servers WHERE id <> $1 AND seen_at > clock_timestamp() - {LIFE} \
              ORDER BY name"
@@ -208,7 +212,7 @@ mod postgres {
         Ok(others.into_iter().map(|other| other.name).collect())
     }
 
-    pub(super) fn leave(connection: &mut PgConnection, id: i64) -> QueryResult<()> {
+    pub(in crate::store) fn leave(connection: &mut PgConnection, id: i64) -> QueryResult<()> {
         let gone = diesel::sql_query("DELETE FROM servers WHERE id = $1");
         gone.bind::<BigInt, _>(id).execute(connection).map(drop)
     }

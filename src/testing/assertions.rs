@@ -1,4 +1,4 @@
-//! What a [`TestSocket`] asserts. A panic names the line of the test, as `async` hides it.
+//! The assertions of a [`TestSocket`]. A panic names the line of the test, which `async` would hide.
 
 use std::fmt::{Display, Write as _};
 use std::panic::Location;
@@ -9,17 +9,17 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::TestSocket;
-use super::received::{Body, Received};
+use crate::serializer::{ServerBody, ServerMessage};
 
-/// How long an `assert_` waits for what it asserts: it ends when that comes.
+/// An `assert_` waits at most this long for its frame.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a `refute_` waits for what it refutes.
+/// A `refute_` waits this long for its frame.
 const SILENCE: Duration = Duration::from_millis(100);
 
 /// A line of the test.
 type At = &'static Location<'static>;
 
-/// How an event comes.
+/// The two ways of an event to a client.
 #[derive(Clone, Copy)]
 enum By {
     Push,
@@ -35,7 +35,7 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    fn find<'f>(&self, frame: &'f Received) -> Option<&'f Body> {
+    fn find<'f>(&self, frame: &'f ServerMessage) -> Option<&'f ServerBody> {
         if self.topic.is_some_and(|topic| frame.topic != topic) {
             return None;
         }
@@ -88,13 +88,13 @@ impl TestSocket {
     /// Status and response of the reply to a message.
     ///
     /// # Panics
-    /// When none comes, or none can come any more.
+    /// If none comes within 5 seconds, or the message's channel has ended.
     #[track_caller]
     pub fn reply(&mut self, reference: &str) -> impl Future<Output = (String, Value)> {
         let at = Location::caller();
         async move {
             let wanted = format!("a reply to {reference:?}");
-            let json = |frame: &Received| frame.reply(reference)?.json();
+            let json = |frame: &ServerMessage| frame.reply(reference)?.json();
             let hopeless = self.channel_of(reference);
             let mut reply = self.expect(at, &wanted, json, &hopeless).await;
             let status = reply["status"].as_str().unwrap_or_default().to_owned();
@@ -105,13 +105,13 @@ impl TestSocket {
     /// Status and bytes of the binary reply to a message.
     ///
     /// # Panics
-    /// When none comes, or none can come any more.
+    /// If none comes within 5 seconds, or the message's channel has ended.
     #[track_caller]
     pub fn binary_reply(&mut self, reference: &str) -> impl Future<Output = (String, Bytes)> {
         let at = Location::caller();
         async move {
             let wanted = format!("a binary reply to {reference:?}");
-            let binary = |frame: &Received| frame.reply(reference)?.binary_reply();
+            let binary = |frame: &ServerMessage| frame.reply(reference)?.binary_reply();
             let hopeless = self.channel_of(reference);
             self.expect(at, &wanted, binary, &hopeless).await
         }
@@ -120,47 +120,47 @@ impl TestSocket {
     /// The payload of the next push of an event.
     ///
     /// # Panics
-    /// When none comes.
+    /// If none comes within 5 seconds.
     #[track_caller]
     pub fn next_push(&mut self, event: &str) -> impl Future<Output = Value> {
         let at = Location::caller();
-        async move { self.next(at, push(event), Body::json).await }
+        async move { self.next(at, push(event), ServerBody::json).await }
     }
 
     /// The bytes of the next binary push of an event.
     ///
     /// # Panics
-    /// When none comes.
+    /// If none comes within 5 seconds.
     #[track_caller]
     pub fn next_binary_push(&mut self, event: &str) -> impl Future<Output = Bytes> {
         let at = Location::caller();
-        async move { self.next(at, push(event), Body::binary).await }
+        async move { self.next(at, push(event), ServerBody::binary).await }
     }
 
     /// The payload of the next broadcast of an event.
     ///
     /// # Panics
-    /// When none comes.
+    /// If none comes within 5 seconds.
     #[track_caller]
     pub fn next_broadcast(&mut self, event: &str) -> impl Future<Output = Value> {
         let at = Location::caller();
-        async move { self.next(at, broadcast(event), Body::json).await }
+        async move { self.next(at, broadcast(event), ServerBody::json).await }
     }
 
     /// The bytes of the next binary broadcast of an event.
     ///
     /// # Panics
-    /// When none comes.
+    /// If none comes within 5 seconds.
     #[track_caller]
     pub fn next_binary_broadcast(&mut self, event: &str) -> impl Future<Output = Bytes> {
         let at = Location::caller();
-        async move { self.next(at, broadcast(event), Body::binary).await }
+        async move { self.next(at, broadcast(event), ServerBody::binary).await }
     }
 
     /// The reply to a message has this status and this response.
     ///
     /// # Panics
-    /// When it has not, or none comes.
+    /// If it has not, or none comes.
     #[track_caller]
     pub fn assert_reply(
         &mut self,
@@ -182,7 +182,7 @@ impl TestSocket {
     /// This event is pushed to this client with this payload.
     ///
     /// # Panics
-    /// When it is not, or with another payload.
+    /// If it is not, or with another payload.
     #[track_caller]
     pub fn assert_push(&mut self, event: &str, payload: Value) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -192,7 +192,7 @@ impl TestSocket {
     /// This event is broadcast to a topic of this client with this payload.
     ///
     /// # Panics
-    /// When it is not, or with another payload.
+    /// If it is not, or with another payload.
     #[track_caller]
     pub fn assert_broadcast(&mut self, event: &str, payload: Value) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -202,7 +202,7 @@ impl TestSocket {
     /// The channel of a topic ends in order.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     #[track_caller]
     pub fn assert_closed(&mut self, topic: &str) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -216,7 +216,7 @@ impl TestSocket {
     /// The channel of a topic crashes.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     #[track_caller]
     pub fn assert_crashed(&mut self, topic: &str) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -227,11 +227,11 @@ impl TestSocket {
         }
     }
 
-    /// The server ends the connection, as a broadcast of `disconnect` to its socket's id does. What it has
-    /// sent before stays to be asserted.
+    /// The server ends the connection, as a broadcast of `disconnect` to its socket's id does. The frames before
+    /// the end can still be asserted.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     #[track_caller]
     pub fn assert_disconnected(&mut self) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -239,7 +239,7 @@ impl TestSocket {
             let deadline = Instant::now() + PATIENCE;
             loop {
                 match timeout_at(deadline, self.next_frame()).await {
-                    Ok(Some(frame)) => self.received.extend(Received::read(&frame)),
+                    Ok(Some(frame)) => self.received.extend(ServerMessage::read(&frame)),
                     Ok(None) => return,
                     Err(_) => panic!("{at}: the connection is still open"),
                 }
@@ -250,7 +250,7 @@ impl TestSocket {
     /// No reply comes to a message.
     ///
     /// # Panics
-    /// When one does.
+    /// If one does within 100 ms.
     #[track_caller]
     pub fn refute_reply(&mut self, reference: &str) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -263,7 +263,7 @@ impl TestSocket {
     /// This event is not pushed to this client.
     ///
     /// # Panics
-    /// When it is.
+    /// If it is within 100 ms.
     #[track_caller]
     pub fn refute_push(&mut self, event: &str) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -276,7 +276,7 @@ impl TestSocket {
     /// This event is not broadcast to a topic of this client.
     ///
     /// # Panics
-    /// When it is.
+    /// If it is within 100 ms.
     #[track_caller]
     pub fn refute_broadcast(&mut self, event: &str) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -286,13 +286,13 @@ impl TestSocket {
         }
     }
 
-    async fn next<T>(&mut self, at: At, sent: Sent<'_>, form: fn(&Body) -> Option<T>) -> T {
-        let read = |frame: &Received| form(sent.find(frame)?);
+    async fn next<T>(&mut self, at: At, sent: Sent<'_>, form: fn(&ServerBody) -> Option<T>) -> T {
+        let read = |frame: &ServerMessage| form(sent.find(frame)?);
         self.expect(at, &sent, read, &None).await
     }
 
     async fn assert(&mut self, at: At, sent: Sent<'_>, payload: Value) {
-        let found = self.next(at, sent, Body::json).await;
+        let found = self.next(at, sent, ServerBody::json).await;
         assert!(
             found == payload,
             "{at}: {sent} came with {found}, not with {payload}"
@@ -304,15 +304,15 @@ impl TestSocket {
         self.pushed.get(reference).cloned()
     }
 
-    /// Waits for a frame. One of a channel that has ended cannot come any more.
+    /// Waits for a frame, unless its channel has ended.
     async fn expect<T>(
         &mut self,
         at: At,
         wanted: &impl Display,
-        read: impl Fn(&Received) -> Option<T>,
+        read: impl Fn(&ServerMessage) -> Option<T>,
         channel: &Option<(String, String)>,
     ) -> T {
-        let has_ended = |frame: &Received| {
+        let has_ended = |frame: &ServerMessage| {
             channel.as_ref().is_some_and(|(topic, join_ref)| {
                 let ends = frame.closes(topic).or(frame.crashes(topic)).is_some();
                 ends && frame.join_ref == **join_ref
@@ -323,7 +323,7 @@ impl TestSocket {
             None => {
                 let mut came = String::new();
                 for frame in &self.received {
-                    // Text takes everything.
+                    // A write to a String does not fail.
                     let _ = write!(came, "\n  {frame}");
                 }
                 panic!("{at}: {wanted} should have come; what did:{came}")
@@ -331,18 +331,18 @@ impl TestSocket {
         }
     }
 
-    async fn refute(&mut self, at: At, is_it: impl Fn(&Received) -> bool) {
-        let read = |frame: &Received| is_it(frame).then(|| frame.to_string());
+    async fn refute(&mut self, at: At, is_it: impl Fn(&ServerMessage) -> bool) {
+        let read = |frame: &ServerMessage| is_it(frame).then(|| frame.to_string());
         if let Some(frame) = self.find(read, |_| false, SILENCE).await {
             panic!("{at}: this should not have come: {frame}");
         }
     }
 
-    /// Takes the first frame that is read, waiting for it if need be and if there is hope.
+    /// Takes the first frame that `read` accepts. Waits for it until a frame `ends_hope`.
     async fn find<T>(
         &mut self,
-        read: impl Fn(&Received) -> Option<T>,
-        ends_hope: impl Fn(&Received) -> bool,
+        read: impl Fn(&ServerMessage) -> Option<T>,
+        ends_hope: impl Fn(&ServerMessage) -> bool,
         patience: Duration,
     ) -> Option<T> {
         let deadline = Instant::now() + patience;
@@ -357,12 +357,13 @@ impl TestSocket {
                 return None;
             }
             let frame = timeout_at(deadline, self.next_frame()).await;
-            self.received.extend(Received::read(&frame.ok().flatten()?));
+            self.received
+                .extend(ServerMessage::read(&frame.ok().flatten()?));
         }
     }
 }
 
-/// What a [`TestSocket`] receives in one topic. See [`TestSocket::on`].
+/// The frames of one topic that a [`TestSocket`] receives. See [`TestSocket::on`].
 pub struct OnTopic<'a> {
     socket: &'a mut TestSocket,
     topic: &'a str,
@@ -381,29 +382,29 @@ impl<'a> OnTopic<'a> {
     /// The payload of the next push of an event in this topic.
     ///
     /// # Panics
-    /// When none comes.
+    /// If none comes within 5 seconds.
     #[track_caller]
     pub fn next_push(self, event: &'a str) -> impl Future<Output = Value> {
         let at = Location::caller();
         let sent = self.only(push(event));
-        self.socket.next(at, sent, Body::json)
+        self.socket.next(at, sent, ServerBody::json)
     }
 
     /// The payload of the next broadcast of an event in this topic.
     ///
     /// # Panics
-    /// When none comes.
+    /// If none comes within 5 seconds.
     #[track_caller]
     pub fn next_broadcast(self, event: &'a str) -> impl Future<Output = Value> {
         let at = Location::caller();
         let sent = self.only(broadcast(event));
-        self.socket.next(at, sent, Body::json)
+        self.socket.next(at, sent, ServerBody::json)
     }
 
     /// This event is pushed to this topic's channel with this payload.
     ///
     /// # Panics
-    /// When it is not, or with another payload.
+    /// If it is not, or with another payload.
     #[track_caller]
     pub fn assert_push(self, event: &'a str, payload: Value) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -414,7 +415,7 @@ impl<'a> OnTopic<'a> {
     /// This event is broadcast to this topic with this payload.
     ///
     /// # Panics
-    /// When it is not, or with another payload.
+    /// If it is not, or with another payload.
     #[track_caller]
     pub fn assert_broadcast(self, event: &'a str, payload: Value) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -425,7 +426,7 @@ impl<'a> OnTopic<'a> {
     /// This event is not pushed to this topic's channel.
     ///
     /// # Panics
-    /// When it is.
+    /// If it is within 100 ms.
     #[track_caller]
     pub fn refute_push(self, event: &'a str) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -437,7 +438,7 @@ impl<'a> OnTopic<'a> {
     /// This event is not broadcast to this topic.
     ///
     /// # Panics
-    /// When it is.
+    /// If it is within 100 ms.
     #[track_caller]
     pub fn refute_broadcast(self, event: &'a str) -> impl Future<Output = ()> {
         let at = Location::caller();

@@ -1,29 +1,28 @@
-//! [`check_store`]: what a topic log expects of any [`MessageStore`].
+//! [`check_store`]: the requirements of a topic log on any [`MessageStore`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::log::{Flushed, LogRule, MessageId, MessageStore, Seq, Stored, StoredEntry};
 use crate::message::RawJson;
-use crate::pubsub::{
-    Draft, Flushed, LogRule, MessageId, MessageStore, PubSub, Published, Stored, StoredEntry,
-};
+use crate::pubsub::{Draft, PubSub, Published};
 
-/// How long a store may take to commit a few rows.
+/// A store commits a few rows within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More payload than there is.
+/// More bytes than all payloads of the suite.
 const BYTES: usize = 1_000_000;
 /// The topics of the suite.
 const TOPIC: &str = "contract:a";
 const OTHER: &str = "contract:b";
 
-/// Checks a store against what [`MessageStore`] asks for: rows in order and whole, pages within their limits,
-/// client_refs that are stored once, changes, topics that know nothing of one another, and what a resume
-/// stands on: a run that goes on behind a clean end, and another one behind an end that was none.
+/// Checks a store against the rules of [`MessageStore`]: rows are in order and whole, pages keep their limits, a
+/// client_ref is stored once, changes reach their targets, and topics are independent. For resumes, a run goes on
+/// after a clean end, and a new run begins after an unclean one.
 ///
-/// `open` gives the store over the same data, as after a restart: opened anew, or the one that is open. The data may hold no topic that begins with
-/// `contract:`. Call it in a test of the store, in an actix runtime:
+/// `open` returns a store over the same data, as after a restart: opened anew, or the one that is open. No topic in the
+/// data may begin with `contract:`. Call it in a test of the store, in an actix runtime:
 ///
 /// ```
 /// use slackir::testing::{MemoryStore, check_store};
@@ -35,7 +34,7 @@ const OTHER: &str = "contract:b";
 /// ```
 ///
 /// # Panics
-/// When the store does not keep what it should; the message says what.
+/// If the store breaks a rule; the message names it.
 pub async fn check_store<S: MessageStore>(open: impl AsyncFn() -> Arc<S>) {
     rows_come_back(&open).await;
     client_refs_are_stored_once(&open).await;
@@ -43,13 +42,13 @@ pub async fn check_store<S: MessageStore>(open: impl AsyncFn() -> Arc<S>) {
     runs_go_on_after_a_clean_end_alone(&open).await;
 }
 
-/// The topics of a server that has just started.
+/// The topics of a new server.
 fn start<S: MessageStore>(store: &Arc<S>) -> PubSub {
     let store: Arc<dyn MessageStore> = store.clone();
     PubSub::with_logs(vec![LogRule::new("contract:*", &["say"], 10, store)])
 }
 
-/// As at the end of a server.
+/// The end of a server in order.
 async fn end(pubsub: &PubSub) {
     let flushed = pubsub.save(PATIENCE).await;
     assert_eq!(
@@ -78,7 +77,7 @@ fn payloads(entries: &[StoredEntry]) -> Vec<Value> {
 
 async fn page(
     store: &impl MessageStore,
-    after: i64,
+    after: Seq,
     limit: usize,
     bytes: usize,
 ) -> Vec<StoredEntry> {
@@ -96,7 +95,7 @@ async fn rows_come_back<S: MessageStore>(open: &impl AsyncFn() -> Arc<S>) {
     let elsewhere = say(&pubsub, OTHER, json!({"n": 0})).await;
     assert!(ids.is_sorted_by_key(|id| id.seq), "seqs rise: {ids:?}");
     assert!(elsewhere.seq <= ids[0].seq, "each topic counts for itself");
-    let all = page(&*store, 0, 100, BYTES).await;
+    let all = page(&*store, Seq::ZERO, 100, BYTES).await;
     let numbers: Vec<_> = (1..=5).map(|n| json!({ "n": n })).collect();
     assert_eq!(
         payloads(&all),
@@ -113,7 +112,7 @@ async fn rows_come_back<S: MessageStore>(open: &impl AsyncFn() -> Arc<S>) {
         numbers[1..3],
         "page: after a seq, up to the limit"
     );
-    let one = page(&*store, 0, 100, 1).await;
+    let one = page(&*store, Seq::ZERO, 100, 1).await;
     assert_eq!(
         payloads(&one),
         numbers[..1],
@@ -155,7 +154,7 @@ async fn client_refs_are_stored_once<S: MessageStore>(open: &impl AsyncFn() -> A
         !stored(elsewhere).await.duplicate,
         "and in its own topic alone"
     );
-    let rows = page(&*store, id.seq - 1, 100, BYTES).await;
+    let rows = page(&*store, id.seq.previous(), 100, BYTES).await;
     assert_eq!(rows.len(), 1, "a retry is no row");
     assert_eq!(rows[0].client_ref.as_deref(), Some("six"));
     end(&pubsub).await;
@@ -172,7 +171,7 @@ async fn changes_change_their_target<S: MessageStore>(open: &impl AsyncFn() -> A
         stored(changed.expect("the store takes changes")).await;
     }
     end(&pubsub).await;
-    let rows = page(&*open().await, kept.seq - 1, 100, BYTES).await;
+    let rows = page(&*open().await, kept.seq.previous(), 100, BYTES).await;
     let messages: Vec<_> = rows
         .iter()
         .filter(|row| row.target.is_none())
@@ -199,7 +198,7 @@ async fn runs_go_on_after_a_clean_end_alone<S: MessageStore>(open: &impl AsyncFn
     let second = start(&store);
     let after = say(&second, TOPIC, json!({"n": 10})).await;
     assert!(after.seq > before.seq, "seqs go on: {before} and {after}");
-    // Nobody closes this run: what was sent and not committed may have been seen by clients.
+    // This run is not closed: clients may have seen messages that were never committed.
     drop(second);
     let opened = open().await.open(TOPIC, false).await;
     let opened = opened.expect("the topic opens");

@@ -1,8 +1,7 @@
 //! Tests of channels without a network. Phoenix: `Phoenix.ChannelTest`.
 //!
-//! A [`TestSocket`] stands where a transport stands: the messages of the test go straight to the
-//! socket's actor, and what the channels send is looked at where a transport would take it. What
-//! is tested is what clients meet: routes, joins, order, replies and ends are the real ones.
+//! A [`TestSocket`] takes the place of a transport: the messages of the test go straight to the socket's actor, and the
+//! test reads the frames that a transport would send. Routes, joins, order, replies and ends are those of the server.
 //!
 //! ```
 //! use serde_json::json;
@@ -47,35 +46,37 @@ use tokio::sync::mpsc;
 
 pub use self::assertions::OnTopic;
 pub use self::contract::check_store;
-use self::received::Received;
 pub use self::store::MemoryStore;
 use crate::assigns::Assigns;
 use crate::endpoint::Endpoint;
 use crate::message::{IntoPayload, Message, Name, PHX_JOIN, PHX_LEAVE, Payload, RawJson, Ref};
 use crate::outbox::{Interrupt, Outbox};
-use crate::serializer::Serializer;
-use crate::socket::{ConnectInfo, ConnectRefused, Ending, Incoming, Params, Sign, SocketServer};
+use crate::serializer::{Serializer, ServerMessage};
+use crate::socket::{
+    ConnectInfo, ConnectRefused, ConnectionEnd, Incoming, Params, Sign, SocketServer,
+};
 use crate::transport::{Accepted, Mounted};
 
 /// The socket did not let the test in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// No socket is mounted at the path.
     #[error("no socket is mounted at {0}")]
     NotMounted(String),
-    /// `connect` said no.
+    /// `connect` refused the client.
     #[error(transparent)]
     Refused(#[from] ConnectRefused),
 }
 
 /// A client without a network. It speaks as a vsn 2.0.0 client, JSON and binary.
 ///
-/// Its `assert_` methods wait up to 5 seconds, its `refute_` methods 100 ms, and panic with what came instead; what they do not ask
-/// for stays to be asserted later. It needs an actix runtime and stays on its thread.
+/// Its `assert_` methods wait up to 5 seconds, its `refute_` methods 100 ms, and panic with the frames that came
+/// instead. Other frames stay for later assertions. It needs an actix runtime and stays on its thread.
 pub struct TestSocket {
     to_server: mpsc::UnboundedSender<Incoming>,
     outbox: Rc<Outbox>,
-    received: VecDeque<Received>,
+    received: VecDeque<ServerMessage>,
     join_refs: HashMap<String, String>,
     /// Topic and join_ref of each message, by its ref.
     pushed: HashMap<String, (String, String)>,
@@ -88,7 +89,7 @@ impl TestSocket {
     /// Connects to the socket mounted at `path`, with these connection parameters.
     ///
     /// # Errors
-    /// When nothing is mounted there, or the socket refuses.
+    /// If nothing is mounted there, or the socket refuses.
     pub async fn connect(
         endpoint: &Endpoint,
         path: &str,
@@ -97,7 +98,7 @@ impl TestSocket {
         Self::connect_with(endpoint, path, params, ConnectInfo::default()).await
     }
 
-    /// As [`TestSocket::connect`], with what `connect` shall see of the request.
+    /// As [`TestSocket::connect`], with the request's facts for `connect`.
     ///
     /// # Errors
     /// As [`TestSocket::connect`].
@@ -121,7 +122,7 @@ impl TestSocket {
     /// A connected client with these assigns. The socket's `connect` is not called. Phoenix: `socket/3`.
     ///
     /// # Errors
-    /// When nothing is mounted at the path.
+    /// If nothing is mounted at the path.
     pub fn with_assigns(
         endpoint: &Endpoint,
         path: &str,
@@ -140,7 +141,7 @@ impl TestSocket {
         let connection = mounted.open(accepted, Sign::Bytes, mounted.mount.options.timeout);
         let outbox = Rc::clone(&connection.outbox);
         let (to_server, messages) = mpsc::unbounded_channel();
-        let reader = Reader {
+        let reader = TestMessages {
             messages,
             outbox: Rc::clone(&outbox),
             ended: false,
@@ -159,7 +160,7 @@ impl TestSocket {
     /// Joins a topic, which must be accepted; returns the reply.
     ///
     /// # Panics
-    /// When the join is refused or not answered.
+    /// If the join is refused or not answered.
     #[track_caller]
     pub fn subscribe_and_join(
         &mut self,
@@ -178,7 +179,7 @@ impl TestSocket {
         }
     }
 
-    /// Asks to join a topic; returns the ref of the reply to come.
+    /// Asks to join a topic; returns the ref of the coming reply.
     pub fn join(&mut self, topic: &str, params: Value) -> String {
         let reference = self.take_ref();
         self.join_refs.insert(topic.to_owned(), reference.clone());
@@ -186,32 +187,32 @@ impl TestSocket {
         reference
     }
 
-    /// Sends an event to a topic's channel; returns the ref of a reply to come.
+    /// Sends an event to a topic's channel; returns the ref of a coming reply.
     pub fn push(&mut self, topic: &str, event: &str, payload: Value) -> String {
         let reference = self.take_ref();
         self.send(&reference, topic, event, payload);
         reference
     }
 
-    /// As [`TestSocket::push`], with bytes for a payload.
+    /// As [`TestSocket::push`], with a binary payload.
     pub fn push_binary(&mut self, topic: &str, event: &str, data: impl Into<Bytes>) -> String {
         let reference = self.take_ref();
         self.send(&reference, topic, event, Payload::Binary(data.into()));
         reference
     }
 
-    /// Leaves a topic; returns the ref of the reply to come.
+    /// Leaves a topic; returns the ref of the coming reply.
     pub fn leave(&mut self, topic: &str) -> String {
         self.push(topic, PHX_LEAVE, json!({}))
     }
 
-    /// Closes the connection, as a client does that goes.
+    /// Closes the connection, with a goodbye.
     pub fn close(self) {
         // A socket that has ended already needs no goodbye.
-        let _ = self.to_server.send(Incoming::End(Ending::GOODBYE));
+        let _ = self.to_server.send(Incoming::End(ConnectionEnd::Goodbye));
     }
 
-    /// The next frame, as its client would get it; `None` when the connection has ended.
+    /// The next frame; `None` once the connection has ended.
     pub(crate) async fn next_frame(&self) -> Option<Bytes> {
         let frame = poll_fn(|cx| self.outbox.poll_frame(cx)).await?;
         Some(frame.payload())
@@ -238,7 +239,7 @@ impl TestSocket {
     /// Gives the server a message of the client.
     pub(crate) fn hand_over(&self, message: Message) {
         let size = message.payload.len();
-        // A socket that has ended answers nothing, and the assertion says so.
+        // A socket that has ended answers nothing, and the assertion fails.
         let _ = self.to_server.send(Incoming::Message(message, size));
     }
 
@@ -260,13 +261,13 @@ fn quoted(reference: &str) -> Ref {
 }
 
 /// The test's messages, as the SocketServer reads them.
-struct Reader {
+struct TestMessages {
     messages: mpsc::UnboundedReceiver<Incoming>,
     outbox: Rc<Outbox>,
     ended: bool,
 }
 
-impl Stream for Reader {
+impl Stream for TestMessages {
     type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
@@ -277,7 +278,7 @@ impl Stream for Reader {
             Poll::Ready(message) => message,
             Poll::Pending => {
                 let interrupt = ready!(self.outbox.poll_interrupted(cx));
-                Some(Incoming::End(Ending::of(interrupt)))
+                Some(Incoming::End(ConnectionEnd::of(interrupt, Sign::Bytes)))
             }
         };
         self.ended = matches!(message, None | Some(Incoming::End(_)));

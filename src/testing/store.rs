@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: what the topic logs of a test keep.
+//! [`MemoryStore`]: the store of a test's topic logs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -7,17 +7,18 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
-use crate::pubsub::{
-    Change, Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending,
-    StoreFull, StoredEntry,
+use crate::log::{
+    Change, Epoch, Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun,
+    Pending, Seq, StoreFull, StoredEntry,
 };
 
-/// A [`MessageStore`] in memory, for tests of channels whose topics keep a log. It commits on a
-/// thread of its own, at once or when it is told to, and keeps what it has when the `PubSub` is
-/// made anew, as a database does when the server starts again.
+/// A [`MessageStore`] in memory, for tests of channels whose topics have a log. It commits on a
+/// thread of its own, at once or when [released](MemoryStore::release). Its rows outlive the `PubSub`, as a database
+/// outlives its server.
 ///
 /// ```
-/// use slackir::pubsub::{LogRule, PubSub};
+/// use slackir::log::LogRule;
+/// use slackir::pubsub::PubSub;
 /// use slackir::testing::MemoryStore;
 ///
 /// let store = MemoryStore::new();
@@ -26,26 +27,27 @@ use crate::pubsub::{
 /// ```
 #[derive(Default)]
 pub struct MemoryStore {
-    state: Mutex<State>,
-    /// Rows have come, or may be committed.
+    state: Mutex<StoreState>,
+    /// Signals new rows, and a release.
     changed: Condvar,
 }
 
 named_debug!(MemoryStore);
 
 #[derive(Default)]
-struct State {
-    topics: HashMap<String, Stored>,
+struct StoreState {
+    topics: HashMap<String, StoredTopic>,
     waiting: Vec<Pending>,
     held: bool,
     refusing: bool,
-    next_epoch: i64,
+    /// The number of epochs so far.
+    epochs: i64,
 }
 
-/// What is stored of one topic.
+/// The rows of one topic.
 #[derive(Default)]
-struct Stored {
-    epoch: i64,
+struct StoredTopic {
+    epoch: Epoch,
     /// A run is open: it was not closed, or not yet.
     open: bool,
     rows: Vec<StoredEntry>,
@@ -69,13 +71,13 @@ impl MemoryStore {
         self.lock().held = true;
     }
 
-    /// Commits what waits, and what comes.
+    /// Commits the pending rows, and later ones at once.
     pub fn release(&self) {
         self.lock().held = false;
         self.changed.notify_all();
     }
 
-    /// Refuses every message, as a database does that is away for too long, or takes them again.
+    /// Refuses every message, as a database that is unreachable for too long, or takes them again.
     pub fn refuse(&self, refusing: bool) {
         self.lock().refusing = refusing;
     }
@@ -87,17 +89,16 @@ impl MemoryStore {
         stored.map_or_else(Vec::new, |stored| stored.rows.clone())
     }
 
-    /// Waits for rows, and commits them; looks again after a moment, to see whether the store is
-    /// gone.
+    /// Waits for rows, and commits them. Returns at least every 50 ms, so that its thread ends with the store.
     fn run(&self) {
         const MOMENT: Duration = Duration::from_millis(50);
-        let idle = |state: &mut State| state.held || state.waiting.is_empty();
+        let idle = |state: &mut StoreState| state.held || state.waiting.is_empty();
         let waited = self.changed.wait_timeout_while(self.lock(), MOMENT, idle);
         drop(waited);
         self.commit();
     }
 
-    /// Commits what waits, if it may.
+    /// Commits the pending rows, unless they are held.
     fn commit(&self) {
         let mut state = self.lock();
         if state.held {
@@ -111,12 +112,12 @@ impl MemoryStore {
         committed.iter().for_each(Pending::committed);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, StoreState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl StoreState {
     fn store(&mut self, entry: &LogEntry) {
         let stored = self.topics.entry(entry.topic().to_owned()).or_default();
         match entry.change() {
@@ -142,16 +143,16 @@ impl State {
     fn open(&mut self, topic: &str, strict: bool) -> OpenedRun {
         /// Beyond any seq that a run can have given and not stored.
         const JUMP: i64 = 1 << 32;
-        self.next_epoch += 1;
-        let fresh = self.next_epoch;
+        self.epochs += 1;
+        let fresh = Epoch::new(self.epochs);
         let known = self.topics.contains_key(topic);
         let stored = self.topics.entry(topic.to_owned()).or_default();
-        let mut head = stored.rows.last().map_or(0, |row| row.seq);
+        let mut head = stored.rows.last().map_or(Seq::ZERO, |row| row.seq);
         if !known {
             stored.epoch = fresh;
         } else if std::mem::replace(&mut stored.open, true) && !strict {
             stored.epoch = fresh;
-            head += JUMP;
+            head = head.plus(JUMP);
         }
         stored.open = true;
         OpenedRun {
@@ -169,7 +170,7 @@ impl State {
         let messages = rows.iter().rev().filter(|row| row.target.is_none());
         let fitting = fitting(messages.clone(), limit, bytes);
         let first = messages.take(fitting).last();
-        let first = first.map_or(i64::MAX, |row| row.seq);
+        let first = first.map_or(Seq::MAX, |row| row.seq);
         let client_refs = rows.iter();
         let client_refs = client_refs.filter_map(|row| Some((row.client_ref.clone()?, row.seq)));
         let entries = rows.iter().filter(|row| row.seq >= first);
@@ -180,7 +181,7 @@ impl State {
     }
 }
 
-/// How many of these rows a page takes: at most `limit`, with `bytes` of payload together, but one if there is
+/// The number of these rows that fit a page: at most `limit`, with `bytes` of payload together, but one if there is
 /// any.
 fn fitting<'a>(rows: impl Iterator<Item = &'a StoredEntry>, limit: usize, bytes: usize) -> usize {
     let mut taken = 0;
@@ -206,7 +207,7 @@ impl MessageStore for MemoryStore {
     }
 
     fn open(&self, topic: &str, strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
-        // What was published before comes first, as in a database.
+        // Messages published before are committed first, as in a database.
         self.commit();
         let run = self.lock().open(topic, strict);
         std::future::ready(Ok(run)).boxed()
@@ -228,7 +229,7 @@ impl MessageStore for MemoryStore {
         }
     }
 
-    /// Commits what waits, unless it is held back.
+    /// Commits the pending rows, unless they are held.
     fn flush(&self, _limit: Duration) -> BoxFuture<'_, Flushed> {
         self.commit();
         let waiting = self.lock().waiting.len();
@@ -242,7 +243,7 @@ impl MessageStore for MemoryStore {
     fn page(
         &self,
         topic: &str,
-        after: i64,
+        after: Seq,
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
@@ -255,7 +256,7 @@ impl MessageStore for MemoryStore {
     fn before(
         &self,
         topic: &str,
-        before: i64,
+        before: Seq,
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {

@@ -1,19 +1,20 @@
-//! Reads what plug_crypto 1 has encrypted: AES-128-GCM under a key of its own, which is wrapped
-//! with AES-256-GCM. Phoenix: the clause of `Plug.Crypto.MessageEncryptor` for earlier versions.
+//! Decrypts messages of plug_crypto 1: AES-128-GCM under a key for each message, which is itself encrypted
+//! ("wrapped") with AES-256-GCM. Phoenix: the clause of `Plug.Crypto.MessageEncryptor` for earlier
+//! versions.
 
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 
 use super::base64url;
 use super::encryptor::{AAD, KEY_LENGTH, TAG_LENGTH, open};
 
-/// `A128GCM` in base64url: the first of five parts.
+/// `A128GCM` in base64url, the first of five parts.
 const A128GCM: &str = "QTEyOEdDTQ";
 
-/// Bytes of the key that each message has for itself: plug_crypto 1 made no others.
+/// The bytes of a message's own key. plug_crypto 1 made only keys of this length.
 const MESSAGE_KEY_LENGTH: usize = 16;
 
-/// `header.wrapped_key.nonce.ciphertext.tag`, where the wrapped key is ciphertext, tag and nonce.
-/// The sign secret is what was authenticated beside the wrapped key.
+/// Decrypts `header.wrapped_key.nonce.ciphertext.tag`. The wrapped key is ciphertext, tag and nonce, and
+/// the sign secret is authenticated with it.
 pub(super) fn decrypt_message(
     key: &[u8; KEY_LENGTH],
     token: &str,

@@ -1,4 +1,4 @@
-//! The alphabet of tokens: base64url, written without padding and read with or without it.
+//! The encoding of tokens: base64url, written without padding, and read with or without it.
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;

@@ -1,4 +1,4 @@
-//! What stands inside a token: the data, when it was signed and the age that ends it.
+//! The content of a token: the data, the time of its signing, and its maximum age.
 //!
 //! Pure: the time is an argument. Phoenix: `encode/2`, `decode/2` and `validate_age/2` of
 //! `Plug.Crypto`.
@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 use super::{EncodeError, MaxAge, SignOptions, Term, TokenError, VerifyOptions};
 
-/// The bytes of `{data, signed_at_ms, max_age_s}`.
+/// Encodes `{data, signed_at_ms, max_age_s}`.
 pub(super) fn pack(data: Term, options: SignOptions) -> Result<Vec<u8>, EncodeError> {
     let signed_at = Term::Integer(unix_millis(options.signed_at));
     Term::Tuple(vec![data, signed_at, options.max_age.into()]).encode(options.atoms)
 }
 
-/// The data of a message whose origin is proven, if it is a token and of the right age.
+/// The data of a message whose signature was checked, if it is a token and not too old.
 pub(super) fn unpack(message: &[u8], options: VerifyOptions) -> Result<Term, TokenError> {
     let (data, signed_at, own_max_age) = Term::decode(message)
         .and_then(parts)
@@ -33,8 +33,8 @@ pub(super) fn unpack(message: &[u8], options: VerifyOptions) -> Result<Term, Tok
     }
 }
 
-/// Data, time and maximum age. The two older forms name no age and are good for a day:
-/// `{data, signed_at}` of plug_crypto 1.1, `%{data: data, signed: signed_at}` of Phoenix before it.
+/// Data, time and maximum age. Two older forms have no maximum age and are valid for one day: `{data,
+/// signed_at}` of plug_crypto 1.1, and `%{data: data, signed: signed_at}` of Phoenix before it.
 fn parts(term: Term) -> Option<(Term, Term, Term)> {
     match term {
         Term::Tuple(elements) => match <[Term; 3]>::try_from(elements) {
@@ -53,7 +53,7 @@ fn parts(term: Term) -> Option<(Term, Term, Term)> {
     }
 }
 
-/// A maximum age in milliseconds; `None` is for ever.
+/// A maximum age in milliseconds; `None` means no limit.
 fn lifetime(max_age: &Term) -> Result<Option<i128>, TokenError> {
     const MILLIS: i128 = 1000;
     match max_age {
@@ -61,7 +61,7 @@ fn lifetime(max_age: &Term) -> Result<Option<i128>, TokenError> {
         Term::Integer(seconds) if *seconds <= 0 => Err(TokenError::Expired),
         Term::Integer(seconds) => Ok(Some(seconds.saturating_mul(MILLIS))),
         Term::Float(seconds) if *seconds <= 0.0 => Err(TokenError::Expired),
-        // Truncates as Erlang does, and stays at the ends of the range beyond them.
+        // Truncates as Erlang does. A value beyond the range becomes its end.
         Term::Float(seconds) => Ok(Some((seconds * MILLIS as f64) as i128)),
         _ => Err(TokenError::Invalid),
     }
@@ -69,7 +69,7 @@ fn lifetime(max_age: &Term) -> Result<Option<i128>, TokenError> {
 
 const INFINITY: &str = "infinity";
 
-/// Whole seconds are an integer and others a float, as an Elixir programmer would write them.
+/// Whole seconds become an integer, others a float, as an Elixir programmer would write them.
 impl From<MaxAge> for Term {
     fn from(max_age: MaxAge) -> Self {
         match max_age {
@@ -80,7 +80,7 @@ impl From<MaxAge> for Term {
     }
 }
 
-/// Milliseconds since 1970, cut off towards it; negative before it.
+/// Milliseconds since 1970, truncated towards zero; negative before 1970.
 fn unix_millis(time: SystemTime) -> i128 {
     let millis = |age: std::time::Duration| {
         i128::try_from(age.as_millis()).expect("2^64 seconds are fewer than 2^127 milliseconds")

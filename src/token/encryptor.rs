@@ -1,4 +1,4 @@
-//! Tokens that only servers with the secret can read. Phoenix: `Plug.Crypto.MessageEncryptor`.
+//! Makes and reads tokens that can only be read with the secret. Phoenix: `Plug.Crypto.MessageEncryptor`.
 
 use std::fmt;
 
@@ -10,22 +10,23 @@ use super::{
     aes_key_wrap, base64url, claims,
 };
 
-/// What an encrypted token starts with.
+/// The prefix of an encrypted token.
 const XCP: &str = "XCP.";
 
-/// What is authenticated beside the message. It names another cipher, which Phoenix kept.
+/// The data that is authenticated with the message. It names another cipher, because Phoenix kept the old
+/// name.
 pub(super) const AAD: &[u8] = b"A128GCM";
 
-/// The sign secret of tokens: they have none, session cookies have one.
+/// The sign secret of tokens: they have none, unlike session cookies.
 const NO_SIGN_SECRET: &[u8] = b"";
 
-/// Bytes of an encryption key.
+/// The bytes of an encryption key.
 pub(super) const KEY_LENGTH: usize = 32;
 
-/// Bytes of the nonce, the first part of an encrypted token.
+/// The bytes of the nonce, the first part of an encrypted token.
 const NONCE_LENGTH: usize = 24;
 
-/// Bytes of the tag that authenticates a message, the second part of an encrypted token.
+/// The bytes of the tag that authenticates a message, the second part of an encrypted token.
 pub(super) const TAG_LENGTH: usize = 16;
 
 /// Encrypts tokens for one purpose, and decrypts them. Holds a derived key; a clone copies it.
@@ -37,7 +38,7 @@ pub struct Encryptor {
     key: [u8; KEY_LENGTH],
 }
 
-/// The key options ask for a key that the cipher cannot use. Phoenix raises.
+/// The key options give a key length that the cipher cannot use. Phoenix raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an encryption key has {KEY_LENGTH} bytes, not {length}")]
 pub struct WrongKeyLength {
@@ -45,8 +46,8 @@ pub struct WrongKeyLength {
 }
 
 impl Encryptor {
-    /// Derives the key for the purpose that `salt` names; tokens for one purpose are invalid for
-    /// another. Takes some tenths of a millisecond with the default options.
+    /// Derives the key for the purpose that `salt` names. Tokens for one purpose are invalid for another.
+    /// Takes some tenths of a millisecond with the default options.
     ///
     /// ```
     /// use slackir::token::{Encryptor, KeyOptions, SecretKeyBase, SignOptions, VerifyOptions};
@@ -62,7 +63,7 @@ impl Encryptor {
     /// ```
     ///
     /// # Errors
-    /// When the options ask for a key that has not 32 bytes.
+    /// If the options give a key length other than 32 bytes.
     pub fn new(
         secret: &SecretKeyBase,
         salt: impl AsRef<[u8]>,
@@ -77,13 +78,13 @@ impl Encryptor {
         Ok(Self { key })
     }
 
-    /// A token that carries `data`, encrypted with XChaCha20-Poly1305 and a random nonce.
+    /// Makes a token with `data`, encrypted with XChaCha20-Poly1305 and a random nonce.
     ///
     /// # Errors
-    /// When `data` has no external form or exceeds a bound of it.
+    /// If `data` has no external form or exceeds one of its bounds.
     ///
     /// # Panics
-    /// When the operating system gives no random bytes.
+    /// If the operating system provides no random bytes.
     pub fn encrypt(
         &self,
         data: impl Into<Term>,
@@ -93,19 +94,18 @@ impl Encryptor {
         Ok(self.encrypt_message(&message, &XNonce::generate()))
     }
 
-    /// The data of a token that this encryptor, or a Phoenix server with the same secret, has
-    /// encrypted. Tokens of plug_crypto 1 (`QTEyOEdDTQ.`, AES-GCM) are read too, and no longer
-    /// written.
+    /// The data of a token that this encryptor, or a Phoenix server with the same secret, has made. Tokens
+    /// of plug_crypto 1 (`QTEyOEdDTQ.`, AES-GCM) are read, but not written.
     ///
     /// # Errors
-    /// When there is no token, it is not genuine, or it is too old.
+    /// If there is no token, or if it is not genuine or too old.
     pub fn decrypt(&self, token: Option<&str>, options: VerifyOptions) -> Result<Term, TokenError> {
         let token = token.ok_or(TokenError::Missing)?;
         let message = self.decrypt_message(token, NO_SIGN_SECRET);
         claims::unpack(&message.ok_or(TokenError::Invalid)?, options)
     }
 
-    /// Nonce, tag and ciphertext, in this order. A nonce must never serve twice.
+    /// Writes nonce, tag and ciphertext, in this order. A nonce must never be used twice.
     pub(super) fn encrypt_message(&self, message: &[u8], nonce: &XNonce) -> String {
         let payload = Payload {
             msg: message,
@@ -119,7 +119,7 @@ impl Encryptor {
         format!("{XCP}{}", base64url::encode(&sealed))
     }
 
-    /// The message, if it is genuine. Only plug_crypto 1 had a use for the sign secret.
+    /// The message, if it is genuine. Only the format of plug_crypto 1 uses the sign secret.
     pub(crate) fn decrypt_message(&self, token: &str, sign_secret: &[u8]) -> Option<Vec<u8>> {
         let Some(sealed) = token.strip_prefix(XCP) else {
             return aes_key_wrap::decrypt_message(&self.key, token, sign_secret);
@@ -131,7 +131,7 @@ impl Encryptor {
     }
 }
 
-/// The plain text, if the tag is right and all lengths are the cipher's.
+/// The plain text, if the tag is valid and all lengths are those of the cipher.
 pub(super) fn open<C: Aead + KeyInit>(
     key: &[u8],
     nonce: &[u8],
@@ -148,7 +148,7 @@ pub(super) fn open<C: Aead + KeyInit>(
     cipher.decrypt(&nonce, Payload { msg, aad }).ok()
 }
 
-/// Says that there is a key and not which.
+/// Hides the key.
 impl fmt::Debug for Encryptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encryptor").finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! From the server's one secret to a key for each purpose. Phoenix: `Plug.Crypto.KeyGenerator`.
+//! Derives a key for each purpose from the server's secret. Phoenix: `Plug.Crypto.KeyGenerator`.
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use pbkdf2::pbkdf2_hmac;
 use sha2::{Sha256, Sha384, Sha512};
 
-/// The secret from which a server derives all its keys; servers that share it read each other's
+/// The secret from which a server derives all its keys. Servers with the same secret read each other's
 /// tokens. Phoenix: `secret_key_base`.
 #[derive(Clone)]
 pub struct SecretKeyBase(Box<[u8]>);
@@ -21,19 +21,19 @@ pub struct SecretTooShort {
     length: usize,
 }
 
-/// How a key is derived. Signer and verifier must agree on it. Phoenix: the options
+/// How to derive a key. Signer and verifier must use the same options. Phoenix: the options
 /// `:key_iterations`, `:key_length` and `:key_digest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyOptions {
-    /// Rounds of PBKDF2; 1,000 by default. The time of a derivation grows with it.
+    /// Rounds of PBKDF2, to which the time of a derivation is proportional. Default: 1,000.
     pub iterations: NonZeroU32,
-    /// Bytes of the key; 32 by default, which encryption demands.
+    /// Bytes of the key. Encryption needs 32. Default: 32.
     pub length: NonZeroU16,
-    /// The hash inside PBKDF2; SHA-256 by default. Tokens are signed with SHA-256 whatever it is.
+    /// The hash of PBKDF2. Tokens are signed with SHA-256 in any case. Default: SHA-256.
     pub digest: KeyDigest,
 }
 
-/// The hash inside the derivation of a key. Phoenix: `:key_digest`.
+/// The hash in the derivation of a key. Phoenix: `:key_digest`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyDigest {
     /// Phoenix: `:sha256`.
@@ -46,13 +46,13 @@ pub enum KeyDigest {
 }
 
 impl SecretKeyBase {
-    /// Bytes that a secret must have. `mix phx.gen.secret` makes 64.
+    /// The fewest bytes of a secret. `mix phx.gen.secret` makes 64.
     pub const MIN_LENGTH: usize = 20;
 
-    /// Takes the secret as it stands in the settings: it is neither trimmed nor decoded.
+    /// Takes the secret as it is in the settings: it is neither trimmed nor decoded.
     ///
     /// # Errors
-    /// When it has fewer than [`Self::MIN_LENGTH`] bytes.
+    /// If the secret has fewer than [`Self::MIN_LENGTH`] bytes.
     pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, SecretTooShort> {
         let secret = secret.into();
         if secret.len() < Self::MIN_LENGTH {
@@ -63,12 +63,12 @@ impl SecretKeyBase {
         Ok(Self(secret.into()))
     }
 
-    /// Bytes of the secret.
+    /// The number of bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The key for the purpose that `salt` names.
+    /// Derives the key for the purpose that `salt` names.
     pub(crate) fn derive(&self, salt: &[u8], options: KeyOptions) -> Box<[u8]> {
         let mut key = vec![0; options.length.get().into()];
         let derive = match options.digest {
@@ -81,7 +81,7 @@ impl SecretKeyBase {
     }
 }
 
-/// Says that there is a secret and not which.
+/// Hides the secret.
 impl fmt::Debug for SecretKeyBase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretKeyBase").finish_non_exhaustive()
@@ -89,7 +89,7 @@ impl fmt::Debug for SecretKeyBase {
 }
 
 impl KeyOptions {
-    /// What Phoenix takes where nobody says anything.
+    /// Phoenix's defaults.
     pub const DEFAULT: Self = Self {
         iterations: NonZeroU32::new(1000).expect("1,000 is not zero"),
         length: NonZeroU16::new(32).expect("32 is not zero"),

@@ -1,10 +1,10 @@
-//! Tokens that Phoenix reads, and the reading of Phoenix's. Phoenix: `Phoenix.Token`, which is
+//! Makes tokens that Phoenix reads, and reads Phoenix's tokens. Phoenix: `Phoenix.Token`, which is
 //! `Plug.Crypto.sign/4`, `verify/4`, `encrypt/4` and `decrypt/4`.
 //!
-//! A token is a [`Term`] with the time of its signing and the age that ends it. A [`Signer`] makes
-//! tokens that everybody can read and nobody can change; an [`Encryptor`] makes tokens that nobody
-//! else can read either. Both derive their key once, which costs as much as some hundred
-//! verifications: make them when the server starts, not for each client.
+//! A token is a [`Term`] with the time of its signing and its maximum age. Anybody can read a token of a
+//! [`Signer`], but nobody can change it. A token of an [`Encryptor`] can only be read with the secret. Both
+//! derive their key once, which costs as much as some hundred verifications: make them when the server
+//! starts, not for each client.
 //!
 //! ```
 //! use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer, Term, VerifyOptions};
@@ -20,10 +20,10 @@
 //! # }
 //! ```
 //!
-//! Differences from plug_crypto 2.1.1: a token that was signed in the future is invalid, as in its
-//! later source; a valid signature around something that is no token is invalid instead of raising;
-//! and base64 whose unused last bits are set is invalid. The clock is read by [`SignOptions::now`]
-//! and [`VerifyOptions::now`] and nowhere else.
+//! Differences from plug_crypto 2.1.1: a token that was signed in the future is invalid, as in its later
+//! source; a valid signature around data that is no token is invalid instead of raising; and base64 whose
+//! unused last bits are set is invalid. Only [`SignOptions::now`] and [`VerifyOptions::now`] read the
+//! clock.
 
 mod aes_key_wrap;
 mod base64url;
@@ -46,47 +46,47 @@ pub enum TokenError {
     /// There is no token. Phoenix: `:missing`, for `nil`.
     #[error("the token is missing")]
     Missing,
-    /// The text is no token, or was changed, or was made with another secret, salt or key option,
-    /// or was signed in the future. Phoenix: `:invalid`.
+    /// The text is not a token, was changed, was made with another secret, salt or key option, or was
+    /// signed in the future. Phoenix: `:invalid`.
     #[error("the token is invalid")]
     Invalid,
-    /// The token is genuine and too old. Phoenix: `:expired`.
+    /// The token is genuine but too old. Phoenix: `:expired`.
     #[error("the token has expired")]
     Expired,
 }
 
-/// How long a token is good for, counted from its signing. Phoenix: the option `:max_age`.
+/// How long a token is valid, counted from its signing. Phoenix: the option `:max_age`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxAge {
-    /// Up to this age and still at it; zero is expired at once. Kept in milliseconds: what is
-    /// shorter is cut off.
+    /// Up to and including this age; a token with zero is expired at once. Fractions of a millisecond are
+    /// cut off.
     Limited(Duration),
-    /// For ever. Phoenix: `:infinity`.
+    /// No limit. Phoenix: `:infinity`.
     Infinity,
 }
 
 /// How a token is made. Phoenix: the options of `sign/4` and `encrypt/4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignOptions {
-    /// The moment from which the age counts, in whole milliseconds: what is shorter is cut off.
+    /// The moment from which the age counts. Fractions of a millisecond are cut off.
     pub signed_at: SystemTime,
-    /// The age that ends the token where the verifier names none; a day by default.
+    /// The maximum age, if the verifier sets none. Default: one day.
     pub max_age: MaxAge,
-    /// How atoms are written. Phoenix reads both forms.
+    /// How to write atoms. Phoenix reads both forms.
     pub atoms: AtomForm,
 }
 
-/// How a token is judged. Phoenix: the options of `verify/4` and `decrypt/4`.
+/// How a token is checked. Phoenix: the options of `verify/4` and `decrypt/4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifyOptions {
-    /// The moment at which the token must be good; one that was signed after it is invalid.
+    /// The moment at which the token must be valid. A token that was signed after it is invalid.
     pub now: SystemTime,
-    /// The age that ends the token, whatever the token says; by default the token's own counts.
+    /// A maximum age that overrides that of the token. Default: that of the token counts.
     pub max_age: Option<MaxAge>,
 }
 
 impl MaxAge {
-    /// A day, which Phoenix takes where nobody says anything.
+    /// One day, Phoenix's default.
     pub const DEFAULT: Self = Self::Limited(Duration::from_secs(86_400));
 }
 
@@ -103,7 +103,7 @@ impl From<Duration> for MaxAge {
 }
 
 impl SignOptions {
-    /// Signed at this moment and good for a day.
+    /// Signs at this moment, for one day.
     pub fn at(signed_at: SystemTime) -> Self {
         Self {
             signed_at,
@@ -112,19 +112,19 @@ impl SignOptions {
         }
     }
 
-    /// Signed now, by the system's clock, and good for a day.
+    /// Signs now, by the system's clock, for one day.
     pub fn now() -> Self {
         Self::at(SystemTime::now())
     }
 }
 
 impl VerifyOptions {
-    /// Good at this moment, by the age that the token names.
+    /// Checks the token at this moment, with the token's own maximum age.
     pub fn at(now: SystemTime) -> Self {
         Self { now, max_age: None }
     }
 
-    /// Good now, by the system's clock and the age that the token names.
+    /// Checks the token now, by the system's clock, with the token's own maximum age.
     pub fn now() -> Self {
         Self::at(SystemTime::now())
     }

@@ -1,4 +1,5 @@
-//! Tokens that everybody can read and nobody can change. Phoenix: `Plug.Crypto.MessageVerifier`.
+//! Makes and verifies tokens that anybody can read and nobody can change. Phoenix:
+//! `Plug.Crypto.MessageVerifier`.
 
 use std::fmt;
 
@@ -10,13 +11,13 @@ use super::{
     base64url, claims,
 };
 
-/// `HS256`, `HS384` and `HS512` in base64url: the first part of a signed token.
+/// `HS256`, `HS384` and `HS512` in base64url, the first part of a signed token.
 const HS256: &str = "SFMyNTY";
 const HS384: &str = "SFMzODQ";
 const HS512: &str = "SFM1MTI";
 
-/// Signs tokens for one purpose, and verifies them. Holds a derived key, as Phoenix keeps one in a
-/// table; a clone copies it.
+/// Signs tokens for one purpose, and verifies them. Holds a derived key, as Phoenix caches one in a table;
+/// a clone copies it.
 ///
 /// Phoenix: `Phoenix.Token.sign/4` and `verify/4` with one secret, salt and set of key options.
 #[derive(Clone)]
@@ -25,18 +26,18 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Derives the key for the purpose that `salt` names, such as `"user socket"`; tokens for one
-    /// purpose are invalid for another. Takes some tenths of a millisecond with the default options.
+    /// Derives the key for the purpose that `salt` names, such as `"user socket"`. Tokens for one purpose
+    /// are invalid for another. Takes some tenths of a millisecond with the default options.
     pub fn new(secret: &SecretKeyBase, salt: impl AsRef<[u8]>, options: KeyOptions) -> Self {
         Self {
             key: secret.derive(salt.as_ref(), options),
         }
     }
 
-    /// A token that carries `data`: readable for everybody, so never a password.
+    /// Makes a token with `data`. Anybody can read it, so it must not hold a password.
     ///
     /// # Errors
-    /// When `data` has no external form or exceeds a bound of it.
+    /// If `data` has no external form or exceeds one of its bounds.
     pub fn sign(&self, data: impl Into<Term>, options: SignOptions) -> Result<String, EncodeError> {
         let message = claims::pack(data.into(), options)?;
         Ok(self.sign_message(&message))
@@ -70,14 +71,14 @@ impl Signer {
     /// ```
     ///
     /// # Errors
-    /// When there is no token, it is not genuine, or it is too old.
+    /// If there is no token, or if it is not genuine or too old.
     pub fn verify(&self, token: Option<&str>, options: VerifyOptions) -> Result<Term, TokenError> {
         let token = token.ok_or(TokenError::Missing)?;
         let message = self.verify_message(token).ok_or(TokenError::Invalid)?;
         claims::unpack(&message, options)
     }
 
-    /// Header, message and signature, parted by dots.
+    /// Writes header, message and signature, separated by dots.
     pub(crate) fn sign_message(&self, message: &[u8]) -> String {
         let mut token = format!("{HS256}.{}", base64url::encode(message));
         let mac = Hmac::<Sha256>::new_from_slice(&self.key)
@@ -88,8 +89,7 @@ impl Signer {
         token
     }
 
-    /// The message, if the signature is this key's. What is signed is the text before the second
-    /// dot.
+    /// The message, if the signature was made with this key. The text before the second dot is signed.
     pub(crate) fn verify_message(&self, token: &str) -> Option<Vec<u8>> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, message) = signed.split_once('.')?;
@@ -108,12 +108,12 @@ impl Signer {
     }
 }
 
-/// Whether the signature is right; compared in constant time.
+/// Whether the signature is valid, compared in constant time.
 fn verifies<M: Mac + KeyInit>(key: &[u8], signed: &str, signature: &[u8]) -> bool {
     M::new_from_slice(key).is_ok_and(|mac| mac.chain_update(signed).verify_slice(signature).is_ok())
 }
 
-/// Says that there is a key and not which.
+/// Hides the key.
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").finish_non_exhaustive()

@@ -1,5 +1,5 @@
-//! [`Arrived`]: what a client has sent, as whole messages. Both WebSocket drivers give it what they
-//! read, so both take and refuse the same, and nothing behind a violation is handled.
+//! [`Arrived`]: from the bytes of a client to whole messages. Both WebSocket drivers give it the bytes that
+//! they read, so both accept and refuse the same. Nothing that follows a protocol violation is handled.
 
 use std::rc::Rc;
 
@@ -9,19 +9,20 @@ use super::decoder::Decoder;
 use super::frame_scanner::RefusedFrame;
 use super::reader::Received;
 use super::unfinished::Unfinished;
-use crate::socket::{Activity, Ending};
+use crate::socket::{Activity, ConnectionEnd};
 
-/// The bytes of one client that are not handled yet.
+/// The bytes of one client that are not decoded yet.
 pub(super) struct Arrived {
     decoder: Decoder,
-    /// What stands behind the message that was taken last: mostly nothing.
+    /// The bytes after the last decoded message: usually none.
     rest: Bytes,
     unfinished: Unfinished,
     activity: Rc<Activity>,
 }
 
 impl Arrived {
-    /// `rest` has arrived before. A frame may have `max_frame_size` bytes, header included.
+    /// `rest` holds the bytes that arrived with the handshake. A frame may have `max_frame_size` bytes,
+    /// header included.
     pub(super) fn new(rest: Bytes, max_frame_size: usize, activity: Rc<Activity>) -> Self {
         Self {
             decoder: Decoder::new(max_frame_size),
@@ -31,22 +32,22 @@ impl Arrived {
         }
     }
 
-    /// Whether there is something to [`next`](Self::next) without a read.
+    /// Whether [`next`](Self::next) has bytes to decode without a read.
     pub(super) fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
-    /// Notes that the client was heard, and keeps what was read.
+    /// Stores the bytes of a read, and counts them as a sign of life from the client.
     pub(super) fn keep(&mut self, read: Bytes) {
         self.activity.touch();
         self.rest = read;
     }
 
-    /// The next message of what is kept; `None` when it takes more.
+    /// Decodes the next message from the stored bytes; `None` if it is not complete.
     ///
     /// # Errors
-    /// As [`Decoder::decode`]; also when there is no room for the message that has begun.
-    pub(super) fn next(&mut self) -> Result<Option<Received>, Ending> {
+    /// If [`Decoder::decode`] fails, or if the budget has no room for the incomplete message.
+    pub(super) fn next(&mut self) -> Result<Option<Received>, ConnectionEnd> {
         let mut input = &self.rest[..];
         let decoded = self.decoder.decode(&mut input);
         let taken = self.rest.len() - input.len();
@@ -58,9 +59,9 @@ impl Arrived {
         self.note(decoded)
     }
 
-    /// As [`keep`](Self::keep) and [`next`](Self::next), of a buffer that is somebody else's: only
-    /// what stands behind the first message is copied.
-    pub(super) fn next_of(&mut self, mut read: &[u8]) -> Result<Option<Received>, Ending> {
+    /// Does the work of [`keep`](Self::keep) and [`next`](Self::next) on a borrowed buffer: copies only the
+    /// bytes after the first message.
+    pub(super) fn next_of(&mut self, mut read: &[u8]) -> Result<Option<Received>, ConnectionEnd> {
         self.activity.touch();
         let decoded = self.decoder.decode(&mut read);
         if !read.is_empty() {
@@ -71,8 +72,8 @@ impl Arrived {
 
     fn note(
         &mut self,
-        decoded: Result<Option<Received>, Ending>,
-    ) -> Result<Option<Received>, Ending> {
+        decoded: Result<Option<Received>, ConnectionEnd>,
+    ) -> Result<Option<Received>, ConnectionEnd> {
         let (begun, kept) = (self.decoder.begun(), self.decoder.kept());
         match self.unfinished.note(begun, kept) {
             Ok(()) => decoded,

@@ -1,9 +1,9 @@
-//! A cookie of the request, found as Plug finds it. Phoenix: `Plug.Conn.Cookies.decode/1`.
+//! Finds a cookie of a request by Plug's rules. Phoenix: `Plug.Conn.Cookies.decode/1`.
 
 use actix_web::http::header::{COOKIE, HeaderMap};
 
-/// The value of a cookie, if it is text; neither decoded nor unquoted. The last header that has the
-/// cookie counts, and in it the first cookie of that name. Other cookies may hold any bytes.
+/// The value of a cookie, neither decoded nor unquoted; `None` if it is not UTF-8. The last header with the
+/// cookie counts, and the first cookie of that name in it. Other cookies may hold any bytes.
 pub(super) fn find<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
     let values = headers.get_all(COOKIE).filter_map(|header| {
         let mut pairs = header.as_bytes().split(|&byte| byte == b';');

@@ -1,28 +1,28 @@
-//! Client frames to whole messages. Pure.
+//! From client frames to whole messages. Pure.
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::frame_scanner::{Header, Piece, RefusedFrame, Scanner, opcode};
 use super::reader::{MAX_MESSAGE_SIZE, Received};
-use crate::socket::Ending;
+use crate::socket::ConnectionEnd;
 
-/// How many bytes are unmasked at once.
+/// Bytes that are unmasked at once.
 const BLOCK: usize = 16;
 
-/// The most that is set aside for a payload that has not arrived.
+/// The most bytes to reserve for payload that has not arrived.
 const MAX_AHEAD: usize = 4_096;
 
-/// Puts the frames of one client together. Between two messages it holds no memory.
+/// Assembles the frames of one client. Between two messages it holds no memory.
 pub(super) struct Decoder {
     scanner: Scanner,
-    /// The frame that has begun, and how much of its payload has come.
+    /// The header of the current frame; `arrived` counts its payload bytes so far.
     frame: Header,
     arrived: u64,
-    /// The data message that has begun.
+    /// The payload of the incomplete data message.
     message: Vec<u8>,
     is_text: bool,
-    /// The control frame that has begun; it may stand between the fragments of a message.
+    /// The payload of the incomplete control frame, which may stand between the fragments of a message.
     control: Vec<u8>,
 }
 
@@ -39,13 +39,13 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes off the front of `input` up to the end of the next message; `None` when they
-    /// were not enough.
+    /// Takes bytes off the front of `input`, up to the end of the next message. `None` if `input` ends
+    /// before the message does.
     ///
     /// # Errors
-    /// Where the client breaks the protocol or a limit, or sends a text, or a reason for its goodbye,
-    /// that is not UTF-8. Nothing can be read after that.
-    pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Received>, Ending> {
+    /// If the client breaks the protocol or a limit, or if a text or the reason in a close frame is not
+    /// UTF-8. The stream cannot be decoded after an error.
+    pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Received>, ConnectionEnd> {
         while let Some(piece) = self.scanner.next(input)? {
             match piece {
                 Piece::Header(header) => self.begin(header, input.len())?,
@@ -60,17 +60,17 @@ impl Decoder {
         Ok(None)
     }
 
-    /// The number of the message that has begun and has not ended.
+    /// The number of the incomplete message, if there is one.
     pub(super) fn begun(&self) -> Option<u32> {
         self.scanner.begun()
     }
 
-    /// What the unfinished message takes in memory.
+    /// The memory of the incomplete message, in bytes.
     pub(super) fn kept(&self) -> usize {
         self.message.capacity()
     }
 
-    /// A frame begins, of whose payload `here` bytes may have arrived.
+    /// Starts a frame. At most `here` bytes of its payload have arrived.
     fn begin(&mut self, header: Header, here: usize) -> Result<(), RefusedFrame> {
         self.frame = header;
         self.arrived = 0;
@@ -86,7 +86,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Where the payload of the current frame goes.
+    /// The buffer for the payload of the current frame.
     fn payload(&mut self) -> &mut Vec<u8> {
         if self.frame.is_control() {
             &mut self.control
@@ -99,12 +99,12 @@ impl Decoder {
         let mut mask = self.frame.mask;
         mask.rotate_left((self.arrived % 4) as usize);
         self.arrived += masked.len() as u64;
-        // With what has just arrived.
+        // Bytes of the payload that are not in the buffer, those of `masked` included.
         let left = self.frame.payload - self.arrived + masked.len() as u64;
         let payload = self.payload();
         let start = payload.len();
         if payload.capacity() - start < masked.len() {
-            // Twice as much as there is, but never beyond the end of the frame.
+            // Doubles the buffer, but not beyond the end of the frame.
             let more = left.min(start.max(masked.len()) as u64) as usize;
             payload.reserve_exact(more);
         }
@@ -115,8 +115,8 @@ impl Decoder {
         xor(rest, key);
     }
 
-    /// The current frame is complete; the message that it completes.
-    fn end(&mut self) -> Result<Option<Received>, Ending> {
+    /// Ends the current frame. Returns the message that it completes, if any.
+    fn end(&mut self) -> Result<Option<Received>, ConnectionEnd> {
         if self.frame.is_control() {
             let payload = Bytes::from(std::mem::take(&mut self.control));
             return Ok(Some(match self.frame.opcode {
@@ -132,23 +132,23 @@ impl Decoder {
         if !self.is_text {
             return Ok(Some(Received::Binary(message.into())));
         }
-        let text = String::from_utf8(message).map_err(|_| Ending::NOT_UTF8)?;
+        let text = String::from_utf8(message).map_err(|_| ConnectionEnd::NotUtf8)?;
         Ok(Some(Received::Text(ByteString::from(text))))
     }
 }
 
-/// The code of a close frame, if it has one. A reason stands behind it.
-fn close_code(payload: &[u8]) -> Result<Option<u16>, Ending> {
+/// The code of a close frame, if it has one. A UTF-8 reason may follow the code.
+fn close_code(payload: &[u8]) -> Result<Option<u16>, ConnectionEnd> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return Ok(None);
     };
     match std::str::from_utf8(reason) {
         Ok(_) => Ok(Some(u16::from_be_bytes(*code))),
-        Err(_) => Err(Ending::NOT_UTF8),
+        Err(_) => Err(ConnectionEnd::NotUtf8),
     }
 }
 
-/// Unmasks a block, or what is left of one.
+/// Unmasks a block, or a shorter remainder.
 #[inline]
 fn xor(bytes: &mut [u8], key: [u8; BLOCK]) {
     for (byte, key) in bytes.iter_mut().zip(key) {
@@ -182,8 +182,10 @@ mod tests {
         bytes
     }
 
-    /// Everything that is in a stream that arrives in these chunks, and how it ends.
-    fn decode<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Received>, Option<Ending>) {
+    /// The messages of a stream that arrives in these chunks, and the error at its end.
+    fn decode<'a>(
+        chunks: impl Iterator<Item = &'a [u8]>,
+    ) -> (Vec<Received>, Option<ConnectionEnd>) {
         let mut decoder = Decoder::new(1_000_000);
         let mut received = Vec::new();
         for mut chunk in chunks {
@@ -226,25 +228,37 @@ mod tests {
     fn what_may_not_be_sent_ends_the_stream_after_what_came_before() {
         let whole = frame(true, opcode::TEXT, [9; 4], b"hi");
         for (bad, ending) in [
-            (frame(true, opcode::TEXT, [0; 4], b"\xff"), Ending::NOT_UTF8),
+            (
+                frame(true, opcode::TEXT, [0; 4], b"\xff"),
+                ConnectionEnd::NotUtf8,
+            ),
             (
                 frame(true, opcode::CONTINUATION, [0; 4], b""),
-                Ending::VIOLATION,
+                ConnectionEnd::Violation,
             ),
-            (frame(true, 3, [0; 4], b""), Ending::VIOLATION),
-            (frame(true, 0x41, [0; 4], b""), Ending::VIOLATION),
-            (frame(false, opcode::PING, [0; 4], b""), Ending::VIOLATION),
+            (frame(true, 3, [0; 4], b""), ConnectionEnd::Violation),
+            (frame(true, 0x41, [0; 4], b""), ConnectionEnd::Violation),
+            (
+                frame(false, opcode::PING, [0; 4], b""),
+                ConnectionEnd::Violation,
+            ),
             (
                 frame(true, opcode::PING, [0; 4], &[0; 126]),
-                Ending::VIOLATION,
+                ConnectionEnd::Violation,
             ),
-            (frame(true, opcode::CLOSE, [0; 4], b"x"), Ending::VIOLATION),
+            (
+                frame(true, opcode::CLOSE, [0; 4], b"x"),
+                ConnectionEnd::Violation,
+            ),
             (
                 frame(true, opcode::CLOSE, [0; 4], b"\x03\xe8bye\xff"),
-                Ending::NOT_UTF8,
+                ConnectionEnd::NotUtf8,
             ),
-            (vec![0x81, 2, b'h', b'i'], Ending::VIOLATION),
-            (vec![0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0], Ending::TOO_BIG),
+            (vec![0x81, 2, b'h', b'i'], ConnectionEnd::Violation),
+            (
+                vec![0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0],
+                ConnectionEnd::TooBig,
+            ),
         ] {
             let stream = [&whole[..], &bad].concat();
             let expected = (vec![text("hi")], Some(ending));
@@ -263,7 +277,7 @@ mod tests {
             &frame(true, 0, [0; 4], &vec![0; 800_001])[..8 + 6],
         ]
         .concat();
-        let refused = (Vec::new(), Some(Ending::TOO_BIG));
+        let refused = (Vec::new(), Some(ConnectionEnd::TooBig));
         assert_eq!(decode([&over[..]].into_iter()), refused);
     }
 

@@ -1,5 +1,4 @@
-//! [`Delivery`]: whether an answer has reached its client, told by whoever writes it to whoever keeps
-//! what is in it.
+//! [`Delivery`]: the result of writing an answer, from its writer to the keeper of its messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,21 +9,22 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 use futures_util::task::AtomicWaker;
 
-/// What is written of a body at once.
+/// Bytes of a body that are written at once.
 const CHUNK: usize = 16 * 1024;
 
-/// What is known of an answer.
+/// The states of an answer.
 mod state {
     pub(super) const ON_ITS_WAY: u8 = 0;
     pub(super) const WRITTEN: u8 = 1;
     pub(super) const LOST: u8 = 2;
 }
 
-/// The writing side; the edge finds it in the answer's extensions. An answer whose last `Delivery` is dropped before it was written is lost.
+/// The writing side; the edge finds it in the answer's extensions. If the last `Delivery` is dropped before the
+/// answer was written, the answer is lost.
 #[derive(Clone)]
 pub(super) struct Delivery(Arc<Undecided>);
 
-struct Undecided(Arc<Fate>);
+struct Undecided(Arc<AnswerFate>);
 
 impl Drop for Undecided {
     fn drop(&mut self) {
@@ -34,8 +34,8 @@ impl Drop for Undecided {
 
 impl Delivery {
     /// Both sides of an answer that is on its way.
-    pub(super) fn new() -> (Self, Arc<Fate>) {
-        let fate = Arc::<Fate>::default();
+    pub(super) fn new() -> (Self, Arc<AnswerFate>) {
+        let fate = Arc::<AnswerFate>::default();
         (Self(Arc::new(Undecided(Arc::clone(&fate)))), fate)
     }
 
@@ -44,7 +44,7 @@ impl Delivery {
         self.0.0.decide(state::ON_ITS_WAY, state::WRITTEN);
     }
 
-    /// The connection was reset: the client has not taken the answer, though the kernel had.
+    /// The connection was reset: the kernel had the whole answer, the client has not.
     pub(super) fn reset(&self) {
         self.0.0.decide(state::WRITTEN, state::LOST);
     }
@@ -52,12 +52,12 @@ impl Delivery {
 
 /// The keeping side.
 #[derive(Default)]
-pub(super) struct Fate {
+pub(super) struct AnswerFate {
     state: AtomicU8,
     keeper: AtomicWaker,
 }
 
-impl Fate {
+impl AnswerFate {
     fn decide(&self, from: u8, to: u8) {
         let decided = self
             .state
@@ -77,8 +77,8 @@ impl Fate {
     }
 }
 
-/// A body that tells its delivery, where the server tells nothing itself, as the edge does. It ends one turn behind its
-/// last byte: by then the server has written that, or has found out that it cannot and dropped the body.
+/// A body that reports to its delivery, for servers that do not, as the edge does. It ends one turn behind its last
+/// byte: by then the server has written that byte, or has failed and dropped the body.
 pub(super) struct ToldBody {
     bytes: Bytes,
     delivery: Delivery,
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    fn poll(fate: &Fate) -> Poll<bool> {
+    fn poll(fate: &AnswerFate) -> Poll<bool> {
         fate.poll(&Context::from_waker(Waker::noop()))
     }
 

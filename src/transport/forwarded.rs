@@ -1,4 +1,4 @@
-//! What proxies say of the client: `X-Forwarded-For` and `Forwarded` (RFC 7239). Pure.
+//! The client's address from the headers of proxies: `X-Forwarded-For` and `Forwarded` (RFC 7239). Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,7 +6,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::admission::{ClientAddress, TrustedProxies};
 
-/// The sender of a request. `Forwarded` counts where there is no `X-Forwarded-For`.
+/// The client that sent a request. `Forwarded` counts only if there is no `X-Forwarded-For`.
 pub(super) fn client_address(
     peer: SocketAddr,
     headers: &HeaderMap,
@@ -22,15 +22,14 @@ pub(super) fn client_address(
     }
 }
 
-/// The elements of a list header, from right to left. A line that is not text is one that no
-/// address is in.
+/// The elements of a list header, from right to left. A line that is not text counts as one empty element.
 fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = headers.get_all(name).collect();
     let from_the_right = lines.into_iter().rev();
     from_the_right.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',').map(str::trim))
 }
 
-/// The `for` of one element of `Forwarded`.
+/// The value of `for` in one element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<&str> {
     element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -39,8 +38,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     })
 }
 
-/// The address of `192.0.2.7`, `192.0.2.7:50123`, `2001:db8::7`, `[2001:db8::7]` or
-/// `[2001:db8::7]:50123`.
+/// Parses `192.0.2.7`, `192.0.2.7:50123`, `2001:db8::7`, `[2001:db8::7]` or `[2001:db8::7]:50123`.
 fn address(text: &str) -> Option<IpAddr> {
     let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
     let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();

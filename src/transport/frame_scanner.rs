@@ -1,28 +1,28 @@
-//! Walks the frames of a client as they arrive and refuses one by its header (RFC 6455 section 5.2),
-//! before anything of it is buffered. Pure; both WebSocket drivers stand on it.
+//! Parses the headers of a client's frames (RFC 6455 section 5.2) as they arrive, and refuses a bad frame
+//! before buffering its payload. Pure; both WebSocket drivers use it.
 
-use crate::socket::Ending;
+use crate::socket::ConnectionEnd;
 
 /// Why a frame is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusedFrame {
-    /// A frame over the limit.
+    /// The frame is over the size limit, or the message has too many fragments.
     TooBig,
-    /// A fragment without content that is not the last: an endless message of nothing.
+    /// An empty fragment that is not the last: a message of these could go on for ever.
     EmptyFragment,
-    /// A message for which the unfinished ones of all clients leave no room.
+    /// The budget for incomplete messages has no room for the message.
     NoRoom,
-    /// A header that no client may send, or in this place may not.
+    /// The header breaks the protocol, by itself or at this place.
     Violation,
 }
 
-impl From<RefusedFrame> for Ending {
+impl From<RefusedFrame> for ConnectionEnd {
     fn from(refused: RefusedFrame) -> Self {
         match refused {
-            RefusedFrame::TooBig => Self::TOO_BIG,
-            RefusedFrame::EmptyFragment => Self::EMPTY_FRAGMENT,
-            RefusedFrame::NoRoom => Self::NO_ROOM,
-            RefusedFrame::Violation => Self::VIOLATION,
+            RefusedFrame::TooBig => Self::TooBig,
+            RefusedFrame::EmptyFragment => Self::EmptyFragment,
+            RefusedFrame::NoRoom => Self::NoRoom,
+            RefusedFrame::Violation => Self::Violation,
         }
     }
 }
@@ -40,7 +40,7 @@ pub(super) mod opcode {
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
 
-/// The header of a frame that may come in.
+/// The header of an accepted frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Header {
     /// Whether the frame is the last of its message.
@@ -57,34 +57,34 @@ impl Header {
     }
 }
 
-/// What was found next.
+/// The next part of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// A header is complete, and its frame may come in.
+    /// The complete header of an accepted frame.
     Header(Header),
-    /// A part of its payload, still masked.
+    /// A part of the frame's payload, still masked.
     Payload(&'a [u8]),
 }
 
-/// Fragments of one message: each may be kept apart until the last has come.
+/// The most fragments of one message.
 const MAX_FRAGMENTS: u32 = 65_536;
 
 /// The longest header of a client frame.
 const MAX_HEADER: usize = 14;
 
-/// Walks frames across chunks.
+/// The state of the scan, which chunks may interrupt anywhere.
 pub(super) struct Scanner {
-    /// Of a frame, header included.
+    /// The limit for one frame, header included.
     max_frame_size: usize,
     /// Payload bytes of the current frame that are still to come.
     payload_left: u64,
-    /// Fragments of the message that has begun; 0 between messages.
+    /// Fragments of the incomplete message so far; 0 between messages.
     fragments: u32,
     /// Whether the current frame is a control frame.
     is_control: bool,
-    /// Messages that have ended, modulo 2^32.
+    /// The number of complete messages, modulo 2^32.
     ended: u32,
-    /// The header that has begun, as far as it has arrived.
+    /// The first `header_len` bytes of an incomplete header.
     header: [u8; MAX_HEADER],
     header_len: u8,
 }
@@ -102,10 +102,10 @@ impl Scanner {
         }
     }
 
-    /// Takes the next piece off the front of `input`; `None` when nothing is left of it.
+    /// Takes the next piece off the front of `input`; `None` once `input` is empty.
     ///
     /// # Errors
-    /// What is refused, once its header says so.
+    /// If a frame is refused, as soon as its header shows the reason.
     pub(super) fn next<'a>(
         &mut self,
         input: &mut &'a [u8],
@@ -140,21 +140,21 @@ impl Scanner {
         Ok(None)
     }
 
-    /// Counts the message, if it has just ended.
+    /// Counts the current message if it is complete.
     fn count(&mut self) {
         if !self.is_control && self.fragments == 0 && self.payload_left == 0 {
             self.ended = self.ended.wrapping_add(1);
         }
     }
 
-    /// The number of the message that has begun and has not ended.
+    /// The number of the incomplete message, if there is one.
     pub(super) fn begun(&self) -> Option<u32> {
         let has_begun = self.fragments > 0 || self.payload_left > 0 || self.header_len > 0;
         has_begun.then_some(self.ended)
     }
 
     /// # Errors
-    /// What is refused, and how many bytes of `chunk` stand before that frame (none, where it
+    /// If a frame is refused: the reason, and the number of bytes of `chunk` before that frame (0 if it
     /// began in an earlier chunk).
     #[cfg(test)]
     fn scan(&mut self, chunk: &[u8]) -> Result<(), (RefusedFrame, usize)> {
@@ -171,7 +171,7 @@ impl Scanner {
         }
     }
 
-    /// The header that is complete, if its frame may come in.
+    /// Checks a complete header.
     fn checked(&mut self, len: usize, payload: u64) -> Result<Header, RefusedFrame> {
         use opcode::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
         let [first, second, ..] = self.header;
@@ -199,7 +199,7 @@ impl Scanner {
         })
     }
 
-    /// Length of the current header and of the payload that it declares, once they are known.
+    /// Lengths of the current header and of the payload that it declares, once both are known.
     fn lengths(&self) -> Option<(usize, u64)> {
         let header = &self.header[..usize::from(self.header_len)];
         let [_, second, extended @ ..] = header else {
@@ -246,7 +246,7 @@ mod tests {
     /// Requirement 48.
     #[test]
     fn the_limit_counts_the_header() {
-        // As Phoenix: with a limit of 1,000 a payload of 992 bytes passes and 993 does not.
+        // As in Phoenix: with a limit of 1,000 a payload of 992 bytes passes and one of 993 does not.
         assert_eq!(Scanner::new(1_000).scan(&frame(992)), Ok(()));
         assert_eq!(
             Scanner::new(1_000).scan(&frame(993)),

@@ -1,4 +1,5 @@
-//! From a request to a client that may connect: what both transports check, in Phoenix's order.
+//! The part of a handshake that both transports share: from a request to an accepted client, with the
+//! checks in Phoenix's order.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -29,11 +30,11 @@ use crate::socket::{
 };
 use crate::token::Term;
 
-/// The parameter in which a page sends the CSRF token of its session, whatever key that has there.
-/// No path variable of this name is a parameter: it begins with `_`.
+/// The parameter in which a page sends the CSRF token of its session, whatever the key of the token in the
+/// session. No path variable can set it: path variables whose name begins with `_` are not passed on.
 const CSRF_TOKEN: &str = "_csrf_token";
 
-/// What `connect` may see of a request. Nothing else of it reaches the application.
+/// A part of the request that `connect` may see. The application gets no other part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectInfoKey {
     /// The other end of the TCP connection.
@@ -50,44 +51,43 @@ pub enum ConnectInfoKey {
     UserAgent,
 }
 
-/// Answers a client whose `connect` was refused with a reason. Phoenix: `error_handler`.
+/// Makes the response to a client that `connect` has refused with a reason. Phoenix: `error_handler`.
 pub type ErrorHandler = Arc<dyn Fn(&ConnectRefused) -> HttpResponse + Send + Sync>;
 
-/// Takes over what a request carries. See [`Mount::on_request`](crate::Mount::on_request).
+/// Copies data from a request into the assigns. See [`Mount::on_request`](crate::Mount::on_request).
 pub(crate) type RequestHook = Arc<dyn Fn(&HttpRequest, &mut Assigns) + Send + Sync>;
 
-/// How one mounted socket meets HTTP.
+/// The options for the handshakes of one mounted socket.
 #[derive(Clone, Default)]
 pub struct HandshakeOptions {
-    /// Which pages may open the socket. Default: the request's own host and loopback.
+    /// Which pages may open the socket. Default: [`CheckOrigin::OwnAddress`].
     pub check_origin: CheckOrigin,
-    /// What `connect` may see. Default: nothing.
+    /// The parts of the request that `connect` may see. Default: none.
     pub connect_info: Vec<ConnectInfoKey>,
-    /// Whether the client's `authToken` (phoenix.js 1.8) is taken, as
-    /// [`ConnectInfo::auth_token`]. Default: no.
+    /// Whether [`ConnectInfo::auth_token`] gets the client's `authToken` (phoenix.js 1.8). Default: no.
     pub auth_token: bool,
-    /// The session of a Phoenix application that `connect` may see, as [`ConnectInfo::session`].
-    /// Default: none, and no cookie is read.
+    /// How to read the session cookie of a Phoenix application, for [`ConnectInfo::session`]. Default: no
+    /// cookie is read.
     pub session: Option<SessionOptions>,
-    /// WebSocket subprotocols that the server speaks; the first that the client offers too is
-    /// chosen. Default: none, the client's offer is ignored.
+    /// WebSocket subprotocols of the server, the preferred first. The first of them that the client offers
+    /// is chosen. Default: none; the client's offer is ignored.
     pub subprotocols: Vec<String>,
-    /// Which versions of the protocol are spoken. Default: all.
+    /// The versions of the Phoenix protocol that the mount accepts. Default: all.
     pub serializers: Serializers,
-    /// Answers a refused WebSocket connection. Default: 403 without a body.
+    /// Makes the response to a refused WebSocket connection. Default: 403 without a body.
     pub error_handler: Option<ErrorHandler>,
 }
 
-/// Which versions of the protocol a mount speaks; a client of another is refused with 403. Phoenix:
-/// the transport's option `serializer`.
+/// The versions of the Phoenix protocol that a mount accepts. A client of another version is refused with
+/// 403. Phoenix: the transport's option `serializer`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Serializers {
     /// Both.
     #[default]
     All,
-    /// vsn 1.0.0 alone: phoenix.js up to 1.2.
+    /// vsn 1.0.0 only: phoenix.js up to 1.2.
     V1,
-    /// vsn 2.0.0 alone: phoenix.js from 1.3 on.
+    /// vsn 2.0.0 only: phoenix.js from 1.3 on.
     V2,
 }
 
@@ -114,45 +114,46 @@ impl fmt::Debug for HandshakeOptions {
     }
 }
 
-/// One mounted socket, as its transports hold it.
+/// One mounted socket, with all that its transports need.
 pub(crate) struct Mounted {
     pub(crate) mount: Arc<Served>,
     pub(super) handshake: HandshakeOptions,
-    /// Made from the handshake's session options.
+    /// Made from the session options of `handshake`.
     session: Option<CookieStore>,
     on_request: Option<RequestHook>,
     pubsub: PubSub,
     sockets: Sockets,
 }
 
-/// Why a request becomes no connection.
+/// Why a request for a connection is refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// The transport has no such method.
+    /// The transport does not serve the request's method.
     Method,
-    /// The query is not UTF-8, or the request is no WebSocket handshake.
+    /// The query is not UTF-8, or the request is not a WebSocket handshake. The text is the body of the
+    /// response.
     BadRequest(String),
-    /// The origin, the subprotocol, the `vsn` or the socket's id says no.
+    /// The origin, the subprotocol or the `vsn` is not allowed.
     Forbidden,
-    /// The application says no.
+    /// The application's `connect` has refused.
     Refused(ConnectRefused),
-    /// The server or the client's address has no room.
+    /// The server or the client's address has its maximum of connections.
     Full(Full),
-    /// The server is going down.
+    /// The server is shutting down.
     Draining,
-    /// The unread bodies of all clients leave no room for this one.
+    /// The budget for incomplete bodies has no room for this one.
     NoRoom,
     /// `connect` panicked.
     Crashed,
 }
 
-/// What the application makes of a client that may connect.
+/// The application's answer to a client that may connect.
 struct Asked {
     assigns: Assigns,
     id: Option<String>,
 }
 
-/// A client that may connect.
+/// An accepted client, before its connection is opened.
 pub(crate) struct Accepted {
     asked: Asked,
     serializer: Serializer,
@@ -162,7 +163,7 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// A client without a network.
+    /// A client without a network, which counts against no limit.
     fn alone(asked: Asked, serializer: Serializer) -> Self {
         Self {
             asked,
@@ -173,7 +174,7 @@ impl Accepted {
         }
     }
 
-    /// The same client on a transport that carries text only.
+    /// The same client on a transport that carries only text.
     pub(super) fn text_only(self) -> Self {
         Self {
             serializer: self.serializer.text_only(),
@@ -184,7 +185,7 @@ impl Accepted {
 
 impl Mounted {
     /// # Panics
-    /// When the handshake's options cannot be kept.
+    /// If the session options are invalid, or neither `check_csrf` nor `check_origin` protects the session.
     pub(crate) fn new(
         mount: Served,
         handshake: HandshakeOptions,
@@ -208,17 +209,17 @@ impl Mounted {
         }
     }
 
-    /// The same, with what is done with each request before `connect` is asked.
+    /// The same, with a hook that runs on each request before `connect`.
     pub(crate) fn with_hook(self, on_request: Option<RequestHook>) -> Self {
         Self { on_request, ..self }
     }
 
-    /// Whether its handshakes must come by an App, which alone has a whole request.
+    /// Whether its handshakes must go through an `App`: the hook needs an `HttpRequest`.
     pub(crate) fn needs_app(&self) -> bool {
         self.on_request.is_some()
     }
 
-    /// The query of a request, as connection parameters.
+    /// The query of a request as connection parameters.
     pub(super) fn params(req: &Head<'_>) -> Result<Map<String, Value>, Refusal> {
         query::parse(req.query_string()).map_err(|error| Refusal::BadRequest(error.to_string()))
     }
@@ -234,7 +235,7 @@ impl Mounted {
         Err(Refusal::Forbidden)
     }
 
-    /// Says of a request that it is none that the transports know.
+    /// Logs a request that no transport can serve.
     pub(super) fn log_malformed(&self, req: &Head<'_>, reason: impl fmt::Display) {
         let (peer, forwarded) = self.address_fields(req);
         tracing::debug!(%reason, peer, forwarded, "transport.handshake.malformed");
@@ -255,7 +256,7 @@ impl Mounted {
         // Path variables win over the query.
         let variables = req.variables().filter(|(name, _)| !name.starts_with('_'));
         params.extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
-        // A `vsn` that is no string is a bad one, not a missing one.
+        // A `vsn` that is not a string counts as an unknown version, not as a missing one.
         let vsn = params
             .get("vsn")
             .map(|vsn| vsn.as_str().unwrap_or_default());
@@ -300,7 +301,7 @@ impl Mounted {
         }
     }
 
-    /// Accepts a client without a network, which is counted nowhere.
+    /// Asks `connect` about a client without a network. The client counts against no limit.
     pub(crate) async fn accept(
         &self,
         serializer: Serializer,
@@ -311,13 +312,13 @@ impl Mounted {
         Ok(Accepted::alone(asked, serializer))
     }
 
-    /// The same for one that `connect` is not asked about.
+    /// Like [`accept`](Self::accept), without asking `connect`.
     pub(crate) fn accept_as(&self, serializer: Serializer, assigns: Assigns) -> Accepted {
         let id = self.mount.socket.id(&assigns);
         Accepted::alone(Asked { assigns, id }, serializer)
     }
 
-    /// What the mount's hook takes from the request.
+    /// The assigns that the mount's hook sets from the request.
     fn taken_over(&self, req: &Head<'_>) -> Assigns {
         let mut assigns = Assigns::default();
         if let (Some(hook), Some(request)) = (&self.on_request, req.routed()) {
@@ -326,7 +327,7 @@ impl Mounted {
         assigns
     }
 
-    /// Asks the application whether the client may connect.
+    /// Calls the application's `connect`.
     async fn ask(
         &self,
         params: &Params,
@@ -341,8 +342,8 @@ impl Mounted {
         Ok(Asked { assigns, id })
     }
 
-    /// The connection of an accepted client, on this thread. It ends when the client has given no
-    /// sign for the timeout.
+    /// Opens the connection of an accepted client on this thread. The connection ends after `timeout`
+    /// without a sign of life from the client.
     pub(crate) fn open(&self, accepted: Accepted, sign: Sign, timeout: Duration) -> Connection {
         let options = &self.mount.options;
         let client = Client::new(accepted.address, accepted.asked.id.as_deref());
@@ -370,14 +371,14 @@ impl Mounted {
         }
     }
 
-    /// Who sends the request. `None` where the server does not listen on TCP.
+    /// The client's address. `None` if the server does not listen on TCP.
     pub(super) fn client_address(&self, req: &Head<'_>) -> Option<ClientAddress> {
         let proxies = &self.sockets.admission().options().trusted_proxies;
         let peer = req.peer_addr()?;
         Some(forwarded::client_address(peer, req.headers(), proxies))
     }
 
-    /// Who sends the request, as fields of a log line.
+    /// The client's address as fields of a log line.
     fn address_fields(
         &self,
         req: &Head<'_>,
@@ -388,7 +389,7 @@ impl Mounted {
         (peer, forwarded.map(display))
     }
 
-    /// The session of the page that asks, where the mount reads it.
+    /// The session in the request's cookie, if the mount reads sessions.
     fn session(&self, req: &Head<'_>, params: &Map<String, Value>) -> Option<Term> {
         let store = self.session.as_ref()?;
         let cookie = cookie::find(req.headers(), store.key());
@@ -399,7 +400,7 @@ impl Mounted {
             .ok()
     }
 
-    /// The parts of the request that the mount lets through.
+    /// The parts of the request that the mount's options list.
     fn connect_info(&self, req: &Head<'_>) -> ConnectInfo {
         let mut info = ConnectInfo::default();
         for key in &self.handshake.connect_info {
@@ -426,7 +427,7 @@ impl Mounted {
     }
 }
 
-/// The answer to a client for whom there is no room.
+/// The status of the refusal when there is no room for a client.
 pub(super) fn full_status(full: Full) -> StatusCode {
     match full {
         Full::Server => StatusCode::SERVICE_UNAVAILABLE,
@@ -447,20 +448,19 @@ pub(super) fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a st
         .collect()
 }
 
-/// Name and value of the headers whose name is wanted and whose value is text; repeated ones
-/// repeat.
+/// Names and values of the wanted headers, if the value is UTF-8. A repeated header appears repeatedly.
 fn headers(all: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let chosen = all.iter().filter(|(name, _)| wanted(name.as_str()));
     let pairs = chosen.filter_map(|(name, value)| Some((name.to_string(), utf8(value)?.into())));
     pairs.collect()
 }
 
-/// A header's value, which may hold more than ASCII.
+/// A header's value, if it is UTF-8.
 fn utf8(value: &HeaderValue) -> Option<&str> {
     std::str::from_utf8(value.as_bytes()).ok()
 }
 
-/// From the request itself: what proxies add can be forged by anybody.
+/// The URI from the request itself: headers of proxies are ignored, because anybody can forge them.
 fn uri(req: &Head<'_>) -> UriInfo {
     let (scheme, host, port) = origin::own(req);
     UriInfo {

@@ -1,5 +1,5 @@
-//! [`Head`]: the head of a request for a socket, whether an App has routed it or the edge took it by
-//! itself.
+//! [`Head`]: the head of a request for a socket, whether an actix-web `App` has routed the request or the
+//! edge answers it without one.
 
 use std::net::SocketAddr;
 
@@ -8,11 +8,11 @@ use actix_web::dev::{Path, RequestHead};
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, Version};
 
-/// What the transports may know of a request.
+/// The parts of a request that the transports read.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     head: &'a RequestHead,
-    /// As the App has routed it; `None` where none has.
+    /// The whole request; `None` if no App has routed it.
     routed: Option<&'a HttpRequest>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> From<&'a HttpRequest> for Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// A request over plain TCP, to a path without variables.
+    /// A request over plain TCP that no App has routed, to a path without variables.
     pub(super) fn plain(head: &'a RequestHead) -> Self {
         Self { head, routed: None }
     }
@@ -60,13 +60,13 @@ impl<'a> Head<'a> {
         self.head.peer_addr
     }
 
-    /// Whether it came over TLS that this server has ended.
+    /// Whether the request came over TLS that this server terminates.
     pub(super) fn is_secure(&self) -> bool {
         self.routed
             .is_some_and(|request| request.app_config().secure())
     }
 
-    /// The variables of its path, decoded.
+    /// The decoded variables of the path.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let variables = self.routed.map(HttpRequest::match_info);
         variables.into_iter().flat_map(Path::iter)

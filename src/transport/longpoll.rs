@@ -1,10 +1,9 @@
 //! Long-polling over HTTP. Phoenix: `Phoenix.Transports.LongPoll`.
 //!
-//! Every protocol answer is HTTP 200 with the protocol's own status in its JSON body. What Phoenix
-//! does badly is done better here: what a poll was to bring and could not, because its client has gone,
-//! is brought by the next; a waiting poll is woken when the session ends, a message that
-//! cannot be read is answered at once, empty lines are skipped, too many lines are an error, and
-//! binary data to a long-polling client is its sender's error instead of a broken response.
+//! Every protocol answer is HTTP 200 with the protocol's own status in its JSON body. Differences from Phoenix: the
+//! messages of a poll whose client has gone come with the next poll, a waiting poll is woken when the session ends, an
+//! undecodable message is answered at once, empty lines are skipped, too many lines are an error, and binary data to a
+//! long-polling client is its sender's error instead of a broken response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +24,7 @@ use super::edge::ClientStream;
 use super::handshake::{Mounted, Refusal, full_status, text, texts};
 use super::head::Head;
 use super::longpoll_server::{
-    Batch, LongPollServer, Poll, Publish, Published, Sessions, first_silence,
+    LongPollServer, Poll, PollBatch, Posted, Publish, Sessions, first_silence,
 };
 use super::tcp;
 use super::unfinished::Room;
@@ -52,10 +51,18 @@ mod status {
     pub(super) const TOO_LARGE: u16 = 413;
 }
 
-/// How a mount serves long-polling clients.
+/// The settings of a mount for long-polling clients.
+///
+/// ```
+/// use std::time::Duration;
+/// use slackir::transport::LongPollOptions;
+///
+/// let options = LongPollOptions { window: Duration::from_secs(20) };
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongPollOptions {
-    /// How long a poll waits for a message, and a message for its session. A session ends when no
+    /// A poll waits this long for a message, and a message this long for its session. A session ends when no
     /// poll has come for one and a half times this, or for 5 s after it was made. Default 10 s.
     pub window: Duration,
 }
@@ -85,9 +92,9 @@ impl LongPoll {
     }
 }
 
-/// The body of an answer; what is absent is left out.
+/// The body of an answer, without absent members.
 #[derive(Default, Serialize)]
-struct Answer<'a> {
+struct SessionAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<Vec<&'a str>>,
     status: u16,
@@ -113,16 +120,16 @@ pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) 
     })
 }
 
-/// The answer of Phoenix's long-poll transport to what is refused.
+/// The answer of Phoenix's long-poll transport to a refused request.
 fn refuse(refusal: &Refusal) -> HttpResponse {
     match refusal {
         Refusal::Method => with_cors(HttpResponse::BadRequest()).finish(),
         Refusal::BadRequest(text) => with_cors(HttpResponse::BadRequest()).body(text.clone()),
-        Refusal::Forbidden | Refusal::Refused(_) => json(&Answer {
+        Refusal::Forbidden | Refusal::Refused(_) => json(&SessionAnswer {
             status: status::FORBIDDEN,
-            ..Answer::default()
+            ..SessionAnswer::default()
         }),
-        // phoenix.js takes an answer without a body for a lost connection, and comes back later.
+        // phoenix.js takes an answer without a body for a lost connection, and connects again later.
         Refusal::Full(full) => with_cors(HttpResponse::build(full_status(*full))).finish(),
         Refusal::Draining | Refusal::NoRoom => {
             with_cors(HttpResponse::ServiceUnavailable()).finish()
@@ -152,31 +159,34 @@ async fn poll(
     open(longpoll, req, params).await
 }
 
-/// What a poll brings, as long as its client is there: for one that has gone nothing is taken, and
-/// what was taken in the moment when it went is there again.
+/// The messages of a poll, while its client is connected. If the client goes, nothing is taken, and the messages
+/// taken in that moment are queued again.
 async fn batch_for<E>(
     stream: &TcpStream,
-    polled: impl Future<Output = Result<Batch, E>>,
-) -> Result<Batch, E> {
+    polled: impl Future<Output = Result<PollBatch, E>>,
+) -> Result<PollBatch, E> {
     let batch = tokio::select! {
         biased;
-        () = tcp::ended(stream) => Batch::default(),
+        () = tcp::ended(stream) => PollBatch::default(),
         batch = polled => batch?,
     };
     let has_gone = batch.delivery.is_some() && tcp::has_ended(stream);
-    Ok(if has_gone { Batch::default() } else { batch })
+    Ok(if has_gone {
+        PollBatch::default()
+    } else {
+        batch
+    })
 }
 
-/// The answer to a poll. The edge tells its delivery whether it was written, other servers have to be
-/// watched.
-fn batch_answer(batch: Batch, token: &str, on_edge: bool) -> HttpResponse {
+/// The answer to a poll. The edge reports to its delivery; for other servers the body does.
+fn batch_answer(batch: PollBatch, token: &str, on_edge: bool) -> HttpResponse {
     let status = if batch.messages.is_empty() {
         status::NO_CONTENT
     } else {
         status::OK
     };
     let messages = batch.messages.iter().map(ByteString::as_ref);
-    let answer = Answer {
+    let answer = SessionAnswer {
         messages: Some(messages.collect()),
         status,
         token: Some(token),
@@ -193,7 +203,7 @@ fn batch_answer(batch: Batch, token: &str, on_edge: bool) -> HttpResponse {
     response
 }
 
-/// A new session: none was named, or the one that was is gone.
+/// Opens a session, as the request names none that lives.
 async fn open(
     longpoll: &LongPoll,
     req: &Head<'_>,
@@ -207,7 +217,7 @@ async fn open(
     let window = longpoll.options.window;
     let connection = mounted.open(accepted.text_only(), Sign::Polls, first_silence(window));
     LongPollServer::start(connection, window, &longpoll.sessions, token.clone());
-    Ok(json(&Answer {
+    Ok(json(&SessionAnswer {
         messages: Some(Vec::new()),
         status: status::GONE,
         token: Some(&token),
@@ -222,16 +232,16 @@ async fn publish(
     let params = Mounted::params(req)?;
     longpoll.mounted.check_origin(req)?;
     let answer = |status| {
-        Ok(json(&Answer {
+        Ok(json(&SessionAnswer {
             status,
-            ..Answer::default()
+            ..SessionAnswer::default()
         }))
     };
     let session = session_token(req, &params).and_then(|token| longpoll.sessions.find(&token));
     let Some(session) = session else {
         return answer(status::GONE);
     };
-    // Taken until the session has the messages, or does not take them.
+    // Held until the session has taken the messages or refused them.
     let mut room = Room::new();
     let body = read(body, &mut room).await?;
     let lines = text(req.headers(), &header::CONTENT_TYPE) == Some(NDJSON);
@@ -241,9 +251,9 @@ async fn publish(
         Publish::Text(body)
     };
     match session.send(publish).await {
-        Ok(Published::Taken) => answer(status::OK),
-        Ok(Published::NotTaken) => answer(status::TIMEOUT),
-        Ok(Published::TooMany) => answer(status::TOO_LARGE),
+        Ok(Posted::Taken) => answer(status::OK),
+        Ok(Posted::NotTaken) => answer(status::TIMEOUT),
+        Ok(Posted::TooMany) => answer(status::TOO_LARGE),
         // The session has ended meanwhile.
         Err(_) => answer(status::GONE),
     }
@@ -259,13 +269,13 @@ fn options(longpoll: &LongPoll, req: &Head<'_>) -> Result<HttpResponse, Refusal>
         .finish())
 }
 
-/// The header first, as newer clients send it, else the parameter.
+/// The token in the header, as newer clients send it, else in the parameter.
 fn session_token(req: &Head<'_>, params: &Map<String, Value>) -> Option<String> {
     let parameter = || params.get(TOKEN).and_then(Value::as_str).map(str::to_owned);
     text_of(req, TOKEN_HEADER).or_else(parameter)
 }
 
-/// A name that nobody can guess.
+/// A session's name that nobody can guess.
 fn new_token() -> Option<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
@@ -274,7 +284,10 @@ fn new_token() -> Option<String> {
     Some(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// The whole body, which is refused when it is too long.
+/// The whole body.
+///
+/// # Errors
+/// If it is too long, or all bodies together have no room.
 async fn read(mut body: Payload, room: &mut Room) -> Result<Bytes, Refusal> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.next().await {
@@ -299,7 +312,7 @@ fn with_cors(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
     response
 }
 
-fn json(answer: &Answer<'_>) -> HttpResponse {
+fn json(answer: &SessionAnswer<'_>) -> HttpResponse {
     json_response().body(text_of_answer(answer))
 }
 
@@ -309,6 +322,6 @@ fn json_response() -> HttpResponseBuilder {
     response
 }
 
-fn text_of_answer(answer: &Answer<'_>) -> String {
+fn text_of_answer(answer: &SessionAnswer<'_>) -> String {
     serde_json::to_string(answer).expect("strings and numbers have a JSON form")
 }

@@ -1,9 +1,8 @@
 //! [`LongPollServer`]: the actor of one polling client. Phoenix: `LongPoll.Server`.
 //!
-//! It stands where a TCP connection stands for WebSocket: requests bring the client's messages,
-//! which it hands to the session's SocketServer, and take away what waits in the outbox. Messages leave
-//! the outbox when the answer that holds them is known to be written; those of an answer that is lost go
-//! into the next.
+//! It takes the place of WebSocket's TCP connection: requests bring the client's messages, which it hands to the
+//! session's SocketServer, and answers take the messages of the outbox. A message leaves the outbox when its answer is
+//! known to be written; the messages of a lost answer go into the next one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,19 +25,19 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::delivery::{Delivery, Fate};
+use super::delivery::{AnswerFate, Delivery};
 use crate::client::log_client;
 use crate::flow::Flow;
+use crate::lock::lock;
 use crate::metrics::metrics;
-use crate::outbox::{Interrupt, Outbox};
-use crate::pubsub::lock;
-use crate::serializer::{DecodeError, Serializer};
-use crate::socket::{Activity, Connection, Ending, Incoming, SocketServer};
+use crate::outbox::Outbox;
+use crate::serializer::{DecodeError, Serializer, is_v2_text};
+use crate::socket::{Activity, Connection, ConnectionEnd, Incoming, Sign, SocketServer};
 
-/// Messages of one request. Phoenix ignores those after the 100th without a word.
+/// The messages of one request. Phoenix ignores all after the 100th.
 const MAX_LINES: usize = 1_000;
 
-/// How long a new session waits for its first poll.
+/// A new session waits this long for its first poll.
 const FIRST_POLL: Duration = Duration::from_secs(5);
 
 /// The sessions of one mount, on all workers, by their token.
@@ -46,7 +45,7 @@ const FIRST_POLL: Duration = Duration::from_secs(5);
 pub(super) struct Sessions(Arc<Mutex<HashMap<String, Addr<LongPollServer>>>>);
 
 impl Sessions {
-    /// The session that a token names, while it lives.
+    /// The live session of a token.
     pub(super) fn find(&self, token: &str) -> Option<Addr<LongPollServer>> {
         lock(&self.0)
             .get(token)
@@ -64,59 +63,58 @@ pub(super) struct LongPollServer {
     /// To the session's SocketServer; closed when that has ended. Boxed, because tokio's channel keeps
     /// 32 places, which would be 6 kB for each session.
     messages: mpsc::Sender<Box<Incoming>>,
-    /// The number of the latest poll: only that one takes messages.
+    /// The number of the latest poll, the only one that takes messages.
     latest: Rc<Cell<u64>>,
-    /// The answer that was given last, until the next poll asks what has become of it.
-    answer: Rc<RefCell<Option<Answer>>>,
+    /// The last answer with messages, until the next poll asks for its fate.
+    answer: Rc<RefCell<Option<LastAnswer>>>,
     sessions: Sessions,
     token: String,
 }
 
-/// Takes what waits, or waits for something. Answered with nothing after the window.
+/// Takes the queued messages, or waits for one. The batch is empty after the window.
 #[derive(Message)]
-#[rtype(result = "Batch")]
+#[rtype(result = "PollBatch")]
 pub(super) struct Poll;
 
 /// The answer to a poll.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct PollBatch {
     pub(super) messages: Vec<ByteString>,
-    /// Told whether the messages have reached the client; they are kept until then. `None` where there
-    /// are none.
+    /// Reports whether the client has the messages, which are kept until then. `None` if there are none.
     pub(super) delivery: Option<Delivery>,
 }
 
 /// An answer with messages.
-struct Answer {
-    /// Frames at the head of the outbox that are in it.
+struct LastAnswer {
+    /// The number of its frames, at the head of the outbox.
     frames: usize,
-    fate: Arc<Fate>,
+    fate: Arc<AnswerFate>,
 }
 
 /// A request's body.
 #[derive(Message)]
-#[rtype(result = "Published")]
+#[rtype(result = "Posted")]
 pub(super) enum Publish {
     /// One text message.
     Text(Bytes),
-    /// A message a line: text where it begins with `[`, else binary in base64.
+    /// A message a line, binary ones in base64.
     Lines(Bytes),
 }
 
-/// How far a request's messages have come.
+/// The result of a request with messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Published {
-    /// All are in the hands of the session.
+pub(super) enum Posted {
+    /// The session has all messages.
     Taken,
-    /// The session did not take one within the window, or one could not be read, which ended the
-    /// session. Those before it are taken.
+    /// The session did not take one within the window, or one was undecodable, which ended the
+    /// session. The messages before it are taken.
     NotTaken,
-    /// More lines than may be; none was taken.
+    /// The request has too many lines; none was taken.
     TooMany,
 }
 
 impl LongPollServer {
-    /// Starts a session on this thread. Its token is what it is found by.
+    /// Starts a session on this thread, which [`Sessions::find`] finds by its token.
     pub(super) fn start(
         connection: Connection,
         window: Duration,
@@ -135,7 +133,7 @@ impl LongPollServer {
             sessions: sessions.clone(),
             token: token.clone(),
         };
-        let reader = Reader {
+        let reader = PostedMessages {
             outbox: Rc::clone(&connection.outbox),
             flow: Rc::clone(&connection.flow),
             messages: receiver,
@@ -155,7 +153,7 @@ impl LongPollServer {
     }
 
     fn decode_line(&self, line: Bytes) -> Result<Incoming, DecodeError> {
-        if line.starts_with(b"[") {
+        if is_v2_text(&line) {
             return self.decode(line);
         }
         let data = BASE64_STANDARD
@@ -187,7 +185,7 @@ impl Drop for LongPollServer {
 }
 
 impl Handler<Poll> for LongPollServer {
-    type Result = ResponseFuture<Batch>;
+    type Result = ResponseFuture<PollBatch>;
 
     fn handle(&mut self, _: Poll, _: &mut Self::Context) -> Self::Result {
         self.activity.touch();
@@ -215,9 +213,13 @@ impl Handler<Poll> for LongPollServer {
     }
 }
 
-/// All that waits; nothing when the outbox is closed. What was answered before is there again if it was
-/// lost, and it is not known whether it was while that answer is being written.
-fn take(outbox: &Outbox, answer: &mut Option<Answer>, cx: &mut TaskContext<'_>) -> Polled<Batch> {
+/// All queued messages; none once the outbox is closed. Waits while the former answer is being written: if that is
+/// lost, its messages are among them.
+fn take(
+    outbox: &Outbox,
+    answer: &mut Option<LastAnswer>,
+    cx: &mut TaskContext<'_>,
+) -> Polled<PollBatch> {
     if let Some(former) = answer {
         if ready!(former.fate.poll(cx)) {
             outbox.confirm(former.frames);
@@ -225,11 +227,11 @@ fn take(outbox: &Outbox, answer: &mut Option<Answer>, cx: &mut TaskContext<'_>) 
         *answer = None;
     }
     if !ready!(outbox.poll_queued(cx)) {
-        return Polled::Ready(Batch::default());
+        return Polled::Ready(PollBatch::default());
     }
     let frames = outbox.peek();
     let (delivery, fate) = Delivery::new();
-    *answer = Some(Answer {
+    *answer = Some(LastAnswer {
         frames: frames.len(),
         fate,
     });
@@ -237,13 +239,13 @@ fn take(outbox: &Outbox, answer: &mut Option<Answer>, cx: &mut TaskContext<'_>) 
     let texts = frames
         .iter()
         .map(|frame| ByteString::try_from(frame.payload()));
-    Polled::Ready(Batch {
+    Polled::Ready(PollBatch {
         messages: texts.flatten().collect(),
         delivery: Some(delivery),
     })
 }
 
-/// How long a session lives without a poll: half as long again as a poll may take, as in Phoenix.
+/// A session lives this long without a poll: one and a half windows, as in Phoenix.
 fn silence(window: Duration) -> Duration {
     window + window / 2
 }
@@ -254,7 +256,7 @@ pub(super) fn first_silence(window: Duration) -> Duration {
 }
 
 impl Handler<Publish> for LongPollServer {
-    type Result = ResponseFuture<Published>;
+    type Result = ResponseFuture<Posted>;
 
     fn handle(&mut self, publish: Publish, _: &mut Self::Context) -> Self::Result {
         let decoded: Vec<_> = match publish {
@@ -262,7 +264,7 @@ impl Handler<Publish> for LongPollServer {
             Publish::Lines(body) => {
                 let lines: Vec<Bytes> = lines(&body).collect();
                 if lines.len() > MAX_LINES {
-                    return std::future::ready(Published::TooMany).boxed_local();
+                    return std::future::ready(Posted::TooMany).boxed_local();
                 }
                 lines
                     .into_iter()
@@ -280,18 +282,18 @@ impl Handler<Publish> for LongPollServer {
                         Ok(message) => (message, false),
                         Err(error) => {
                             log_client!(info, outbox.client(), %error, "transport.message.undecodable");
-                            (Incoming::End(Ending::UNDECODABLE), true)
+                            (Incoming::End(ConnectionEnd::Undecodable), true)
                         }
                     };
                     if messages.send(Box::new(message)).await.is_err() || bad {
-                        return Published::NotTaken;
+                        return Posted::NotTaken;
                     }
                 }
-                Published::Taken
+                Posted::Taken
             };
             timeout(window, hand_over)
                 .await
-                .unwrap_or(Published::NotTaken)
+                .unwrap_or(Posted::NotTaken)
         }
         .boxed_local()
     }
@@ -306,15 +308,15 @@ fn lines(body: &Bytes) -> impl Iterator<Item = Bytes> {
         .map(|line| body.slice_ref(line))
 }
 
-/// What the client sends, as the SocketServer reads it.
-struct Reader {
+/// The client's messages, as the SocketServer reads them.
+struct PostedMessages {
     outbox: Rc<Outbox>,
     flow: Rc<Flow>,
     messages: mpsc::Receiver<Box<Incoming>>,
     ended: bool,
 }
 
-impl Stream for Reader {
+impl Stream for PostedMessages {
     type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Polled<Option<Incoming>> {
@@ -323,10 +325,10 @@ impl Stream for Reader {
         }
         if let Polled::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
             self.ended = true;
-            return Polled::Ready(Some(Incoming::End(match interrupt {
-                Interrupt::Idle => Ending::INACTIVE,
-                other => Ending::of(other),
-            })));
+            return Polled::Ready(Some(Incoming::End(ConnectionEnd::of(
+                interrupt,
+                Sign::Polls,
+            ))));
         }
         ready!(self.outbox.poll_room(cx));
         ready!(self.flow.poll_open(cx));

@@ -1,4 +1,4 @@
-//! Which pages may open a socket. Phoenix: `check_origin`.
+//! The check of the `Origin` header: which pages may open a socket. Phoenix: `check_origin`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,37 +9,39 @@ use url::Host;
 
 use super::head::Head;
 
-/// Decides about an origin. Phoenix: an MFA as `check_origin`.
+/// Returns whether an origin may open a socket. Phoenix: an MFA as `check_origin`.
 pub type OriginCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// The rule for the `Origin` header. Requests without one (no browser) always pass.
+/// The rule for the `Origin` header. A request without the header always passes: it does not come from a
+/// browser.
 ///
-/// Any name can be made to resolve to this server's address (DNS rebinding), and its pages then send
-/// that name as their origin and in the `Host` header. So a name is only believed where it is
-/// configured: [`CheckOrigin::Host`] or [`CheckOrigin::List`].
+/// Anybody can make a name resolve to this server's address (DNS rebinding). A page of that name then sends
+/// the name both as its origin and in the `Host` header. So a name passes only if it is configured:
+/// [`CheckOrigin::Host`] or [`CheckOrigin::List`].
 #[derive(Clone, Default)]
 pub enum CheckOrigin {
-    /// The origin's host is that of the `Host` header, and it is an IP address or `localhost`: what
-    /// no name server decides about. The default, for a server that does not know its name.
+    /// The origin's host equals that of the `Host` header and is an IP address or `localhost`, for which no
+    /// name server is asked. The default, for a server that does not know its name.
     #[default]
     OwnAddress,
-    /// As [`CheckOrigin::OwnAddress`], and every loopback origin passes, such as
-    /// `http://localhost:3000`. For a server that listens on a loopback address alone.
+    /// Like [`CheckOrigin::OwnAddress`], and also allows every loopback origin, such as
+    /// `http://localhost:3000`. For a server that listens on a loopback address only.
     OwnAddressOrLoopback,
     /// The origin matches one of these.
     List(Vec<OriginPattern>),
-    /// The origin's host is this one; scheme and port do not matter. Phoenix: `true`.
+    /// The origin has this host, and any scheme and port. Phoenix: `true`.
     Host(HostName),
-    /// The origin's scheme, host and port are the request's own, by its `Host` header: no defence
-    /// against DNS rebinding unless a proxy lets only its own names through. Phoenix: `:conn`.
+    /// The origin's scheme, host and port equal those of the request, taken from its `Host` header. No
+    /// defence against DNS rebinding, unless a proxy forwards requests for its own names only. Phoenix:
+    /// `:conn`.
     Conn,
-    /// The application decides; it also sees origins without a host.
+    /// The application decides. It also gets origins without a host.
     Callback(OriginCheck),
     /// Every origin passes.
     Off,
 }
 
-/// A host as browsers write it in an origin: lower case, punycode, IPv6 in brackets.
+/// A host as browsers write it in an origin: in lower case and punycode, IPv6 in brackets.
 ///
 /// ```
 /// use slackir::transport::HostName;
@@ -56,9 +58,9 @@ pub struct HostName(String);
 #[error("{0:?} is no host name: write chat.example.com, without scheme, port and path")]
 pub struct InvalidHost(String);
 
-/// One allowed origin, `//example.com`, `https://example.com:8443` or `//*.example.com`: scheme
-/// and port match anything where they are left out. The host may be spelled in any way that a
-/// browser's address bar takes.
+/// One allowed origin: `//example.com`, `https://example.com:8443` or `//*.example.com`. Without a scheme
+/// or port the pattern matches all of them. The host may be written in any way that a browser's address bar
+/// accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: Option<String>,
@@ -67,7 +69,7 @@ pub struct OriginPattern {
     subdomains: bool,
 }
 
-/// The text names no origin.
+/// The text is no pattern of origins.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no origin: write https://example.com, //example.com:8443 or //*.example.com, without a \
@@ -83,7 +85,7 @@ struct Origin<'a> {
 }
 
 impl CheckOrigin {
-    /// Whether the request may open a socket; only its first `Origin` header counts.
+    /// Whether the request may open a socket. Only its first `Origin` header counts.
     pub(super) fn allows(&self, req: &Head<'_>) -> bool {
         let Some(value) = req.headers().get(header::ORIGIN) else {
             return true;
@@ -96,7 +98,7 @@ impl CheckOrigin {
         }
     }
 
-    /// The setting that would let an origin in, which is its own: for whoever reads that it was refused.
+    /// The setting that would allow an origin, for the log line of its refusal.
     pub(super) fn setting_for(origin: &str) -> Option<String> {
         let host = Origin::parse(origin)?.host;
         Some(format!("check_origin: a list with //{host}"))
@@ -121,7 +123,7 @@ impl CheckOrigin {
     }
 }
 
-/// The request's first `Origin` header, as far as it is text.
+/// The request's first `Origin` header, with replacement characters for bytes that are not UTF-8.
 pub(super) fn shown(req: &Head<'_>) -> String {
     let value = req.headers().get(header::ORIGIN);
     let bytes = value.map(header::HeaderValue::as_bytes).unwrap_or_default();
@@ -185,7 +187,7 @@ impl OriginPattern {
         scheme && port && host
     }
 
-    /// What `text` says, unless a part of it could match nothing.
+    /// Parses a pattern. `None` if a part of it could not match any origin.
     fn read(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("//")?;
         let scheme = match scheme {
@@ -256,8 +258,8 @@ impl fmt::Display for CheckOrigin {
     }
 }
 
-/// Scheme, host and port that the request was sent to, by the connection and the `Host` header
-/// itself: what proxies add can be forged by anybody.
+/// Scheme, host and port to which the request was sent, from the connection and the `Host` header. Headers
+/// of proxies are ignored, because anybody can forge them.
 pub(super) fn own<'a>(req: &Head<'a>) -> (&'static str, &'a str, Option<u16>) {
     let secure = req.is_secure();
     let scheme = if secure { "https" } else { "http" };
@@ -283,7 +285,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether the host is the request's own and stands for itself, without a name server.
+/// Whether the host is the request's own, and an IP address or `localhost`, which needs no name server.
 fn is_own_address(host: &str, req: &Head<'_>) -> bool {
     let is_address = || matches!(Host::parse(host), Ok(Host::Ipv4(_) | Host::Ipv6(_)));
     host == own(req).1 && (is_address() || is_loopback(host))
@@ -311,7 +313,7 @@ mod tests {
         check.allows(&Head::from(&req))
     }
 
-    /// The table that was observed on Phoenix.
+    /// Results observed on Phoenix.
     /// Requirements 25, 26, 27, 29.
     #[test]
     fn a_list_matches_scheme_host_and_port_independently() {
@@ -354,7 +356,7 @@ mod tests {
         check.allows(&Head::from(&req))
     }
 
-    /// A page of a name that resolves to this server's address sends that name twice.
+    /// A page of a name that resolves to this server's address sends that name in `Origin` and in `Host`.
     /// Requirements 24, 29.
     #[test]
     fn what_the_host_header_says_counts_for_addresses_alone() {

@@ -1,15 +1,15 @@
-//! Query strings, decoded as Plug decodes them: `a[b]=1` nests, `l[]=1` is a list, the last of two
-//! equal names wins, empty pairs are ignored. Phoenix: `Plug.Conn.Query`.
+//! Query strings, decoded by Plug's rules: `a[b]=1` nests, `l[]=1` is a list, the last of two equal names
+//! wins, empty pairs are ignored. Phoenix: `Plug.Conn.Query`.
 
 use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
-/// How deep `a[b][c]..` may nest; what stands deeper is left out.
+/// The deepest nesting of `a[b][c]..`; deeper values are left out.
 const MAX_DEPTH: usize = 32;
 
-/// The query is not UTF-8 once decoded.
+/// The decoded query is not UTF-8.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the query string is not UTF-8")]
 pub(super) struct NotUtf8;
@@ -36,10 +36,10 @@ fn decode(text: &str) -> Result<String, NotUtf8> {
     Ok(decoded.into_owned())
 }
 
-/// The name of a value inside an object; `None` inside a list, where it is written `[]`.
+/// The name of a value in an object; `None` in a list, where it is written `[]`.
 type Name = Option<String>;
 
-/// `a[b][]` as `a`, `b` and no name.
+/// Splits `a[b][]` into `a`, `b` and `None`.
 fn path(name: &str) -> Vec<Name> {
     let named = |name: &str| Some(name.to_owned());
     let below = name.split_once('[').and_then(|(first, rest)| {
@@ -54,12 +54,12 @@ fn path(name: &str) -> Vec<Name> {
     std::iter::once(named(first)).chain(nameless).collect()
 }
 
-/// What stands below one name. Names may come again and as something else: only the end of the
-/// query tells what it all is.
+/// The values below one name. Later pairs may use the name in another form, so its type is known only at
+/// the end of the query.
 #[derive(Default)]
 struct Level {
-    /// In the order of the query; `None` for the level below that name, which stands where it
-    /// began.
+    /// In the order of the query. A value of `None` refers to `below`, and has the place of the first pair
+    /// there.
     values: Vec<(Name, Option<String>)>,
     below: BTreeMap<Name, Level>,
 }
@@ -80,7 +80,7 @@ impl Level {
         }
     }
 
-    /// The last value decides whether all is a list or an object; what does not fit is left out.
+    /// The last value decides between a list and an object; values of the other kind are left out.
     fn into_value(self) -> Value {
         match self.values.last() {
             Some((None, _)) => Value::Array(

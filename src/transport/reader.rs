@@ -1,5 +1,5 @@
-//! [`Reader`]: what a WebSocket client sends, as the messages its SocketServer reads. The same for
-//! both drivers, which bring whole frames.
+//! [`MessageReader`]: the messages of a WebSocket client, as its SocketServer reads them. The same for both drivers,
+//! which bring whole frames.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,18 +9,19 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::Stream;
 
+use super::ending::asked_by;
 use crate::client::log_client;
 use crate::flow::Flow;
 use crate::frame::{Frame, Opcode};
 use crate::message::Message;
 use crate::outbox::Outbox;
 use crate::serializer::{DecodeError, Serializer};
-use crate::socket::{Activity, Connection, Ending, Incoming};
+use crate::socket::{Activity, Connection, ConnectionEnd, Incoming, Sign};
 
 /// Fragmented messages have a limit of their own, in bytes, as on Bandit.
 pub(super) const MAX_MESSAGE_SIZE: usize = 8_000_000;
 
-/// Pings and pongs of one client that are read before others have their turn.
+/// At most so many pings and pongs of one client are read in a turn.
 const FRAMES_A_TURN: usize = 64;
 
 /// One whole message of the WebSocket protocol.
@@ -36,8 +37,8 @@ pub(super) enum Received {
 
 /// The client's messages until its connection ends. Pings are answered here. Reading waits while
 /// the client or its channels cannot keep up.
-pub(super) struct Reader<S> {
-    /// The driver's half: what arrives, and an error where the client breaks the protocol. It ends
+pub(super) struct MessageReader<S> {
+    /// The driver's half: whole frames, and an error if the client breaks the protocol. It ends
     /// when the connection is lost.
     frames: S,
     serializer: Serializer,
@@ -47,7 +48,7 @@ pub(super) struct Reader<S> {
     ended: bool,
 }
 
-impl<S> Reader<S> {
+impl<S> MessageReader<S> {
     pub(super) fn new(connection: &Connection, frames: S) -> Self {
         Self {
             frames,
@@ -59,7 +60,7 @@ impl<S> Reader<S> {
         }
     }
 
-    /// Whether the client and its channels have kept up with what was read before.
+    /// Ready if the client and its channels have kept up.
     fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.outbox.poll_room(cx));
         self.flow.poll_open(cx)
@@ -74,18 +75,18 @@ impl<S> Reader<S> {
             Ok(message) => Poll::Ready(Some(Incoming::Message(message, size))),
             Err(error) => {
                 log_client!(info, self.outbox.client(), %error, "transport.message.undecodable");
-                self.end(Ending::UNDECODABLE)
+                self.end(ConnectionEnd::Undecodable)
             }
         }
     }
 
-    fn end(&mut self, ending: Ending) -> Poll<Option<Incoming>> {
+    fn end(&mut self, ending: ConnectionEnd) -> Poll<Option<Incoming>> {
         self.ended = true;
         Poll::Ready(Some(Incoming::End(ending)))
     }
 }
 
-impl<S: Stream<Item = Result<Received, Ending>> + Unpin> Stream for Reader<S> {
+impl<S: Stream<Item = Result<Received, ConnectionEnd>> + Unpin> Stream for MessageReader<S> {
     type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
@@ -93,7 +94,7 @@ impl<S: Stream<Item = Result<Received, Ending>> + Unpin> Stream for Reader<S> {
             return Poll::Ready(None);
         }
         if let Poll::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
-            return self.end(Ending::of(interrupt));
+            return self.end(ConnectionEnd::of(interrupt, Sign::Bytes));
         }
         for _ in 0..FRAMES_A_TURN {
             let may_read = self.poll_may_read(cx);
@@ -113,20 +114,12 @@ impl<S: Stream<Item = Result<Received, Ending>> + Unpin> Stream for Reader<S> {
                     self.outbox.push(Frame::new(Opcode::Pong, &data));
                 }
                 Some(Ok(Received::Pong)) => {}
-                Some(Ok(Received::Close(code))) => return self.end(goodbye(code)),
+                Some(Ok(Received::Close(code))) => return self.end(asked_by(code)),
                 Some(Err(ending)) => return self.end(ending),
-                None => return self.end(Ending::LOST),
+                None => return self.end(ConnectionEnd::Lost),
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-/// A close frame with a code that no client may send is a violation.
-fn goodbye(code: Option<u16>) -> Ending {
-    match code {
-        None | Some(1000..=1003 | 1007..=1011 | 3000..=4999) => Ending::GOODBYE,
-        Some(_) => Ending::VIOLATION,
     }
 }

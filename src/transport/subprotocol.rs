@@ -1,24 +1,24 @@
-//! `Sec-WebSocket-Protocol`: the client's auth token, and the subprotocol that both speak.
+//! The `Sec-WebSocket-Protocol` header: the client's auth token, and the choice of a subprotocol.
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// In front of an auth token. Despite its name phoenix.js writes the standard alphabet.
+/// The prefix of an auth token. Despite its name phoenix.js writes the standard base64 alphabet.
 const TOKEN_PREFIX: &str = "base64url.bearer.phx.";
-/// The subprotocol of clients that send a token.
+/// The subprotocol that clients offer together with a token.
 const PHOENIX: &str = "phoenix";
 
-/// What the header of an upgrade request comes to.
+/// The result of the header of an upgrade request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Subprotocol {
-    /// What the answer says, if anything.
+    /// The subprotocol to name in the response.
     pub(super) chosen: Option<String>,
-    /// The client's token; none where it sent several.
+    /// The client's token; `None` if it sent several.
     pub(super) auth_token: Option<String>,
 }
 
-/// Why the header refuses the connection.
+/// Why a connection is refused because of the header.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SubprotocolError {
     #[error("the auth token in 'sec-websocket-protocol' is not base64 of UTF-8")]
@@ -27,7 +27,7 @@ pub(super) enum SubprotocolError {
     NoneInCommon,
 }
 
-/// Reads the header of a mount that takes tokens or not, and speaks `supported`.
+/// Chooses among the `offered` subprotocols. `supported` are the mount's own, the preferred first.
 pub(super) fn negotiate(
     offered: &[&str],
     takes_token: bool,
@@ -44,7 +44,7 @@ pub(super) fn negotiate(
             .iter()
             .filter_map(|entry| entry.strip_prefix(TOKEN_PREFIX))
             .collect();
-        // Several are none, and stay what they are: subprotocols that nobody speaks.
+        // Several tokens count as none: they stay in the list as subprotocols that no mount speaks.
         if let [token] = tokens[..] {
             auth_token = Some(decode(token).ok_or(SubprotocolError::Token)?);
             entries.retain(|entry| !entry.starts_with(TOKEN_PREFIX));
@@ -98,7 +98,7 @@ mod tests {
         Ok((chosen.map(str::to_owned), token.map(str::to_owned)))
     }
 
-    /// The table that was observed on Phoenix with `auth_token: true`.
+    /// Results observed on Phoenix with `auth_token: true`.
     /// Requirements 34, 35, 36, 37, 38.
     #[test]
     fn tokens_are_taken_and_phoenix_is_echoed() {

@@ -1,4 +1,4 @@
-//! Accepted TCP sockets: their options, what they are read into, and how they end.
+//! Accepted TCP sockets: their options, the read buffer, and how they end.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -16,41 +16,42 @@ use tokio::time::timeout;
 use super::handshake::full_status;
 use crate::admission::{Admission, Admitted, ClientAddress};
 
-/// What the kernel keeps for a client that does not read. Linux would take up to 4 MB a socket
-/// before a server notices anything.
+/// The kernel's send buffer for each client. By default Linux would queue up to 4 MB for a client that does
+/// not read, before the server notices anything.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// How long sent bytes may stay unacknowledged. It ends connections whose client has stopped
-/// reading: a close frame never gets through to them.
+/// How long sent bytes may stay unacknowledged. This ends connections whose client has stopped reading,
+/// because no close frame can reach such a client.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For `HttpServer::client_disconnect_timeout`: how long a connection that has said goodbye waits
-/// for its client to go first. Until then what the client still sends is read and dropped, so that
-/// the close frame is not lost to a reset; afterwards the server hangs up. Take no less: actix-http counts
-/// it from a clock that is up to half a second late, and a connection whose time is over before it begins
-/// stays for ever.
+/// For `HttpServer::client_disconnect_timeout`: how long the server waits, after its close frame, for the
+/// client to close the connection first. Meanwhile it reads and drops what the client still sends, because
+/// a reset would destroy the close frame on its way. After this time the server closes the connection.
+///
+/// Do not use a smaller value: actix-http measures it with a clock that is up to half a second late, and
+/// never ends a connection whose time is over before it begins.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(1);
 
-/// The same for a stream that the server owns, whose clock is right.
+/// [`CLOSE_LINGER`] for a stream that the server owns, whose clock is exact.
 pub(super) const OWN_LINGER: Duration = Duration::from_millis(250);
 
-/// What is read at once.
+/// Bytes of one read.
 const READ_SIZE: usize = 64 * 1024;
 
 thread_local! {
-    /// What all connections of the thread read into, one at a time.
+    /// The read buffer that all connections of the thread share; one uses it at a time.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
 
-/// For `HttpServer::on_connect`: bounds what a client that does not read can hold. Without it a
-/// stalled client keeps its connection for ever.
+/// For `HttpServer::on_connect`: bounds the memory and the time that a client that does not read can take.
+/// Without it such a client keeps its connection for ever.
 pub fn on_connect(connection: &dyn Any, _: &mut Extensions) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>() {
         bound(&SockRef::from(stream));
     }
 }
 
-/// The same for a listener, whose connections inherit it on Linux: for TLS, where
+/// Sets the options of [`on_connect`] on a listener; on Linux its connections inherit them. For TLS, where
 /// [`on_connect`] finds no TCP stream.
 ///
 /// ```no_run
@@ -67,8 +68,8 @@ pub fn tune(listener: &TcpListener) {
     bound(&SockRef::from(listener));
 }
 
-/// As [`on_connect`], and counts the connection as a stream of `admission`, which the endpoint should share.
-/// One that has no room is closed before a byte of it is read.
+/// Like [`on_connect`], and counts the connection as a stream of `admission`, which should be the
+/// endpoint's. A connection for which there is no room is closed before a byte of it is read.
 pub fn on_connect_counted(
     admission: Admission,
 ) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
@@ -84,8 +85,8 @@ pub fn on_connect_counted(
     }
 }
 
-/// Counts an accepted stream. `None` where there was no room: then it has been answered, and is to be
-/// dropped.
+/// Counts an accepted stream. `None` if there is no room: then the refusal has been sent, and the caller
+/// must drop the stream.
 pub(super) fn admit(
     stream: &TcpStream,
     peer: SocketAddr,
@@ -98,13 +99,14 @@ pub(super) fn admit(
     };
     let status = full_status(full);
     let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-    // A new stream takes so much at once; if it does not, the client sees that it is closed.
+    // The send buffer of a new stream has room for this. If the write fails, the client only sees the
+    // connection close.
     let _ = stream.try_write(answer.as_bytes());
     let _ = SockRef::from(stream).shutdown(Shutdown::Both);
     None
 }
 
-/// The options of a stream that the server owns, set on it or on its listener.
+/// Sets the options of a stream that the server owns, on the stream or on its listener.
 pub(super) fn set_own_options<'a>(socket: impl Into<SockRef<'a>>) {
     let socket = socket.into();
     if let Err(error) = socket.set_tcp_nodelay(true) {
@@ -123,14 +125,14 @@ fn bound(socket: &SockRef<'_>) {
     }
 }
 
-/// Lends the thread's buffer to read into.
+/// Lends the thread's read buffer.
 pub(super) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| read(buffer))
 }
 
-/// Ends the server's side, and reads and drops what the client still sends until that has gone, too,
-/// or `linger` is over: a stream that is closed with something unread is reset, and the client would
-/// lose what it was sent last. `false` where the client has reset it instead of reading to the end.
+/// Ends the server's side of the stream (FIN), then reads and drops until the client ends its side or
+/// `linger` is over. Closing a stream with unread bytes would reset it, and the client could lose the last
+/// bytes sent to it. Returns `false` if the client reset the stream before it had read everything.
 pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) -> bool {
     let gone = async {
         SockRef::from(stream).shutdown(Shutdown::Write)?;
@@ -143,11 +145,11 @@ pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) -> bool {
             }
         }
     };
-    // In each case the stream is dropped next.
+    // The caller drops the stream in any case.
     !matches!(timeout(linger, gone).await, Ok(Err(error)) if is_reset(&error))
 }
 
-/// Whether a stream has ended with something that the client has not read.
+/// Whether the error means that the client closed the stream without reading all that was sent.
 pub(super) fn is_reset(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -155,7 +157,7 @@ pub(super) fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the client has ended its side, or is gone. Asks the kernel, and reads nothing.
+/// Whether the client has ended its side or is gone. Reads nothing from the stream.
 pub(super) fn has_ended(stream: &TcpStream) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     match recv(stream, &mut [0; 1], flags) {
@@ -164,8 +166,8 @@ pub(super) fn has_ended(stream: &TcpStream) -> bool {
     }
 }
 
-/// Waits until the client has ended its side. For ever when it sends something instead: whether it has
-/// gone behind that shows when it is read.
+/// Waits until the client ends its side. Never returns if the client sends more bytes first, because then
+/// only a read can detect the end.
 pub(super) async fn ended(stream: &TcpStream) {
     match stream.peek(&mut [0; 1]).await {
         Ok(0) | Err(_) => {}
@@ -173,8 +175,8 @@ pub(super) async fn ended(stream: &TcpStream) {
     }
 }
 
-/// Has the kernel throw away what the client has not taken when the stream is dropped: it would
-/// keep it otherwise, for as long as the client likes. The client sees 1006 and comes back.
+/// Makes the kernel discard unsent bytes when the stream is dropped; else it would keep them as long as the
+/// client does not read. The client sees close code 1006 and reconnects.
 pub(super) fn reset(stream: &TcpStream) {
     if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "transport.tcp.reset");
@@ -193,7 +195,7 @@ mod tests {
         let (accepted, _) = listener.accept().unwrap();
         let socket = SockRef::from(&accepted);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
-        // The kernel doubles it, for what it needs itself.
+        // The kernel doubles the size, for its own overhead.
         assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER);
     }
 }

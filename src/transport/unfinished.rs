@@ -1,7 +1,7 @@
-//! [`Unfinished`]: the message that a client has begun. Bytes of it are kept until it is whole, so all
-//! connections together have a budget for them, and each message a time in which to end.
+//! [`Unfinished`]: the incomplete message of a connection. Its bytes stay in memory until it is complete,
+//! so all connections share a budget for them, and each message must end within a time limit.
 //!
-//! A message that arrives in one read costs nothing here.
+//! A message that arrives in one read needs neither.
 
 use std::rc::Rc;
 
@@ -10,15 +10,16 @@ use crate::budget::{Budget, Share};
 use crate::metrics::metrics;
 use crate::socket::Activity;
 
-/// What the unfinished messages of all connections, and the heads and bodies of HTTP requests that have
-/// not arrived whole, may hold together.
+/// Bytes that all connections together may hold of incomplete messages, and of incomplete heads and bodies
+/// of HTTP requests.
 const UNFINISHED_BYTES: usize = 64_000_000;
-/// What each may hold that is not counted: small messages go on when the budget is used up.
+/// A connection with at most this many bytes takes nothing from the budget, so that small messages work
+/// while the budget is used up.
 const UNCOUNTED: usize = 4_096;
 
 static BUDGET: Budget = Budget::new(UNFINISHED_BYTES, |metrics| &metrics.unfinished_bytes);
 
-/// There is no room for the message.
+/// The budget has no room for the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
@@ -28,7 +29,7 @@ impl From<NoRoom> for RefusedFrame {
     }
 }
 
-/// Room for bytes of one client that are not handled yet.
+/// One client's share of the budget.
 pub(super) struct Room {
     share: Share,
     counted: usize,
@@ -42,10 +43,10 @@ impl Room {
         }
     }
 
-    /// Makes it room for `bytes`.
+    /// Changes the share to `bytes`.
     ///
     /// # Errors
-    /// When the budget of all connections has not that much left.
+    /// If the budget of all connections has too little left.
     pub(super) fn resize(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let counted = if bytes > UNCOUNTED { bytes } else { 0 };
         if counted == self.counted {
@@ -60,10 +61,10 @@ impl Room {
     }
 }
 
-/// The message of one connection that has begun.
+/// The incomplete message of one connection.
 pub(super) struct Unfinished {
     room: Room,
-    /// Its number.
+    /// The number of the incomplete message. Another number means another message.
     begun: Option<u32>,
     activity: Rc<Activity>,
 }
@@ -77,11 +78,11 @@ impl Unfinished {
         }
     }
 
-    /// What was read is decoded: the number of the message that has begun and has not ended, and what
-    /// is kept of it in bytes.
+    /// Call after decoding. `begun` is the number of the incomplete message, if there is one, and `bytes`
+    /// the memory that it takes.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// If the budget has no room for the bytes.
     pub(super) fn note(&mut self, begun: Option<u32>, bytes: usize) -> Result<(), NoRoom> {
         if begun != self.begun {
             self.begun = begun;

@@ -1,5 +1,5 @@
-//! From a request for the WebSocket transport to an open connection, or to the refusal that Phoenix
-//! would give. The same for both drivers.
+//! Answers a request for the WebSocket transport: opens a connection, or refuses as Phoenix does. Both
+//! drivers use it.
 
 use actix_web::http::{Method, Version, header};
 use actix_web::web::Payload;
@@ -12,7 +12,7 @@ use super::head::Head;
 use super::{subprotocol, websocket};
 
 impl Mounted {
-    /// The answer of Phoenix's WebSocket transport to what is refused.
+    /// The response of Phoenix's WebSocket transport to a refused request.
     fn refuse(&self, req: &Head<'_>, refusal: &Refusal) -> HttpResponse {
         match refusal {
             Refusal::Method => HttpResponse::BadRequest().finish(),
@@ -32,10 +32,9 @@ impl Mounted {
     }
 }
 
-/// Answers a request that an App has routed to the socket's path: 101, or the refusal that Phoenix
-/// would give.
+/// Answers a request that an App has routed to the socket's path: with 101, or with Phoenix's refusal.
 pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) -> HttpResponse {
-    // Who owns the stream has left word in the request.
+    // Under `direct::serve` the edge puts a `Handover` into the request.
     let handover = req.extensions().get::<Handover>().cloned();
     if let Some(handover) = handover {
         return hand_over(ws, &Head::from(&req), &handover).await;
@@ -49,7 +48,7 @@ pub(crate) async fn upgrade(ws: &Mounted, req: HttpRequest, payload: Payload) ->
     }
 }
 
-/// The same for whoever owns the stream.
+/// Like [`upgrade`], for a request whose stream is handed over after the 101.
 pub(super) async fn hand_over(ws: &Mounted, req: &Head<'_>, handover: &Handover) -> HttpResponse {
     match connect(ws, req, true).await {
         Ok((accepted, subprotocol)) => handover.accept(ws, req, accepted, subprotocol.as_deref()),
@@ -57,7 +56,8 @@ pub(super) async fn hand_over(ws: &Mounted, req: &Head<'_>, handover: &Handover)
     }
 }
 
-/// The checks, in Phoenix's order. `is_own`: all bytes behind the head are the connection's.
+/// Runs the checks in Phoenix's order. `is_own`: the edge treats all bytes after the head as the
+/// connection's.
 async fn connect(
     ws: &Mounted,
     req: &Head<'_>,
@@ -85,8 +85,9 @@ async fn connect(
     Ok((accepted, found.chosen))
 }
 
-/// Refuses what would leave bytes behind the 101 that are not the WebSocket's: a handshake with a body,
-/// and one that actix-http does not take for an upgrade, so that it would go on to read requests.
+/// Refuses a handshake after whose 101 the stream would hold bytes that are not the WebSocket's: one with a
+/// body, and one that actix-http does not recognise as an upgrade, because actix-http would go on to read
+/// requests.
 fn validate_stream(req: &Head<'_>, is_own: bool) -> Result<(), Refusal> {
     let headers = req.headers();
     let length = text(headers, &header::CONTENT_LENGTH);
@@ -102,7 +103,7 @@ fn validate_stream(req: &Head<'_>, is_own: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The checks and the texts of Phoenix (websock_adapter).
+/// Has the checks and the error texts of Phoenix (websock_adapter).
 fn validate_upgrade(req: &Head<'_>) -> Result<(), Refusal> {
     let refuse = |text: String| Err(Refusal::BadRequest(text));
     if req.version() < Version::HTTP_11 {

@@ -1,10 +1,9 @@
 //! The WebSocket driver on actix-ws, mountable in any actix-web `App`.
 //!
-//! actix-ws makes the handshake. Reading is ours: the request's body is decoded as a stream of the
-//! server's own is. Writing is ours, too: the response body is the connection's outbox itself.
-//! `actix_ws::Session` has a channel of 32 messages whose only way in waits for room, and it frames
-//! each message again for each receiver; taking frames straight from the outbox costs less than half
-//! as much at the peak (docs: ARCHITECTURE.md).
+//! actix-ws makes the handshake. The request's body is decoded like a stream of the server's own, and the response
+//! body is the connection's outbox itself: `actix_ws::Session` has a channel of 32 messages that makes senders wait,
+//! and frames each message again for each receiver, which costs more than twice as much at the peak
+//! (ARCHITECTURE.md).
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,11 +16,11 @@ use futures_core::Stream;
 use futures_util::FutureExt;
 
 use super::arrived::Arrived;
-use super::close_frame;
+use super::ending::close_frame;
 use super::handshake::{Accepted, Mounted};
-use super::reader::{Reader, Received};
+use super::reader::{MessageReader, Received};
 use crate::outbox::{Interrupt, Outbox};
-use crate::socket::{Ending, Sign, SocketServer};
+use crate::socket::{ConnectionEnd, Sign, SocketServer};
 
 /// Makes the connection and starts its actor.
 pub(super) fn open(
@@ -35,7 +34,7 @@ pub(super) fn open(
     let Some(Ok(nothing)) = nothing else {
         return HttpResponse::InternalServerError().finish();
     };
-    // The handshake is actix-ws's; its stream and its session stay unused.
+    // The stream and the session of actix-ws stay unused.
     let response = match actix_ws::handle_with_protocols(req, nothing, subprotocol.as_slice()) {
         Ok((response, _session, _stream)) => response,
         Err(error) => return error.error_response(),
@@ -48,24 +47,24 @@ pub(super) fn open(
         body: payload,
         arrived: Arrived::new(Bytes::new(), options.max_frame_size, activity),
     };
-    let reader = Reader::new(&connection, frames);
+    let reader = MessageReader::new(&connection, frames);
     SocketServer::start(connection, reader);
     response
-        .map_body(|_, _| Writer {
+        .map_body(|_, _| OutboxBody {
             outbox,
             said_goodbye: false,
         })
         .map_into_boxed_body()
 }
 
-/// What the client sends: the request's body, whose bytes are frames.
+/// The client's frames: the request's body.
 struct BodyFrames {
     body: Payload,
     arrived: Arrived,
 }
 
 impl Stream for BodyFrames {
-    type Item = Result<Received, Ending>;
+    type Item = Result<Received, ConnectionEnd>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -80,13 +79,13 @@ impl Stream for BodyFrames {
     }
 }
 
-/// What the client is sent: the outbox as a response body.
-struct Writer {
+/// The server's frames: the outbox as the response's body.
+struct OutboxBody {
     outbox: Rc<Outbox>,
     said_goodbye: bool,
 }
 
-impl MessageBody for Writer {
+impl MessageBody for OutboxBody {
     type Error = std::convert::Infallible;
 
     fn size(&self) -> BodySize {
@@ -110,7 +109,7 @@ impl MessageBody for Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for OutboxBody {
     fn drop(&mut self) {
         self.outbox.interrupt(Interrupt::WriterGone);
     }

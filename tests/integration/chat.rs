@@ -1,4 +1,4 @@
-//! The seed's app, as its unchanged clients see it: the `slackir` binary over its wire.
+//! The default room `random:*`, as its clients see it: the `slackir` binary over the wire.
 
 use serde_json::{Value, json};
 use tempfile::tempdir;

@@ -226,7 +226,7 @@ async fn terminate_hears_why<W: Wire>() {
         (Way::Nonsense, Aborted("undecodable message")),
         (
             Way::Vanishing,
-            if has_frames { PeerClosed } else { Inactive },
+            if has_frames { PeerClosed } else { Expired },
         ),
     ];
     if has_frames {

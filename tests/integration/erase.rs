@@ -2,8 +2,9 @@
 //! from what clients get that come back.
 
 use serde_json::{Value, json};
+use slackir::log::{MessageId, Seq};
 use slackir::message::Payload;
-use slackir::pubsub::{Draft, MessageId};
+use slackir::pubsub::Draft;
 use slackir::store::{Eraser, Target};
 
 use crate::support::api::{Program, serve};
@@ -106,7 +107,7 @@ async fn what_a_name_wrote_goes_with_all_that_was_made_of_it(database: Database)
         .assert_resumes(
             TOPIC,
             MessageId {
-                seq: next.seq - 1,
+                seq: next.seq.previous(),
                 ..next
             },
             [1],
@@ -178,10 +179,10 @@ async fn strict_rooms_erase_and_go_on(database: Database) {
     // After an unclean end the run goes on, and gives no seq again: not even that of the erasure.
     let again = Rooms::over(rooms.writer.clone(), true);
     let next = again.shout_numbers(TOPIC, [21]).await;
-    assert_eq!(next[0], MessageId { seq: 22, ..ids[0] });
+    assert_eq!(next[0], MessageId::new(ids[0].epoch, Seq::new(22)));
     again.assert_lost(TOPIC, ids[19], [21]).await;
     again
-        .assert_resumes(TOPIC, MessageId { seq: 21, ..ids[0] }, [21])
+        .assert_resumes(TOPIC, MessageId::new(ids[0].epoch, Seq::new(21)), [21])
         .await;
 }
 

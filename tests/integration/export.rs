@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use slackir::pubsub::{Draft, MessageId};
+use slackir::log::{Epoch, MessageId, Seq};
+use slackir::pubsub::Draft;
 
 use crate::support::database::{Database, on_each_database};
 use crate::support::phoenix::Phoenix;
@@ -257,7 +258,7 @@ async fn other_contents_are_refused_or_appended(database: Database) {
     let rooms = Rooms::open(&database);
     assert_eq!(rooms.history(TOPIC).await, [1, 2, 3, 8, 8]);
     rooms.assert_resumes(TOPIC, ids[1], [3, 8, 8]).await;
-    let strange = MessageId { epoch: 7, seq: 1 };
+    let strange = MessageId::new(Epoch::new(7), Seq::new(1));
     rooms.assert_lost(TOPIC, strange, [1, 2, 3, 8, 8]).await;
 }
 

@@ -1,4 +1,4 @@
-//! What a room of the server allows beyond the seed: older messages on demand, and a bound of a
+//! What a room of the server adds to a Phoenix chat: older messages on demand, and a bound of a
 //! message's size.
 
 use serde_json::{Value, json};

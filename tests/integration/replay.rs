@@ -8,8 +8,9 @@ use slackir::channel::{
     Channel, Context, HandleIn, HandleInResult, Handled, HistoryMode, Join, JoinResult, LogRequest,
     StopReason,
 };
+use slackir::log::LogRule;
 use slackir::message::Payload;
-use slackir::pubsub::{Broadcast, LogRule, PubSub};
+use slackir::pubsub::{Broadcast, PubSub};
 use slackir::socket::{Socket, SocketRouter};
 use slackir::testing::{MemoryStore, TestSocket};
 use slackir::{Endpoint, Mount};

@@ -2,7 +2,7 @@
 //! told otherwise.
 
 use serde_json::json;
-use slackir::pubsub::MessageId;
+use slackir::log::{Epoch, MessageId, Seq};
 
 use crate::support::database::{Database, on_each_database};
 use crate::support::rooms::Rooms;
@@ -114,7 +114,7 @@ async fn a_join_alone_writes_nothing(database: Database) {
 }
 
 async fn a_client_that_was_there_before_the_first_message_resumes(database: Database) {
-    let before = MessageId { epoch: 0, seq: 0 };
+    let before = MessageId::new(Epoch::new(0), Seq::new(0));
     let rooms = Rooms::open(&database);
     rooms.assert_resumes(TOPIC, before, []).await;
     let first = rooms.shout_numbers(TOPIC, 1..=2).await;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::pubsub::{LogRule, MessageId, PubSub};
+use slackir::log::{Epoch, LogRule, MessageId, Seq};
+use slackir::pubsub::PubSub;
 use slackir::server::chat::{Room, SHOUT, UserSocket, router};
 use slackir::socket::{OutboxLimits, SocketOptions};
 use slackir::testing::{MemoryStore, TestSocket};
@@ -173,7 +174,7 @@ async fn a_resume_over_a_clean_restart_reads_the_store_while_others_shout() {
     // says himself waits, too.
     let ping = bob.push(LOBBY, "ping", json!({"x": 1}));
     server.shout(MISSED + 1..=MISSED + 20).await;
-    let mut last = 10;
+    let mut last = Seq::new(10);
     for n in 11..=MISSED as u64 {
         let payload = bob.next_push(SHOUT).await;
         assert_eq!(payload["n"], n);
@@ -206,7 +207,7 @@ async fn an_unclean_end_begins_a_new_epoch() {
     assert_eq!(reply["recovered"], false);
     server.shout([2]).await;
     let live = bob.next_broadcast(SHOUT).await;
-    assert_ne!(id(&live).epoch, 1);
+    assert_ne!(id(&live).epoch, Epoch::new(1));
 }
 
 #[actix_web::test]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use slackir::pubsub::{Draft, MessageId};
+use slackir::log::{MessageId, Seq};
+use slackir::pattern::TopicPattern;
+use slackir::pubsub::Draft;
 use slackir::store::{Retention, RetentionRule};
 
 use crate::support::database::{Database, on_each_database};
@@ -29,7 +31,7 @@ on_each_database! {
 
 fn rule(topics: &str, max_age: Option<Duration>, max_messages: Option<u32>) -> RetentionRule {
     RetentionRule {
-        topics: topics.to_owned(),
+        topics: TopicPattern::new(topics),
         max_age,
         max_messages,
     }
@@ -182,7 +184,7 @@ async fn no_seq_is_given_twice_when_every_row_is_gone(database: Database) {
     // The logs are not closed.
     let again = Rooms::over(rooms.writer.clone(), true);
     let next = again.shout_numbers(TOPIC, 21..=22).await;
-    assert_eq!((next[0].epoch, next[0].seq), (ids[0].epoch, 21));
+    assert_eq!((next[0].epoch, next[0].seq), (ids[0].epoch, Seq::new(21)));
     again.assert_lost(TOPIC, ids[18], 21..=22).await;
     again.assert_resumes(TOPIC, ids[19], 21..=22).await;
 }
@@ -202,7 +204,10 @@ async fn a_client_ref_is_free_again_when_its_message_is_pruned(database: Databas
     rooms.save().await;
     let again = Rooms::over(rooms.writer.clone(), false);
     let anew = again.pubsub.publish(TOPIC, &draft).await.expect("room");
-    assert_eq!((anew.duplicate, anew.id.map(|id| id.seq)), (false, Some(4)));
+    assert_eq!(
+        (anew.duplicate, anew.id.map(|id| id.seq)),
+        (false, Some(Seq::new(4)))
+    );
     let stored = anew.receipt.expect("it has a client_ref").committed().await;
     assert!(stored.is_ok_and(|stored| !stored.duplicate));
 }

@@ -1,4 +1,4 @@
-//! Frontends of the seed's siblings, served by a config file alone: other topics, other events,
+//! Frontends of similar chat applications, served by a config file alone: other topics, other events,
 //! other fields, another history.
 
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use slackir::log::Seq;
 use slackir::store::spool::{AppendError, Record, Spool, SpoolLimits};
 use tempfile::tempdir;
 
@@ -41,7 +42,7 @@ fn open(dir: &Path) -> (Spool, usize) {
 fn row(seq: i64, payload: &str) -> Record<&str> {
     Record {
         topic: "random:lobby",
-        seq,
+        seq: Seq::new(seq),
         event: "shout",
         payload,
         client_ref: None,
@@ -80,7 +81,7 @@ fn fill_and_empty(disk: &Path) {
     while !spool.is_empty() {
         let peeked = spool.peek(40, usize::MAX).expect("a full disk can be read");
         for record in &peeked {
-            assert_eq!((record.seq, &record.payload), (next, &payload));
+            assert_eq!((record.seq, &record.payload), (Seq::new(next), &payload));
             next += 1;
         }
         spool

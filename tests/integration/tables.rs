@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::json;
-use slackir::pubsub::{MessageStore, PublishError};
+use slackir::log::MessageStore;
+use slackir::pubsub::PublishError;
 use slackir::store::StorageState;
 
 use crate::support::database::{Database, on_each_database};

@@ -23,7 +23,7 @@ on_each_database! {
     migrations_are_made_all_or_none,
 }
 
-/// What Ecto makes of the seed's migration.
+/// The table that Ecto's migration creates.
 fn ecto(database: &Database) -> [&'static str; 5] {
     if database.folder() == "sqlite" {
         [

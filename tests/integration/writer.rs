@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use slackir::pubsub::{
-    Draft, Flushed, LogRule, MessageId, MessageStore, NotStored, PubSub, Published, Stored,
-    StoredEntry,
+use slackir::log::{
+    Flushed, LogRule, MessageId, MessageStore, NotStored, Seq, Stored, StoredEntry,
 };
+use slackir::pubsub::{Draft, PubSub, Published};
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 use slackir::testing::check_store;
 
@@ -280,10 +280,13 @@ async fn changes_change_their_target_and_are_rows_themselves(database: Database)
     );
     let seed = (rows[0].name.as_deref(), rows[0].message.as_deref());
     assert_eq!(seed, (Some("bob"), Some("new")));
-    let page = writer.page(TOPIC, 1, 10, 10_000).await.expect("a page");
+    let page = writer
+        .page(TOPIC, Seq::new(1), 10, 10_000)
+        .await
+        .expect("a page");
     let changes: Vec<_> = page
         .iter()
-        .map(|row| (row.seq, row.target, &*row.event))
+        .map(|row| (row.seq.get(), row.target.map(Seq::get), &*row.event))
         .collect();
     let expected = [
         (3, None, "shout"),
@@ -299,7 +302,7 @@ async fn a_run_begins_with_its_first_message(database: Database) {
     let writer = writer(&database, WriterOptions::default());
     let pubsub = pubsub(&writer);
     let before = writer.open(TOPIC, false).await.expect("the topic opens");
-    assert_eq!((before.epoch, before.head), (0, 0));
+    assert_eq!((before.epoch.get(), before.head.get()), (0, 0));
     assert_eq!(database.ask(RUN), [""; 0], "nothing is written");
     let first = outcome(shout(&pubsub, json!({"n": 1})).await).await;
     let first = first.expect("stored").id;
@@ -308,7 +311,7 @@ async fn a_run_begins_with_its_first_message(database: Database) {
     saved(&pubsub).await;
     assert_eq!(database.ask(RUN), ["clean"]);
     let again = writer.open(TOPIC, false).await.expect("the topic opens");
-    assert_eq!((again.epoch, again.head), (first.epoch, 1));
+    assert_eq!((again.epoch, again.head), (first.epoch, Seq::new(1)));
     assert_eq!(again.next_epoch, Some(first.epoch), "one run a process");
     assert_eq!(again.past.to_string(), "0-0");
 }
@@ -319,7 +322,10 @@ async fn a_run_that_did_not_end_in_order_is_followed_by_another(database: Databa
     let first = outcome(first).await.expect("stored").id;
     let second = writer.open(TOPIC, false).await.expect("the topic opens");
     assert_ne!(second.epoch, first.epoch);
-    assert_eq!((second.head, second.next_epoch), (1 + (1 << 32), None));
+    assert_eq!(
+        (second.head, second.next_epoch),
+        (Seq::new(1 + (1 << 32)), None)
+    );
     assert!(!second.past.resumes(first));
     let last = MessageId {
         epoch: second.epoch,
@@ -343,7 +349,7 @@ async fn a_strict_run_needs_no_end(database: Database) {
     let shouted = shout(&PubSub::with_logs(vec![rule]), json!({"n": 1})).await;
     let first = outcome(shouted).await.expect("stored").id;
     let again = writer.open(TOPIC, true).await.expect("the topic opens");
-    assert_eq!((again.epoch, again.head), (first.epoch, 1));
+    assert_eq!((again.epoch, again.head), (first.epoch, Seq::new(1)));
 }
 
 async fn a_topic_whose_name_the_database_refuses_stops_no_other(database: Database) {
@@ -430,7 +436,7 @@ async fn histories_and_pages_have_their_bounds(database: Database) {
         (21, 50, 400, 0..0),
     ] {
         let page = writer
-            .page(TOPIC, after, limit, bytes)
+            .page(TOPIC, Seq::new(after), limit, bytes)
             .await
             .expect("a page");
         assert_eq!(seqs(&page), expected.collect::<Vec<_>>(), "after {after}");
@@ -445,7 +451,10 @@ async fn pages_do_not_wait_for_the_writer(database: Database) {
         .expect("stored");
     let blocked = database.block_writes();
     shout(&pubsub, json!({"n": 2})).await;
-    let page = writer.page(TOPIC, 0, 10, 1_000).await.expect("a page");
+    let page = writer
+        .page(TOPIC, Seq::ZERO, 10, 1_000)
+        .await
+        .expect("a page");
     assert_eq!((page.len(), writer.unsaved()), (1, 1));
     drop(blocked);
     flushed(&writer).await;

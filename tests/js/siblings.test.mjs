@@ -1,4 +1,4 @@
-// Frontends of the seed's siblings, unchanged, with a config file and no code on the server's side.
+// Frontends of similar chat applications, unchanged, with a config file and no code on the server's side.
 
 import assert from "node:assert/strict";
 import { after, before, describe } from "node:test";

@@ -1,4 +1,4 @@
-//! How Phoenix behaves, as examples; the laws of the set, as properties of random clusters.
+//! Examples of Phoenix's behaviour, and the laws of the set as properties of random clusters.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ mod examples {
         node.leave(&process, &name("room:1"), &name(key));
     }
 
-    /// A cluster whose nodes have all heard each other.
+    /// A cluster in which every node knows every other.
     fn cluster<const N: usize>(names: [&str; N]) -> [Node; N] {
         names.map(|own| {
             let mut node = Node::new(replica(own, 1));
@@ -274,7 +274,7 @@ mod examples {
 const NODES: usize = 3;
 const TOPICS: [&str; 2] = ["t1", "t2"];
 
-/// Every node with every node.
+/// All pairs of nodes.
 fn pairs() -> impl Iterator<Item = (usize, usize)> {
     (0..NODES).flat_map(|at| (0..NODES).map(move |peer| (at, peer)))
 }
@@ -288,11 +288,11 @@ enum Op {
     Update(Who),
     Leave(Who),
     End(u8),
-    /// The delta goes to each peer as often as said: lost, once, or twice.
+    /// Sends the delta to each peer the given number of times: lost, once, or twice.
     Send([usize; NODES]),
-    /// One of the deltas that have arrived is merged.
+    /// Merges one of the deltas that have arrived.
     Receive(Index),
-    /// All that is known goes to a peer, at once.
+    /// Sends all that is known to a peer, which merges it at once.
     Transfer(usize),
     Up(usize),
     Down(usize),
@@ -320,11 +320,11 @@ fn ops() -> impl Strategy<Value = Vec<(usize, Op)>> {
     vec((0..NODES, op), 0..150)
 }
 
-/// A node with what it was told to hold, and somebody who watches it.
+/// A node, the metas that it must hold, and a watcher of its diffs.
 struct Node {
     state: State<u8, u32>,
     held: BTreeMap<Who, u32>,
-    /// What a client knows that applies every diff: by meta, which is unique here.
+    /// The entries of a client that applies every diff, by meta, which is unique in these tests.
     watched: BTreeMap<u32, Arc<Entry<u8, u32>>>,
     arrived: Vec<Delta<u8, u32>>,
 }
@@ -339,8 +339,8 @@ impl Node {
         }
     }
 
-    /// Applies a diff: nobody comes twice, nobody leaves who is not there, and the watcher ends
-    /// with what the queries say.
+    /// Applies a diff. Checks that no entry joins twice or leaves without being present, and that the
+    /// watcher ends with the result of the queries.
     fn watch(&mut self, diff: Diff<u8, u32>) {
         for (topic, TopicDiff { joins, leaves }) in diff {
             assert!(!joins.is_empty() || !leaves.is_empty());
@@ -365,7 +365,7 @@ impl Node {
         assert_eq!(watched, listed);
     }
 
-    /// What a node knows and shows, with the order.
+    /// All that a node knows and shows, in order.
     fn content(&self) -> impl PartialEq + std::fmt::Debug + use<> {
         let lists = TOPICS.map(|topic| format!("{:?}", self.state.list(topic)));
         (self.state.extract(|_| true), self.state.clocks(), lists)
@@ -374,7 +374,7 @@ impl Node {
 
 struct Cluster {
     nodes: [Node; NODES],
-    /// Every delta and transfer that was sent, lost or not.
+    /// All deltas and transfers that were sent, lost or not.
     sent: Vec<Delta<u8, u32>>,
     /// Counts metas and restarts.
     count: u32,
@@ -397,7 +397,7 @@ impl Cluster {
         cluster
     }
 
-    /// Who has an owner's clock has all that the owner has: nothing is lost unnoticed.
+    /// A node that has an owner's clock has all entries of the owner: no loss goes unnoticed.
     fn check_clocks(&self) {
         for (at, owner) in pairs() {
             let at = &self.nodes[at].state;
@@ -491,7 +491,7 @@ impl Cluster {
         self.nodes[at].watch(diff);
     }
 
-    /// A newcomer that knows all nodes and merges these, in this order.
+    /// A new node that knows all nodes and merges these deltas, in this order.
     fn observe<'a>(&self, deltas: impl IntoIterator<Item = &'a Delta<u8, u32>>) -> Node {
         let mut node = Node::new(replica("observer", 1));
         for peer in 0..NODES {

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 
 use super::*;
+use crate::log::{Epoch, MessageId, NotStored, Seq, Stored, StoredEntry};
 use crate::message::RawJson;
 
 fn id(seq: i64) -> MessageId {
-    MessageId { epoch: EPOCH, seq }
+    MessageId::new(EPOCH, Seq::new(seq))
 }
 
 fn resume(pubsub: &PubSub, last_seen: MessageId) -> Option<Member> {
@@ -30,9 +31,9 @@ async fn a_resume_gives_what_came_after_and_says_when_it_cannot() {
     assert_eq!(after(id(0)), (true, (1..=10).collect()));
     let history = (false, vec![8, 9, 10]);
     assert_eq!(after(id(11)), history, "that was never given");
-    let elsewhere = MessageId { epoch: 1, seq: 4 };
+    let elsewhere = MessageId::new(Epoch::new(1), Seq::new(4));
     assert_eq!(after(elsewhere), history, "another epoch");
-    pubsub.pruned("log:a", 5);
+    pubsub.pruned("log:a", Seq::new(5));
     assert_eq!(after(id(4)), history, "retention has made a gap");
     assert_eq!(after(id(5)), (true, vec![6, 7, 8, 9, 10]));
 }
@@ -62,9 +63,9 @@ async fn a_resume_below_the_floor_reads_the_database_and_meets_the_tail() {
     let Err(pager) = topic.lock().backlog(Want::Resume(id(4), None)) else {
         panic!("it begins in the database");
     };
-    let page = pager.page(4).await.expect("the store answers");
-    let read: Vec<i64> = page.iter().map(|entry| entry.seq()).collect();
-    assert_eq!((read, pager.floor()), ((5..=10).collect(), 7));
+    let page = pager.page(Seq::new(4)).await.expect("the store answers");
+    let read: Vec<i64> = page.iter().map(|entry| entry.seq().get()).collect();
+    assert_eq!((read, pager.floor()), ((5..=10).collect(), Seq::new(7)));
     let carl = resume(&restarted, id(10)).expect("the tail begins at 8");
     assert_eq!((carl.backlog.resumed, carl.history()), (true, vec![11]));
 }
@@ -73,7 +74,7 @@ async fn a_resume_below_the_floor_reads_the_database_and_meets_the_tail() {
 async fn where_all_tails_are_too_large_a_history_is_read_again() {
     let (pubsub, store) = logged();
     let ann = Member::join(&pubsub, "log:a").await;
-    let others = crate::pubsub::log::crowd();
+    let others = crate::log::crowd();
     let large = |n: u64| {
         let payload = json!({"n": n, "text": "x".repeat(10_000)});
         Draft::new("shout", payload)
@@ -201,7 +202,7 @@ async fn the_database_may_know_a_retry_that_memory_has_forgotten() {
     let ann = Member::join(&pubsub, "log:a").await;
     let draft = shout(1).client_ref("c1");
     let retry = ann.publish(&pubsub, &draft).expect("room in the store");
-    store.take()[0].duplicate_of(0);
+    store.take()[0].duplicate_of(Seq::ZERO);
     let first = Stored {
         id: id(0),
         duplicate: true,
@@ -251,7 +252,7 @@ fn without_time(mut payload: Value) -> Value {
 async fn older_messages_come_from_memory_and_then_from_the_store() {
     let (pubsub, store) = logged();
     let row = |seq: i64| StoredEntry {
-        seq,
+        seq: Seq::new(seq),
         event: "shout".to_owned(),
         payload: json!({ "n": seq }).to_string(),
         target: None,
@@ -263,7 +264,11 @@ async fn older_messages_come_from_memory_and_then_from_the_store() {
     (7..=8).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
     let seqs = async |before, limit| {
         let page = pubsub.before("log:a", before, limit).await.expect("read");
-        page.map(|page| page.iter().map(|entry| entry.seq()).collect::<Vec<_>>())
+        page.map(|page| {
+            page.iter()
+                .map(|entry| entry.seq().get())
+                .collect::<Vec<_>>()
+        })
     };
     assert_eq!(seqs(id(9), 1).await, Some(vec![8]));
     assert_eq!(seqs(id(8), 3).await, Some(vec![5, 6, 7]), "all in the tail");
@@ -274,7 +279,7 @@ async fn older_messages_come_from_memory_and_then_from_the_store() {
     );
     assert_eq!(seqs(id(3), 5).await, Some(vec![1, 2]));
     assert_eq!(seqs(id(1), 5).await, Some(vec![]));
-    let other_run = MessageId { epoch: 1, seq: 9 };
+    let other_run = MessageId::new(Epoch::new(1), Seq::new(9));
     assert_eq!(seqs(other_run, 5).await, None);
     assert_eq!(
         pubsub
@@ -352,7 +357,7 @@ async fn the_end_of_a_server_closes_its_logs_once() {
     ann.shout(&pubsub, 1).expect("room in the store");
     pubsub.close_logs();
     pubsub.close_logs();
-    assert_eq!(*lock(&store.closed), [1]);
+    assert_eq!(*lock(&store.closed), [Seq::new(1)]);
 }
 
 #[actix_rt::test]
@@ -362,12 +367,12 @@ async fn an_erasure_ends_every_resume_from_before_it() {
     (1..=3).for_each(|n| ann.shout(&pubsub, n).expect("room in the store"));
     let erasure = pubsub.begin_erasure("log:a").await.expect("it loads");
     let erasure = erasure.expect("it has a log");
-    assert_eq!(erasure.through(), 4);
+    assert_eq!(erasure.through(), Seq::new(4));
     ann.shout(&pubsub, 5).expect("room in the store");
     assert!(erasure.settled().now_or_never().is_none());
     store.commit();
     erasure.settled().await;
-    erasure.deleted(&[1, 3]);
+    erasure.deleted(&[1, 3].map(Seq::new));
     let after = |seq| {
         let member = resume(&pubsub, id(seq)).expect("all is in memory");
         (member.backlog.resumed, member.history())

@@ -14,6 +14,10 @@ mod log;
 
 use super::idle::Idle;
 use super::*;
+use crate::log::{
+    Change, Epoch, LoadError, LogRule, MessageId, MessageStore, Newest, OpenedRun, Pending,
+    StoreFull, StoredEntry,
+};
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::serializer::Serializer;
 
@@ -25,11 +29,11 @@ struct Memory {
     away: AtomicBool,
     rows: Mutex<Vec<Pending>>,
     committed: Mutex<Vec<StoredEntry>>,
-    closed: Mutex<Vec<i64>>,
+    closed: Mutex<Vec<Seq>>,
 }
 
 /// The one epoch of this store.
-const EPOCH: i64 = 0xE;
+const EPOCH: Epoch = Epoch::new(0xE);
 
 impl Memory {
     fn commit(&self) {
@@ -64,7 +68,9 @@ impl MessageStore for Memory {
     fn open(&self, _: &str, _: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
         let run = OpenedRun {
             epoch: EPOCH,
-            head: lock(&self.committed).last().map_or(0, |row| row.seq),
+            head: lock(&self.committed)
+                .last()
+                .map_or(Seq::ZERO, |row| row.seq),
             ..OpenedRun::default()
         };
         std::future::ready(Ok(run)).boxed()
@@ -100,7 +106,7 @@ impl MessageStore for Memory {
     fn page(
         &self,
         _: &str,
-        after: i64,
+        after: Seq,
         limit: usize,
         _: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
@@ -112,7 +118,7 @@ impl MessageStore for Memory {
     fn before(
         &self,
         _: &str,
-        before: i64,
+        before: Seq,
         limit: usize,
         _: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
@@ -194,7 +200,7 @@ impl Member {
     /// The seqs that it was given when it joined.
     fn history(&self) -> Vec<i64> {
         let entries = self.backlog.entries.iter();
-        entries.map(|entry| entry.seq()).collect()
+        entries.map(|entry| entry.seq().get()).collect()
     }
 
     /// The payloads that have come live.
@@ -322,7 +328,11 @@ async fn a_topic_with_rows_on_their_way_is_not_forgotten() {
     assert!(pubsub.evict(idle(Instant::now()), Instant::now()).is_some());
     store.commit();
     assert!(pubsub.evict(idle(Instant::now()), Instant::now()).is_none());
-    assert_eq!(*lock(&store.closed), [1], "the store learns of the end");
+    assert_eq!(
+        *lock(&store.closed),
+        [Seq::new(1)],
+        "the store learns of the end"
+    );
     assert!(
         !Arc::ptr_eq(&topic, &pubsub.topic("log:a")),
         "it is looked up anew"

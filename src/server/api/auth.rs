@@ -1,4 +1,4 @@
-//! Who may use the API: the one who has its token, or a `Phoenix.Token` of the application.
+//! Authorization of the API: a caller needs the API's token, or a `Phoenix.Token` of the application.
 
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::{ApiError, Shared};
-use crate::pubsub::MessageId;
+use crate::log::MessageId;
 use crate::server::config::ApiConfig;
 use crate::server::telemetry::AUDIT;
 use crate::store::Target;
@@ -19,42 +19,46 @@ use crate::token::{
     KeyOptions, MaxAge, SecretKeyBase, SecretTooShort, Signer, TokenError, VerifyOptions,
 };
 
-/// A token that is shorter can be guessed.
+/// The shortest token, in bytes: a shorter one could be guessed.
 const MIN_TOKEN: usize = 16;
-/// What the tags of tokens are made of.
+/// The message of the MACs whose keys are tokens.
 const PURPOSE: &[u8] = b"slackir api token";
 
-/// Why nobody can be let in as configured.
+/// The settings of the API's authorization are not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// The token could be guessed, or stands in no header.
+    /// The token is too short, or cannot be sent in a header.
     #[error("--api-token: at least {MIN_TOKEN} visible ASCII characters are needed")]
     Token,
-    /// The salt alone makes no key.
+    /// A salt without a secret.
     #[error(
         "--api-token-salt: it needs SECRET_KEY_BASE, the secret that the tokens are signed with"
     )]
     NoSecret,
-    /// The secret could be guessed.
+    /// The secret is too short.
     #[error("SECRET_KEY_BASE: {0}")]
     Secret(#[from] SecretTooShort),
 }
 
-/// What lets a caller in; at least one of both is there.
+/// The credentials that let a caller in; at least one is configured.
 pub struct Auth {
-    token: Option<Tag>,
+    token: Option<TokenMac>,
     signer: Option<(Signer, MaxAge)>,
 }
 
 named_debug!(Auth);
 
 impl Auth {
-    /// `None` when nothing is configured: there is no API.
+    /// `None` if no credential is configured: the API is off.
     ///
     /// # Errors
-    /// When the settings would let in nobody, or everybody.
+    /// If the settings would let in nobody, or everybody.
     pub fn new(config: &ApiConfig) -> Result<Option<Self>, AuthError> {
-        let token = config.api_token.as_deref().map(Tag::of_token).transpose()?;
+        let token = config
+            .api_token
+            .as_deref()
+            .map(TokenMac::of_token)
+            .transpose()?;
         let signer = config.api_token_salt.as_deref().map(|salt| {
             let secret = config.secret_key_base.as_deref();
             let secret = SecretKeyBase::new(secret.ok_or(AuthError::NoSecret)?)?;
@@ -69,10 +73,10 @@ impl Auth {
         Ok(configured.then_some(auth))
     }
 
-    /// By which of both the caller is let in.
+    /// The credential that lets the caller in.
     fn check(&self, presented: Option<&str>) -> Result<Credential, TokenError> {
         let presented = presented.ok_or(TokenError::Missing)?;
-        if self.token.as_ref().is_some_and(|tag| tag.is_of(presented)) {
+        if self.token.as_ref().is_some_and(|mac| mac.is_of(presented)) {
             return Ok(Credential::Token);
         }
         let Some((signer, max_age)) = &self.signer else {
@@ -88,10 +92,10 @@ impl Auth {
     }
 }
 
-/// What a token is known by: comparing tags takes the same time whatever is presented.
-struct Tag([u8; 32]);
+/// The MAC of a token. Comparing two MACs takes the same time wherever they differ.
+struct TokenMac([u8; 32]);
 
-impl Tag {
+impl TokenMac {
     fn of_token(token: &str) -> Result<Self, AuthError> {
         if token.len() < MIN_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(AuthError::Token);
@@ -110,28 +114,28 @@ fn mac(token: &str) -> Hmac<Sha256> {
         .chain_update(PURPOSE)
 }
 
-/// What a caller has shown.
+/// The credential that a caller presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Credential {
     Token,
     SignedToken,
 }
 
-/// The caller may use the API.
+/// Proof that the caller may use the API.
 pub(super) struct Authorized {
     credential: Credential,
     peer: Option<SocketAddr>,
 }
 
 impl Authorized {
-    /// Leaves a line about a message that the caller has created, updated or deleted.
+    /// Logs that the caller has created, updated or deleted a message.
     pub(super) fn audit(&self, done: &str, topic: &str, id: MessageId) {
         let Self { credential, peer } = self;
         let peer = peer.map(tracing::field::display);
         tracing::info!(target: AUDIT, done, topic, %id, peer, ?credential, "api.message.changed");
     }
 
-    /// Leaves a line about messages that the caller has erased.
+    /// Logs that the caller has erased messages.
     pub(super) fn audit_erasure(&self, target: &Target, messages: u64) {
         let Self { credential, peer } = self;
         let peer = peer.map(tracing::field::display);

@@ -1,4 +1,4 @@
-//! Bodies of requests: read whole, then field by field, so that the answer names all that is wrong.
+//! Bodies of requests. A body is read whole, then field by field, so that one answer names every wrong field.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use actix_web::web;
 use serde_json::value::RawValue;
 
-use super::error::Fields;
+use super::error::FieldProblems;
 use super::{ApiError, Shared};
 use crate::message::{Payload, RawJson};
 use crate::pubsub::Draft;
@@ -16,11 +16,11 @@ use crate::server::chat::{Room, is_client_ref};
 const EVENT: &str = "event";
 const PAYLOAD: &str = "payload";
 const CLIENT_REF: &str = "client_ref";
-/// What is wrong with the body as a whole stands under this name.
+/// The field name for a problem of the whole body.
 const BODY: &str = "body";
 
 impl Shared {
-    /// The whole body, if it is not too long.
+    /// Reads a body of at most `max_body` bytes.
     pub(super) async fn body(&self, body: web::Payload) -> Result<web::Bytes, ApiError> {
         let limit = self.max_body;
         let read = body.to_bytes_limited(limit).await;
@@ -31,11 +31,11 @@ impl Shared {
 
 /// The body of a POST: the message to publish.
 pub(super) fn created(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
-    let mut form = Form::read(body)?;
+    let mut form = BodyFields::read(body)?;
     let event = form.event(room);
     let payload = form.payload(room);
     let own_ref = form.client_ref();
-    // As in a shout, the payload may hold the name of the message.
+    // As in a shout, the payload may hold the client_ref.
     let inner_ref = payload
         .as_ref()
         .map_or(Ok(None), |json| room.client_ref(json));
@@ -55,7 +55,7 @@ pub(super) fn created(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
 
 /// The body of a PUT: the new payload.
 pub(super) fn updated(body: &[u8], room: &Room) -> Result<RawJson, ApiError> {
-    let mut form = Form::read(body)?;
+    let mut form = BodyFields::read(body)?;
     let payload = form.payload(room);
     form.finish()?;
     Ok(payload.unwrap_or(RawJson::EMPTY_OBJECT))
@@ -63,13 +63,13 @@ pub(super) fn updated(body: &[u8], room: &Room) -> Result<RawJson, ApiError> {
 
 const CLIENT_REF_RULE: &str = "must be a text of 1 to 64 bytes without NUL, or null";
 
-/// The members of a body, each taken out once, and what is wrong with them.
-struct Form<'a> {
+/// The members of a body that are not yet read, and the problems of those that are.
+struct BodyFields<'a> {
     members: BTreeMap<Cow<'a, str>, &'a RawValue>,
-    problems: Fields,
+    problems: FieldProblems,
 }
 
-impl<'a> Form<'a> {
+impl<'a> BodyFields<'a> {
     fn read(body: &'a [u8]) -> Result<Self, ApiError> {
         let json: &RawValue = serde_json::from_slice(body)
             .map_err(|error| ApiError::field(BODY, format!("must be JSON: {error}")))?;
@@ -77,7 +77,7 @@ impl<'a> Form<'a> {
             .map_err(|_| ApiError::field(BODY, "must be an object"))?;
         Ok(Self {
             members,
-            problems: Fields::new(),
+            problems: FieldProblems::new(),
         })
     }
 
@@ -85,7 +85,7 @@ impl<'a> Form<'a> {
         self.problems.insert(field.to_owned(), problem.into());
     }
 
-    /// One of the room's events; its first when the body names none.
+    /// An event of the room; the first if the body has none.
     fn event(&mut self, room: &Room) -> String {
         let named = match self.members.remove(EVENT) {
             None => room.events.first().cloned(),
@@ -98,7 +98,7 @@ impl<'a> Form<'a> {
         })
     }
 
-    /// An object that every client can read, no longer than the room allows.
+    /// An object that every client can parse, of at most the room's `max_message_bytes`.
     fn payload(&mut self, room: &Room) -> Option<RawJson> {
         let Some(json) = self.members.remove(PAYLOAD) else {
             self.refuse(PAYLOAD, "is missing");
@@ -132,7 +132,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Refuses what is wrong, and what nobody has asked for.
+    /// Fails if a member was wrong or is unknown.
     fn finish(mut self) -> Result<(), ApiError> {
         for name in std::mem::take(&mut self.members).into_keys() {
             self.refuse(&name, "is not known here");

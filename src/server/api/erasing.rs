@@ -1,14 +1,14 @@
-//! The query of an erasure: whose messages.
+//! The query of an erasure: `name`, the author of the messages.
 
 use super::ApiError;
-use super::error::Fields;
+use super::error::FieldProblems;
 
 pub(super) const NAME: &str = "name";
 
-/// Reads `name`; `None` where there is none.
+/// Reads `name`; `None` if it is absent.
 pub(super) fn name(query: &str) -> Result<Option<String>, ApiError> {
     let mut found = None;
-    let mut problems = Fields::new();
+    let mut problems = FieldProblems::new();
     for (field, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let problem = match &*field {
             NAME if value.is_empty() || value.contains('\0') => {

@@ -1,4 +1,4 @@
-//! [`ApiError`]: every way in which a request fails, and the one table of what the caller is told.
+//! [`ApiError`]: all failures of a request, and the one table of their statuses and words.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,28 +10,29 @@ use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 
+use crate::log::{LoadError, NotStored, StoreFull};
 use crate::message::reason;
-use crate::pubsub::{LoadError, NotStored, PublishError, StoreFull};
+use crate::pubsub::PublishError;
 use crate::store::EraseError;
 use crate::token::TokenError;
 
-/// What a caller is told to wait where nobody knows better, in milliseconds.
+/// The time after which a caller should retry, in milliseconds, if the failure itself names none.
 const RETRY_AFTER_MS: u64 = 1_000;
 
-/// What is wrong with a request: a sentence for each field.
-pub(super) type Fields = BTreeMap<String, Cow<'static, str>>;
+/// The problems of a request: a sentence for each field that is wrong.
+pub(super) type FieldProblems = BTreeMap<String, Cow<'static, str>>;
 
 /// Why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error("nothing is served at this path")]
     NoRoute,
-    #[error("this path knows the methods {allow}")]
+    #[error("the methods of this path are {allow}")]
     MethodNotAllowed { allow: String },
     #[error("{0}")]
     Unauthorized(TokenError),
     #[error("see the fields")]
-    Invalid(Fields),
+    Invalid(FieldProblems),
     #[error("a body has at most {limit} bytes")]
     TooLarge { limit: usize },
     #[error("the body did not arrive whole")]
@@ -56,11 +57,11 @@ pub(super) enum ApiError {
 
 /// The body of every failure.
 #[derive(Serialize)]
-struct Failure<'a> {
+struct FailureBody<'a> {
     error: &'static str,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fields: Option<&'a Fields>,
+    fields: Option<&'a FieldProblems>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -68,16 +69,16 @@ struct Failure<'a> {
 impl ApiError {
     /// One field is wrong.
     pub(super) fn field(name: &str, problem: impl Into<Cow<'static, str>>) -> Self {
-        Self::Invalid(Fields::from([(name.to_owned(), problem.into())]))
+        Self::Invalid(FieldProblems::from([(name.to_owned(), problem.into())]))
     }
 
-    /// The database could not be read; `answer` is what that means for the caller.
+    /// Logs a failed read of the database, and returns the caller's `answer`.
     pub(super) fn unread(error: &LoadError, answer: Self) -> Self {
         tracing::error!(error = error as &dyn Error, "api.read.failed");
         answer
     }
 
-    /// The status, and the word by which programs know the failure.
+    /// The status, and `error` of the body.
     fn kind(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NoRoute => (StatusCode::NOT_FOUND, "not found"),
@@ -106,7 +107,7 @@ impl ApiError {
         }
     }
 
-    /// The header that belongs to the status.
+    /// The header that the status requires.
     fn header(&self) -> Option<(HeaderName, String)> {
         match self {
             Self::MethodNotAllowed { allow } => Some((ALLOW, allow.clone())),
@@ -136,7 +137,7 @@ impl ResponseError for ApiError {
         if let Some(header) = self.header() {
             answer.insert_header(header);
         }
-        answer.json(Failure {
+        answer.json(FailureBody {
             error,
             detail: self.to_string(),
             fields: match self {
@@ -148,7 +149,7 @@ impl ResponseError for ApiError {
     }
 }
 
-/// As the answer of a route of its own.
+/// A route may answer with nothing but a failure.
 impl Responder for ApiError {
     type Body = BoxBody;
 

@@ -1,4 +1,4 @@
-//! What each route does.
+//! The handlers of the routes.
 
 use actix_web::http::header::ContentType;
 use actix_web::web::{self, Data};
@@ -8,14 +8,15 @@ use super::auth::Authorized;
 use super::erasing;
 use super::listing::Listing;
 use super::output::{ErasedJson, MessageJson, PageJson};
-use super::place::{Named, Place};
+use super::path::{LoggedTopic, MessageInPath};
 use super::{ApiError, OPENAPI, Shared, body};
-use crate::pubsub::{Draft, MessageId, Stored};
+use crate::log::{MessageId, Stored};
+use crate::pubsub::Draft;
 use crate::store::{CommittedMessage, Target};
 
 type Answer = Result<HttpResponse, ApiError>;
 
-/// The description of the API, for everybody.
+/// The OpenAPI document. Needs no token.
 pub(super) async fn document() -> HttpResponse {
     HttpResponse::Ok()
         .content_type(ContentType::json())
@@ -26,92 +27,92 @@ pub(super) async fn document() -> HttpResponse {
 pub(super) async fn list(
     api: Data<Shared>,
     _: Authorized,
-    place: Place,
+    topic: LoggedTopic,
     request: HttpRequest,
 ) -> Answer {
     let Listing { window, limit } = Listing::read(request.query_string())?;
-    let page = api.reader.list(&place.topic, window, limit).await?;
-    Ok(HttpResponse::Ok().json(PageJson::new(&place.topic, &page)))
+    let page = api.reader.list(&topic.name, window, limit).await?;
+    Ok(HttpResponse::Ok().json(PageJson::new(&topic.name, &page)))
 }
 
 /// One message.
 pub(super) async fn get(
     api: Data<Shared>,
     _: Authorized,
-    place: Place,
-    Named(id): Named,
+    topic: LoggedTopic,
+    MessageInPath(id): MessageInPath,
 ) -> Answer {
-    let message = api.reader.get(&place.topic, id).await?;
+    let message = api.reader.get(&topic.name, id).await?;
     let message = message.ok_or(ApiError::UnknownMessage)?;
-    Ok(HttpResponse::Ok().json(MessageJson::new(&place.topic, &message)))
+    Ok(HttpResponse::Ok().json(MessageJson::new(&topic.name, &message)))
 }
 
-/// Publishes a message; answers when it is stored.
+/// Publishes a message; answers once it is committed.
 pub(super) async fn create(
     api: Data<Shared>,
     caller: Authorized,
-    place: Place,
+    topic: LoggedTopic,
     body: web::Payload,
 ) -> Answer {
-    let draft = body::created(&api.body(body).await?, &place.room)?;
-    let Stored { id, duplicate } = api.publish(&place, draft).await?;
+    let draft = body::created(&api.body(body).await?, &topic.room)?;
+    let Stored { id, duplicate } = api.publish(&topic, draft).await?;
     if !duplicate {
-        caller.audit("created", &place.topic, id);
+        caller.audit("created", &topic.name, id);
     }
-    let message = api.read_back(&place, id).await?.ok_or(ApiError::Gone)?;
+    let message = api.read_back(&topic, id).await?.ok_or(ApiError::Gone)?;
     let mut answer = if duplicate {
         HttpResponse::Ok()
     } else {
         HttpResponse::Created()
     };
-    answer.insert_header(place.location(message.id));
-    Ok(answer.json(MessageJson::new(&place.topic, &message)))
+    answer.insert_header(topic.location(message.id));
+    Ok(answer.json(MessageJson::new(&topic.name, &message)))
 }
 
-/// Gives a message a new payload; answers when that is stored.
+/// Gives a message a new payload; answers once the update is committed.
 pub(super) async fn update(
     api: Data<Shared>,
     caller: Authorized,
-    place: Place,
-    Named(id): Named,
+    topic: LoggedTopic,
+    MessageInPath(id): MessageInPath,
     body: web::Payload,
 ) -> Answer {
-    let payload = body::updated(&api.body(body).await?, &place.room)?;
-    let id = api.existing(&place, id).await?;
-    api.publish(&place, Draft::update(id, &payload)).await?;
-    caller.audit("updated", &place.topic, id);
-    let message = api.read_back(&place, id).await?;
-    // Somebody may have deleted it meanwhile.
+    let payload = body::updated(&api.body(body).await?, &topic.room)?;
+    let id = api.existing(&topic, id).await?;
+    api.publish(&topic, Draft::update(id, &payload)).await?;
+    caller.audit("updated", &topic.name, id);
+    let message = api.read_back(&topic, id).await?;
+    // It may have been deleted meanwhile.
     let message = message.ok_or(ApiError::UnknownMessage)?;
-    Ok(HttpResponse::Ok().json(MessageJson::new(&place.topic, &message)))
+    Ok(HttpResponse::Ok().json(MessageJson::new(&topic.name, &message)))
 }
 
-/// Deletes a message; answers when it is gone.
+/// Deletes a message; answers once the deletion is committed.
 pub(super) async fn delete(
     api: Data<Shared>,
     caller: Authorized,
-    place: Place,
-    Named(id): Named,
+    topic: LoggedTopic,
+    MessageInPath(id): MessageInPath,
 ) -> Answer {
-    let id = api.existing(&place, id).await?;
-    api.publish(&place, Draft::delete(id)).await?;
-    caller.audit("deleted", &place.topic, id);
+    let id = api.existing(&topic, id).await?;
+    api.publish(&topic, Draft::delete(id)).await?;
+    caller.audit("deleted", &topic.name, id);
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Erases the topic's messages, all of them or those of a name.
+/// Erases all messages of the topic, or those of a name.
 pub(super) async fn erase(
     api: Data<Shared>,
     caller: Authorized,
-    place: Place,
+    topic: LoggedTopic,
     request: HttpRequest,
 ) -> Answer {
     let target = match erasing::name(request.query_string())? {
         Some(name) => Target::Name {
             name,
-            topic: Some(place.topic),
+            topic: Some(topic.name),
         },
-        None => Target::Topic(place.topic),
+        None => Target::Topic(topic.name),
     };
     api.erase(&target, &caller).await
 }
@@ -138,32 +139,32 @@ impl Shared {
         Ok(HttpResponse::Ok().json(ErasedJson { erased }))
     }
 
-    /// The id by which clients know a message now, if it is there.
-    async fn existing(&self, place: &Place, id: MessageId) -> Result<MessageId, ApiError> {
-        let found = self.endpoint.pubsub().find(&place.topic, id).await?;
+    /// The current id of a message, if it exists.
+    async fn existing(&self, topic: &LoggedTopic, id: MessageId) -> Result<MessageId, ApiError> {
+        let found = self.endpoint.pubsub().find(&topic.name, id).await?;
         found.map_or(Err(ApiError::UnknownMessage), |entry| Ok(entry.id()))
     }
 
-    /// Broadcasts, and waits until it is stored.
-    async fn publish(&self, place: &Place, draft: Draft) -> Result<Stored, ApiError> {
-        // What is published from now on might come after the last flush.
+    /// Broadcasts, and waits for the commit.
+    async fn publish(&self, topic: &LoggedTopic, draft: Draft) -> Result<Stored, ApiError> {
+        // A message published from now on might miss the last flush.
         if self.endpoint.is_draining() {
             return Err(ApiError::ShuttingDown);
         }
         let draft = draft.with_receipt();
-        let published = self.endpoint.pubsub().publish(&place.topic, &draft).await?;
+        let published = self.endpoint.pubsub().publish(&topic.name, &draft).await?;
         let receipt = published.receipt.ok_or(ApiError::NoLog)?;
         Ok(receipt.confirmed().await?)
     }
 
-    /// What is stored now. Where it cannot be read, the caller must not think that nothing was
+    /// The message as it is stored now. A failed read is [`ApiError::Unconfirmed`], because the message was
     /// published.
     async fn read_back(
         &self,
-        place: &Place,
+        topic: &LoggedTopic,
         id: MessageId,
     ) -> Result<Option<CommittedMessage>, ApiError> {
-        let read = self.reader.get(&place.topic, id).await;
+        let read = self.reader.get(&topic.name, id).await;
         read.map_err(|error| ApiError::unread(&error, ApiError::Unconfirmed))
     }
 }

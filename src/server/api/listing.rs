@@ -1,21 +1,21 @@
-//! The query of a list: which page of a topic's messages.
+//! [`Listing`]: the query of a list, which names a page of a topic's messages.
 
 use std::borrow::Cow;
 
 use super::ApiError;
-use super::error::Fields;
-use crate::pubsub::MessageId;
+use super::error::FieldProblems;
+use crate::log::{MessageId, Seq};
 use crate::store::Window;
 
 const BEFORE: &str = "before";
 const AFTER: &str = "after";
 const LIMIT: &str = "limit";
 
-/// Messages of a page that names no limit, and of any page.
+/// The messages of a page without `limit`, and the most that `limit` may ask for.
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 1_000;
 
-/// One page.
+/// A page: its bounds, and its most messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Listing {
     pub(super) window: Window,
@@ -26,7 +26,7 @@ impl Listing {
     /// Reads `before`, `after` and `limit`.
     pub(super) fn read(query: &str) -> Result<Self, ApiError> {
         let (mut before, mut after, mut limit) = (None, None, None);
-        let mut problems = Fields::new();
+        let mut problems = FieldProblems::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let problem = match &*name {
                 BEFORE => set(&mut before, seq(&value)),
@@ -57,7 +57,7 @@ fn set<T>(field: &mut Option<T>, value: Result<T, Problem>) -> Result<(), Proble
     }
 }
 
-fn seq(text: &str) -> Result<i64, Problem> {
+fn seq(text: &str) -> Result<Seq, Problem> {
     let id: Result<MessageId, _> = text.parse();
     id.map(|id| id.seq)
         .map_err(|_| "must be the id of a message".into())
@@ -85,7 +85,10 @@ mod tests {
             ("after=1-2&before=3-4", Some(2), Some(4), 50),
         ] {
             let read = Listing::read(query).expect("sound");
-            let window = Window { after, before };
+            let window = Window {
+                after: after.map(Seq::new),
+                before: before.map(Seq::new),
+            };
             assert_eq!(read, Listing { window, limit }, "{query}");
         }
     }

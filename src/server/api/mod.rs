@@ -1,10 +1,9 @@
-//! The HTTP API for messages: programs list, read, create, update and delete what the rooms keep.
-//! A created message is broadcast like a shout; updates and deletions are broadcast as well, so that
-//! open pages follow.
+//! The HTTP API for messages: programs list, read, create, update and delete the messages of the rooms. Each
+//! change is broadcast to the members of the topic.
 //!
-//! Reads go to the database beside the topic logs; what is written goes through [`PubSub`], which
-//! broadcasts and stores in one critical section. `openapi.json` describes all of it, and tests hold
-//! it true. Phoenix: what an application would write with a JSON controller.
+//! A read goes to the database directly, so it shows committed messages only. A write goes through
+//! [`PubSub`], which broadcasts and stores in one critical section. `openapi.json` describes the API, and tests
+//! compare it with the answers. Phoenix: a JSON controller of an application.
 //!
 //! [`PubSub`]: crate::pubsub::PubSub
 
@@ -15,7 +14,7 @@ mod error;
 mod handlers;
 mod listing;
 mod output;
-mod place;
+mod path;
 
 use std::sync::Arc;
 
@@ -31,12 +30,12 @@ use crate::server::chat::Room;
 use crate::server::methods;
 use crate::store::{DbWriterHandle, Eraser, Reader};
 
-/// Below which path it is served.
+/// The path of the API.
 const ROOT: &str = "/api";
 /// The document at `/api/openapi.json`.
 const OPENAPI: &str = include_str!("openapi.json");
 
-/// What the API of one server stands on. Cloning is cheap.
+/// The API of one server. Cloning is cheap.
 #[derive(Clone)]
 pub struct Api(Arc<Shared>);
 
@@ -45,7 +44,7 @@ named_debug!(Api);
 struct Shared {
     auth: Auth,
     endpoint: Endpoint,
-    /// Which topics keep messages, and of which events.
+    /// The rooms whose messages the API serves.
     rooms: Vec<Arc<Room>>,
     reader: Reader,
     eraser: Eraser,
@@ -54,8 +53,7 @@ struct Shared {
 }
 
 impl Api {
-    /// The API over the rooms of this endpoint and the database behind their logs. `max_body`
-    /// bounds a request's body, in bytes.
+    /// The API for these rooms of the endpoint. `max_body` bounds the body of a request, in bytes.
     pub fn new(
         auth: Auth,
         endpoint: &Endpoint,
@@ -74,7 +72,7 @@ impl Api {
     }
 }
 
-/// For `App::configure`: everything below `/api`, or nothing where there is no API.
+/// Routes everything below `/api`; nothing if `api` is `None`.
 pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let api = api.cloned();
     move |config| {
@@ -91,10 +89,10 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     }
 }
 
-/// The methods of a path and who answers them.
+/// The methods of a path, each with its route.
 type Methods = Vec<(Method, Route)>;
 
-/// Everything that is served.
+/// All paths of the API with their methods.
 fn table() -> [(&'static str, Methods); 4] {
     [
         (

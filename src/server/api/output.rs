@@ -1,12 +1,12 @@
-//! Messages and pages as JSON.
+//! The JSON of the answers: messages, pages, erasures.
 
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
+use crate::log::MessageId;
 use crate::message::RawJson;
-use crate::pubsub::MessageId;
 use crate::store::{CommittedMessage, Page};
 
 /// One message of a topic.
@@ -60,7 +60,7 @@ impl<'a> PageJson<'a> {
     }
 }
 
-/// How many messages are gone.
+/// The number of erased messages.
 #[derive(Serialize)]
 pub(super) struct ErasedJson {
     pub(super) erased: u64,

@@ -1,10 +1,10 @@
-//! Reads a client's own name for its message out of the payload, without parsing the payload of
-//! those who give none.
+//! Reads the client_ref, the client's own name for a message, from the payload. A payload without one is
+//! searched, but not parsed.
 
 use super::Room;
 use crate::message::RawJson;
 
-/// The member is there, and is no text of 1 to 64 bytes.
+/// The payload has a client_ref that is not a text of 1 to 64 bytes without NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidClientRef;
 
@@ -12,21 +12,21 @@ pub struct InvalidClientRef;
 const MAX_LEN: usize = 64;
 
 impl Room {
-    /// The client's own name for the message with this payload, if it gives one.
+    /// The client_ref in this payload, if there is one.
     ///
     /// # Errors
-    /// When there is one that cannot be a name.
+    /// If it is not valid.
     pub fn client_ref(&self, payload: &RawJson) -> Result<Option<String>, InvalidClientRef> {
         client_ref(payload, &self.fields.client_ref)
     }
 }
 
-/// Whether a text can be a client's name for its message: 1 to 64 bytes without NUL.
+/// Whether a text is a valid client_ref: 1 to 64 bytes without NUL.
 pub fn is_client_ref(text: &str) -> bool {
     (1..=MAX_LEN).contains(&text.len()) && !text.contains('\0')
 }
 
-/// The member `field` of the payload; null is none.
+/// The member `field` of the payload; null counts as absent.
 fn client_ref(payload: &RawJson, field: &str) -> Result<Option<String>, InvalidClientRef> {
     if memchr::memmem::find(payload.get().as_bytes(), field.as_bytes()).is_none() {
         return Ok(None);

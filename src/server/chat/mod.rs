@@ -1,5 +1,5 @@
-//! The application: what a user of the library would have written. Phoenix: the seed's
-//! `UserSocket`, its routes and its page.
+//! The chat application: the configured rooms, their channel, and the page. It uses the library as any other
+//! program would. Phoenix: an application's `UserSocket`, routes and page.
 
 mod client_ref;
 mod page;
@@ -14,18 +14,18 @@ pub use self::room::{Room, SHOUT};
 use crate::assigns::Assigns;
 use crate::socket::{Socket, SocketRouter};
 
-/// Everybody may connect, anonymously.
+/// Lets everybody connect, anonymously.
 #[derive(Debug)]
 pub struct UserSocket;
 
 impl Socket for UserSocket {}
 
-/// The channels of these rooms; the first that matches a topic is its room.
+/// Routes these rooms to [`RandomChannel`]. The first room whose pattern matches a topic serves it.
 pub fn router(rooms: &[Room]) -> SocketRouter {
     with_rooms(SocketRouter::new(), rooms)
 }
 
-/// The rooms' channels behind those of `router`.
+/// Adds the rooms behind the routes of `router`.
 pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
     rooms.iter().fold(router, |router, room| {
         router.channel_with::<RandomChannel>(&room.topics, Assigns::of(room.clone()))

@@ -1,8 +1,8 @@
-//! The chat page, or the folder that takes its place.
+//! The chat page, or a folder of files in its place.
 //!
-//! The page runs on phoenix.js as published. It is part of the program where npm had installed it
-//! when that was built (`build.rs`); else it comes from `assets/node_modules` beside the running
-//! server, else from a CDN, by an import map with its integrity hash.
+//! The page uses the published phoenix.js. If npm had installed it before the build, `build.rs` embeds it.
+//! Otherwise it comes from `assets/node_modules` below the working directory, or from a CDN, by an import map
+//! with its integrity hash.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,28 +24,28 @@ const INDEX: &str = include_str!("../../../assets/index.html");
 const APP_JS: &str = include_str!("../../../assets/app.js");
 const APP_CSS: &str = include_str!("../../../assets/app.css");
 const FAVICON: &str = include_str!("../../../assets/favicon.svg");
-/// phoenix.js; empty where the build found none.
+/// phoenix.js; empty if the build found none.
 const EMBEDDED_PHOENIX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/phoenix.mjs"));
 /// Where `npm ci --prefix assets` puts it.
 const INSTALLED_PHOENIX: &str = "assets/node_modules/phoenix/priv/static/phoenix.mjs";
 const LOCAL_IMPORTS: &str = r#"{"imports":{"phoenix":"/assets/phoenix.mjs"}}"#;
 const CDN_IMPORTS: &str = include_str!("../../../assets/importmap.cdn.json");
-/// Where the import map stands in the page.
+/// The placeholder of the import map in the page.
 const IMPORT_MAP: &str = "{{IMPORTMAP}}";
 const JS: &str = "text/javascript; charset=utf-8";
 
 /// The frontend cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
-    /// `--static-dir` names no folder.
+    /// `--static-dir` is not a readable folder.
     #[error("static folder {0} is not a folder that can be read")]
     NoFolder(PathBuf),
 }
 
-/// Routes `/` and what it needs: the built-in page, or the files of `static_dir`.
+/// Routes the built-in page and its assets, or the files of `static_dir`.
 ///
 /// # Errors
-/// When `static_dir` is no folder.
+/// If `static_dir` is not a readable folder.
 pub fn page(
     static_dir: Option<&Path>,
 ) -> Result<impl FnOnce(&mut ServiceConfig) + Clone + use<>, PageError> {
@@ -69,7 +69,7 @@ pub fn page(
     })
 }
 
-/// Every path that nothing else answers.
+/// Serves the folder at every path that no other route answers.
 fn folder_routes(folder: &Arc<Path>, config: &mut ServiceConfig) {
     let folder = Arc::clone(folder);
     let file = methods::get().to(move |req| static_folder::serve(Arc::clone(&folder), req));
@@ -81,16 +81,16 @@ fn folder_routes(folder: &Arc<Path>, config: &mut ServiceConfig) {
     );
 }
 
-/// The page with its import map filled in.
+/// The built-in page, with its import map.
 #[derive(Clone)]
 struct BuiltIn {
     index: Bytes,
     policy: String,
-    /// phoenix.js, if the server has it.
+    /// phoenix.js; `None` if browsers take it from the CDN.
     phoenix: Option<Bytes>,
 }
 
-/// As a browser reads it.
+/// The parts of `importmap.cdn.json` that the server reads.
 #[derive(Deserialize)]
 struct ImportMap {
     imports: Imports,
@@ -164,7 +164,7 @@ impl BuiltIn {
     }
 }
 
-/// phoenix.js, if the server has the very file that the CDN would give.
+/// phoenix.js, if the server has the same file as the CDN.
 fn phoenix(cdn: &ImportMap) -> Option<Bytes> {
     if !EMBEDDED_PHOENIX.is_empty() {
         return Some(Bytes::from_static(EMBEDDED_PHOENIX));

@@ -1,9 +1,9 @@
-//! [`RandomChannel`]: the seed's channel. `ping` is answered with its payload; `shout`, or what the
-//! room's events are called, goes to everybody in the room, exactly as it came.
+//! [`RandomChannel`]: the channel of the rooms. The reply to `ping` is its payload. `shout`, or another event
+//! of the room, is broadcast unchanged.
 //!
-//! It never waits for the database: the topic log hands each message to the DbWriter inside the
-//! broadcast (`pubsub::log`), and refuses the broadcast when the writer is full. A client that has
-//! joined with `ack: true` is answered when its message is committed.
+//! A broadcast never waits for the database: inside it the topic's log passes the message to the `DbWriter`
+//! (`crate::log`), and refuses it if the writer is full. A client that joined with `ack: true` gets a reply
+//! once its message is committed.
 
 use std::sync::Arc;
 
@@ -17,19 +17,20 @@ use crate::channel::{
     stored_messages,
 };
 use crate::client::log_client;
+use crate::log::MessageId;
 use crate::message::{Payload, RawJson, reason};
-use crate::pubsub::{Draft, MessageId};
+use crate::pubsub::Draft;
 
 const PING: &str = "ping";
 const UPDATE_MESSAGE: &str = "update_message";
 const DELETE_MESSAGE: &str = "delete_message";
 const MESSAGES_BEFORE: &str = "messages_before";
 
-/// One client in one room. The router says which [`Room`] that is, as state.
+/// One client in one room. The route assigns the [`Room`].
 #[derive(Debug)]
 pub struct RandomChannel {
     room: Arc<Room>,
-    /// Whether the client wants to know when its messages are committed.
+    /// Whether the client gets a reply once its message is committed.
     ack: bool,
 }
 
@@ -66,8 +67,7 @@ impl RandomChannel {
         }))
     }
 
-    /// `acknowledge`: the client is answered when the message is committed, else it is not
-    /// answered at all.
+    /// Publishes a draft. With `acknowledge` the client gets a reply once it is committed, else none.
     fn publish(&self, draft: Draft, acknowledge: bool, ctx: &Context<Self>) -> HandleInResult {
         if acknowledge {
             let published = ctx.publish(&draft.with_receipt())?;
@@ -77,7 +77,7 @@ impl RandomChannel {
         Ok(HandleIn::NoReply)
     }
 
-    /// A change of a message that is there; always answered.
+    /// Updates or deletes a stored message. The client always gets a reply.
     async fn change(&self, event: &str, payload: &Payload, ctx: &Context<Self>) -> HandleInResult {
         #[derive(Deserialize)]
         struct Change {
@@ -100,7 +100,7 @@ impl RandomChannel {
         };
         match ctx.pubsub().find(ctx.topic(), id).await {
             Ok(Some(found)) => {
-                // Others may know it by another id than this client.
+                // The log's current id for it, which may differ from the client's.
                 let draft = match &new {
                     None => Draft::delete(found.id()),
                     Some(new) => Draft::update(found.id(), new),
@@ -116,7 +116,7 @@ impl RandomChannel {
         }
     }
 
-    /// The messages before one that the client has; no more than a join gives.
+    /// Replies with the messages before a given one, at most as many as a join's history has.
     async fn before(&self, payload: &Payload, ctx: &Context<Self>) -> HandleInResult {
         #[derive(Deserialize)]
         struct Before {

@@ -1,36 +1,43 @@
-//! [`Room`]: what the members of a kind of room may do, and what they find there.
+//! [`Room`]: the rules of the topics that one `[[rooms]]` section describes.
 
 use crate::channel::HistoryMode;
+use crate::pattern::{ForTopics, TopicPattern};
 use crate::server::config::{Fields, History, RoomConfig};
 
-/// The event of the seed that is broadcast and saved.
+/// The event of the default room.
 pub const SHOUT: &str = "shout";
 
-/// One kind of room: the topics that match a pattern.
+/// The topics that match a pattern, and their rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Which topics, as in a route: `"random:*"`, or one topic.
-    pub topics: String,
-    /// The events that go to everybody and are saved.
+    /// Its topics.
+    pub topics: TopicPattern,
+    /// The events that are broadcast and saved.
     pub events: Vec<String>,
-    /// How a client that joins gets the messages before it.
+    /// How a joining client receives the history.
     pub history: HistoryMode,
-    /// How many of them, at most.
+    /// The most messages of a history.
     pub history_limit: usize,
-    /// What the push of [`HistoryMode::MessagesHistory`] is called.
+    /// The event of the push of [`HistoryMode::MessagesHistory`].
     pub history_event: String,
-    /// How many messages a resume gives, at most.
+    /// The most messages of a resume.
     pub resume_limit: usize,
-    /// The longest payload that goes to everybody, in bytes.
+    /// The longest payload that is broadcast, in bytes.
     pub max_message_bytes: usize,
-    /// Whether members may change and delete messages: `update_message` and `delete_message`.
+    /// Whether members may send `update_message` and `delete_message`.
     pub changes: bool,
-    /// What the members of a payload are called.
+    /// The names of the payload's members that the server reads.
     pub fields: Fields,
 }
 
+impl ForTopics for Room {
+    fn pattern(&self) -> &TopicPattern {
+        &self.topics
+    }
+}
+
 impl Room {
-    /// The room of these settings; `history` and `history_limit` are for one that does not say.
+    /// The room of these settings. `history` and `history_limit` apply if `config` has none.
     pub fn new(config: &RoomConfig, history: History, history_limit: usize) -> Self {
         Self {
             topics: config.topics.clone(),
@@ -52,7 +59,7 @@ impl Room {
 }
 
 impl Default for Room {
-    /// The seed's rooms.
+    /// `random:*` with the event `shout` and a history of 50 messages.
     fn default() -> Self {
         Self::new(&RoomConfig::default(), History::MessagesHistory, 50)
     }

@@ -1,7 +1,7 @@
-//! A folder with a frontend of somebody's own. Phoenix: `Plug.Static`.
+//! Serves the files of a folder. Phoenix: `Plug.Static`.
 //!
-//! Whatever a path asks for, it is a file inside the folder or not found: hidden files are left
-//! out, but for `/.well-known/`, and links are followed within the folder alone.
+//! A path leads to a file inside the folder, or to 404. Hidden files are not served, except below
+//! `/.well-known/`, and a symbolic link must not lead out of the folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,36 +12,36 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use percent_encoding::percent_decode_str;
 
-/// What a folder is shown by.
+/// The file that is served for a folder.
 const INDEX: &str = "index.html";
-/// The one hidden folder that is meant for everybody: certificates, app links, security.txt (RFC 8615).
+/// The hidden folder that is served: certificates, app links, security.txt (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
 
-/// What a path leads to.
-enum Found {
+/// The result of looking a path up.
+enum Lookup {
     File(Box<NamedFile>),
-    /// A folder whose path has no slash at its end: relative links of its page would lead astray.
+    /// A folder whose path does not end with a slash: relative links in its page would be wrong.
     FolderWithoutSlash,
 }
 
-/// Answers a GET or HEAD. The disk is asked on a thread that may wait.
+/// Answers GET and HEAD. Reads the disk on a thread that may block.
 pub(super) async fn serve(folder: Arc<Path>, req: HttpRequest) -> HttpResponse {
     let Some(inside) = path_inside(req.path()) else {
         return HttpResponse::NotFound().finish();
     };
     let is_folder = req.path().ends_with('/');
     match web::block(move || find(&folder, &inside, is_folder)).await {
-        Ok(Ok(Found::File(file))) => {
+        Ok(Ok(Lookup::File(file))) => {
             let mut answer = file.respond_to(&req).map_into_boxed_body();
             let headers = answer.headers_mut();
-            // A browser asks whether its copy is still the same: the ETag tells it.
+            // The browser revalidates its copy by the ETag.
             headers.insert(
                 header::CACHE_CONTROL,
                 header::HeaderValue::from_static("no-cache"),
             );
             answer
         }
-        Ok(Ok(Found::FolderWithoutSlash)) => {
+        Ok(Ok(Lookup::FolderWithoutSlash)) => {
             let mut location = format!("{}/", req.path());
             if !req.query_string().is_empty() {
                 location = format!("{location}?{}", req.query_string());
@@ -55,8 +55,8 @@ pub(super) async fn serve(folder: Arc<Path>, req: HttpRequest) -> HttpResponse {
     }
 }
 
-/// The file of a request's path, relative to the folder; `None` where it must not lead. No segment is
-/// empty, so that a redirect to the path stays on this host.
+/// The path of a request as a path relative to the folder; `None` if it is not allowed. No segment is empty,
+/// so that a redirect to the path stays on this host.
 fn path_inside(path: &str) -> Option<PathBuf> {
     let path = path.strip_prefix('/')?;
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -75,8 +75,8 @@ fn path_inside(path: &str) -> Option<PathBuf> {
     Some(inside)
 }
 
-/// The folder is looked up each time: it may be a link that a deployment turns to another one.
-fn find(folder: &Path, inside: &Path, is_folder: bool) -> io::Result<Found> {
+/// Looks a path up. Resolves the folder each time, because a deployment may replace a link to it.
+fn find(folder: &Path, inside: &Path, is_folder: bool) -> io::Result<Lookup> {
     let folder = folder.canonicalize()?;
     let within = |path: PathBuf| {
         let path = path.canonicalize()?;
@@ -86,7 +86,7 @@ fn find(folder: &Path, inside: &Path, is_folder: bool) -> io::Result<Found> {
     };
     let mut path = within(folder.join(inside))?;
     match (path.is_dir(), is_folder) {
-        (true, false) => return Ok(Found::FolderWithoutSlash),
+        (true, false) => return Ok(Lookup::FolderWithoutSlash),
         (true, true) => path = within(path.join(INDEX))?,
         (false, false) => {}
         (false, true) => return Err(io::ErrorKind::NotFound.into()),
@@ -95,7 +95,7 @@ fn find(folder: &Path, inside: &Path, is_folder: bool) -> io::Result<Found> {
     if !path.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(Found::File(Box::new(NamedFile::open(path)?)))
+    Ok(Lookup::File(Box::new(NamedFile::open(path)?)))
 }
 
 #[cfg(test)]

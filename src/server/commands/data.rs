@@ -1,5 +1,4 @@
-//! `slackir erase`, `slackir export` and `slackir import`: what is in the database, where no server
-//! is needed for it.
+//! `slackir erase`, `slackir export` and `slackir import`: work on the database without a server.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
@@ -7,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::log::Seq;
 use crate::server::config::{DatabaseConfig, EraseConfig, ExportConfig, ImportConfig};
 use crate::server::console::{OutputError, print, say};
 use crate::store::{
@@ -14,54 +14,54 @@ use crate::store::{
     StoreOptions, Target,
 };
 
-/// Bytes that are read or written at once.
+/// The size of the file buffers, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// Why a command came to an early end.
+/// Why a command has failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataCommandError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The export is not whole.
+    /// The export is incomplete.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// The import is not whole.
+    /// The import is incomplete.
     #[error("{}, {source}", file.display())]
     Import {
-        /// What was read.
+        /// The file that was read.
         file: PathBuf,
-        /// The line, and what is wrong.
+        /// The line, and its problem.
         #[source]
         source: Box<ImportError>,
     },
-    /// The import is not whole: it would have brought back what was removed.
+    /// The import has left out messages that were removed from the database.
     #[error(
         "{}: {} left out, because retention, an erasure or a deletion has removed them from the \
          database: import with --removed to bring them back", file.display(), number(*messages, "message")
     )]
     LeftOut {
-        /// What was read.
+        /// The file that was read.
         file: PathBuf,
-        /// How many.
+        /// The number of messages.
         messages: u64,
     },
     /// Standard output.
     #[error("{0}")]
     Output(#[from] OutputError),
-    /// The file to read or to write.
+    /// The file could not be opened.
     #[error("cannot open {}: {source}", file.display())]
     Open {
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl DataCommandError {
-    /// The setting whose value is to blame, by its name in the file of settings.
+    /// The setting whose value causes the error, by its name in the config file.
     pub(crate) fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) | Self::Export(ExportError::Store(error)) => error.setting(),
@@ -74,15 +74,15 @@ impl DataCommandError {
     }
 }
 
-/// Erases what was asked for, and prints how many messages there were.
+/// Erases messages, and prints their number.
 ///
 /// # Errors
-/// When the database cannot be used; what has been erased stays so.
+/// If the database cannot be used. Messages that were erased before the error stay erased.
 pub(crate) fn erase(config: EraseConfig) -> Result<(), DataCommandError> {
     let (topic, name) = (config.what.topic, config.what.name);
     let target = match (name, topic) {
         (Some(name), topic) => Target::Name { name, topic },
-        // The command line has one of them at least.
+        // The command line has at least one of them.
         (None, topic) => Target::Topic(topic.unwrap_or_default()),
     };
     let store = open(&config.database)?;
@@ -96,13 +96,13 @@ pub(crate) fn erase(config: EraseConfig) -> Result<(), DataCommandError> {
     Ok(())
 }
 
-/// Writes messages as lines of JSON. Whoever does not read to the end learns it from the exit code.
+/// Writes messages as lines of JSON. If the reader of a pipe exits early, the exit code is not 0.
 ///
 /// # Errors
-/// When the database cannot be read, or the file not be written.
+/// If the database cannot be read, or the file cannot be written.
 pub(crate) fn export(config: &ExportConfig) -> Result<(), DataCommandError> {
     let exporter = Exporter::open(&config.database.database_url)?;
-    let topics = config.topic.as_deref();
+    let topics = config.topic.as_ref();
     let out: Box<dyn Write> = if is_standard(&config.output) {
         Box::new(io::stdout().lock())
     } else {
@@ -144,7 +144,7 @@ pub(crate) fn export(config: &ExportConfig) -> Result<(), DataCommandError> {
 /// Reads messages from lines of JSON.
 ///
 /// # Errors
-/// When the database or the file cannot be used, or a line is wrong; the lines before it are stored.
+/// If the database or the file cannot be used, or if a line is wrong; the lines before it are stored.
 pub(crate) fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
     let file = &config.input;
     let mut length = None;
@@ -152,7 +152,7 @@ pub(crate) fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
         Box::new(io::stdin().lock())
     } else {
         let opened = File::open(file).map_err(|source| open_error(file, source))?;
-        // What is no file has no length.
+        // A pipe or a device has no length.
         length = opened.metadata().ok().filter(std::fs::Metadata::is_file);
         Box::new(BufReader::with_capacity(BUFFER, opened))
     };
@@ -182,7 +182,8 @@ pub(crate) fn import(config: &ImportConfig) -> Result<(), DataCommandError> {
     }
 }
 
-/// For one who writes. A table of another application is taken over by who says so: `slackir migrate`.
+/// Opens the database for writing. These commands never take over an Ecto application's table; `slackir
+/// migrate` does.
 fn open(config: &DatabaseConfig) -> Result<Store, StoreError> {
     let options = StoreOptions {
         pool_size: 1,
@@ -192,7 +193,7 @@ fn open(config: &DatabaseConfig) -> Result<Store, StoreError> {
     Ok(store)
 }
 
-/// A bar for people who look at a terminal; `length` is asked for nobody else.
+/// A progress bar, hidden if standard error is no terminal; then `length` is not called.
 fn progress(
     style: &str,
     length: impl FnOnce() -> Result<u64, StoreError>,
@@ -208,8 +209,8 @@ fn progress(
     Ok(ProgressBar::new(length).with_style(style))
 }
 
-/// Which rows an export does not have.
-fn left_out(topic: &str, seq: Option<i64>, rows: u64) -> String {
+/// The message about rows that an export has left out.
+fn left_out(topic: &str, seq: Option<Seq>, rows: u64) -> String {
     match seq {
         Some(seq) => format!("Left out: the row of topic {topic:?} with seq {seq} cannot be read."),
         None => format!(

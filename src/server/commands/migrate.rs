@@ -1,10 +1,10 @@
-//! `slackir migrate`: the database's tables brought up to date, without a server.
+//! `slackir migrate`: migrates the database, without a server.
 
 use crate::server::config::DatabaseConfig;
 use crate::server::console::{OutputError, print};
 use crate::store::{Prepared, Store, StoreError, StoreOptions};
 
-/// Why the database is not up to date, or nobody was told that it is.
+/// The database could not be migrated, or the result not printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MigrateError {
     /// The database.
@@ -16,7 +16,7 @@ pub(crate) enum MigrateError {
 }
 
 impl MigrateError {
-    /// The setting whose value is to blame, by its name in the file of settings.
+    /// The setting whose value causes the error, by its name in the config file.
     pub(crate) fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.setting(),
@@ -25,10 +25,10 @@ impl MigrateError {
     }
 }
 
-/// `slackir migrate`: runs the migrations that the database lacks, and says which.
+/// Runs the pending migrations of the database, and prints their names.
 ///
 /// # Errors
-/// When the database cannot be used.
+/// If the database cannot be used.
 pub(crate) fn migrate(config: &DatabaseConfig) -> Result<(), MigrateError> {
     let options = StoreOptions {
         pool_size: 1,

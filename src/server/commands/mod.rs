@@ -1,4 +1,4 @@
-//! What `slackir` does beside serving: one file a command.
+//! The commands of `slackir` other than `serve`.
 
 #[cfg(feature = "_store")]
 pub(crate) mod data;

@@ -1,4 +1,4 @@
-//! `slackir token sign` and `slackir token verify`: tokens by hand, for tests and for scripts.
+//! `slackir token sign` and `slackir token verify`, for tests and scripts.
 
 use serde_json::Value;
 
@@ -9,14 +9,14 @@ use crate::token::{
     Signer, TokenError, VerifyOptions,
 };
 
-/// Why no token was made or read.
+/// A token could not be signed or verified.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenCommandError {
     /// `--secret-key-base`.
     #[error("--secret-key-base: {0}")]
     Secret(#[from] SecretTooShort),
     /// The data to sign.
-    #[error("the data has no place in a token: {0}")]
+    #[error("the data cannot be encoded in a token: {0}")]
     Data(#[from] EncodeError),
     /// The token.
     #[error(transparent)]
@@ -24,15 +24,15 @@ pub(crate) enum TokenCommandError {
     /// Standard output.
     #[error("{0}")]
     Output(#[from] OutputError),
-    /// What the token carries.
-    #[error("what the token carries is no JSON: {0}")]
+    /// The data of the token.
+    #[error("the data of the token cannot be printed as JSON: {0}")]
     NoJson(#[from] NoJsonForm),
 }
 
-/// Prints a signed token, or what a valid one carries.
+/// Prints a signed token, or the data of a valid one.
 ///
 /// # Errors
-/// When the secret is too short, or the token is not valid.
+/// If the secret is too short, or the token is not valid.
 pub(crate) fn token(action: &TokenAction) -> Result<(), TokenCommandError> {
     match action {
         TokenAction::Sign { key, data, max_age } => {

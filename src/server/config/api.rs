@@ -1,4 +1,4 @@
-//! The settings of the HTTP API, which is off unless one of its tokens is configured.
+//! The settings of the HTTP API. It is off unless `api_token` or `api_token_salt` is set.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::value::seconds;
 
-/// Who may use the HTTP API.
+/// The tokens that the HTTP API accepts.
 #[derive(Args, Clone, Debug)]
 pub struct ApiConfig {
-    /// Token of 16 characters or more with which programs read and write messages over HTTP, at /api;
-    /// off without it and without --api-token-salt
+    /// Token for the HTTP API at /api, where programs read and write messages; at least 16 characters.
+    /// The API is off without this setting and without --api-token-salt
     #[arg(
         long,
         env = "SLACKIR_API_TOKEN",
@@ -19,7 +19,7 @@ pub struct ApiConfig {
     )]
     pub api_token: Option<String>,
 
-    /// Salt of the Phoenix.Tokens, signed with SECRET_KEY_BASE, with which they may do so
+    /// Salt of Phoenix.Tokens, signed with SECRET_KEY_BASE, that the HTTP API accepts as well
     #[arg(long, value_name = "SALT")]
     pub api_token_salt: Option<String>,
 
@@ -27,7 +27,7 @@ pub struct ApiConfig {
     #[arg(long, default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
     pub api_token_max_age: Duration,
 
-    /// The application's secret, at least 20 bytes
+    /// Secret of the Phoenix application, at least 20 bytes
     #[arg(
         long,
         env = "SECRET_KEY_BASE",

@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{DatabaseConfig, FileConfig};
+use crate::pattern::TopicPattern;
 
 /// `slackir erase`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "For a database that no server runs on. A running server erases by its HTTP API, which \
-    clears its memory as well: with PostgreSQL this command cannot do that, and with SQLite it refuses to \
-    run beside a server."
+    after_help = "Use it while no server runs on the database. While one runs, erase by its HTTP API, which \
+    clears the server's memory as well. With PostgreSQL this command cannot clear that memory; with SQLite it \
+    refuses to run beside a server."
 )]
 pub(crate) struct EraseConfig {
     /// What to erase.
     #[command(flatten)]
     pub what: EraseWhat,
 
-    /// Only print how many messages it would be
+    /// Print how many messages would be erased, and erase none
     #[arg(long)]
     pub dry_run: bool,
 
@@ -31,15 +32,15 @@ pub(crate) struct EraseConfig {
     pub database: DatabaseConfig,
 }
 
-/// One of both, or both.
+/// A topic, a name, or both.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = true)]
 pub(crate) struct EraseWhat {
-    /// Erase all messages of this topic; with --name, only those that the name has written there
+    /// Erase all messages of this topic; with --name, only those of the name
     #[arg(long, value_name = "TOPIC")]
     pub topic: Option<String>,
 
-    /// Erase all messages whose column `name` is this, and what was made of them
+    /// Erase all messages whose column `name` has this value, with their updates
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 }
@@ -47,15 +48,15 @@ pub(crate) struct EraseWhat {
 /// `slackir export`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "One JSON object a line: the version, then each topic and its messages, the same from \
-    SQLite and PostgreSQL. A server may run meanwhile."
+    after_help = "One JSON object a line: the version, then each topic with its messages. The lines are the \
+    same from SQLite and PostgreSQL. A server may run meanwhile."
 )]
 pub(crate) struct ExportConfig {
-    /// Only these topics: one, or a prefix with * at its end
+    /// Export only these topics: one topic, or a prefix with * at its end
     #[arg(long, value_name = "PATTERN")]
-    pub topic: Option<String>,
+    pub topic: Option<TopicPattern>,
 
-    /// Where to write; - is standard output
+    /// File to write; - is standard output
     #[arg(long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,
 
@@ -71,17 +72,16 @@ pub(crate) struct ExportConfig {
 /// `slackir import`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "The database is made and migrated if need be. Messages that are there already are skipped, \
-    so an import that has ended early can be made again; clients resume in a topic once it is whole. A topic \
-    that has another history in the database is refused, unless --append is given. No server may run on the \
-    database."
+    after_help = "The database is created and migrated if necessary. Messages that it already has are skipped, \
+    so an interrupted import can be repeated; clients resume in a topic once it is complete. A topic that has \
+    another history in the database is refused, unless --append is given. No server may run on the database."
 )]
 pub(crate) struct ImportConfig {
-    /// What to read; - is standard input
+    /// File to read; - is standard input
     #[arg(default_value = "-", value_name = "FILE")]
     pub input: PathBuf,
 
-    /// Where a topic has another history in the database, store the file's messages behind it
+    /// If a topic has another history in the database, store the file's messages behind that
     #[arg(long)]
     pub append: bool,
 

@@ -1,5 +1,5 @@
-//! The file of settings. What it says is checked with the flags' own rules and then given to clap
-//! as defaults; only `[[rooms]]` are this file's alone.
+//! The config file. Its values are checked by the rules of the flags, and then become clap's defaults. Only
+//! `[[rooms]]` have no flag.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -18,15 +18,16 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::rooms::RoomConfig;
+use crate::pattern::shadowed;
 
 /// The key of the rooms.
 const ROOMS: &str = "rooms";
-/// The one flag that the file cannot hold.
+/// The flag that cannot be set in the file.
 const CONFIG: &str = "config";
 /// The subcommands that take settings from the file.
 const SUBCOMMANDS: [&str; 5] = ["serve", "migrate", "erase", "export", "import"];
 
-/// Why the file cannot be used. One line that says where.
+/// The file cannot be used. The message is one line, with the place of the problem.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// It cannot be read.
@@ -34,23 +35,23 @@ pub(crate) enum FileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It says something that is no setting.
+    /// A line of it is not valid.
     #[error("{path}, line {line}: {problem}")]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Where in it, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// The key, what is wrong with it and what is allowed.
+        /// The key, the problem and the allowed values.
         problem: String,
     },
 }
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Debug)]
 pub(super) struct ConfigFile {
     /// By the flags' names.
@@ -58,30 +59,29 @@ pub(super) struct ConfigFile {
     pub(super) rooms: Vec<RoomConfig>,
 }
 
-/// A value, as people write it behind a flag.
+/// A value, as it would be written after its flag.
 #[derive(Debug)]
 struct Setting {
     value: String,
     line: usize,
 }
 
-/// Where the values stand that the server uses and the file has said, for errors that only show when
-/// a value is used.
+/// The lines of the file whose values are in force, for errors that show only when a value is used.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct FileLines {
     file: PathBuf,
     /// By the settings' names in the file.
     lines: BTreeMap<String, usize>,
 }
 
-impl Places {
-    /// An error of a setting with its place in the file before it; as it is if flag, environment or
-    /// default have said the value.
+impl FileLines {
+    /// Puts the setting's line of the file before an error. Returns the error unchanged if the value does not
+    /// come from the file.
     pub(crate) fn locate(&self, setting: &str, error: &str) -> String {
         let Some(line) = self.lines.get(setting) else {
             return error.to_owned();
         };
-        // In the file it is not called by its flag, nor by its variable.
+        // The error names the flag or the environment variable; the file has neither.
         let flag = format!("--{}: ", setting.replace('_', "-"));
         let variable = format!("{}: ", setting.to_uppercase());
         let problem = error.strip_prefix(&flag);
@@ -92,9 +92,9 @@ impl Places {
     }
 }
 
-/// What is wrong, and at which byte.
+/// A problem of the file, and its position in bytes.
 #[derive(Debug)]
-struct Problem {
+struct FileProblem {
     at: usize,
     text: String,
 }
@@ -113,9 +113,9 @@ impl ConfigFile {
         })
     }
 
-    fn parse(text: &str, command: &Command) -> Result<Self, Problem> {
+    fn parse(text: &str, command: &Command) -> Result<Self, FileProblem> {
         let mut table = DeTable::parse(text)
-            .map_err(|error| Problem::of_toml(&error, text))?
+            .map_err(|error| FileProblem::of_toml(&error, text))?
             .into_inner();
         let rooms = match table.remove(ROOMS) {
             Some(rooms) => read_rooms(rooms, text)?,
@@ -124,7 +124,7 @@ impl ConfigFile {
         let mut settings = BTreeMap::new();
         for (key, value) in &table {
             let checked = setting(command, key.get_ref(), value.get_ref());
-            let (flag, value) = checked.map_err(|text| Problem {
+            let (flag, value) = checked.map_err(|text| FileProblem {
                 at: key.span().start,
                 text,
             })?;
@@ -134,7 +134,7 @@ impl ConfigFile {
         Ok(Self { settings, rooms })
     }
 
-    /// The command line, with these values where neither it nor the environment say anything.
+    /// The command, with the values of the file as defaults.
     pub(super) fn as_defaults(&self, command: Command) -> Command {
         let default = |arg: Arg| match arg.get_long().and_then(|flag| self.settings.get(flag)) {
             Some(setting) => arg.default_value(&setting.value),
@@ -149,8 +149,8 @@ impl ConfigFile {
 }
 
 impl ConfigFile {
-    /// Where the settings stand that these matches have from the file at `path`.
-    pub(super) fn places(&self, path: &Path, matches: &ArgMatches) -> Places {
+    /// The lines of the settings that `matches` has from the file at `path`.
+    pub(super) fn lines_in_force(&self, path: &Path, matches: &ArgMatches) -> FileLines {
         let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
         let from_file = |key: &str| {
             // The command may have no such flag.
@@ -161,20 +161,20 @@ impl ConfigFile {
             let key = flag.replace('-', "_");
             (key, setting.line)
         });
-        Places {
+        FileLines {
             file: path.to_owned(),
             lines: lines.filter(|(key, _)| from_file(key)).collect(),
         }
     }
 }
 
-impl Problem {
-    /// What the TOML parser says, in one line, behind the key of the line in question.
+impl FileProblem {
+    /// The TOML parser's error as one line, after the key of the wrong line.
     fn of_toml(error: &toml::de::Error, text: &str) -> Self {
         let at = error.span().map_or(0, |span: Range<usize>| span.start);
         let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
         let line = text[start..].lines().next().unwrap_or_default();
-        // Behind it may be a password.
+        // The value is left out: it may be a password.
         let key = line.split(['=', '#']).next().unwrap_or_default().trim();
         let message = error.message().replace('\n', ", ");
         let hint = hint(&message);
@@ -185,7 +185,7 @@ impl Problem {
     }
 }
 
-/// What was meant by a name that serde does not know, out of those in its message.
+/// A hint for a name that serde does not know: the nearest of the names in its message.
 fn hint(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown ").then(|| names.next());
@@ -195,7 +195,7 @@ fn hint(message: &str) -> String {
     meant.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// The name that is most like this one, if any is; judged as clap judges flags.
+/// The known name that is most similar to this one, by clap's measure; `None` if none is similar.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LIKE: f64 = 0.7;
     let rated = known.map(|known| (strsim::jaro(name, known), known));
@@ -208,33 +208,34 @@ fn line(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-fn read_rooms(value: Spanned<DeValue<'_>>, text: &str) -> Result<Vec<RoomConfig>, Problem> {
+fn read_rooms(value: Spanned<DeValue<'_>>, text: &str) -> Result<Vec<RoomConfig>, FileProblem> {
     let rooms = Vec::<Spanned<RoomConfig>>::deserialize(ValueDeserializer::from(value))
-        .map_err(|error| Problem::of_toml(&error, text))?;
-    for (index, room) in rooms.iter().enumerate() {
+        .map_err(|error| FileProblem::of_toml(&error, text))?;
+    for room in &rooms {
         if let Some(problem) = room.get_ref().contradiction() {
-            return Err(Problem {
+            return Err(FileProblem {
                 at: room.span().start,
                 text: format!("[[{ROOMS}]]: {problem}"),
             });
         }
-        let mut before = rooms[..index].iter();
-        if let Some(first) = before.find(|first| first.get_ref().covers(room.get_ref())) {
-            let (topics, other) = (&room.get_ref().topics, &first.get_ref().topics);
-            return Err(Problem {
-                at: room.span().start,
-                text: format!(
-                    "[[{ROOMS}]]: topics {topics:?} is never reached: {other:?} on line {} matches \
-                     first; the narrower pattern must come first, and each only once",
-                    line(text, first.span().start)
-                ),
-            });
-        }
     }
-    Ok(rooms.into_iter().map(Spanned::into_inner).collect())
+    let places: Vec<_> = rooms.iter().map(|room| room.span().start).collect();
+    let rooms: Vec<_> = rooms.into_iter().map(Spanned::into_inner).collect();
+    if let Some((first, later)) = shadowed(&rooms) {
+        let (topics, other) = (&rooms[later].topics, &rooms[first].topics);
+        return Err(FileProblem {
+            at: places[later],
+            text: format!(
+                "[[{ROOMS}]]: topics \"{topics}\" is never reached: \"{other}\" on line {} matches \
+                 first; the narrower pattern must come first, and each only once",
+                line(text, places[first])
+            ),
+        });
+    }
+    Ok(rooms)
 }
 
-/// The flag of a key, and its value as it would stand behind the flag.
+/// The flag of a key, and its value as it would be written after the flag.
 fn setting(command: &Command, key: &str, value: &DeValue<'_>) -> Result<(String, String), String> {
     let flag = key.replace('_', "-");
     let arg = flags(command)
@@ -242,7 +243,7 @@ fn setting(command: &Command, key: &str, value: &DeValue<'_>) -> Result<(String,
         .filter(|_| !key.contains('-'))
         .ok_or_else(|| unknown(command, key))?;
     let text = text(arg, value).map_err(|problem| format!("{key}: {problem}"))?;
-    // On its own, so that nothing else of the command line or the environment is judged with it.
+    // Parsed alone, so that no error of the command line or the environment comes in.
     let alone = arg.clone().env(Resettable::Reset);
     let checked = Command::new("slackir")
         .arg(alone)
@@ -275,17 +276,17 @@ fn unknown(command: &Command, key: &str) -> String {
     }
 }
 
-/// A value as people write it behind the flag, if it has the flag's type.
+/// A value as it would be written after the flag, if it has the flag's type.
 fn text(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
-    let kind = Kind::of(arg);
+    let kind = TomlType::of(arg);
     match (kind, value) {
-        (Kind::Text, DeValue::String(text)) => Ok(text.clone().into_owned()),
-        (Kind::Number, DeValue::Integer(number)) => {
-            // One that is out of range is judged by the flag.
+        (TomlType::Text, DeValue::String(text)) => Ok(text.clone().into_owned()),
+        (TomlType::Number, DeValue::Integer(number)) => {
+            // The flag's parser refuses a number out of range.
             let parsed = i64::from_str_radix(number.as_str(), number.radix());
             Ok(parsed.map_or_else(|_| number.to_string(), |number| number.to_string()))
         }
-        (Kind::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
+        (TomlType::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
         (_, other) => Err(format!(
             "must be a {}, not {}",
             kind.name(),
@@ -297,14 +298,14 @@ fn text(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
-/// What a setting is in TOML.
+/// The TOML type of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum TomlType {
     Text,
     Number,
 }
 
-impl Kind {
+impl TomlType {
     fn of(arg: &Arg) -> Self {
         let numbers = [
             TypeId::of::<u16>(),
@@ -329,7 +330,7 @@ impl Kind {
     }
 }
 
-/// Why clap refuses a value, without the flag's name.
+/// clap's reason for refusing a value, without the flag's name.
 fn reason(error: &clap::Error) -> String {
     match (error.source(), error.get(ContextKind::ValidValue)) {
         (Some(source), _) => format!("is not valid: {source}"),
@@ -355,7 +356,7 @@ mod tests {
             let number = defaults
                 .iter()
                 .any(|text| text.to_string_lossy().parse::<f64>().is_ok());
-            assert!(!number || Kind::of(arg) == Kind::Number, "{arg}");
+            assert!(!number || TomlType::of(arg) == TomlType::Number, "{arg}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is logged, and in which form an error of the settings themselves is said.
+//! The log's filter, and the log format for errors of the settings themselves.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -10,20 +10,20 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::{Cli, LogFormat};
 
-/// What is logged where the setting is empty.
+/// The filter for an empty setting.
 const DEFAULT: &str = "info";
 
 /// The setting's long flag, and its key in the file.
 const FORMAT: (&str, &str) = ("--log-format", "log_format");
 
-/// A filter of `tracing-subscriber`, but that a single word must be a level: there it would be the
-/// name of a module, of which everything is logged, and of the rest nothing.
+/// Checks a filter of `tracing-subscriber`. A single word must be a level: `tracing-subscriber` would take any
+/// other word for a module, log everything of that module, and nothing else.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(DEFAULT.to_owned());
     }
-    // Inside of brackets are spans and their fields.
+    // Brackets hold spans and their fields, which may contain commas.
     let words: Vec<_> = if text.contains('[') {
         vec![text]
     } else {
@@ -45,8 +45,8 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
 }
 
 impl Cli {
-    /// The form of log lines that the command line or the file asks for, as far as they can be read:
-    /// what is wrong with them is to be said in it.
+    /// The log format of the command line or the file, even if other settings are not valid: their error is
+    /// written in this format.
     pub(crate) fn log_format() -> LogFormat {
         let args: Vec<_> = std::env::args_os().collect();
         let file = flag(&args, "--config").or_else(|| std::env::var_os("SLACKIR_CONFIG"));
@@ -58,7 +58,7 @@ impl Cli {
     }
 }
 
-/// The value of a flag: the next argument, or what is behind the equals sign.
+/// The value of a flag: the next argument, or the text after the equals sign.
 fn flag(args: &[impl AsRef<OsStr>], name: &str) -> Option<std::ffi::OsString> {
     let mut args = args.iter().map(AsRef::as_ref);
     while let Some(arg) = args.next() {

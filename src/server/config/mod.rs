@@ -1,8 +1,7 @@
-//! All settings, their defaults and their validation. Nothing else reads the environment.
+//! All settings, their defaults and their validation. No other module reads the environment.
 //!
-//! Flags win over the environment, the environment over the file, the file over the defaults. The
-//! file's values are given to clap as defaults, so that one mechanism reads, checks and ranks all of
-//! them.
+//! A flag overrides the environment, the environment overrides the file, and the file overrides the default.
+//! The file's values become clap's defaults, so that clap alone reads, checks and ranks all values.
 
 mod api;
 mod data;
@@ -22,7 +21,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use self::api::ApiConfig;
 pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
-pub(crate) use self::file::{FileError, Places};
+pub(crate) use self::file::{FileError, FileLines};
 pub use self::rooms::{Fields, RetentionConfig, RoomConfig};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
 pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
@@ -36,31 +35,31 @@ pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
     args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Cli {
-    /// What to do; without it the server is started.
+    /// The subcommand; without one the server starts.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The settings of a server that is started without `serve`.
     #[command(flatten)]
     pub serve: ServeConfig,
-    /// Where in the file the settings stand that are in force.
+    /// The lines of the file whose values are in force.
     #[arg(skip)]
-    pub places: Places,
+    pub file_lines: FileLines,
 }
 
-/// What `slackir` can do.
+/// The subcommands of `slackir`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the server (the default)
     Serve(Box<ServeConfig>),
-    /// Run the migrations that the database lacks, and end
+    /// Run the pending migrations of the database, and exit
     Migrate(MigrateConfig),
     /// Erase the messages of a topic or of a name
     Erase(EraseConfig),
-    /// Write the messages as lines of JSON
+    /// Write all messages as lines of JSON
     Export(ExportConfig),
     /// Read the messages of an export
     Import(ImportConfig),
-    /// Make and read tokens that a Phoenix application with the same secret makes and reads
+    /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
     Token(TokenConfig),
 }
 
@@ -75,18 +74,18 @@ pub(crate) struct MigrateConfig {
     pub database: DatabaseConfig,
 }
 
-/// Which file of settings.
+/// The config file.
 #[derive(Args, Clone, Debug)]
 pub struct FileConfig {
-    /// File with settings (TOML): these flags by their names, and the rooms
+    /// File with settings (TOML): these flags, with underscores for dashes, and the rooms
     #[arg(long = "config", env = "SLACKIR_CONFIG", value_name = "FILE")]
     pub path: Option<PathBuf>,
 }
 
-/// Which database.
+/// The database.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseConfig {
-    /// Where messages are kept: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE
+    /// Database of the messages: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -97,29 +96,28 @@ pub struct DatabaseConfig {
     pub database_url: String,
 }
 
-/// Why there are no settings to start with.
+/// The settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    /// The command line or the environment; or help was asked for, which clap counts among these.
+    /// The command line or the environment is not valid; or the user asked for help, which is an error for clap.
     #[error(transparent)]
     Usage(#[from] clap::Error),
-    /// The file.
+    /// The file is not valid.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// The settings of a server cannot be read. One sentence for whoever wrote them.
+/// The settings of a server are not valid. The message is written for the user who set them.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct SettingsError(#[from] CliError);
 
 impl ServeConfig {
-    /// The settings of a server that is started with these arguments, which do not begin with the
-    /// program's name: flags win over the environment, the environment over the file that they name, the
-    /// file over the defaults, exactly as for `slackir serve`.
+    /// The settings that `slackir serve` would have with these arguments, from the environment and the file as
+    /// well. The arguments do not begin with the program's name.
     ///
     /// # Errors
-    /// When one of them is not valid.
+    /// If a setting is not valid.
     pub fn from_args<T: AsRef<OsStr>>(
         args: impl IntoIterator<Item = T>,
     ) -> Result<Self, SettingsError> {
@@ -130,7 +128,7 @@ impl ServeConfig {
 }
 
 impl Default for ServeConfig {
-    /// What holds where nobody says otherwise; the environment is not read.
+    /// The defaults. The environment is not read.
     fn default() -> Self {
         let command = Self::augment_args(clap::Command::new("slackir"))
             .mut_args(|arg| arg.env(Resettable::Reset));
@@ -142,17 +140,17 @@ impl Default for ServeConfig {
 }
 
 impl Cli {
-    /// The settings of this process: its command line, its environment, and the file that one of
-    /// these names.
+    /// The settings of this process, from its command line, its environment, and the file that one of these
+    /// names.
     ///
     /// # Errors
-    /// When one of them is not valid, or when the user asks for help.
+    /// If a setting is not valid, or if the user asks for help.
     pub(crate) fn load() -> Result<Self, CliError> {
         let args: Vec<_> = std::env::args_os().collect();
         Self::load_from(&args)
     }
 
-    /// The settings of the server, if that is what the process is.
+    /// The settings of the server. For another command: the defaults.
     pub(crate) fn into_serve(self) -> ServeConfig {
         match self.command {
             Some(Command::Serve(serve)) => *serve,
@@ -171,14 +169,13 @@ impl Cli {
         let file = ConfigFile::read(path, &command)?;
         let matches = file.as_defaults(command).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
-        cli.places = file.places(path, &matches);
+        cli.file_lines = file.lines_in_force(path, &matches);
         cli.set_rooms(file.rooms);
         Ok(cli)
     }
 
-    /// The command that these arguments are for. With a subcommand the environment has nothing to
-    /// say about the settings of the server that would be started without one: a `PORT` that is
-    /// none does not keep anybody from migrating.
+    /// The command that parses these arguments. If they name a subcommand, the environment is not read for the
+    /// settings of a server without one: an invalid `PORT` does not stop `slackir migrate`.
     fn command_of<'a>(args: impl Iterator<Item = &'a OsStr>) -> clap::Command {
         let without_environment = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
         match without_environment.clone().try_get_matches_from(args) {

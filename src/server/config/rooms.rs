@@ -1,4 +1,4 @@
-//! `[[rooms]]`: which topics there are, and what their members may do and find there.
+//! `[[rooms]]`: which topics the server serves, and by which rules.
 
 use std::time::Duration;
 
@@ -7,86 +7,86 @@ use serde::de::{Deserializer, Error};
 
 use super::serve::History;
 use super::value;
+use crate::pattern::{ForTopics, TopicPattern};
 
-/// What a resume gives at most, unless the room says otherwise.
+/// The default of the most messages of a resume.
 const RESUME_LIMIT: usize = 10_000;
-/// The longest payload, unless the room says otherwise: fifty of them are as much as a browser can
-/// be asked to show.
+/// The default of the longest payload. A history of 50 such payloads is about the most that a browser can
+/// show.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;
 /// The longest name that a frame can carry.
 const MAX_NAME: usize = 255;
 
-/// One kind of room.
+/// The rules of the topics that match a pattern: one `[[rooms]]` section.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct RoomConfig {
-    /// Which topics: one, or a prefix with `*` at its end.
+    /// The topics: one topic, or a prefix with `*` at its end.
     #[serde(deserialize_with = "pattern")]
-    pub topics: String,
-    /// The events that go to everybody and are saved. Default `["shout"]`.
-    #[serde(default = "seed_events", deserialize_with = "events")]
+    pub topics: TopicPattern,
+    /// The events that are broadcast and saved. Default `["shout"]`.
+    #[serde(default = "default_events", deserialize_with = "events")]
     pub events: Vec<String>,
-    /// How a client that joins gets the messages before it; `None`: as the flag `--history` says.
+    /// How a joining client receives the history. `None`: the setting `--history`.
     #[serde(default)]
     pub history: Option<History>,
-    /// How many of them, at most; `None`: as the flag `--history-limit` says.
+    /// The most messages of a history. `None`: the setting `--history-limit`.
     #[serde(default, deserialize_with = "history_limit")]
     pub history_limit: Option<usize>,
     /// The event that carries a history. Default `messages_history`.
     #[serde(default = "history_event", deserialize_with = "push")]
     pub history_event: String,
-    /// Messages that a client which comes back is given at most; it gets the ordinary history when
-    /// it has missed more. Default 10,000.
+    /// The most messages of a resume. A client that has missed more gets the history. Default 10,000.
     #[serde(default = "resume_limit")]
     pub resume_limit: usize,
-    /// The longest payload that a member may send to everybody, in bytes. Default 1 MB.
+    /// The longest payload that a member may broadcast, in bytes. Default 1 MB.
     #[serde(default = "max_message_bytes", deserialize_with = "bytes")]
     pub max_message_bytes: usize,
     /// Whether members may change and delete messages. Default no.
     #[serde(default)]
     pub changes: bool,
-    /// What the members of a payload are called.
+    /// The names of the payload's members that the server reads.
     #[serde(default, deserialize_with = "fields")]
     pub fields: Fields,
-    /// How long messages are kept. Default for ever.
+    /// Which messages are pruned. Default: none.
     #[serde(default, deserialize_with = "retention")]
     pub retention: RetentionConfig,
 }
 
-/// The members of a payload that mean something to the server; all others are the clients' own.
+/// The names of the payload's members that the server reads. It does not read other members.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fields {
-    /// Who speaks: the column `name`. Default `name`.
+    /// The author, for the column `name`. Default `name`.
     #[serde(deserialize_with = "field")]
     pub name: String,
-    /// What is said: the column `message`. Default `message`.
+    /// The text, for the column `message`. Default `message`.
     #[serde(deserialize_with = "field")]
     pub message: String,
-    /// The client's own name for the message, by which a retry is known. Default `client_ref`.
+    /// The client_ref, by which the server recognizes a retry. Default `client_ref`.
     #[serde(deserialize_with = "field")]
     pub client_ref: String,
 }
 
-/// Which messages are no longer kept: those that are too old, and the oldest of too many.
+/// Which messages are pruned: those over an age, and the oldest of a topic over a number.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionConfig {
-    /// How old a message may become, up to a hundred years; `None`: as old as it likes.
+    /// The highest age of a message, up to a hundred years. `None`: any age.
     #[serde(deserialize_with = "max_age")]
     pub max_age: Option<Duration>,
-    /// How many messages a topic keeps, at least one; `None`: any number. It may have a twentieth more
-    /// before it is cut down to them.
+    /// The most messages of a topic, at least one. `None`: any number. A topic is pruned once it has a
+    /// twentieth more.
     #[serde(deserialize_with = "max_messages")]
     pub max_messages: Option<u32>,
 }
 
 impl Default for RoomConfig {
-    /// The seed's rooms.
+    /// `random:*`, with the event `shout`.
     fn default() -> Self {
         Self {
-            topics: "random:*".to_owned(),
-            events: seed_events(),
+            topics: TopicPattern::new("random:*"),
+            events: default_events(),
             history: None,
             history_limit: None,
             history_event: history_event(),
@@ -110,26 +110,24 @@ impl Default for Fields {
 }
 
 impl RoomConfig {
-    /// What of this room contradicts the rest of it.
+    /// The problem of a room whose settings contradict each other.
     pub(super) fn contradiction(&self) -> Option<String> {
         self.events.contains(&self.history_event).then(|| {
             format!(
-                "{:?} is what the server calls a history here, and cannot be an event as well",
+                "{:?} is the history_event of this room, so it cannot be one of its events",
                 self.history_event
             )
         })
     }
+}
 
-    /// Whether every topic of `other` is one of these.
-    pub(super) fn covers(&self, other: &Self) -> bool {
-        match self.topics.strip_suffix('*') {
-            Some(prefix) => other.topics.starts_with(prefix),
-            None => self.topics == other.topics,
-        }
+impl ForTopics for RoomConfig {
+    fn pattern(&self) -> &TopicPattern {
+        &self.topics
     }
 }
 
-fn seed_events() -> Vec<String> {
+fn default_events() -> Vec<String> {
     vec!["shout".to_owned()]
 }
 
@@ -150,14 +148,9 @@ fn bytes<'de, D: Deserializer<'de>>(input: D) -> Result<usize, D::Error> {
     value::positive(&number.to_string()).map_err(D::Error::custom)
 }
 
-fn pattern<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
-    let pattern = name(String::deserialize(input)?)?;
-    match pattern.find('*') {
-        Some(at) if at + 1 < pattern.len() => Err(D::Error::custom(
-            "'*' may only stand at the end of a pattern",
-        )),
-        _ => Ok(pattern),
-    }
+fn pattern<'de, D: Deserializer<'de>>(input: D) -> Result<TopicPattern, D::Error> {
+    let pattern: String = name(String::deserialize(input)?)?;
+    pattern.parse().map_err(D::Error::custom)
 }
 
 fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
@@ -176,13 +169,13 @@ fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> 
     events.into_iter().map(free).collect()
 }
 
-/// The event of a push.
+/// The event of the server's push of a history.
 fn push<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     free(String::deserialize(input)?)
 }
 
-/// What no event of the settings may be called: clients could not tell it from the server's own.
-const OF_THE_SERVER: &str = "is an event of the server's own, which clients would take it for";
+/// The problem of an event that has the name of a push of the server: clients could not tell them apart.
+const OF_THE_SERVER: &str = "is the name of an event that the server itself sends";
 
 fn free<E: Error>(event: String) -> Result<String, E> {
     if event.starts_with("phx_") {

@@ -1,5 +1,5 @@
-//! The settings of a server: its flags, which are also the names in the file and, some of them,
-//! environment variables.
+//! [`ServeConfig`]: the settings of a server. Each is a flag and a key of the file; some are environment
+//! variables, too. The comments are the texts of `--help`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -40,17 +40,16 @@ pub struct ServeConfig {
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub persist: Switch,
 
-    /// When members receive a message: relaxed, at once, so that a crash may take back what they have
-    /// seen of the last moments; strict, when it is on disk
+    /// When members receive a message: relaxed, at once, so that a crash may lose the last messages that
+    /// they have seen; strict, once it is on disk
     #[arg(long, value_enum, default_value_t = Durability::Relaxed)]
     pub durability: Durability,
 
-    /// How a client that joins gets the messages before it; a room of the file may say otherwise
+    /// How a joining client receives the history; a room of the file may override it
     #[arg(long, value_enum, default_value_t = History::MessagesHistory)]
     pub history: History,
 
-    /// Messages of a history, at most; 1 MB at most whatever the number; a room of the file may say
-    /// otherwise
+    /// Most messages of a history, which has at most 1 MB; a room of the file may override it
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = history_limit)]
     pub history_limit: usize,
 
@@ -58,19 +57,19 @@ pub struct ServeConfig {
     #[arg(long, value_name = "DIR")]
     pub static_dir: Option<PathBuf>,
 
-    /// Pages that may open a socket: host (those of the public host; without one those of the
-    /// server's IP address, and of loopback if it listens there), conn (the scheme, host and port
-    /// of the request, whatever its name), off, or a list of origins as //example.com,//*.example.org
+    /// Origins of the pages that may open a socket: host (the public host; without one the server's IP
+    /// address, and loopback if it listens there), conn (the scheme, host and port of the request, under
+    /// any name), off, or a list such as //example.com,//*.example.org
     #[arg(long, default_value = "host", value_name = "ORIGINS")]
     pub check_origin: String,
 
-    /// Host name under which browsers know this server: the only one from which check_origin host
-    /// takes pages
+    /// Host name under which browsers reach this server; with check_origin host only its pages may open
+    /// a socket
     #[arg(long, env = "PHX_HOST", value_name = "HOST")]
     pub public_host: Option<String>,
 
-    /// Proxies that are believed when they say on whose behalf they connect (X-Forwarded-For, Forwarded):
-    /// a list of addresses and networks as 10.0.0.0/8,192.0.2.7, or none; loopback by default
+    /// Proxies whose X-Forwarded-For and Forwarded headers name the client: a list of addresses and
+    /// networks, such as 10.0.0.0/8,192.0.2.7, or none; loopback by default
     #[arg(long, default_value = "127.0.0.0/8,::1", value_name = "NETWORKS")]
     pub trusted_proxies: TrustedProxies,
 
@@ -78,19 +77,19 @@ pub struct ServeConfig {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// WebSocket connections and long-poll sessions of the whole server; the next one is refused (503).
-    /// Each worker takes as many ordinary HTTP connections besides
+    /// Most WebSocket connections and long-poll sessions of the whole server; the next one is refused
+    /// (503). Each worker accepts as many ordinary HTTP connections in addition
     #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = positive)]
     pub max_connections: usize,
 
-    /// WebSocket connections and long-poll sessions of one address (a /64 network of IPv6), and as many
-    /// TCP connections; the next one is refused (429). 0 is no limit. By default 1000 for every
-    /// address but those of trusted proxies; a number of one's own holds for these, too, where they name no client
+    /// Most WebSocket connections and long-poll sessions of one address (a /64 network of IPv6), and as
+    /// many TCP connections; the next one is refused (429). 0 is no limit. Default 1000, except for
+    /// trusted proxies that name no client; a given number holds for these as well
     #[arg(long, value_name = "N")]
     pub max_connections_per_ip: Option<usize>,
 
-    /// What serves WebSocket connections: sockets of the server's own, or those of actix-ws as
-    /// in any actix-web server, at several times the memory
+    /// Driver of the WebSocket connections: direct, on the server's own TCP connections; or actix-ws, as
+    /// in any actix-web server, with several times the memory
     #[arg(long, value_enum, default_value_t = WebsocketDriver::Direct, hide_short_help = true)]
     pub websocket_driver: WebsocketDriver,
 
@@ -98,8 +97,8 @@ pub struct ServeConfig {
     #[arg(long, default_value_t = 2_048, value_name = "N")]
     pub backlog: u32,
 
-    /// Seconds that an HTTP connection may rest between two requests; more than the proxy in front
-    /// waits, so that the proxy is the one who closes
+    /// Seconds that an HTTP connection may be idle between two requests. Set it higher than the proxy in
+    /// front, so that the proxy closes the connection
     #[arg(long, default_value = "75", value_name = "SECONDS", value_parser = seconds)]
     pub keep_alive: Duration,
 
@@ -107,7 +106,7 @@ pub struct ServeConfig {
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub idle_timeout: Duration,
 
-    /// Seconds that a message may take to arrive; then its connection ends
+    /// Seconds that a message may take to arrive; then its connection is closed
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub message_timeout: Duration,
 
@@ -115,59 +114,60 @@ pub struct ServeConfig {
     #[arg(long, default_value_t = 10_000_000, value_name = "BYTES", value_parser = positive)]
     pub max_frame_size: usize,
 
-    /// Channels of one connection
+    /// Most channels of one connection
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = positive)]
     pub max_channels: usize,
 
-    /// Bytes that may wait for one client that does not read; then its connection ends
+    /// Bytes that may wait for one client that does not read; then its connection is closed
     #[arg(long, default_value_t = 1_000_000, value_name = "BYTES", value_parser = positive)]
     pub outbox_bytes: usize,
 
-    /// Frames that may wait for one client that does not read; then its connection ends
+    /// Frames that may wait for one client that does not read; then its connection is closed
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
     pub outbox_frames: usize,
 
-    /// Joins of one connection a second; more are refused, with a time after which to try again. 0
-    /// sets no limit
+    /// Joins of one connection a second; a join over the limit is refused with a time after which to
+    /// retry. 0 is no limit
     #[arg(long, default_value_t = 500, value_name = "N")]
     pub joins_per_second: u32,
 
-    /// Joins of one connection at once, before that limit holds
+    /// Joins of one connection at once, before the limit a second applies
     #[arg(long, default_value_t = 2_000, value_name = "N")]
     pub joins_burst: u32,
 
-    /// Messages of one connection a second; one more is refused, and then none is read for a second. 0
-    /// sets no limit
+    /// Messages of one connection a second; a message over the limit is refused, and the next is read a
+    /// second later. 0 is no limit
     #[arg(long, default_value_t = 5_000, value_name = "N")]
     pub pushes_per_second: u32,
 
-    /// Messages of one connection at once, before that limit holds
+    /// Messages of one connection at once, before the limit a second applies
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     pub pushes_burst: u32,
 
-    /// Bytes of one connection's messages a second; a message beyond is refused, and then none is read
-    /// for a second. 0 sets no limit
+    /// Bytes of one connection's messages a second; a message over the limit is refused, and the next is
+    /// read a second later. 0 is no limit
     #[arg(long, default_value_t = 10_000_000, value_name = "BYTES")]
     pub bytes_per_second: u32,
 
-    /// Bytes of one connection's messages at once, before that limit holds
+    /// Bytes of one connection's messages at once, before the limit a second applies
     #[arg(long, default_value_t = 100_000_000, value_name = "BYTES")]
     pub bytes_burst: u32,
 
-    /// Messages that may wait for the database in memory alone; then shouts are refused
+    /// Messages that may wait for the database in memory, outside the spool; then shouts are refused
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = positive)]
     pub writer_rows: usize,
 
-    /// Bytes of messages that may wait for the database in memory alone; then shouts are refused
+    /// Bytes of messages that may wait for the database in memory, outside the spool; then shouts are
+    /// refused
     #[arg(long, default_value_t = 64_000_000, value_name = "BYTES", value_parser = positive)]
     pub writer_bytes: usize,
 
-    /// Folder where messages wait on disk while the database is away; by default beside SQLite's
-    /// file, with .spool behind its name, and slackir.spool for PostgreSQL
+    /// Folder of the spool, where messages wait on disk while the database is unreachable; by default
+    /// the name of SQLite's file with .spool appended, and slackir.spool for PostgreSQL
     #[arg(long, value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
 
-    /// Bytes that may wait there (they are in memory, too); then shouts are refused
+    /// Bytes that may wait in the spool (they are in memory, too); then shouts are refused
     #[arg(long, default_value_t = 256_000_000, value_name = "BYTES", value_parser = positive)]
     pub spool_bytes: usize,
 
@@ -175,7 +175,7 @@ pub struct ServeConfig {
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     pub shutdown_timeout: Duration,
 
-    /// Connections that a shutdown closes at once; the next batch follows 2 seconds later
+    /// Connections that a shutdown closes at once; the next batch follows after 2 seconds
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
     pub drain_batch: usize,
 
@@ -183,26 +183,26 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub api: ApiConfig,
 
-    /// What is logged, to standard error: a level or tracing directives
+    /// Filter of the log on standard error: a level, or tracing directives
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
     pub log: String,
 
-    /// How it is logged
+    /// Format of the log lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// The kinds of rooms, in the order in which topics are looked up. Only the file can name them;
-    /// there is one, the seed's, where it does not.
+    /// The rooms, in the order in which a topic looks for its room. Only the file can set them; without it
+    /// there is the default room.
     #[arg(skip = vec![RoomConfig::default()])]
     pub rooms: Vec<RoomConfig>,
 }
 
-/// What serves WebSocket connections.
+/// The driver of WebSocket connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WebsocketDriver {
-    /// Sockets of the server's own
+    /// The server's own TCP connections
     Direct,
-    /// Those of actix-ws, as in any actix-web server
+    /// actix-ws, as in any actix-web server
     ActixWs,
 }
 
@@ -215,31 +215,31 @@ pub enum Switch {
     Off,
 }
 
-/// When the members of a topic receive what is stored.
+/// When the members of a topic receive a stored message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Durability {
     /// At once; it is committed a few milliseconds later.
     Relaxed,
-    /// When it is committed, and on disk.
+    /// Once it is committed, and on disk.
     Strict,
 }
 
-/// How a joining client gets the messages before it.
+/// How a joining client receives the history.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum History {
-    /// Not at all, as the seed's first chapter.
+    /// Not at all.
     None,
-    /// One push {"messages": [..]} after the join, messages_history unless the room calls it otherwise.
+    /// One push {"messages": [..]} after the join. Its event is the room's history_event.
     MessagesHistory,
-    /// One push a message after the join.
+    /// One push for each message after the join.
     PerEvent,
-    /// In the join's reply, as {"messages": [..]}.
+    /// In the reply to the join, as {"messages": [..]}.
     Reply,
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::*;
+use crate::pattern::TopicPattern;
 
 /// What a file with this text gives, behind these arguments.
 fn load(file: &str, args: &[&str]) -> Result<Cli, CliError> {
@@ -113,31 +114,31 @@ fn an_error_of_a_value_names_its_place_in_the_file_if_it_stands_there() {
     let file = "port = 5\n\ncheck_origin = \"x\"\nsecret_key_base = \"y\"";
     let cli = load(file, &["--port", "6"]).expect("valid so far");
     let origin = cli
-        .places
+        .file_lines
         .locate("check_origin", "--check-origin: x is none");
     assert!(
         origin.ends_with("test.toml, line 3: check_origin: x is none"),
         "{origin}"
     );
     let secret = cli
-        .places
+        .file_lines
         .locate("secret_key_base", "SECRET_KEY_BASE: too short");
     assert!(
         secret.ends_with("line 4: secret_key_base: too short"),
         "{secret}"
     );
     for (setting, error) in [("port", "cannot listen"), ("log", "--log: no level")] {
-        assert_eq!(cli.places.locate(setting, error), error);
+        assert_eq!(cli.file_lines.locate(setting, error), error);
     }
     // A command has the settings that it knows.
     let migrate = load("log = \"warn\"\ndatabase_url = \"y\"", &["migrate"]).expect("valid");
     assert!(
         migrate
-            .places
+            .file_lines
             .locate("database_url", "z")
             .contains("line 2")
     );
-    assert_eq!(migrate.places.locate("log", "z"), "z");
+    assert_eq!(migrate.file_lines.locate("log", "z"), "z");
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn help_is_for_people() {
 }
 
 #[test]
-fn rooms_say_what_is_not_the_seeds() {
+fn rooms_of_a_file_override_the_defaults() {
     let file = r#"
         [[rooms]]
         topics = "elixirbridge"
@@ -174,7 +175,7 @@ fn rooms_say_what_is_not_the_seeds() {
         retention.max_age = "90m"
     "#;
     let elixirbridge = RoomConfig {
-        topics: "elixirbridge".to_owned(),
+        topics: TopicPattern::new("elixirbridge"),
         events: vec!["new_message".to_owned()],
         history: Some(History::PerEvent),
         history_limit: Some(7),
@@ -193,7 +194,7 @@ fn rooms_say_what_is_not_the_seeds() {
         },
     };
     let others = RoomConfig {
-        topics: "elixir*".to_owned(),
+        topics: TopicPattern::new("elixir*"),
         retention: RetentionConfig {
             max_age: Some(Duration::from_secs(90 * 60)),
             max_messages: None,
@@ -289,23 +290,23 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
         ),
         (
             "[[rooms]]\ntopics = \"a\"\nevents = [\"shout\",\n\"messages_history\"]",
-            "\"messages_history\" is an event of the server's own",
+            "\"messages_history\" is the name of an event that the server itself sends",
         ),
         (
             "[[rooms]]\ntopics = \"a\"\nevents = [\"message_updated\"]",
-            "\"message_updated\" is an event of the server's own",
+            "\"message_updated\" is the name of an event that the server itself sends",
         ),
         (
             "[[rooms]]\ntopics = \"a\"\nevents = [\"presence_diff\"]",
-            "\"presence_diff\" is an event of the server's own",
+            "\"presence_diff\" is the name of an event that the server itself sends",
         ),
         (
             "[[rooms]]\ntopics = \"a\"\nhistory_event = \"presence_state\"",
-            "line 3: history_event: \"presence_state\" is an event of the server's own",
+            "line 3: history_event: \"presence_state\" is the name of an event that the server itself sends",
         ),
         (
             "[[rooms]]\ntopics = \"a\"\nevents = [\"old\"]\nhistory_event = \"old\"",
-            "line 1: [[rooms]]: \"old\" is what the server calls a history here",
+            "line 1: [[rooms]]: \"old\" is the history_event of this room",
         ),
         (
             "[[rooms]]\ntopics = \"a\"\nfields = { name = \"message\" }",
@@ -458,12 +459,12 @@ fn the_example_names_every_setting_with_its_default() {
             assert_eq!(default.to_string_lossy(), shown, "{flag}");
         }
     }
-    let seed = RoomConfig {
+    let default = RoomConfig {
         history: Some(History::MessagesHistory),
         history_limit: Some(50),
         ..RoomConfig::default()
     };
-    assert_eq!(config.rooms[0], seed);
+    assert_eq!(config.rooms[0], default);
     assert_eq!(config.rooms.len(), 4);
 }
 

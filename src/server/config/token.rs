@@ -9,42 +9,42 @@ use super::value::seconds;
 /// `slackir token`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TokenConfig {
-    /// Sign or verify
+    /// Whether to sign or to verify
     #[command(subcommand)]
     pub action: TokenAction,
 }
 
-/// What to do with a token.
+/// The subcommands of `slackir token`.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum TokenAction {
-    /// Print a token that carries DATA, as Phoenix.Token.sign
+    /// Print a token that contains DATA, as Phoenix.Token.sign does
     Sign {
         /// The secret and the salt.
         #[command(flatten)]
         key: TokenKey,
-        /// What the token carries: JSON, or else a string
+        /// Data of the token: JSON, or else a string
         data: String,
-        /// Seconds for which it is valid
+        /// Seconds for which the token is valid
         #[arg(long, default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
         max_age: Duration,
     },
-    /// Print what a token carries, as JSON, if it is valid, as Phoenix.Token.verify
+    /// Print the data of a valid token as JSON, as Phoenix.Token.verify does
     Verify {
         /// The secret and the salt.
         #[command(flatten)]
         key: TokenKey,
         /// The token
         token: String,
-        /// Seconds for which it is valid, whatever it says itself
+        /// Seconds for which the token is valid, in place of its own number
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         max_age: Option<Duration>,
     },
 }
 
-/// What a token is signed with.
+/// The secret and the salt of a token.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TokenKey {
-    /// The application's secret, at least 20 bytes
+    /// Secret of the Phoenix application, at least 20 bytes
     #[arg(
         long,
         env = "SECRET_KEY_BASE",
@@ -52,7 +52,7 @@ pub(crate) struct TokenKey {
         value_name = "SECRET"
     )]
     pub secret_key_base: String,
-    /// The salt, which names what the token is for
+    /// Salt, which names the purpose of the token
     #[arg(long, default_value = "user socket", value_name = "SALT")]
     pub salt: String,
 }

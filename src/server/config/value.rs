@@ -1,18 +1,18 @@
-//! Values as people write them, and their bounds.
+//! Parsers of values, with their bounds.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// Long enough for any timeout.
+/// The longest timeout: ten years.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Whoever keeps messages for longer keeps them for ever.
+/// The longest retention: a hundred years.
 const MAX_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// A history longer than this does not belong into one push.
+/// The most messages of a history, which may be one push.
 const MAX_HISTORY: usize = 10_000;
 
-/// An address to listen on: `localhost` is this machine's own, as browsers know it.
+/// An address to listen on. `localhost` is 127.0.0.1.
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.into());
@@ -49,7 +49,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// How long messages are kept: a whole number and its unit.
+/// The age at which messages are pruned: a whole number and its unit.
 pub(super) fn age(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a whole number with s, m, h or d, such as \"30d\"".to_owned();
     let unit = text.chars().next_back().ok_or_else(wrong)?;
@@ -64,7 +64,7 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
-    // A number that is too long for the type is also too old.
+    // A number that overflows is over the limit as well.
     let age = digits.parse::<u64>().ok();
     let age = age.and_then(|number| number.checked_mul(seconds));
     match age.map(Duration::from_secs) {

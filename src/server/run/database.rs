@@ -1,4 +1,4 @@
-//! The database of a server: opened from its settings, watched, pruned, and saved into at the end.
+//! The database of a server: opens it, watches it for foreign rows, prunes it, and saves the last messages.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::ServeError;
 use super::sockets::{columns, rooms};
 use crate::endpoint::Endpoint;
-use crate::pubsub::{Flushed, PubSub};
+use crate::log::Flushed;
+use crate::pubsub::PubSub;
 use crate::server::config::{Durability, RoomConfig, ServeConfig};
 use crate::store::spool::SpoolLimits;
 use crate::store::{
@@ -14,10 +15,10 @@ use crate::store::{
     Store, StoreOptions, WriterOptions,
 };
 
-/// Between two looks for rows that another application has written.
+/// The time between two searches for rows of another application.
 const LOOK_FOR_ROWS: Duration = Duration::from_secs(5);
 
-/// What the database gets at least, when the clients took all of the shutdown's time.
+/// The least time for the last flush, even if closing the connections took the whole shutdown timeout.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
 pub(super) fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeError> {
@@ -26,8 +27,8 @@ pub(super) fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeEr
         Some(dir) => dir.clone(),
         None => store::default_spool(url)?,
     };
-    // A server that had its database before goes on without it. For a new one a URL that leads
-    // nowhere is a mistake.
+    // A spool shows that the server has had its database before: it may start without it. For a new server an
+    // unreachable URL is a mistake.
     let options = StoreOptions {
         pool_size: config.pool_size,
         adopt_ecto_messages: true,
@@ -55,19 +56,19 @@ pub(super) fn open_store(config: &ServeConfig) -> Result<DbWriterHandle, ServeEr
     Ok(DbWriter::start_on_own_thread(store, options)?)
 }
 
-/// By what other servers on the database name this one.
+/// The name of this server in the messages of other servers on the database.
 pub(super) fn server_name(address: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let process = std::process::id();
     format!("{address} on {}, process {process}", host.trim())
 }
 
-/// Says in the log when another application writes into the table.
+/// Logs a warning whenever another application has written rows into the table.
 pub(super) async fn look_for_rows_of_others(reader: Reader) {
     let mut known = 0;
     loop {
         tokio::time::sleep(LOOK_FOR_ROWS).await;
-        // A database that is away is others' to report.
+        // The writer reports an unreachable database.
         let Ok(rows) = reader.rows_of_others().await else {
             continue;
         };
@@ -82,7 +83,7 @@ pub(super) async fn look_for_rows_of_others(reader: Reader) {
     }
 }
 
-/// Starts to delete what the rooms do not keep; `None` where they keep everything.
+/// Starts pruning; `None` if no room has a retention.
 pub(super) fn retention(
     config: &ServeConfig,
     endpoint: &Endpoint,
@@ -102,8 +103,8 @@ fn retention_rule(room: &RoomConfig) -> RetentionRule {
     }
 }
 
-/// Saves what is not saved, so that clients can resume after a restart. Nobody publishes any more. Returns
-/// how many messages are lost.
+/// Commits the pending messages and closes the logs, so that clients can resume after a restart. The caller has
+/// made sure that nobody publishes any more. Returns the number of messages that may be lost.
 pub(super) async fn save_everything(pubsub: &PubSub, deadline: Instant) -> usize {
     let left = deadline.saturating_duration_since(Instant::now());
     let Flushed { waiting, at_risk } = pubsub.save(left.max(LAST_FLUSH)).await;

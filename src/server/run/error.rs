@@ -1,4 +1,4 @@
-//! [`ServeError`]: why a server did not start, or did not end well.
+//! [`ServeError`]: why a server did not start, or did not end in order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::server::telemetry::InvalidFilter;
 use crate::store::StoreError;
 use crate::transport::{InvalidHost, InvalidOrigin};
 
-/// Why the server did not start, or did not end well. One clear line for the user.
+/// Why the server did not start, or did not end in order. The message is one line for the user.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -45,23 +45,23 @@ pub enum ServeError {
     Listen {
         /// Host and port.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The HTTP server or the signal handlers.
     #[error("the server failed: {0}")]
     Server(#[from] io::Error),
-    /// Messages may not be saved as they should be.
+    /// A fault of the database file or of the writer: messages may be lost.
     #[error("{0}")]
     Storage(String),
-    /// Messages that were broadcast and not saved.
+    /// Messages were broadcast and not saved.
     #[error("{0} messages could not be saved before the shutdown's time was over")]
     Unsaved(usize),
 }
 
 impl ServeError {
-    /// The setting whose value is to blame, by its name in the file of settings.
+    /// The setting whose value causes the error, by its name in the config file.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.setting(),

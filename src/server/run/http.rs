@@ -1,4 +1,4 @@
-//! What listens: the socket, who is let in, and one App behind it.
+//! The HTTP server: its listening socket, its admission, and its `App`.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,13 +14,13 @@ use crate::server::api::{self, Api};
 use crate::server::config::{ServeConfig, WebsocketDriver};
 use crate::transport::direct::{Driver, ServerOptions};
 
-/// How long HTTP requests may still run once all sockets are gone.
+/// How long HTTP requests may run after all sockets are closed.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
 
-/// Files that clients never get.
+/// Open files that are reserved for the server itself.
 const FILES_KEPT_BACK: usize = 64;
 
-/// Sockets, health and metrics, the program's own routes, the API and the page, behind one listener.
+/// Serves the sockets, the routes and the page on one listener.
 pub(super) fn server(
     config: &ServeConfig,
     endpoint: &Endpoint,
@@ -46,7 +46,7 @@ pub(super) fn server(
         workers: config.workers.map(usize::from),
         max_connections: match config.websocket_driver {
             WebsocketDriver::Direct => config.max_connections,
-            // There each WebSocket is an HTTP connection, too.
+            // Under actix-ws each WebSocket counts as an HTTP connection, too.
             WebsocketDriver::ActixWs => config.max_connections.saturating_mul(2),
         },
         shutdown_timeout: HTTP_GRACE,
@@ -60,7 +60,7 @@ pub(super) fn server(
     endpoint.serve(listener, app, options)
 }
 
-/// A listening socket whose address can be used again at once after a restart.
+/// A listening socket. Its address can be reused at once after a restart.
 pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(
@@ -74,7 +74,8 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
     Ok(socket.into())
 }
 
-/// Who is let in. Called when everything is open that is for long.
+/// The limits on connections. The caller must have opened all long-lived files, because the open files are
+/// counted here.
 pub(super) fn admission(config: &ServeConfig) -> Admission {
     let max_files = files_for_streams();
     if max_files < config.max_connections {
@@ -94,14 +95,14 @@ pub(super) fn admission(config: &ServeConfig) -> Admission {
     })
 }
 
-/// Files that TCP connections may take: what the system allows, without those that are open now and a
-/// reserve for the database, the spool and everything else.
+/// The number of files for TCP connections: the system's limit, less the files that are open now and a reserve
+/// for the database, the spool and the rest.
 fn files_for_streams() -> usize {
     let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
         tracing::warn!(%error, "serve.files.limit");
         u64::MAX
     });
-    // Where the system does not tell, the reserve has to do.
+    // If the system does not list the open files, the reserve has to suffice.
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
     allowed.saturating_sub(open + FILES_KEPT_BACK)

@@ -1,4 +1,4 @@
-//! [`Server`]: the server of the `slackir` binary, with room for a program's own channels.
+//! [`Server`]: the server of the `slackir` binary. It assembles all parts, runs them, and ends them in order.
 
 mod database;
 mod error;
@@ -25,7 +25,8 @@ use self::signals::ServerSignals;
 use crate::assigns::Assigns;
 use crate::channel::Channel;
 use crate::endpoint::Endpoint;
-use crate::pubsub::{LogRule, MessageStore};
+use crate::log::{LogRule, MessageStore};
+use crate::pattern::IntoPattern;
 use crate::server::api::{Api, Auth};
 use crate::server::chat::{self, UserSocket};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
@@ -35,8 +36,8 @@ use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
 use crate::store::{self, DbWriterHandle, Servers};
 
-/// The whole server: database, rooms of the settings, HTTP API, metrics, page, signals; and beside
-/// the rooms the channels of a program of one's own, on the socket at `/socket`.
+/// The whole server: database, configured rooms, HTTP API, metrics, page, signals. A program adds its own
+/// channels to the socket at `/socket`.
 ///
 /// ```no_run
 /// use slackir::prelude::*;
@@ -61,27 +62,27 @@ use crate::store::{self, DbWriterHandle, Servers};
 /// # }
 /// ```
 ///
-/// [`server::main`](crate::server::main) does the same with the command line, the environment and the
-/// file of settings of the `slackir` binary.
+/// [`server::main`](crate::server::main) does the same with the command line, the environment and the config
+/// file of the `slackir` binary.
 pub struct Server<S = UserSocket> {
     config: ServeConfig,
     socket: S,
     router: SocketRouter,
-    logs: Vec<Log>,
+    logs: Vec<MakeLogRule>,
     routes: Vec<Routes>,
-    /// Whether the process's command line describes this server, so that SIGHUP reads it again.
+    /// Whether the settings come from the process's command line, so that SIGHUP can read them again.
     reads_command_line: bool,
 }
 
-/// Makes a rule over the server's database.
-type Log = Box<dyn FnOnce(Arc<dyn MessageStore>) -> LogRule>;
+/// Makes a rule that stores messages in the server's database.
+type MakeLogRule = Box<dyn FnOnce(Arc<dyn MessageStore>) -> LogRule>;
 
 /// Adds HTTP routes on each worker.
 type Routes = Arc<dyn Fn(&Endpoint, &mut ServiceConfig) + Send + Sync>;
 
 impl Server {
-    /// The server that these settings describe. Everybody may connect, until
-    /// [`socket`](Self::socket) says otherwise.
+    /// A server with these settings. Everybody may connect, unless [`socket`](Self::socket) sets another
+    /// socket.
     pub fn from_config(config: ServeConfig) -> Self {
         Self {
             config,
@@ -95,12 +96,12 @@ impl Server {
 }
 
 impl<S: Socket> Server<S> {
-    /// Topics that match `pattern` are served by channels of this type. Routes of one's own come before
-    /// the rooms of the settings.
+    /// Channels of this type serve the topics that match `pattern`. These routes come before the configured
+    /// rooms.
     ///
     /// # Panics
     /// As [`SocketRouter::channel`].
-    pub fn channel<C: Channel>(self, pattern: &str) -> Self {
+    pub fn channel<C: Channel>(self, pattern: impl IntoPattern) -> Self {
         self.channel_with::<C>(pattern, Assigns::default())
     }
 
@@ -108,18 +109,18 @@ impl<S: Socket> Server<S> {
     ///
     /// # Panics
     /// As [`SocketRouter::channel`].
-    pub fn channel_with<C: Channel>(mut self, pattern: &str, assigns: Assigns) -> Self {
+    pub fn channel_with<C: Channel>(mut self, pattern: impl IntoPattern, assigns: Assigns) -> Self {
         self.router = self.router.channel_with::<C>(pattern, assigns);
         self
     }
 
-    /// A value that all channels find with [`Context::state`](crate::channel::Context::state).
+    /// A value that every channel finds with [`Context::state`](crate::channel::Context::state).
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.router = self.router.state(value);
         self
     }
 
-    /// Who may connect, in place of everybody.
+    /// Replaces the socket, which decides who may connect.
     pub fn socket<T: Socket>(self, socket: T) -> Server<T> {
         Server {
             config: self.config,
@@ -131,15 +132,15 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// What is saved of topics that are no room of the settings. The rule is made over the server's
-    /// database; with `persist` off it is not made, and nothing is saved.
+    /// Stores messages of other topics than those of the configured rooms. `rule` gets the server's database.
+    /// With `persist` off it is not called, and nothing is stored.
     pub fn log(mut self, rule: impl FnOnce(Arc<dyn MessageStore>) -> LogRule + 'static) -> Self {
         self.logs.push(Box::new(rule));
         self
     }
 
-    /// HTTP routes of one's own, which come before the page. They are added on each worker; the endpoint
-    /// is what they broadcast with.
+    /// Adds HTTP routes, which come before the page. `routes` is called on each worker; its endpoint serves to
+    /// broadcast.
     pub fn routes(
         mut self,
         routes: impl Fn(&Endpoint, &mut ServiceConfig) + Send + Sync + 'static,
@@ -148,19 +149,18 @@ impl<S: Socket> Server<S> {
         self
     }
 
-    /// Runs until SIGTERM, SIGINT or SIGQUIT, then shuts down in order: clients are sent away, requests
-    /// are answered, and what is not saved is saved. Log lines go to standard error, unless the program
-    /// has set a `tracing` subscriber.
+    /// Runs until SIGTERM, SIGINT or SIGQUIT, then shuts down in order: connections are closed, requests are
+    /// answered, and pending messages are committed. Log lines go to standard error, unless the program has set
+    /// a `tracing` subscriber.
     ///
     /// # Errors
-    /// When something of the settings cannot be had; then nothing is left half started. When messages
-    /// could not be saved.
+    /// If a setting cannot be used; then nothing keeps running. If messages could not be saved.
     pub async fn run(self) -> Result<(), ServeError> {
         let logging = Logging::init(&self.config.log, self.config.log_format)?;
         self.run_with(&logging).await
     }
 
-    /// As [`Server::run`], for the process that these arguments have started.
+    /// As [`Server::run`], with settings that come from the command line.
     pub(crate) async fn run_by_command_line(mut self, logging: &Logging) -> Result<(), ServeError> {
         self.reads_command_line = true;
         self.run_with(logging).await
@@ -175,15 +175,14 @@ impl<S: Socket> Server<S> {
             routes,
             reads_command_line,
         } = self;
-        // Before anything that may wait: process 1 of a container is ended by no signal that it does not
-        // catch.
+        // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
         let mut signals = ServerSignals::listen(logging, reads_command_line)?;
         let metrics = exporter::install()?;
         let check_origin = sockets::check_origin(&config)?;
         let auth = auth(&config)?;
         let page = chat::page(config.static_dir.as_deref())?;
         let address = SocketAddr::new(config.host, config.port);
-        // Before the database: a second server on the port shall change nothing.
+        // Before the database: if the port is in use, nothing is changed there.
         let listener = http::listen(address, config.backlog)
             .map_err(|source| ServeError::Listen { address, source })?;
         let address = listener.local_addr()?;
@@ -232,7 +231,7 @@ impl<S: Socket> Server<S> {
             drop(retention);
             others.iter().for_each(JoinHandle::abort);
             send_clients_away(&endpoint, &config).await;
-            // Whoever could still publish over HTTP is gone, too, before the last row is saved.
+            // Nobody may publish over HTTP any more when the last row is saved.
             handle.stop(true).await;
             let unsaved = match &writer {
                 Some(_) => database::save_everything(endpoint.pubsub(), deadline).await,
@@ -261,7 +260,7 @@ impl<S> fmt::Debug for Server<S> {
     }
 }
 
-/// The program's own routes, as an App takes them.
+/// The routes that the program has added.
 fn own_routes(
     endpoint: &Endpoint,
     routes: Vec<Routes>,
@@ -278,7 +277,7 @@ fn unsaved(rows: usize) -> Result<(), ServeError> {
     }
 }
 
-/// Tells the clients to come back, and waits until their channels have terminated.
+/// Closes all connections, with the request to reconnect, and waits until their channels have terminated.
 async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
     let left = endpoint
         .drain(DrainOptions {
@@ -292,7 +291,7 @@ async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
     }
 }
 
-/// Says where the server is to be found, on standard output and in the log.
+/// Prints the server's URL to standard output and to the log.
 fn announce(config: &ServeConfig, address: SocketAddr) {
     let url = format!("http://{address}");
     let database = match config.persist {
@@ -315,11 +314,11 @@ fn announce(config: &ServeConfig, address: SocketAddr) {
         LogFormat::Text => line,
         LogFormat::Json => json!({ "message": line, "url": url }).to_string(),
     };
-    // On a thread of its own, as whoever reads it may let it wait for ever.
+    // On a thread, because a reader that stalls would block it.
     thread::spawn(move || console::print(line));
 }
 
-/// Does on a thread what may wait for long. Nobody waits for the thread when the process ends.
+/// Runs blocking work on a thread. The process may end before the thread does.
 async fn on_own_thread<A: Send + 'static, T: Send + 'static>(
     argument: A,
     work: fn(&A) -> T,
@@ -327,14 +326,14 @@ async fn on_own_thread<A: Send + 'static, T: Send + 'static>(
     let (done, result) = oneshot::channel();
     let system = System::current();
     thread::Builder::new().spawn(move || {
-        // What it starts belongs to this system.
+        // The actors that it starts belong to this system.
         System::set_current(system);
         let _ = done.send(work(&argument));
     })?;
     result.await.map_err(io::Error::other)
 }
 
-/// Who may use the HTTP API; `None` where there is none.
+/// The authorization of the HTTP API; `None` if the API is off.
 fn auth(config: &ServeConfig) -> Result<Option<Auth>, ServeError> {
     let auth = Auth::new(&config.api)?;
     if auth.is_some() && config.persist == Switch::Off {

@@ -1,10 +1,10 @@
-//! What `/readyz` says.
+//! The readiness for `/readyz`.
 
 use crate::server::admin::Readiness;
 use crate::store::{DbWriterHandle, OtherServers, StorageState};
 
-/// Whether what is shouted is taken, for `/readyz`. Another server on the database makes nobody unready:
-/// a balancer would take both away.
+/// Whether messages are accepted. Another server on the database does not make this one unready: a load
+/// balancer would remove both.
 pub(super) fn readiness(
     writer: Option<DbWriterHandle>,
     others: OtherServers,

@@ -1,5 +1,5 @@
-//! The signals of the binary: those that end it, SIGHUP, which has it read its settings again, and
-//! SIGUSR1 and SIGUSR2, which must not end it.
+//! The signals of the server: those that end it, SIGHUP, which reloads the log filter, and SIGUSR1 and SIGUSR2,
+//! which are ignored.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,15 +10,15 @@ use crate::server::config::Cli;
 use crate::server::telemetry::Logging;
 use crate::shutdown::Signals;
 
-/// All of them, caught from the start of the process on.
+/// All these signals, caught since the start of the process.
 pub(super) struct ServerSignals<'a> {
     ending: Signals,
     hangup: Signal,
     user: [Signal; 2],
-    /// Whether a SIGHUP may come from a terminal that was closed.
+    /// Whether a SIGHUP may mean that the terminal was closed.
     in_terminal: bool,
     logging: &'a Logging,
-    /// Whether SIGHUP has settings to read: those of the command line.
+    /// Whether SIGHUP reads the settings of the command line again.
     reads_command_line: bool,
 }
 
@@ -38,7 +38,7 @@ impl<'a> ServerSignals<'a> {
         })
     }
 
-    /// Waits for a request to end, and does meanwhile what the other signals ask for.
+    /// Waits for a signal that ends the server, and handles the others meanwhile.
     pub(super) async fn end(&mut self) {
         loop {
             let [user1, user2] = &mut self.user;
@@ -47,7 +47,7 @@ impl<'a> ServerSignals<'a> {
                 _ = self.hangup.recv() => {
                     if self.in_terminal && !has_terminal() {
                         tracing::info!(signal = "SIGHUP", "serve.terminal.closed");
-                        // Whatever closed it may say so more than once.
+                        // Closing a terminal may send the signal more than once.
                         self.in_terminal = false;
                         return;
                     }
@@ -63,7 +63,7 @@ impl<'a> ServerSignals<'a> {
         }
     }
 
-    /// Reads the settings again, and takes over what can change while the server runs.
+    /// Reads the settings again, and applies the log filter.
     fn reload(&self) {
         let config = match Cli::load() {
             Ok(cli) => cli.into_serve(),
@@ -79,12 +79,12 @@ impl<'a> ServerSignals<'a> {
     }
 }
 
-/// Whether the process has a terminal that can still be used.
+/// Whether the process has a terminal that is open.
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Whether the process was started to outlive its terminal, as by `nohup`.
+/// Whether the process ignores SIGHUP, as after `nohup`.
 fn is_hangup_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status

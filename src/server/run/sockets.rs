@@ -1,10 +1,11 @@
-//! The endpoint that the settings describe: its rooms, its limits, who may open a socket.
+//! The parts of the endpoint, from the settings: topics, mount, rooms, limits, origins.
 
 use std::sync::Arc;
 
-use super::{Log, ServeError};
+use super::{MakeLogRule, ServeError};
 use crate::endpoint::{Mount, TransportOptions};
-use crate::pubsub::{LogRule, MessageStore, PubSub};
+use crate::log::{LogRule, MessageStore};
+use crate::pubsub::PubSub;
 use crate::rate::Rate;
 use crate::server::chat::{self, Room};
 use crate::server::config::{Durability, ServeConfig};
@@ -12,8 +13,8 @@ use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRoute
 use crate::store::{ColumnFields, DbWriterHandle};
 use crate::transport::{CheckOrigin, HandshakeOptions};
 
-/// The rule for origins. A server that knows its name believes no other; one that does not can tell
-/// its own pages by their address alone.
+/// The rule for origins. A server with a public host accepts pages of that host only. A server without one
+/// accepts pages of its IP address.
 pub(super) fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, ServeError> {
     let public_host = config.public_host.as_deref();
     let public_host = public_host.map(str::parse).transpose()?;
@@ -26,10 +27,10 @@ pub(super) fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, ServeErr
     })
 }
 
-/// The topics, with what the database keeps of the rooms and of the program's own topics.
+/// The topics, with log rules for the rooms and for the program's own topics.
 pub(super) fn pubsub(
     config: &ServeConfig,
-    logs: Vec<Log>,
+    logs: Vec<MakeLogRule>,
     writer: Option<&DbWriterHandle>,
 ) -> PubSub {
     let Some(writer) = writer else {
@@ -46,7 +47,7 @@ pub(super) fn pubsub(
     PubSub::with_logs(rules.collect())
 }
 
-/// The socket of the settings, behind which the program's own channels come first.
+/// The mount at `/socket`. The program's own channels come before the rooms.
 pub(super) fn mount(
     config: &ServeConfig,
     socket: impl Socket,
@@ -83,7 +84,7 @@ pub(super) fn mount(
         .options(options)
 }
 
-/// The rooms of the settings.
+/// The configured rooms.
 pub(super) fn rooms(config: &ServeConfig) -> Vec<Room> {
     let rooms = config.rooms.iter();
     rooms
@@ -91,7 +92,7 @@ pub(super) fn rooms(config: &ServeConfig) -> Vec<Room> {
         .collect()
 }
 
-/// What fills the columns of a kind of room.
+/// The payload members that fill the columns `name` and `message` for this room.
 pub(super) fn columns(room: &Room) -> ColumnFields {
     ColumnFields {
         topics: room.topics.clone(),
@@ -100,10 +101,15 @@ pub(super) fn columns(room: &Room) -> ColumnFields {
     }
 }
 
-/// What the database keeps of a kind of room.
+/// The log rule of a room.
 fn rule(room: &Room, durability: Durability, store: &Arc<dyn MessageStore>) -> LogRule {
     let events: Vec<&str> = room.events.iter().map(String::as_str).collect();
-    LogRule::new(&room.topics, &events, room.history_limit, Arc::clone(store))
-        .resume_limit(room.resume_limit)
-        .strict(durability == Durability::Strict)
+    LogRule::new(
+        room.topics.clone(),
+        &events,
+        room.history_limit,
+        Arc::clone(store),
+    )
+    .resume_limit(room.resume_limit)
+    .strict(durability == Durability::Strict)
 }

@@ -1,6 +1,5 @@
-//! An event as one line. Values are quoted and cut here, so that nothing that a client sends can
-//! begin a line, pass for another field or move a terminal's cursor; text and JSON have the same
-//! fields by construction.
+//! Formats an event as one line. Values are quoted and cut here: a client's text cannot begin a line, forge a
+//! field or move a terminal's cursor. Text and JSON have the same fields by construction.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -15,19 +14,19 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::server::config::LogFormat;
 
-/// Bytes of a text that are shown: texts are mostly a client's.
+/// The most bytes of a text value: most texts come from clients.
 pub(crate) const MAX_TEXT: usize = 200;
 
-/// Bytes of an error that are shown: the database's are long.
+/// The most bytes of an error: those of the database are long.
 const MAX_VALUE: usize = 1_000;
 
-/// The fields that hold what the server and its libraries say. All others may be a client's.
+/// The fields whose values come from the server and its libraries. All others may come from a client.
 const OWN: [&str; 3] = ["error", "panic", "source"];
 
-/// What stands where something was cut.
+/// The mark at the end of a cut value.
 const CUT: char = '…';
 
-/// The field that holds an event's name.
+/// The field with an event's name.
 const MESSAGE: &str = "message";
 
 /// Formats events.
@@ -48,7 +47,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, DefaultFields> for O
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let fields = Fields::of(event);
+        let fields = EventFields::of(event);
         let line = Line {
             level: *event.metadata().level(),
             target: fields
@@ -65,8 +64,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, DefaultFields> for O
     }
 }
 
-/// The line that says why the process ends, with its line break. As text it is for the person at
-/// the terminal.
+/// The line with the error that ends the process, and a line break. As text it has no time and no level: it
+/// is read at a terminal.
 pub(crate) fn fatal(format: LogFormat, error: &dyn Display) -> String {
     let error = error.to_string();
     let mut line = String::new();
@@ -76,7 +75,7 @@ pub(crate) fn fatal(format: LogFormat, error: &dyn Display) -> String {
             level: Level::ERROR,
             target: "slackir",
             message: "process.failed",
-            fields: &[("error", Value::Text(error))],
+            fields: &[("error", FieldValue::Text(error))],
         }
         .write_json(&mut line),
     };
@@ -84,17 +83,17 @@ pub(crate) fn fatal(format: LogFormat, error: &dyn Display) -> String {
     line
 }
 
-/// What an event calls itself: its message.
+/// The name of an event: its message.
 pub(super) fn name(event: &Event<'_>) -> String {
-    Fields::of(event).message
+    EventFields::of(event).message
 }
 
-/// What is written.
+/// The parts of a line.
 struct Line<'a> {
     level: Level,
     target: &'a str,
     message: &'a str,
-    fields: &'a [(&'static str, Value)],
+    fields: &'a [(&'static str, FieldValue)],
 }
 
 impl Line<'_> {
@@ -110,10 +109,10 @@ impl Line<'_> {
         write!(out, "{}", OneLined(self.message))?;
         for (name, value) in self.fields {
             match value {
-                Value::Literal(value) => write!(out, " {name}={value}")?,
-                Value::Word(value) if is_plain(value) => write!(out, " {name}={value}")?,
-                Value::Word(value) | Value::Text(value) => {
-                    // As `Debug` of a text, but that apostrophes stay.
+                FieldValue::Literal(value) => write!(out, " {name}={value}")?,
+                FieldValue::Word(value) if is_plain(value) => write!(out, " {name}={value}")?,
+                FieldValue::Word(value) | FieldValue::Text(value) => {
+                    // As `Debug` of a text, without escaping apostrophes.
                     let quoted = value.escape_debug().to_string().replace("\\'", "'");
                     write!(out, " {name}=\"{quoted}\"")?;
                 }
@@ -122,35 +121,35 @@ impl Line<'_> {
         writeln!(out)
     }
 
-    /// The shape of tracing-subscriber's own JSON.
+    /// The shape of tracing-subscriber's JSON.
     fn write_json(&self, out: &mut impl Write) -> fmt::Result {
         let Self { level, target, .. } = self;
         write!(out, "{{\"timestamp\":\"{}\",\"level\":\"{level}\",", now())?;
-        write!(out, "\"fields\":{{\"{MESSAGE}\":{}", Json(self.message))?;
+        write!(out, "\"fields\":{{\"{MESSAGE}\":{}", JsonText(self.message))?;
         for (name, value) in self.fields {
             match value {
-                Value::Literal(value) => write!(out, ",\"{name}\":{value}")?,
-                Value::Word(value) | Value::Text(value) => {
-                    write!(out, ",\"{name}\":{}", Json(value))?;
+                FieldValue::Literal(value) => write!(out, ",\"{name}\":{value}")?,
+                FieldValue::Word(value) | FieldValue::Text(value) => {
+                    write!(out, ",\"{name}\":{}", JsonText(value))?;
                 }
             }
         }
-        writeln!(out, "}},\"target\":{}}}", Json(target))
+        writeln!(out, "}},\"target\":{}}}", JsonText(target))
     }
 }
 
 fn now() -> String {
     let mut now = String::new();
-    // It can only fail as a String does: never.
+    // Writing to a String never fails.
     let _ = SystemTime.format_time(&mut Writer::new(&mut now));
     now
 }
 
 /// A field's value.
-enum Value {
-    /// A number or a truth value.
+enum FieldValue {
+    /// A number or a boolean.
     Literal(String),
-    /// A form that the program has given it; quoted where it needs to be.
+    /// A value that the program has formatted; quoted if necessary.
     Word(String),
     /// A text, which is always quoted.
     Text(String),
@@ -158,66 +157,71 @@ enum Value {
 
 /// The fields of an event.
 #[derive(Default)]
-struct Fields {
+struct EventFields {
     message: String,
-    fields: Vec<(&'static str, Value)>,
-    /// What the crate `log` calls the target.
+    fields: Vec<(&'static str, FieldValue)>,
+    /// The target of an event that comes from the crate `log`.
     target: Option<String>,
 }
 
-impl Fields {
+impl EventFields {
     fn of(event: &Event<'_>) -> Self {
         let mut fields = Self::default();
         event.record(&mut fields);
         fields
     }
 
-    fn add(&mut self, field: &Field, value: Value) {
+    fn add(&mut self, field: &Field, value: FieldValue) {
         let name = field.name();
         match (name, value) {
-            (MESSAGE, Value::Literal(text) | Value::Word(text) | Value::Text(text)) => {
+            (
+                MESSAGE,
+                FieldValue::Literal(text) | FieldValue::Word(text) | FieldValue::Text(text),
+            ) => {
                 self.message = text;
             }
-            ("log.target", Value::Word(text) | Value::Text(text)) => self.target = Some(text),
+            ("log.target", FieldValue::Word(text) | FieldValue::Text(text)) => {
+                self.target = Some(text);
+            }
             ("log.module_path" | "log.file" | "log.line", _) => {}
             (_, value) => self.fields.push((name, value)),
         }
     }
 }
 
-impl Visit for Fields {
+impl Visit for EventFields {
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON knows no others.
         let value = if value.is_finite() {
-            Value::Literal(value.to_string())
+            FieldValue::Literal(value.to_string())
         } else {
-            Value::Word(value.to_string())
+            FieldValue::Word(value.to_string())
         };
         self.add(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Value::Literal(value.to_string()));
+        self.add(field, FieldValue::Literal(value.to_string()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, Value::Literal(value.to_string()));
+        self.add(field, FieldValue::Literal(value.to_string()));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.add(field, Value::Literal(value.to_string()));
+        self.add(field, FieldValue::Literal(value.to_string()));
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.add(field, Value::Literal(value.to_string()));
+        self.add(field, FieldValue::Literal(value.to_string()));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, Value::Literal(value.to_string()));
+        self.add(field, FieldValue::Literal(value.to_string()));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, Value::Text(cut(value, MAX_TEXT).into_owned()));
+        self.add(field, FieldValue::Text(cut(value, MAX_TEXT).into_owned()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -228,30 +232,30 @@ impl Visit for Fields {
             written = write!(text, ": {error}");
             cause = error.source();
         }
-        self.add(field, Value::Word(text.finish()));
+        self.add(field, FieldValue::Word(text.finish()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let is_own = OWN.contains(&field.name());
         let mut text = Bounded::new(if is_own { MAX_VALUE } else { MAX_TEXT });
-        // It fails where the bound is, which is what it is for.
+        // It fails at the bound, on purpose.
         let _ = write!(text, "{value:?}");
-        self.add(field, Value::Word(text.finish()));
+        self.add(field, FieldValue::Word(text.finish()));
     }
 }
 
-/// Whether a value needs no quotes: nothing in it could pass for another field or another line.
+/// Whether a value needs no quotes: it cannot be read as another field or another line.
 fn is_plain(value: &str) -> bool {
     let plain = |c: char| !matches!(c, '"' | '=' | '\\') && !c.is_whitespace() && is_printable(c);
     !value.is_empty() && value.chars().all(plain)
 }
 
-/// Whether it has a form of its own on a terminal; marks that change what is around them have not.
+/// Whether a character is visible and does not change the characters around it.
 fn is_printable(c: char) -> bool {
     matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1
 }
 
-/// The beginning of a text, at most so many bytes of it.
+/// The beginning of a text, at most `max` bytes.
 fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
         return Cow::Borrowed(text);
@@ -259,7 +263,7 @@ fn cut(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{CUT}", &text[..text.floor_char_boundary(max)]))
 }
 
-/// A text that grows up to a bound; whoever writes more is told to stop.
+/// A text with a bound: a write beyond it fails.
 struct Bounded {
     text: String,
     max: usize,
@@ -297,7 +301,7 @@ impl Write for Bounded {
     }
 }
 
-/// A text without line breaks and other marks that cannot be seen.
+/// Displays a text with its line breaks and other invisible characters escaped.
 struct OneLined<'a>(&'a str);
 
 impl Display for OneLined<'_> {
@@ -312,10 +316,10 @@ impl Display for OneLined<'_> {
     }
 }
 
-/// A text as JSON, in which everything that cannot be seen is escaped.
-struct Json<'a>(&'a str);
+/// Displays a text as JSON, with all invisible characters escaped.
+struct JsonText<'a>(&'a str);
 
-impl Display for Json<'_> {
+impl Display for JsonText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         for c in self.0.chars() {
@@ -343,7 +347,7 @@ mod tests {
 
     const EVIL: &str = "a\n2026 ERROR x: forged\u{1b}[31m\u{9b}2J\u{202e} b=\"c\" '\\";
 
-    fn text_of(value: Value) -> String {
+    fn text_of(value: FieldValue) -> String {
         let mut line = String::new();
         line_with(&[("topic", value)])
             .write_text(false, &mut line)
@@ -351,7 +355,7 @@ mod tests {
         line
     }
 
-    fn line_with<'a>(fields: &'a [(&'static str, Value)]) -> Line<'a> {
+    fn line_with<'a>(fields: &'a [(&'static str, FieldValue)]) -> Line<'a> {
         Line {
             level: Level::INFO,
             target: "slackir::socket",
@@ -363,14 +367,20 @@ mod tests {
     #[test]
     fn a_text_line_is_one_line_whose_values_are_quoted_where_they_need_it() {
         for (value, shown) in [
-            (Value::Literal("7".to_owned()), "7"),
-            (Value::Word("127.0.0.1:4000".to_owned()), "127.0.0.1:4000"),
-            (Value::Word("no such table".to_owned()), "\"no such table\""),
-            (Value::Word("a=b".to_owned()), "\"a=b\""),
-            (Value::Word(String::new()), "\"\""),
-            (Value::Text("random:é".to_owned()), "\"random:é\""),
+            (FieldValue::Literal("7".to_owned()), "7"),
             (
-                Value::Text(EVIL.to_owned()),
+                FieldValue::Word("127.0.0.1:4000".to_owned()),
+                "127.0.0.1:4000",
+            ),
+            (
+                FieldValue::Word("no such table".to_owned()),
+                "\"no such table\"",
+            ),
+            (FieldValue::Word("a=b".to_owned()), "\"a=b\""),
+            (FieldValue::Word(String::new()), "\"\""),
+            (FieldValue::Text("random:é".to_owned()), "\"random:é\""),
+            (
+                FieldValue::Text(EVIL.to_owned()),
                 "\"a\\n2026 ERROR x: forged\\u{1b}[31m\\u{9b}2J\\u{202e} b=\\\"c\\\" '\\\\\"",
             ),
         ] {
@@ -384,9 +394,9 @@ mod tests {
     #[test]
     fn a_json_line_is_json_without_a_byte_that_a_terminal_obeys() {
         let fields = [
-            ("topic", Value::Text(EVIL.to_owned())),
-            ("connection", Value::Literal("7".to_owned())),
-            ("face", Value::Word("😀\u{e0001}".to_owned())),
+            ("topic", FieldValue::Text(EVIL.to_owned())),
+            ("connection", FieldValue::Literal("7".to_owned())),
+            ("face", FieldValue::Word("😀\u{e0001}".to_owned())),
         ];
         let mut line = String::new();
         line_with(&fields)

@@ -1,9 +1,7 @@
-//! Log lines: standard error, one line for each event, as text or as JSON. docs/LOGGING.md lists
-//! them.
+//! Log lines on standard error: one line for each event, as text or as JSON. docs/LOGGING.md lists the events.
 //!
-//! Three parts: `line` writes an event so that no value spans lines or runs on, `queue` takes
-//! lines to standard error without ever making a caller wait, and `repeats` leaves out what one
-//! kind of line says too often. What is lost on the way is counted.
+//! `line` formats an event as one line with short values, `queue` writes lines without making a caller wait,
+//! and `repeats` limits how often one kind of line is written. Lost lines are counted.
 
 mod line;
 mod panics;
@@ -28,12 +26,12 @@ pub(crate) use self::repeats::AUDIT;
 use self::repeats::Repeats;
 use crate::server::config::LogFormat;
 
-/// What should be logged is neither a level nor a list of `tracing` directives.
+/// The filter is neither a level nor a list of `tracing` directives.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct InvalidFilter(#[from] ParseError);
 
-/// What writes the process's log lines. Drop it last: it waits up to a second for what is queued.
+/// Writes the log lines of the process. Drop it last: the drop waits up to a second for queued lines.
 pub struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
     format: LogFormat,
@@ -42,11 +40,11 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Sends the process's log lines to standard error, and what a panic says with them. A program
-    /// that has set a subscriber of its own keeps that.
+    /// Sends the log lines of the process, panics included, to standard error. If the program has already
+    /// set a `tracing` subscriber, that subscriber stays.
     ///
     /// # Errors
-    /// When the filter cannot be read.
+    /// If the filter is not valid.
     pub fn init(filter: &str, format: LogFormat) -> Result<Self, InvalidFilter> {
         let (filter, handle) = reload::Layer::new(parse(filter)?);
         let queue = Queue::start();
@@ -55,7 +53,7 @@ impl Logging {
             .event_format(OneLine::new(format))
             .with_ansi(format == LogFormat::Text && std::io::stderr().is_terminal())
             .with_writer(queue.clone())
-            // It would say so on standard error, and panic where that is gone.
+            // It would print to standard error, and panic if that is closed.
             .log_internal_errors(false);
         let subscriber = tracing_subscriber::registry()
             .with(filter)
@@ -73,18 +71,18 @@ impl Logging {
         })
     }
 
-    /// Changes what is logged from now on.
+    /// Replaces the filter.
     ///
     /// # Errors
-    /// When the filter cannot be read; then nothing changes.
+    /// If the filter is not valid; then nothing changes.
     pub fn set_filter(&self, filter: &str) -> Result<(), InvalidFilter> {
         let filter = parse(filter)?;
-        // It fails where the program has a subscriber of its own, whose filter is its own as well.
+        // It fails if the program has its own subscriber, with its own filter.
         let _ = self.filter.reload(filter);
         Ok(())
     }
 
-    /// Says why the process ends, in the form of its other lines, whatever the filter says.
+    /// Writes the error that ends the process, in the format of the other lines and past the filter.
     pub fn fatal(&self, error: &dyn Display) {
         self.queue.push(&fatal(self.format, error));
     }
@@ -105,22 +103,22 @@ impl Drop for Logging {
     }
 }
 
-/// What else is logged of the libraries, where the filter does not speak of them. What a client does
-/// wrong is no error of the server, as actix-http says; and actix-server tells of each worker.
+/// The filter for libraries that the setting does not name. actix-http logs a client's mistakes as errors, and
+/// actix-server logs a line for each worker.
 const LIBRARIES: &str =
     "actix_http::h1=off,actix_http::h2=off,actix_http::ws=off,actix_server=warn";
 
 fn parse(filter: &str) -> Result<EnvFilter, InvalidFilter> {
     let own = EnvFilter::try_new(filter)?;
-    // Whoever asks for everything gets it.
+    // `debug` or `trace` for all targets includes the libraries.
     if filter.split(',').any(|part| is_verbose(part.trim())) {
         return Ok(own);
     }
-    // Of two directives with one target the later counts.
+    // Of two directives with the same target the later one counts.
     Ok(EnvFilter::try_new(format!("{LIBRARIES},{filter}"))?)
 }
 
-/// Whether it is a level below `info`, for all targets.
+/// Whether the directive is `debug` or `trace`, for all targets.
 fn is_verbose(directive: &str) -> bool {
     directive
         .parse::<LevelFilter>()

@@ -1,9 +1,9 @@
-//! What a panic says becomes a log line like others: the standard hook writes several lines, waits
-//! for a reader that stalls, and knows no JSON.
+//! Logs a panic as an ordinary log line. The standard hook writes several lines of text, and blocks if standard
+//! error is not read.
 
 use std::panic::{self, PanicHookInfo};
 
-/// Logs panics from now on.
+/// Installs the hook.
 pub(super) fn log() {
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(tracing::field::display);

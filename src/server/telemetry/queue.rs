@@ -1,5 +1,5 @@
-//! The way of a line to standard error. A thread of its own writes, so a reader that stalls or has
-//! gone costs lines and nothing else.
+//! [`Queue`]: passes lines to a thread that writes them to standard error. If standard error is slow or closed,
+//! lines are lost, and nothing else happens.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::metrics::metrics;
 
-/// Lines that may wait; what comes beyond is lost. A line has 8 kB at most and 200 bytes mostly.
+/// The most lines that wait; further ones are lost. A line has at most 8 kB, and mostly 200 bytes.
 pub(crate) const MAX_LINES: usize = 4_096;
 
-/// How long the end of the process waits for its last lines.
+/// How long [`Queue::flush`] waits.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// How often a full terminal is tried again.
+/// The pause before a write to a full terminal is repeated.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The way in. Clones are the same queue.
+/// The sending half; clones share one queue. The other half is [`Outlet`], on the thread.
 #[derive(Clone)]
 pub(super) struct Queue {
     lines: NonBlocking,
     overflowed: ErrorCounter,
-    count: Arc<Count>,
+    count: Arc<LineCounts>,
 }
 
-/// What became of the lines.
+/// Numbers of lines.
 #[derive(Default)]
-struct Count {
-    /// Given to the queue, which may have refused them.
+struct LineCounts {
+    /// Passed to the queue, which may have refused them.
     queued: AtomicU64,
-    /// Written, or lost on the way out.
+    /// Written, or lost in writing.
     done: AtomicU64,
-    /// Those that the metric knows of.
+    /// Refused by the queue and added to the metric.
     overflowed: AtomicU64,
 }
 
 impl Queue {
-    /// Starts the thread that writes.
+    /// Starts the thread.
     pub(super) fn start() -> Self {
-        let count = Arc::new(Count::default());
+        let count = Arc::new(LineCounts::default());
         let (lines, worker) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(MAX_LINES)
@@ -52,8 +52,8 @@ impl Queue {
                 to: io::stderr(),
                 count: Arc::clone(&count),
             });
-        // Its drop prints to standard output when it cannot flush, and would panic where that is
-        // closed. `flush` is ours.
+        // The guard's drop prints to standard output if it cannot flush, and would panic if that is closed.
+        // `flush` takes its place.
         std::mem::forget::<WorkerGuard>(worker);
         Self {
             overflowed: lines.error_counter(),
@@ -62,13 +62,13 @@ impl Queue {
         }
     }
 
-    /// Queues a line, or loses it.
+    /// Queues a line; it is lost if the queue is full.
     pub(super) fn push(&self, line: &str) {
-        // A queue that takes what it can never fails.
+        // A lossy queue never fails.
         let _ = self.make_writer().write_all(line.as_bytes());
     }
 
-    /// Tells the metric of lines for which there was no room.
+    /// Adds the lines that the queue has refused to the metric.
     pub(super) fn count_lost(&self) {
         let overflowed = self.overflowed.dropped_lines() as u64;
         let before = self.count.overflowed.swap(overflowed, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl Queue {
         metrics().log_lines_lost.increment(lost);
     }
 
-    /// Waits until everything is written that was queued before, a second at most.
+    /// Waits until the lines queued so far are written, at most a second.
     pub(super) fn flush(&self) {
         let end = Instant::now() + FLUSH;
         let queued = self.count.queued.load(Ordering::Relaxed);
@@ -100,14 +100,14 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// The way out.
+/// Writes the lines of the queue, on its thread.
 struct Outlet<W> {
     to: W,
-    count: Arc<Count>,
+    count: Arc<LineCounts>,
 }
 
 impl<W: Write> Write for Outlet<W> {
-    /// Takes a whole line. Nobody is told of one that is lost, but the metric.
+    /// Writes a whole line. A lost line is no error; the metric counts it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if write_all(&mut self.to, line).is_err() {
             metrics().log_lines_lost.increment(1);
@@ -121,7 +121,7 @@ impl<W: Write> Write for Outlet<W> {
     }
 }
 
-/// As `Write::write_all`, on a stream that another process may have made non-blocking.
+/// As `Write::write_all`, for a stream that another process may have made non-blocking.
 fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -139,7 +139,7 @@ fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Fails as a reader that has gone, or takes three bytes at a time from time to time.
+    /// A pipe without a reader, or one that takes three bytes at every third call.
     struct Pipe {
         gone: bool,
         calls: usize,
@@ -174,7 +174,7 @@ mod tests {
                 calls: 0,
                 got: Vec::new(),
             };
-            let count = Arc::new(Count::default());
+            let count = Arc::new(LineCounts::default());
             let mut outlet = Outlet {
                 to,
                 count: Arc::clone(&count),

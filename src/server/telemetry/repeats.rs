@@ -1,7 +1,8 @@
-//! Lines of one kind that come too often: what is beyond the limit is counted, and said in one line.
+//! [`Repeats`]: limits how many lines of one kind are written. Lines over the limit are counted, and summed up
+//! in one line.
 //!
-//! A kind is a place in the source, so there are as many as the program has, and none can be made by
-//! a client. Who asks for `debug` or `trace` gets all of those.
+//! A kind is a place in the source, so a client cannot make new ones. Lines of the levels `debug` and `trace`
+//! are not limited.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,31 +17,31 @@ use tracing_subscriber::layer::Context;
 use super::line;
 use super::queue::Queue;
 
-/// Lines of one kind in a [`WINDOW`].
+/// The most lines of one kind in a [`WINDOW`].
 pub(crate) const MAX_REPEATS: u32 = 20;
 
-/// How often the rest is summed up.
+/// The time between two sums.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
-/// The target of lines that say who has changed or erased what. None of them is left out.
+/// The target of lines that name who has changed or erased messages. They are not limited.
 pub(crate) const AUDIT: &str = "slackir::audit";
 
-/// The target of the lines that sum up.
+/// The target of the lines `log.repeated`.
 const SUMMARY: &str = "slackir::log";
 
-/// How often the metrics of the log are brought up to date.
+/// The time between two updates of the log's metrics.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often each kind of line has come.
+/// The number of lines of each kind in the current window.
 #[derive(Default)]
 pub(super) struct Repeats {
-    kinds: RwLock<HashMap<Identifier, Arc<Kind>>>,
+    kinds: RwLock<HashMap<Identifier, Arc<LineKind>>>,
 }
 
-struct Kind {
+struct LineKind {
     name: String,
     level: Level,
-    /// In this window.
+    /// Lines in the current window.
     seen: AtomicU32,
 }
 
@@ -54,7 +55,7 @@ impl Repeats {
         seen < MAX_REPEATS
     }
 
-    fn kind(&self, event: &Event<'_>) -> Arc<Kind> {
+    fn kind(&self, event: &Event<'_>) -> Arc<LineKind> {
         let callsite = event.metadata().callsite();
         let known = self.kinds.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(kind) = known.get(&callsite) {
@@ -63,7 +64,7 @@ impl Repeats {
         drop(known);
         let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
         let kind = kinds.entry(callsite).or_insert_with(|| {
-            Arc::new(Kind {
+            Arc::new(LineKind {
                 name: line::name(event),
                 level: *event.metadata().level(),
                 seen: AtomicU32::new(0),
@@ -72,9 +73,9 @@ impl Repeats {
         Arc::clone(kind)
     }
 
-    /// Says what was left out, and begins a new window.
+    /// Logs how many lines of each kind were left out, and begins a new window.
     pub(super) fn sum_up(&self) {
-        // Outside the lock: a line takes it.
+        // Logged outside the lock, because a log line takes it.
         let kinds: Vec<_> = self
             .kinds
             .read()
@@ -92,7 +93,7 @@ impl Repeats {
     }
 }
 
-impl Kind {
+impl LineKind {
     fn sum_up(&self, more: u32) {
         let (event, seconds) = (&*self.name, WINDOW.as_secs());
         match self.level {
@@ -103,7 +104,7 @@ impl Kind {
     }
 }
 
-/// Keeps what comes too often from the layers beside it.
+/// The layer that keeps lines over the limit from the layers beside it.
 pub(super) struct Layer(Arc<Repeats>);
 
 impl Layer {
@@ -118,7 +119,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
     }
 }
 
-/// Sums up once in a window, on a thread of its own, for as long as the log is there.
+/// Starts a thread that sums up once in each window, until `repeats` is dropped.
 pub(super) fn summarize(repeats: &Arc<Repeats>, queue: &Queue) {
     let repeats = Arc::downgrade(repeats);
     let queue = queue.clone();
@@ -150,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// The names of the lines that came through.
+    /// The names of the lines that passed the layer.
     #[derive(Clone, Default)]
     struct Seen(Arc<Mutex<Vec<String>>>);
 

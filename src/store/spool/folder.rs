@@ -1,4 +1,4 @@
-//! The spool's folder: the names in it, its lock, and the note of where its front is.
+//! The spool's folder: its files, its lock, and the note of its front.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -9,11 +9,11 @@ use super::OpenError;
 const LOCK: &str = "lock";
 const FRONT: &str = "front";
 const PREFIX: &str = "segment-";
-/// The format of a segment: another one gets another suffix, so that an older server refuses the
-/// folder instead of taking what it cannot read for damage.
+/// The format of a segment. Another format gets another suffix, so that an older server refuses the folder instead
+/// of taking the file for damaged.
 const SUFFIX: &str = ".v1";
 
-/// A place in the spool. Later segments have higher numbers, and no number comes twice.
+/// A place in the spool. Later segments have higher numbers, and no number is used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) segment: u64,
@@ -22,15 +22,15 @@ pub(super) struct Position {
 
 pub(super) struct Folder {
     path: PathBuf,
-    /// For its fsync: a new name is durable only with its folder.
+    /// For fsync: a new name is durable only with its folder.
     handle: File,
     front: File,
-    /// Given back by the system when the process ends, however it ends.
+    /// The system releases it when the process ends.
     _lock: File,
 }
 
 impl Folder {
-    /// Makes the folder if need be; the one that it lies in must be there.
+    /// Creates the folder if it is missing; its parent must exist.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Folder {
             path: path.to_owned(),
@@ -57,7 +57,7 @@ impl Folder {
         self.path.join(format!("{PREFIX}{id:020}{SUFFIX}"))
     }
 
-    /// The segments in order. Files of other names are nobody's business.
+    /// The segments in order. Other files are ignored.
     pub(super) fn segments(&self) -> Result<Vec<u64>, OpenError> {
         let failed = |source| OpenError::Folder {
             path: self.path.clone(),
@@ -92,7 +92,7 @@ impl Folder {
         }
     }
 
-    /// `None` where there is no note or it is torn: then the oldest segment is replayed.
+    /// `None` without a note, or if it is torn: then the oldest segment is replayed.
     pub(super) fn front(&mut self) -> io::Result<Option<Position>> {
         let mut note = Vec::new();
         self.front.rewind()?;
@@ -100,7 +100,7 @@ impl Folder {
         Ok(note.try_into().ok().and_then(Position::from_note))
     }
 
-    /// Overwrites the note in place, which takes no room on a full disk once it is there.
+    /// Overwrites the note in place, which needs no new room on a full disk.
     pub(super) fn set_front(&mut self, front: Position) -> io::Result<()> {
         self.front.rewind()?;
         self.front.write_all(&front.to_note())
@@ -112,7 +112,7 @@ impl Folder {
     }
 }
 
-/// Makes the folder, durably.
+/// Creates the folder, durably.
 fn make(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => {
@@ -124,7 +124,7 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Bytes of the note: segment, offset, CRC32 of both.
+/// The bytes of the note: segment, offset, CRC32 of both.
 const NOTE: usize = 20;
 
 impl Position {

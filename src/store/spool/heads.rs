@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::log::Seq;
+
 #[derive(Default)]
 pub(super) struct Heads(HashMap<Arc<str>, Head>);
 
 struct Head {
-    seq: i64,
+    seq: Seq,
     rows: usize,
 }
 
 impl Heads {
-    pub(super) fn add(&mut self, topic: &str, seq: i64) {
+    pub(super) fn add(&mut self, topic: &str, seq: Seq) {
         if let Some(head) = self.0.get_mut(topic) {
             head.seq = head.seq.max(seq);
             head.rows += 1;
@@ -21,8 +23,7 @@ impl Heads {
         }
     }
 
-    /// One row of the topic has left. Its last one had the highest seq, so a head holds until
-    /// no row is left.
+    /// Counts one row of the topic out. Its last row has the highest seq, so the head holds until no row is left.
     pub(super) fn remove(&mut self, topic: &str) {
         if let Some(head) = self.0.get_mut(topic) {
             head.rows -= 1;
@@ -36,17 +37,17 @@ impl Heads {
         self.0.clear();
     }
 
-    /// The topic's name as everybody shares it.
+    /// The topic's name, shared by its rows.
     pub(super) fn name(&self, topic: &str) -> Arc<str> {
         let known = self.0.get_key_value(topic);
         known.map_or_else(|| topic.into(), |(name, _)| Arc::clone(name))
     }
 
-    pub(super) fn get(&self, topic: &str) -> Option<i64> {
+    pub(super) fn get(&self, topic: &str) -> Option<Seq> {
         self.0.get(topic).map(|head| head.seq)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Seq)> {
         self.0.iter().map(|(topic, head)| (&**topic, head.seq))
     }
 }

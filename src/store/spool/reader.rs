@@ -1,4 +1,4 @@
-//! One segment, read from some place to its end: its rows, and the damage between them.
+//! Reads one segment from a place to its end: rows, and the damage between them.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,40 +8,40 @@ use memchr::memmem;
 
 use super::record::{HEADER, Header, MARKER, Record};
 
-/// What is read at a time.
+/// The bytes of one read.
 const CHUNK: usize = 64 << 10;
 
-/// What comes next in a segment.
+/// The next item of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Row {
         record: Record,
-        /// Where the next one begins.
+        /// Where the next item begins.
         end: u64,
     },
-    /// Bytes that are no row.
+    /// Bytes that are no record.
     Damage { from: u64, to: u64 },
 }
 
-pub(super) struct Reader {
+pub(super) struct RecordReader {
     file: File,
-    /// Bytes of the file from `position` on lie in it from `at` on.
+    /// The file's bytes from `position` on begin at `at`.
     window: Vec<u8>,
     at: usize,
     position: u64,
     end: u64,
 }
 
-/// What lies at a place.
+/// The item at a place.
 enum Place {
     Row(Record, usize),
-    /// A record with its header whole and its body not.
+    /// A record with a valid header and an invalid body.
     DamagedRow(usize),
     Unreadable,
 }
 
-impl Reader {
-    /// Reads no further than `end`, whatever is behind it.
+impl RecordReader {
+    /// Reads no further than `end`.
     pub(super) fn open(path: &Path, from: u64, end: u64) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let position = from.min(end);
@@ -55,7 +55,7 @@ impl Reader {
         })
     }
 
-    /// `None` at the end. Damage without a gap between is found as one.
+    /// `None` at the end. Adjacent damage is one item.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
         let from = self.position;
         while self.position < self.end {
@@ -78,7 +78,7 @@ impl Reader {
         let Some(header) = Header::parse(self.available(HEADER)?) else {
             return Ok(Place::Unreadable);
         };
-        // The window grows by what the file holds, never by what the header declares.
+        // The window grows with the file's content, not with a declared length.
         let bytes = HEADER + header.body_len();
         let Some(body) = self.available(bytes)?.get(HEADER..bytes) else {
             return Ok(Place::Unreadable);
@@ -87,7 +87,7 @@ impl Reader {
         Ok(record.map_or(Place::DamagedRow(bytes), |record| Place::Row(record, bytes)))
     }
 
-    /// Goes on by one byte at least.
+    /// Skips at least one byte.
     fn skip_to_marker(&mut self) -> io::Result<()> {
         loop {
             let bytes = self.available(CHUNK)?;
@@ -101,7 +101,7 @@ impl Reader {
                 self.skip(count);
                 return Ok(());
             }
-            // A marker may lie across the border.
+            // A marker may cross the border.
             self.skip(count - MARKER.len());
         }
     }
@@ -111,7 +111,7 @@ impl Reader {
         self.position += bytes as u64;
     }
 
-    /// What lies at the position: `wanted` bytes or more, fewer only where the segment ends.
+    /// The bytes at the position: `wanted` or more, fewer only at the end of the segment.
     fn available(&mut self, wanted: usize) -> io::Result<&[u8]> {
         if self.window.len() - self.at < wanted {
             self.window.drain(..self.at);
@@ -121,7 +121,7 @@ impl Reader {
             let asked = left.min(more as u64);
             let read = (&self.file).take(asked).read_to_end(&mut self.window)?;
             if (read as u64) < asked {
-                // Somebody has cut the file.
+                // The file was truncated.
                 self.end = self.position + self.window.len() as u64;
             }
         }

@@ -9,47 +9,46 @@
 //! outer bytes occur in no UTF-8 text, so that no payload can pass for a record.
 
 use super::AppendError;
-use crate::pubsub::Change;
+use crate::log::{Change, Seq};
 
-/// Where a record begins.
+/// The first bytes of a record.
 pub(super) const MARKER: [u8; 4] = [0xFF, b'r', b'w', 0xFE];
 /// Bytes of a record's header.
 pub(super) const HEADER: usize = 16;
-/// The longest body that is written or believed.
+/// The longest body.
 pub(super) const MAX_BODY: usize = 64 << 20;
 
 const UPDATE: u8 = 1;
 const DELETE: u8 = 2;
 const CLIENT_REF: u8 = 4;
 
-/// A row that waits for its database: borrowed texts where it is written, owned where it is read.
+/// A row in the spool: borrowed texts for writing, owned ones for reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<S = String> {
-    /// The topic it was sent to.
+    /// Its topic.
     pub topic: S,
-    /// Its place in the topic. With the topic it makes the row unique, so that a row which is
-    /// replayed twice is stored once.
-    pub seq: i64,
-    /// What happened.
+    /// Its place in the topic. Topic and seq are unique, so a row that is replayed twice is stored once.
+    pub seq: Seq,
+    /// Its event.
     pub event: S,
-    /// The payload as it came, whole: the text of a JSON object.
+    /// The payload: the text of a JSON object.
     pub payload: S,
     /// The client's own name for it, by which a retry is known.
     pub client_ref: Option<S>,
-    /// What it does to an earlier row.
+    /// The change that it makes to an earlier row.
     pub change: Option<Change>,
     /// When it was published: microseconds since 1970 in UTC.
     pub at_micros: i64,
 }
 
 impl<S: AsRef<str>> Record<S> {
-    /// Replaces what `out` holds by header and body.
+    /// Replaces the content of `out` by header and body.
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), AppendError> {
         out.clear();
         let texts = [&self.topic, &self.event, &self.payload];
         let texts = texts.into_iter().chain(&self.client_ref);
         let bytes: usize = texts.map(|text| text.as_ref().len()).sum();
-        // Far more than flags, numbers and lengths take, and so every length fits its four bytes.
+        // 64 is far more than flags, numbers and lengths take. So every length fits its four bytes.
         if bytes + 64 > MAX_BODY {
             return Err(AppendError::TooLarge { bytes });
         }
@@ -61,10 +60,10 @@ impl<S: AsRef<str>> Record<S> {
         let client_ref = self.client_ref.as_ref().map_or(0, |_| CLIENT_REF);
         out.extend_from_slice(&[0; HEADER]);
         out.push(change | client_ref);
-        out.extend_from_slice(&self.seq.to_le_bytes());
+        out.extend_from_slice(&self.seq.get().to_le_bytes());
         out.extend_from_slice(&self.at_micros.to_le_bytes());
         if let Some(target) = target {
-            out.extend_from_slice(&target.to_le_bytes());
+            out.extend_from_slice(&target.get().to_le_bytes());
         }
         put_text(out, self.topic.as_ref());
         put_text(out, self.event.as_ref());
@@ -79,19 +78,19 @@ impl<S: AsRef<str>> Record<S> {
 }
 
 impl Record {
-    /// `None` where the body is no record, which its checksum makes all but impossible.
+    /// `None` if the body is no record; its checksum makes that nearly impossible.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let rest = &mut &*body;
         let [flags] = take(rest)?;
-        let seq = i64::from_le_bytes(take(rest)?);
+        let seq = Seq::new(i64::from_le_bytes(take(rest)?));
         let at_micros = i64::from_le_bytes(take(rest)?);
         let change = match flags & !CLIENT_REF {
             0 => None,
             UPDATE => Some(Change::Update {
-                target: i64::from_le_bytes(take(rest)?),
+                target: Seq::new(i64::from_le_bytes(take(rest)?)),
             }),
             DELETE => Some(Change::Delete {
-                target: i64::from_le_bytes(take(rest)?),
+                target: Seq::new(i64::from_le_bytes(take(rest)?)),
             }),
             _ => return None,
         };
@@ -111,14 +110,14 @@ impl Record {
         })
     }
 
-    /// Bytes of its texts, for the limit of a peek.
+    /// The bytes of its texts, for the limit of a peek.
     pub(super) fn text_bytes(&self) -> usize {
         let client_ref = self.client_ref.as_ref().map_or(0, String::len);
         self.topic.len() + self.event.len() + self.payload.len() + client_ref
     }
 }
 
-/// What a record says of its body.
+/// The description of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     body_crc: u32,
@@ -143,7 +142,7 @@ impl Header {
         bytes
     }
 
-    /// `None` where no record begins.
+    /// `None` if no record begins here.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let rest = &mut &*bytes;
         let _marker: [u8; 4] = take(rest)?;

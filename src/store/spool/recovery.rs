@@ -1,4 +1,4 @@
-//! What an earlier run left in the folder.
+//! The content of a spool when it is opened.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -8,36 +8,36 @@ use std::path::PathBuf;
 use super::OpenError;
 use super::folder::{Folder, Position};
 use super::heads::Heads;
-use super::reader::{Found, Reader};
+use super::reader::{Found, RecordReader};
 use super::segment::Segment;
 
-/// Places of damage that are told one by one.
+/// The most places of damage that are listed.
 const PLACES: usize = 16;
 
-/// What was found when a spool was opened.
+/// The findings of opening a spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Rows that wait.
+    /// Rows in the spool.
     pub rows: usize,
-    /// Bytes that were cut off the end: a record that was being written when the run before was
-    /// killed or lost its power. No [`sync`](super::Spool::sync) had ended after it.
+    /// Bytes that were cut off the end: a record that was being written when the earlier process was killed or lost
+    /// its power. No [`sync`](super::Spool::sync) had returned after it.
     pub torn_bytes: u64,
-    /// Places within the records that could not be read; the rows in them are lost.
+    /// Places of damage; the rows in them are lost.
     pub damaged: usize,
-    /// How much lies there, in bytes.
+    /// The bytes of all damage.
     pub damaged_bytes: u64,
-    /// The first 16 of them.
+    /// The first 16 places.
     pub damage: Vec<Damage>,
 }
 
-/// A place of a segment that holds no whole record.
+/// A place in a segment without complete records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The segment.
     pub path: PathBuf,
-    /// Its first byte.
+    /// The first byte.
     pub from: u64,
-    /// The byte behind it.
+    /// The byte after the last one.
     pub to: u64,
 }
 
@@ -51,8 +51,8 @@ impl Recovered {
     }
 }
 
-/// Reads all that lies behind the front. Segments without rows are deleted; the others are made
-/// durable, which the run before may not have come to.
+/// Reads everything after the front. Deletes segments without rows and syncs the others, which the earlier process
+/// may not have synced.
 pub(super) fn recover(
     folder: &Folder,
     front: Position,
@@ -97,7 +97,7 @@ fn read(
     let file = OpenOptions::new().write(true).open(&path)?;
     let bytes = file.metadata()?.len();
     let mut segment = Segment::found(id, bytes, 0);
-    let mut reader = Reader::open(&path, from, bytes)?;
+    let mut reader = RecordReader::open(&path, from, bytes)?;
     while let Some(found) = reader.next()? {
         match found {
             Found::Row { record, .. } => {

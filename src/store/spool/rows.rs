@@ -1,20 +1,20 @@
-//! From the front to the end, over all segments.
+//! The rows from the front to the end, over all segments.
 
 use std::collections::vec_deque;
 use std::io;
 
 use super::folder::{Folder, Position};
-use super::reader::{Found, Reader};
+use super::reader::{Found, RecordReader};
 use super::record::Record;
 use super::segment::Segment;
 
-/// The rows of a [`Spool`](super::Spool), oldest first. It ends after an error.
+/// The rows of a [`Spool`](super::Spool), oldest first. Ends after an error.
 pub struct Rows<'a> {
     folder: &'a Folder,
     segments: vec_deque::Iter<'a, Segment>,
     /// Where to begin in the next segment.
     from: u64,
-    reader: Option<(u64, Reader)>,
+    reader: Option<(u64, RecordReader)>,
 }
 
 named_debug!(Rows<'_>, from);
@@ -34,7 +34,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// A row and where it ends. Damage is passed over.
+    /// A row and its end. Skips damage.
     pub(super) fn next_row(&mut self) -> io::Result<Option<(Record, Position)>> {
         loop {
             let Some((segment, reader)) = &mut self.reader else {
@@ -43,7 +43,7 @@ impl<'a> Rows<'a> {
                 };
                 let path = self.folder.segment_path(next.id);
                 let from = std::mem::take(&mut self.from);
-                self.reader = Some((next.id, Reader::open(&path, from, next.end)?));
+                self.reader = Some((next.id, RecordReader::open(&path, from, next.end)?));
                 continue;
             };
             let segment = *segment;

@@ -1,29 +1,29 @@
-//! One file of the spool, and the handle that writes to it while it is the last.
+//! One file of the spool. The last one has a handle to write to.
 
 use std::fs::File;
 use std::io::{self, Write};
 
 pub(super) struct Segment {
     pub(super) id: u64,
-    /// Bytes that are whole records.
+    /// The bytes of complete records.
     pub(super) end: u64,
-    /// Rows that are still to be taken from it.
+    /// Its rows that were not removed.
     pub(super) rows: usize,
-    /// `None` once it is complete and durable.
+    /// `None` once the segment is complete and durable.
     writer: Option<Writer>,
 }
 
 struct Writer {
     file: File,
-    /// Something was written since the last fsync.
+    /// Whether something was written since the last fsync.
     dirty: bool,
-    /// The file holds a part of a record behind `end`.
+    /// The file has an incomplete record after `end`.
     torn: bool,
 }
 
 impl Segment {
-    /// A segment of an earlier run. Nothing is appended to it: its end may be older than the
-    /// front that was noted, and what lies before the front is never read.
+    /// A segment of an earlier process. Nothing is appended to it: its end may be older than the noted front, and
+    /// nothing before the front is read.
     pub(super) fn found(id: u64, end: u64, rows: usize) -> Self {
         Self {
             id,
@@ -47,12 +47,12 @@ impl Segment {
         }
     }
 
-    /// Whether a record of so many bytes belongs into it. An empty one takes any.
+    /// Whether a record of this size fits. An empty segment takes any.
     pub(super) fn takes(&self, bytes: u64, limit: u64) -> bool {
         self.writer.is_some() && (self.end == 0 || self.end + bytes <= limit)
     }
 
-    /// Writes a whole record or nothing.
+    /// Writes a complete record or nothing.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let writer = self.writer.as_mut();
         let writer = writer.expect("only a segment that takes the record is asked to");
@@ -79,7 +79,7 @@ impl Segment {
         Ok(())
     }
 
-    /// No more records for it.
+    /// Ends the segment.
     pub(super) fn complete(&mut self) {
         self.writer = None;
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::tempdir;
 
 use super::*;
-use crate::pubsub::Change;
+use crate::log::{Change, Seq};
 
 fn open(dir: &Path, limits: SpoolLimits) -> (Spool, Recovered) {
     Spool::open(dir, limits).expect("the spool opens")
@@ -17,7 +17,7 @@ fn open(dir: &Path, limits: SpoolLimits) -> (Spool, Recovered) {
 fn row(topic: &str, seq: i64, payload: &str) -> Record {
     Record {
         topic: topic.to_owned(),
-        seq,
+        seq: Seq::new(seq),
         event: "shout".to_owned(),
         payload: payload.to_owned(),
         client_ref: None,
@@ -69,8 +69,10 @@ fn a_row_comes_back_as_it_was_appended() {
         row("raum:ü", i64::MAX, "\u{0}\u{10FFFF}"),
     ];
     every_kind[0].client_ref = Some(String::new());
-    every_kind[1].change = Some(Change::Update { target: -1 });
-    every_kind[2].change = Some(Change::Delete { target: i64::MAX });
+    every_kind[1].change = Some(Change::Update {
+        target: Seq::new(-1),
+    });
+    every_kind[2].change = Some(Change::Delete { target: Seq::MAX });
     every_kind[2].client_ref = Some("ref".to_owned());
     every_kind[2].at_micros = -1;
     every_kind.push(row("room:1", 2, &"long".repeat(1_000_000)));
@@ -92,7 +94,7 @@ fn a_borrowed_row_is_appended_like_an_owned_one() {
     let (mut spool, _) = open(dir.path(), SpoolLimits::default());
     let borrowed = Record {
         topic: "room",
-        seq: 7,
+        seq: Seq::new(7),
         event: "shout",
         payload: "{\"a\":1}",
         client_ref: Some("mine"),
@@ -207,7 +209,10 @@ fn a_full_spool_refuses_and_takes_rows_again_once_a_segment_has_gone() {
     let peeked = spool.peek(10, usize::MAX).unwrap().len();
     spool.remove(peeked).unwrap();
     spool.append(&row("room", seq, &"x".repeat(100))).unwrap();
-    let read = rows(&spool).iter().map(|row| row.seq).collect::<Vec<_>>();
+    let read = rows(&spool)
+        .iter()
+        .map(|row| row.seq.get())
+        .collect::<Vec<_>>();
     assert_eq!(read, (11..=seq).collect::<Vec<_>>());
 }
 
@@ -236,7 +241,9 @@ fn heads_are_the_highest_seqs_of_what_waits() {
         spool.append(&row(topic, seq, "{}")).unwrap();
     }
     let heads = |spool: &Spool| -> BTreeMap<String, i64> {
-        let heads = spool.heads().map(|(topic, seq)| (topic.to_owned(), seq));
+        let heads = spool
+            .heads()
+            .map(|(topic, seq)| (topic.to_owned(), seq.get()));
         heads.collect()
     };
     let expected = [("a", 9), ("b", 1), ("c", 3)].map(|(topic, seq)| (topic.to_owned(), seq));
@@ -245,7 +252,7 @@ fn heads_are_the_highest_seqs_of_what_waits() {
     spool.remove(2).unwrap();
     drop(spool);
     let (spool, _) = open(dir.path(), small());
-    assert_eq!(spool.head("a"), Some(9));
+    assert_eq!(spool.head("a"), Some(Seq::new(9)));
     assert_eq!(spool.head("b"), None);
     assert_eq!(heads(&spool).len(), 2);
 }

@@ -1,7 +1,8 @@
-//! A term out of bytes, as Erlang's `binary_to_term/1` reads it.
+//! Decodes a term as Erlang's `binary_to_term/1` does.
 //!
-//! Every read is checked against the bytes that are there. The recursion is bounded by
-//! [`MAX_DEPTH`], the memory by about 100 bytes for each of at most [`MAX_SIZE`] bytes.
+//! Every read is checked against the remaining bytes. [`MAX_DEPTH`] bounds the recursion. The memory is at
+//! most about 100 bytes for each byte of the input, which has at most [`MAX_SIZE`] bytes, also after
+//! decompression.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 use super::{MAX_ATOM_CHARS, MAX_DEPTH, MAX_SIZE, Term, VERSION, tag};
 
 impl Term {
-    /// The term that these bytes are, all of them; `None` for anything else.
+    /// Decodes the term that these bytes hold from first to last; `None` for any other bytes.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > MAX_SIZE {
             return None;
@@ -26,14 +27,14 @@ impl Term {
     }
 }
 
-/// The term that fills `bytes` to the end.
+/// Decodes the term that fills `bytes` to the end.
 fn whole(bytes: &[u8]) -> Option<Term> {
     let mut reader = Reader { rest: bytes };
     let term = reader.term(MAX_DEPTH)?;
     reader.rest.is_empty().then_some(term)
 }
 
-/// Four bytes for the inflated length, and a zlib stream that must have it.
+/// Decompresses four bytes for the inflated length, and a zlib stream that must have that length.
 fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader { rest: bytes };
     let size = reader.count()?;
@@ -99,13 +100,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What stands in a list or tuple. Grows with what is there, whatever `count` says.
+    /// Reads the elements of a list or tuple. The memory grows with the elements that are there, whatever
+    /// `count` is.
     fn terms(&mut self, count: usize, depth: usize) -> Option<Vec<Term>> {
         let depth = depth.checked_sub(1)?;
         (0..count).map(|_| self.term(depth)).collect()
     }
 
-    /// A map in any order of its keys; a key must not come twice.
+    /// Reads a map. Its keys may be in any order, and must not repeat.
     fn map(&mut self, depth: usize) -> Option<Term> {
         let count = self.count()?;
         let depth = depth.checked_sub(1)?;
@@ -120,7 +122,7 @@ impl<'a> Reader<'a> {
         Some(Term::Map(entries))
     }
 
-    /// A sign and a little-endian magnitude of `len` bytes, which must fit 128 bits.
+    /// Reads a sign and a little-endian magnitude of `len` bytes, which must fit 128 bits.
     fn big(&mut self, len: usize) -> Option<Term> {
         let negative = self.byte()? != 0;
         let bytes = self.take(len)?;
@@ -154,18 +156,18 @@ impl<'a> Reader<'a> {
         self.array().map(|[byte]| byte)
     }
 
-    /// Four bytes for a length or a number of elements.
+    /// Reads four bytes for a length or a number of elements.
     fn count(&mut self) -> Option<usize> {
         usize::try_from(u32::from_be_bytes(self.array()?)).ok()
     }
 
-    /// Bytes after one byte for their number.
+    /// Reads bytes after one byte for their number.
     fn short(&mut self) -> Option<&'a [u8]> {
         let len = self.byte()?.into();
         self.take(len)
     }
 
-    /// Bytes after two bytes for their number.
+    /// Reads bytes after two bytes for their number.
     fn medium(&mut self) -> Option<&'a [u8]> {
         let len = u16::from_be_bytes(self.array()?).into();
         self.take(len)

@@ -1,19 +1,19 @@
-//! A term as bytes, as Erlang's `term_to_binary/1` writes it.
+//! Encodes a term as Erlang's `term_to_binary/1` does.
 
 use super::{MAX_ATOM_CHARS, MAX_DEPTH, MAX_SIZE, Term, VERSION, tag};
 
-/// How atoms are written. Every Erlang since R16 reads both.
+/// How to write atoms. Every Erlang since R16 reads both forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AtomForm {
-    /// UTF-8 with one byte for the length, as Erlang/OTP 26 and later write it.
+    /// UTF-8 with one byte for the length, as in Erlang/OTP 26 and later.
     #[default]
     Utf8,
-    /// Latin-1 with two bytes for the length, as Erlang/OTP 25 and earlier write it; UTF-8 where
-    /// a character is not in Latin-1.
+    /// Latin-1 with two bytes for the length, as in Erlang/OTP 25 and earlier. UTF-8 if a character is not
+    /// in Latin-1.
     Latin1,
 }
 
-/// Why a term cannot be put into a token.
+/// Why a term cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// Erlang has neither infinite floats nor NaN.
@@ -22,20 +22,20 @@ pub enum EncodeError {
     /// The name of an atom has more than 255 characters.
     #[error("an atom in the term has more than {MAX_ATOM_CHARS} characters")]
     AtomTooLong,
-    /// Lists, tuples and maps stand in each other more than 127 levels deep.
+    /// Lists, tuples and maps are nested more than 127 levels deep.
     #[error("the term is nested too deeply")]
     TooDeep,
-    /// The encoded term, with the 30 bytes or so of the token around it, exceeds 256 KiB.
+    /// The encoded term exceeds 256 KiB, with the about 30 bytes that the token adds.
     #[error("the term has more than {MAX_SIZE} bytes when encoded")]
     TooLarge,
 }
 
 impl Term {
-    /// The external form of this term. Equal terms have equal forms: maps are written in the
-    /// order of their keys, as Erlang writes maps of up to 32 entries.
+    /// The external form of this term. Equal terms have equal forms: maps are written in the order of their
+    /// keys, as Erlang writes maps of up to 32 entries.
     ///
     /// # Errors
-    /// When the term has no external form or exceeds a bound.
+    /// If the term has no external form or exceeds a bound.
     pub(crate) fn encode(&self, atoms: AtomForm) -> Result<Vec<u8>, EncodeError> {
         let mut writer = Writer {
             out: vec![VERSION],
@@ -81,7 +81,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What stands in a list, tuple or map of this depth.
+    /// Writes the elements of a list, tuple or map. `depth` counts the levels that are left.
     fn terms<'a>(
         &mut self,
         terms: impl IntoIterator<Item = &'a Term>,
@@ -100,7 +100,7 @@ impl Writer {
             self.tagged(tag::INTEGER, &integer.to_be_bytes());
         } else {
             let magnitude = integer.unsigned_abs();
-            // At most 16, so that it is a byte.
+            // At most 16, so it fits one byte.
             let len = (u128::BITS - magnitude.leading_zeros()).div_ceil(u8::BITS);
             self.tagged(tag::SMALL_BIG, &[len as u8, u8::from(integer < 0)]);
             self.out
@@ -122,14 +122,14 @@ impl Writer {
         };
         match u8::try_from(text.len()) {
             Ok(len) if tag == tag::ATOM_UTF8 => self.tagged(tag::SMALL_ATOM_UTF8, &[len]),
-            // At most 255 characters of 4 bytes, so that two bytes hold it.
+            // At most 255 characters of 4 bytes, so the length fits two bytes.
             _ => self.tagged(tag, &(text.len() as u16).to_be_bytes()),
         }
         self.out.extend_from_slice(text);
         Ok(())
     }
 
-    /// Bytes stand in a list as bytes, as long as their number fits two.
+    /// Writes a list. A list of bytes takes one byte for each, if their number fits two bytes.
     fn list(&mut self, items: &[Term], depth: usize) -> Result<(), EncodeError> {
         if items.is_empty() {
             self.out.push(tag::NIL);
@@ -151,7 +151,7 @@ impl Writer {
         self.out.extend_from_slice(bytes);
     }
 
-    /// A tag with four bytes for a length or a number of elements.
+    /// Writes a tag, with four bytes for a length or a number of elements.
     fn counted(&mut self, tag: u8, count: usize) -> Result<(), EncodeError> {
         if count > MAX_SIZE {
             return Err(EncodeError::TooLarge);
@@ -162,7 +162,7 @@ impl Writer {
     }
 }
 
-/// The items of a list of bytes.
+/// The items, if all are bytes.
 fn bytes(items: &[Term]) -> Option<Vec<u8>> {
     let byte = |item: &Term| match item {
         Term::Integer(integer) => u8::try_from(*integer).ok(),

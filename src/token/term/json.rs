@@ -1,17 +1,17 @@
-//! JSON as terms, and the terms that are JSON.
+//! Conversions between JSON and terms.
 
 use serde_json::{Map, Number, Value};
 
 use super::Term;
 
-/// The term has a part that JSON lacks: a tuple, a binary that is not UTF-8, an integer beyond 64
-/// bits, a key that is neither text nor an integer, or two keys of the same text.
+/// The term has a part that JSON cannot hold: a tuple, a binary that is not UTF-8, an integer beyond 64
+/// bits, a key that is neither text nor an integer, or two keys with the same text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the term has no JSON form")]
 pub struct NoJsonForm;
 
-/// As Phoenix's JSON library decodes: strings become binaries, objects maps with binary keys,
-/// `null` the atom `nil`.
+/// Converts as Phoenix's JSON library decodes: strings become binaries, objects become maps with binary
+/// keys, and `null` becomes the atom `nil`.
 impl From<Value> for Term {
     fn from(value: Value) -> Self {
         match value {
@@ -27,8 +27,8 @@ impl From<Value> for Term {
     }
 }
 
-/// An integer where it is one. A number that no double holds comes only from a serde_json with
-/// arbitrary precision; it is kept as its text.
+/// An integer if the number is one, else a float. A number that no double holds comes only from a
+/// serde_json with arbitrary precision, and becomes text.
 fn number_term(number: &Number) -> Term {
     match (number.as_i128(), number.as_f64()) {
         (Some(integer), _) => Term::Integer(integer),
@@ -37,8 +37,8 @@ fn number_term(number: &Number) -> Term {
     }
 }
 
-/// As Phoenix's JSON library encodes: atoms become strings but for `nil`, `true` and `false`, and
-/// so do the keys of maps.
+/// Converts as Phoenix's JSON library encodes: atoms become strings, except `nil`, `true` and `false`; keys
+/// of maps become strings too.
 impl TryFrom<Term> for Value {
     type Error = NoJsonForm;
 

@@ -1,7 +1,7 @@
 //! The values that a token carries, and the subset of Erlang's external term format for them.
 //!
-//! Pure and safe on any bytes: depth and size are bounded, memory is taken for what is there and
-//! not for what a length says. Erlang: `term_to_binary/1` and `binary_to_term/1`.
+//! Pure, and safe for any bytes: depth and size are bounded, and memory is allocated for the bytes that are
+//! there, not for the length that they declare. Erlang: `term_to_binary/1` and `binary_to_term/1`.
 
 mod decode;
 mod encode;
@@ -14,18 +14,17 @@ use std::collections::BTreeMap;
 pub use encode::{AtomForm, EncodeError};
 pub use json::NoJsonForm;
 
-/// First byte of the external term format.
+/// The first byte of the external term format.
 const VERSION: u8 = 131;
 
-/// Levels of lists, tuples and maps. A token's own tuple is one of them, so that any JSON that
+/// The most levels of lists, tuples and maps. A token's own tuple is one of them, so all JSON that
 /// serde_json reads fits.
 const MAX_DEPTH: usize = 128;
 
-/// Bytes of an encoded term, and of a compressed one once it is inflated: more than any header or
-/// URL holds.
+/// The most bytes of an encoded term, also after decompression: more than any header or URL holds.
 const MAX_SIZE: usize = 256 * 1024;
 
-/// Characters of an atom.
+/// The most characters of an atom.
 const MAX_ATOM_CHARS: usize = 255;
 
 /// The tags of the external term format.
@@ -106,7 +105,7 @@ impl Term {
         }
     }
 
-    /// Place of this kind of term in Erlang's order.
+    /// The place of this kind of term in Erlang's order.
     fn rank(&self) -> u8 {
         match self {
             Self::Integer(_) => 0,
@@ -193,7 +192,7 @@ impl From<Vec<Term>> for Term {
     }
 }
 
-/// Keys become binaries; they come out in the order of their bytes.
+/// Makes a map. Its keys become binaries, in the order of their bytes.
 impl FromIterator<(String, Term)> for Term {
     fn from_iter<I: IntoIterator<Item = (String, Self)>>(entries: I) -> Self {
         Self::Map(

@@ -1,4 +1,4 @@
-//! What holds for any term, any JSON and any bytes.
+//! Properties that hold for any term, any JSON and any bytes.
 
 use proptest::prelude::*;
 use serde_json::Value;

@@ -21,12 +21,12 @@ fn list<const N: usize>(items: [i32; N]) -> Term {
     Term::List(items.map(Term::from).to_vec())
 }
 
-/// `depth` lists of one element around an empty one.
+/// An empty list inside `depth` lists of one element.
 fn nested(depth: usize) -> Term {
     (0..depth).fold(Term::List(Vec::new()), |inner, _| Term::List(vec![inner]))
 }
 
-/// The compressed form of a term's bytes, with a length that need not be true.
+/// The compressed form of a term's bytes, which may declare a wrong length.
 pub(super) fn compressed(body: &[u8], declared: u32) -> Vec<u8> {
     let stream = compress_to_vec_zlib(body, 9);
     [&[131, 80][..], &declared.to_be_bytes(), &stream].concat()
@@ -126,7 +126,7 @@ fn spellings_that_are_only_read() {
             "83 74 00000002 61 02 6a 61 01 6a",
             map([(1.into(), list([])), (2.into(), list([]))]),
         ),
-        // What zlib itself makes of 64 times an `a`.
+        // 64 times an `a`, compressed by zlib itself.
         ("83 50 00000045 789ccb6560607048a4100000423318ee", a64),
     ] {
         assert_eq!(Term::decode(&unhex(hex)), Some(term), "{hex}");
@@ -155,7 +155,7 @@ fn bytes_that_are_no_term_are_refused() {
         "83 77 04 6e696c",
         "83 77 01 ff",
         "83 64 ffff 61",
-        // Lengths that nothing follows.
+        // Lengths beyond the end.
         "83 6d ffffffff 61",
         "83 6b ffff 61",
         "83 68 ff 61 01",
@@ -174,7 +174,7 @@ fn bytes_that_are_no_term_are_refused() {
         "83 63 312e30000000000000000000000000000000000000000000000000000000000000",
         "83 83 61 01",
         "83 00",
-        // Compressed: nothing, no zlib, cut short, compressed twice.
+        // Compressed: nothing, not zlib, truncated, compressed twice.
         "83 50",
         "83 50 00000002 6101",
         "83 50 00000045 789ccb6560607048a410",
@@ -251,7 +251,7 @@ fn what_reaches_a_bound_is_written_and_read() {
     assert_eq!(Term::decode(&too_large), None);
 }
 
-/// The token's own tuple is one level more.
+/// The token's own tuple adds one level.
 #[test]
 fn all_json_that_serde_json_reads_fits_a_token() {
     let deepest = (1..)

@@ -1,4 +1,4 @@
-//! Genuine messages: which are tokens, and when they are good.
+//! Genuine messages: which of them are tokens, and when these are valid.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ fn the_older_payloads_are_read_and_good_for_a_day() {
     }
 }
 
-/// Ages that Phoenix writes and this module does not, and genuine signatures around rubbish.
+/// Ages that Phoenix writes and this module does not, and valid signatures around other data.
 /// Requirements 176, 177.
 #[test]
 fn a_signed_message_is_a_token_or_invalid() {

@@ -1,4 +1,4 @@
-//! What the tests of tokens share: secrets, tokens and times.
+//! Shared parts of the tests of tokens: secrets, tokens and times.
 
 mod age;
 mod refusal;
@@ -11,7 +11,7 @@ use super::{Encryptor, KeyOptions, MaxAge, SecretKeyBase, Signer, VerifyOptions}
 const B: &str = "kjoy3o1zeidquwy1398juxzldjlksahdk3";
 const B2: &str = "abcdefghabcdefghabcdefghabcdefghabcdefghabcdefghabcdefghabcdefgh";
 
-/// `1` for "user auth", signed at [`SIGNED_MS`] and good for a day.
+/// `1` for "user auth", signed at [`SIGNED_MS`] and valid for one day.
 const T1: &str = "SFMyNTY.g2gDYQFuBgAAgG6HdAFiAAFRgA.0JFcDG6UcNDG-5NqIgD5Bg8ynFQ0lKxmYYElCdWkdRo";
 const SIGNED_MS: u64 = 1_600_000_000_000;
 const DAY_MS: u64 = 86_400_000;

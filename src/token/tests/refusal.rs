@@ -1,4 +1,4 @@
-//! What is refused: damaged tokens, other secrets and purposes, short secrets.
+//! Refused tokens: damaged, for other secrets and purposes, with short secrets.
 
 use std::num::NonZeroU16;
 
@@ -81,7 +81,7 @@ fn what_is_no_encrypted_token_is_invalid() {
     assert_eq!(missing, Err(TokenError::Missing));
 }
 
-/// Flips each bit of each character that a token is made of.
+/// Flips each bit of each character of a token.
 #[test]
 fn a_token_with_one_changed_character_is_invalid() {
     let (signer, encryptor) = (signer(B, "user auth"), encryptor("user auth"));

@@ -23,7 +23,7 @@ type Vector = (
     &'static str,
 );
 
-/// What plug_crypto 2.1.1 makes, on Erlang/OTP 25 or on 26.
+/// Tokens made by plug_crypto 2.1.1, on Erlang/OTP 25 or 26.
 #[rustfmt::skip]
 fn vectors() -> [Vector; 9] {
     use AtomForm::{Latin1, Utf8};
@@ -93,7 +93,7 @@ fn key_options_change_the_key_and_nothing_else() {
     );
 }
 
-/// Two keys of plug_crypto's; the one for SHA-384 is Python's.
+/// Two keys derived by plug_crypto. The one for SHA-384 was derived in Python.
 #[test]
 fn keys_are_derived_as_plug_crypto_does() {
     let sha384 = KeyOptions {
@@ -126,7 +126,7 @@ fn keys_are_derived_as_plug_crypto_does() {
     }
 }
 
-/// What plug_crypto verifies with SHA-512, and its like with SHA-384 from Python.
+/// A token that plug_crypto verifies with SHA-512, and one like it with SHA-384, made in Python.
 /// Requirement 175.
 #[test]
 fn the_header_names_the_digest_of_the_signature() {

@@ -9,12 +9,12 @@ use actix_rt::net::TcpStream;
 use futures_core::Stream;
 use tokio::io::Interest;
 
-use crate::socket::Ending;
+use crate::socket::ConnectionEnd;
 use crate::transport::arrived::Arrived;
 use crate::transport::reader::Received;
 use crate::transport::tcp::with_buffer;
 
-/// What one client sends; it ends when its side of the connection does.
+/// The frames of one client; the stream ends with the client's side of the connection.
 pub(super) struct TcpFrames {
     /// Shared with the connection's writer.
     stream: Rc<TcpStream>,
@@ -30,7 +30,7 @@ impl TcpFrames {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Option<Received>, Ending>>> {
+    ) -> Poll<Option<Result<Option<Received>, ConnectionEnd>>> {
         ready!(self.stream.poll_read_ready(cx)).ok();
         with_buffer(|buffer| match self.stream.try_read(buffer) {
             Ok(0) => Poll::Ready(None),
@@ -45,16 +45,16 @@ impl TcpFrames {
         })
     }
 
-    /// After a short read nothing is left; saves the read that would find it out.
+    /// After a short read nothing is left: saves the read that would show it.
     fn assume_drained(&self) {
         let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        // Its error is the one it was given.
+        // The error is the one made here.
         let _ = self.stream.try_io(Interest::READABLE, blocked);
     }
 }
 
 impl Stream for TcpFrames {
-    type Item = Result<Received, Ending>;
+    type Item = Result<Received, ConnectionEnd>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {

@@ -1,7 +1,7 @@
-//! [`Handover`]: how a stream that the App has upgraded comes to its connection.
+//! [`Handover`]: brings a stream that the App has upgraded to its connection.
 //!
 //! An upgrade request goes through the App like any other, so that paths, guards, middleware and
-//! refusals are the same on both drivers. Who owns the stream puts a `Handover` into the request;
+//! refusals are the same on both drivers. The owner of the stream puts a `Handover` into the request;
 //! the endpoint's handler leaves the accepted connection in it beside its 101.
 
 use std::cell::RefCell;
@@ -20,7 +20,7 @@ use crate::socket::{Connection, Sign, SocketServer};
 use crate::transport::arrived::Arrived;
 use crate::transport::handshake::{Accepted, Mounted};
 use crate::transport::head::Head;
-use crate::transport::reader::Reader;
+use crate::transport::reader::MessageReader;
 
 /// Shared by the request and the owner of its stream.
 #[derive(Clone, Default)]
@@ -65,8 +65,8 @@ impl Handover {
 }
 
 impl Upgraded {
-    /// Starts the connection on a stream whose client has read its 101. `behind` is what it has sent
-    /// behind the request, `admitted` counts the stream.
+    /// Starts the connection on a stream whose client has read its 101. `behind` are the bytes behind the request,
+    /// `admitted` counts the stream.
     pub(in crate::transport) fn start(
         self,
         stream: Rc<TcpStream>,
@@ -77,7 +77,7 @@ impl Upgraded {
         let activity = Rc::clone(&connection.activity);
         let arrived = Arrived::new(behind, self.max_frame_size, activity);
         let frames = TcpFrames::new(Rc::clone(&stream), arrived);
-        let reader = Reader::new(&connection, frames);
+        let reader = MessageReader::new(&connection, frames);
         let open = connection.registration.sockets().open_stream(admitted);
         writers::start(stream, Rc::clone(&connection.outbox), open);
         SocketServer::start(connection, reader);

@@ -1,12 +1,12 @@
 //! The WebSocket driver on streams that the server owns.
 //!
-//! actix-http reads the request; then the stream is ours. No HTTP buffers stay behind: a connection
-//! that is silent costs its actors and its state, and what a turn of its thread has queued for it
-//! leaves with one `writev` of the frames that all receivers share. Everything else is the same as
-//! on the mountable driver: the App's routes, the handshake, the SocketServer, the outbox.
+//! The edge reads the request, then hands the stream over, and no HTTP buffers stay. A silent connection costs its
+//! actors and its state. The frames that a turn of its thread has queued leave with one `writev`, and all receivers
+//! share their bytes. The App's routes, the handshake, the SocketServer and the outbox are those of the mountable
+//! driver.
 //!
-//! Each connection has two halves. `frames` is the stream of its SocketServer, which reads; `writer`
-//! empties the outbox, ends the connection and closes the stream. `writers` runs those of a thread.
+//! Each connection has two halves. `frames` is the stream that its SocketServer reads; `writer` empties the outbox, ends
+//! the connection and closes the stream. `writers` runs the writers of a thread.
 
 mod frames;
 mod handover;
@@ -38,7 +38,7 @@ use super::handshake::Mounted;
 use super::tcp;
 use crate::admission::Admission;
 
-/// How [`serve`] serves.
+/// The settings of [`serve`].
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Worker threads. Default: one a core.
@@ -46,18 +46,18 @@ pub struct ServerOptions {
     /// HTTP connections of one worker, at which it accepts no more, and WebSocket connections of
     /// one worker, at which it answers 503. Default 25,600.
     pub max_connections: usize,
-    /// How long HTTP requests may still run when the server is stopped. Default 5 s.
+    /// HTTP requests may run this long after the server was stopped. Default 5 s.
     pub shutdown_timeout: Duration,
-    /// How long a connection may rest between two requests. Default 75 s, longer than the proxies in
-    /// front keep theirs: who closes first must not be the server, or a request is lost now and then.
+    /// A connection may rest this long between two requests. Default 75 s, longer than proxies keep theirs: if the
+    /// server closed first, a request would be lost now and then.
     pub keep_alive: Duration,
-    /// Who is let in: it counts the streams, and should be the endpoint's own, which counts sockets.
+    /// The admission of clients, which counts the streams; it should be the endpoint's own, which counts sockets.
     pub admission: Admission,
-    /// What serves the WebSocket connections. Default [`Driver::Direct`].
+    /// The driver of the WebSocket connections. Default [`Driver::Direct`].
     pub driver: Driver,
 }
 
-/// What serves the WebSocket connections of a server.
+/// The driver of a server's WebSocket connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
     /// Streams of the server's own.
@@ -67,7 +67,7 @@ pub enum Driver {
     ActixWs,
 }
 
-/// How many messages a stream of a client's frames holds. For `benches/instructions.rs` alone.
+/// The number of messages in a stream of a client's frames. For `benches/instructions.rs` alone.
 #[cfg(feature = "_bench")]
 pub(crate) fn decode_frames(mut stream: &[u8]) -> usize {
     let mut decoder = super::decoder::Decoder::new(1_000_000);
@@ -93,12 +93,12 @@ impl Default for ServerOptions {
 /// The server must be awaited; it does not handle signals, see
 /// [`run_until_signal`](crate::shutdown::run_until_signal).
 ///
-/// `app` is called once on every worker thread. All requests take the App's way, upgrades
-/// included; a connection that was upgraded by something else than an endpoint is closed. The
-/// listener's backlog is its maker's. Where TLS is wanted, mount the endpoint in an `HttpServer`.
+/// `app` is called once on every worker thread. All requests go through the App, upgrades
+/// included; a connection that was upgraded by something else than an endpoint is closed. The caller sets the
+/// listener's backlog. For TLS, mount the endpoint in an `HttpServer`.
 ///
 /// # Errors
-/// When the listener cannot be used.
+/// If the listener cannot be used.
 ///
 /// ```no_run
 /// use std::net::TcpListener;
@@ -196,7 +196,7 @@ where
                 });
                 Ok::<_, S::InitError>(fn_service(move |stream: TcpStream| {
                     let edge = Rc::clone(&edge);
-                    // It is large, and actix-server moves it about.
+                    // Boxed, because it is large and actix-server moves it.
                     Box::pin(async move {
                         edge.serve(stream).await;
                         Ok::<_, Infallible>(())

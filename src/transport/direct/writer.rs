@@ -1,4 +1,4 @@
-//! [`Writer`]: what a client is sent, written to a stream that the server owns; and how the
+//! [`TcpWriter`]: what a client is sent, written to a stream that the server owns; and how the
 //! connection ends. [`writers`](super::writers) runs them.
 
 use std::future::poll_fn;
@@ -14,24 +14,24 @@ use rustix::net::{SendFlags, send};
 use tokio::time::timeout;
 
 use crate::frame::Frame;
-use crate::outbox::{CloseReason, Interrupt, Outbox};
+use crate::outbox::{Interrupt, Outbox};
 use crate::socket::OpenStream;
-use crate::transport::close_frame;
+use crate::transport::ending::{close_frame, is_deaf};
 use crate::transport::tcp::{OWN_LINGER, hang_up, reset};
 
-/// How long a client may take to read what is still queued when its connection ends. It is the
-/// kernel's time for bytes that are not acknowledged, too.
+/// A client may take this long to read its queued frames when its connection ends. The kernel waits as long for
+/// acknowledgements.
 const FAREWELL: Duration = Duration::from_secs(30);
 
-/// A client that is gone is an error and no signal. Where there is no such flag Rust's own start
-/// code has the signal ignored.
+/// A client that is gone is an error and no signal. On systems without this flag, Rust's own start code ignores the
+/// signal.
 #[cfg(target_os = "linux")]
 const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// One connection's writer. Small, because every connection has one.
-pub(super) struct Writer {
+pub(super) struct TcpWriter {
     /// Shared with the connection's reader.
     stream: Rc<TcpStream>,
     outbox: Rc<Outbox>,
@@ -40,7 +40,7 @@ pub(super) struct Writer {
     _open: OpenStream,
 }
 
-impl Future for Writer {
+impl Future for TcpWriter {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -49,8 +49,7 @@ impl Future for Writer {
                 self.outbox.interrupt(Interrupt::WriterGone);
                 return Poll::Ready(());
             }
-            // A client that does not read would not read a close frame either.
-            if self.outbox.closed() == Some(CloseReason::SlowConsumer) {
+            if self.outbox.closed().is_some_and(is_deaf) {
                 reset(&self.stream);
                 return Poll::Ready(());
             }
@@ -64,9 +63,9 @@ impl Future for Writer {
     }
 }
 
-impl Writer {
-    /// Writes what enters `outbox` to `stream` until the connection has ended. `open` counts it as
-    /// long.
+impl TcpWriter {
+    /// Writes the frames of `outbox` to `stream` until the connection has ended. `open` keeps the connection counted
+    /// until the writer ends.
     pub(super) fn new(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream) -> Self {
         Self {
             stream,
@@ -76,15 +75,15 @@ impl Writer {
         }
     }
 
-    /// Takes out the frame that is all there is to do, and waits for the next.
+    /// Takes out a frame that is alone in the outbox, and waits for the next.
     pub(super) fn take_lone(&self, cx: &mut Context<'_>) -> Option<Frame> {
         self.outbox.take_lone(cx)
     }
 
-    /// Gives a lone frame to the stream. Whether all of it went; if not, the rest is queued again,
-    /// and polling the writer tells why.
+    /// Gives a lone frame to the stream. Returns true if all of it was sent; else the rest is queued again, and
+    /// polling the writer shows why.
     pub(super) fn send_lone(&self, frame: &Frame) -> bool {
-        // Not through tokio, which would look up what it knows of the stream.
+        // Not through tokio, which would look up the readiness of the stream.
         let taken = send(&*self.stream, frame.wire(), SEND_FLAGS).unwrap_or(0);
         if taken == frame.len() {
             return true;
@@ -93,7 +92,7 @@ impl Writer {
         false
     }
 
-    /// Ready when the outbox was closed, whether or not the stream takes what is in it.
+    /// Ready once the outbox is closed, even if the stream does not take its frames.
     fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.outbox.poll_closed(cx).is_ready() {
             return Poll::Ready(Ok(()));
@@ -102,7 +101,7 @@ impl Writer {
     }
 }
 
-/// Writes what is queued, now and later; ready when the outbox is closed and empty.
+/// Writes the queued frames, now and later; ready once the outbox is closed and empty.
 fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     while ready!(outbox.poll_queued(cx)) {
         let written = outbox.write_to(|frames| stream.try_write_vectored(frames));
@@ -116,8 +115,7 @@ fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll
     Poll::Ready(Ok(()))
 }
 
-/// Writes what is still queued and the close frame, and hangs up. A client that does not read it is
-/// cut off.
+/// Writes the queued frames and the close frame, and hangs up. A client that does not read them is reset.
 async fn part(stream: Rc<TcpStream>, outbox: Rc<Outbox>) {
     let said = timeout(FAREWELL, say_goodbye(&stream, &outbox)).await;
     if matches!(said, Ok(Ok(()))) {

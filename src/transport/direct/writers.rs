@@ -1,10 +1,9 @@
-//! One task a worker thread runs the [`Writer`]s of all its connections.
+//! One task for each worker thread runs the [`TcpWriter`]s of all its connections.
 //!
 //! A frame that enters an outbox marks its writer; the task runs behind everything that was ready
-//! before it, so what a turn has put into an outbox leaves with one `writev`. Mostly that is one
-//! frame each for many connections. Then the task does one step for all of them before the next:
-//! takes the frames out, sends them, drops them. A system call leaves little of our code and data
-//! in the core's caches, and between two of them there is now next to nothing.
+//! before it, so the frames of a turn leave an outbox with one `writev`. Mostly that is one
+//! frame each for many connections. Then the task takes all frames out, sends all, and drops all: a system call
+//! evicts much of the core's caches, so that little other code should run between two.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -15,30 +14,30 @@ use std::task::{Context, Poll, Wake, Waker};
 use actix_rt::net::TcpStream;
 use slab::Slab;
 
-use super::writer::Writer;
+use super::writer::TcpWriter;
 use crate::frame::Frame;
+use crate::lock::lock;
 use crate::outbox::Outbox;
-use crate::pubsub::lock;
 use crate::socket::OpenStream;
 
 thread_local! {
-    /// The writers of this thread, as seen from outside their task.
+    /// The writers of this thread, for code outside their task.
     static WRITERS: Writers = Writers::default();
 }
 
 #[derive(Default)]
 struct Writers {
     /// New ones, which the task has not taken in yet.
-    arriving: RefCell<Vec<Writer>>,
+    arriving: RefCell<Vec<TcpWriter>>,
     /// All of them.
     count: Cell<usize>,
     marks: Arc<Marks>,
 }
 
-/// Writes what enters `outbox` to `stream` until the connection has ended. `open` counts it as
-/// long.
+/// Writes the frames of `outbox` to `stream` until the connection has ended. `open` keeps the connection counted
+/// until then.
 pub(super) fn start(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream) {
-    let writer = Writer::new(stream, outbox, open);
+    let writer = TcpWriter::new(stream, outbox, open);
     WRITERS.with(|writers| {
         writers.arriving.borrow_mut().push(writer);
         if writers.count.replace(writers.count.get() + 1) == 0 {
@@ -53,14 +52,13 @@ pub(in crate::transport) fn count() -> usize {
     WRITERS.with(|writers| writers.count.get())
 }
 
-/// The writers that have something to do. Locked, because a [`Waker`] may go to any thread; ours
-/// stay on theirs.
+/// The writers with work. Locked, because a [`Waker`] may go to any thread, though these do not.
 #[derive(Default)]
 struct Marks(Mutex<Marked>);
 
 #[derive(Default)]
 struct Marked {
-    /// One may stand in it twice, and one may have ended.
+    /// An index may be in it twice, or name a writer that has ended.
     indices: Vec<usize>,
     /// The task, while it sleeps.
     task: Option<Waker>,
@@ -78,7 +76,7 @@ impl Marks {
         }
     }
 
-    /// Gives the marked ones for an empty list.
+    /// Swaps the marked indices for an empty list.
     fn take(&self, empty: &mut Vec<usize>) {
         std::mem::swap(&mut lock(&self.0).indices, empty);
     }
@@ -110,10 +108,10 @@ impl Wake for Mark {
 /// The task. It ends with the last writer, or with its runtime.
 struct Task {
     marks: Arc<Marks>,
-    writers: Slab<(Writer, Waker)>,
-    /// Whose turn it is. Empty between two turns, like the next two.
+    writers: Slab<(TcpWriter, Waker)>,
+    /// The writers of this turn. Empty between two turns, like the next two.
     turn: Vec<usize>,
-    /// Frames that are all their writers have to send.
+    /// Frames that are alone in their outboxes.
     lone: Vec<(usize, Frame)>,
     /// Writers with more to do than to send one frame.
     others: Vec<usize>,
@@ -131,7 +129,7 @@ impl Task {
     }
 
     /// Takes new writers in; they begin in this turn.
-    fn admit(&mut self, arriving: Vec<Writer>) {
+    fn admit(&mut self, arriving: Vec<TcpWriter>) {
         for writer in arriving {
             let entry = self.writers.vacant_entry();
             let index = entry.key();
@@ -141,7 +139,7 @@ impl Task {
         }
     }
 
-    /// Sends what one frame each is enough for, and notes who has more to do.
+    /// Sends the frames that are alone in their outboxes, and notes the writers with more work.
     fn send_lone_frames(&mut self) {
         for index in self.turn.drain(..) {
             let Some((writer, waker)) = self.writers.get(index) else {
@@ -160,7 +158,7 @@ impl Task {
         self.lone.clear();
     }
 
-    /// Runs the writers that have more to do. How many of them have ended.
+    /// Runs the writers with more work. Returns the number of ended ones.
     fn run_others(&mut self) -> usize {
         let mut ended = 0;
         for index in self.others.drain(..) {
@@ -202,8 +200,7 @@ impl Future for Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // After an early end another runtime of this thread begins anew. A thread that ends has no
-        // writers left to look after.
+        // Another runtime of this thread begins anew. A thread that ends has no writers left.
         let _ = WRITERS.try_with(|writers| {
             writers.count.set(0);
             writers.arriving.take();

@@ -1,5 +1,5 @@
-//! An answer's way to the client: the head and the body of an HTTP/1.1 response, written as fast as
-//! the client reads, and given up when it does not.
+//! Writes the head and the body of an HTTP/1.1 response as fast as the client reads, and gives up on a
+//! client that is too slow.
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
@@ -18,35 +18,35 @@ use tokio::time::timeout;
 
 use super::pace::Pace;
 
-/// What is collected of a body before it is written.
+/// Bytes of a body to collect before writing them.
 const WRITE_SIZE: usize = 32 * 1024;
 
-/// What the request says about the form of its answer.
+/// The form of the answer that the request calls for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
-    /// HTTP/1.0: no chunks, and a connection that goes on is named.
+    /// HTTP/1.0: no chunks, and keep-alive must be announced.
     pub(super) is_old: bool,
-    /// HEAD: the head alone.
+    /// HEAD: no body.
     pub(super) head_only: bool,
-    /// Whether the connection goes on behind the answer.
+    /// Whether the connection stays open after the answer.
     pub(super) keep_alive: bool,
 }
 
-/// How a body's end is told.
+/// How the client finds the end of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// There is no body.
     Bodyless,
     Length(u64),
     Chunks,
-    /// By the end of the connection.
+    /// The body ends with the connection.
     Connection,
 }
 
-/// Sends a whole answer. Whether the connection can go on.
+/// Sends a whole answer. Returns whether the connection can serve another request.
 ///
 /// # Errors
-/// When the client is gone or does not read, or the body fails.
+/// If the client is gone or too slow, or if the body fails.
 pub(super) async fn send<B: MessageBody>(
     stream: &TcpStream,
     response: Response<B>,
@@ -70,7 +70,7 @@ pub(super) async fn send<B: MessageBody>(
     Ok(keep_alive)
 }
 
-/// Whether the handler wants the connection closed.
+/// Whether the handler asked to close the connection.
 fn closes(head: &ResponseHead) -> bool {
     head.connection_type() == actix_http::ConnectionType::Close
 }
@@ -96,7 +96,7 @@ fn ending(head: &ResponseHead, size: BodySize, form: Form) -> Ending {
     }
 }
 
-/// The length that a handler declares for a body that it streams.
+/// The `Content-Length` that a handler set for a body that it streams.
 fn declared_length(head: &ResponseHead) -> Option<u64> {
     if head.chunked() {
         return None;
@@ -107,7 +107,7 @@ fn declared_length(head: &ResponseHead) -> Option<u64> {
 
 fn write_head(out: &mut BytesMut, head: &ResponseHead, ending: Ending, form: Form) {
     let status = head.status;
-    // A `BytesMut` takes everything.
+    // Writing to a `BytesMut` cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.as_u16(), head.reason());
     match ending {
         Ending::Length(len) => {
@@ -127,7 +127,7 @@ fn write_head(out: &mut BytesMut, head: &ResponseHead, ending: Ending, form: For
         (true, false) if form.is_old => out.put_slice(b"connection: keep-alive\r\n"),
         (true, false) => {}
     }
-    // A 304 tells the length of what it does not send.
+    // A 304 gives the length of the body that it does not send.
     let keeps_length = status == StatusCode::NOT_MODIFIED;
     for (name, value) in headers {
         if name == CONNECTION
@@ -151,7 +151,7 @@ fn write_date(out: &mut BytesMut, headers: &HeaderMap) {
     }
 }
 
-/// What is on its way to the client.
+/// An answer that is being written.
 struct Out<'a> {
     stream: &'a TcpStream,
     pace: Pace,
@@ -170,7 +170,7 @@ impl Out<'_> {
                 break;
             };
             if let Some(left) = &mut left {
-                // A longer body would be read as the next answer.
+                // The client would read a longer body as the next answer.
                 let len = chunk.len() as u64;
                 *left = left.checked_sub(len).ok_or(io::ErrorKind::InvalidData)?;
             }
@@ -186,7 +186,7 @@ impl Out<'_> {
         }
     }
 
-    /// Waits for more of a body, and does not let the client wait for what there is of it.
+    /// Waits for the next chunk of a body. Sends the collected bytes first if it is not ready.
     async fn next_chunk<B: MessageBody>(
         &mut self,
         mut body: Pin<&mut B>,

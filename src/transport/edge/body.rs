@@ -1,4 +1,4 @@
-//! [`Body`]: the body of a request, read when its handler asks for it.
+//! [`Body`]: the body of a request, read only when its handler asks for it.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,13 +16,13 @@ use tokio::time::{Sleep, sleep};
 use super::incoming::Incoming;
 use super::pace::Pace;
 
-/// A request's payload. A client that is too slow ends it with an error.
+/// A request's payload. It ends with an error if the client is too slow.
 pub(super) struct Body {
     incoming: Rc<RefCell<Incoming>>,
     stream: Rc<TcpStream>,
-    /// Which request it belongs to.
+    /// The number of its request.
     number: u64,
-    /// `None` where silence is no fault: behind an upgrade.
+    /// `None` after an upgrade, when the client may be silent.
     pace: Option<Pace>,
     wait: Option<Wait>,
 }
@@ -80,10 +80,10 @@ impl Body {
     }
 }
 
-/// Tells a client that waits for it to send the body.
+/// Sends `100 Continue`. `false` if the stream does not accept all of it.
 fn go_on(stream: &TcpStream) -> bool {
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-    // Nothing is under way to this client, so there is room for all of it.
+    // No answer is being sent, so the send buffer has room for all of it.
     matches!(stream.try_write(CONTINUE), Ok(len) if len == CONTINUE.len())
 }
 

@@ -1,7 +1,7 @@
-//! [`Incoming`]: what one client sends, cut into request heads and bodies by actix-http's codec.
+//! [`Incoming`]: splits the bytes of one client into request heads and bodies, with actix-http's codec.
 //!
-//! It reads a head, and then nothing until somebody asks for the body or for the next head. So a
-//! request is never read while the one before it is answered, but for what the same read brought.
+//! After a head it reads nothing more until the body or the next head is asked for. So no request is read
+//! while the previous one is being answered, except for bytes that the same read brought.
 
 use std::io;
 use std::rc::Rc;
@@ -18,48 +18,48 @@ use super::target;
 use crate::transport::tcp::with_buffer;
 use crate::transport::unfinished::Room;
 
-/// Longest head of a request.
+/// The longest head of a request, in bytes.
 pub(super) const MAX_HEAD: usize = 32 * 1024;
-/// What is read at once while a head is awaited, and so the bound of what is held of later requests.
+/// Bytes of one read of a head. This also bounds the memory for later requests of the client.
 const HEAD_READ: usize = 16 * 1024;
-/// What is read at once of a body.
+/// Bytes of one read of a body.
 const BODY_READ: usize = 64 * 1024;
-/// What is read and dropped of a body that nobody wanted, so that its connection can go on.
+/// How many bytes of an unread body are dropped so that its connection can serve another request.
 const MAX_UNWANTED: usize = 64 * 1024;
 
 /// The read half of a connection.
 pub(super) struct Incoming {
     stream: Rc<TcpStream>,
     codec: Codec,
-    /// What has arrived and is not decoded.
+    /// Bytes that have arrived and are not decoded.
     bytes: BytesMut,
-    /// For the part of a head that has arrived.
+    /// The budget's share for an incomplete head.
     room: Room,
-    /// How far `bytes` was searched for the end of a head.
+    /// How many of `bytes` were searched for the end of a head.
     searched: usize,
-    /// Counts the requests: the body of an earlier one reads nothing more.
+    /// The number of the current request. The body of an earlier request reads nothing more.
     pub(super) number: u64,
     body: Framing,
-    /// Whether the client waits for a `100 Continue` before it sends the body.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     expects: bool,
-    /// The client took too long for the body.
+    /// The client sent the body too slowly.
     pub(super) is_late: bool,
 }
 
-/// Where the body of the current request ends.
+/// How to find the end of the current request's body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Framing {
-    /// It has ended, or there was none.
+    /// The body has ended, or there is none.
     Ended,
-    /// By the codec's count.
+    /// The codec finds it.
     Codec,
-    /// With the connection: what follows is not HTTP.
+    /// The body ends with the connection: the bytes that follow are not HTTP.
     Connection,
-    /// Nowhere to be found; the connection cannot go on.
+    /// The end cannot be found; the connection cannot serve another request.
     Broken,
 }
 
-/// Why no request comes.
+/// Why there is no next request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoRequest {
     /// The client is gone.
@@ -109,14 +109,15 @@ impl Incoming {
         }
     }
 
-    /// Takes what has arrived from what the heads of all clients may hold together.
+    /// Takes the bytes that have arrived from the budget of all connections.
     fn make_room(&mut self) -> Result<(), NoRequest> {
         let made = self.room.resize(self.bytes.len());
         made.map_err(|_| NoRequest::Refused(StatusCode::SERVICE_UNAVAILABLE))
     }
 
     fn decode_head(&mut self) -> Result<Option<Request>, NoRequest> {
-        // What is no HTTP at all shows at once; a head that comes in pieces is parsed when it is whole.
+        // The first attempt refuses bytes that are not HTTP at once. After it, an incomplete head is parsed
+        // only when it is whole.
         let is_first = self.searched == 0;
         let is_whole = self.find_end();
         if !self.bytes.is_empty() && (is_first || is_whole) {
@@ -140,9 +141,9 @@ impl Incoming {
         Ok(None)
     }
 
-    /// Whether an empty line has arrived.
+    /// Whether the empty line at the end of a head has arrived.
     fn find_end(&mut self) -> bool {
-        // The last search may have stopped between the two line ends.
+        // The last search may have stopped within the empty line.
         let from = self.searched.saturating_sub(2);
         self.searched = self.bytes.len();
         memchr::memchr_iter(b'\n', &self.bytes[from..]).any(|at| {
@@ -159,7 +160,7 @@ impl Incoming {
         self.body = match self.codec.message_type() {
             MessageType::None => Framing::Ended,
             MessageType::Payload => Framing::Codec,
-            // actix-http's way to say that it takes the request for an upgrade.
+            // actix-http treats the request as an upgrade.
             MessageType::Stream => Framing::Connection,
         };
         if self.bytes.is_empty() {
@@ -172,17 +173,17 @@ impl Incoming {
         self.body == Framing::Codec
     }
 
-    /// Whether actix-http takes all that follows for the request's body.
+    /// Whether actix-http treats all bytes that follow as the request's body.
     pub(super) fn ends_with_connection(&self) -> bool {
         self.body == Framing::Connection
     }
 
-    /// From here on the connection is no HTTP.
+    /// The bytes after this request are not HTTP.
     pub(super) fn end_http(&mut self) {
         self.body = Framing::Connection;
     }
 
-    /// Whether the body waits for a word from the server.
+    /// Whether the client waits for `100 Continue`. True once for each request.
     pub(super) fn take_expectation(&mut self) -> bool {
         std::mem::take(&mut self.expects)
     }
@@ -215,7 +216,7 @@ impl Incoming {
         }
     }
 
-    /// The next bytes of a body that have arrived.
+    /// Decodes body bytes that have arrived.
     fn decode_body(&mut self) -> Option<Bytes> {
         match self.codec.decode(&mut self.bytes) {
             Ok(Some(Message::Chunk(Some(chunk)))) => return Some(chunk),
@@ -226,7 +227,7 @@ impl Incoming {
         None
     }
 
-    /// Drops what is left of the body, as far as it has arrived. Whether the next request can be read.
+    /// Drops the rest of the body as far as it has arrived. Returns whether the next request can be read.
     pub(super) fn skip_body(&mut self) -> bool {
         if self.expects {
             return self.body == Framing::Ended;
@@ -245,9 +246,9 @@ impl Incoming {
         self.body == Framing::Ended
     }
 
-    /// What has arrived behind the last head.
+    /// Takes the bytes that have arrived and are not decoded.
     pub(super) fn take_rest(&mut self) -> Bytes {
-        // An empty part of a buffer would keep the buffer.
+        // An empty slice of a buffer would keep the whole buffer alive.
         match self.bytes.is_empty() {
             true => Bytes::new(),
             false => std::mem::take(&mut self.bytes).freeze(),

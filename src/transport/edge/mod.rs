@@ -1,12 +1,12 @@
-//! The HTTP edge: what stands between accepted TCP connections and an actix-web `App`.
+//! The HTTP edge: serves HTTP on accepted TCP connections by calling an actix-web `App`.
 //!
-//! actix-http parses the requests and the `App` answers them. The connection's life is ours, because
-//! actix-http's dispatcher bounds too little of it (docs/UPSTREAM.md): here every wait for a client
-//! has an end, a request is read when the one before it is answered, and a stream is handed over
+//! actix-http parses the requests and the `App` answers them. The edge controls the connection itself,
+//! because actix-http's dispatcher bounds too little of it (docs/UPSTREAM.md). Here every wait for a client
+//! has a limit, a request is read only after the previous one is answered, and a stream is handed over
 //! whole or not at all.
 //!
-//! `incoming` cuts what arrives into heads and bodies, `body` gives a body to its handler, `answer`
-//! writes the response, `pace` says how slow a client may be.
+//! `incoming` splits the bytes of a client into heads and bodies, `body` gives a body to its handler,
+//! `answer` writes the response, `pace` bounds how slow a client may be.
 
 mod answer;
 mod body;
@@ -48,32 +48,33 @@ use super::tcp;
 use super::upgrade::hand_over;
 use crate::admission::{Admission, Admitted};
 
-/// How long a client may take for the head of a request.
+/// The longest time for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request's body may stand still, and by how much it may fall behind 1 kB/s.
+/// How long a request's body may pause, and how far it may fall behind 1 kB/s.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
-/// How long an answer may stay unread, and by how much its reading may fall behind 1 kB/s.
+/// How long a client may pause in reading an answer, and how far it may fall behind 1 kB/s.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-/// How long what a client still sends is read and dropped behind its last answer, which a reset would
-/// take away.
+/// How long the edge reads and drops what a client still sends after its last answer. A reset would destroy
+/// that answer on its way.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How long an answer that has crossed its client's end may take to be reset.
+/// How long to wait for a reset when the client has ended its side before it received the last answer.
 const RESET_GRACE: Duration = Duration::from_secs(1);
 
-/// In a request's extensions: its payload is the connection's own bytes, if it is answered with 101.
+/// In a request's extensions: if the answer is 101, the request's payload is the rest of the connection's
+/// bytes.
 #[derive(Clone, Copy)]
 pub(super) struct OwnStream;
 
-/// In a request's extensions: the stream that it has come by, to see whether its client is still there.
+/// In a request's extensions: the stream of the request, to check that the client is still connected.
 #[derive(Clone)]
 pub(super) struct ClientStream(pub(super) Rc<TcpStream>);
 
-/// How long the edge waits for a client.
+/// The limits of the edge's waits for a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     head: Duration,
-    /// For another request.
+    /// How long a connection may wait for its next request.
     keep_alive: Duration,
     body: Duration,
     answer: Duration,
@@ -95,19 +96,20 @@ impl Patience {
 /// One worker's edge.
 pub(super) struct Edge<S> {
     pub(super) app: S,
-    /// Sockets whose handshakes do not go through the App, by their path.
+    /// Mounted sockets by path, whose handshakes may bypass the App.
     pub(super) sockets: Rc<[(String, Arc<Mounted>)]>,
     pub(super) config: ServiceConfig,
     pub(super) patience: Patience,
-    /// Whether WebSocket connections leave HTTP altogether; else actix-ws serves them from in here.
+    /// Whether a WebSocket connection takes its stream over; else actix-ws serves it within the edge.
     pub(super) hands_over: bool,
-    /// WebSocket connections of the worker that were handed over, at which others are refused.
+    /// The most WebSocket connections that have taken over streams of this worker. At this number the edge
+    /// refuses more.
     pub(super) max_handed_over: usize,
     pub(super) admission: Admission,
     pub(super) stopping: Rc<Stopping>,
 }
 
-/// Whether the server ends: connections that wait for a request do not hold it up.
+/// Whether the server is stopping. Connections that wait for a request then close at once.
 #[derive(Default)]
 pub(super) struct Stopping {
     is_stopping: Cell<bool>,
@@ -127,13 +129,13 @@ impl Stopping {
     }
 }
 
-/// What comes behind an answer.
+/// What the connection does after an answer.
 enum Next {
-    /// Another request.
+    /// Reads another request.
     Request,
-    /// The end of the connection, when the client has gone or this time is over.
+    /// Ends when the client closes its side, or after this time.
     End(Duration),
-    /// Nothing: the stream has another owner, or is lost.
+    /// Nothing: the stream has another owner, or is broken.
     Nothing,
 }
 
@@ -141,23 +143,23 @@ enum Next {
 struct Connection {
     stream: Rc<TcpStream>,
     peer: SocketAddr,
-    /// Counts it, until the stream is closed.
+    /// Counts the connection until the stream is closed.
     admitted: Cell<Option<Admitted>>,
     incoming: Rc<RefCell<Incoming>>,
-    /// The last answer, if somebody wants to know whether its client has got it.
+    /// The [`Delivery`] of the last answer, if its handler asked whether the client receives it.
     answered: RefCell<Option<Delivery>>,
 }
 
 impl Connection {
-    /// The stream was reset behind the last answer.
+    /// Call when the stream was reset after the last answer.
     fn reset(&self) {
         if let Some(delivery) = self.answered.take() {
             delivery.reset();
         }
     }
 
-    /// The client has ended its side, maybe without the last answer: then it resets the stream, too, once
-    /// the answer arrives.
+    /// Call when the client has ended its side. If it did so before it received the last answer, it resets
+    /// the stream once the answer arrives.
     async fn watch_end(&self) {
         if self.answered.borrow().is_none() {
             return;
@@ -173,14 +175,14 @@ impl<S> Edge<S>
 where
     S: Service<Request, Response = Response<BoxBody>, Error = Response<BoxBody>>,
 {
-    /// Serves one client until its connection ends or has become a WebSocket of its own.
+    /// Serves one client until its connection ends or a WebSocket takes its stream over.
     pub(super) async fn serve(&self, stream: TcpStream) {
-        // On Linux it has them from its listener.
+        // On Linux the stream inherits the options from its listener.
         if !cfg!(target_os = "linux") {
             tcp::set_own_options(&stream);
         }
         let Ok(peer) = stream.peer_addr() else {
-            // It has gone again.
+            // The client has already gone.
             return;
         };
         let Some(admitted) = tcp::admit(&stream, peer, &self.admission) else {
@@ -215,14 +217,14 @@ where
                 Next::Nothing => return,
             }
             if connection.incoming.borrow().has_begun() {
-                // Whoever sends requests by the hundred takes turns with others.
+                // A client that pipelines requests takes turns with others.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Hangs up, and waits for the client to go; not as long when the server ends. `false` where the
-    /// client has reset the stream.
+    /// Ends the server's side and waits up to `linger` for the client to end its own; less if the server
+    /// stops. `false` if the client resets the stream.
     async fn part(&self, stream: &TcpStream, linger: Duration) -> bool {
         let stopped = async {
             self.stopping.begun().await;
@@ -234,7 +236,7 @@ where
         }
     }
 
-    /// Waits for a request, as long as there is patience and the server does not end.
+    /// Waits for a request, within the limits of `patience` and until the server stops.
     async fn next_request(
         &self,
         connection: &Connection,
@@ -245,7 +247,7 @@ where
             if !is_first {
                 let begun = poll_fn(|cx| incoming.borrow_mut().poll_begin(cx));
                 match timeout(self.patience.keep_alive, begun).await {
-                    // A client that asks for more has read the answer before.
+                    // A client sends its next request after it has read the answer.
                     Ok(Ok(())) => drop(connection.answered.take()),
                     Ok(Err(error)) => {
                         if tcp::is_reset(&error) {
@@ -279,7 +281,7 @@ where
             .map_or(Next::Nothing, |_| Next::End(self.patience.linger))
     }
 
-    /// Has the App answer a request, and sends its answer.
+    /// Lets the App answer a request, and sends the answer.
     async fn answer(&self, connection: &Connection, mut request: Request) -> Next {
         request.head_mut().peer_addr = Some(connection.peer);
         let is_handshake = is_handshake(request.head(), &connection.incoming.borrow());
@@ -287,7 +289,7 @@ where
         let mut form = Form {
             is_old: head.version < Version::HTTP_11,
             head_only: head.method == Method::HEAD,
-            // What follows a handshake that is refused has no meaning.
+            // After a refused handshake the client may already have sent frames, which are no HTTP.
             keep_alive: !is_handshake && goes_on(head),
         };
         let handover = Handover::default();
@@ -330,7 +332,7 @@ where
         }
     }
 
-    /// What a mounted socket says to its handshake, or the App to anything else.
+    /// The response of a mounted socket to its handshake, or of the App to any other request.
     async fn response(
         &self,
         connection: &Connection,
@@ -347,7 +349,7 @@ where
         answered.unwrap_or_else(|failure| failure)
     }
 
-    /// The socket whose handshakes need no App.
+    /// The socket at this path, if its handshakes bypass the App.
     fn socket_at(&self, path: &str) -> Option<&Mounted> {
         let found = self.sockets.iter().find(|(at, _)| at == path);
         found
@@ -359,8 +361,7 @@ where
         self.hands_over && count_of_connections() >= self.max_handed_over
     }
 
-    /// The request as the App gets it, with what its handler needs to take the stream over or to read
-    /// the body.
+    /// Adds the extension or the payload by which the handler takes the stream over or reads the body.
     fn prepare(
         &self,
         connection: &Connection,
@@ -392,7 +393,8 @@ where
         request
     }
 
-    /// Sends an answer. Whether the connection can go on; an error when it is lost.
+    /// Sends an answer. Returns whether the connection can serve another request; fails if the connection
+    /// is broken.
     async fn send(
         &self,
         connection: &Connection,
@@ -403,13 +405,13 @@ where
         let sent = answer::send(&connection.stream, response, form, pace).await;
         sent.map_err(|error| {
             tracing::debug!(%error, "transport.edge.answer");
-            // What the client has not read by now is nothing to keep.
+            // The bytes that the client has not read are not worth keeping.
             tcp::reset(&connection.stream);
         })
     }
 }
 
-/// Whether the request asks to leave HTTP for a WebSocket. One with a body is none.
+/// Whether the request asks for an upgrade to WebSocket. A request with a body does not.
 fn is_handshake(head: &RequestHead, incoming: &Incoming) -> bool {
     !incoming.has_body() && head.upgrade() && lists(&head.headers, b"websocket")
         || incoming.ends_with_connection()
@@ -422,7 +424,8 @@ fn lists(headers: &HeaderMap, protocol: &[u8]) -> bool {
     protocols.any(|found| found.trim_ascii().eq_ignore_ascii_case(protocol))
 }
 
-/// Whether the client wants the connection to go on. An upgrade that nobody takes is no reason to end it.
+/// Whether the client wants to keep the connection open. An `Upgrade` that nobody accepts does not close
+/// it.
 fn goes_on(head: &RequestHead) -> bool {
     match head.connection_type() {
         ConnectionType::Close => false,

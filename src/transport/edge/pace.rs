@@ -1,17 +1,17 @@
-//! [`Pace`]: how slowly a client may send a body or read an answer.
+//! [`Pace`]: the limit on how slowly a client may send a body or read an answer.
 
 use std::time::Duration;
 
-/// Bytes a second that a transfer needs once its patience is used up.
+/// The rate, in bytes a second, that a transfer needs once its patience is used up.
 const BYTES_PER_SECOND: u64 = 1_000;
 
-/// The patience with one transfer. Only time spent waiting for the client counts. No clock in here:
-/// the caller measures its waits.
+/// The time limit of one transfer. Only the time spent waiting for the client counts. Has no clock: the
+/// caller measures its waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How long one wait may last, and by how much all of them may fall behind the rate.
+    /// How long one wait may last, and how far all waits together may fall behind the rate.
     patience: Duration,
-    /// What the client has earned: a second for each kilobyte.
+    /// Waiting time that the client has earned: one second for each kilobyte.
     earned: Duration,
     waited: Duration,
 }
@@ -25,7 +25,7 @@ impl Pace {
         }
     }
 
-    /// How long the next wait may last. Zero when the client has used up its time.
+    /// How long the next wait may last. Zero once the client has used up its time.
     pub(super) fn next_wait(&self) -> Duration {
         let left = (self.patience + self.earned).saturating_sub(self.waited);
         left.min(self.patience)

@@ -1,10 +1,10 @@
-//! The request line as actix-http reads it: what Erlang's parser takes raw in a target, and `http`
-//! refuses, is percent-encoded before.
+//! Prepares the request line for actix-http: percent-encodes characters of the target that Erlang's parser
+//! accepts raw and the `http` crate refuses.
 
 use bytes::{BufMut, BytesMut};
 
-/// Encodes what the first line holds raw: bytes beyond ASCII, quotation marks, angle brackets,
-/// backquotes. A head whose first line has not arrived stays as it is.
+/// Encodes, in the first line, bytes beyond ASCII, quotation marks, angle brackets and backquotes. Does
+/// nothing before the first line is complete.
 pub(super) fn encode(head: &mut BytesMut) {
     let Some(end) = memchr::memchr(b'\n', head) else {
         return;

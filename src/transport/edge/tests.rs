@@ -1,4 +1,4 @@
-//! The edge over real streams, with an app of one function and little patience.
+//! Tests the edge over real streams, with an app of one function and short time limits.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use super::{Edge, Patience, Stopping};
 use crate::admission::Admission;
 
 const DEADLINE: Duration = Duration::from_secs(8);
-/// For what must not run out in a test.
+/// A limit that no test should reach.
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -66,7 +66,7 @@ impl Client {
         self.stream.write_all(text.as_bytes()).await.expect("open");
     }
 
-    /// Reads until the text comes.
+    /// Reads until the text arrives.
     async fn hears(&mut self, text: &str) -> String {
         let mut heard = Vec::new();
         let read = async {
@@ -87,11 +87,11 @@ impl Client {
         heard
     }
 
-    /// What comes until the server hangs up. A reset ends it, too.
+    /// Reads until the server closes or resets the stream.
     async fn rest(&mut self) -> String {
         let mut heard = Vec::new();
         let read = self.stream.read_to_end(&mut heard);
-        // A reset is an end like another.
+        // A reset counts as the end.
         let _ = timeout(DEADLINE, read).await.expect("the server hangs up");
         String::from_utf8_lossy(&heard).into_owned()
     }
@@ -103,8 +103,8 @@ impl Client {
     }
 }
 
-/// `/body` reads the body and tells its length, `/wait` never answers, `/large` answers with much,
-/// `/chunks` in chunks; all others tell their target.
+/// `/body` reads the body and returns its length, `/wait` never answers, `/large` returns a long body,
+/// `/chunks` a body in chunks; all others return their target.
 async fn app(mut request: Request) -> Result<Response<BoxBody>, Response<BoxBody>> {
     let text = match request.path() {
         "/body" => {
@@ -124,7 +124,7 @@ async fn app(mut request: Request) -> Result<Response<BoxBody>, Response<BoxBody
     Ok(Response::with_body(StatusCode::OK, BoxBody::new(text)))
 }
 
-/// So many chunks of one byte.
+/// A body of this many chunks of one byte.
 struct Chunks(usize);
 
 impl MessageBody for Chunks {
@@ -192,7 +192,7 @@ async fn a_body_that_drips_is_given_up() {
         .await;
     for _ in 0..10 {
         actix_rt::time::sleep(Duration::from_millis(50)).await;
-        // The end may have come.
+        // The server may have closed the stream already.
         let _ = client.stream.write_all(b"x").await;
     }
     assert!(client.rest().await.starts_with("HTTP/1.1 408 "));
@@ -252,7 +252,7 @@ async fn the_next_request_waits_for_the_answer_to_the_last() {
         .await;
     client.hears("/2").await;
     client.send("GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    // Far more than the kernel holds for a server that does not read.
+    // More than the kernel buffers while the server does not read.
     let flood = "GET /3 HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1_000_000);
     let sent = timeout(Duration::from_millis(500), client.send(&flood)).await;
     assert!(sent.is_err(), "the server reads no further");

@@ -186,7 +186,7 @@ fn list(value: &Value) -> &[Value] {
 
 /// The one pattern of the document.
 fn is_id(text: &str) -> bool {
-    text.parse::<slackir::pubsub::MessageId>().is_ok()
+    text.parse::<slackir::log::MessageId>().is_ok()
 }
 
 /// Microseconds and Z, as the one format of the document is written here.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slackir::pubsub::{Draft, Flushed, LogRule, MessageId, PubSub};
+use slackir::log::{Flushed, LogRule, MessageId};
+use slackir::pattern::TopicPattern;
+use slackir::pubsub::{Draft, PubSub};
 use slackir::server::chat::{Room, SHOUT, UserSocket, router};
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 use slackir::testing::TestSocket;
@@ -42,7 +44,7 @@ impl Rooms {
     /// The same rooms as after a restart of the server; the writer is still the same.
     pub(crate) fn over(writer: DbWriterHandle, strict: bool) -> Self {
         let room = Room {
-            topics: "room:*".to_owned(),
+            topics: TopicPattern::new("room:*"),
             ..Room::default()
         };
         let store = Arc::new(writer.clone());

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use proptest::prelude::*;
 
-use super::super::reader::{Found, Reader};
+use super::super::reader::{Found, RecordReader};
 use super::super::record::{HEADER, MARKER};
 use super::*;
 
@@ -37,7 +37,9 @@ fn opened(bytes: &[u8]) -> (Vec<Record>, Recovered) {
 fn three() -> Vec<Record> {
     let mut rows: Vec<_> = (1..4).map(|seq| row("room:é", seq, "{\"a\":1}")).collect();
     rows[2].client_ref = Some("mine".to_owned());
-    rows[2].change = Some(Change::Update { target: 1 });
+    rows[2].change = Some(Change::Update {
+        target: Seq::new(1),
+    });
     rows
 }
 
@@ -158,7 +160,7 @@ fn a_declared_length_reserves_no_memory() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("segment");
     fs::write(&path, &file).unwrap();
-    let mut reader = Reader::open(&path, 0, file.len() as u64).unwrap();
+    let mut reader = RecordReader::open(&path, 0, file.len() as u64).unwrap();
     let damage = Found::Damage { from: 0, to: 16 };
     assert_eq!(reader.next().unwrap(), Some(damage));
     let mut rows = 0;
@@ -207,7 +209,7 @@ fn rows_that_are_spoiled_while_the_spool_is_open_are_given_up() {
     };
     spoil(&paths[0]);
     let read = spool.peek(1, usize::MAX).unwrap();
-    let lost = read[0].seq as usize - 1;
+    let lost = read[0].seq.get() as usize - 1;
     assert!(lost > 1, "{lost} rows of the first segment");
     spool.remove(1).unwrap();
     assert_eq!(spool.len(), 20 - lost - 1);

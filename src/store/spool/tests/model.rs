@@ -76,7 +76,9 @@ impl Model {
                 let seq = self.appended.len() as i64;
                 let mut row = row(&format!("room:{topic}"), seq, &"x".repeat(bytes));
                 row.client_ref = (bytes % 3 == 0).then(|| seq.to_string());
-                row.change = (bytes % 5 == 0).then_some(Change::Delete { target: seq - 1 });
+                row.change = (bytes % 5 == 0).then_some(Change::Delete {
+                    target: Seq::new(seq - 1),
+                });
                 self.spool().append(&row).unwrap();
                 self.appended.push(row);
             }

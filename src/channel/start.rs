@@ -1,0 +1,116 @@
+//! [`start`]: a socket starts a channel, and learns from [`ChannelSignal`]s what becomes of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use actix::{AsyncContext, Message, Recipient};
+use bytestring::ByteString;
+
+use super::Channel;
+use super::callback::Live;
+use super::context::Context;
+use super::join::join;
+use super::link::Link;
+use super::server::{ChannelServer, JoinAnswer};
+use crate::assigns::Assigns;
+use crate::flow::Flow;
+use crate::frame::Frame;
+use crate::message::{Payload, Ref};
+use crate::outbox::Outbox;
+use crate::pubsub::{PubSub, SubscriberId};
+use crate::serializer::Serializer;
+
+/// What a join needs.
+pub(crate) struct Start {
+    pub(crate) topic: ByteString,
+    pub(crate) join_ref: Ref,
+    pub(crate) reference: Ref,
+    pub(crate) params: Payload,
+    pub(crate) assigns: Assigns,
+    pub(crate) serializer: Serializer,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) flow: Rc<Flow>,
+    pub(crate) pubsub: PubSub,
+    pub(crate) signals: Rc<Recipient<ChannelSignal>>,
+    /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
+    pub(crate) replaced: Option<Frame>,
+}
+
+/// A started channel.
+pub(crate) struct Started {
+    pub(crate) link: Rc<Link>,
+    pub(crate) state: JoinState,
+    /// Whether the actor runs, and a [`ChannelSignal::Down`] will follow.
+    pub(crate) alive: bool,
+}
+
+/// How far a join is when [`start`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinState {
+    Pending,
+    Joined,
+    Failed,
+}
+
+/// From a channel to its socket.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum ChannelSignal {
+    /// A frame for the client from another thread.
+    Deliver(Frame),
+    /// The join that was pending has been answered.
+    JoinDone {
+        topic: ByteString,
+        id: SubscriberId,
+        joined: bool,
+    },
+    /// The actor has ended; `crashed` if it could not tell the client itself.
+    Down {
+        topic: ByteString,
+        id: SubscriberId,
+        crashed: bool,
+    },
+}
+
+/// Starts a channel: runs `join`, and answers it before returning unless it is pending.
+pub(crate) fn start<C: Channel>(start: Start) -> Started {
+    let mut actix = actix::Context::<ChannelServer<C>>::new();
+    let addr = actix.address();
+    let link = Link::new(
+        start.topic,
+        &start.join_ref,
+        &start.reference,
+        start.serializer,
+        start.outbox,
+        start.flow,
+    );
+    let ctx = Context::new(
+        Rc::clone(&link),
+        start.pubsub.clone(),
+        start.assigns,
+        addr.downgrade(),
+        Rc::clone(&start.signals),
+    );
+    let live = Rc::new(RefCell::new(Live { channel: None, ctx }));
+    let join = join(
+        Rc::clone(&live),
+        Rc::clone(&link),
+        start.pubsub,
+        start.params,
+    );
+    let answer = JoinAnswer {
+        join_ref: start.join_ref,
+        reference: start.reference,
+        replaced: start.replaced,
+    };
+    let mut server = ChannelServer::new(live, Rc::clone(&link), start.signals, join, answer);
+    server.resume(&mut actix);
+    let state = server.join_state();
+    let runs = !server.has_ended();
+    // One that has ended already may have reported its end, and its socket counts reports.
+    let alive = runs || server.has_reported();
+    if runs {
+        actix.run(server);
+    }
+    Started { link, state, alive }
+}

@@ -1,0 +1,53 @@
+//! The topic log: the stored messages of one topic. Each takes the next [`Seq`] and goes to a
+//! [`MessageStore`]. It stays in memory, in the log's *tail*, while it is new or not committed.
+//!
+//! A [`LogRule`] decides which topics keep a log. `pubsub` owns one log for each such topic, behind the
+//! topic's lock. The log knows neither topics nor members.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `id` | [`Seq`], [`Epoch`], [`MessageId`] |
+//! | `entry`, `receipt` | a message, pending or stored, and the receipt that tells its publisher the outcome |
+//! | `store`, `rule` | the port to a database; which topics use it |
+//! | `sequence`, `past` | the runs of a topic's sequence: which ids are valid after a restart or a restore |
+//! | `topic_log` | the operations that change a log: append, settle, erase |
+//! | `tail`, `tail_bytes` | the messages in memory, and their bound over all topics |
+//! | `backlog`, `older`, `pager` | the operations that read a log: history, resume, older messages |
+//! | `refs` | recent client_refs, by which retries are recognised |
+
+mod backlog;
+mod entry;
+mod id;
+mod older;
+mod pager;
+mod past;
+mod receipt;
+mod refs;
+mod rule;
+mod sequence;
+mod store;
+mod tail;
+mod tail_bytes;
+mod topic_log;
+
+pub(crate) use self::backlog::Backlog;
+pub(crate) use self::entry::Meta;
+pub use self::entry::{Change, LogEntry, Pending};
+pub use self::id::{Epoch, InvalidMessageId, MessageId, Seq};
+pub(crate) use self::older::Older;
+pub(crate) use self::pager::{Found, Pager};
+pub use self::past::PastRuns;
+pub(crate) use self::receipt::Outcome;
+pub use self::receipt::{NotStored, Receipt, Stored};
+pub(crate) use self::refs::RecentRefs;
+pub use self::rule::LogRule;
+pub use self::store::{
+    Flushed, LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
+};
+#[cfg(test)]
+pub(crate) use self::tail_bytes::crowd;
+pub(crate) use self::topic_log::{Appended, LogOwner, NewEntry, TopicLog, Visibility};
+
+/// The most messages and payload bytes of one page of a resume.
+const PAGE_ROWS: usize = 500;
+const PAGE_BYTES: usize = 250_000;

@@ -1,0 +1,59 @@
+//! [`Connection`]: a connected client, as a transport hands it over; and [`Incoming`], the items of its stream.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Served;
+use super::ending::ConnectionEnd;
+use super::idle::Activity;
+use super::registry::Registration;
+use crate::admission::Admitted;
+use crate::assigns::Assigns;
+use crate::client::{Client, log_client};
+use crate::flow::Flow;
+use crate::message::{Message, Ref, Reply};
+use crate::outbox::Outbox;
+use crate::pubsub::PubSub;
+use crate::serializer::Serializer;
+
+/// One item of a transport's stream.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A message of the client, and its size on the wire in bytes.
+    Message(Message, usize),
+    /// The last item of a stream.
+    End(ConnectionEnd),
+}
+
+/// A connected client.
+pub(crate) struct Connection {
+    pub(crate) mount: Arc<Served>,
+    pub(crate) pubsub: PubSub,
+    pub(crate) registration: Registration,
+    /// Counts it among the connections of the server and of the client's address.
+    pub(crate) _admitted: Admitted,
+    pub(crate) serializer: Serializer,
+    pub(crate) assigns: Assigns,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) flow: Rc<Flow>,
+    pub(crate) activity: Rc<Activity>,
+}
+
+impl Connection {
+    pub(super) fn client(&self) -> &Client {
+        self.outbox.client()
+    }
+
+    /// Answers a message in the socket's own name.
+    pub(super) fn reply(&self, join_ref: &Ref, message: &Message, reply: &Reply) {
+        if self.outbox.closed().is_some() {
+            return;
+        }
+        let (reference, topic) = (&message.reference, &message.topic);
+        match self.serializer.reply(join_ref, reference, topic, reply) {
+            Ok(frame) => self.outbox.push(frame),
+            // Only binary responses can fail, and the socket itself makes none.
+            Err(error) => log_client!(error, self.client(), %error, "socket.reply.unencodable"),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Keeps SQLite's write-ahead log (WAL) short without letting commits wait.
+//!
+//! A checkpoint copies pages from the WAL into the database file: tens of milliseconds for a few megabytes. A
+//! thread with a connection of its own does it while commits go on. It never catches up with a busy writer, and the
+//! WAL starts over only once all of it is copied: so the writer copies the last few pages itself, between two
+//! commits. A writer that is faster than the disk waits for the thread.
+//!
+//! A reader that holds the WAL for long (a report, a backup, a shell) stops nobody. The WAL grows until that reader
+//! ends; the operator is warned, and metrics show the WAL's size and the reader's age.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use diesel::sql_types::Integer;
+
+use crate::metrics::metrics;
+use crate::store::backend::sqlite;
+use crate::store::backend::url;
+
+/// Start checkpointing at 8 MB, and keep the file that size: reusing cached pages is cheaper than new ones.
+pub(in crate::store) const LONG: u64 = 8_000_000;
+/// From this size on the writer waits for the thread, and truncates the WAL if no reader holds it.
+const TOO_LONG: u64 = 32_000_000;
+/// How long the writer waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the end of the server waits for another checkpoint, each time.
+const MOMENT: Duration = Duration::from_millis(500);
+/// Pages that the writer may copy itself.
+const FEW_PAGES: i32 = 200;
+/// The period in which the thread copies new pages, and in which the end of the server tries to truncate the WAL.
+const ROUNDS: u32 = 4;
+/// The period of the look at a WAL that a reader holds.
+const HELD_LOOK: Duration = Duration::from_secs(1);
+/// The wait between two warnings.
+const HELD_WARNING: Duration = Duration::from_secs(60);
+
+/// The writer's half of the thread. The thread ends with it.
+pub(in crate::store) struct Checkpointer {
+    log: PathBuf,
+    wake: SyncSender<()>,
+    /// The progress of the thread.
+    copied: Receiver<Copied>,
+    reader: Option<Reader>,
+}
+
+/// How far the thread has copied the WAL.
+#[derive(Clone, Copy)]
+enum Copied {
+    /// All but a few pages.
+    Nearly,
+    /// Up to this page: a reader needs the later ones.
+    Held(i32),
+    /// Slower than the writer writes.
+    Behind,
+}
+
+/// A reader that holds the WAL.
+struct Reader {
+    /// The last page of the WAL that it reads.
+    page: i32,
+    since: Instant,
+    looked: Instant,
+    warned: Option<Instant>,
+}
+
+/// The answer of `PRAGMA wal_checkpoint`.
+#[derive(QueryableByName)]
+struct Progress {
+    /// Another connection was checkpointing, or needed the WAL.
+    #[diesel(sql_type = Integer)]
+    busy: i32,
+    #[diesel(sql_type = Integer)]
+    log: i32,
+    #[diesel(sql_type = Integer)]
+    checkpointed: i32,
+}
+
+impl Checkpointer {
+    pub(in crate::store) fn start(database: &Path, connection: SqliteConnection) -> Self {
+        let (wake, woken) = sync_channel(1);
+        let (done, copied) = sync_channel(1);
+        std::thread::spawn(move || copy_when_woken(connection, &woken, &done));
+        Self {
+            log: url::beside(database, "-wal"),
+            wake,
+            copied,
+            reader: None,
+        }
+    }
+
+    /// After each commit, on the writer's connection.
+    pub(in crate::store) fn committed(
+        &mut self,
+        connection: &mut SqliteConnection,
+    ) -> QueryResult<()> {
+        let length = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        metrics().sqlite_log_bytes.set(length as f64);
+        if length <= LONG {
+            self.release();
+            return Ok(());
+        }
+        // A shorter time may be a short read. The thread's answer comes at once.
+        let reader = self.reader.as_mut();
+        let held = reader.filter(|reader| reader.since.elapsed() >= HELD_LOOK);
+        let wait = if length > TOO_LONG && held.is_none() {
+            PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        if held.is_none_or(|reader| reader.is_due(HELD_LOOK))
+            && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
+        {
+            // The thread has panicked: the writer does its work.
+            copy(connection)?;
+        }
+        match self.copied.recv_timeout(wait) {
+            Ok(Copied::Nearly) => {
+                self.release();
+                copy(connection)?;
+                if length > TOO_LONG {
+                    empty(connection)?;
+                }
+            }
+            Ok(Copied::Held(page)) => self.note_reader(page, length),
+            Ok(Copied::Behind) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Copies everything and truncates the file, so that a copy of the database file alone is complete. Fails while
+    /// a reader holds the WAL.
+    pub(in crate::store) fn tidy(&mut self, connection: &mut SqliteConnection) -> QueryResult<()> {
+        for _ in 0..ROUNDS {
+            if empty(connection)?.busy == 0 {
+                break;
+            }
+            // The thread ends soon. Another checkpoint gets a moment.
+            let _ = self.copied.recv_timeout(MOMENT);
+        }
+        Ok(())
+    }
+
+    /// No reader holds the WAL.
+    fn release(&mut self) {
+        if self.reader.take().is_some() {
+            metrics().sqlite_reader_age.set(0.0);
+        }
+    }
+
+    /// A reader holds the WAL up to this page.
+    fn note_reader(&mut self, page: i32, length: u64) {
+        let now = Instant::now();
+        let reader = match &mut self.reader {
+            Some(reader) if reader.page == page => reader,
+            other => other.insert(Reader {
+                page,
+                since: now,
+                looked: now,
+                warned: None,
+            }),
+        };
+        let age = reader.since.elapsed();
+        metrics().sqlite_reader_age.set(age.as_secs_f64());
+        let warned = reader.warned;
+        if length > TOO_LONG
+            && age >= HELD_LOOK
+            && warned.is_none_or(|warned| warned.elapsed() >= HELD_WARNING)
+        {
+            reader.warned = Some(now);
+            tracing::warn!(
+                bytes = length,
+                seconds = age.as_secs(),
+                "store.checkpoint.held: somebody else has been reading the database since then, and its \
+                 write-ahead log grows until that reader ends"
+            );
+        }
+    }
+}
+
+impl Reader {
+    /// Whether the next look is due. The look counts as done.
+    fn is_due(&mut self, wait: Duration) -> bool {
+        let due = self.looked.elapsed() >= wait;
+        if due {
+            self.looked = Instant::now();
+        }
+        due
+    }
+}
+
+impl Progress {
+    fn left(&self) -> i32 {
+        self.log - self.checkpointed
+    }
+}
+
+fn copy_when_woken(
+    mut connection: SqliteConnection,
+    woken: &Receiver<()>,
+    done: &SyncSender<Copied>,
+) {
+    while woken.recv().is_ok() {
+        match copy_in_rounds(&mut connection) {
+            // Full: the writer has not looked since the last time.
+            Ok(copied) => drop(done.try_send(copied)),
+            Err(error) => tracing::warn!(%error, "store.checkpoint.failed"),
+        }
+    }
+}
+
+fn copy_in_rounds(connection: &mut SqliteConnection) -> QueryResult<Copied> {
+    let mut last = None;
+    for _ in 0..ROUNDS {
+        let progress = copy(connection)?;
+        if progress.busy != 0 {
+            return Ok(Copied::Behind);
+        }
+        if progress.left() <= FEW_PAGES {
+            return Ok(Copied::Nearly);
+        }
+        if last == Some(progress.checkpointed) {
+            return Ok(Copied::Held(progress.checkpointed));
+        }
+        last = Some(progress.checkpointed);
+    }
+    Ok(Copied::Behind)
+}
+
+/// Copies the pages that no reader needs, without waiting.
+fn copy(connection: &mut SqliteConnection) -> QueryResult<Progress> {
+    diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)
+}
+
+/// Copies everything and truncates the file, if no connection reads or checkpoints.
+fn empty(connection: &mut SqliteConnection) -> QueryResult<Progress> {
+    sqlite::set_busy_timeout(connection, Duration::ZERO)?;
+    let progress = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(connection);
+    sqlite::set_busy_timeout(connection, sqlite::BUSY_TIMEOUT)?;
+    progress
+}

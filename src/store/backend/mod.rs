@@ -1,0 +1,330 @@
+//! The databases behind one face: the database of a URL, its pools and connections, and the macro that writes a
+//! statement's body for both.
+
+#[cfg(feature = "sqlite")]
+mod checkpoint;
+#[cfg(feature = "sqlite")]
+mod database_file;
+pub(in crate::store) mod error;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod prepared;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+pub(in crate::store) mod url;
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+
+#[cfg(feature = "sqlite")]
+pub use self::database_file::FileFault;
+pub use self::error::StoreError;
+pub use self::prepared::Prepared;
+pub use self::url::redacted;
+
+/// Creates the tables, in the transaction of the caller. `tables::migrations` does it: a backend knows no table.
+pub(in crate::store) type Migrate<'a> =
+    &'a dyn Fn(&mut Connection<'_>) -> Result<Prepared, StoreError>;
+
+/// How long a reader waits for a free connection.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Short, so that the writer can answer its callers that the database is unreachable.
+const WRITER_CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[cfg(not(feature = "sqlite"))]
+const NO_SQLITE: StoreError = StoreError::NotBuiltIn {
+    database: "SQLite",
+    feature: "sqlite",
+};
+#[cfg(not(feature = "postgres"))]
+const NO_POSTGRES: StoreError = StoreError::NotBuiltIn {
+    database: "PostgreSQL",
+    feature: "postgres",
+};
+
+/// An opened database.
+pub(in crate::store) enum Backend {
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlite::Database),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Server),
+}
+
+/// The role of a pool's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Role {
+    /// They only read; at most this many.
+    Readers(u32),
+    /// The one connection that writes. `strict`: its commits survive a power cut.
+    Writer { strict: bool },
+}
+
+impl Role {
+    pub(in crate::store) fn pool<M: r2d2::ManageConnection>(self) -> r2d2::Builder<M> {
+        let (size, timeout) = match self {
+            Self::Readers(size) => (size.max(1), CHECKOUT_TIMEOUT),
+            Self::Writer { .. } => (1, WRITER_CHECKOUT_TIMEOUT),
+        };
+        // A failed connection is an error of the call that asks for it.
+        r2d2::Pool::builder()
+            .max_size(size)
+            .min_idle(Some(1))
+            .connection_timeout(timeout)
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+    }
+}
+
+impl Backend {
+    /// Opens and migrates the database of the URL.
+    pub(in crate::store) fn open(
+        url: &str,
+        migrate: Migrate<'_>,
+    ) -> Result<(Self, Prepared), StoreError> {
+        match url::Scheme::of(url)? {
+            #[cfg(feature = "sqlite")]
+            url::Scheme::Sqlite => {
+                let (database, prepared) = sqlite::Database::open(url, migrate)?;
+                Ok((Self::Sqlite(database), prepared))
+            }
+            #[cfg(not(feature = "sqlite"))]
+            url::Scheme::Sqlite => Err(NO_SQLITE),
+            #[cfg(feature = "postgres")]
+            url::Scheme::Postgres => {
+                let server = postgres::Server::new(url)?;
+                let prepared = server.prepare(migrate)?;
+                Ok((Self::Postgres(server), prepared))
+            }
+            #[cfg(not(feature = "postgres"))]
+            url::Scheme::Postgres => Err(NO_POSTGRES),
+        }
+    }
+
+    /// Opens the database of the URL without migrating it, for connections that only read.
+    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+        match url::Scheme::of(url)? {
+            #[cfg(feature = "sqlite")]
+            url::Scheme::Sqlite => sqlite::Database::open_to_read(url).map(Self::Sqlite),
+            #[cfg(not(feature = "sqlite"))]
+            url::Scheme::Sqlite => Err(NO_SQLITE),
+            #[cfg(feature = "postgres")]
+            url::Scheme::Postgres => postgres::Server::open_to_read(url).map(Self::Postgres),
+            #[cfg(not(feature = "postgres"))]
+            url::Scheme::Postgres => Err(NO_POSTGRES),
+        }
+    }
+
+    /// A database on a server that was not reached yet.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn unreached(url: &str) -> Result<Self, StoreError> {
+        postgres::Server::new(url).map(Self::Postgres)
+    }
+
+    /// Migrates a database that was not reached by [`open`](Self::open).
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "a file is never away")
+    )]
+    pub(in crate::store) fn prepare(&self, migrate: Migrate<'_>) -> Result<Prepared, StoreError> {
+        match self {
+            // A file is never unreachable.
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(Prepared::default()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.prepare(migrate),
+        }
+    }
+
+    pub(in crate::store) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(database) => database.pool(role).map(Pool::Sqlite),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.pool(role).map(Pool::Postgres),
+        }
+    }
+
+    pub(in crate::store) fn guard(&self) -> Result<Guard, StoreError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(database) => Ok(Guard::Sqlite(database.file()?)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(Guard::Postgres),
+        }
+    }
+
+    pub(in crate::store) fn housekeeper(&self) -> Result<Housekeeper, StoreError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(database) => database.checkpointer().map(Housekeeper::Sqlite),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(Housekeeper::Postgres),
+        }
+    }
+}
+
+/// Connections of one role. Clones share them.
+#[derive(Clone)]
+pub(in crate::store) enum Pool {
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlite::Pool),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Pool),
+}
+
+impl Pool {
+    /// Whether other servers may use the database as well.
+    pub(in crate::store) fn is_shared(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => true,
+        }
+    }
+
+    pub(in crate::store) fn get(&self) -> Result<Pooled, StoreError> {
+        Ok(match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pool) => Pooled::Sqlite(pool.get()?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => Pooled::Postgres(pool.get()?),
+        })
+    }
+
+    /// Reads on a thread that may wait for the database.
+    pub(in crate::store) async fn read<T: Send + 'static>(
+        self,
+        query: impl FnOnce(&mut Connection<'_>) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+        let read = tokio::task::spawn_blocking(move || -> Result<T, StoreError> {
+            let mut pooled = self.get()?;
+            Ok(query(&mut pooled.connection())?)
+        });
+        Ok(read.await??)
+    }
+}
+
+/// A connection that goes back to its pool.
+pub(in crate::store) enum Pooled {
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlite::Pooled),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Pooled),
+}
+
+impl Pooled {
+    pub(in crate::store) fn connection(&mut self) -> Connection<'_> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pooled) => Connection::Sqlite(pooled),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pooled) => Connection::Postgres(pooled),
+        }
+    }
+}
+
+/// The target of a statement. Statements are written once, with [`on_each_backend`].
+pub(in crate::store) enum Connection<'a> {
+    #[cfg(feature = "sqlite")]
+    Sqlite(&'a mut SqliteConnection),
+    #[cfg(feature = "postgres")]
+    Postgres(&'a mut PgConnection),
+}
+
+impl Connection<'_> {
+    /// All of `body` or nothing. It may write: SQLite's lock is taken at the start, because a transaction that has
+    /// read first cannot wait for it.
+    pub(in crate::store) fn transaction<T, E: From<diesel::result::Error>>(
+        &mut self,
+        body: impl FnOnce(&mut Connection<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(connection) => {
+                connection.immediate_transaction(|inner| body(&mut Connection::Sqlite(inner)))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(connection) => diesel::Connection::transaction(*connection, |inner| {
+                body(&mut Connection::Postgres(inner))
+            }),
+        }
+    }
+}
+
+/// Checks that the database is still the one that was opened.
+pub(in crate::store) enum Guard {
+    #[cfg(feature = "sqlite")]
+    Sqlite(database_file::DatabaseFile),
+    /// PostgreSQL guards its own files.
+    #[cfg(feature = "postgres")]
+    Postgres,
+}
+
+impl Guard {
+    /// # Errors
+    /// The fault.
+    pub(in crate::store) fn check(&mut self) -> Result<(), StoreError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Ok(file.check()?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres => Ok(()),
+        }
+    }
+}
+
+/// Work beside the commits.
+pub(in crate::store) enum Housekeeper {
+    #[cfg(feature = "sqlite")]
+    Sqlite(checkpoint::Checkpointer),
+    /// PostgreSQL needs none.
+    #[cfg(feature = "postgres")]
+    Postgres,
+}
+
+impl Housekeeper {
+    /// After each commit.
+    pub(in crate::store) fn committed(&mut self, pooled: &mut Pooled) -> QueryResult<()> {
+        match (self, pooled) {
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(checkpointer), Pooled::Sqlite(pooled)) => checkpointer.committed(pooled),
+            #[cfg(feature = "postgres")]
+            (_, Pooled::Postgres(_)) => Ok(()),
+            #[cfg(all(feature = "sqlite", feature = "postgres"))]
+            (Self::Postgres, Pooled::Sqlite(_)) => Ok(()),
+        }
+    }
+
+    /// Leaves files of which a copy is complete. Slow: only at the end.
+    pub(in crate::store) fn tidy(&mut self, pooled: &mut Pooled) -> QueryResult<()> {
+        match (self, pooled) {
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(checkpointer), Pooled::Sqlite(pooled)) => checkpointer.tidy(pooled),
+            #[cfg(feature = "postgres")]
+            (_, Pooled::Postgres(_)) => Ok(()),
+            #[cfg(all(feature = "sqlite", feature = "postgres"))]
+            (Self::Postgres, Pooled::Sqlite(_)) => Ok(()),
+        }
+    }
+}
+
+/// Writes one body for the typed connection of each database. Diesel's `MultiConnection` does not compile for
+/// batches, conflicts and `RETURNING`, and functions generic over the connection need pages of bounds.
+macro_rules! on_each_backend {
+    ($connection:expr, |$typed:ident| $body:expr) => {
+        match $connection {
+            #[cfg(feature = "sqlite")]
+            $crate::store::backend::Connection::Sqlite(connection) => {
+                let $typed = &mut **connection;
+                $body
+            }
+            #[cfg(feature = "postgres")]
+            $crate::store::backend::Connection::Postgres(connection) => {
+                let $typed = &mut **connection;
+                $body
+            }
+        }
+    };
+}
+pub(in crate::store) use on_each_backend;

@@ -1,0 +1,178 @@
+//! SQLite: a file, and one server at a time.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection};
+
+use crate::store::backend::Migrate;
+use crate::store::backend::checkpoint::{self, Checkpointer};
+use crate::store::backend::database_file::{DatabaseFile, FileFault};
+use crate::store::backend::url::{self, Mode, SqliteUrl};
+use crate::store::backend::{self, Role};
+use crate::store::backend::{Prepared, StoreError};
+
+/// How long a statement waits for another process's lock on the database.
+pub(in crate::store) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(in crate::store) type Pool = r2d2::Pool<ConnectionManager<SqliteConnection>>;
+pub(in crate::store) type Pooled = r2d2::PooledConnection<ConnectionManager<SqliteConnection>>;
+
+/// A migrated database file. This server owns it as long as this value lives.
+pub(in crate::store) struct Database {
+    url: SqliteUrl,
+    /// One server at a time gives out seqs. `None` for a reader.
+    _lock: Option<File>,
+}
+
+impl Database {
+    pub(in crate::store) fn open(
+        url: &str,
+        migrate: Migrate<'_>,
+    ) -> Result<(Self, Prepared), StoreError> {
+        let url = SqliteUrl::parse(url)?;
+        match url.mode {
+            Mode::Read => return Err(StoreError::ReadOnly(url.path)),
+            Mode::Write if !url.path.exists() => return Err(StoreError::Missing(url.path)),
+            Mode::Write | Mode::Create => {}
+        }
+        // The lock comes first: a database that another server uses is not touched.
+        let lock = lock(&url.path)?;
+        let mut connection = connect(&url)?;
+        let unusable = |source| StoreError::Unusable {
+            path: url.path.clone(),
+            source,
+        };
+        // The first lock for writing: fails for a read-only file.
+        let prepared = backend::Connection::Sqlite(&mut connection)
+            .transaction(migrate)
+            .map_err(|error| match error {
+                StoreError::Statement(source) => unusable(source),
+                error => error,
+            })?;
+        // Last, so that a refused file stays unchanged.
+        set_pragmas(&mut connection).map_err(unusable)?;
+        let database = Self {
+            url,
+            _lock: Some(lock),
+        };
+        Ok((database, prepared))
+    }
+
+    /// Opens an existing file, beside the server that may own it.
+    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+        let url = SqliteUrl::parse(url)?;
+        // SQLite would create one.
+        if !url.path.is_file() {
+            return Err(StoreError::Missing(url.path));
+        }
+        connect(&url)?;
+        Ok(Self { url, _lock: None })
+    }
+
+    pub(in crate::store) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
+        let manager = ConnectionManager::new(self.url.connection_string());
+        let pool = role
+            .pool()
+            .test_on_check_out(false)
+            .connection_customizer(Box::new(Pragmas(role)))
+            .build(manager)?;
+        Ok(pool)
+    }
+
+    pub(in crate::store) fn file(&self) -> Result<DatabaseFile, FileFault> {
+        Ok(DatabaseFile::watch(&self.url.path)?)
+    }
+
+    pub(in crate::store) fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
+        let mut connection = connect(&self.url)?;
+        set_pragmas(&mut connection)?;
+        Ok(Checkpointer::start(&self.url.path, connection))
+    }
+}
+
+/// Takes the lock file beside the database. The system releases it when the process ends.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let lock_path = url::beside(path, ".lock");
+    let failed = |source| StoreError::Lock {
+        path: lock_path.clone(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// One connection outside any pool, whose errors tell what is wrong with the file. It changes nothing.
+fn connect(url: &SqliteUrl) -> Result<SqliteConnection, StoreError> {
+    let mut connection =
+        SqliteConnection::establish(&url.connection_string()).map_err(|source| {
+            StoreError::Open {
+                path: url.path.clone(),
+                source,
+            }
+        })?;
+    connection
+        .batch_execute(&format!("{} PRAGMA schema_version;", to_read()))
+        .map_err(|source| StoreError::Unusable {
+            path: url.path.clone(),
+            source,
+        })?;
+    Ok(connection)
+}
+
+/// Settings that change nothing in the file.
+fn to_read() -> String {
+    format!(
+        "PRAGMA busy_timeout = {}; PRAGMA foreign_keys = ON;",
+        BUSY_TIMEOUT.as_millis()
+    )
+}
+
+/// busy_timeout first: the switch to WAL needs a moment alone. Commits make no checkpoint: [`Checkpointer`] does.
+fn set_pragmas(connection: &mut SqliteConnection) -> QueryResult<()> {
+    connection.batch_execute(&format!(
+        "{} PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; \
+         PRAGMA journal_size_limit = {};",
+        to_read(),
+        checkpoint::LONG,
+    ))
+}
+
+/// Sets how long a statement of this connection waits.
+pub(in crate::store) fn set_busy_timeout(
+    connection: &mut SqliteConnection,
+    timeout: Duration,
+) -> QueryResult<()> {
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {}", timeout.as_millis()))
+}
+
+#[derive(Debug)]
+struct Pragmas(Role);
+
+impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
+    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
+        // Erased data is overwritten.
+        let set = match self.0 {
+            Role::Readers(_) => connection.batch_execute(&to_read()),
+            Role::Writer { strict } => set_pragmas(connection).and_then(|()| {
+                let synchronous = if strict { "FULL" } else { "NORMAL" };
+                connection.batch_execute(&format!(
+                    "PRAGMA secure_delete = ON; PRAGMA synchronous = {synchronous}"
+                ))
+            }),
+        };
+        set.map_err(diesel::r2d2::Error::QueryError)
+    }
+}

@@ -1,0 +1,71 @@
+//! Migrations: all pending ones, or none of them.
+
+use diesel::backend::Backend;
+use diesel::migration::MigrationSource;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use crate::store::backend::Connection;
+use crate::store::tables::takeover;
+use crate::store::{Prepared, StoreError};
+
+#[cfg(feature = "sqlite")]
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+#[cfg(feature = "postgres")]
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
+
+/// Migrates inside the caller's transaction. If a migration fails, or the tables do not accept a message
+/// afterwards, the caller rolls everything back.
+pub(in crate::store) fn run(
+    connection: &mut Connection<'_>,
+    adopt: bool,
+) -> Result<Prepared, StoreError> {
+    let lacking = match connection {
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(sqlite) => names(*sqlite, SQLITE),
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(postgres) => names(*postgres, POSTGRES),
+    }?;
+    takeover::check(connection, &lacking, adopt)?;
+    let migrations = match connection {
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(sqlite) => apply(*sqlite, SQLITE),
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(postgres) => apply(*postgres, POSTGRES),
+    }?;
+    takeover::try_insert(connection)?;
+    let adopted = if adopt {
+        takeover::adopt_rows(connection)?
+    } else {
+        0
+    };
+    Ok(Prepared {
+        migrations,
+        adopted,
+    })
+}
+
+/// The names of the pending migrations.
+fn names<DB: Backend, C: MigrationHarness<DB>>(
+    connection: &mut C,
+    source: EmbeddedMigrations,
+) -> Result<Vec<String>, StoreError>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let pending = connection.pending_migrations(source);
+    let pending = pending.map_err(StoreError::Migration)?;
+    let names = pending.iter().map(|migration| migration.name().to_string());
+    Ok(names.collect())
+}
+
+fn apply<DB: Backend, C: MigrationHarness<DB>>(
+    connection: &mut C,
+    source: EmbeddedMigrations,
+) -> Result<Vec<String>, StoreError>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let applied = connection.run_pending_migrations(source);
+    let applied = applied.map_err(StoreError::Migration)?;
+    Ok(applied.iter().map(ToString::to_string).collect())
+}

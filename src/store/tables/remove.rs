@@ -1,0 +1,53 @@
+//! Deleting rows, one transaction's worth at a time.
+
+use diesel::prelude::*;
+
+use crate::log::Seq;
+use crate::store::backend::{Connection, on_each_backend};
+use crate::store::schema::messages;
+use crate::store::tables::run;
+
+/// The most rows of one transaction: no message waits for more.
+pub(in crate::store) const MAX_ROWS: usize = 1_000;
+
+/// Rows of one topic to delete. The caller must pass at most [`MAX_ROWS`].
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Removal {
+    pub(in crate::store) topic: String,
+    pub(in crate::store) rows: Rows,
+    /// Messages up to this seq may be deleted afterwards: no client resumes from before it.
+    pub(in crate::store) pruned_through: Seq,
+}
+
+/// The rows to delete.
+#[derive(Clone, Debug)]
+pub(in crate::store) enum Rows {
+    /// All up to this seq.
+    Through(Seq),
+    /// Those with these seqs.
+    These(Vec<Seq>),
+}
+
+/// Deletes the rows, inside a transaction. Returns their number.
+pub(in crate::store) fn remove(
+    connection: &mut Connection<'_>,
+    removal: &Removal,
+) -> QueryResult<usize> {
+    let Removal {
+        topic,
+        rows,
+        pruned_through,
+    } = removal;
+    run::prune(connection, topic, *pruned_through)?;
+    let of_topic = messages::table.filter(messages::topic.eq(topic));
+    match rows {
+        Rows::Through(seq) => on_each_backend!(connection, |typed| diesel::delete(
+            of_topic.filter(messages::seq.le(seq))
+        )
+        .execute(typed)),
+        Rows::These(seqs) => on_each_backend!(connection, |typed| diesel::delete(
+            of_topic.filter(messages::seq.eq_any(seqs))
+        )
+        .execute(typed)),
+    }
+}

@@ -1,0 +1,283 @@
+//! The rows of `topics`: the run of each topic's sequence.
+//!
+//! A run begins with the first message that a process sends to a topic, under an epoch that no other run has. So a
+//! database that was restored from an old copy knows that it does not know the ids of later runs.
+
+use std::time::SystemTime;
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::log::{Epoch, MessageId, OpenedRun, PastRuns, Seq};
+use crate::store::backend::{Connection, on_each_backend};
+use crate::store::schema::topics;
+use crate::store::tables::message;
+use crate::store::tables::row::micros;
+
+/// The distance between the last stored seq and the first one after an unclean end: clients may have seen seqs that
+/// were never committed, and no seq is given twice.
+const JUMP: i64 = 1 << 32;
+
+/// The run of a topic. The default is that of a topic without messages: epoch 0.
+#[derive(Clone, Debug, Insertable, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = topics)]
+pub(in crate::store) struct TopicRow {
+    pub(in crate::store) epoch: Epoch,
+    pub(in crate::store) last_seq: Seq,
+    pub(in crate::store) pruned_through: Seq,
+    pub(in crate::store) clean: bool,
+    pub(in crate::store) past: String,
+    pub(in crate::store) importing: bool,
+}
+
+impl Default for TopicRow {
+    fn default() -> Self {
+        Self {
+            epoch: Epoch::default(),
+            last_seq: Seq::ZERO,
+            pruned_through: Seq::ZERO,
+            clean: true,
+            past: String::new(),
+            importing: false,
+        }
+    }
+}
+
+impl TopicRow {
+    /// The runs before it; none if the text cannot be read, so that nobody resumes.
+    pub(in crate::store) fn past(&self) -> PastRuns {
+        self.past.parse().unwrap_or_default()
+    }
+
+    /// The runs before the next one, if this one ends at `head`.
+    pub(in crate::store) fn past_after(&self, head: Seq) -> PastRuns {
+        let mut past = self.past();
+        past.end(MessageId::new(self.epoch, head), self.clean);
+        past
+    }
+}
+
+/// The run of a topic whose log is opened. After an unclean end another run begins at once, and that alone is
+/// written; else the next one, of `next_epoch`, begins with a message.
+///
+/// A strict run is clean at any time: members see nothing of it that is not committed.
+pub(in crate::store) fn open(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    strict: bool,
+    next_epoch: Epoch,
+) -> QueryResult<OpenedRun> {
+    let stored = message::head(connection, topic)?;
+    let found = find(connection, topic)?.unwrap_or_default();
+    let head = found.last_seq.max(stored);
+    if found.clean {
+        return Ok(OpenedRun {
+            epoch: found.epoch,
+            next_epoch: Some(next_epoch),
+            past: found.past(),
+            head,
+            pruned_through: found.pruned_through,
+        });
+    }
+    let past = found.past_after(head);
+    let run = TopicRow {
+        epoch: new_epoch(),
+        last_seq: head.plus(JUMP),
+        clean: strict,
+        past: past.to_string(),
+        importing: false,
+        ..found
+    };
+    put(connection, topic, &run)?;
+    Ok(OpenedRun {
+        epoch: run.epoch,
+        next_epoch: None,
+        past,
+        head: run.last_seq,
+        pruned_through: run.pruned_through,
+    })
+}
+
+/// A run that begins without the database. No topic has a seq beyond `ceiling`. Its head is beyond any seq that may
+/// have been given: no topic has had a message each microsecond since 1970, and the ceiling counts if the clock was
+/// set back or an unclean end went beyond it.
+pub(in crate::store) fn without_database(ceiling: Seq) -> OpenedRun {
+    let epoch = new_epoch();
+    OpenedRun {
+        epoch,
+        next_epoch: Some(epoch),
+        head: Seq::new(micros(SystemTime::now())).max(ceiling),
+        ..OpenedRun::default()
+    }
+}
+
+/// A run begins with the message `first`, which is committed later.
+pub(in crate::store) fn begin(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    first: MessageId,
+    strict: bool,
+) -> QueryResult<()> {
+    let stored = message::head(connection, topic)?;
+    let found = find(connection, topic)?.unwrap_or_default();
+    let before = first.seq.previous();
+    // The same run can begin twice: its topic was out of memory for a while, or this is a retry.
+    let past = if found.epoch == first.epoch {
+        found.past()
+    } else {
+        found.past_after(found.last_seq.max(stored).min(before))
+    };
+    let run = TopicRow {
+        epoch: first.epoch,
+        last_seq: found.last_seq.max(before),
+        clean: strict,
+        past: past.to_string(),
+        importing: false,
+        ..found
+    };
+    put(connection, topic, &run)
+}
+
+/// The row of a topic, if it has one.
+pub(in crate::store) fn find(
+    connection: &mut Connection<'_>,
+    topic: &str,
+) -> QueryResult<Option<TopicRow>> {
+    on_each_backend!(connection, |typed| {
+        topics::table
+            .find(topic)
+            .select(TopicRow::as_select())
+            .first(typed)
+            .optional()
+    })
+}
+
+/// Stores the run of a topic.
+pub(in crate::store) fn put(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    run: &TopicRow,
+) -> QueryResult<()> {
+    on_each_backend!(connection, |typed| {
+        diesel::insert_into(topics::table)
+            .values((topics::topic.eq(topic), run))
+            .on_conflict(topics::topic)
+            .do_update()
+            .set((
+                topics::epoch.eq(excluded(topics::epoch)),
+                topics::last_seq.eq(excluded(topics::last_seq)),
+                topics::pruned_through.eq(excluded(topics::pruned_through)),
+                topics::clean.eq(excluded(topics::clean)),
+                topics::past.eq(excluded(topics::past)),
+                topics::importing.eq(excluded(topics::importing)),
+            ))
+            .execute(typed)
+    })?;
+    Ok(())
+}
+
+/// Stores a topic that no client can join, and rolls back: does the database store topics at all?
+pub(in crate::store) fn rehearse(connection: &mut Connection<'_>) -> QueryResult<()> {
+    use diesel::result::Error::RollbackTransaction;
+    let rehearsed = connection.transaction(|connection| {
+        prune(connection, "", Seq::ZERO)?;
+        Err(RollbackTransaction)
+    });
+    match rehearsed {
+        Err(RollbackTransaction) => Ok(()),
+        other => other,
+    }
+}
+
+/// A seq that no topic has reached. An open run has given fewer seqs than the distance between two runs.
+pub(in crate::store) fn ceiling(connection: &mut Connection<'_>) -> QueryResult<Seq> {
+    let highest = topics::table.select(diesel::dsl::max(topics::last_seq));
+    let highest: Option<Seq> = on_each_backend!(connection, |typed| highest.first(typed))?;
+    Ok(highest.unwrap_or_default().plus(JUMP))
+}
+
+/// The ids of a topic's stored messages.
+pub(in crate::store) struct Names {
+    epoch: Epoch,
+    past: PastRuns,
+    head: Seq,
+}
+
+impl Names {
+    pub(in crate::store) fn of(connection: &mut Connection<'_>, topic: &str) -> QueryResult<Self> {
+        let found = find(connection, topic)?.unwrap_or_default();
+        Ok(Self {
+            epoch: found.epoch,
+            past: found.past(),
+            head: found.last_seq,
+        })
+    }
+
+    /// Whether this may be the id of a message that is stored here.
+    pub(in crate::store) fn may_name(&self, id: MessageId) -> bool {
+        id.epoch == self.epoch || self.past.may_name(id, self.head)
+    }
+
+    /// The id of a message, as clients know it.
+    pub(in crate::store) fn id(&self, seq: Seq) -> MessageId {
+        let past = self.past.id_of(seq);
+        past.unwrap_or(MessageId::new(self.epoch, seq))
+    }
+}
+
+/// Ends a run in order, unless another server has begun the next one.
+pub(in crate::store) fn close(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    last: MessageId,
+) -> QueryResult<()> {
+    let run = topics::table
+        .find(topic)
+        .filter(topics::epoch.eq(last.epoch));
+    let ended = (topics::last_seq.eq(last.seq), topics::clean.eq(true));
+    on_each_backend!(connection, |typed| diesel::update(run)
+        .set(ended)
+        .execute(typed))?;
+    Ok(())
+}
+
+/// Notes that messages up to this seq may be deleted. None of these seqs is given again, even if the topic has no
+/// other row.
+pub(in crate::store) fn prune(
+    connection: &mut Connection<'_>,
+    topic: &str,
+    through: Seq,
+) -> QueryResult<()> {
+    let run = TopicRow {
+        last_seq: message::head(connection, topic)?.max(through),
+        pruned_through: through,
+        ..TopicRow::default()
+    };
+    let known = topics::table.find(topic);
+    on_each_backend!(connection, |typed| {
+        diesel::insert_into(topics::table)
+            .values((topics::topic.eq(topic), &run))
+            .on_conflict_do_nothing()
+            .execute(typed)?;
+        diesel::update(known.filter(topics::pruned_through.lt(through)))
+            .set(topics::pruned_through.eq(through))
+            .execute(typed)?;
+        diesel::update(known.filter(topics::last_seq.lt(through)))
+            .set(topics::last_seq.eq(through))
+            .execute(typed)
+    })?;
+    Ok(())
+}
+
+/// Random: an epoch cannot be guessed, and no two runs share one.
+pub(in crate::store) fn new_epoch() -> Epoch {
+    Epoch::new(random())
+}
+
+/// A positive number that is random.
+pub(in crate::store) fn random() -> i64 {
+    // Without the system's randomness the clock tells runs apart.
+    let random = getrandom::u64()
+        .unwrap_or_else(|_| u64::try_from(micros(SystemTime::now())).unwrap_or_default() << 1);
+    i64::try_from(random >> 1).map_or(1, |number| number.max(1))
+}

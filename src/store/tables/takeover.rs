@@ -1,0 +1,163 @@
+//! Existing tables: whether Slackir may take them over, and the rows that their application goes on writing.
+
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::{BigInt, Text};
+
+use crate::log::Seq;
+use crate::store::StoreError;
+use crate::store::backend::{Connection, on_each_backend};
+use crate::store::schema::{messages, topics};
+use crate::store::tables::message::{self, to_timestamp};
+
+/// The topic of rows without one, which another application has written.
+const NO_TOPIC: &str = "";
+/// The one room of the tutorial application Slackir, whose table is taken over.
+const LOBBY: &str = "random:lobby";
+
+/// Refuses tables that are neither Slackir's nor an Ecto application's, judged by the `lacking` migrations. Refuses
+/// an Ecto application's unless `adopt` is set.
+pub(in crate::store) fn check(
+    connection: &mut Connection<'_>,
+    lacking: &[String],
+    adopt: bool,
+) -> Result<(), StoreError> {
+    let lacks = |migration: &str| lacking.iter().any(|name| name.ends_with(migration));
+    if lacks("_create_messages") && exists(connection, "messages")? {
+        if let Some(problem) = differences(connection)?.into_iter().next() {
+            return Err(StoreError::Foreign {
+                table: "messages",
+                problem,
+            });
+        }
+        if !adopt {
+            return Err(StoreError::NotAdopted);
+        }
+    }
+    for (migration, table) in [("_add_topics", "topics"), ("_add_servers", "servers")] {
+        if lacks(migration) && exists(connection, table)? {
+            return Err(StoreError::Foreign {
+                table,
+                problem: "slackir needs that name for a table of its own".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The answer of a query, as text.
+#[derive(QueryableByName)]
+struct Words {
+    #[diesel(sql_type = Text)]
+    words: String,
+}
+
+fn exists(connection: &mut Connection<'_>, table: &str) -> QueryResult<bool> {
+    let sql = match connection {
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(_) => {
+            "SELECT name AS words FROM sqlite_master \
+             WHERE lower(name) = $1 AND type IN ('table', 'view')"
+        }
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(_) => {
+            "SELECT $1 AS words WHERE to_regclass(quote_ident($1)) IS NOT NULL"
+        }
+    };
+    let query = diesel::sql_query(sql).bind::<Text, _>(table);
+    let found: Vec<Words> = on_each_backend!(connection, |typed| query.load(typed))?;
+    Ok(!found.is_empty())
+}
+
+/// How the table `messages` differs from the one that Ecto makes for the tutorial application.
+fn differences(connection: &mut Connection<'_>) -> QueryResult<Vec<String>> {
+    let sql = match connection {
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(_) => include_str!("takeover/sqlite.sql"),
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(_) => include_str!("takeover/postgresql.sql"),
+    };
+    let query = diesel::sql_query(sql);
+    let found: Vec<Words> = on_each_backend!(connection, |typed| query.load(typed))?;
+    Ok(found.into_iter().map(|row| row.words).collect())
+}
+
+/// Inserts rows as the writer does, and rolls back: one as small as a message can be, and two long ones that differ
+/// in their place alone.
+pub(in crate::store) fn try_insert(connection: &mut Connection<'_>) -> Result<(), StoreError> {
+    let long = "\u{e9}\n".repeat(1_000);
+    let at = to_timestamp(std::time::SystemTime::now());
+    let row = |seq: Seq, text: Option<&str>| {
+        (
+            messages::topic.eq(NO_TOPIC),
+            messages::event.eq(""),
+            messages::payload.eq("{}"),
+            messages::seq.eq(seq),
+            messages::name.eq(text.map(str::to_owned)),
+            messages::message.eq(text.map(str::to_owned)),
+            messages::client_ref.eq(None::<String>),
+            messages::target.eq(None::<Seq>),
+            messages::inserted_at.eq(at),
+            messages::updated_at.eq(at),
+        )
+    };
+    let first = message::NO_PLACE;
+    let rows = vec![
+        row(first.plus(-1), None),
+        row(first.plus(-2), Some(&long)),
+        row(first.plus(-3), Some(&long)),
+    ];
+    let inserted = on_each_backend!(connection, |typed| {
+        diesel::Connection::transaction(typed, |typed| {
+            diesel::insert_into(messages::table)
+                .values(&rows)
+                .execute(typed)?;
+            Err::<(), _>(Error::RollbackTransaction)
+        })
+    });
+    match inserted {
+        Ok(()) | Err(Error::RollbackTransaction) => Ok(()),
+        Err(error) => Err(StoreError::Unfit(error)),
+    }
+}
+
+/// Gives the rows without a topic a place in the tutorial application's room, in the order in which they were written. Returns
+/// their number. Only for a start: no log is in memory.
+pub(in crate::store) fn adopt_rows(connection: &mut Connection<'_>) -> QueryResult<u64> {
+    if rows_of_others(connection)? == 0 {
+        return Ok(0);
+    }
+    let last = topics::table.find(LOBBY).select(topics::last_seq);
+    let last: Option<Seq> = on_each_backend!(connection, |typed| last.first(typed).optional())?;
+    let head = message::head(connection, LOBBY)?.max(last.unwrap_or_default());
+    let json = match connection {
+        #[cfg(feature = "sqlite")]
+        Connection::Sqlite(_) => "json_object",
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(_) => "json_build_object",
+    };
+    let sql = format!(
+        "UPDATE messages SET topic = $1, seq = $2 + place, \
+             payload = CAST({json}('name', CAST(name AS TEXT), 'message', CAST(message AS TEXT)) AS TEXT) \
+         FROM (SELECT id AS other, row_number() OVER (ORDER BY id) AS place \
+             FROM messages WHERE topic = $3 AND seq > $4) AS others \
+         WHERE id = other"
+    );
+    let adopt = diesel::sql_query(sql)
+        .bind::<Text, _>(LOBBY)
+        .bind::<BigInt, _>(head)
+        .bind::<Text, _>(NO_TOPIC)
+        .bind::<BigInt, _>(message::NO_PLACE);
+    let adopted = on_each_backend!(connection, |typed| adopt.execute(typed))?;
+    Ok(adopted as u64)
+}
+
+/// How many rows have no topic.
+pub(in crate::store) fn rows_of_others(connection: &mut Connection<'_>) -> QueryResult<u64> {
+    let others = messages::table
+        .filter(messages::topic.eq(NO_TOPIC))
+        .filter(messages::seq.gt(message::NO_PLACE))
+        .count();
+    let others: i64 = on_each_backend!(connection, |typed| others.first(typed))?;
+    Ok(others.unsigned_abs())
+}

@@ -1,0 +1,38 @@
+//! [`LoneWriter`]: a connection that writes without a running server, and so without a [`DbWriter`].
+//!
+//! [`DbWriter`]: crate::store::DbWriter
+
+use crate::store::backend::{Connection, Housekeeper, Pooled, Role};
+use crate::store::{Store, StoreError};
+
+pub(in crate::store) struct LoneWriter {
+    pooled: Pooled,
+    housekeeper: Housekeeper,
+}
+
+impl Store {
+    /// Writes while the store is open.
+    pub(in crate::store) fn lone_writer(&self) -> Result<LoneWriter, StoreError> {
+        let writer = self.backend.pool(Role::Writer { strict: true })?;
+        Ok(LoneWriter {
+            pooled: writer.get()?,
+            housekeeper: self.backend.housekeeper()?,
+        })
+    }
+}
+
+impl LoneWriter {
+    pub(in crate::store) fn connection(&mut self) -> Connection<'_> {
+        self.pooled.connection()
+    }
+
+    /// Commits all of `body`, or nothing. Keeps SQLite's write-ahead log short.
+    pub(in crate::store) fn commit<T, E: From<diesel::result::Error>>(
+        &mut self,
+        body: impl FnOnce(&mut Connection<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let done = self.pooled.connection().transaction(body)?;
+        self.housekeeper.committed(&mut self.pooled)?;
+        Ok(done)
+    }
+}

@@ -1,0 +1,13 @@
+//! Work on stored messages: retention, erasing, exports, imports.
+
+mod erase;
+mod export;
+mod import;
+mod lines;
+mod lone_writer;
+mod retention;
+
+pub use self::erase::{EraseError, Eraser, Target};
+pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
+pub use self::import::{ImportError, ImportOptions, ImportProblem, Imported};
+pub use self::retention::{Retention, RetentionRule, RetentionTask};

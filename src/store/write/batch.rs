@@ -1,0 +1,183 @@
+//! One batch of rows: one transaction if the database takes them all, else one for each half, down to the rows that
+//! it refuses.
+
+use diesel::result::{DatabaseErrorKind, Error};
+
+use crate::log::Seq;
+use crate::store::backend::Connection;
+use crate::store::backend::error::is_damage;
+use crate::store::tables::columns::Columns;
+use crate::store::tables::message::{self, NewMessage};
+use crate::store::tables::row::PendingRow;
+
+/// The result of one row.
+#[derive(Debug)]
+pub(in crate::store) enum RowOutcome {
+    Committed,
+    /// Another server had used its seq: the row is stored under this one.
+    Moved(Seq),
+    /// Not stored again: the row at this seq has its client_ref.
+    DuplicateOf(Seq),
+    /// The database will never take it.
+    Rejected(Error),
+}
+
+/// Why a transaction failed.
+pub(in crate::store) enum Failure {
+    /// A statement failed: a row may be the cause.
+    Statement(Error),
+    /// The begin or the commit failed: no row is the cause.
+    Transaction(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Transaction(error)
+    }
+}
+
+impl Failure {
+    /// `Ok` with the error if a row may be the cause, and not the database.
+    pub(in crate::store) fn blame(self) -> Result<Error, Error> {
+        use DatabaseErrorKind::{
+            ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand,
+        };
+        match self {
+            Self::Statement(Error::DatabaseError(
+                ClosedConnection | ReadOnlyTransaction | SerializationFailure | UnableToSendCommand,
+                _,
+            )) => {}
+            Self::Statement(ref error) if is_damage(error) => {}
+            Self::Statement(
+                error @ Error::DatabaseError(..) | error @ Error::SerializationError(_),
+            ) => {
+                return Ok(error);
+            }
+            Self::Statement(_) | Self::Transaction(_) => {}
+        }
+        let (Self::Statement(error) | Self::Transaction(error)) = self;
+        Err(error)
+    }
+}
+
+/// Commits rows in their order, and calls `tell` with each result as soon as it is certain.
+///
+/// # Errors
+/// If the database is unreachable or takes nothing. `tell` is not called for the rest.
+pub(in crate::store) fn commit(
+    connection: &mut Connection<'_>,
+    rows: &[PendingRow<'_>],
+    columns: &Columns,
+    tell: &mut impl FnMut(RowOutcome),
+) -> Result<(), Error> {
+    // A database that refuses everything refuses an empty transaction, too. Then halving is of no use.
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let failure = match attempt(connection, rows, columns) {
+        Ok(fates) => {
+            fates.into_iter().for_each(tell);
+            return Ok(());
+        }
+        Err(failure) => failure,
+    };
+    let error = failure.blame()?;
+    if let [row] = rows {
+        tell(judge(connection, *row, columns, error)?);
+        return Ok(());
+    }
+    let (first, second) = rows.split_at(rows.len() / 2);
+    commit(connection, first, columns, tell)?;
+    commit(connection, second, columns, tell)
+}
+
+/// One transaction for all rows.
+fn attempt(
+    connection: &mut Connection<'_>,
+    rows: &[PendingRow<'_>],
+    columns: &Columns,
+) -> Result<Vec<RowOutcome>, Failure> {
+    let new: Vec<_> = rows
+        .iter()
+        .map(|row| NewMessage::new(*row, columns))
+        .collect();
+    if rows.iter().all(|row| row.client_ref.is_none()) {
+        let plain = connection.transaction(|connection| {
+            message::insert(connection, &new)
+                .and_then(|()| {
+                    rows.iter()
+                        .try_for_each(|row| message::apply(connection, *row, columns))
+                })
+                .map_err(Failure::Statement)
+        });
+        match plain {
+            // A seq is taken. The other statement tells which.
+            Err(Failure::Statement(Error::DatabaseError(
+                DatabaseErrorKind::UniqueViolation,
+                _,
+            ))) => {}
+            plain => return plain.map(|()| rows.iter().map(|_| RowOutcome::Committed).collect()),
+        }
+    }
+    connection.transaction(|connection| {
+        insert_or_find(connection, rows, &new, columns).map_err(Failure::Statement)
+    })
+}
+
+/// Inserts the rows that are new, and finds out why the others are not.
+fn insert_or_find(
+    connection: &mut Connection<'_>,
+    rows: &[PendingRow<'_>],
+    new: &[NewMessage<'_>],
+    columns: &Columns,
+) -> Result<Vec<RowOutcome>, Error> {
+    let inserted = message::insert_new(connection, new)?;
+    let mut fates = Vec::with_capacity(new.len());
+    for (row, new) in rows.iter().zip(new) {
+        let outcome = if inserted.contains(&(new.topic.to_owned(), new.seq))
+            || message::is_stored(connection, new)?
+        {
+            RowOutcome::Committed
+        } else if let Some(first) = message::first_with_ref_of(connection, new)? {
+            RowOutcome::DuplicateOf(first)
+        } else {
+            RowOutcome::Moved(message::insert_last(connection, new)?)
+        };
+        // Also for a row that was stored before: another server may have inserted its target again.
+        if !matches!(outcome, RowOutcome::DuplicateOf(_)) {
+            message::apply(connection, *row, columns)?;
+        }
+        fates.push(outcome);
+    }
+    Ok(fates)
+}
+
+/// The database has refused a row alone: is the row the cause, or the database?
+fn judge(
+    connection: &mut Connection<'_>,
+    row: PendingRow<'_>,
+    columns: &Columns,
+    error: Error,
+) -> Result<RowOutcome, Error> {
+    use DatabaseErrorKind::{
+        CheckViolation, ExclusionViolation, ForeignKeyViolation, NotNullViolation,
+    };
+    if let Error::DatabaseError(
+        CheckViolation | ExclusionViolation | ForeignKeyViolation | NotNullViolation,
+        _,
+    ) = error
+    {
+        return Ok(RowOutcome::Rejected(error));
+    }
+    // A full disk and a trigger look alike. The row is the cause if the database takes another row of this size and
+    // then refuses this one again.
+    message::try_same_size(connection, &NewMessage::new(row, columns))?;
+    match attempt(connection, &[row], columns) {
+        Ok(mut fates) => Ok(fates.pop().unwrap_or(RowOutcome::Committed)),
+        Err(failure) => match failure.blame()? {
+            // Another server uses seqs as fast as this one finds free ones.
+            race @ Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Err(race),
+            error => Ok(RowOutcome::Rejected(error)),
+        },
+    }
+}

@@ -1,0 +1,142 @@
+//! [`Capacity`]: the bound of the rows that are not committed.
+//!
+//! Publishers reserve room in their critical section, from counters of our own: the bound of an actor's mailbox
+//! does not hold across cloned addresses. Without room the message is refused: it is neither stored nor broadcast,
+//! and the client learns when to try again.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+
+use crate::log::StoreFull;
+use crate::metrics::metrics;
+use crate::store::options::WriterOptions;
+
+/// The wait that a refused client is asked for.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// Rows that may be in memory while they are in the spool as well. The spool's bound is in bytes; this one holds
+/// for a flood of tiny messages.
+const SPOOLED_ROWS: usize = 1_000_000;
+
+/// What becomes of messages that are published now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageState {
+    /// The database commits them.
+    Available,
+    /// They queue: the database is unreachable, or has older rows to commit first.
+    Waiting,
+    /// They are refused: the database is unreachable, and there is no room for them or the log is strict.
+    Refusing,
+}
+
+/// Rows and bytes in the intake, the queue and the committer.
+pub(in crate::store) struct Capacity {
+    /// The bound in memory alone: rows and bytes.
+    plain: (usize, usize),
+    /// The bound while rows are in the spool as well; `None` without a spool.
+    spooled: Option<(usize, usize)>,
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Rows that are on disk in the spool.
+    safe: AtomicUsize,
+    state: AtomicU8,
+    away: AtomicBool,
+}
+
+impl Capacity {
+    pub(in crate::store) fn new(options: &WriterOptions) -> Self {
+        let spool = options.spool.as_ref();
+        let spool_bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            plain: (options.rows, options.bytes),
+            spooled: spool.map(|spool| {
+                let bytes = spool_bytes(spool.limits.bytes).max(options.bytes);
+                (SPOOLED_ROWS.max(options.rows), bytes)
+            }),
+            rows: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            safe: AtomicUsize::new(0),
+            state: AtomicU8::new(StorageState::Available as u8),
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// Reserves room for a row with so many bytes of payload.
+    pub(in crate::store) fn reserve(&self, bytes: usize) -> Result<(), StoreFull> {
+        let state = self.state();
+        if state == StorageState::Refusing {
+            return Err(self.refuse());
+        }
+        let (max_rows, max_bytes) = match (state, self.spooled) {
+            (StorageState::Waiting, Some(spooled)) => spooled,
+            _ => self.plain,
+        };
+        let rows_before = self.rows.fetch_add(1, Ordering::AcqRel);
+        let bytes_before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        metrics().writer_queue.increment(1.0);
+        let full = rows_before >= max_rows || bytes_before + bytes > max_bytes;
+        // An empty queue takes one row of any size.
+        if full && rows_before > 0 {
+            self.release(1, bytes);
+            return Err(self.refuse());
+        }
+        Ok(())
+    }
+
+    /// Counts rows of an earlier process.
+    pub(in crate::store) fn add_left(&self, rows: usize) {
+        self.rows.fetch_add(rows, Ordering::AcqRel);
+        metrics().writer_queue.increment(rows as f64);
+        self.set_safe(rows);
+    }
+
+    pub(in crate::store) fn refuse(&self) -> StoreFull {
+        metrics().writer_refused.increment(1);
+        StoreFull {
+            retry_after_ms: RETRY_AFTER_MS,
+        }
+    }
+
+    pub(in crate::store) fn release(&self, rows: usize, bytes: usize) {
+        self.rows.fetch_sub(rows, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        metrics().writer_queue.decrement(rows as f64);
+    }
+
+    /// Rows that are not committed.
+    pub(in crate::store) fn waiting(&self) -> usize {
+        self.rows.load(Ordering::Acquire)
+    }
+
+    /// Rows that are neither committed nor on disk in the spool.
+    pub(in crate::store) fn at_risk(&self) -> usize {
+        self.waiting()
+            .saturating_sub(self.safe.load(Ordering::Acquire))
+    }
+
+    pub(in crate::store) fn set_safe(&self, rows: usize) {
+        self.safe.store(rows, Ordering::Release);
+        metrics().spool_rows.set(rows as f64);
+    }
+
+    pub(in crate::store) fn state(&self) -> StorageState {
+        match self.state.load(Ordering::Acquire) {
+            state if state == StorageState::Available as u8 => StorageState::Available,
+            state if state == StorageState::Waiting as u8 => StorageState::Waiting,
+            _ => StorageState::Refusing,
+        }
+    }
+
+    /// Whether the database is unreachable. This can end before [`StorageState::Waiting`] does: older rows are
+    /// committed first.
+    pub(in crate::store) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
+    }
+
+    pub(in crate::store) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Release);
+    }
+
+    pub(in crate::store) fn set_state(&self, state: StorageState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+}

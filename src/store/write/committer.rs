@@ -1,0 +1,299 @@
+//! [`Committer`]: the actor that waits for the database, so that the [`DbWriter`](crate::store::DbWriter) need not.
+//!
+//! It owns the one connection that writes, and gets one [`Round`] at a time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use actix::{Actor, Context, Handler, Message, Recipient};
+
+use crate::log::{LogEntry, Seq};
+use crate::metrics::metrics;
+use crate::store::backend::{Connection, Housekeeper, Pool, Pooled};
+use crate::store::spool::Record;
+use crate::store::tables::columns::Columns;
+use crate::store::tables::message;
+use crate::store::tables::row::PendingRow;
+use crate::store::tables::run;
+use crate::store::write::batch::{self, Failure, RowOutcome};
+use crate::store::write::capacity::Capacity;
+use crate::store::write::journal::Journal;
+use crate::store::write::turn::{SharedError, TopicWork, WorkDone};
+use crate::store::{Store, StoreError};
+
+/// The actor. It has an Arbiter of its own, where it may block.
+pub(in crate::store) struct Committer {
+    pool: Pool,
+    /// Kept between rounds. After a failure the pool checks it.
+    connection: Option<Pooled>,
+    housekeeper: Housekeeper,
+    columns: Columns,
+    capacity: Arc<Capacity>,
+    /// Its lock keeps the database file for this server alone.
+    store: Store,
+}
+
+/// The work of one round, in this order: rows of an earlier process, work on topics, rows. No row of a topic that
+/// is opened or closed is in flight.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Round {
+    pub(in crate::store) left: Vec<Record>,
+    pub(in crate::store) work: Vec<TopicWork>,
+    /// The oldest rows, in order.
+    pub(in crate::store) rows: Vec<Arc<LogEntry>>,
+    /// The queue is empty: the database may be checkpointed.
+    pub(in crate::store) tidy: bool,
+    /// The database is asked even if there is nothing to do.
+    pub(in crate::store) probe: bool,
+    pub(in crate::store) answer: Recipient<Done>,
+}
+
+/// How far a round has come.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Done {
+    /// How many rows of an earlier process are settled.
+    pub(in crate::store) left: usize,
+    /// The results of the work on topics, as far as it was tried.
+    pub(in crate::store) work: Vec<Result<WorkDone, SharedError>>,
+    /// How many rows, from the first, are settled.
+    pub(in crate::store) rows: usize,
+    /// The error that ended the round early.
+    pub(in crate::store) error: Option<StoreError>,
+}
+
+impl Committer {
+    /// # Errors
+    /// If its connection cannot be made.
+    pub(in crate::store) fn new(
+        store: Store,
+        pool: Pool,
+        columns: Columns,
+        capacity: Arc<Capacity>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            pool,
+            connection: None,
+            housekeeper: store.backend.housekeeper()?,
+            columns,
+            capacity,
+            store,
+        })
+    }
+
+    /// Commits the rows of an earlier process, before the server serves anybody.
+    pub(in crate::store) fn replay(&mut self, journal: &mut Journal) -> Result<(), StoreError> {
+        while journal.left() > 0 {
+            let records = journal.read_left().map_err(StoreError::Spool)?;
+            let mut pooled = self.checkout()?;
+            let mut done = 0;
+            let committed = self.commit_left(&mut pooled.connection(), &records, &mut done);
+            journal.remove_left(done);
+            committed?;
+            self.housekeeper.committed(&mut pooled)?;
+            self.connection = Some(pooled);
+        }
+        Ok(())
+    }
+
+    /// A seq that no topic has reached.
+    pub(in crate::store) fn ceiling(&mut self) -> Result<Seq, StoreError> {
+        let mut pooled = self.checkout()?;
+        let ceiling = run::ceiling(&mut pooled.connection())?;
+        self.connection = Some(pooled);
+        Ok(ceiling)
+    }
+
+    fn checkout(&mut self) -> Result<Pooled, StoreError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        self.store.prepare()?;
+        self.pool.get()
+    }
+
+    /// Rows that belong to no open log.
+    fn commit_left(
+        &self,
+        connection: &mut Connection<'_>,
+        records: &[Record],
+        done: &mut usize,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<_> = records.iter().map(PendingRow::from).collect();
+        batch::commit(connection, &rows, &self.columns, &mut |outcome| {
+            report(rows[*done], &outcome);
+            *done += 1;
+            self.capacity.release(1, 0);
+        })?;
+        Ok(())
+    }
+
+    fn work(&mut self, round: &Round, done: &mut Done) -> Result<(), StoreError> {
+        let mut pooled = self.checkout()?;
+        self.commit_left(&mut pooled.connection(), &round.left, &mut done.left)?;
+        run_errands(&mut pooled.connection(), &round.work, &mut done.work)?;
+        self.commit(&mut pooled.connection(), &round.rows, &mut done.rows)?;
+        if round.probe {
+            message::probe(&mut pooled.connection())?;
+        }
+        self.housekeeper.committed(&mut pooled)?;
+        if round.tidy
+            && let Err(error) = self.housekeeper.tidy(&mut pooled)
+        {
+            tracing::warn!(%error, "store.writer.settle");
+        }
+        self.connection = Some(pooled);
+        Ok(())
+    }
+
+    fn commit(
+        &self,
+        connection: &mut Connection<'_>,
+        entries: &[Arc<LogEntry>],
+        done: &mut usize,
+    ) -> Result<(), StoreError> {
+        let Some(oldest) = entries.first() else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let rows: Vec<_> = entries
+            .iter()
+            .map(|entry| PendingRow::from(&**entry))
+            .collect();
+        let committed = batch::commit(connection, &rows, &self.columns, &mut |outcome| {
+            let entry = &entries[*done];
+            *done += 1;
+            self.capacity.release(1, entry.payload().get().len());
+            report(rows[*done - 1], &outcome);
+            settle(entry, &outcome);
+        });
+        metrics()
+            .writer_commit
+            .record(started.elapsed().as_secs_f64());
+        metrics().writer_batch.record(entries.len() as f64);
+        let lag = SystemTime::now().duration_since(oldest.at());
+        metrics()
+            .writer_lag
+            .record(lag.unwrap_or_default().as_secs_f64());
+        Ok(committed?)
+    }
+}
+
+/// All in one transaction; each in its own if the database refuses one, for example for the topic's name.
+/// database does not take.
+fn run_errands(
+    connection: &mut Connection<'_>,
+    work: &[TopicWork],
+    done: &mut Vec<Result<WorkDone, SharedError>>,
+) -> Result<(), StoreError> {
+    if work.is_empty() {
+        return Ok(());
+    }
+    let together = connection.transaction(|connection| {
+        let runs = work.iter().map(|work| work.run(connection));
+        runs.collect::<Result<Vec<_>, _>>()
+            .map_err(Failure::Statement)
+    });
+    match together {
+        Ok(runs) => {
+            done.extend(runs.into_iter().map(Ok));
+            return Ok(());
+        }
+        Err(failure) => drop(failure.blame()?),
+    }
+    for work in work {
+        let alone =
+            connection.transaction(|connection| work.run(connection).map_err(Failure::Statement));
+        match alone {
+            Ok(run) => done.push(Ok(run)),
+            Err(failure) => {
+                let error = failure.blame()?;
+                // As for a row: a database that stores no topic at all is unreachable.
+                run::rehearse(connection)?;
+                let error = StoreError::from(error);
+                tracing::error!(topic = work.topic(), %error, "store.writer.topic_refused");
+                done.push(Err(Arc::new(error)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Logs and counts the result of a row. Never logs the payload.
+fn report(row: PendingRow<'_>, outcome: &RowOutcome) {
+    let (topic, seq) = (row.topic, row.seq.get());
+    match outcome {
+        RowOutcome::Committed => metrics().rows_committed.increment(1),
+        RowOutcome::Moved(to) => {
+            tracing::warn!(
+                topic,
+                seq,
+                to = to.get(),
+                "store.writer.row_moved: another server writes to the topic"
+            );
+            metrics().rows_moved.increment(1);
+            metrics().rows_committed.increment(1);
+        }
+        RowOutcome::DuplicateOf(_) => metrics().rows_duplicate.increment(1),
+        RowOutcome::Rejected(error) => {
+            tracing::error!(topic, seq, %error, "store.writer.row_rejected");
+            metrics().rows_rejected.increment(1);
+        }
+    }
+}
+
+/// Tells the log how a row was settled.
+fn settle(entry: &LogEntry, outcome: &RowOutcome) {
+    match outcome {
+        RowOutcome::Committed | RowOutcome::Moved(_) => entry.mark_committed(),
+        RowOutcome::DuplicateOf(first) => entry.mark_duplicate_of(*first),
+        RowOutcome::Rejected(_) => entry.mark_rejected(),
+    }
+}
+
+/// Turns a panic into an error of the round. The transaction is rolled back and the connection dropped; `done`
+/// holds what was certain before.
+fn caught(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(StoreError::Panicked(text.unwrap_or_default()))
+    })
+}
+
+impl Actor for Committer {
+    type Context = Context<Self>;
+}
+
+impl Handler<Round> for Committer {
+    type Result = ();
+
+    fn handle(&mut self, round: Round, _: &mut Self::Context) {
+        let mut done = Done {
+            left: 0,
+            work: Vec::new(),
+            rows: 0,
+            error: None,
+        };
+        let error = caught(|| self.work(&round, &mut done)).err();
+        done.error = error;
+        round.answer.do_send(done);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_the_round() {
+        assert!(caught(|| Ok(())).is_ok());
+        for panicking in [|| panic!("plain"), || panic!("with {}", 7)] {
+            let error = caught(panicking).expect_err("it panics");
+            assert!(matches!(error, StoreError::Panicked(_)), "{error}");
+            assert!(error.fault().is_some() && !error.is_damage());
+        }
+    }
+}

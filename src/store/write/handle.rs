@@ -1,0 +1,261 @@
+//! [`DbWriterHandle`]: the port of the topic log to the writer and the readers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use crate::log::{
+    Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq,
+    StoreFull, StoredEntry,
+};
+use crate::store::backend::{Connection, Pool};
+use crate::store::tables::history;
+use crate::store::tables::remove::Removal;
+use crate::store::write::capacity::{Capacity, StorageState};
+use crate::store::write::health::Health;
+use crate::store::write::intake::Intake;
+use crate::store::write::writer::{Close, Damaged, DbWriter, Open, Remove, RowsCame, Synced};
+use crate::store::{Reader, StoreError};
+
+/// The [`MessageStore`] of a database. Cloning is cheap.
+#[derive(Clone)]
+pub struct DbWriterHandle {
+    addr: Addr<DbWriter>,
+    capacity: Arc<Capacity>,
+    health: Arc<Health>,
+    intake: Arc<Intake<Arc<LogEntry>>>,
+    readers: Pool,
+}
+
+named_debug!(DbWriterHandle);
+
+impl DbWriterHandle {
+    pub(in crate::store) fn new(
+        addr: Addr<DbWriter>,
+        capacity: Arc<Capacity>,
+        health: Arc<Health>,
+        intake: Arc<Intake<Arc<LogEntry>>>,
+        readers: Pool,
+    ) -> Self {
+        Self {
+            addr,
+            capacity,
+            health,
+            intake,
+            readers,
+        }
+    }
+
+    /// Waits until every message that was published so far is committed, for at most `limit`; while the database is
+    /// unreachable, until it is in the spool. Returns the number of rows that are in neither.
+    pub async fn flush(&self, limit: Duration) -> usize {
+        // An error means that the time is over or the writer has ended.
+        let _ = tokio::time::timeout(limit, self.addr.send(Synced)).await;
+        self.capacity.at_risk()
+    }
+
+    /// Reads stored messages.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.readers.clone())
+    }
+
+    /// The connections for reading.
+    pub(in crate::store) fn readers(&self) -> &Pool {
+        &self.readers
+    }
+
+    /// Deletes rows in the writer's next transaction. Returns their number.
+    pub(in crate::store) async fn remove(
+        &self,
+        removal: Removal,
+    ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+        let (answer, answered) = oneshot::channel();
+        self.addr.do_send(Remove { removal, answer });
+        Ok(answered.await??)
+    }
+
+    /// How many published messages are not committed yet.
+    pub fn unsaved(&self) -> usize {
+        self.capacity.waiting()
+    }
+
+    /// What becomes of messages that are published now.
+    pub fn state(&self) -> StorageState {
+        self.capacity.state()
+    }
+
+    /// Why the server is not ready: the writer or its committer has ended or is stuck, or SQLite's file is gone or
+    /// damaged. `None` also while the database is only unreachable.
+    pub fn fault(&self) -> Option<String> {
+        if self.addr.connected() {
+            self.health.fault()
+        } else {
+            Some("the thread that saves messages has ended: restart the server".to_owned())
+        }
+    }
+
+    /// Reads for a topic's log. Fails at once while the database is known to be unreachable.
+    async fn read<T: Send + 'static>(
+        self,
+        topic: String,
+        query: impl FnOnce(&mut Connection<'_>, &str) -> diesel::QueryResult<T> + Send + 'static,
+    ) -> Result<T, LoadError> {
+        let name = topic.clone();
+        let read = if self.capacity.is_away() {
+            Err(StoreError::Away.into())
+        } else {
+            let readers = self.readers.clone();
+            readers
+                .read(move |connection| query(connection, &topic))
+                .await
+        };
+        read.map_err(|source| {
+            if let Some(error) = source.downcast_ref::<StoreError>()
+                && error.is_damage()
+            {
+                self.addr.do_send(Damaged(error.to_string()));
+            }
+            LoadError {
+                topic: name,
+                source,
+            }
+        })
+    }
+}
+
+impl MessageStore for DbWriterHandle {
+    fn append(&self, row: Pending) -> Result<(), StoreFull> {
+        if !self.addr.connected() {
+            return Err(self.capacity.refuse());
+        }
+        self.capacity.reserve(row.payload().get().len())?;
+        let is_awaited = row.is_awaited();
+        if self.intake.put(row.into_entry(), is_awaited) {
+            self.addr.do_send(RowsCame);
+        }
+        Ok(())
+    }
+
+    fn open(&self, topic: &str, strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        let (answer, answered) = oneshot::channel();
+        let topic = topic.to_owned();
+        self.addr.do_send(Open {
+            topic: topic.clone(),
+            strict,
+            answer,
+        });
+        async move {
+            let opened = match answered.await {
+                Ok(Ok(run)) => Ok(run),
+                Ok(Err(error)) => Err(error.into()),
+                Err(gone) => Err(gone.into()),
+            };
+            opened.map_err(|source| LoadError { topic, source })
+        }
+        .boxed()
+    }
+
+    fn newest(
+        &self,
+        topic: &str,
+        limit: usize,
+        bytes: usize,
+    ) -> BoxFuture<'static, Result<Newest, LoadError>> {
+        self.clone()
+            .read(topic.to_owned(), move |connection, topic| {
+                Ok(Newest {
+                    entries: history::newest(connection, topic, limit, bytes)?,
+                    client_refs: history::recent_refs(connection, topic)?,
+                })
+            })
+            .boxed()
+    }
+
+    fn flush(&self, limit: Duration) -> BoxFuture<'_, Flushed> {
+        async move {
+            Flushed {
+                at_risk: Self::flush(self, limit).await,
+                waiting: self.unsaved(),
+            }
+        }
+        .boxed()
+    }
+
+    fn close(&self, topic: &str, last: MessageId) {
+        self.addr.do_send(Close {
+            topic: topic.to_owned(),
+            last,
+        });
+    }
+
+    fn page(
+        &self,
+        topic: &str,
+        after: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
+        self.clone()
+            .read(topic.to_owned(), move |connection, topic| {
+                history::page(connection, topic, after, limit, bytes)
+            })
+            .boxed()
+    }
+
+    fn before(
+        &self,
+        topic: &str,
+        before: Seq,
+        limit: usize,
+        bytes: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
+        self.clone()
+            .read(topic.to_owned(), move |connection, topic| {
+                history::before(connection, topic, before, limit, bytes)
+            })
+            .boxed()
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use actix::{Context, Handler, Message};
+
+    use super::*;
+    use crate::store::{Store, StoreOptions, WriterOptions};
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for DbWriter {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+            panic!("as it was told");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_writer_that_has_panicked_is_a_fault_and_answers_nobody() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", dir.path().join("s.db").display());
+        let (store, _) = Store::open(&url, StoreOptions::default()).expect("a new database");
+        let writer = DbWriter::start_on_own_thread(store, WriterOptions::default());
+        let writer = writer.expect("a free connection");
+        assert_eq!(writer.fault(), None);
+        assert!(writer.addr.send(Panic).await.is_err());
+        // Its thread drops it a moment later.
+        while writer.addr.connected() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let fault = writer.fault().expect("it has ended");
+        assert!(fault.contains("has ended"), "{fault}");
+        assert!(writer.open("room", false).await.is_err());
+        assert_eq!(writer.flush(Duration::from_secs(5)).await, 0);
+    }
+}

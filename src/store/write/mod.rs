@@ -1,0 +1,18 @@
+//! Writing: publishers leave rows in the [`Intake`](intake::Intake), the [`DbWriter`] queues them, and its
+//! [`Committer`](committer::Committer) stores them.
+
+mod batch;
+mod capacity;
+mod ceiling;
+mod committer;
+mod handle;
+mod health;
+mod intake;
+mod journal;
+mod reach;
+mod turn;
+mod writer;
+
+pub use self::capacity::StorageState;
+pub use self::handle::DbWriterHandle;
+pub use self::writer::DbWriter;

@@ -1,0 +1,113 @@
+//! [`DbWriter`] while the database is unreachable: rows go into the spool, topics are opened without it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context};
+use tokio::sync::oneshot;
+
+use super::{DbWriter, Step};
+use crate::log::OpenedRun;
+use crate::store::StoreError;
+use crate::store::tables::run;
+use crate::store::write::reach::SpoolState;
+use crate::store::write::turn::{Answer, SharedError};
+
+/// How often rows are spooled, and the spool is synced to disk.
+const SYNC: Duration = Duration::from_millis(50);
+
+impl DbWriter {
+    /// The database has become unreachable: rows go into the spool, and pending openings are answered without it.
+    pub(super) fn turn_away(&mut self, ctx: &mut Context<Self>) {
+        self.waiting_for_spool.append(&mut self.waiting);
+        let begun = match self.step {
+            Step::Round { turns, .. } => turns,
+            Step::Idle | Step::Due | Step::Paused => 0,
+        };
+        for (at, mut turn) in std::mem::take(&mut self.turns).into_iter().enumerate() {
+            let asked = turn.answer.is_some();
+            match turn.answer.take() {
+                Some(Answer::Opening(answer)) => self.open_without_database(answer),
+                Some(answer) => answer.refuse(Arc::new(StoreError::Away)),
+                None => {}
+            }
+            // The committer may still do this work; no caller waits for it any more.
+            if !asked || at < begun {
+                self.turns.push_back(turn);
+            }
+        }
+        self.write_down(ctx);
+    }
+
+    /// A run begins without the database. A strict log cannot: its members see nothing that is not committed.
+    pub(super) fn open_without_database(
+        &mut self,
+        answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
+    ) {
+        let run = if self.strict {
+            Err(Arc::new(StoreError::Away))
+        } else {
+            let run = run::without_database(self.ceiling.seq());
+            self.ceiling.raise(run.head);
+            Ok(run)
+        };
+        // A caller that has gone needs no answer.
+        let _ = answer.send(run);
+    }
+
+    /// Writes the queue into the spool while the database is unreachable, and afterwards as long as the spool has
+    /// rows. Sets what becomes of new messages.
+    pub(super) fn write_down(&mut self, ctx: &mut Context<Self>) {
+        let away = self.reach.is_away();
+        let journal = self.journal.as_ref().filter(|_| !self.strict);
+        let spools = journal.is_some_and(|journal| away || !journal.is_empty());
+        if spools {
+            self.take_in();
+        }
+        let journal = self.journal.as_mut().filter(|_| spools);
+        let spool = journal.map(|journal| {
+            journal.take(&self.queue);
+            match (journal.is_refusing(), journal.is_empty()) {
+                (true, _) => SpoolState::Full,
+                (false, true) => SpoolState::Empty,
+                (false, false) => SpoolState::HasRows,
+            }
+        });
+        self.capacity.set_state(self.reach.storage(spool));
+        self.capacity.set_away(away);
+        self.go_on_spooling(ctx);
+    }
+
+    /// Spools new rows and syncs the spool, again and again, until the journal is not needed any more.
+    fn go_on_spooling(&mut self, ctx: &mut Context<Self>) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        self.capacity.set_safe(journal.safe());
+        let needed = self.reach.is_away() || !journal.is_empty();
+        if needed && !std::mem::replace(&mut self.spooling, true) {
+            ctx.run_later(SYNC, |writer, ctx| {
+                writer.spooling = false;
+                if let Some(journal) = &mut writer.journal {
+                    journal.sync();
+                }
+                writer.rest_if_safe();
+                writer.write_down(ctx);
+            });
+        }
+    }
+
+    /// Answers the flush callers whose rows survive the process, while the database is unreachable.
+    fn rest_if_safe(&mut self) {
+        if self.reach.is_away()
+            && let Some(journal) = &self.journal
+            && journal.is_synced()
+            && journal.holds(&self.queue)
+        {
+            for waiting_for_spool in self.waiting_for_spool.drain(..) {
+                // A caller that has given up needs no answer.
+                let _ = waiting_for_spool.send(());
+            }
+        }
+    }
+}
