@@ -28,7 +28,7 @@ use serde_json::json;
 use slackir::bench::{self, Member, Queue, Room, ServerFrame, Version};
 use slackir::message::{Message, Payload, Reply};
 use slackir::pubsub::{Draft, PubSub};
-use slackir::server::chat::{self, UserSocket};
+use slackir::server::rooms::{self, UserSocket};
 use slackir::testing::TestSocket;
 use slackir::{Endpoint, Mount};
 
@@ -290,7 +290,7 @@ impl Conversation {
 
 /// A client that has said `before`, and `lines` once.
 fn conversation(before: &[Line], lines: Vec<Line>) -> Conversation {
-    let router = chat::router(&[chat::Room::default()]);
+    let router = rooms::router(&[rooms::Room::default()]);
     let endpoint = Endpoint::builder(PubSub::new())
         .mount(Mount::new("/socket", UserSocket, router))
         .build();

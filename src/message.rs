@@ -35,6 +35,8 @@ pub const HEARTBEAT: &str = "heartbeat";
 
 /// The reasons of the server's own error replies. Clients match on these texts.
 pub mod reason {
+    /// A room does not let the client in.
+    pub const UNAUTHORIZED: &str = "unauthorized";
     /// No channel is joined, or none is routed, for the topic.
     pub const UNMATCHED_TOPIC: &str = "unmatched topic";
     /// `join` panicked.

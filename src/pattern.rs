@@ -1,6 +1,6 @@
-//! [`TopicPattern`]: which topics a route, a log rule or a room is for. Phoenix: the topic of `channel/3`.
+//! [`TopicPattern`]: the topics of a route, a log rule or a room. Phoenix: the topic of `channel/3`.
 //!
-//! Where several patterns match a topic, the first of them counts, everywhere.
+//! If several patterns match a topic, the first one counts, everywhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,17 +23,17 @@ pub struct TopicPattern {
     is_prefix: bool,
 }
 
-/// A `*` stands elsewhere than at the end of the pattern.
+/// The pattern has a `*` before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'*' may only stand at the end of a pattern")]
 #[non_exhaustive]
 pub struct InvalidPattern;
 
 impl TopicPattern {
-    /// A pattern that stands in the program. Parse those that come from outside.
+    /// A pattern that is part of the program. Use [`str::parse`] for input.
     ///
     /// # Panics
-    /// If a `*` stands elsewhere than at the end.
+    /// If the pattern has a `*` before its end.
     pub fn new(pattern: &str) -> Self {
         match pattern.parse() {
             Ok(pattern) => pattern,
@@ -48,6 +48,16 @@ impl TopicPattern {
         } else {
             *self.fixed == *topic
         }
+    }
+
+    /// The part of the topic for which the `*` stands; `None` if the pattern has no `*` or does not match.
+    ///
+    /// ```
+    /// # use slackir::pattern::TopicPattern;
+    /// assert_eq!(TopicPattern::new("room:*").rest("room:12"), Some("12"));
+    /// ```
+    pub fn rest<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        topic.strip_prefix(&*self.fixed).filter(|_| self.is_prefix)
     }
 
     /// Whether the pattern matches every topic that `other` matches.
@@ -77,7 +87,7 @@ pub trait IntoPattern {
     /// The pattern.
     ///
     /// # Panics
-    /// If a `*` stands elsewhere than at the end of a text.
+    /// If a text has a `*` before its end.
     fn into_pattern(self) -> TopicPattern;
 }
 
@@ -112,9 +122,9 @@ impl fmt::Display for TopicPattern {
     }
 }
 
-/// A value for the topics of a pattern.
+/// A value that applies to the topics of a pattern.
 pub(crate) trait ForTopics {
-    /// The topics that this is for.
+    /// Its pattern.
     fn pattern(&self) -> &TopicPattern;
 }
 
@@ -124,7 +134,7 @@ impl<T: ForTopics> ForTopics for Arc<T> {
     }
 }
 
-/// The value for a topic: the first with a pattern that matches.
+/// The first value whose pattern matches the topic.
 pub(crate) fn first_match<'a, T: ForTopics>(
     values: impl IntoIterator<Item = &'a T>,
     topic: &str,
@@ -134,7 +144,7 @@ pub(crate) fn first_match<'a, T: ForTopics>(
         .find(|value| value.pattern().matches(topic))
 }
 
-/// The places of two values, if there are such, of which the first takes every topic of the second.
+/// The positions of two values of which the first covers the topics of the second, if there are any.
 pub(crate) fn shadowed(values: &[impl ForTopics]) -> Option<(usize, usize)> {
     values.iter().enumerate().find_map(|(later, value)| {
         let pattern = value.pattern();

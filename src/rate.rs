@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-/// A token bucket that holds `burst` tokens and is refilled at `per_second`.
+/// A token bucket that holds `burst` tokens and is refilled at so many tokens a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Tokens a second; 0 means no limit.
-    pub per_second: u32,
-    /// The tokens in a full bucket; 0 counts as 1.
-    pub burst: u32,
+    /// Tokens in a period; 0 sets no limit.
+    tokens: u32,
+    period: Duration,
+    /// Tokens that a full bucket holds; at least one.
+    burst: u32,
 }
 
 impl Rate {
@@ -18,13 +19,26 @@ impl Rate {
 
     /// A rate of `per_second`, with a burst of `burst`.
     pub const fn new(per_second: u32, burst: u32) -> Self {
-        Self { per_second, burst }
+        Self {
+            tokens: per_second,
+            period: Duration::from_secs(1),
+            burst,
+        }
+    }
+
+    /// A rate of `count` in each period, all of them at once if need be.
+    pub const fn in_period(count: u32, period: Duration) -> Self {
+        Self {
+            tokens: count,
+            period,
+            burst: count,
+        }
     }
 
     /// The time to refill this many tokens.
     fn time_of(self, tokens: u64) -> Duration {
-        const NANOS: u64 = 1_000_000_000;
-        Duration::from_nanos(tokens.saturating_mul(NANOS) / u64::from(self.per_second))
+        let period = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(tokens.saturating_mul(period) / u64::from(self.tokens))
     }
 }
 
@@ -42,7 +56,7 @@ impl Bucket {
     /// # Errors
     /// If there are too few tokens: the time until there are enough. Then none are taken.
     pub fn take(&mut self, rate: Rate, tokens: u64, now: Duration) -> Result<(), Duration> {
-        if rate.per_second == 0 {
+        if rate.tokens == 0 {
             return Ok(());
         }
         let burst = rate.time_of(rate.burst.max(1).into());

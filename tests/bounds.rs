@@ -314,6 +314,42 @@ const ROWS: &[Row] = &[
         )],
     ),
     (
+        "a template of a room",
+        &[
+            (
+                "4,096",
+                "src/server/language/template/mod.rs",
+                "const MAX_TEXT: usize = ",
+            ),
+            (
+                "64",
+                "src/server/language/template/mod.rs",
+                "const MAX_MEMBERS: usize = ",
+            ),
+            (
+                "8",
+                "src/server/language/template/mod.rs",
+                "const MAX_STEPS: usize = ",
+            ),
+        ],
+    ),
+    ("what a template makes", &[]),
+    (
+        "an identity, and what `set` remembers of a member",
+        &[
+            (
+                "16 kB",
+                "src/server/rooms/identity.rs",
+                "const MAX_BYTES: usize = ",
+            ),
+            (
+                "16 kB",
+                "src/server/rooms/member.rs",
+                "const MAX_BYTES: usize = ",
+            ),
+        ],
+    ),
+    (
         "page of `messages_before`",
         &[("250 kB", "src/log/mod.rs", "const PAGE_BYTES: usize = ")],
     ),

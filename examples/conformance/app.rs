@@ -15,7 +15,7 @@ use slackir::endpoint::TransportOptions;
 use slackir::message::{Binary, Payload, Reply};
 use slackir::presence::{Presence, PresenceError};
 use slackir::pubsub::{Broadcast, PubSub};
-use slackir::server::chat::{RandomChannel, Room};
+use slackir::server::rooms::{Room, RoomChannel};
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
 use slackir::transport::{CheckOrigin, HandshakeOptions, LongPollOptions};
 use slackir::{Assigns, Endpoint, Mount};
@@ -32,7 +32,7 @@ pub(crate) fn endpoint_with(longpoll_options: LongPollOptions) -> Endpoint {
     let router = SocketRouter::new()
         .state(Room::default())
         .state(presence)
-        .channel::<RandomChannel>("random:*")
+        .channel::<RoomChannel>("random:*")
         .channel::<ConformanceChannel>("conf:*")
         // Supabase's clients put this before every topic.
         .channel::<ConformanceChannel>("realtime:*")

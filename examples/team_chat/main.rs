@@ -32,10 +32,8 @@ impl Socket for UserSocket {
         _: &ConnectInfo,
         assigns: &mut Assigns,
     ) -> Result<(), ConnectRefused> {
-        let token = self
-            .tokens
-            .verify(params.get("token"), VerifyOptions::now());
-        let token = token.map_err(|error| ConnectRefused::because(error.to_string()))?;
+        let token = params.get("token");
+        let token = self.tokens.verify(token, VerifyOptions::now())?;
         let name = token
             .as_str()
             .ok_or(ConnectRefused::because("no name in the token"))?;

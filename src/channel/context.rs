@@ -8,22 +8,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Recipient, WeakAddr, WeakRecipient};
+use actix::{Recipient, WeakAddr};
 use serde_json::json;
 
+use super::handle::{Handle, SocketRef};
 use super::link::Link;
-use super::server::{ChannelServer, InfoMessage};
+use super::server::ChannelServer;
 use super::start::ChannelSignal;
 use super::timer::{Timer, Timers};
 use super::work::ChannelWork;
 use super::{Channel, HandleIn};
 use crate::assigns::Assigns;
 use crate::client::Client;
-use crate::message::{IntoPayload, Name, Payload, RawJson, Ref, Reply};
+use crate::message::{IntoPayload, Payload, RawJson, Ref, Reply};
 use crate::pubsub::{
     Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
 };
-use crate::serializer::{EncodeError, Serializer};
+use crate::serializer::EncodeError;
 
 /// Why a push or a broadcast failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +66,7 @@ pub struct Context<C: Channel> {
     pub(super) passing: Option<Arc<Broadcast>>,
     /// The pushes of `handle_replay` while a history is built as a list.
     pub(super) listed: RefCell<Option<Vec<RawJson>>>,
-    /// Other topics that the channel listens to.
+    /// By the other topic.
     subscriptions: Vec<(String, Subscription)>,
     /// Timers of its own infos.
     timers: Timers,
@@ -266,9 +267,20 @@ impl<C: Channel> Context<C> {
         Ok(self.link.publish(&self.pubsub, draft, None)?)
     }
 
+    /// As [`Context::publish`], to everybody but this channel.
+    ///
+    /// # Errors
+    /// As [`Context::broadcast`].
+    pub fn publish_from(&self, draft: &Draft) -> Result<Published, SendError> {
+        self.assert_joined()?;
+        Ok(self.link.publish(&self.pubsub, draft, Some(self.link.id))?)
+    }
+
     /// Answers the message that `handle_in` is handling once its published message is committed: ok
     /// `{"id": ..}`, or error with a reason. The channel goes on meanwhile. `published` must come from a draft
     /// [with a receipt](Draft::with_receipt); for a topic that stores nothing the id is `null`, at once.
+    /// No reply comes if the connection or the server ends first: a client that must know sends a client_ref, and
+    /// retries.
     ///
     /// ```
     /// # use slackir::message::Payload;
@@ -307,11 +319,7 @@ impl<C: Channel> Context<C> {
     /// # }
     /// ```
     pub fn broadcast_from(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
-        self.assert_joined()?;
-        let draft = Draft::new(event, payload);
-        self.link
-            .publish(&self.pubsub, &draft, Some(self.link.id))?;
-        Ok(())
+        self.publish_from(&Draft::new(event, payload)).map(drop)
     }
 
     /// Captures the message that is being handled, to reply to it later, from anywhere.
@@ -456,7 +464,6 @@ impl<C: Channel> Context<C> {
         })
     }
 
-    /// The client, for log lines.
     pub(crate) fn client(&self) -> &Client {
         self.link.outbox.client()
     }
@@ -496,91 +503,5 @@ struct Elsewhere(Rc<Link>);
 impl Tap for Elsewhere {
     fn receive(&self, broadcast: &Arc<Broadcast>) {
         self.0.deliver_broadcast(broadcast, ChannelWork::Elsewhere);
-    }
-}
-
-/// Replies to one client message, at any time, from any thread, any number of times; also after
-/// its channel has ended. Made by [`Context::socket_ref`]. Phoenix: `Phoenix.Channel.socket_ref/1` and `reply/2`.
-///
-/// ```
-/// use serde_json::json;
-/// use slackir::channel::{EncodeError, SocketRef};
-/// use slackir::message::Reply;
-///
-/// fn answer(asked: &SocketRef) -> Result<(), EncodeError> {
-///     asked.reply(&Reply::ok(json!({"sum": 3})))
-/// }
-/// ```
-#[derive(Clone)]
-pub struct SocketRef {
-    signals: Recipient<ChannelSignal>,
-    serializer: Serializer,
-    join_ref: Ref,
-    reference: Ref,
-    topic: Name,
-}
-
-named_debug!(SocketRef, topic);
-
-impl SocketRef {
-    /// Sends one reply. If the connection is gone, the reply is dropped.
-    ///
-    /// # Errors
-    /// If the response has no form on the client's wire.
-    pub fn reply(&self, reply: &Reply) -> Result<(), EncodeError> {
-        let frame = self
-            .serializer
-            .reply(&self.join_ref, &self.reference, &self.topic, reply)?;
-        self.signals.do_send(ChannelSignal::Deliver(frame));
-        Ok(())
-    }
-}
-
-/// Sends infos to one channel, from any thread. Made by [`Context::handle`]; cheap to clone.
-///
-/// ```
-/// use slackir::channel::Handle;
-///
-/// fn notify(handle: &Handle<String>) {
-///     if handle.send("ready".to_owned()).is_err() {
-///         println!("the channel has ended");
-///     }
-/// }
-/// ```
-pub struct Handle<I: Send + 'static> {
-    infos: WeakRecipient<InfoMessage<I>>,
-}
-
-impl<I: Send + 'static> fmt::Debug for Handle<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}
-
-impl<I: Send + 'static> Clone for Handle<I> {
-    fn clone(&self) -> Self {
-        Self {
-            infos: self.infos.clone(),
-        }
-    }
-}
-
-/// The channel has ended and takes no more infos.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the channel has ended")]
-pub struct ChannelEnded;
-
-impl<I: Send + 'static> Handle<I> {
-    /// Delivers an info to the channel's `handle_info`. The queue has no bound: the application must limit its
-    /// infos, as no client can fill it.
-    ///
-    /// # Errors
-    /// If the channel has ended.
-    pub fn send(&self, info: I) -> Result<(), ChannelEnded> {
-        let channel = self.infos.upgrade().filter(Recipient::connected);
-        channel
-            .ok_or(ChannelEnded)?
-            .do_send(InfoMessage(Box::new(info)));
-        Ok(())
     }
 }

@@ -74,7 +74,8 @@ impl From<PublishError> for Refused {
     }
 }
 
-/// `join` or `handle_in` fails. `?` makes a `Failure` of any error:
+/// `join` or `handle_in` fails. `?` makes a `Failure` of any type that implements `std::error::Error`
+/// (`Box<dyn Error>` and `anyhow::Error` do not):
 ///
 /// | error | result |
 /// | --- | --- |

@@ -59,27 +59,30 @@ mod callback;
 mod catch_up;
 mod context;
 mod failure;
+mod handle;
 mod history;
 mod join;
 mod link;
+mod outcome;
 mod replay;
 mod server;
 mod start;
 mod timer;
 mod work;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::context::{ChannelEnded, Context, Handle, SendError, SocketRef};
+pub use self::context::{Context, SendError};
 pub use self::failure::{Failure, Refused};
+pub use self::handle::{ChannelEnded, Handle, SocketRef};
 pub use self::history::{HistoryMode, LogRequest, stored_messages};
 pub(crate) use self::link::Link;
+pub use self::outcome::{HandleIn, StopReason};
 pub(crate) use self::start::{ChannelSignal, JoinState, Start, Started, start};
 pub use self::timer::Timer;
 pub(crate) use self::work::ChannelWork;
-use crate::message::{IntoPayload, Payload, Reply};
+use crate::message::{IntoPayload, Payload};
 use crate::pubsub::Broadcast;
 pub use crate::serializer::EncodeError;
 
@@ -196,6 +199,9 @@ pub trait Channel: Sized + 'static {
     /// oldest first, before anything live. A push made here takes the message's place; in a history that is a
     /// list, its payload does. The default calls [`Channel::handle_out`]. If the history is part of the join's
     /// reply, broadcasts are refused, and a stop is answered as a crashed join.
+    ///
+    /// An error ends the channel, and the client joins again and meets the same message: pass over a stored message that
+    /// this version cannot read, with `Ok(())`, instead of failing.
     ///
     /// ```
     /// # use slackir::prelude::*;
@@ -423,8 +429,8 @@ impl<C: Channel> Join<C> {
     }
 
     /// Runs once the client is a member of the topic and has its history, before any message or broadcast
-    /// reaches the channel. Several run in their order. An error ends the channel. Phoenix:
-    /// `send(self(), :after_join)`.
+    /// reaches the channel. Several run in their order. An error ends the channel. It cannot await: for that, send the
+    /// channel an info ([`Context::send_after`] with no delay). Phoenix: `send(self(), :after_join)`.
     ///
     /// ```
     /// # use slackir::channel::{Channel, Context, Join, JoinResult};
@@ -453,118 +459,5 @@ impl<C: Channel> fmt::Debug for Join<C> {
             .field("reply", &self.reply)
             .field("log", &self.log)
             .finish_non_exhaustive()
-    }
-}
-
-/// The answer of `handle_in` if nothing has failed.
-///
-/// ```
-/// use slackir::channel::{HandleIn, StopReason};
-/// use slackir::message::Reply;
-///
-/// let bye = HandleIn::StopReply(StopReason::Normal, Reply::ok(serde_json::json!({})));
-/// # let _ = bye;
-/// ```
-#[derive(Clone, Debug)]
-pub enum HandleIn {
-    /// Nothing is sent to the client.
-    NoReply,
-    /// The client receives this reply.
-    Reply(Reply),
-    /// The channel ends.
-    Stop(StopReason),
-    /// The client receives this reply, then the channel ends.
-    StopReply(StopReason, Reply),
-}
-
-impl HandleIn {
-    /// The client receives ok with this response; [`Payload::EMPTY`] if there is none.
-    ///
-    /// # Panics
-    /// If the response has no JSON form.
-    ///
-    /// ```
-    /// # use slackir::channel::HandleIn;
-    /// let answer = HandleIn::ok(serde_json::json!({"sum": 3}));
-    /// # let _ = answer;
-    /// ```
-    pub fn ok(response: impl IntoPayload) -> Self {
-        Reply::ok(response).into()
-    }
-
-    /// The client receives error with this response.
-    ///
-    /// # Panics
-    /// If the response has no JSON form.
-    ///
-    /// ```
-    /// # use slackir::channel::HandleIn;
-    /// let answer = HandleIn::error(serde_json::json!({"reason": "too long"}));
-    /// # let _ = answer;
-    /// ```
-    pub fn error(response: impl IntoPayload) -> Self {
-        Reply::error(response).into()
-    }
-}
-
-impl From<Reply> for HandleIn {
-    fn from(reply: Reply) -> Self {
-        Self::Reply(reply)
-    }
-}
-
-/// Why a channel ends. Phoenix's exit reasons, as [`Channel::terminate`] sees them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// `:normal`: the channel is done. The client receives `phx_close`.
-    Normal,
-    /// `:shutdown`: asked to end. The client receives `phx_close`.
-    Shutdown,
-    /// `{:shutdown, :left}`: the client left.
-    Left,
-    /// `{:shutdown, :local_closed}`: the client closed its connection.
-    LocalClosed,
-    /// `{:shutdown, :peer_closed}`: the connection was lost.
-    PeerClosed,
-    /// `{:shutdown, :read_timeout}`: the connection was idle for too long.
-    ReadTimeout,
-    /// `{:shutdown, :disconnected}`: a `disconnect` broadcast on the socket's id.
-    Disconnected,
-    /// `:inactive`: the client did not come for its messages in time.
-    Expired,
-    /// `:draining`: the server is going down.
-    Draining,
-    /// The connection broke the protocol, or its client did not read; the text names the fault.
-    Aborted(&'static str),
-    /// Any other reason of the application. The client receives `phx_error`.
-    Error(Cow<'static, str>),
-    /// A callback panicked with this message. The client receives `phx_error`.
-    Panicked(Cow<'static, str>),
-}
-
-impl StopReason {
-    /// An error of the application's own.
-    ///
-    /// ```
-    /// # use slackir::channel::StopReason;
-    /// assert!(StopReason::error("the game is over").is_crash());
-    /// ```
-    pub fn error(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::Error(reason.into())
-    }
-
-    /// The crash of a channel without a clause for this event.
-    fn unhandled(event: &str) -> Self {
-        Self::error(format!("no handler for event {event:?}"))
-    }
-
-    /// Whether the client receives `phx_error`.
-    ///
-    /// ```
-    /// # use slackir::channel::StopReason;
-    /// assert!(!StopReason::Left.is_crash());
-    /// ```
-    pub fn is_crash(&self) -> bool {
-        matches!(self, Self::Error(_) | Self::Panicked(_))
     }
 }

@@ -46,7 +46,7 @@ pub use self::store::{
 };
 #[cfg(test)]
 pub(crate) use self::tail_bytes::crowd;
-pub(crate) use self::topic_log::{Appended, LogOwner, NewEntry, TopicLog, Visibility};
+pub(crate) use self::topic_log::{Appended, LogOwner, NewEntry, TopicLog, Visibility, WithId};
 
 /// The most messages and payload bytes of one page of a resume.
 const PAGE_ROWS: usize = 500;

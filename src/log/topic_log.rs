@@ -30,16 +30,23 @@ pub(crate) trait LogOwner: Send + Sync {
 pub(crate) struct NewEntry<'a> {
     pub(crate) event: &'a ByteString,
     pub(crate) payload: &'a RawJson,
+    /// Makes the payload instead, once the message has its id.
+    pub(crate) with_id: Option<&'a WithId>,
     pub(crate) client_ref: Option<&'a str>,
     pub(crate) change: Option<Change>,
     /// Whether the publisher asked for a receipt.
     pub(crate) receipt: bool,
 }
 
+/// Makes the payload of a message of its id.
+pub(crate) type WithId = dyn Fn(&str) -> RawJson + Send + Sync;
+
 /// An appended message, or the earlier message that a retry repeats.
 pub(crate) struct Appended {
     /// The message's id and publication time; for a retry, the present time.
     pub(crate) meta: Meta,
+    /// The payload that was made of the id.
+    pub(crate) payload: Option<RawJson>,
     pub(crate) receipt: Option<Receipt>,
     pub(crate) visibility: Visibility,
 }
@@ -148,11 +155,13 @@ impl<W> TopicLog<W> {
             None => Arc::clone(&self.run),
             Some(epoch) => Arc::new(self.run.next(epoch, self.head)),
         };
+        let seq = self.head.next();
+        let made = message.with_id.map(|make| make(&run.id(seq).to_string()));
         let entry = Arc::new(LogEntry {
             run,
-            seq: self.head.next(),
+            seq,
             event: message.event.clone(),
-            payload: message.payload.detach(),
+            payload: made.clone().unwrap_or_else(|| message.payload.detach()),
             client_ref: message.client_ref.map(ByteString::from),
             change: message.change,
             at: SystemTime::now(),
@@ -177,6 +186,7 @@ impl<W> TopicLog<W> {
         };
         Ok(Appended {
             meta: entry.meta(),
+            payload: made,
             receipt: entry.receipt(),
             visibility,
         })
@@ -193,6 +203,7 @@ impl<W> TopicLog<W> {
                 id: self.run.id(first),
                 at: SystemTime::now(),
             },
+            payload: None,
             receipt: Some(receipt.of_duplicate()),
             visibility: Visibility::Already,
         })

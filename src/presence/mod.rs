@@ -71,6 +71,7 @@ const MAX_BYTES: usize = 64_000_000;
 
 /// Why a change was refused. No diff was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PresenceError {
     /// The channel has tracked this key in its topic already.
     #[error("already tracked")]
@@ -262,13 +263,7 @@ impl Presence {
     /// All presences in a topic. The metas of a key are in join order.
     pub fn list(&self, topic: &str) -> Presences {
         let presences = lock(&self.shared.presences);
-        let metas = presences
-            .state
-            .list(topic)
-            .into_iter()
-            .map(|(key, metas)| (key, metas.into_iter().cloned()));
-        let listed = metas.map(|(key, metas)| (key.to_owned(), with_metas(metas.collect())));
-        self.shared.fetched(topic, listed.collect())
+        self.shared.everybody(&presences.state, topic)
     }
 
     /// One key of a topic, as `{"metas": [..]}`. `None` if no client is present under it.
@@ -285,9 +280,10 @@ impl Presence {
 }
 
 impl<C: Channel> Join<C> {
-    /// Tracks the client under `key`, and pushes it `presence_state` with all presences. Both happen once
-    /// the client is a member, so it gets each change exactly once. If [`Presence::track`] refuses the key
-    /// or the meta, the channel crashes.
+    /// Once the client is a member, tracks it under `key` and pushes it `presence_state` with everybody in the
+    /// topic, itself included. The client misses no change. The diff of its own join comes before that, and every
+    /// version of phoenix.js counts it once; `onJoin` may be called for it twice. If [`Presence::track`] refuses
+    /// the key or the meta, the channel crashes.
     pub fn with_presence(
         self,
         presence: &Presence,
@@ -361,6 +357,14 @@ impl fmt::Debug for Presence {
 impl Shared {
     /// Makes a change and broadcasts its diff to the members of each topic, in one critical section.
     /// `change` gets the number of bytes that are left.
+    /// Everybody in a topic.
+    fn everybody(&self, state: &State<SubscriberId, Meta>, topic: &str) -> Presences {
+        let metas = state.list(topic).into_iter();
+        let metas = metas.map(|(key, metas)| (key, metas.into_iter().cloned()));
+        let listed = metas.map(|(key, metas)| (key.to_owned(), with_metas(metas.collect())));
+        self.fetched(topic, listed.collect())
+    }
+
     fn change(
         &self,
         change: impl FnOnce(

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Listener, PubSub, SubscriberId};
-use crate::log::{Appended, Change, MessageId, Receipt, StoreFull, Visibility};
+use crate::log::{Appended, Change, MessageId, Receipt, StoreFull, Visibility, WithId};
 use crate::message::{IntoPayload, MAX_NAME_LEN, Payload, RawJson};
 use crate::metrics::metrics;
 
@@ -28,14 +28,19 @@ pub(super) const MESSAGE_DELETED: &str = "message_deleted";
 ///     .client_ref("c81d")
 ///     .with_receipt();
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Draft {
     pub(super) event: ByteString,
     pub(super) payload: Payload,
     pub(super) client_ref: Option<String>,
     pub(super) change: Option<Change>,
     pub(super) receipt: bool,
+    /// Makes the payload of the message's id.
+    pub(super) with_id: Option<Arc<WithId>>,
+    is_live: bool,
 }
+
+named_debug!(Draft, event, payload, client_ref, change, receipt, is_live);
 
 impl Draft {
     /// An ordinary broadcast. It is stored if the topic's log rule names its event.
@@ -46,6 +51,26 @@ impl Draft {
             client_ref: None,
             change: None,
             receipt: false,
+            with_id: None,
+            is_live: false,
+        }
+    }
+
+    /// A broadcast whose payload holds its own id: `payload` makes a JSON object of it. It is called inside the
+    /// topic's critical section, so it must be quick and must not publish. A message that is not stored gets
+    /// a random id.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use slackir::message::RawJson;
+    /// use slackir::pubsub::Draft;
+    ///
+    /// let draft = Draft::with_id("shout", |id| RawJson::from(json!({"id": id, "message": "hi"})));
+    /// ```
+    pub fn with_id(event: &str, payload: impl Fn(&str) -> RawJson + Send + Sync + 'static) -> Self {
+        Self {
+            with_id: Some(Arc::new(payload)),
+            ..Self::new(event, Payload::EMPTY)
         }
     }
 
@@ -82,6 +107,39 @@ impl Draft {
         self
     }
 
+    /// Is not stored, whatever the rule of the topic's log says: a typing notice, a cursor.
+    pub fn live(mut self) -> Self {
+        self.is_live = true;
+        self
+    }
+
+    /// The event.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Whether the topic's log takes it.
+    pub(super) fn is_stored(&self, topic: &Topic) -> bool {
+        self.change.is_some() || !self.is_live && topic.stores(&self.event)
+    }
+
+    /// The payload of a message that is not stored.
+    fn live_payload(&self) -> Payload {
+        match &self.with_id {
+            None => self.payload.clone(),
+            Some(make) => {
+                // Without the system's randomness ids repeat, and nothing is stored under them.
+                let random = getrandom::u64().unwrap_or_default();
+                Payload::Json(make(&format!("{random:x}")))
+            }
+        }
+    }
+
     /// Refuses a message that is invalid, or that some member could not receive.
     fn check(&self, topic: &Topic) -> Result<(), PublishError> {
         if let Some(client_ref) = &self.client_ref {
@@ -98,7 +156,7 @@ impl Draft {
         match &self.payload {
             Payload::Json(json) if json.is_object() => Ok(()),
             Payload::Json(_) => Err(PublishError::NotAnObject),
-            Payload::Binary(_) if topic.stores(&self.event) => Err(PublishError::NotStorable),
+            Payload::Binary(_) if self.is_stored(topic) => Err(PublishError::NotStorable),
             Payload::Binary(_) if topic.name().len().max(self.event.len()) > MAX_NAME_LEN => {
                 Err(PublishError::NameTooLong)
             }
@@ -121,6 +179,7 @@ pub struct Published {
 
 /// Why a broadcast was refused. It was not stored, and nobody received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PublishError {
     /// The payload is neither an object nor binary. Phoenix clients expect one of the two.
     #[error("a broadcast carries a JSON object or binary")]
@@ -293,14 +352,13 @@ impl PubSub {
             .as_ref()
             .map_or(Visibility::Now, |appended| appended.visibility);
         let stored = appended.as_ref().map(|appended| appended.meta);
+        let made = appended.as_ref().map(|appended| match &appended.payload {
+            Some(made) => Payload::Json(made.clone()),
+            None => draft.payload.clone(),
+        });
         let broadcast = || {
-            Arc::new(Broadcast::new(
-                topic,
-                &draft.event,
-                &draft.payload,
-                from,
-                stored,
-            ))
+            let payload = made.unwrap_or_else(|| draft.live_payload());
+            Arc::new(Broadcast::new(topic, &draft.event, &payload, from, stored))
         };
         let congested = match visibility {
             Visibility::Already => None,

@@ -193,14 +193,14 @@ impl TopicState {
         topic: &Topic,
         draft: &Draft,
     ) -> Result<Option<Appended>, PublishError> {
-        let stored = draft.change.is_some() || topic.stores(&draft.event);
-        let (true, Payload::Json(payload)) = (stored, &draft.payload) else {
+        let (true, Payload::Json(payload)) = (draft.is_stored(topic), &draft.payload) else {
             return Ok(None);
         };
         let log = self.log.as_mut().ok_or(PublishError::NotLoaded)?;
         let appended = log.append(&NewEntry {
             event: &draft.event,
             payload,
+            with_id: draft.with_id.as_deref(),
             client_ref: draft.client_ref.as_deref(),
             change: draft.change,
             receipt: draft.receipt,

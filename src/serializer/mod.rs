@@ -75,6 +75,7 @@ pub(crate) fn check_relayable(text: &str) -> Result<(), DecodeError> {
 
 /// Why a message cannot be encoded for a client. The error goes to the sender, not to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// The payload of a push or a broadcast must be an object or bytes.
     #[error("the payload must be a JSON object or binary")]

@@ -7,14 +7,16 @@
 pub(crate) mod admin;
 #[cfg(feature = "_store")]
 pub mod api;
-pub mod chat;
 pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod exporter;
+pub(crate) mod language;
 pub(crate) mod methods;
+pub mod page;
 #[cfg(feature = "_store")]
 mod program;
+pub mod rooms;
 #[cfg(feature = "_store")]
 mod run;
 pub(crate) mod telemetry;
@@ -24,6 +26,9 @@ pub use self::config::{
     RoomConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
 };
 pub use self::exporter::ExporterError;
+pub use self::language::{
+    Announcement, EventRule, IdentityConfig, JoinRule, OtherEvents, PresenceRule,
+};
 #[cfg(feature = "_store")]
 pub use self::program::main;
 #[cfg(feature = "_store")]

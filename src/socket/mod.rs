@@ -33,7 +33,7 @@ use crate::channel::{self, Channel, Start, Started};
 pub use crate::flow::FlowLimits;
 pub use crate::outbox::OutboxLimits;
 use crate::pattern::{ForTopics, IntoPattern, TopicPattern, first_match, shadowed};
-use crate::token::Term;
+use crate::token::{Term, TokenError};
 
 /// Lets clients in, and names them. Phoenix: the callbacks `connect/3` and `id/1`.
 ///
@@ -128,6 +128,13 @@ pub trait Socket: Send + Sync + 'static {
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("connection refused: {0}")]
 pub struct ConnectRefused(Cow<'static, str>);
+
+/// `?` on a token in [`Socket::connect`].
+impl From<TokenError> for ConnectRefused {
+    fn from(error: TokenError) -> Self {
+        Self::because(error.to_string())
+    }
+}
 
 impl ConnectRefused {
     /// Refuses without a reason. Phoenix: `:error`.

@@ -58,7 +58,7 @@ pub struct Store {
 named_debug!(Store);
 
 impl Store {
-    /// Opens the database, creates its tables if they are missing, and runs the pending migrations: all of them or
+    /// Opens the database of a URL, `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`, creates its tables if they are missing, and runs the pending migrations: all of them or
     /// none. A SQLite file is created if there is none, and belongs to one server at a time. A PostgreSQL database
     /// must exist; several servers may share it.
     ///
@@ -124,7 +124,7 @@ fn migration(adopt: bool) -> impl Fn(&mut Connection<'_>) -> Result<Prepared, St
     move |connection| migrations::run(connection, adopt)
 }
 
-/// Opens a database and starts its writer, both with default options: what a [`LogRule`](crate::log::LogRule)
+/// Opens the database of a URL (`sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`) and starts its writer, both with default options: what a [`LogRule`](crate::log::LogRule)
 /// takes as its store. See [`Store::open`] and [`DbWriter::start_on_own_thread`] for other options, a spool above
 /// all.
 ///

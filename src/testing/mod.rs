@@ -6,7 +6,7 @@
 //! ```
 //! use serde_json::json;
 //! use slackir::{Endpoint, Mount};
-//! use slackir::server::chat::{Room, UserSocket, router};
+//! use slackir::server::rooms::{Room, UserSocket, router};
 //! use slackir::pubsub::PubSub;
 //! use slackir::testing::TestSocket;
 //!
@@ -61,6 +61,9 @@ use crate::transport::{Accepted, Mounted};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// The endpoint drains: it takes no new connections.
+    #[error("the endpoint drains and takes no new connections")]
+    Draining,
     /// No socket is mounted at the path.
     #[error("no socket is mounted at {0}")]
     NotMounted(String),
@@ -69,7 +72,18 @@ pub enum ConnectError {
     Refused(#[from] ConnectRefused),
 }
 
+fn mounted<'e>(endpoint: &'e Endpoint, path: &str) -> Result<&'e Mounted, ConnectError> {
+    if endpoint.is_draining() {
+        return Err(ConnectError::Draining);
+    }
+    let mounted = endpoint.mounted(path);
+    mounted.ok_or_else(|| ConnectError::NotMounted(path.to_owned()))
+}
+
 /// A client without a network. It speaks as a vsn 2.0.0 client, JSON and binary.
+///
+/// A broadcast that the channel intercepts reaches the client as a push: use `assert_push` for it. HTTP routes are tested
+/// beside it, with `actix_web::test` and the same [`Endpoint`].
 ///
 /// Its `assert_` methods wait up to 5 seconds, its `refute_` methods 100 ms, and panic with the frames that came
 /// instead. Other frames stay for later assertions. It needs an actix runtime and stays on its thread.
@@ -108,9 +122,7 @@ impl TestSocket {
         params: Value,
         info: ConnectInfo,
     ) -> Result<Self, ConnectError> {
-        let mounted = endpoint
-            .mounted(path)
-            .ok_or_else(|| ConnectError::NotMounted(path.to_owned()))?;
+        let mounted = mounted(endpoint, path)?;
         let params = match params {
             Value::Object(params) => Params::new(params),
             _ => Params::default(),
@@ -128,9 +140,7 @@ impl TestSocket {
         path: &str,
         assigns: Assigns,
     ) -> Result<Self, ConnectError> {
-        let mounted = endpoint
-            .mounted(path)
-            .ok_or_else(|| ConnectError::NotMounted(path.to_owned()))?;
+        let mounted = mounted(endpoint, path)?;
         Ok(Self::start(
             mounted,
             mounted.accept_as(Serializer::V2, assigns),

@@ -42,6 +42,7 @@ pub use term::{AtomForm, EncodeError, NoJsonForm, Term};
 
 /// Why a token is refused. Each is one of the atoms that Phoenix returns with `:error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenError {
     /// There is no token. Phoenix: `:missing`, for `nil`.
     #[error("the token is missing")]

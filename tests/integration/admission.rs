@@ -6,7 +6,7 @@ use std::time::Duration;
 use slackir::admission::{AddressLimit, Admission, AdmissionOptions};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, UserSocket, router};
+use slackir::server::rooms::{Room, UserSocket, router};
 use slackir::transport::LongPollOptions;
 use slackir::{Endpoint, Mount};
 use tempfile::TempDir;

@@ -11,7 +11,7 @@ use slackir::log::LogRule;
 use slackir::pubsub::PubSub;
 use slackir::server::ApiConfig;
 use slackir::server::api::{self, Api, Auth};
-use slackir::server::chat::Room;
+use slackir::server::rooms::Room;
 use slackir::socket::DrainOptions;
 use slackir::store::{DbWriter, Store, StoreOptions, WriterOptions};
 use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer};

@@ -6,7 +6,7 @@ use actix_web::HttpResponse;
 use serde_json::json;
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, router};
+use slackir::server::rooms::{Room, router};
 use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket};
 use slackir::transport::{ConnectInfoKey, HandshakeOptions, Serializers};
 use slackir::{Assigns, Endpoint, Mount};

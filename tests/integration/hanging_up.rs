@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, router};
+use slackir::server::rooms::{Room, router};
 use slackir::socket::Socket;
 use slackir::{Endpoint, Mount};
 use tokio::time::timeout;

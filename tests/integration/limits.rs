@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, UserSocket, router};
+use slackir::server::rooms::{Room, UserSocket, router};
 use slackir::socket::{FlowLimits, OutboxLimits, SocketOptions};
 use slackir::{Endpoint, Mount};
 use tempfile::TempDir;

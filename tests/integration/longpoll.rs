@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, UserSocket, router};
+use slackir::server::rooms::{Room, UserSocket, router};
 use slackir::socket::DrainOptions;
 use slackir::transport::LongPollOptions;
 use slackir::{Endpoint, Mount};

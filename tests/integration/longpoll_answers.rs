@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, UserSocket, router};
+use slackir::server::rooms::{Room, UserSocket, router};
 use slackir::socket::{OutboxLimits, SocketOptions};
 use slackir::transport::LongPollOptions;
 use slackir::{Endpoint, Mount};

@@ -17,6 +17,7 @@ mod erase;
 mod export;
 mod faults;
 mod frames;
+mod frontends;
 mod hanging_up;
 mod hostile;
 mod kills;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, router};
+use slackir::server::rooms::{Room, router};
 use slackir::session::SessionOptions;
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
 use slackir::token::SecretKeyBase;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
 use slackir::rate::Rate;
-use slackir::server::chat::{Room, UserSocket, router};
+use slackir::server::rooms::{Room, UserSocket, router};
 use slackir::socket::{RateLimits, SocketOptions};
 use slackir::{Endpoint, Mount};
 use tokio::time::Instant;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use slackir::log::{Epoch, LogRule, MessageId, Seq};
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, SHOUT, UserSocket, router};
+use slackir::server::rooms::{Room, SHOUT, UserSocket, router};
 use slackir::socket::{OutboxLimits, SocketOptions};
 use slackir::testing::{MemoryStore, TestSocket};
 use slackir::{Endpoint, Mount};

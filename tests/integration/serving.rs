@@ -130,7 +130,7 @@ async fn one_call_serves_and_ends_in_order() {
     let endpoint = Endpoint::builder(PubSub::new())
         .mount(Mount::new(
             "/socket",
-            slackir::server::chat::UserSocket,
+            slackir::server::rooms::UserSocket,
             SocketRouter::new().channel::<Game>("game:*"),
         ))
         .build();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 use slackir::message::Payload;
+use slackir::socket::DrainOptions;
 use slackir::testing::{ConnectError, TestSocket};
 
 use crate::support::conformance_app;
@@ -56,6 +57,9 @@ async fn refusals_are_values() {
     let join = ann.join("conf:deny", json!({}));
     ann.assert_reply(&join, "error", json!({"reason": "unauthorized"}))
         .await;
+    endpoint.drain(DrainOptions::default()).await;
+    let late = TestSocket::connect(&endpoint, "/socket", json!({})).await;
+    assert_eq!(late.err(), Some(ConnectError::Draining));
 }
 
 #[actix_web::test]

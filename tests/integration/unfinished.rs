@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use slackir::endpoint::TransportOptions;
 use slackir::pubsub::PubSub;
-use slackir::server::chat::{Room, UserSocket, router};
+use slackir::server::rooms::{Room, UserSocket, router};
 use slackir::socket::SocketOptions;
 use slackir::{Endpoint, Mount};
 

@@ -26,6 +26,7 @@ const PURPOSE: &[u8] = b"slackir api token";
 
 /// The settings of the API's authorization are not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AuthError {
     /// The token is too short, or cannot be sent in a header.
     #[error("--api-token: at least {MIN_TOKEN} visible ASCII characters are needed")]

@@ -11,7 +11,7 @@ use super::{ApiError, Shared};
 use crate::message::{Payload, RawJson};
 use crate::pubsub::Draft;
 use crate::serializer::check_relayable;
-use crate::server::chat::{Room, is_client_ref};
+use crate::server::rooms::{Room, is_client_ref};
 
 const EVENT: &str = "event";
 const PAYLOAD: &str = "payload";

@@ -26,8 +26,8 @@ use actix_web::{HttpResponse, Resource, Route};
 pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
 use crate::endpoint::Endpoint;
-use crate::server::chat::Room;
 use crate::server::methods;
+use crate::server::rooms::Room;
 use crate::store::{DbWriterHandle, Eraser, Reader};
 
 /// The path of the API.

@@ -13,7 +13,7 @@ use super::{ApiError, ROOT, Shared};
 use crate::log::MessageId;
 use crate::message::MAX_NAME_LEN;
 use crate::pattern::first_match;
-use crate::server::chat::Room;
+use crate::server::rooms::Room;
 
 /// The characters that a path must escape.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC

@@ -19,9 +19,12 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::rooms::RoomConfig;
 use crate::pattern::shadowed;
+use crate::server::language::IdentityConfig;
 
 /// The key of the rooms.
 const ROOMS: &str = "rooms";
+/// The key of the identity.
+const IDENTITY: &str = "identity";
 /// The flag that cannot be set in the file.
 const CONFIG: &str = "config";
 /// The subcommands that take settings from the file.
@@ -57,6 +60,8 @@ pub(super) struct ConfigFile {
     /// By the flags' names.
     settings: BTreeMap<String, Setting>,
     pub(super) rooms: Vec<RoomConfig>,
+    /// Who clients are; `None`: anonymous.
+    pub(super) identity: Option<IdentityConfig>,
 }
 
 /// A value, as it would be written after its flag.
@@ -121,6 +126,20 @@ impl ConfigFile {
             Some(rooms) => read_rooms(rooms, text)?,
             None => vec![RoomConfig::default()],
         };
+        let identity = table.remove(IDENTITY);
+        let identity = identity.map(|identity| {
+            let at = identity.span().start;
+            let identity = IdentityConfig::deserialize(ValueDeserializer::from(identity))
+                .map_err(|error| FileProblem::of_toml(&error, text))?;
+            match identity.contradiction() {
+                None => Ok(identity),
+                Some(problem) => Err(FileProblem {
+                    at,
+                    text: format!("[{IDENTITY}]: {problem}"),
+                }),
+            }
+        });
+        let identity = identity.transpose()?;
         let mut settings = BTreeMap::new();
         for (key, value) in &table {
             let checked = setting(command, key.get_ref(), value.get_ref());
@@ -131,7 +150,11 @@ impl ConfigFile {
             let line = line(text, key.span().start);
             settings.insert(flag, Setting { value, line });
         }
-        Ok(Self { settings, rooms })
+        Ok(Self {
+            settings,
+            rooms,
+            identity,
+        })
     }
 
     /// The command, with the values of the file as defaults.

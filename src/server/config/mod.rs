@@ -170,7 +170,7 @@ impl Cli {
         let matches = file.as_defaults(command).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         cli.file_lines = file.lines_in_force(path, &matches);
-        cli.set_rooms(file.rooms);
+        cli.set_rooms(file);
         Ok(cli)
     }
 
@@ -197,18 +197,20 @@ impl Cli {
         file.path.as_ref()
     }
 
-    fn set_rooms(&mut self, rooms: Vec<RoomConfig>) {
-        match &mut self.command {
-            None => self.serve.rooms = rooms,
-            Some(Command::Serve(serve)) => serve.rooms = rooms,
+    /// What the file alone can say.
+    fn set_rooms(&mut self, file: ConfigFile) {
+        let serve = match &mut self.command {
+            None => &mut self.serve,
+            Some(Command::Serve(serve)) => serve,
             Some(
                 Command::Migrate(_)
                 | Command::Erase(_)
                 | Command::Export(_)
                 | Command::Import(_)
                 | Command::Token(_),
-            ) => {}
-        }
+            ) => return,
+        };
+        (serve.rooms, serve.identity) = (file.rooms, file.identity);
     }
 }
 

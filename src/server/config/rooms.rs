@@ -1,5 +1,6 @@
 //! `[[rooms]]`: which topics the server serves, and by which rules.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +9,9 @@ use serde::de::{Deserializer, Error};
 use super::serve::History;
 use super::value;
 use crate::pattern::{ForTopics, TopicPattern};
+use crate::server::language::{
+    Announcement, EventRule, JoinRule, Moment, OtherEvents, PresenceRule, age, check_event,
+};
 
 /// The default of the most messages of a resume.
 const RESUME_LIMIT: usize = 10_000;
@@ -18,15 +22,30 @@ const MAX_MESSAGE_BYTES: usize = 1_000_000;
 const MAX_NAME: usize = 255;
 
 /// The rules of the topics that match a pattern: one `[[rooms]]` section.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct RoomConfig {
     /// The topics: one topic, or a prefix with `*` at its end.
     #[serde(deserialize_with = "pattern")]
     pub topics: TopicPattern,
-    /// The events that are broadcast and saved. Default `["shout"]`.
-    #[serde(default = "default_events", deserialize_with = "events")]
-    pub events: Vec<String>,
+    /// The events that are broadcast and saved as they came. Default `["shout"]` if there is no `on`.
+    #[serde(default, deserialize_with = "events")]
+    pub events: Option<Vec<String>>,
+    /// What becomes of other events, by their names.
+    #[serde(default, deserialize_with = "on")]
+    pub on: BTreeMap<String, EventRule>,
+    /// What becomes of events that the room does not name.
+    #[serde(default)]
+    pub other_events: OtherEvents,
+    /// Who may join, and what a join is answered.
+    #[serde(default)]
+    pub join: JoinRule,
+    /// Who is here; without it the room does not tell.
+    #[serde(default)]
+    pub presence: Option<PresenceRule>,
+    /// What the server says when members come and go.
+    #[serde(default)]
+    pub announce: Vec<Announcement>,
     /// How a joining client receives the history. `None`: the setting `--history`.
     #[serde(default)]
     pub history: Option<History>,
@@ -86,7 +105,12 @@ impl Default for RoomConfig {
     fn default() -> Self {
         Self {
             topics: TopicPattern::new("random:*"),
-            events: default_events(),
+            events: None,
+            on: BTreeMap::new(),
+            other_events: OtherEvents::default(),
+            join: JoinRule::default(),
+            presence: None,
+            announce: Vec::new(),
             history: None,
             history_limit: None,
             history_event: history_event(),
@@ -110,14 +134,57 @@ impl Default for Fields {
 }
 
 impl RoomConfig {
+    /// The events that go to everybody and are saved, as they came.
+    pub(crate) fn events(&self) -> Vec<String> {
+        match &self.events {
+            Some(events) => events.clone(),
+            None if self.on.is_empty() => vec!["shout".to_owned()],
+            None => Vec::new(),
+        }
+    }
+
     /// The problem of a room whose settings contradict each other.
     pub(super) fn contradiction(&self) -> Option<String> {
-        self.events.contains(&self.history_event).then(|| {
-            format!(
-                "{:?} is the history_event of this room, so it cannot be one of its events",
-                self.history_event
-            )
-        })
+        let (events, history) = (self.events(), &self.history_event);
+        let names = self.on.iter().map(|(event, rule)| rule.name(event));
+        let announced = self
+            .announce
+            .iter()
+            .map(|announcement| &*announcement.event);
+        let mut sent = events
+            .iter()
+            .map(String::as_str)
+            .chain(names)
+            .chain(announced);
+        if sent.any(|event| event == history) {
+            return Some(format!(
+                "{history:?} is the history_event of this room, so it cannot be one of its events"
+            ));
+        }
+        if let Some(event) = events.iter().find(|event| self.on.contains_key(*event)) {
+            return Some(format!(
+                "{event:?} is in \"events\" and has a rule in \"on\""
+            ));
+        }
+        if let Some(event) = self.on.iter().find(|(_, rule)| rule.presence.is_some())
+            && self.presence.is_none()
+        {
+            return Some(format!(
+                "on.{:?}.presence: the room has no [rooms.presence]",
+                event.0
+            ));
+        }
+        if let Some(Moment::Event(event)) = self.presence.as_ref().map(|rule| &rule.at)
+            && !events.contains(event)
+            && !self.on.contains_key(event)
+        {
+            return Some(format!("presence.at: the room has no event {event:?}"));
+        }
+        let odd = self.announce.iter().find_map(|it| match &it.at {
+            Moment::Event(event) => Some(event),
+            Moment::Join | Moment::Leave => None,
+        });
+        odd.map(|event| format!("announce.at: {event:?} must be \"join\" or \"leave\""))
     }
 }
 
@@ -127,8 +194,15 @@ impl ForTopics for RoomConfig {
     }
 }
 
-fn default_events() -> Vec<String> {
-    vec!["shout".to_owned()]
+fn on<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, EventRule>, D::Error> {
+    let rules = BTreeMap::<String, EventRule>::deserialize(input)?;
+    for (event, rule) in &rules {
+        check_event(event).map_err(D::Error::custom)?;
+        if let Some(problem) = rule.contradiction() {
+            return Err(D::Error::custom(format!("{event:?}: {problem}")));
+        }
+    }
+    Ok(rules)
 }
 
 fn history_event() -> String {
@@ -153,7 +227,7 @@ fn pattern<'de, D: Deserializer<'de>>(input: D) -> Result<TopicPattern, D::Error
     pattern.parse().map_err(D::Error::custom)
 }
 
-fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<String>>, D::Error> {
     let events = Vec::<String>::deserialize(input)?;
     if events.is_empty() {
         return Err(D::Error::custom("must name at least one event"));
@@ -166,7 +240,8 @@ fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> 
             return Err(D::Error::custom(format!("{event:?} {OF_THE_SERVER}")));
         }
     }
-    events.into_iter().map(free).collect()
+    let events: Result<_, _> = events.into_iter().map(free).collect();
+    events.map(Some)
 }
 
 /// The event of the server's push of a history.
@@ -233,7 +308,7 @@ fn history_limit<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D
 
 fn max_age<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(input)?;
-    value::age(&text)
+    age(&text)
         .map(Some)
         .map_err(|problem| D::Error::custom(format!("max_age: {text:?} {problem}")))
 }

@@ -12,6 +12,7 @@ use super::log::log_filter;
 use super::value::{address, history_limit, positive, seconds};
 use super::{ApiConfig, DatabaseConfig, FileConfig, RoomConfig};
 use crate::admission::TrustedProxies;
+use crate::server::language::IdentityConfig;
 
 /// The settings of a server.
 #[derive(Args, Clone, Debug)]
@@ -195,6 +196,10 @@ pub struct ServeConfig {
     /// there is the default room.
     #[arg(skip = vec![RoomConfig::default()])]
     pub rooms: Vec<RoomConfig>,
+
+    /// Who clients are; `None`: anonymous. Only the file can say it.
+    #[arg(skip)]
+    pub identity: Option<IdentityConfig>,
 }
 
 /// The driver of WebSocket connections.

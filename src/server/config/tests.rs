@@ -176,7 +176,7 @@ fn rooms_of_a_file_override_the_defaults() {
     "#;
     let elixirbridge = RoomConfig {
         topics: TopicPattern::new("elixirbridge"),
-        events: vec!["new_message".to_owned()],
+        events: Some(vec!["new_message".to_owned()]),
         history: Some(History::PerEvent),
         history_limit: Some(7),
         history_event: "old_messages".to_owned(),
@@ -192,6 +192,7 @@ fn rooms_of_a_file_override_the_defaults() {
             max_age: Some(Duration::from_secs(30 * 24 * 3600)),
             max_messages: Some(5),
         },
+        ..RoomConfig::default()
     };
     let others = RoomConfig {
         topics: TopicPattern::new("elixir*"),
@@ -460,12 +461,13 @@ fn the_example_names_every_setting_with_its_default() {
         }
     }
     let default = RoomConfig {
+        events: Some(vec!["shout".to_owned()]),
         history: Some(History::MessagesHistory),
         history_limit: Some(50),
         ..RoomConfig::default()
     };
     assert_eq!(config.rooms[0], default);
-    assert_eq!(config.rooms.len(), 4);
+    assert_eq!(config.rooms.len(), 5);
 }
 
 #[test]
@@ -480,4 +482,69 @@ fn the_example_names_every_field_of_a_room() {
         let is_written = rooms.iter().any(|room| room.get(field).is_some());
         assert!(is_written, "{field} is in the example");
     }
+}
+
+/// The error of a file.
+fn problem(file: &str) -> String {
+    match load(file, &[]) {
+        Err(CliError::File(error)) => error.to_string(),
+        other => panic!("{file:?} is refused, got {other:?}"),
+    }
+}
+
+#[test]
+fn mistakes_in_rules_are_one_line() {
+    for (rule, expected) in [
+        (
+            "on.say = { stamp = { id = \"{usr.id}\" } }",
+            "unknown variable",
+        ),
+        ("on.say = { stamp = \"x\" }", "must be a table"),
+        (
+            "on.say = { require = { a = \"text\" } }",
+            "must begin with string",
+        ),
+        ("on.say = { as = \"phx_reply\" }", "events of the protocol"),
+        (
+            "on.say = { to = \"everybody\" }",
+            "unknown variant `everybody`",
+        ),
+        (
+            "on.say = { rate = \"often\" }",
+            "must be a number and a time",
+        ),
+        (
+            "on.say = { ignore = true, reply = true }",
+            "\"ignore\" does nothing",
+        ),
+        ("on.say = { hook = true }", "unknown field `hook`"),
+        (
+            "on.say = { presence = \"track\" }",
+            "the room has no [rooms.presence]",
+        ),
+        ("on.say = {}\nevents = [\"say\"]", "has a rule in \"on\""),
+        (
+            "presence = { key = \"{user.id}\", at = \"say\" }",
+            "the room has no event \"say\"",
+        ),
+        (
+            "join = { match = { \"payload.x\" = 1 } }",
+            "unknown variable",
+        ),
+        (
+            "announce = [{ at = \"noon\", event = \"x\" }]",
+            "must be \"join\" or \"leave\"",
+        ),
+        ("other_events = \"hook\"", "unknown variant `hook`"),
+    ] {
+        let file = format!("[[rooms]]\ntopics = \"a\"\n{rule}");
+        let problem = problem(&file);
+        assert!(problem.contains(expected), "{rule}: {problem}");
+        assert!(!problem.contains('\n'), "{problem}");
+    }
+    let problem = problem("[identity]\nfields = { id = \"{payload.id}\" }");
+    assert!(
+        problem.contains("line 2: fields: id: {payload.id}: unknown variable"),
+        "{problem}"
+    );
 }

@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::server::api::AuthError;
-use crate::server::chat::PageError;
 use crate::server::exporter::ExporterError;
+use crate::server::page::PageError;
+use crate::server::rooms::IdentityError;
 use crate::server::telemetry::InvalidFilter;
 use crate::store::StoreError;
 use crate::transport::{InvalidHost, InvalidOrigin};
@@ -29,6 +30,9 @@ pub enum ServeError {
     /// The HTTP API's tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// `[identity]`.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The HTTP API without a database.
     #[error(
         "--api-token and --api-token-salt: the HTTP API is for stored messages, it needs --persist on"
@@ -70,10 +74,13 @@ impl ServeError {
             Self::PublicHost(_) => Some("public_host"),
             Self::Auth(AuthError::Token) => Some("api_token"),
             Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
-            Self::Auth(AuthError::Secret(_)) => Some("secret_key_base"),
+            Self::Auth(AuthError::Secret(_)) | Self::Identity(IdentityError::Secret(_)) => {
+                Some("secret_key_base")
+            }
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
             Self::ApiWithoutStore
+            | Self::Identity(IdentityError::NoSecret)
             | Self::Metrics(_)
             | Self::Server(_)
             | Self::Storage(_)

@@ -28,8 +28,9 @@ use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::server::api::{Api, Auth};
-use crate::server::chat::{self, UserSocket};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
+use crate::server::page;
+use crate::server::rooms::UserSocket;
 use crate::server::telemetry::Logging;
 use crate::server::{admin, console, exporter};
 use crate::shutdown::run_until;
@@ -180,7 +181,7 @@ impl<S: Socket> Server<S> {
         let metrics = exporter::install()?;
         let check_origin = sockets::check_origin(&config)?;
         let auth = auth(&config)?;
-        let page = chat::page(config.static_dir.as_deref())?;
+        let frontend = page::page(config.static_dir.as_deref())?;
         let address = SocketAddr::new(config.host, config.port);
         // Before the database: if the port is in use, nothing is changed there.
         let listener = http::listen(address, config.backlog)
@@ -197,7 +198,7 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = sockets::pubsub(&config, logs, writer.as_ref());
-        let mount = sockets::mount(&config, socket, router, check_origin);
+        let mount = sockets::mount(&config, socket, router, check_origin, &pubsub)?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
             .mount(mount)
@@ -216,7 +217,7 @@ impl<S: Socket> Server<S> {
             &config,
             &endpoint,
             admission,
-            (admin, own, api, page),
+            (admin, own, api, frontend),
             listener,
         )?;
         let handle = server.handle();

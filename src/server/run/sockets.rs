@@ -7,8 +7,8 @@ use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
-use crate::server::chat::{self, Room};
 use crate::server::config::{Durability, ServeConfig};
+use crate::server::rooms::{self, Identified, Room};
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::store::{ColumnFields, DbWriterHandle};
 use crate::transport::{CheckOrigin, HandshakeOptions};
@@ -53,7 +53,8 @@ pub(super) fn mount(
     socket: impl Socket,
     router: SocketRouter,
     check_origin: CheckOrigin,
-) -> Mount {
+    pubsub: &PubSub,
+) -> Result<Mount, ServeError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
         max_frame_size: config.max_frame_size,
@@ -78,10 +79,17 @@ pub(super) fn mount(
         },
         ..TransportOptions::default()
     };
-    let router = chat::with_rooms(router, &rooms(config));
-    Mount::new("/socket", socket, router)
+    let configured = rooms(config);
+    let router = match rooms::presence(&configured, pubsub) {
+        Some(presence) => router.state(presence),
+        None => router,
+    };
+    let router = rooms::with_rooms(router, &configured);
+    let secret = config.api.secret_key_base.as_deref();
+    let socket = Identified::new(config.identity.clone(), secret, socket)?;
+    Ok(Mount::new("/socket", socket, router)
         .transports(transports)
-        .options(options)
+        .options(options))
 }
 
 /// The configured rooms.
@@ -103,7 +111,7 @@ pub(super) fn columns(room: &Room) -> ColumnFields {
 
 /// The log rule of a room.
 fn rule(room: &Room, durability: Durability, store: &Arc<dyn MessageStore>) -> LogRule {
-    let events: Vec<&str> = room.events.iter().map(String::as_str).collect();
+    let events = room.stored_events();
     LogRule::new(
         room.topics.clone(),
         &events,

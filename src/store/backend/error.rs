@@ -12,6 +12,7 @@ use crate::store::spool;
 
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The URL's scheme is unknown.
     #[error(
@@ -89,7 +90,7 @@ pub enum StoreError {
     },
     /// Another server holds the database file.
     #[error(
-        "database file {0} is in use by another slackir; stop it, or give this one its own --database-url"
+        "database file {0} is in use by another slackir; stop it, or use a database of its own for this one"
     )]
     InUse(PathBuf),
     /// Another server uses the database, and its memory would not learn of changes.

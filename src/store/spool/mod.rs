@@ -60,6 +60,7 @@ impl Default for SpoolLimits {
 
 /// Why a spool cannot be opened. Each text names the place.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// Another process has locked it.
     #[error("spool {0} is in use by another slackir; stop it, or give this one its own")]
@@ -82,6 +83,7 @@ pub enum OpenError {
 
 /// Why a row was not appended. The spool is unchanged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AppendError {
     /// The spool is full.
     #[error("the spool is full: {bytes} bytes wait for the database")]

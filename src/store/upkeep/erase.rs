@@ -43,6 +43,7 @@ pub enum Target {
 
 /// The erasure is incomplete. What was erased stays erased; try again.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EraseError {
     /// Messages that were published before are not committed yet.
     #[error("the database has not taken the messages that wait for it within 10 seconds")]

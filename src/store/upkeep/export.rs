@@ -59,6 +59,7 @@ pub enum ExportEvent<'a> {
 
 /// Why an export is incomplete.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExportError {
     /// The database failed.
     #[error(transparent)]

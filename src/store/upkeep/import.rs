@@ -64,6 +64,7 @@ pub struct ImportError {
 
 /// A problem of a line.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImportProblem {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]

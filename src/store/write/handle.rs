@@ -21,7 +21,9 @@ use crate::store::write::intake::Intake;
 use crate::store::write::writer::{Close, Damaged, DbWriter, Open, Remove, RowsCame, Synced};
 use crate::store::{Reader, StoreError};
 
-/// The [`MessageStore`] of a database. Cloning is cheap.
+/// The [`MessageStore`] of a database: the writer, and connections for reading. Cloning is cheap. The writer ends with
+/// its last handle, and about half a second later SQLite's file is free for another process or another
+/// [`Store`](crate::store::Store).
 #[derive(Clone)]
 pub struct DbWriterHandle {
     addr: Addr<DbWriter>,

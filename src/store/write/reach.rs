@@ -1,4 +1,4 @@
-//! [`Reach`]: whether the writer reaches its database, and what follows for those who publish. Pure.
+//! [`Reach`]: whether the writer reaches its database, and what publishers may do. Pure.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(in crate::store) struct Reach {
     state: State,
     /// Members see nothing that is not committed.
     strict: bool,
-    /// A reader has found the database damaged. Only a new start of the server mends that.
+    /// A reader has found the database damaged. Only a restart of the server clears this.
     damage: Option<String>,
 }
 
@@ -28,14 +28,14 @@ enum State {
         retry: Duration,
         trouble: Option<Trouble>,
     },
-    /// The database takes rows again, and does not have all rows of an earlier run yet: logs are not read before.
+    /// The database takes rows again, but lacks rows of an earlier process. Logs must not be read yet.
     CatchingUp,
 }
 
-/// Why the last round has failed.
+/// The cause of the last failure.
 #[derive(Debug, PartialEq, Eq)]
 struct Trouble {
-    /// The error's text, as the log has it.
+    /// The error's text in the log.
     error: String,
     /// What makes the server not ready.
     fault: Option<String>,
@@ -43,16 +43,16 @@ struct Trouble {
     damage: bool,
 }
 
-/// What a failed round changes.
+/// The consequences of a failed round.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::store) struct Failed {
     /// The wait before the next round.
     pub(in crate::store) retry: Duration,
-    /// Whether the round before has not failed in the same way.
+    /// Whether the round before failed in another way, or not at all.
     pub(in crate::store) is_news: bool,
 }
 
-/// Rows in the spool, where the writer keeps one at present.
+/// The state of the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum SpoolState {
     Empty,
@@ -114,8 +114,8 @@ impl Reach {
         }
     }
 
-    /// A round has succeeded; so many rows of an earlier run are still to be committed. Whether the database
-    /// is back with that.
+    /// A round has succeeded; `left`: rows of an earlier process that are not committed yet. Returns whether the
+    /// database is back with that.
     pub(in crate::store) fn succeed(&mut self, left: usize) -> bool {
         let next = if left > 0 {
             State::CatchingUp
@@ -126,7 +126,7 @@ impl Reach {
         self.state == State::Here && before != State::Here
     }
 
-    /// A reader has found the database damaged. Whether that is news.
+    /// A reader has found the database damaged. Returns whether that is new.
     pub(in crate::store) fn damaged(&mut self, fault: &str) -> bool {
         let is_news = self.damage.is_none();
         self.damage.get_or_insert_with(|| fault.to_owned());
@@ -139,7 +139,7 @@ impl Reach {
         self.damage.clone().or(trouble)
     }
 
-    /// What becomes of messages that are published now. `spool`: `None` without one, or while it is not in use.
+    /// What becomes of messages that are published now. `spool`: `None` without one, or while it is not used.
     pub(in crate::store) fn storage(&self, spool: Option<SpoolState>) -> StorageState {
         let loses = self.damage.is_some() || self.trouble().is_some_and(|trouble| trouble.damage);
         match spool {

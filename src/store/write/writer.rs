@@ -53,7 +53,8 @@ const FEW: usize = 100;
 const PATIENCE: Duration = Duration::from_millis(500);
 const STRICT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The actor. Started by [`DbWriter::start_on_own_thread`].
+/// The actor that saves messages. [`DbWriter::start_on_own_thread`] starts it, and it ends with the last
+/// [`DbWriterHandle`].
 pub struct DbWriter {
     strict: bool,
     committer: Addr<Committer>,

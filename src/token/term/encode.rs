@@ -15,6 +15,7 @@ pub enum AtomForm {
 
 /// Why a term cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// Erlang has neither infinite floats nor NaN.
     #[error("a float in the term is not finite")]

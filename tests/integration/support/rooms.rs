@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use slackir::log::{Flushed, LogRule, MessageId};
 use slackir::pattern::TopicPattern;
 use slackir::pubsub::{Draft, PubSub};
-use slackir::server::chat::{Room, SHOUT, UserSocket, router};
+use slackir::server::rooms::{Room, SHOUT, UserSocket, router};
 use slackir::store::{DbWriter, DbWriterHandle, Store, StoreOptions, WriterOptions};
 use slackir::testing::TestSocket;
 use slackir::{Endpoint, Mount};

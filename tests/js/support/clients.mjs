@@ -2,6 +2,9 @@ import { createRequire } from "node:module";
 
 import "./browser.mjs";
 
+// A disconnect of 1.5 lets the heartbeat timer run on: the test process ends only after two intervals.
+export const HEARTBEAT_MS = 1_500;
+
 const require = createRequire(import.meta.url);
 const { dependencies } = require("../package.json");
 
@@ -24,6 +27,13 @@ export function isSince(client, version) {
 
 export function clientsSince(version) {
   return clients.filter((client) => isSince(client, version));
+}
+
+/** Disconnects for good. A disconnect of the old clients leaves timers running, which would never end. */
+export function disconnect(socket) {
+  socket.disconnect();
+  socket.reconnectTimer.reset();
+  clearInterval(socket.heartbeatTimer);
 }
 
 function loadClient(alias, version) {

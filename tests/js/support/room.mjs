@@ -1,14 +1,12 @@
 import WebSocket from "ws";
 
 import { Page } from "./browser.mjs";
+import { HEARTBEAT_MS, disconnect } from "./clients.mjs";
 import { DEADLINE_MS, until } from "./deadline.mjs";
 
 // After a reconnect 1.2 and 1.3 also repeat a join at this interval, and once they do so before its reply
 // came, they never recognise a reply again: it has to be longer than any join takes.
 const RETRY_MS = 1_000;
-
-// A disconnect of 1.5 lets the heartbeat timer run on: the test process ends only after two intervals.
-const HEARTBEAT_MS = 1_500;
 
 // For what nothing answers, as a longer timer would only keep the test process alive.
 const UNANSWERED_MS = 100;
@@ -170,14 +168,9 @@ class Connection {
     this.disconnect();
   }
 
-  /**
-   * Disconnects for good, without a leave. A disconnect of the old clients leaves timers running and polls
-   * waiting, which would never end.
-   */
+  /** Disconnects for good, without a leave, and ends the polls that old clients leave waiting. */
   disconnect() {
-    this.#socket.disconnect();
-    this.#socket.reconnectTimer.reset();
-    clearInterval(this.#socket.heartbeatTimer);
+    disconnect(this.#socket);
     this.#page.close();
   }
 }

@@ -36,6 +36,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 
 /// The frontend cannot be served.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PageError {
     /// `--static-dir` is not a readable folder.
     #[error("static folder {0} is not a folder that can be read")]

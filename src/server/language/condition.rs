@@ -1,0 +1,104 @@
+//! [`Conditions`]: who may join, by comparison of values as text.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::Value;
+
+use super::template::{Scope, Template, Values, Variable};
+
+/// `{ "topic.1" = "{user.id}", "user.role" = ["admin", "agent"] }`: all must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conditions(Vec<Condition>);
+
+/// A value, and the values that it may equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Condition {
+    value: Template,
+    one_of: Vec<Template>,
+}
+
+/// The variables of a condition of a join.
+const SCOPE: Scope = Scope::of(&[
+    Variable::User,
+    Variable::Params,
+    Variable::Token,
+    Variable::Topic,
+]);
+
+impl Conditions {
+    /// Whether all hold. A value that is absent, null, an array or an object equals nothing.
+    pub(crate) fn hold(&self, values: &Values<'_>) -> bool {
+        self.0.iter().all(|condition| {
+            let Some(value) = condition.value.text(values) else {
+                return false;
+            };
+            let mut allowed = condition.one_of.iter();
+            allowed.any(|allowed| allowed.text(values).is_some_and(|text| text == value))
+        })
+    }
+
+    pub(crate) fn used(&self) -> Scope {
+        let templates = self.0.iter();
+        templates
+            .flat_map(|condition| std::iter::once(&condition.value).chain(&condition.one_of))
+            .fold(Scope::default(), |used, template| used.and(template.used()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Conditions {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let parse = |value: &Value| Template::parse(value, SCOPE).map_err(D::Error::custom);
+        let written = BTreeMap::<String, Value>::deserialize(input)?;
+        let conditions = written.into_iter().map(|(path, allowed)| {
+            let allowed = match allowed {
+                Value::Array(allowed) => allowed,
+                one => vec![one],
+            };
+            Ok(Condition {
+                value: parse(&Value::String(format!("{{{path}}}")))?,
+                one_of: allowed.iter().map(parse).collect::<Result<_, _>>()?,
+            })
+        });
+        conditions.collect::<Result<_, D::Error>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_compared_as_text_and_null_equals_nothing() {
+        let user = json!({"id": 7, "role": "agent", "none": null});
+        let values = Values {
+            user: Some(&user),
+            topic: "user:7",
+            matched: Some("7"),
+            ..Values::default()
+        };
+        for (written, holds) in [
+            (json!({"topic.1": "{user.id}"}), true),
+            (json!({"topic.1": "{user.role}"}), false),
+            (json!({"user.role": ["admin", "agent"]}), true),
+            (json!({"user.role": ["admin"]}), false),
+            (json!({"user.role": "agent", "user.id": 8}), false),
+            (json!({"user.none": "{user.none}"}), false),
+            (json!({"user.id": []}), false),
+            (json!({}), true),
+        ] {
+            let conditions: Conditions = serde_json::from_value(written.clone()).expect("valid");
+            assert_eq!(conditions.hold(&values), holds, "{written}");
+        }
+        let error = serde_json::from_value::<Conditions>(json!({"payload.x": 1}));
+        assert!(
+            error
+                .expect_err("no payload at a join")
+                .to_string()
+                .contains("unknown variable")
+        );
+    }
+}

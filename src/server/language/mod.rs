@@ -1,0 +1,21 @@
+//! The language of `[identity]` and `[[rooms]]`: rules for members, as data.
+//!
+//! Everything here is pure, and is checked when the configuration is read. `server::rooms` carries the rules out.
+//! docs/ROOMS.md is the reference.
+
+mod age;
+mod audience;
+mod condition;
+mod identity;
+mod member_rate;
+mod rule;
+mod shape;
+pub(crate) mod template;
+
+pub(crate) use self::age::age;
+pub(crate) use self::audience::Audience;
+pub use self::identity::IdentityConfig;
+pub(crate) use self::identity::Source;
+pub(crate) use self::member_rate::MemberRate;
+pub use self::rule::{Announcement, EventRule, JoinRule, OtherEvents, PresenceRule};
+pub(crate) use self::rule::{Moment, PresenceChange, check_event, used};

@@ -1,0 +1,347 @@
+//! The rules of a room: [`EventRule`], [`JoinRule`], [`PresenceRule`], [`Announcement`].
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::Value;
+
+use super::audience::Audience;
+use super::condition::Conditions;
+use super::member_rate::MemberRate;
+use super::shape::Shapes;
+use super::template::{Scope, Template, Variable};
+
+/// The variables at a join, without those that only some joins have.
+const JOIN: Scope = Scope::of(&[
+    Variable::User,
+    Variable::Me,
+    Variable::Params,
+    Variable::Token,
+    Variable::Topic,
+    Variable::Uuid,
+    Variable::Now,
+    Variable::Socket,
+]);
+
+/// The variables at an event.
+const EVENT: Scope = Scope::of(&[
+    Variable::User,
+    Variable::Me,
+    Variable::Params,
+    Variable::Payload,
+    Variable::Topic,
+    Variable::Event,
+    Variable::Id,
+    Variable::Uuid,
+    Variable::Now,
+    Variable::Socket,
+]);
+
+/// `[rooms.on.EVENT]`: the rule for an event that members push.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventRule {
+    /// The shape of the payload.
+    pub(crate) require: Shapes,
+    /// The payload that members get; `None`: the client's.
+    #[serde(deserialize_with = "event_template")]
+    pub(crate) payload: Option<Template>,
+    /// A table laid over the payload last.
+    #[serde(deserialize_with = "event_table")]
+    pub(crate) stamp: Option<Template>,
+    /// The event that members get; `None`: the same.
+    #[serde(rename = "as", deserialize_with = "event_name")]
+    pub(crate) name: Option<String>,
+    pub(crate) to: Audience,
+    /// Whether the message is stored. `None`: messages to all and to others are.
+    pub(crate) store: Option<bool>,
+    /// The reply to the sender.
+    #[serde(deserialize_with = "reply")]
+    pub(crate) reply: Option<Template>,
+    /// The error reply that refuses the event.
+    #[serde(deserialize_with = "event_template")]
+    pub(crate) error: Option<Template>,
+    /// The change of the sender's presence.
+    pub(crate) presence: Option<PresenceChange>,
+    /// A table laid over `me.*`.
+    #[serde(deserialize_with = "event_table")]
+    pub(crate) set: Option<Template>,
+    /// How often a member may send it.
+    pub(crate) rate: Option<MemberRate>,
+    /// The event does nothing.
+    pub(crate) ignore: bool,
+}
+
+/// The change that an event makes to the sender's presence.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PresenceChange {
+    /// The sender becomes present.
+    Track,
+    /// A table laid over the sender's meta.
+    Update(Template),
+}
+
+/// `[rooms.join]`: the rules of joins.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct JoinRule {
+    /// The shape of the join params.
+    pub(crate) require: Shapes,
+    /// The conditions of a join.
+    #[serde(rename = "match")]
+    pub(crate) conditions: Conditions,
+    /// The content of `me.*`.
+    #[serde(deserialize_with = "join_table")]
+    pub(crate) set: Option<Template>,
+    /// The reply.
+    #[serde(deserialize_with = "join_template")]
+    pub(crate) reply: Option<Template>,
+    /// The error reply to a refused join. `None`: `{"reason": "unauthorized"}`.
+    #[serde(deserialize_with = "join_template")]
+    pub(crate) refuse: Option<Template>,
+    /// Nobody may join.
+    pub(crate) closed: bool,
+}
+
+/// `[rooms.presence]`: the presence of members.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct PresenceRule {
+    /// The key of a member. A member with a null key is not tracked.
+    #[serde(deserialize_with = "presence_template")]
+    pub(crate) key: Template,
+    /// The meta.
+    #[serde(default, deserialize_with = "presence_table")]
+    pub(crate) meta: Option<Template>,
+    /// When a member is tracked.
+    #[serde(default)]
+    pub(crate) at: Moment,
+    /// The event of the push with all presences.
+    #[serde(default = "presence_state")]
+    pub(crate) state_event: String,
+    /// Whether members see the presences without being among them.
+    #[serde(default)]
+    pub(crate) list_only: bool,
+}
+
+/// The moment of an action.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// At the join.
+    #[default]
+    Join,
+    /// The end of the membership, whatever its cause, except the end of the server.
+    Leave,
+    /// An event of the member.
+    Event(String),
+}
+
+/// `[[rooms.announce]]`: a message that the server sends about a member.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Announcement {
+    /// `"join"` or `"leave"`.
+    pub(crate) at: Moment,
+    /// Its event.
+    #[serde(deserialize_with = "some_event_name")]
+    pub(crate) event: String,
+    /// Its payload; `{}` without it.
+    #[serde(default, deserialize_with = "announcement_template")]
+    pub(crate) payload: Option<Template>,
+    #[serde(default)]
+    pub(crate) to: Audience,
+    /// Whether it is stored.
+    #[serde(default)]
+    pub(crate) store: bool,
+}
+
+/// `other_events`: the rule for events that the room does not name.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OtherEvents {
+    /// The error reply `unknown event`.
+    #[default]
+    Refuse,
+    /// No effect.
+    Ignore,
+}
+
+/// The variables that these templates name.
+pub(crate) fn used(templates: &[&Option<Template>]) -> Scope {
+    let templates = templates.iter().filter_map(|template| template.as_ref());
+    templates.fold(Scope::default(), |used, template| used.and(template.used()))
+}
+
+/// The longest name that a frame can carry.
+const MAX_NAME: usize = 255;
+
+fn parse<'de, D: Deserializer<'de>>(input: D, scope: Scope) -> Result<Template, D::Error> {
+    let value = Value::deserialize(input)?;
+    Template::parse(&value, scope).map_err(D::Error::custom)
+}
+
+/// A template that is a table.
+fn parse_table<'de, D: Deserializer<'de>>(input: D, scope: Scope) -> Result<Template, D::Error> {
+    let value = Value::deserialize(input)?;
+    if !value.is_object() {
+        return Err(D::Error::custom("must be a table"));
+    }
+    Template::parse(&value, scope).map_err(D::Error::custom)
+}
+
+fn event_template<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse(input, EVENT).map(Some)
+}
+
+fn event_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse_table(input, EVENT).map(Some)
+}
+
+fn join_template<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse(input, JOIN).map(Some)
+}
+
+fn join_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse_table(input, JOIN).map(Some)
+}
+
+/// The presence may begin at a join or at an event.
+fn presence_template<'de, D: Deserializer<'de>>(input: D) -> Result<Template, D::Error> {
+    parse(input, EVENT)
+}
+
+fn presence_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse_table(input, EVENT).map(Some)
+}
+
+fn announcement_template<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Template>, D::Error> {
+    const SCOPE: Scope = JOIN.and(Scope::of(&[Variable::Id]));
+    parse(input, SCOPE).map(Some)
+}
+
+/// `true` is `{}`.
+fn reply<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    let value = match Value::deserialize(input)? {
+        Value::Bool(false) => return Ok(None),
+        Value::Bool(true) => Value::Object(serde_json::Map::new()),
+        value => value,
+    };
+    let template = Template::parse(&value, EVENT);
+    template.map(Some).map_err(D::Error::custom)
+}
+
+fn some_event_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let name = String::deserialize(input)?;
+    check_event(&name).map_err(D::Error::custom)?;
+    Ok(name)
+}
+
+fn event_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    some_event_name(input).map(Some)
+}
+
+/// Checks the name of an event for members.
+///
+/// # Errors
+/// If members cannot be sent it.
+pub(crate) fn check_event(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(format!(
+            "{name:?}: an event must have 1 to {MAX_NAME} bytes"
+        ));
+    }
+    if name.starts_with("phx_") {
+        return Err(format!("{name:?}: events of the protocol are the server's"));
+    }
+    Ok(())
+}
+
+fn presence_state() -> String {
+    crate::presence::PRESENCE_STATE.to_owned()
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(input)?;
+        Ok(match &*word {
+            "join" => Self::Join,
+            "leave" => Self::Leave,
+            _ => Self::Event(word),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for PresenceChange {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        match Value::deserialize(input)? {
+            Value::String(word) if word == "track" => Ok(Self::Track),
+            value @ Value::Object(_) => {
+                let template = Template::parse(&value, EVENT);
+                template.map(Self::Update).map_err(D::Error::custom)
+            }
+            _ => Err(D::Error::custom("must be a table or \"track\"")),
+        }
+    }
+}
+
+impl JoinRule {
+    /// The variables that its templates name.
+    pub(crate) fn used(&self) -> Scope {
+        used(&[&self.set, &self.reply, &self.refuse]).and(self.conditions.used())
+    }
+}
+
+impl EventRule {
+    /// Whether its messages are stored.
+    pub(crate) fn stores(&self) -> bool {
+        let goes_out = match self.to {
+            Audience::All | Audience::Others => self.relays(),
+            Audience::Sender => false,
+        };
+        goes_out && self.store.unwrap_or(true)
+    }
+
+    /// The variables that its templates name.
+    pub(crate) fn used(&self) -> Scope {
+        let presence = match &self.presence {
+            Some(PresenceChange::Update(template)) => template.used(),
+            Some(PresenceChange::Track) | None => Scope::default(),
+        };
+        let templates = [
+            &self.payload,
+            &self.stamp,
+            &self.reply,
+            &self.error,
+            &self.set,
+        ];
+        used(&templates).and(presence)
+    }
+
+    /// Whether members are sent something.
+    pub(crate) fn relays(&self) -> bool {
+        let is_presence = self.presence.is_some() && self.name.is_none();
+        !self.ignore && self.error.is_none() && !is_presence
+    }
+
+    /// The event that members get.
+    pub(crate) fn name<'a>(&'a self, event: &'a str) -> &'a str {
+        self.name.as_deref().unwrap_or(event)
+    }
+
+    /// The contradiction in the rule, if there is one.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let does = self.payload.is_some() || self.stamp.is_some() || self.name.is_some();
+        let answers = self.reply.is_some() || self.error.is_some();
+        if self.ignore && (does || answers || self.presence.is_some() || self.set.is_some()) {
+            Some("\"ignore\" does nothing, and the other keys do something")
+        } else if self.error.is_some() && (does || self.reply.is_some() || self.presence.is_some())
+        {
+            Some("\"error\" refuses the event, and nothing becomes of it")
+        } else if self.store == Some(true) && self.to == Audience::Sender {
+            Some("\"store\" keeps a message for all members, and \"to\" sends it to one")
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `update_message`, `delete_message` and `messages_before`: the work of a member on stored messages.
+
+use serde::Deserialize;
+
+use super::channel::{DELETE_MESSAGE, MESSAGES_BEFORE, RoomChannel, UPDATE_MESSAGE, refuse};
+use super::member::too_long;
+use crate::channel::{Context, HandleIn, HandleInResult, stored_messages};
+use crate::client::log_client;
+use crate::log::MessageId;
+use crate::message::{Payload, RawJson, reason};
+use crate::pubsub::Draft;
+
+impl RoomChannel {
+    /// Publishes a change. The client gets its reply once the change is committed.
+    fn publish_change(&self, draft: Draft, ctx: &Context<RoomChannel>) -> HandleInResult {
+        let published = ctx.publish(&draft.with_receipt())?;
+        Ok(ctx.reply_when_stored(published))
+    }
+
+    /// Updates or deletes a stored message. The client always gets a reply.
+    pub(super) async fn change(
+        &self,
+        event: &str,
+        payload: &Payload,
+        ctx: &Context<RoomChannel>,
+    ) -> HandleInResult {
+        #[derive(Deserialize)]
+        struct Change {
+            id: String,
+            payload: Option<Box<serde_json::value::RawValue>>,
+        }
+        let Ok(change) = payload.parse::<Change>() else {
+            return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into());
+        };
+        let Ok(id) = change.id.parse::<MessageId>() else {
+            return Err(refuse(reason::UNKNOWN_MESSAGE, event, ctx).into());
+        };
+        let new = match (event, change.payload) {
+            (DELETE_MESSAGE, None) => None,
+            (UPDATE_MESSAGE, Some(new)) if new.get().len() > self.room().max_message_bytes => {
+                return Err(too_long(self.room().max_message_bytes).into());
+            }
+            (UPDATE_MESSAGE, Some(new)) if new.get().starts_with('{') => Some(RawJson::from(new)),
+            _ => return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into()),
+        };
+        match ctx.pubsub().find(ctx.topic(), id).await {
+            Ok(Some(found)) => {
+                // The log's current id for it, which may differ from the client's.
+                let draft = match &new {
+                    None => Draft::delete(found.id()),
+                    Some(new) => Draft::update(found.id(), new),
+                };
+                self.publish_change(draft, ctx)
+            }
+            Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, event, ctx).into()),
+            Err(error) => {
+                let (client, topic) = (ctx.client(), ctx.topic());
+                log_client!(error, client, topic, %error, "chat.change.unreadable");
+                Err(refuse(reason::STORAGE_UNAVAILABLE, event, ctx).into())
+            }
+        }
+    }
+
+    /// Replies with the messages before a given one, at most as many as a join's history has.
+    pub(super) async fn before(
+        &self,
+        payload: &Payload,
+        ctx: &Context<RoomChannel>,
+    ) -> HandleInResult {
+        #[derive(Deserialize)]
+        struct Before {
+            before: String,
+            limit: Option<usize>,
+        }
+        let Ok(asked) = payload.parse::<Before>() else {
+            return Err(refuse(reason::INVALID_PAYLOAD, MESSAGES_BEFORE, ctx).into());
+        };
+        let Ok(id) = asked.before.parse::<MessageId>() else {
+            return Err(refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx).into());
+        };
+        let most = self.room().history_limit;
+        let limit = asked.limit.map_or(most, |limit| limit.min(most)).max(1);
+        match ctx.pubsub().before(ctx.topic(), id, limit).await {
+            Ok(Some(entries)) => Ok(HandleIn::ok(stored_messages(&entries))),
+            Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx).into()),
+            Err(error) => {
+                let (client, topic) = (ctx.client(), ctx.topic());
+                log_client!(error, client, topic, %error, "chat.before.unreadable");
+                Err(refuse(reason::STORAGE_UNAVAILABLE, MESSAGES_BEFORE, ctx).into())
+            }
+        }
+    }
+}

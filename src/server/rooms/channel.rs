@@ -1,0 +1,190 @@
+//! [`RoomChannel`]: one client in one room. The reply to `ping` is its payload; the room's rules say what its other
+//! events do.
+//!
+//! A broadcast never waits for the database: inside it the topic's log passes the message to the `DbWriter`, and
+//! refuses it if the writer is full. A client that joined with `ack: true` gets a reply once its message is
+//! committed.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::event;
+use super::identity::Identity;
+use super::member::{Member, Occasion};
+use super::outgoing::Outgoing;
+use super::presence;
+use super::room::Room;
+use crate::channel::{
+    Channel, Context, HandleIn, HandleInResult, Handled, Join, JoinResult, LogRequest, Refused,
+    StopReason,
+};
+use crate::client::log_client;
+use crate::message::{Payload, RawJson, reason};
+use crate::server::language::template::Variable;
+use crate::server::language::{Announcement, Moment, OtherEvents};
+
+const PING: &str = "ping";
+pub(super) const UPDATE_MESSAGE: &str = "update_message";
+pub(super) const DELETE_MESSAGE: &str = "delete_message";
+pub(super) const MESSAGES_BEFORE: &str = "messages_before";
+
+/// One client in one room. The route assigns the [`Room`].
+#[derive(Debug)]
+pub struct RoomChannel {
+    room: Arc<Room>,
+    pub(super) member: Member,
+    /// Whether the client gets a reply once its message is committed.
+    pub(super) ack: bool,
+}
+
+impl RoomChannel {
+    pub(super) fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.room)
+    }
+
+    /// Sends the room's announcements of this moment.
+    fn announce(&self, at: &Moment, ctx: &Context<Self>) -> Handled {
+        let due = self.room.rules.announce.iter();
+        for announcement in due.filter(|announcement| announcement.at == *at) {
+            self.send(announcement, ctx)?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, announcement: &Announcement, ctx: &Context<Self>) -> Handled {
+        let event = &*announcement.event;
+        let outgoing = match &announcement.payload {
+            None => Outgoing::Raw(RawJson::EMPTY_OBJECT),
+            Some(template) => {
+                let occasion = Occasion::at(ctx.topic());
+                Outgoing::Made(self.member.render(&self.room, occasion, template)?)
+            }
+        };
+        let draft = if announcement.store {
+            outgoing.stored(event)
+        } else {
+            outgoing.live(event).0
+        };
+        event::send(&draft, announcement.to, ctx)?;
+        Ok(())
+    }
+}
+
+impl Channel for RoomChannel {
+    type Info = ();
+
+    async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+        let room = ctx.state::<Room>();
+        let request = LogRequest::from_params(room.history, &params)
+            .history_event(room.history_event.as_str());
+        let ack = wants_ack(&params);
+        let identity = ctx.assigns().get_shared::<Identity>();
+        let mut member = Member::new(identity, read(&room, &params));
+        let reply = admit(&room, ctx.topic(), &mut member).inspect_err(|_| {
+            log_client!(info, ctx.client(), topic = ctx.topic(), "chat.join.refused");
+        })?;
+        let channel = Self { room, member, ack };
+        let join = Join::reply(channel, reply).with_log(request);
+        Ok(join.then(|channel, ctx| {
+            presence::enter(channel, ctx)?;
+            channel.announce(&Moment::Join, ctx)
+        }))
+    }
+
+    async fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleInResult {
+        let room = self.room();
+        if let Some(rule) = room.rule(event) {
+            return event::carry_out(self, (&*room, rule), event, &payload, ctx);
+        }
+        match event {
+            PING => Ok(HandleIn::ok(payload)),
+            MESSAGES_BEFORE => self.before(&payload, ctx).await,
+            UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
+                self.change(event, &payload, ctx).await
+            }
+            _ => match self.room.rules.other_events {
+                OtherEvents::Ignore => Ok(HandleIn::NoReply),
+                OtherEvents::Refuse => Err(refuse(reason::UNKNOWN_EVENT, event, ctx).into()),
+            },
+        }
+    }
+
+    async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
+        if *reason == StopReason::Draining {
+            return;
+        }
+        if let Err(error) = self.announce(&Moment::Leave, ctx) {
+            log_client!(
+                info,
+                ctx.client(),
+                topic = ctx.topic(),
+                ?error,
+                "chat.leave.not_announced"
+            );
+        }
+    }
+}
+
+/// The join params, if the room's rules or templates use them; else null.
+fn read(room: &Room, params: &Payload) -> Value {
+    let looks = !room.rules.join.require.is_empty() || room.rules.used.has(Variable::Params);
+    match params {
+        Payload::Json(json) if looks => serde_json::from_str(json.get()).unwrap_or_default(),
+        _ => Value::Null,
+    }
+}
+
+/// Applies the rules of the join. Returns the reply.
+///
+/// # Errors
+/// If a rule refuses the join.
+fn admit(room: &Room, topic: &str, member: &mut Member) -> Result<Payload, Refused> {
+    let (rule, occasion) = (&room.rules.join, Occasion::at(topic));
+    let is_right = !rule.closed
+        && rule.require.check(member.params()).is_ok()
+        && member.values(room, occasion, |values| rule.conditions.hold(values));
+    if !is_right {
+        return Err(match &rule.refuse {
+            Some(answer) => Refused::new(member.payload(room, occasion, answer)?),
+            None => Refused::new(json!({ "reason": reason::UNAUTHORIZED })),
+        });
+    }
+    if let Some(set) = &rule.set {
+        member.set(room, occasion, set)?;
+    }
+    match &rule.reply {
+        Some(reply) => member.payload(room, occasion, reply),
+        None => Ok(Payload::EMPTY),
+    }
+}
+
+/// `ack: true` in the join params.
+fn wants_ack(params: &Payload) -> bool {
+    let Payload::Json(json) = params else {
+        return false;
+    };
+    let ack = json.members(["ack"]).and_then(|[ack]| ack);
+    ack.is_some_and(|ack| ack.get() == "true")
+}
+
+pub(super) fn log_refusal(reason: &str, event: &str, ctx: &Context<RoomChannel>) {
+    log_client!(
+        info,
+        ctx.client(),
+        topic = ctx.topic(),
+        event,
+        reason,
+        "chat.event.refused"
+    );
+}
+
+pub(super) fn refuse(reason: &str, event: &str, ctx: &Context<RoomChannel>) -> Refused {
+    log_refusal(reason, event, ctx);
+    Refused::reason(reason)
+}

@@ -1,0 +1,186 @@
+//! Carries out the rule of an event.
+
+use serde_json::{Value, json};
+
+use super::channel::{RoomChannel, log_refusal, refuse};
+use super::client_ref::InvalidClientRef;
+use super::member::{Occasion, too_long};
+use super::outgoing::Outgoing;
+use super::presence;
+use super::room::Room;
+use crate::channel::{Context, Failure, HandleIn, HandleInResult, Refused, SendError};
+use crate::message::{Payload, RawJson, Reply, reason};
+use crate::pubsub::{Draft, Published};
+use crate::server::language::template::Variable;
+use crate::server::language::{Audience, EventRule};
+
+/// Carries out a rule, in this order: rate, shapes, refusal, memory, presence, message, reply. A refusal ends it:
+/// the later steps are not taken.
+pub(super) fn carry_out(
+    channel: &mut RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    event: &str,
+    payload: &Payload,
+    ctx: &mut Context<RoomChannel>,
+) -> HandleInResult {
+    if let Some(rate) = rule.rate {
+        channel.member.count(event, rate)?;
+    }
+    if rule.ignore {
+        return Ok(HandleIn::NoReply);
+    }
+    let Payload::Json(json) = payload else {
+        return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into());
+    };
+    if json.get().len() > room.max_message_bytes {
+        return Err(too_long(room.max_message_bytes).into());
+    }
+    let value = read(rule, json).ok_or_else(|| refuse(reason::INVALID_PAYLOAD, event, ctx))?;
+    let topic = if room.rules.used.has(Variable::Topic) {
+        ctx.topic().to_owned()
+    } else {
+        String::new()
+    };
+    let occasion = Occasion {
+        topic: &topic,
+        event,
+        payload: value.as_ref(),
+    };
+    if let Some(value) = &value
+        && let Err(field) = rule.require.check(value)
+    {
+        return Err(wrong_field(field, event, ctx).into());
+    }
+    if let Some(error) = &rule.error {
+        let answer = channel.member.payload(room, occasion, error)?;
+        return Err(Refused::new(answer).into());
+    }
+    if let Some(set) = &rule.set {
+        channel.member.set(room, occasion, set)?;
+    }
+    presence::at_event(channel, (room, rule), occasion, ctx)?;
+    let sent = if rule.relays() {
+        relay(channel, (room, rule), occasion, json, ctx)?
+    } else {
+        Sent::default()
+    };
+    answer(channel, (room, rule), occasion, sent, ctx)
+}
+
+/// The payload, parsed if the rule uses its content; `None` if it is no valid JSON for that.
+fn read(rule: &EventRule, json: &RawJson) -> Option<Option<Value>> {
+    let looks = !rule.require.is_empty() || rule.used().has(Variable::Payload);
+    if !looks {
+        return Some(None);
+    }
+    serde_json::from_str(json.get()).ok().map(Some)
+}
+
+fn wrong_field(field: &str, event: &str, ctx: &Context<RoomChannel>) -> Refused {
+    log_refusal(reason::INVALID_PAYLOAD, event, ctx);
+    Refused::new(json!({ "reason": reason::INVALID_PAYLOAD, "field": field }))
+}
+
+/// A message that was sent, and its id; empty if no template names the id.
+#[derive(Default)]
+struct Sent {
+    /// `None` for a push to the sender.
+    published: Option<Published>,
+    id: String,
+}
+
+/// The reply of the rule; without one, for a client that joined with `ack`, the receipt of a stored message.
+fn answer(
+    channel: &RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    occasion: Occasion<'_>,
+    sent: Sent,
+    ctx: &Context<RoomChannel>,
+) -> HandleInResult {
+    let id = sent.published.as_ref().and_then(|published| published.id);
+    let id = id.map_or(sent.id, |id| id.to_string());
+    let waits = sent.published.filter(|_| channel.ack && rule.stores());
+    let reply = match &rule.reply {
+        None => None,
+        Some(reply) => {
+            let rendered = channel.member.render(room, occasion, reply)?;
+            Some(Outgoing::Made(rendered).with_id(&id))
+        }
+    };
+    Ok(match (waits, reply) {
+        (Some(published), None) => ctx.reply_when_stored(published),
+        (Some(published), Some(reply)) if published.receipt.is_some() => {
+            reply_when_stored(published, reply, ctx)
+        }
+        (_, Some(reply)) => HandleIn::ok(reply),
+        (None, None) => HandleIn::NoReply,
+    })
+}
+
+/// As [`Context::reply_when_stored`], with another reply to a stored message.
+fn reply_when_stored(published: Published, reply: Payload, ctx: &Context<RoomChannel>) -> HandleIn {
+    if let (Some(receipt), Some(socket_ref)) = (published.receipt, ctx.socket_ref()) {
+        actix_rt::spawn(async move {
+            let receipt = receipt.reply().await;
+            let answer = if receipt.status() == "ok" {
+                Reply::ok(reply)
+            } else {
+                receipt
+            };
+            // JSON has a form on every wire.
+            let _ = socket_ref.reply(&answer);
+        });
+    }
+    HandleIn::NoReply
+}
+
+/// Sends the message to the members that the rule names.
+fn relay(
+    channel: &RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    occasion: Occasion<'_>,
+    json: &RawJson,
+    ctx: &Context<RoomChannel>,
+) -> Result<Sent, Failure> {
+    let event = occasion.event;
+    let outgoing = Outgoing::of(rule, room, &channel.member, occasion, json)?;
+    if !outgoing.is_object() {
+        return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into());
+    }
+    let (draft, id) = if rule.stores() {
+        let draft = outgoing.stored(rule.name(event));
+        let draft = match room.client_ref(json) {
+            Ok(None) => draft,
+            Ok(Some(client_ref)) => draft.client_ref(client_ref),
+            Err(InvalidClientRef) => {
+                return Err(wrong_field(&room.fields.client_ref, event, ctx).into());
+            }
+        };
+        let draft = if channel.ack {
+            draft.with_receipt()
+        } else {
+            draft
+        };
+        (draft, String::new())
+    } else {
+        outgoing.live(rule.name(event))
+    };
+    let published = send(&draft, rule.to, ctx)?;
+    Ok(Sent { published, id })
+}
+
+/// Sends a draft to these members.
+pub(super) fn send(
+    draft: &Draft,
+    to: Audience,
+    ctx: &Context<RoomChannel>,
+) -> Result<Option<Published>, SendError> {
+    match to {
+        Audience::All => ctx.publish(draft).map(Some),
+        Audience::Others => ctx.publish_from(draft).map(Some),
+        Audience::Sender => {
+            ctx.push(draft.event(), draft.payload())?;
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! [`Member`]: the memory of one membership, and the values of its templates.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use super::identity::{Identity, random_id};
+use super::room::Room;
+use crate::channel::Refused;
+use crate::message::{Payload, RawJson, reason};
+use crate::rate::{Bucket, Rate};
+use crate::server::language::MemberRate;
+use crate::server::language::template::{Rendered, Template, TooLong, Values, Variable};
+
+/// The most bytes of `me.*`, as JSON.
+const MAX_BYTES: usize = 16_384;
+
+/// One member of a room.
+#[derive(Debug, Default)]
+pub(super) struct Member {
+    identity: Option<Arc<Identity>>,
+    /// `None` while it is empty, as for most members.
+    memory: Option<Box<Memory>>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    /// `me.*`
+    me: Map<String, Value>,
+    /// The join params, if a template names them; else null.
+    params: Value,
+    /// One for each rate of the room, by its event.
+    buckets: Vec<(String, Bucket)>,
+    since: Instant,
+    presence_key: Option<String>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            me: Map::new(),
+            params: Value::Null,
+            buckets: Vec::new(),
+            since: Instant::now(),
+            presence_key: None,
+        }
+    }
+}
+
+/// The circumstances of a template: a join, an event, an announcement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Occasion<'a> {
+    pub(super) topic: &'a str,
+    pub(super) event: &'a str,
+    pub(super) payload: Option<&'a Value>,
+}
+
+impl<'a> Occasion<'a> {
+    /// Without an event.
+    pub(super) fn at(topic: &'a str) -> Self {
+        Self {
+            topic,
+            event: "",
+            payload: None,
+        }
+    }
+}
+
+impl Member {
+    /// `params`: null if no template names them.
+    pub(super) fn new(identity: Option<Arc<Identity>>, params: Value) -> Self {
+        let memory = (!params.is_null()).then(|| {
+            Box::new(Memory {
+                params,
+                ..Memory::default()
+            })
+        });
+        Self { identity, memory }
+    }
+
+    pub(super) fn params(&self) -> &Value {
+        self.memory
+            .as_ref()
+            .map_or(&Value::Null, |memory| &memory.params)
+    }
+
+    /// The key under which the member is present.
+    pub(super) fn presence_key(&self) -> Option<&str> {
+        self.memory.as_ref()?.presence_key.as_deref()
+    }
+
+    pub(super) fn set_presence_key(&mut self, key: String) {
+        self.memory_mut().presence_key = Some(key);
+    }
+
+    fn memory_mut(&mut self) -> &mut Memory {
+        self.memory.get_or_insert_default()
+    }
+
+    /// Calls `use_values` with the values of the member's templates.
+    pub(super) fn values<T>(
+        &self,
+        room: &Room,
+        occasion: Occasion<'_>,
+        use_values: impl FnOnce(&Values<'_>) -> T,
+    ) -> T {
+        let names_uuid = room.rules.used.has(Variable::Uuid);
+        let uuid = if names_uuid { uuid() } else { String::new() };
+        use_values(&Values {
+            user: self.identity.as_ref().map(|identity| &*identity.user),
+            me: self.memory.as_ref().map(|memory| &memory.me),
+            params: Some(self.params()),
+            payload: occasion.payload,
+            topic: occasion.topic,
+            matched: room.topics.rest(occasion.topic),
+            event: occasion.event,
+            uuid: &uuid,
+            now: Some(SystemTime::now()),
+            socket_id: self.identity.as_ref().map_or("", |it| &it.socket_id),
+            ..Values::default()
+        })
+    }
+
+    /// Renders a template, with at most as many bytes as a message of the room.
+    pub(super) fn render(
+        &self,
+        room: &Room,
+        occasion: Occasion<'_>,
+        template: &Template,
+    ) -> Result<Rendered, Refused> {
+        let rendered = self.values(room, occasion, |values| {
+            template.render(values, room.max_message_bytes)
+        });
+        rendered.map_err(|TooLong { max }| too_long(max))
+    }
+
+    /// Renders a template as a payload, with a random id if it names one.
+    pub(super) fn payload(
+        &self,
+        room: &Room,
+        occasion: Occasion<'_>,
+        template: &Template,
+    ) -> Result<Payload, Refused> {
+        let rendered = self.render(room, occasion, template)?;
+        let id = if rendered.has_id() {
+            random_id()
+        } else {
+            String::new()
+        };
+        let json = RawJson::trusted(rendered.with_id(&id).into());
+        Ok(Payload::Json(json))
+    }
+
+    /// Lays `set` over `me.*`.
+    ///
+    /// # Errors
+    /// If `me.*` becomes too large.
+    pub(super) fn set(
+        &mut self,
+        room: &Room,
+        occasion: Occasion<'_>,
+        set: &Template,
+    ) -> Result<(), Refused> {
+        let rendered = self.render(room, occasion, set)?;
+        let new: Map<String, Value> =
+            serde_json::from_str(&rendered.with_id("")).unwrap_or_default();
+        let memory = self.memory_mut();
+        let mut me = memory.me.clone();
+        me.extend(new);
+        let bytes = serde_json::to_string(&me).map_or(usize::MAX, |json| json.len());
+        if bytes > MAX_BYTES {
+            return Err(too_long(MAX_BYTES));
+        }
+        memory.me = me;
+        Ok(())
+    }
+
+    /// Counts an event that has a rate.
+    ///
+    /// # Errors
+    /// If the event comes too early. The error reply holds the time to wait.
+    pub(super) fn count(&mut self, event: &str, rate: MemberRate) -> Result<(), Refused> {
+        let Memory { buckets, since, .. } = self.memory_mut();
+        let at = buckets.iter().position(|(known, _)| known == event);
+        let at = at.unwrap_or_else(|| {
+            buckets.push((event.to_owned(), Bucket::default()));
+            buckets.len() - 1
+        });
+        let now = since.elapsed();
+        let taken = buckets[at]
+            .1
+            .take(Rate::in_period(rate.count, rate.period), 1, now);
+        taken.map_err(|wait| {
+            let wait = wait + Duration::from_micros(999);
+            Refused::new(json!({
+                "reason": reason::RATE_LIMITED,
+                "retry_after_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            }))
+        })
+    }
+}
+
+pub(super) fn too_long(max: usize) -> Refused {
+    Refused::new(json!({ "reason": reason::MESSAGE_TOO_LONG, "max_message_bytes": max }))
+}
+
+/// A random UUID, version 4.
+pub(super) fn uuid() -> String {
+    // If the system has no randomness, ids repeat. That does no harm: nothing is looked up by them.
+    let half = || getrandom::u64().unwrap_or_default();
+    let (high, low) = (half(), half());
+    let high = (high & 0xffff_ffff_ffff_0fff) | 0x4000;
+    let low = (low & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff,
+    )
+}

@@ -1,0 +1,39 @@
+//! The configured rooms. [`RoomChannel`] carries out the rules of a [`Room`]; it is a channel like any other, on
+//! the library's public API.
+
+mod changes;
+mod channel;
+mod client_ref;
+mod event;
+mod identity;
+mod member;
+mod outgoing;
+mod presence;
+mod room;
+
+pub use self::channel::RoomChannel;
+pub use self::client_ref::{InvalidClientRef, is_client_ref};
+pub use self::identity::{Identified, Identity, IdentityError, UserSocket};
+pub use self::room::{Room, RoomRules, SHOUT};
+use crate::assigns::Assigns;
+use crate::presence::Presence;
+use crate::pubsub::PubSub;
+use crate::socket::SocketRouter;
+
+/// Routes these rooms to [`RoomChannel`]. The first room whose pattern matches a topic serves it.
+pub fn router(rooms: &[Room]) -> SocketRouter {
+    with_rooms(SocketRouter::new(), rooms)
+}
+
+/// Adds the rooms behind the routes of `router`.
+pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
+    rooms.iter().fold(router, |router, room| {
+        router.channel_with::<RoomChannel>(&room.topics, Assigns::of(room.clone()))
+    })
+}
+
+/// The presences of these rooms, if a room has `[rooms.presence]`.
+pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
+    let shows = rooms.iter().any(|room| room.rules.presence.is_some());
+    shows.then(|| Presence::new(pubsub.clone()))
+}

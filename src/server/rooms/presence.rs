@@ -1,0 +1,97 @@
+//! The presence of members: `presence_state` at the join, tracking, changes of a meta by events.
+
+use serde_json::{Map, Value};
+
+use super::channel::RoomChannel;
+use super::member::{Member, Occasion};
+use super::room::Room;
+use crate::channel::{Context, Handled, Refused};
+use crate::client::log_client;
+use crate::presence::{Presence, PresenceError};
+use crate::server::language::template::Template;
+use crate::server::language::{EventRule, Moment, PresenceChange, PresenceRule};
+
+/// The join is complete: tracks the client if the room says so, and pushes it `presence_state`.
+pub(super) fn enter(channel: &mut RoomChannel, ctx: &mut Context<RoomChannel>) -> Handled {
+    let room = channel.room();
+    let Some(rule) = &room.rules.presence else {
+        return Ok(());
+    };
+    let topic = ctx.topic().to_owned();
+    if rule.at == Moment::Join
+        && let Err(refused) = track(channel, (&*room, rule), Occasion::at(&topic), ctx)
+    {
+        // The member stays, without presence: its name cannot be a key.
+        log_client!(info, ctx.client(), topic, %refused, "chat.presence.refused");
+    }
+    let everybody = ctx.state::<Presence>().list(&topic);
+    ctx.push(&rule.state_event, Value::Object(everybody))?;
+    Ok(())
+}
+
+/// Applies an event to the sender's presence.
+pub(super) fn at_event(
+    channel: &mut RoomChannel,
+    (room, event): (&Room, &EventRule),
+    occasion: Occasion<'_>,
+    ctx: &mut Context<RoomChannel>,
+) -> Result<(), Refused> {
+    let Some(rule) = &room.rules.presence else {
+        return Ok(());
+    };
+    let is_moment = matches!(&rule.at, Moment::Event(event) if event == occasion.event);
+    let tracks = is_moment || event.presence == Some(PresenceChange::Track);
+    if tracks && channel.member.presence_key().is_none() {
+        track(channel, (room, rule), occasion, ctx)?;
+    }
+    match (&event.presence, channel.member.presence_key()) {
+        (Some(PresenceChange::Update(template)), Some(key)) => {
+            let new = table(&channel.member, room, occasion, template)?;
+            let updated = ctx.state::<Presence>().update_with(ctx, key, |old| {
+                let mut meta = old.clone();
+                meta.extend(new);
+                meta
+            });
+            updated.map(drop).map_err(|error| refused(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tracks the member, unless its key is null or the room tracks nobody.
+fn track(
+    channel: &mut RoomChannel,
+    (room, rule): (&Room, &PresenceRule),
+    occasion: Occasion<'_>,
+    ctx: &mut Context<RoomChannel>,
+) -> Result<(), Refused> {
+    let member = &channel.member;
+    let key = member.values(room, occasion, |values| rule.key.text(values));
+    let Some(key) = key.filter(|_| !rule.list_only) else {
+        return Ok(());
+    };
+    let meta = match &rule.meta {
+        None => Map::new(),
+        Some(template) => table(member, room, occasion, template)?,
+    };
+    let tracked = ctx.state::<Presence>().track(ctx, &key, &meta);
+    tracked.map_err(|error| refused(&error))?;
+    channel.member.set_presence_key(key);
+    Ok(())
+}
+
+fn refused(error: &PresenceError) -> Refused {
+    Refused::reason(&error.to_string())
+}
+
+/// Renders a template that is a table.
+fn table(
+    member: &Member,
+    room: &Room,
+    occasion: Occasion<'_>,
+    template: &Template,
+) -> Result<Map<String, Value>, Refused> {
+    let rendered = member.render(room, occasion, template)?;
+    // A template writes JSON.
+    Ok(serde_json::from_str(&rendered.with_id("")).unwrap_or_default())
+}
