@@ -218,6 +218,62 @@ async fn typing_changes_the_presence_and_is_not_relayed() {
     assert_eq!(ann.reply_to(&typing).await["response"], json!({}));
 }
 
+/// dwyl/phoenix-chat-example: whoever says something under a name is present by that name.
+#[actix_web::test]
+async fn the_first_message_makes_its_sender_present() {
+    let (_dir, server) = serve(
+        r#"
+        [[rooms]]
+        topics = "room:lobby"
+        events = ["shout"]
+        history = "none"
+        presence = { key = "{payload.name}", at = "shout" }
+        "#,
+    );
+    let mut ann = dial(server.addr, "").await;
+    let (join_ref, _) = join(&mut ann, "room:lobby", json!({})).await;
+    let nobody = ("presence_state".to_owned(), json!({}));
+    assert_eq!(ann.next_event().await, nobody);
+    for body in ["hi", "again"] {
+        let said = json!({"name": "ann", "message": body});
+        ann.push(&join_ref, "room:lobby", "shout", said.clone())
+            .await;
+        if body == "hi" {
+            let (event, diff) = ann.next_event().await;
+            assert_eq!(event, "presence_diff");
+            assert!(diff["joins"]["ann"].is_object(), "{diff}");
+        }
+        assert_eq!(ann.next_event().await, ("shout".to_owned(), said));
+    }
+}
+
+/// A reply that repeats what members got, and the id of the connection without an `[identity]`.
+#[actix_web::test]
+async fn all_templates_of_an_event_have_one_time_one_uuid_and_the_id_of_the_socket() {
+    let (_dir, server) = serve(
+        r#"
+        [[rooms]]
+        topics = "room:*"
+        history = "none"
+        [rooms.on.say]
+        payload = { uuid = "{uuid}", at = "{now.ms}", socket = "{socket.id}" }
+        reply = { uuid = "{uuid}", at = "{now.ms}", socket = "{socket.id}" }
+        "#,
+    );
+    let mut ann = dial(server.addr, "").await;
+    let (join_ref, _) = join(&mut ann, "room:1", json!({})).await;
+    let mut heard = Vec::new();
+    for _ in 0..20 {
+        let reference = ann.push(&join_ref, "room:1", "say", json!({})).await;
+        let (_, said) = ann.next_event().await;
+        assert_eq!(ann.reply_to(&reference).await["response"], said);
+        heard.push(said);
+    }
+    assert_ne!(heard[0]["uuid"], heard[1]["uuid"]);
+    assert_eq!(heard[0]["socket"], heard[1]["socket"]);
+    assert_eq!(heard[0]["socket"].as_str().map(str::len), Some(32));
+}
+
 /// The identity of a token, as a Phoenix application signs it, and a topic of one's own.
 #[actix_web::test]
 async fn a_token_says_who_may_join_and_a_wrong_one_lets_nobody_in() {

@@ -9,8 +9,10 @@ use serde::de::{Deserializer, Error};
 use super::serve::History;
 use super::value;
 use crate::pattern::{ForTopics, TopicPattern};
+use crate::server::language::template::Variable;
 use crate::server::language::{
-    Announcement, EventRule, JoinRule, Moment, OtherEvents, PresenceRule, age, check_event,
+    Announcement, EventRule, JoinRule, MAX_NAME, Moment, OtherEvents, PresenceChange, PresenceRule,
+    age, check_event, of_the_server,
 };
 
 /// The default of the most messages of a resume.
@@ -18,8 +20,6 @@ const RESUME_LIMIT: usize = 10_000;
 /// The default of the longest payload. A history of 50 such payloads is about the most that a browser can
 /// show.
 const MAX_MESSAGE_BYTES: usize = 1_000_000;
-/// The longest name that a frame can carry.
-const MAX_NAME: usize = 255;
 
 /// The rules of the topics that match a pattern: one `[[rooms]]` section.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -151,11 +151,13 @@ impl RoomConfig {
             .announce
             .iter()
             .map(|announcement| &*announcement.event);
+        let state = self.presence.iter().map(|rule| &*rule.state_event);
         let mut sent = events
             .iter()
             .map(String::as_str)
             .chain(names)
-            .chain(announced);
+            .chain(announced)
+            .chain(state);
         if sent.any(|event| event == history) {
             return Some(format!(
                 "{history:?} is the history_event of this room, so it cannot be one of its events"
@@ -179,6 +181,16 @@ impl RoomConfig {
             && !self.on.contains_key(event)
         {
             return Some(format!("presence.at: the room has no event {event:?}"));
+        }
+        if let Some(rule) = &self.presence
+            && rule.at == Moment::Join
+            && rule.used().has(Variable::Payload)
+            && !self
+                .on
+                .values()
+                .any(|rule| rule.presence == Some(PresenceChange::Track))
+        {
+            return Some("presence: a join has no {payload}; see \"at\"".to_owned());
         }
         let odd = self.announce.iter().find_map(|it| match &it.at {
             Moment::Event(event) => Some(event),
@@ -237,7 +249,7 @@ fn events<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<String>>, D:
             return Err(D::Error::custom(format!("{event:?} is there twice")));
         }
         if *event == history_event() {
-            return Err(D::Error::custom(format!("{event:?} {OF_THE_SERVER}")));
+            return Err(D::Error::custom(of_the_server(event)));
         }
     }
     let events: Result<_, _> = events.into_iter().map(free).collect();
@@ -249,18 +261,9 @@ fn push<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     free(String::deserialize(input)?)
 }
 
-/// The problem of an event that has the name of a push of the server: clients could not tell them apart.
-const OF_THE_SERVER: &str = "is the name of an event that the server itself sends";
-
 fn free<E: Error>(event: String) -> Result<String, E> {
-    if event.starts_with("phx_") {
-        return Err(E::custom("names that begin with phx_ are the protocol's"));
-    }
-    let pushed = ["message_updated", "message_deleted"].contains(&&*event);
-    if pushed || event.starts_with("presence_") {
-        return Err(E::custom(format!("{event:?} {OF_THE_SERVER}")));
-    }
-    name(event)
+    check_event(&event).map_err(E::custom)?;
+    Ok(event)
 }
 
 fn field<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {

@@ -536,6 +536,24 @@ fn mistakes_in_rules_are_one_line() {
             "must be \"join\" or \"leave\"",
         ),
         ("other_events = \"hook\"", "unknown variant `hook`"),
+        (
+            "on.say = { as = \"presence_diff\" }",
+            "an event that the server itself sends",
+        ),
+        (
+            "presence = { key = \"{user.id}\", state_event = \"phx_state\" }",
+            "events of the protocol",
+        ),
+        (
+            "presence = { key = \"{user.id}\", state_event = \"messages_history\" }",
+            "is the history_event",
+        ),
+        (
+            "presence = { key = \"{payload.id}\" }",
+            "a join has no {payload}",
+        ),
+        ("join = { reply = \"{token.id}\" }", "unknown variable"),
+        ("on.say = { set = { last = \"{id}\" } }", "unknown variable"),
     ] {
         let file = format!("[[rooms]]\ntopics = \"a\"\n{rule}");
         let problem = problem(&file);

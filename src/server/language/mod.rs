@@ -6,6 +6,7 @@
 mod age;
 mod audience;
 mod condition;
+mod event_name;
 mod identity;
 mod member_rate;
 mod rule;
@@ -14,8 +15,9 @@ pub(crate) mod template;
 
 pub(crate) use self::age::age;
 pub(crate) use self::audience::Audience;
+pub(crate) use self::event_name::{MAX_NAME, check_event, of_the_server};
 pub use self::identity::IdentityConfig;
 pub(crate) use self::identity::Source;
 pub(crate) use self::member_rate::MemberRate;
 pub use self::rule::{Announcement, EventRule, JoinRule, OtherEvents, PresenceRule};
-pub(crate) use self::rule::{Moment, PresenceChange, check_event, used};
+pub(crate) use self::rule::{Moment, PresenceChange, used};

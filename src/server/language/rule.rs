@@ -6,35 +6,27 @@ use serde_json::Value;
 
 use super::audience::Audience;
 use super::condition::Conditions;
+use super::event_name::{check_event, check_push};
 use super::member_rate::MemberRate;
 use super::shape::Shapes;
 use super::template::{Scope, Template, Variable};
 
-/// The variables at a join, without those that only some joins have.
+/// The variables at a join.
 const JOIN: Scope = Scope::of(&[
     Variable::User,
     Variable::Me,
     Variable::Params,
-    Variable::Token,
     Variable::Topic,
     Variable::Uuid,
     Variable::Now,
     Variable::Socket,
 ]);
 
+/// The variables at an event, for what is not sent: it has no id.
+const STATE: Scope = JOIN.and(Scope::of(&[Variable::Payload, Variable::Event]));
+
 /// The variables at an event.
-const EVENT: Scope = Scope::of(&[
-    Variable::User,
-    Variable::Me,
-    Variable::Params,
-    Variable::Payload,
-    Variable::Topic,
-    Variable::Event,
-    Variable::Id,
-    Variable::Uuid,
-    Variable::Now,
-    Variable::Socket,
-]);
+const EVENT: Scope = STATE.and(Scope::of(&[Variable::Id]));
 
 /// `[rooms.on.EVENT]`: the rule for an event that members push.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -63,7 +55,7 @@ pub struct EventRule {
     /// The change of the sender's presence.
     pub(crate) presence: Option<PresenceChange>,
     /// A table laid over `me.*`.
-    #[serde(deserialize_with = "event_table")]
+    #[serde(deserialize_with = "state_table")]
     pub(crate) set: Option<Template>,
     /// How often a member may send it.
     pub(crate) rate: Option<MemberRate>,
@@ -107,16 +99,16 @@ pub struct JoinRule {
 #[serde(deny_unknown_fields)]
 pub struct PresenceRule {
     /// The key of a member. A member with a null key is not tracked.
-    #[serde(deserialize_with = "presence_template")]
+    #[serde(deserialize_with = "state_template")]
     pub(crate) key: Template,
     /// The meta.
-    #[serde(default, deserialize_with = "presence_table")]
+    #[serde(default, deserialize_with = "state_table")]
     pub(crate) meta: Option<Template>,
     /// When a member is tracked.
     #[serde(default)]
     pub(crate) at: Moment,
     /// The event of the push with all presences.
-    #[serde(default = "presence_state")]
+    #[serde(default = "presence_state", deserialize_with = "push_name")]
     pub(crate) state_event: String,
     /// Whether members see the presences without being among them.
     #[serde(default)]
@@ -171,9 +163,6 @@ pub(crate) fn used(templates: &[&Option<Template>]) -> Scope {
     templates.fold(Scope::default(), |used, template| used.and(template.used()))
 }
 
-/// The longest name that a frame can carry.
-const MAX_NAME: usize = 255;
-
 fn parse<'de, D: Deserializer<'de>>(input: D, scope: Scope) -> Result<Template, D::Error> {
     let value = Value::deserialize(input)?;
     Template::parse(&value, scope).map_err(D::Error::custom)
@@ -204,13 +193,12 @@ fn join_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D
     parse_table(input, JOIN).map(Some)
 }
 
-/// The presence may begin at a join or at an event.
-fn presence_template<'de, D: Deserializer<'de>>(input: D) -> Result<Template, D::Error> {
-    parse(input, EVENT)
+fn state_template<'de, D: Deserializer<'de>>(input: D) -> Result<Template, D::Error> {
+    parse(input, STATE)
 }
 
-fn presence_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
-    parse_table(input, EVENT).map(Some)
+fn state_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse_table(input, STATE).map(Some)
 }
 
 fn announcement_template<'de, D: Deserializer<'de>>(
@@ -237,24 +225,14 @@ fn some_event_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Err
     Ok(name)
 }
 
-fn event_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
-    some_event_name(input).map(Some)
+fn push_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let name = String::deserialize(input)?;
+    check_push(&name).map_err(D::Error::custom)?;
+    Ok(name)
 }
 
-/// Checks the name of an event for members.
-///
-/// # Errors
-/// If members cannot be sent it.
-pub(crate) fn check_event(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.len() > MAX_NAME {
-        return Err(format!(
-            "{name:?}: an event must have 1 to {MAX_NAME} bytes"
-        ));
-    }
-    if name.starts_with("phx_") {
-        return Err(format!("{name:?}: events of the protocol are the server's"));
-    }
-    Ok(())
+fn event_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    some_event_name(input).map(Some)
 }
 
 fn presence_state() -> String {
@@ -277,7 +255,7 @@ impl<'de> Deserialize<'de> for PresenceChange {
         match Value::deserialize(input)? {
             Value::String(word) if word == "track" => Ok(Self::Track),
             value @ Value::Object(_) => {
-                let template = Template::parse(&value, EVENT);
+                let template = Template::parse(&value, STATE);
                 template.map(Self::Update).map_err(D::Error::custom)
             }
             _ => Err(D::Error::custom("must be a table or \"track\"")),
@@ -289,6 +267,13 @@ impl JoinRule {
     /// The variables that its templates name.
     pub(crate) fn used(&self) -> Scope {
         used(&[&self.set, &self.reply, &self.refuse]).and(self.conditions.used())
+    }
+}
+
+impl PresenceRule {
+    /// The variables that its templates name.
+    pub(crate) fn used(&self) -> Scope {
+        self.key.used().and(used(&[&self.meta]))
     }
 }
 

@@ -57,7 +57,7 @@ impl RoomChannel {
         let outgoing = match &announcement.payload {
             None => Outgoing::Raw(RawJson::EMPTY_OBJECT),
             Some(template) => {
-                let occasion = Occasion::at(ctx.topic());
+                let occasion = Occasion::at(ctx.topic(), &self.room);
                 Outgoing::Made(self.member.render(&self.room, occasion, template)?)
             }
         };
@@ -145,7 +145,7 @@ fn read(room: &Room, params: &Payload) -> Value {
 /// # Errors
 /// If a rule refuses the join.
 fn admit(room: &Room, topic: &str, member: &mut Member) -> Result<Payload, Refused> {
-    let (rule, occasion) = (&room.rules.join, Occasion::at(topic));
+    let (rule, occasion) = (&room.rules.join, Occasion::at(topic, room));
     let is_right = !rule.closed
         && rule.require.check(member.params()).is_ok()
         && member.values(room, occasion, |values| rule.conditions.hold(values));

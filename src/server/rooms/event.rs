@@ -1,10 +1,10 @@
 //! Carries out the rule of an event.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::channel::{RoomChannel, log_refusal, refuse};
 use super::client_ref::InvalidClientRef;
-use super::member::{Occasion, too_long};
+use super::member::{Member, Occasion, too_long};
 use super::outgoing::Outgoing;
 use super::presence;
 use super::room::Room;
@@ -35,17 +35,16 @@ pub(super) fn carry_out(
     if json.get().len() > room.max_message_bytes {
         return Err(too_long(room.max_message_bytes).into());
     }
-    let value = read(rule, json).ok_or_else(|| refuse(reason::INVALID_PAYLOAD, event, ctx))?;
+    let looks = looks(room, rule, event, &channel.member);
+    let Ok(value) = looks.then(|| serde_json::from_str(json.get())).transpose() else {
+        return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into());
+    };
     let topic = if room.rules.used.has(Variable::Topic) {
         ctx.topic().to_owned()
     } else {
         String::new()
     };
-    let occasion = Occasion {
-        topic: &topic,
-        event,
-        payload: value.as_ref(),
-    };
+    let occasion = Occasion::at(&topic, room).event(event, value.as_ref());
     if let Some(value) = &value
         && let Err(field) = rule.require.check(value)
     {
@@ -67,13 +66,11 @@ pub(super) fn carry_out(
     answer(channel, (room, rule), occasion, sent, ctx)
 }
 
-/// The payload, parsed if the rule uses its content; `None` if it is no valid JSON for that.
-fn read(rule: &EventRule, json: &RawJson) -> Option<Option<Value>> {
-    let looks = !rule.require.is_empty() || rule.used().has(Variable::Payload);
-    if !looks {
-        return Some(None);
-    }
-    serde_json::from_str(json.get()).ok().map(Some)
+/// Whether something looks into the payload, so that it must be parsed.
+fn looks(room: &Room, rule: &EventRule, event: &str, member: &Member) -> bool {
+    let tracks = presence::due(room, (event, rule), member);
+    let tracks = tracks.is_some_and(|rule| rule.used().has(Variable::Payload));
+    tracks || !rule.require.is_empty() || rule.used().has(Variable::Payload)
 }
 
 fn wrong_field(field: &str, event: &str, ctx: &Context<RoomChannel>) -> Refused {

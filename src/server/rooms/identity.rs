@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::random::{Uuid, random_id};
 use crate::assigns::Assigns;
 use crate::server::language::template::Values;
 use crate::server::language::{IdentityConfig, Source};
@@ -38,13 +39,6 @@ impl Identity {
             name: None,
         }
     }
-}
-
-/// A random id of 128 bits.
-pub(super) fn random_id() -> String {
-    // If the system has no randomness, ids repeat. That does no harm: nothing is looked up by them.
-    let half = || getrandom::u64().unwrap_or_default();
-    format!("{:016x}{:016x}", half(), half())
 }
 
 /// Determines the identity by `[identity]`, and then calls another socket.
@@ -155,7 +149,7 @@ fn identify(
     token: &Value,
 ) -> Result<Identity, ConnectRefused> {
     let connect = Value::Object(params.as_map().clone());
-    let uuid = super::member::uuid();
+    let uuid = Uuid::random().to_string();
     let values = Values {
         connect: Some(&connect),
         token: Some(token),

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::identity::{Identity, random_id};
+use super::identity::Identity;
+use super::random::{Uuid, random_id};
 use super::room::Room;
 use crate::channel::Refused;
 use crate::message::{Payload, RawJson, reason};
@@ -48,21 +49,40 @@ impl Default for Memory {
     }
 }
 
-/// The circumstances of a template: a join, an event, an announcement.
+/// The circumstances of templates: a join, an event, an announcement. All its templates have the same time and UUID.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Occasion<'a> {
     pub(super) topic: &'a str,
     pub(super) event: &'a str,
     pub(super) payload: Option<&'a Value>,
+    now: SystemTime,
+    /// Random if a template of the room names it.
+    uuid: Uuid,
 }
 
 impl<'a> Occasion<'a> {
     /// Without an event.
-    pub(super) fn at(topic: &'a str) -> Self {
+    pub(super) fn at(topic: &'a str, room: &Room) -> Self {
+        let names_uuid = room.rules.used.has(Variable::Uuid);
         Self {
             topic,
             event: "",
             payload: None,
+            now: SystemTime::now(),
+            uuid: if names_uuid {
+                Uuid::random()
+            } else {
+                Uuid::default()
+            },
+        }
+    }
+
+    /// An event of the member; `payload`: `None` if no template names it.
+    pub(super) fn event(self, event: &'a str, payload: Option<&'a Value>) -> Self {
+        Self {
+            event,
+            payload,
+            ..self
         }
     }
 }
@@ -106,7 +126,11 @@ impl Member {
         use_values: impl FnOnce(&Values<'_>) -> T,
     ) -> T {
         let names_uuid = room.rules.used.has(Variable::Uuid);
-        let uuid = if names_uuid { uuid() } else { String::new() };
+        let uuid = if names_uuid {
+            occasion.uuid.to_string()
+        } else {
+            String::new()
+        };
         use_values(&Values {
             user: self.identity.as_ref().map(|identity| &*identity.user),
             me: self.memory.as_ref().map(|memory| &memory.me),
@@ -116,7 +140,7 @@ impl Member {
             matched: room.topics.rest(occasion.topic),
             event: occasion.event,
             uuid: &uuid,
-            now: Some(SystemTime::now()),
+            now: Some(occasion.now),
             socket_id: self.identity.as_ref().map_or("", |it| &it.socket_id),
             ..Values::default()
         })
@@ -203,21 +227,4 @@ impl Member {
 
 pub(super) fn too_long(max: usize) -> Refused {
     Refused::new(json!({ "reason": reason::MESSAGE_TOO_LONG, "max_message_bytes": max }))
-}
-
-/// A random UUID, version 4.
-pub(super) fn uuid() -> String {
-    // If the system has no randomness, ids repeat. That does no harm: nothing is looked up by them.
-    let half = || getrandom::u64().unwrap_or_default();
-    let (high, low) = (half(), half());
-    let high = (high & 0xffff_ffff_ffff_0fff) | 0x4000;
-    let low = (low & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff,
-    )
 }

@@ -9,6 +9,7 @@ mod identity;
 mod member;
 mod outgoing;
 mod presence;
+mod random;
 mod room;
 
 pub use self::channel::RoomChannel;
@@ -18,6 +19,8 @@ pub use self::room::{Room, RoomRules, SHOUT};
 use crate::assigns::Assigns;
 use crate::presence::Presence;
 use crate::pubsub::PubSub;
+use crate::server::language::IdentityConfig;
+use crate::server::language::template::Variable;
 use crate::socket::SocketRouter;
 
 /// Routes these rooms to [`RoomChannel`]. The first room whose pattern matches a topic serves it.
@@ -36,4 +39,14 @@ pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
 pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
     let shows = rooms.iter().any(|room| room.rules.presence.is_some());
     shows.then(|| Presence::new(pubsub.clone()))
+}
+
+/// `[identity]`. Without that section an empty one, if a template of these rooms names `socket.id`, which is in the
+/// identity.
+pub(crate) fn identity(config: Option<&IdentityConfig>, rooms: &[Room]) -> Option<IdentityConfig> {
+    let mut used = rooms.iter().map(|room| room.rules.used);
+    let names_socket = used.any(|used| used.has(Variable::Socket));
+    config
+        .cloned()
+        .or_else(|| names_socket.then(IdentityConfig::default))
 }

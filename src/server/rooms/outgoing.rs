@@ -1,7 +1,7 @@
 //! [`Outgoing`]: a message on its way to members.
 
-use super::identity::random_id;
 use super::member::{Member, Occasion, too_long};
+use super::random::random_id;
 use super::room::Room;
 use crate::channel::Refused;
 use crate::message::{Payload, RawJson};
@@ -37,7 +37,7 @@ impl Outgoing {
         };
         let base = base.unwrap_or_else(|| Rendered::from(json));
         let stamps = member.render(room, occasion, stamp)?;
-        match base.stamped(&stamps, &stamp.keys()) {
+        match base.stamped(&stamps, stamp.keys()) {
             Some(stamped) if stamped.len() <= room.max_message_bytes => Ok(Self::Made(stamped)),
             Some(_) => Err(too_long(room.max_message_bytes)),
             // Not an object. The caller refuses it.

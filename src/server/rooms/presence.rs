@@ -19,7 +19,7 @@ pub(super) fn enter(channel: &mut RoomChannel, ctx: &mut Context<RoomChannel>) -
     };
     let topic = ctx.topic().to_owned();
     if rule.at == Moment::Join
-        && let Err(refused) = track(channel, (&*room, rule), Occasion::at(&topic), ctx)
+        && let Err(refused) = track(channel, (&*room, rule), Occasion::at(&topic, &room), ctx)
     {
         // The member stays, without presence: its name cannot be a key.
         log_client!(info, ctx.client(), topic, %refused, "chat.presence.refused");
@@ -29,6 +29,18 @@ pub(super) fn enter(channel: &mut RoomChannel, ctx: &mut Context<RoomChannel>) -
     Ok(())
 }
 
+/// The rule by which an event makes the sender present; `None` if the event does not, or the sender is.
+pub(super) fn due<'a>(
+    room: &'a Room,
+    (event, event_rule): (&str, &EventRule),
+    member: &Member,
+) -> Option<&'a PresenceRule> {
+    let rule = room.rules.presence.as_ref()?;
+    let is_moment = matches!(&rule.at, Moment::Event(moment) if moment == event);
+    let tracks = is_moment || event_rule.presence == Some(PresenceChange::Track);
+    (tracks && member.presence_key().is_none()).then_some(rule)
+}
+
 /// Applies an event to the sender's presence.
 pub(super) fn at_event(
     channel: &mut RoomChannel,
@@ -36,12 +48,7 @@ pub(super) fn at_event(
     occasion: Occasion<'_>,
     ctx: &mut Context<RoomChannel>,
 ) -> Result<(), Refused> {
-    let Some(rule) = &room.rules.presence else {
-        return Ok(());
-    };
-    let is_moment = matches!(&rule.at, Moment::Event(event) if event == occasion.event);
-    let tracks = is_moment || event.presence == Some(PresenceChange::Track);
-    if tracks && channel.member.presence_key().is_none() {
+    if let Some(rule) = due(room, (occasion.event, event), &channel.member) {
         track(channel, (room, rule), occasion, ctx)?;
     }
     match (&event.presence, channel.member.presence_key()) {

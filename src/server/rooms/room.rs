@@ -57,7 +57,7 @@ impl RoomRules {
         let announcements = config.announce.iter();
         let announcements = announcements.map(|announcement| used(&[&announcement.payload]));
         let presence = config.presence.iter();
-        let presence = presence.map(|rule| rule.key.used().and(used(&[&rule.meta])));
+        let presence = presence.map(PresenceRule::used);
         let parts = events.chain(announcements).chain(presence);
         Self {
             on: config.on.clone(),

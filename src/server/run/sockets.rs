@@ -86,7 +86,8 @@ pub(super) fn mount(
     };
     let router = rooms::with_rooms(router, &configured);
     let secret = config.api.secret_key_base.as_deref();
-    let socket = Identified::new(config.identity.clone(), secret, socket)?;
+    let identity = rooms::identity(config.identity.as_ref(), &configured);
+    let socket = Identified::new(identity, secret, socket)?;
     Ok(Mount::new("/socket", socket, router)
         .transports(transports)
         .options(options))

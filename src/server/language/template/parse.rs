@@ -10,6 +10,8 @@ use super::{MAX_MEMBERS, MAX_TEXT};
 pub(crate) struct Template {
     pub(super) root: Node,
     used: Scope,
+    /// Of a table.
+    keys: Vec<String>,
 }
 
 /// The error of a template, in one line.
@@ -58,9 +60,14 @@ impl Template {
             members: 0,
         };
         let root = parser.node(value).map_err(InvalidTemplate)?;
+        let keys = match value {
+            Value::Object(members) => members.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
         Ok(Self {
             root,
             used: parser.used,
+            keys,
         })
     }
 
@@ -70,13 +77,8 @@ impl Template {
     }
 
     /// The keys of a template that is a table.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        let members = match &self.root {
-            Node::Object(members) => &members[..],
-            _ => &[],
-        };
-        let keys = members.iter().map(|(key, _)| serde_json::from_str(key));
-        keys.filter_map(Result::ok).collect()
+    pub(crate) fn keys(&self) -> &[String] {
+        &self.keys
     }
 }
 

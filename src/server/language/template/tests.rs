@@ -183,7 +183,7 @@ proptest! {
         let stamp = Template::parse(&template, ALL).expect("a template");
         let rendered = stamp.render(&values(&user, &payload), 1_000_000).expect("short");
         let payload_json = RawJson::from(payload.clone());
-        let stamped = Rendered::from(&payload_json).stamped(&rendered, &stamp.keys());
+        let stamped = Rendered::from(&payload_json).stamped(&rendered, stamp.keys());
         prop_assert_eq!(stamped.is_some(), payload.is_object());
         if let (Some(stamped), Value::Object(mut expected)) = (stamped, payload) {
             let text = stamped.with_id("1f-2");
