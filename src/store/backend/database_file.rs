@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 
-use crate::store::backend::error::is_damage;
+use crate::store::backend::error::{DAMAGED, is_damage};
 use crate::store::backend::url::{self, Mode, SqliteUrl};
 use crate::store::schema::messages;
 
@@ -70,7 +70,7 @@ pub enum FileFault {
     #[error("the database file has been overwritten: stop the server and restore a backup")]
     Overwritten,
     /// SQLite cannot read its pages.
-    #[error("the database file is damaged: stop the server and restore a backup")]
+    #[error("{DAMAGED}")]
     Damaged,
     /// The write-ahead log, which holds the newest messages, is gone or another one.
     #[error(

@@ -15,8 +15,8 @@ use crate::store::tables::message;
 use crate::store::tables::row::micros;
 
 /// The distance between the last stored seq and the first one after an unclean end: clients may have seen seqs that
-/// were never committed, and no seq is given twice.
-const JUMP: i64 = 1 << 32;
+/// were never committed, and no seq is given twice. No run gives as many.
+pub(in crate::store) const JUMP: i64 = 1 << 32;
 
 /// The run of a topic. The default is that of a topic without messages: epoch 0.
 #[derive(Clone, Debug, Insertable, PartialEq, Eq, Queryable, Selectable)]

@@ -46,7 +46,7 @@ pub enum Target {
 #[non_exhaustive]
 pub enum EraseError {
     /// Messages that were published before are not committed yet.
-    #[error("the database has not taken the messages that wait for it within 10 seconds")]
+    #[error("the database has not taken the messages that wait for it within {} seconds", PATIENCE.as_secs())]
     Unsettled,
     /// The database cannot be read or written.
     #[error("the database cannot erase at present: {0}")]

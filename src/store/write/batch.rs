@@ -10,6 +10,9 @@ use crate::store::tables::columns::Columns;
 use crate::store::tables::message::{self, NewMessage};
 use crate::store::tables::row::PendingRow;
 
+/// The most rows of one transaction.
+pub(in crate::store) const MAX_BATCH: usize = 1_000;
+
 /// The result of one row.
 #[derive(Debug)]
 pub(in crate::store) enum RowOutcome {

@@ -132,11 +132,9 @@ impl Capacity {
         self.away.load(Ordering::Acquire)
     }
 
-    pub(in crate::store) fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::Release);
-    }
-
-    pub(in crate::store) fn set_state(&self, state: StorageState) {
+    /// The writer's state has changed. Only the writer calls this.
+    pub(in crate::store) fn set_state(&self, state: StorageState, away: bool) {
         self.state.store(state as u8, Ordering::Release);
+        self.away.store(away, Ordering::Release);
     }
 }

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::log::Seq;
+use crate::store::tables::run::JUMP;
 
-/// The file's seq is so far ahead that the file is seldom written.
-const MARGIN: i64 = 1 << 32;
+/// The file's seq is so far ahead that the file is seldom written, and that no open run reaches it.
+const MARGIN: i64 = JUMP;
 const FILE: &str = "ceiling";
 
 pub(in crate::store) struct Ceiling {

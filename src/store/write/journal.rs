@@ -11,9 +11,9 @@ use crate::store::StoreError;
 use crate::store::options::SpoolOptions;
 use crate::store::spool::{Record, Spool};
 use crate::store::tables::row::PendingRow;
+use crate::store::write::batch::MAX_BATCH;
 
-/// The bounds of one read of the rows of an earlier process.
-const PIECE_ROWS: usize = 1_000;
+/// One read of the spool has at most [`MAX_BATCH`] rows with these bytes.
 const PIECE_BYTES: usize = 8_000_000;
 
 pub(in crate::store) struct Journal {
@@ -55,7 +55,7 @@ impl Journal {
 
     /// The oldest rows of an earlier process.
     pub(in crate::store) fn read_left(&mut self) -> std::io::Result<Vec<Record>> {
-        let limit = self.left.min(PIECE_ROWS);
+        let limit = self.left.min(MAX_BATCH);
         let records = self.spool.peek(limit, PIECE_BYTES)?;
         if records.is_empty() {
             // The disk has damaged them; the spool has logged it.
@@ -109,7 +109,7 @@ impl Journal {
     fn drop_front(&mut self, rows: usize) -> std::io::Result<()> {
         let mut left = rows;
         while left > 0 && !self.spool.is_empty() {
-            let read = self.spool.peek(left.min(PIECE_ROWS), PIECE_BYTES)?.len();
+            let read = self.spool.peek(left.min(MAX_BATCH), PIECE_BYTES)?.len();
             self.spool.remove(read)?;
             left -= read;
         }

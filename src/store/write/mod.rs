@@ -5,11 +5,12 @@ mod batch;
 mod capacity;
 mod ceiling;
 mod committer;
+mod flush;
 mod handle;
 mod health;
 mod intake;
 mod journal;
-mod reach;
+mod state;
 mod turn;
 mod writer;
 

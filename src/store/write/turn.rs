@@ -1,12 +1,19 @@
 //! Work on topics beside their rows: runs begin, go on and end, and rows are deleted.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
-use crate::log::{Epoch, MessageId, OpenedRun};
+use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::Connection;
 use crate::store::tables::remove::{self, Removal};
 use crate::store::tables::run;
+
+/// Turns in the order of the requests.
+#[derive(Default)]
+pub(in crate::store) struct Turns(VecDeque<Turn>);
 
 /// One piece of work, and its caller.
 pub(in crate::store) struct Turn {
@@ -32,7 +39,7 @@ impl Answer {
 }
 
 /// Shared, because one failure can have several callers.
-pub(in crate::store) type SharedError = std::sync::Arc<StoreError>;
+pub(in crate::store) type SharedError = Arc<StoreError>;
 
 /// Work on one topic.
 #[derive(Clone, Debug)]
@@ -63,6 +70,63 @@ pub(in crate::store) enum WorkDone {
     Removed(usize),
     /// It is stored.
     Noted,
+}
+
+impl Turns {
+    pub(in crate::store) fn push(&mut self, turn: Turn) {
+        self.0.push_back(turn);
+    }
+
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The work that is due now, from the first turn: a run ends after its rows, which are in the queue.
+    pub(in crate::store) fn due(&self, queue: &VecDeque<Arc<LogEntry>>) -> Vec<TopicWork> {
+        let has_rows = |topic: &str| queue.iter().any(|entry| entry.topic() == topic);
+        let is_early =
+            |work: &TopicWork| matches!(work, TopicWork::Close { topic, .. } if has_rows(topic));
+        let works = self.0.iter().map(|turn| &turn.work);
+        works.take_while(|work| !is_early(work)).cloned().collect()
+    }
+
+    /// Answers the first `turns` turns, as far as the round has come with them.
+    pub(in crate::store) fn settle(
+        &mut self,
+        turns: usize,
+        results: impl IntoIterator<Item = Result<WorkDone, SharedError>>,
+    ) {
+        for (_, result) in (0..turns).zip(results) {
+            let Some(Turn { answer, .. }) = self.0.pop_front() else {
+                break;
+            };
+            // If the join has ended meanwhile, its topic stays open, and counts as ended uncleanly.
+            match (result, answer) {
+                (Ok(WorkDone::Opened(run)), Some(Answer::Opening(answer))) => {
+                    let _ = answer.send(Ok(run));
+                }
+                (Ok(WorkDone::Removed(rows)), Some(Answer::Removal(answer))) => {
+                    let _ = answer.send(Ok(rows));
+                }
+                (Err(error), Some(answer)) => answer.refuse(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// The callers, who must be answered without the database. The work of the first `in_flight` turns stays,
+    /// because the committer may still do it; so does work without a caller.
+    pub(in crate::store) fn take_callers(&mut self, in_flight: usize) -> Vec<Answer> {
+        let mut callers = Vec::new();
+        for (at, mut turn) in std::mem::take(&mut self.0).into_iter().enumerate() {
+            let caller = turn.answer.take();
+            if caller.is_none() || at < in_flight {
+                self.0.push_back(turn);
+            }
+            callers.extend(caller);
+        }
+        callers
+    }
 }
 
 impl Turn {
@@ -107,5 +171,60 @@ impl TopicWork {
             }
             Self::Remove(removal) => WorkDone::Removed(remove::remove(connection, removal)?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Seq;
+
+    fn opening() -> (Turn, oneshot::Receiver<Result<OpenedRun, SharedError>>) {
+        let (answer, answered) = oneshot::channel();
+        let work = TopicWork::Open {
+            topic: "room".to_owned(),
+            strict: false,
+            next_epoch: Epoch::new(1),
+        };
+        let answer = Some(Answer::Opening(answer));
+        (Turn { work, answer }, answered)
+    }
+
+    fn closing() -> Turn {
+        Turn::quiet(TopicWork::Close {
+            topic: "room".to_owned(),
+            last: MessageId::new(Epoch::new(1), Seq::new(7)),
+        })
+    }
+
+    #[test]
+    fn callers_are_answered_without_the_database_and_work_in_flight_stays() {
+        let mut turns = Turns::default();
+        let (first, mut first_answered) = opening();
+        turns.push(first);
+        turns.push(opening().0);
+        turns.push(closing());
+        assert_eq!(turns.take_callers(1).len(), 2);
+        let due = turns.due(&VecDeque::new());
+        assert!(matches!(
+            due[..],
+            [TopicWork::Open { .. }, TopicWork::Close { .. }]
+        ));
+        assert!(turns.take_callers(1).is_empty(), "they are answered once");
+        assert!(first_answered.try_recv().is_err());
+    }
+
+    #[test]
+    fn turns_that_were_not_tried_stay() {
+        let mut turns = Turns::default();
+        let (first, mut answered) = opening();
+        turns.push(first);
+        turns.push(closing());
+        turns.settle(2, [Ok(WorkDone::Opened(OpenedRun::default()))]);
+        assert!(matches!(answered.try_recv(), Ok(Ok(_))));
+        assert!(matches!(
+            turns.due(&VecDeque::new())[..],
+            [TopicWork::Close { .. }]
+        ));
     }
 }

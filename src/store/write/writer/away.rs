@@ -6,11 +6,11 @@ use std::time::Duration;
 use actix::{AsyncContext, Context};
 use tokio::sync::oneshot;
 
-use super::{DbWriter, Step};
+use super::DbWriter;
 use crate::log::OpenedRun;
 use crate::store::StoreError;
 use crate::store::tables::run;
-use crate::store::write::reach::SpoolState;
+use crate::store::write::state::SpoolState;
 use crate::store::write::turn::{Answer, SharedError};
 
 /// How often rows are spooled, and the spool is synced to disk.
@@ -19,21 +19,11 @@ const SYNC: Duration = Duration::from_millis(50);
 impl DbWriter {
     /// The database has become unreachable: rows go into the spool, and pending openings are answered without it.
     pub(super) fn turn_away(&mut self, ctx: &mut Context<Self>) {
-        self.waiting_for_spool.append(&mut self.waiting);
-        let begun = match self.step {
-            Step::Round { turns, .. } => turns,
-            Step::Idle | Step::Due | Step::Paused => 0,
-        };
-        for (at, mut turn) in std::mem::take(&mut self.turns).into_iter().enumerate() {
-            let asked = turn.answer.is_some();
-            match turn.answer.take() {
-                Some(Answer::Opening(answer)) => self.open_without_database(answer),
-                Some(answer) => answer.refuse(Arc::new(StoreError::Away)),
-                None => {}
-            }
-            // The committer may still do this work; no caller waits for it any more.
-            if !asked || at < begun {
-                self.turns.push_back(turn);
+        self.flushes.accept_spool();
+        for answer in self.turns.take_callers(self.state.turns_in_flight()) {
+            match answer {
+                Answer::Opening(answer) => self.open_without_database(answer),
+                removal @ Answer::Removal(_) => removal.refuse(Arc::new(StoreError::Away)),
             }
         }
         self.write_down(ctx);
@@ -44,7 +34,7 @@ impl DbWriter {
         &mut self,
         answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
     ) {
-        let run = if self.strict {
+        let run = if self.state.is_strict() {
             Err(Arc::new(StoreError::Away))
         } else {
             let run = run::without_database(self.ceiling.seq());
@@ -58,8 +48,8 @@ impl DbWriter {
     /// Writes the queue into the spool while the database is unreachable, and afterwards as long as the spool has
     /// rows. Sets what becomes of new messages.
     pub(super) fn write_down(&mut self, ctx: &mut Context<Self>) {
-        let away = self.reach.is_away();
-        let journal = self.journal.as_ref().filter(|_| !self.strict);
+        let away = self.state.is_away();
+        let journal = self.journal.as_ref().filter(|_| !self.state.is_strict());
         let spools = journal.is_some_and(|journal| away || !journal.is_empty());
         if spools {
             self.take_in();
@@ -73,8 +63,7 @@ impl DbWriter {
                 (false, false) => SpoolState::HasRows,
             }
         });
-        self.capacity.set_state(self.reach.storage(spool));
-        self.capacity.set_away(away);
+        self.capacity.set_state(self.state.storage(spool), away);
         self.go_on_spooling(ctx);
     }
 
@@ -84,7 +73,7 @@ impl DbWriter {
             return;
         };
         self.capacity.set_safe(journal.safe());
-        let needed = self.reach.is_away() || !journal.is_empty();
+        let needed = self.state.is_away() || !journal.is_empty();
         if needed && !std::mem::replace(&mut self.spooling, true) {
             ctx.run_later(SYNC, |writer, ctx| {
                 writer.spooling = false;
@@ -99,15 +88,12 @@ impl DbWriter {
 
     /// Answers the flush callers whose rows survive the process, while the database is unreachable.
     fn rest_if_safe(&mut self) {
-        if self.reach.is_away()
+        if self.state.is_away()
             && let Some(journal) = &self.journal
             && journal.is_synced()
             && journal.holds(&self.queue)
         {
-            for waiting_for_spool in self.waiting_for_spool.drain(..) {
-                // A caller that has given up needs no answer.
-                let _ = waiting_for_spool.send(());
-            }
+            self.flushes.answer_spooled();
         }
     }
 }

@@ -1,16 +1,11 @@
-//! The writer's look at itself, the committer and the database, once a second.
+//! The writer's look at itself, the committer and the database: once a second, and during each round.
 
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context, Handler, Message};
 
-use super::{DbWriter, Step};
+use super::DbWriter;
 use crate::store::write::health::LOOK;
-
-/// A transaction that takes longer makes the committer count as stuck.
-const COMMITTER_PATIENCE: Duration = Duration::from_secs(30);
-/// A database that nobody writes to is asked after this time.
-const PROBE: Duration = Duration::from_secs(3);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -20,9 +15,10 @@ impl Handler<LookAround> for DbWriter {
     type Result = ();
 
     fn handle(&mut self, _: LookAround, ctx: &mut Self::Context) {
-        let idle = matches!(self.step, Step::Idle);
-        if idle && (self.guard.check().is_err() || self.asked.elapsed() >= PROBE) {
-            self.probe = true;
+        let now = Instant::now();
+        let is_idle = self.state.is_idle();
+        if is_idle && (self.guard.check().is_err() || self.state.is_probe_due(now)) {
+            self.state.probe();
             self.wake(ctx);
         }
         self.note_health();
@@ -45,29 +41,33 @@ impl DbWriter {
         });
     }
 
-    /// The database was asked for something just now.
-    pub(super) fn note_asked(&mut self) {
-        self.asked = Instant::now();
+    /// Checks after a while whether the round takes too long. At most one check is scheduled.
+    pub(super) fn watch(&mut self, ctx: &mut Context<Self>) {
+        let Some(patience) = self.state.patience(Instant::now()) else {
+            return;
+        };
+        if std::mem::replace(&mut self.watching, true) {
+            return;
+        }
+        ctx.run_later(patience, |writer, ctx| {
+            writer.watching = false;
+            if writer.state.patience(Instant::now()) == Some(Duration::ZERO) {
+                tracing::error!(rows = writer.queue.len(), "store.writer.stuck");
+                writer.state.time_out();
+                writer.turn_away(ctx);
+            } else {
+                writer.watch(ctx);
+            }
+        });
     }
 
     /// Notes whether the server is ready.
     pub(super) fn note_health(&self) {
         let fault = if self.committer.connected() {
-            self.reach.fault().or_else(|| self.stuck())
+            self.state.fault(Instant::now())
         } else {
             Some("the thread that commits messages has ended: restart the server".to_owned())
         };
         self.health.note(fault);
-    }
-
-    fn stuck(&self) -> Option<String> {
-        let Step::Round { since, .. } = self.step else {
-            return None;
-        };
-        let age = since.elapsed();
-        (age >= COMMITTER_PATIENCE).then(|| {
-            let seconds = age.as_secs();
-            format!("a transaction has been stuck for {seconds} seconds")
-        })
     }
 }

@@ -1,0 +1,139 @@
+//! The requests to the [`DbWriter`].
+
+use std::sync::Arc;
+
+use actix::{Handler, Message, ResponseFuture};
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::DbWriter;
+use crate::log::{MessageId, OpenedRun};
+use crate::store::StoreError;
+use crate::store::backend::error::DAMAGED;
+use crate::store::tables::remove::Removal;
+use crate::store::write::turn::{Answer, SharedError, TopicWork, Turn};
+
+/// Opens a topic's log.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Open {
+    pub(in crate::store) topic: String,
+    pub(in crate::store) strict: bool,
+    pub(in crate::store) answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
+}
+
+/// Deletes rows. The answer is their number.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Remove {
+    pub(in crate::store) removal: Removal,
+    pub(in crate::store) answer: oneshot::Sender<Result<usize, SharedError>>,
+}
+
+/// A topic's run has ended in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Close {
+    pub(in crate::store) topic: String,
+    pub(in crate::store) last: MessageId,
+}
+
+/// There are rows in the intake.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct RowsCame;
+
+/// A reader has found that the database is damaged.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Damaged(pub(in crate::store) String);
+
+/// Answered when everything that was requested before is committed; while the database is unreachable, as soon as
+/// all rows are safe in the spool.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Synced;
+
+impl Handler<RowsCame> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: RowsCame, ctx: &mut Self::Context) {
+        self.wake(ctx);
+    }
+}
+
+impl Handler<Open> for DbWriter {
+    type Result = ();
+
+    fn handle(
+        &mut self,
+        Open {
+            topic,
+            strict,
+            answer,
+        }: Open,
+        ctx: &mut Self::Context,
+    ) {
+        if self.state.is_away() {
+            return self.open_without_database(answer);
+        }
+        self.turns.push(Turn {
+            work: TopicWork::Open {
+                topic,
+                strict,
+                next_epoch: self.epoch,
+            },
+            answer: Some(Answer::Opening(answer)),
+        });
+        self.wake(ctx);
+    }
+}
+
+impl Handler<Remove> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, Remove { removal, answer }: Remove, ctx: &mut Self::Context) {
+        let answer = Answer::Removal(answer);
+        if self.state.is_away() {
+            return answer.refuse(Arc::new(StoreError::Away));
+        }
+        self.turns.push(Turn {
+            work: TopicWork::Remove(removal),
+            answer: Some(answer),
+        });
+        self.wake(ctx);
+    }
+}
+
+impl Handler<Close> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, Close { topic, last }: Close, ctx: &mut Self::Context) {
+        self.ceiling.raise(last.seq);
+        self.turns
+            .push(Turn::quiet(TopicWork::Close { topic, last }));
+        self.wake(ctx);
+    }
+}
+
+impl Handler<Damaged> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, Damaged(error): Damaged, ctx: &mut Self::Context) {
+        if self.state.damaged(DAMAGED) {
+            tracing::error!(%error, "store.damaged");
+            self.note_health();
+            self.write_down(ctx);
+        }
+    }
+}
+
+impl Handler<Synced> for DbWriter {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Synced, ctx: &mut Self::Context) -> Self::Result {
+        let synced = self.flushes.add();
+        self.hurry(ctx);
+        synced.map(drop).boxed_local()
+    }
+}
