@@ -33,7 +33,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "sqlite")]
 pub use self::backend::FileFault;
-use self::backend::{Backend, Connection, Pool, Role, url};
+use self::backend::{Backend, DbConnection, Pool, Role, url};
 pub use self::backend::{Prepared, StoreError, redacted};
 pub use self::options::{SpoolOptions, StoreOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
@@ -120,7 +120,7 @@ impl Store {
 }
 
 /// The migrations. `adopt`: also take over the table of an Ecto application.
-fn migration(adopt: bool) -> impl Fn(&mut Connection<'_>) -> Result<Prepared, StoreError> {
+fn migration(adopt: bool) -> impl Fn(&mut DbConnection<'_>) -> Result<Prepared, StoreError> {
     move |connection| migrations::run(connection, adopt)
 }
 

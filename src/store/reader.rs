@@ -7,7 +7,7 @@ use diesel::prelude::*;
 
 use crate::log::{LoadError, MessageId, Seq};
 use crate::message::RawJson;
-use crate::store::backend::{Connection, Pool, on_each_backend};
+use crate::store::backend::{DbConnection, Pool, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::history::{StoredMessage, octet_length, within};
 use crate::store::tables::message::from_timestamp;
@@ -127,7 +127,7 @@ impl Reader {
     async fn read<T: Send + 'static>(
         &self,
         topic: &str,
-        query: impl FnOnce(&mut Connection<'_>, &str) -> QueryResult<T> + Send + 'static,
+        query: impl FnOnce(&mut DbConnection<'_>, &str) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, LoadError> {
         let name = topic.to_owned();
         let read = self
@@ -142,7 +142,7 @@ impl Reader {
 }
 
 fn page(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     window: Window,
     limit: usize,
@@ -181,13 +181,13 @@ fn page(
     })
 }
 
-fn exists(connection: &mut Connection<'_>, topic: &str, window: Window) -> QueryResult<bool> {
+fn exists(connection: &mut DbConnection<'_>, topic: &str, window: Window) -> QueryResult<bool> {
     Ok(!sizes(connection, topic, window, 1)?.is_empty())
 }
 
 /// Seqs and payload sizes of a window's messages, from its edge on.
 fn sizes(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     window: Window,
     limit: usize,
@@ -212,7 +212,7 @@ fn sizes(
 
 /// The messages from `oldest` to `newest`, oldest first.
 fn between(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     oldest: Seq,
     newest: Seq,

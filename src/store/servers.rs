@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::metrics::metrics;
-use crate::store::backend::{Connection, Pool};
+use crate::store::backend::{DbConnection, Pool};
 use crate::store::tables::run;
 use crate::store::{DbWriterHandle, Store, StoreError};
 
@@ -126,21 +126,25 @@ async fn beats(pool: Pool, id: i64, name: String, others: OtherServers) {
 }
 
 /// Writes the heartbeat. Returns the names of the other servers.
-fn beat(connection: &mut Connection<'_>, id: i64, name: &str) -> diesel::QueryResult<Vec<String>> {
+fn beat(
+    connection: &mut DbConnection<'_>,
+    id: i64,
+    name: &str,
+) -> diesel::QueryResult<Vec<String>> {
     match (connection, id, name) {
         #[cfg(feature = "sqlite")]
-        (Connection::Sqlite(_), ..) => Ok(Vec::new()),
+        (DbConnection::Sqlite(_), ..) => Ok(Vec::new()),
         #[cfg(feature = "postgres")]
-        (Connection::Postgres(connection), id, name) => postgres::beat(connection, id, name),
+        (DbConnection::Postgres(connection), id, name) => postgres::beat(connection, id, name),
     }
 }
 
-fn leave(connection: &mut Connection<'_>, id: i64) -> diesel::QueryResult<()> {
+fn leave(connection: &mut DbConnection<'_>, id: i64) -> diesel::QueryResult<()> {
     match (connection, id) {
         #[cfg(feature = "sqlite")]
-        (Connection::Sqlite(_), _) => Ok(()),
+        (DbConnection::Sqlite(_), _) => Ok(()),
         #[cfg(feature = "postgres")]
-        (Connection::Postgres(connection), id) => postgres::leave(connection, id),
+        (DbConnection::Postgres(connection), id) => postgres::leave(connection, id),
     }
 }
 
@@ -160,12 +164,12 @@ impl Store {
 }
 
 /// The names of the live servers.
-fn living(connection: &mut Connection<'_>) -> diesel::QueryResult<Vec<String>> {
+fn living(connection: &mut DbConnection<'_>) -> diesel::QueryResult<Vec<String>> {
     match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(_) => Ok(Vec::new()),
+        DbConnection::Sqlite(_) => Ok(Vec::new()),
         #[cfg(feature = "postgres")]
-        Connection::Postgres(connection) => postgres::others(connection, 0),
+        DbConnection::Postgres(connection) => postgres::others(connection, 0),
     }
 }
 

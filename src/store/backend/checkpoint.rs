@@ -42,7 +42,7 @@ pub(in crate::store) struct Checkpointer {
     wake: SyncSender<()>,
     /// The progress of the thread.
     copied: Receiver<Copied>,
-    reader: Option<Reader>,
+    reader: Option<WalReader>,
 }
 
 /// How far the thread has copied the WAL.
@@ -57,7 +57,7 @@ enum Copied {
 }
 
 /// A reader that holds the WAL.
-struct Reader {
+struct WalReader {
     /// The last page of the WAL that it reads.
     page: i32,
     since: Instant,
@@ -67,7 +67,7 @@ struct Reader {
 
 /// The answer of `PRAGMA wal_checkpoint`.
 #[derive(QueryableByName)]
-struct Progress {
+struct CheckpointResult {
     /// Another connection was checkpointing, or needed the WAL.
     #[diesel(sql_type = Integer)]
     busy: i32,
@@ -154,7 +154,7 @@ impl Checkpointer {
         let now = Instant::now();
         let reader = match &mut self.reader {
             Some(reader) if reader.page == page => reader,
-            other => other.insert(Reader {
+            other => other.insert(WalReader {
                 page,
                 since: now,
                 looked: now,
@@ -179,7 +179,7 @@ impl Checkpointer {
     }
 }
 
-impl Reader {
+impl WalReader {
     /// Whether the next look is due. The look counts as done.
     fn is_due(&mut self, wait: Duration) -> bool {
         let due = self.looked.elapsed() >= wait;
@@ -190,7 +190,7 @@ impl Reader {
     }
 }
 
-impl Progress {
+impl CheckpointResult {
     fn left(&self) -> i32 {
         self.log - self.checkpointed
     }
@@ -229,12 +229,12 @@ fn copy_in_rounds(connection: &mut SqliteConnection) -> QueryResult<Copied> {
 }
 
 /// Copies the pages that no reader needs, without waiting.
-fn copy(connection: &mut SqliteConnection) -> QueryResult<Progress> {
+fn copy(connection: &mut SqliteConnection) -> QueryResult<CheckpointResult> {
     diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)
 }
 
 /// Copies everything and truncates the file, if no connection reads or checkpoints.
-fn empty(connection: &mut SqliteConnection) -> QueryResult<Progress> {
+fn empty(connection: &mut SqliteConnection) -> QueryResult<CheckpointResult> {
     sqlite::set_busy_timeout(connection, Duration::ZERO)?;
     let progress = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(connection);
     sqlite::set_busy_timeout(connection, sqlite::BUSY_TIMEOUT)?;

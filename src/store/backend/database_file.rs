@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use diesel::prelude::*;
 
 use crate::store::backend::error::{DAMAGED, is_damage};
-use crate::store::backend::url::{self, Mode, SqliteUrl};
+use crate::store::backend::url::{self, SqliteMode, SqliteUrl};
 use crate::store::schema::messages;
 
 /// The period of the look at the headers; the names are checked at each call.
@@ -34,9 +34,9 @@ pub(in crate::store) struct DatabaseFile {
     log: PathBuf,
     /// Never closed: closing would release SQLite's locks, which belong to the process and the file.
     file: ManuallyDrop<File>,
-    identity: Identity,
+    identity: FileIdentity,
     /// Known from the first look on.
-    log_identity: Option<Identity>,
+    log_identity: Option<FileIdentity>,
     /// Its length when it was last sound.
     length: u64,
     headers_read: Option<Instant>,
@@ -45,7 +45,7 @@ pub(in crate::store) struct DatabaseFile {
 
 /// The identity of a file, whatever its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
 }
@@ -98,7 +98,7 @@ impl DatabaseFile {
             path: path.to_owned(),
             log: url::beside(path, "-wal"),
             file: ManuallyDrop::new(file),
-            identity: Identity::of(&found),
+            identity: FileIdentity::of(&found),
             log_identity: None,
             length: found.len(),
             headers_read: None,
@@ -109,11 +109,11 @@ impl DatabaseFile {
     /// Checks that it is still the same.
     pub(in crate::store) fn check(&mut self) -> Result<(), FileFault> {
         let found = find(&self.path)?.ok_or(FileFault::Deleted)?;
-        if Identity::of(&found) != self.identity {
+        if FileIdentity::of(&found) != self.identity {
             return Err(FileFault::Replaced);
         }
         let log = find(&self.log)?;
-        let log_identity = log.as_ref().map(Identity::of);
+        let log_identity = log.as_ref().map(FileIdentity::of);
         if self.log_identity.is_some() && self.log_identity != log_identity {
             return Err(FileFault::LogGone);
         }
@@ -139,7 +139,7 @@ impl DatabaseFile {
         let url = SqliteUrl {
             path: self.path.clone(),
             // This creates no file.
-            mode: Mode::Write,
+            mode: SqliteMode::Write,
         };
         let Ok(mut connection) = SqliteConnection::establish(&url.connection_string()) else {
             return Ok(());
@@ -194,7 +194,7 @@ impl DatabaseFile {
     }
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(found: &Metadata) -> Self {
         Self {
             device: found.dev(),

@@ -10,6 +10,9 @@ use diesel::result::{DatabaseErrorKind, Error};
 use super::database_file::FileFault;
 use crate::store::spool;
 
+/// An error of a thread, a connection or a statement, with its own text.
+pub(in crate::store) type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why the database cannot be used. Each text says what to do about it, and none holds a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -141,7 +144,7 @@ pub enum StoreError {
     },
     /// A migration failed; all were rolled back.
     #[error("cannot migrate the database: {0}")]
-    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Migration(#[source] AnyError),
     /// No connection of the pool became free.
     #[error("no database connection: {0}")]
     Pool(#[from] r2d2::Error),

@@ -25,7 +25,7 @@ pub use self::url::redacted;
 
 /// Creates the tables, in the transaction of the caller. `tables::migrations` does it: a backend knows no table.
 pub(in crate::store) type Migrate<'a> =
-    &'a dyn Fn(&mut Connection<'_>) -> Result<Prepared, StoreError>;
+    &'a dyn Fn(&mut DbConnection<'_>) -> Result<Prepared, StoreError>;
 
 /// How long a reader waits for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,9 +46,9 @@ const NO_POSTGRES: StoreError = StoreError::NotBuiltIn {
 /// An opened database.
 pub(in crate::store) enum Backend {
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlite::Database),
+    Sqlite(sqlite::SqliteDatabase),
     #[cfg(feature = "postgres")]
-    Postgres(postgres::Server),
+    Postgres(postgres::PostgresServer),
 }
 
 /// The role of a pool's connections.
@@ -84,14 +84,14 @@ impl Backend {
         match url::Scheme::of(url)? {
             #[cfg(feature = "sqlite")]
             url::Scheme::Sqlite => {
-                let (database, prepared) = sqlite::Database::open(url, migrate)?;
+                let (database, prepared) = sqlite::SqliteDatabase::open(url, migrate)?;
                 Ok((Self::Sqlite(database), prepared))
             }
             #[cfg(not(feature = "sqlite"))]
             url::Scheme::Sqlite => Err(NO_SQLITE),
             #[cfg(feature = "postgres")]
             url::Scheme::Postgres => {
-                let server = postgres::Server::new(url)?;
+                let server = postgres::PostgresServer::new(url)?;
                 let prepared = server.prepare(migrate)?;
                 Ok((Self::Postgres(server), prepared))
             }
@@ -104,11 +104,13 @@ impl Backend {
     pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
         match url::Scheme::of(url)? {
             #[cfg(feature = "sqlite")]
-            url::Scheme::Sqlite => sqlite::Database::open_to_read(url).map(Self::Sqlite),
+            url::Scheme::Sqlite => sqlite::SqliteDatabase::open_to_read(url).map(Self::Sqlite),
             #[cfg(not(feature = "sqlite"))]
             url::Scheme::Sqlite => Err(NO_SQLITE),
             #[cfg(feature = "postgres")]
-            url::Scheme::Postgres => postgres::Server::open_to_read(url).map(Self::Postgres),
+            url::Scheme::Postgres => {
+                postgres::PostgresServer::open_to_read(url).map(Self::Postgres)
+            }
             #[cfg(not(feature = "postgres"))]
             url::Scheme::Postgres => Err(NO_POSTGRES),
         }
@@ -117,7 +119,7 @@ impl Backend {
     /// A database on a server that was not reached yet.
     #[cfg(feature = "postgres")]
     pub(in crate::store) fn unreached(url: &str) -> Result<Self, StoreError> {
-        postgres::Server::new(url).map(Self::Postgres)
+        postgres::PostgresServer::new(url).map(Self::Postgres)
     }
 
     /// Migrates a database that was not reached by [`open`](Self::open).
@@ -167,9 +169,9 @@ impl Backend {
 #[derive(Clone)]
 pub(in crate::store) enum Pool {
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlite::Pool),
+    Sqlite(sqlite::SqlitePool),
     #[cfg(feature = "postgres")]
-    Postgres(postgres::Pool),
+    Postgres(postgres::PostgresPool),
 }
 
 impl Pool {
@@ -195,8 +197,8 @@ impl Pool {
     /// Reads on a thread that may wait for the database.
     pub(in crate::store) async fn read<T: Send + 'static>(
         self,
-        query: impl FnOnce(&mut Connection<'_>) -> QueryResult<T> + Send + 'static,
-    ) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+        query: impl FnOnce(&mut DbConnection<'_>) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, error::AnyError> {
         let read = tokio::task::spawn_blocking(move || -> Result<T, StoreError> {
             let mut pooled = self.get()?;
             Ok(query(&mut pooled.connection())?)
@@ -208,45 +210,45 @@ impl Pool {
 /// A connection that goes back to its pool.
 pub(in crate::store) enum Pooled {
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlite::Pooled),
+    Sqlite(sqlite::PooledSqlite),
     #[cfg(feature = "postgres")]
-    Postgres(postgres::Pooled),
+    Postgres(postgres::PooledPostgres),
 }
 
 impl Pooled {
-    pub(in crate::store) fn connection(&mut self) -> Connection<'_> {
+    pub(in crate::store) fn connection(&mut self) -> DbConnection<'_> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(pooled) => Connection::Sqlite(pooled),
+            Self::Sqlite(pooled) => DbConnection::Sqlite(pooled),
             #[cfg(feature = "postgres")]
-            Self::Postgres(pooled) => Connection::Postgres(pooled),
+            Self::Postgres(pooled) => DbConnection::Postgres(pooled),
         }
     }
 }
 
 /// The target of a statement. Statements are written once, with [`on_each_backend`].
-pub(in crate::store) enum Connection<'a> {
+pub(in crate::store) enum DbConnection<'a> {
     #[cfg(feature = "sqlite")]
     Sqlite(&'a mut SqliteConnection),
     #[cfg(feature = "postgres")]
     Postgres(&'a mut PgConnection),
 }
 
-impl Connection<'_> {
+impl DbConnection<'_> {
     /// All of `body` or nothing. It may write: SQLite's lock is taken at the start, because a transaction that has
     /// read first cannot wait for it.
     pub(in crate::store) fn transaction<T, E: From<diesel::result::Error>>(
         &mut self,
-        body: impl FnOnce(&mut Connection<'_>) -> Result<T, E>,
+        body: impl FnOnce(&mut DbConnection<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => {
-                connection.immediate_transaction(|inner| body(&mut Connection::Sqlite(inner)))
+                connection.immediate_transaction(|inner| body(&mut DbConnection::Sqlite(inner)))
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres(connection) => diesel::Connection::transaction(*connection, |inner| {
-                body(&mut Connection::Postgres(inner))
+            Self::Postgres(connection) => Connection::transaction(*connection, |inner| {
+                body(&mut DbConnection::Postgres(inner))
             }),
         }
     }
@@ -315,12 +317,12 @@ macro_rules! on_each_backend {
     ($connection:expr, |$typed:ident| $body:expr) => {
         match $connection {
             #[cfg(feature = "sqlite")]
-            $crate::store::backend::Connection::Sqlite(connection) => {
+            $crate::store::backend::DbConnection::Sqlite(connection) => {
                 let $typed = &mut **connection;
                 $body
             }
             #[cfg(feature = "postgres")]
-            $crate::store::backend::Connection::Postgres(connection) => {
+            $crate::store::backend::DbConnection::Postgres(connection) => {
                 let $typed = &mut **connection;
                 $body
             }

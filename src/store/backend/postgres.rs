@@ -24,15 +24,15 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 /// The wait between two tries to get the migration lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-pub(in crate::store) type Pool = r2d2::Pool<ConnectionManager<PgConnection>>;
-pub(in crate::store) type Pooled = r2d2::PooledConnection<ConnectionManager<PgConnection>>;
+pub(in crate::store) type PostgresPool = r2d2::Pool<ConnectionManager<PgConnection>>;
+pub(in crate::store) type PooledPostgres = r2d2::PooledConnection<ConnectionManager<PgConnection>>;
 
 /// A database, reached or not.
-pub(in crate::store) struct Server {
+pub(in crate::store) struct PostgresServer {
     url: PostgresUrl,
 }
 
-impl Server {
+impl PostgresServer {
     pub(in crate::store) fn new(url: &str) -> Result<Self, StoreError> {
         Ok(Self {
             url: PostgresUrl::parse(url)?,
@@ -61,7 +61,7 @@ impl Server {
         Ok(connection)
     }
 
-    pub(in crate::store) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
+    pub(in crate::store) fn pool(&self, role: Role) -> Result<PostgresPool, StoreError> {
         let manager = ConnectionManager::new(&self.url.connection_string);
         let pool = role
             .pool()
@@ -158,7 +158,7 @@ fn attempt(
     }
     let timeout = format!("SET LOCAL lock_timeout = {}", patience.as_millis());
     connection.batch_execute(&timeout)?;
-    run(&mut backend::Connection::Postgres(connection)).map(Some)
+    run(&mut backend::DbConnection::Postgres(connection)).map(Some)
 }
 
 fn lock_patience(connection: &mut PgConnection) -> QueryResult<Duration> {
@@ -183,11 +183,11 @@ fn held_by(held: &'static str, patience: Duration, holder: String) -> StoreError
 /// The holder of the migration lock or of a lock on the tables.
 fn holder(connection: &mut PgConnection) -> QueryResult<Option<String>> {
     #[derive(QueryableByName)]
-    struct Holder {
+    struct LockHolder {
         #[diesel(sql_type = Nullable<Text>)]
         holder: Option<String>,
     }
-    let holder: Holder = diesel::sql_query(
+    let holder: LockHolder = diesel::sql_query(
         "SELECT string_agg(concat_ws(', ', 'process ' || pid, 'user ' || usename, \
              nullif(application_name, ''), 'from ' || host(client_addr), \
              state || ' since ' || date_trunc('second', state_change)), '; ') AS holder \

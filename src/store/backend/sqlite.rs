@@ -11,33 +11,34 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 use crate::store::backend::Migrate;
 use crate::store::backend::checkpoint::{self, Checkpointer};
 use crate::store::backend::database_file::{DatabaseFile, FileFault};
-use crate::store::backend::url::{self, Mode, SqliteUrl};
+use crate::store::backend::url::{self, SqliteMode, SqliteUrl};
 use crate::store::backend::{self, Role};
 use crate::store::backend::{Prepared, StoreError};
 
 /// How long a statement waits for another process's lock on the database.
 pub(in crate::store) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(in crate::store) type Pool = r2d2::Pool<ConnectionManager<SqliteConnection>>;
-pub(in crate::store) type Pooled = r2d2::PooledConnection<ConnectionManager<SqliteConnection>>;
+pub(in crate::store) type SqlitePool = r2d2::Pool<ConnectionManager<SqliteConnection>>;
+pub(in crate::store) type PooledSqlite =
+    r2d2::PooledConnection<ConnectionManager<SqliteConnection>>;
 
 /// A migrated database file. This server owns it as long as this value lives.
-pub(in crate::store) struct Database {
+pub(in crate::store) struct SqliteDatabase {
     url: SqliteUrl,
     /// One server at a time gives out seqs. `None` for a reader.
     _lock: Option<File>,
 }
 
-impl Database {
+impl SqliteDatabase {
     pub(in crate::store) fn open(
         url: &str,
         migrate: Migrate<'_>,
     ) -> Result<(Self, Prepared), StoreError> {
         let url = SqliteUrl::parse(url)?;
         match url.mode {
-            Mode::Read => return Err(StoreError::ReadOnly(url.path)),
-            Mode::Write if !url.path.exists() => return Err(StoreError::Missing(url.path)),
-            Mode::Write | Mode::Create => {}
+            SqliteMode::Read => return Err(StoreError::ReadOnly(url.path)),
+            SqliteMode::Write if !url.path.exists() => return Err(StoreError::Missing(url.path)),
+            SqliteMode::Write | SqliteMode::Create => {}
         }
         // The lock comes first: a database that another server uses is not touched.
         let lock = lock(&url.path)?;
@@ -47,7 +48,7 @@ impl Database {
             source,
         };
         // The first lock for writing: fails for a read-only file.
-        let prepared = backend::Connection::Sqlite(&mut connection)
+        let prepared = backend::DbConnection::Sqlite(&mut connection)
             .transaction(migrate)
             .map_err(|error| match error {
                 StoreError::Statement(source) => unusable(source),
@@ -73,7 +74,7 @@ impl Database {
         Ok(Self { url, _lock: None })
     }
 
-    pub(in crate::store) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
+    pub(in crate::store) fn pool(&self, role: Role) -> Result<SqlitePool, StoreError> {
         let manager = ConnectionManager::new(self.url.connection_string());
         let pool = role
             .pool()

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::log::Seq;
 
 #[derive(Default)]
-pub(super) struct Heads(HashMap<Arc<str>, Head>);
+pub(super) struct Heads(HashMap<Arc<str>, TopicHead>);
 
-struct Head {
+struct TopicHead {
     seq: Seq,
     rows: usize,
 }
@@ -19,7 +19,7 @@ impl Heads {
             head.seq = head.seq.max(seq);
             head.rows += 1;
         } else {
-            self.0.insert(topic.into(), Head { seq, rows: 1 });
+            self.0.insert(topic.into(), TopicHead { seq, rows: 1 });
         }
     }
 

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use memchr::memmem;
 
-use super::record::{HEADER, Header, MARKER, Record};
+use super::record::{HEADER, MARKER, Record, RecordHeader};
 
 /// The bytes of one read.
 const CHUNK: usize = 64 << 10;
 
 /// The next item of a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum SpoolItem {
     Row {
         record: Record,
         /// Where the next item begins.
@@ -33,7 +33,7 @@ pub(super) struct RecordReader {
 }
 
 /// The item at a place.
-enum Place {
+enum ReadItem {
     Row(Record, usize),
     /// A record with a valid header and an invalid body.
     DamagedRow(usize),
@@ -56,35 +56,37 @@ impl RecordReader {
     }
 
     /// `None` at the end. Adjacent damage is one item.
-    pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<SpoolItem>> {
         let from = self.position;
         while self.position < self.end {
             match self.place()? {
-                Place::Row(record, bytes) if from == self.position => {
+                ReadItem::Row(record, bytes) if from == self.position => {
                     self.skip(bytes);
                     let end = self.position;
-                    return Ok(Some(Found::Row { record, end }));
+                    return Ok(Some(SpoolItem::Row { record, end }));
                 }
-                Place::Row(..) => break,
-                Place::DamagedRow(bytes) => self.skip(bytes),
-                Place::Unreadable => self.skip_to_marker()?,
+                ReadItem::Row(..) => break,
+                ReadItem::DamagedRow(bytes) => self.skip(bytes),
+                ReadItem::Unreadable => self.skip_to_marker()?,
             }
         }
         let to = self.position;
-        Ok((from < to).then_some(Found::Damage { from, to }))
+        Ok((from < to).then_some(SpoolItem::Damage { from, to }))
     }
 
-    fn place(&mut self) -> io::Result<Place> {
-        let Some(header) = Header::parse(self.available(HEADER)?) else {
-            return Ok(Place::Unreadable);
+    fn place(&mut self) -> io::Result<ReadItem> {
+        let Some(header) = RecordHeader::parse(self.available(HEADER)?) else {
+            return Ok(ReadItem::Unreadable);
         };
         // The window grows with the file's content, not with a declared length.
         let bytes = HEADER + header.body_len();
         let Some(body) = self.available(bytes)?.get(HEADER..bytes) else {
-            return Ok(Place::Unreadable);
+            return Ok(ReadItem::Unreadable);
         };
         let record = header.fits(body).then(|| Record::decode(body)).flatten();
-        Ok(record.map_or(Place::DamagedRow(bytes), |record| Place::Row(record, bytes)))
+        Ok(record.map_or(ReadItem::DamagedRow(bytes), |record| {
+            ReadItem::Row(record, bytes)
+        }))
     }
 
     /// Skips at least one byte.

@@ -71,7 +71,7 @@ impl<S: AsRef<str>> Record<S> {
             put_text(out, client_ref.as_ref());
         }
         out.extend_from_slice(self.payload.as_ref().as_bytes());
-        let header = Header::of(&out[HEADER..]).to_bytes();
+        let header = RecordHeader::of(&out[HEADER..]).to_bytes();
         out[..HEADER].copy_from_slice(&header);
         Ok(())
     }
@@ -119,12 +119,12 @@ impl Record {
 
 /// The description of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct RecordHeader {
     body_crc: u32,
     body_len: u32,
 }
 
-impl Header {
+impl RecordHeader {
     fn of(body: &[u8]) -> Self {
         Self {
             body_crc: crc32fast::hash(body),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::OpenError;
 use super::folder::{Folder, Position};
 use super::heads::Heads;
-use super::reader::{Found, RecordReader};
+use super::reader::{RecordReader, SpoolItem};
 use super::segment::Segment;
 
 /// The most places of damage that are listed.
@@ -100,16 +100,16 @@ fn read(
     let mut reader = RecordReader::open(&path, from, bytes)?;
     while let Some(found) = reader.next()? {
         match found {
-            Found::Row { record, .. } => {
+            SpoolItem::Row { record, .. } => {
                 heads.add(&record.topic, record.seq);
                 segment.rows += 1;
             }
-            Found::Damage { from, to } if last && to == bytes => {
+            SpoolItem::Damage { from, to } if last && to == bytes => {
                 file.set_len(from)?;
                 segment.end = from;
                 recovered.torn_bytes += to - from;
             }
-            Found::Damage { from, to } => recovered.add_damage(path.clone(), from, to),
+            SpoolItem::Damage { from, to } => recovered.add_damage(path.clone(), from, to),
         }
     }
     file.sync_all()?;

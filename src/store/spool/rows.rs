@@ -4,7 +4,7 @@ use std::collections::vec_deque;
 use std::io;
 
 use super::folder::{Folder, Position};
-use super::reader::{Found, RecordReader};
+use super::reader::{RecordReader, SpoolItem};
 use super::record::Record;
 use super::segment::Segment;
 
@@ -48,11 +48,11 @@ impl<'a> Rows<'a> {
             };
             let segment = *segment;
             match reader.next()? {
-                Some(Found::Row { record, end }) => {
+                Some(SpoolItem::Row { record, end }) => {
                     let offset = end;
                     return Ok(Some((record, Position { segment, offset })));
                 }
-                Some(Found::Damage { .. }) => {}
+                Some(SpoolItem::Damage { .. }) => {}
                 None => self.reader = None,
             }
         }

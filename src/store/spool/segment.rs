@@ -10,10 +10,10 @@ pub(super) struct Segment {
     /// Its rows that were not removed.
     pub(super) rows: usize,
     /// `None` once the segment is complete and durable.
-    writer: Option<Writer>,
+    writer: Option<SegmentWriter>,
 }
 
-struct Writer {
+struct SegmentWriter {
     file: File,
     /// Whether something was written since the last fsync.
     dirty: bool,
@@ -34,7 +34,7 @@ impl Segment {
     }
 
     pub(super) fn new(id: u64, file: File) -> Self {
-        let writer = Writer {
+        let writer = SegmentWriter {
             file,
             dirty: true,
             torn: false,
@@ -85,7 +85,7 @@ impl Segment {
     }
 }
 
-impl Writer {
+impl SegmentWriter {
     fn cut(&mut self, end: u64) -> io::Result<()> {
         if self.torn {
             self.file.set_len(end)?;

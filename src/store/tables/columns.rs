@@ -46,7 +46,7 @@ impl Columns {
 
     pub(in crate::store) fn fill(&self, topic: &str, payload: &str) -> Filled {
         let fields = first_match(&self.0, topic);
-        let members = fields.map_or(SEED, |fields| Members {
+        let members = fields.map_or(DEFAULT_MEMBERS, |fields| ColumnMembers {
             name: &fields.name,
             message: &fields.message,
         });
@@ -56,19 +56,19 @@ impl Columns {
     }
 }
 
-const SEED: Members<'_> = Members {
+const DEFAULT_MEMBERS: ColumnMembers<'_> = ColumnMembers {
     name: "name",
     message: "message",
 };
 
 /// The names of the members. Reads them out of an object.
 #[derive(Clone, Copy)]
-struct Members<'a> {
+struct ColumnMembers<'a> {
     name: &'a str,
     message: &'a str,
 }
 
-impl<'de> DeserializeSeed<'de> for Members<'_> {
+impl<'de> DeserializeSeed<'de> for ColumnMembers<'_> {
     type Value = Filled;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Filled, D::Error> {
@@ -76,7 +76,7 @@ impl<'de> DeserializeSeed<'de> for Members<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Members<'_> {
+impl<'de> Visitor<'de> for ColumnMembers<'_> {
     type Value = Filled;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for Members<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Filled, A::Error> {
         let mut filled = Filled::default();
-        while let Some(wanted) = members.next_key_seed(Key(self))? {
+        while let Some(wanted) = members.next_key_seed(MemberKey(self))? {
             if !wanted.name && !wanted.message {
                 members.next_value::<IgnoredAny>()?;
                 continue;
@@ -109,9 +109,9 @@ struct Wanted {
 }
 
 /// Compares a key in place.
-struct Key<'a>(Members<'a>);
+struct MemberKey<'a>(ColumnMembers<'a>);
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for MemberKey<'_> {
     type Value = Wanted;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Wanted, D::Error> {
@@ -119,7 +119,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for MemberKey<'_> {
     type Value = Wanted;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

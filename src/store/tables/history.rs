@@ -8,7 +8,7 @@ use diesel::sql_types::Text;
 use serde_json::value::RawValue;
 
 use crate::log::{Seq, StoredEntry};
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::message::{from_timestamp, to_timestamp};
 use crate::store::tables::readable::{Readable, has_place};
@@ -79,7 +79,7 @@ impl StoredMessage {
 /// The newest messages of a topic, at most `limit` and `bytes` of payload together, and the changes after the
 /// oldest of them; oldest first.
 pub(in crate::store) fn newest(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     limit: usize,
     bytes: usize,
@@ -96,9 +96,9 @@ pub(in crate::store) fn newest(
     })?;
     match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(_) => warn_of_rows_without_place(connection, topic)?,
+        DbConnection::Sqlite(_) => warn_of_rows_without_place(connection, topic)?,
         #[cfg(feature = "postgres")]
-        Connection::Postgres(_) => {}
+        DbConnection::Postgres(_) => {}
     }
     let mut first = None;
     within(&sizes, bytes, |seq| first = Some(seq));
@@ -129,7 +129,7 @@ pub(in crate::store) fn newest(
 
 /// Texts and blobs in place of a seq sort after all numbers in the index.
 #[cfg(feature = "sqlite")]
-fn warn_of_rows_without_place(connection: &mut Connection<'_>, topic: &str) -> QueryResult<()> {
+fn warn_of_rows_without_place(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<()> {
     let rows = messages::table
         .filter(messages::topic.eq(topic))
         .filter(messages::seq.gt(i64::MAX))
@@ -144,7 +144,7 @@ fn warn_of_rows_without_place(connection: &mut Connection<'_>, topic: &str) -> Q
 /// The messages and changes after a seq, oldest first: at most `limit` and `bytes` of payload together, but one if
 /// there is any.
 pub(in crate::store) fn page(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     after: Seq,
     limit: usize,
@@ -192,7 +192,7 @@ pub(in crate::store) fn page(
 /// The newest messages before a seq, oldest first: at most `limit` and `bytes` of payload together, but one if
 /// there is any.
 pub(in crate::store) fn before(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     before: Seq,
     limit: usize,
@@ -240,7 +240,7 @@ pub(in crate::store) fn before(
 
 /// The client_refs of the last minutes with their seqs, oldest first.
 pub(in crate::store) fn recent_refs(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
 ) -> QueryResult<Vec<(String, Seq)>> {
     let since = to_timestamp(SystemTime::now() - REF_WINDOW);

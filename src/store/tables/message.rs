@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDateTime};
 use diesel::prelude::*;
 
 use crate::log::{Change, Seq};
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::columns::{Columns, Filled};
 use crate::store::tables::readable::has_place;
@@ -55,13 +55,13 @@ impl<'a> NewMessage<'a> {
 
 /// Inserts all rows or fails; the caller then rolls the transaction back.
 pub(in crate::store) fn insert(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     rows: &[NewMessage<'_>],
 ) -> QueryResult<()> {
     match connection {
         // OR IGNORE: SQLite keeps a copy of each changed page for a statement that may fail half-way.
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(sqlite) => {
+        DbConnection::Sqlite(sqlite) => {
             use diesel::result::{DatabaseErrorKind, Error};
             let inserted = diesel::insert_or_ignore_into(messages::table)
                 .values(rows)
@@ -77,7 +77,7 @@ pub(in crate::store) fn insert(
         }
         // COPY costs PostgreSQL half as much as INSERT.
         #[cfg(feature = "postgres")]
-        Connection::Postgres(postgres) => diesel::copy_from(messages::table)
+        DbConnection::Postgres(postgres) => diesel::copy_from(messages::table)
             .from_insertable(rows)
             .execute(*postgres)
             .map(drop),
@@ -86,7 +86,7 @@ pub(in crate::store) fn insert(
 
 /// Inserts the rows whose seq and client_ref are new. Returns their topics and seqs.
 pub(in crate::store) fn insert_new(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     rows: &[NewMessage<'_>],
 ) -> QueryResult<HashSet<(String, Seq)>> {
     let inserted: Vec<(String, Seq)> = on_each_backend!(connection, |typed| {
@@ -101,7 +101,7 @@ pub(in crate::store) fn insert_new(
 
 /// Whether this very row is stored, by a transaction whose commit was not confirmed.
 pub(in crate::store) fn is_stored(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     row: &NewMessage<'_>,
 ) -> QueryResult<bool> {
     // The payload is not compared: an update may have changed it since.
@@ -118,7 +118,7 @@ pub(in crate::store) fn is_stored(
 
 /// The seq of the message that has this row's client_ref.
 pub(in crate::store) fn first_with_ref_of(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     row: &NewMessage<'_>,
 ) -> QueryResult<Option<Seq>> {
     let Some(client_ref) = row.client_ref else {
@@ -133,7 +133,7 @@ pub(in crate::store) fn first_with_ref_of(
 
 /// Inserts the row after all others of its topic. Returns its new seq.
 pub(in crate::store) fn insert_last(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     row: &NewMessage<'_>,
 ) -> QueryResult<Seq> {
     let seq = head(connection, row.topic)?.next();
@@ -145,7 +145,7 @@ pub(in crate::store) fn insert_last(
 
 /// Applies the change that the row makes to its target. A target that was deleted stays so.
 pub(in crate::store) fn apply(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     row: PendingRow<'_>,
     columns: &Columns,
 ) -> QueryResult<()> {
@@ -185,7 +185,7 @@ pub(in crate::store) const NO_PLACE: Seq = Seq::MIN.plus(8);
 
 /// Inserts a row of the same size as this one, updates it and deletes it: does the database take rows at all?
 pub(in crate::store) fn try_same_size(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     row: &NewMessage<'_>,
 ) -> QueryResult<()> {
     /// No client can join it.
@@ -218,16 +218,16 @@ pub(in crate::store) fn try_same_size(
 }
 
 /// Checks without reading a row that the table is there and, on PostgreSQL, can be written.
-pub(in crate::store) fn probe(connection: &mut Connection<'_>) -> QueryResult<()> {
+pub(in crate::store) fn probe(connection: &mut DbConnection<'_>) -> QueryResult<()> {
     match connection {
         // Without a lock: another process that writes to the file for a moment does no harm.
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(sqlite) => {
+        DbConnection::Sqlite(sqlite) => {
             let none = messages::table.select(messages::seq).limit(0);
             none.load::<i64>(*sqlite).map(drop)
         }
         #[cfg(feature = "postgres")]
-        Connection::Postgres(postgres) => {
+        DbConnection::Postgres(postgres) => {
             let none = messages::table.filter(false.into_sql::<diesel::sql_types::Bool>());
             diesel::update(none)
                 .set(messages::seq.eq(Seq::ZERO))
@@ -238,7 +238,7 @@ pub(in crate::store) fn probe(connection: &mut Connection<'_>) -> QueryResult<()
 }
 
 /// The highest seq of a topic, 0 if there is none.
-pub(in crate::store) fn head(connection: &mut Connection<'_>, topic: &str) -> QueryResult<Seq> {
+pub(in crate::store) fn head(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<Seq> {
     let query = messages::table
         .filter(messages::topic.eq(topic))
         .filter(has_place())

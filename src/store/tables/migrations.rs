@@ -4,7 +4,7 @@ use diesel::backend::Backend;
 use diesel::migration::MigrationSource;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use crate::store::backend::Connection;
+use crate::store::backend::DbConnection;
 use crate::store::tables::takeover;
 use crate::store::{Prepared, StoreError};
 
@@ -16,21 +16,21 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
 /// Migrates inside the caller's transaction. If a migration fails, or the tables do not accept a message
 /// afterwards, the caller rolls everything back.
 pub(in crate::store) fn run(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     adopt: bool,
 ) -> Result<Prepared, StoreError> {
     let lacking = match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(sqlite) => names(*sqlite, SQLITE),
+        DbConnection::Sqlite(sqlite) => names(*sqlite, SQLITE),
         #[cfg(feature = "postgres")]
-        Connection::Postgres(postgres) => names(*postgres, POSTGRES),
+        DbConnection::Postgres(postgres) => names(*postgres, POSTGRES),
     }?;
     takeover::check(connection, &lacking, adopt)?;
     let migrations = match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(sqlite) => apply(*sqlite, SQLITE),
+        DbConnection::Sqlite(sqlite) => apply(*sqlite, SQLITE),
         #[cfg(feature = "postgres")]
-        Connection::Postgres(postgres) => apply(*postgres, POSTGRES),
+        DbConnection::Postgres(postgres) => apply(*postgres, POSTGRES),
     }?;
     takeover::try_insert(connection)?;
     let adopted = if adopt {

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use crate::log::Seq;
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::run;
 
@@ -14,14 +14,14 @@ pub(in crate::store) const MAX_ROWS: usize = 1_000;
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Removal {
     pub(in crate::store) topic: String,
-    pub(in crate::store) rows: Rows,
+    pub(in crate::store) rows: RemovedRows,
     /// Messages up to this seq may be deleted afterwards: no client resumes from before it.
     pub(in crate::store) pruned_through: Seq,
 }
 
 /// The rows to delete.
 #[derive(Clone, Debug)]
-pub(in crate::store) enum Rows {
+pub(in crate::store) enum RemovedRows {
     /// All up to this seq.
     Through(Seq),
     /// Those with these seqs.
@@ -30,7 +30,7 @@ pub(in crate::store) enum Rows {
 
 /// Deletes the rows, inside a transaction. Returns their number.
 pub(in crate::store) fn remove(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     removal: &Removal,
 ) -> QueryResult<usize> {
     let Removal {
@@ -41,11 +41,11 @@ pub(in crate::store) fn remove(
     run::prune(connection, topic, *pruned_through)?;
     let of_topic = messages::table.filter(messages::topic.eq(topic));
     match rows {
-        Rows::Through(seq) => on_each_backend!(connection, |typed| diesel::delete(
+        RemovedRows::Through(seq) => on_each_backend!(connection, |typed| diesel::delete(
             of_topic.filter(messages::seq.le(seq))
         )
         .execute(typed)),
-        Rows::These(seqs) => on_each_backend!(connection, |typed| diesel::delete(
+        RemovedRows::These(seqs) => on_each_backend!(connection, |typed| diesel::delete(
             of_topic.filter(messages::seq.eq_any(seqs))
         )
         .execute(typed)),

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use crate::log::{Epoch, MessageId, OpenedRun, PastRuns, Seq};
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::topics;
 use crate::store::tables::message;
 use crate::store::tables::row::micros;
@@ -62,7 +62,7 @@ impl TopicRow {
 ///
 /// A strict run is clean at any time: members see nothing of it that is not committed.
 pub(in crate::store) fn open(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     strict: bool,
     next_epoch: Epoch,
@@ -113,7 +113,7 @@ pub(in crate::store) fn without_database(ceiling: Seq) -> OpenedRun {
 
 /// A run begins with the message `first`, which is committed later.
 pub(in crate::store) fn begin(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     first: MessageId,
     strict: bool,
@@ -140,7 +140,7 @@ pub(in crate::store) fn begin(
 
 /// The row of a topic, if it has one.
 pub(in crate::store) fn find(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
 ) -> QueryResult<Option<TopicRow>> {
     on_each_backend!(connection, |typed| {
@@ -154,7 +154,7 @@ pub(in crate::store) fn find(
 
 /// Stores the run of a topic.
 pub(in crate::store) fn put(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     run: &TopicRow,
 ) -> QueryResult<()> {
@@ -177,7 +177,7 @@ pub(in crate::store) fn put(
 }
 
 /// Stores a topic that no client can join, and rolls back: does the database store topics at all?
-pub(in crate::store) fn rehearse(connection: &mut Connection<'_>) -> QueryResult<()> {
+pub(in crate::store) fn rehearse(connection: &mut DbConnection<'_>) -> QueryResult<()> {
     use diesel::result::Error::RollbackTransaction;
     let rehearsed = connection.transaction(|connection| {
         prune(connection, "", Seq::ZERO)?;
@@ -190,7 +190,7 @@ pub(in crate::store) fn rehearse(connection: &mut Connection<'_>) -> QueryResult
 }
 
 /// A seq that no topic has reached. An open run has given fewer seqs than the distance between two runs.
-pub(in crate::store) fn ceiling(connection: &mut Connection<'_>) -> QueryResult<Seq> {
+pub(in crate::store) fn ceiling(connection: &mut DbConnection<'_>) -> QueryResult<Seq> {
     let highest = topics::table.select(diesel::dsl::max(topics::last_seq));
     let highest: Option<Seq> = on_each_backend!(connection, |typed| highest.first(typed))?;
     Ok(highest.unwrap_or_default().plus(JUMP))
@@ -204,7 +204,10 @@ pub(in crate::store) struct Names {
 }
 
 impl Names {
-    pub(in crate::store) fn of(connection: &mut Connection<'_>, topic: &str) -> QueryResult<Self> {
+    pub(in crate::store) fn of(
+        connection: &mut DbConnection<'_>,
+        topic: &str,
+    ) -> QueryResult<Self> {
         let found = find(connection, topic)?.unwrap_or_default();
         Ok(Self {
             epoch: found.epoch,
@@ -227,7 +230,7 @@ impl Names {
 
 /// Ends a run in order, unless another server has begun the next one.
 pub(in crate::store) fn close(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     last: MessageId,
 ) -> QueryResult<()> {
@@ -244,7 +247,7 @@ pub(in crate::store) fn close(
 /// Notes that messages up to this seq may be deleted. None of these seqs is given again, even if the topic has no
 /// other row.
 pub(in crate::store) fn prune(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     through: Seq,
 ) -> QueryResult<()> {

@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use crate::log::Seq;
 use crate::store::StoreError;
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::message::{self, to_timestamp};
 
@@ -18,7 +18,7 @@ const LOBBY: &str = "random:lobby";
 /// Refuses tables that are neither Slackir's nor an Ecto application's, judged by the `lacking` migrations. Refuses
 /// an Ecto application's unless `adopt` is set.
 pub(in crate::store) fn check(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     lacking: &[String],
     adopt: bool,
 ) -> Result<(), StoreError> {
@@ -52,15 +52,15 @@ struct Words {
     words: String,
 }
 
-fn exists(connection: &mut Connection<'_>, table: &str) -> QueryResult<bool> {
+fn exists(connection: &mut DbConnection<'_>, table: &str) -> QueryResult<bool> {
     let sql = match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(_) => {
+        DbConnection::Sqlite(_) => {
             "SELECT name AS words FROM sqlite_master \
              WHERE lower(name) = $1 AND type IN ('table', 'view')"
         }
         #[cfg(feature = "postgres")]
-        Connection::Postgres(_) => {
+        DbConnection::Postgres(_) => {
             "SELECT $1 AS words WHERE to_regclass(quote_ident($1)) IS NOT NULL"
         }
     };
@@ -70,12 +70,12 @@ fn exists(connection: &mut Connection<'_>, table: &str) -> QueryResult<bool> {
 }
 
 /// How the table `messages` differs from the one that Ecto makes for the tutorial application.
-fn differences(connection: &mut Connection<'_>) -> QueryResult<Vec<String>> {
+fn differences(connection: &mut DbConnection<'_>) -> QueryResult<Vec<String>> {
     let sql = match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(_) => include_str!("takeover/sqlite.sql"),
+        DbConnection::Sqlite(_) => include_str!("takeover/sqlite.sql"),
         #[cfg(feature = "postgres")]
-        Connection::Postgres(_) => include_str!("takeover/postgresql.sql"),
+        DbConnection::Postgres(_) => include_str!("takeover/postgresql.sql"),
     };
     let query = diesel::sql_query(sql);
     let found: Vec<Words> = on_each_backend!(connection, |typed| query.load(typed))?;
@@ -84,7 +84,7 @@ fn differences(connection: &mut Connection<'_>) -> QueryResult<Vec<String>> {
 
 /// Inserts rows as the writer does, and rolls back: one as small as a message can be, and two long ones that differ
 /// in their place alone.
-pub(in crate::store) fn try_insert(connection: &mut Connection<'_>) -> Result<(), StoreError> {
+pub(in crate::store) fn try_insert(connection: &mut DbConnection<'_>) -> Result<(), StoreError> {
     let long = "\u{e9}\n".repeat(1_000);
     let at = to_timestamp(std::time::SystemTime::now());
     let row = |seq: Seq, text: Option<&str>| {
@@ -108,7 +108,7 @@ pub(in crate::store) fn try_insert(connection: &mut Connection<'_>) -> Result<()
         row(first.plus(-3), Some(&long)),
     ];
     let inserted = on_each_backend!(connection, |typed| {
-        diesel::Connection::transaction(typed, |typed| {
+        Connection::transaction(typed, |typed| {
             diesel::insert_into(messages::table)
                 .values(&rows)
                 .execute(typed)?;
@@ -123,7 +123,7 @@ pub(in crate::store) fn try_insert(connection: &mut Connection<'_>) -> Result<()
 
 /// Gives the rows without a topic a place in the tutorial application's room, in the order in which they were written. Returns
 /// their number. Only for a start: no log is in memory.
-pub(in crate::store) fn adopt_rows(connection: &mut Connection<'_>) -> QueryResult<u64> {
+pub(in crate::store) fn adopt_rows(connection: &mut DbConnection<'_>) -> QueryResult<u64> {
     if rows_of_others(connection)? == 0 {
         return Ok(0);
     }
@@ -132,9 +132,9 @@ pub(in crate::store) fn adopt_rows(connection: &mut Connection<'_>) -> QueryResu
     let head = message::head(connection, LOBBY)?.max(last.unwrap_or_default());
     let json = match connection {
         #[cfg(feature = "sqlite")]
-        Connection::Sqlite(_) => "json_object",
+        DbConnection::Sqlite(_) => "json_object",
         #[cfg(feature = "postgres")]
-        Connection::Postgres(_) => "json_build_object",
+        DbConnection::Postgres(_) => "json_build_object",
     };
     let sql = format!(
         "UPDATE messages SET topic = $1, seq = $2 + place, \
@@ -153,7 +153,7 @@ pub(in crate::store) fn adopt_rows(connection: &mut Connection<'_>) -> QueryResu
 }
 
 /// How many rows have no topic.
-pub(in crate::store) fn rows_of_others(connection: &mut Connection<'_>) -> QueryResult<u64> {
+pub(in crate::store) fn rows_of_others(connection: &mut DbConnection<'_>) -> QueryResult<u64> {
     let others = messages::table
         .filter(messages::topic.eq(NO_TOPIC))
         .filter(messages::seq.gt(message::NO_PLACE))

@@ -12,10 +12,11 @@ use tokio::time::timeout;
 
 use crate::log::Seq;
 use crate::pubsub::{Erasure, PubSub};
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::error::AnyError;
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::message;
-use crate::store::tables::remove::{self, MAX_ROWS, Removal, Rows};
+use crate::store::tables::remove::{self, MAX_ROWS, Removal, RemovedRows};
 use crate::store::{DbWriterHandle, Store, StoreError};
 
 /// How long pending rows may take until they are committed.
@@ -24,8 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: usize = 20 * MAX_ROWS;
 /// Members get a `message_deleted` for at most this many of a topic's messages, the newest.
 const TOLD: usize = 1_000;
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What to erase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub enum EraseError {
     Unsettled,
     /// The database cannot be read or written.
     #[error("the database cannot erase at present: {0}")]
-    Store(#[source] Error),
+    Store(#[source] AnyError),
 }
 
 /// Erases in the database of a running server, in its memory, and on the pages of its clients. Cloning is cheap.
@@ -99,7 +98,7 @@ impl Eraser {
             let settled = timeout(PATIENCE, erasure.settled()).await;
             settled.map_err(|_| EraseError::Unsettled)?;
         }
-        let mut gone = Gone::default();
+        let mut gone = ErasedMessages::default();
         let done = self.delete(topic, name, erasure.as_ref(), &mut gone).await;
         if let Some(erasure) = erasure {
             // Also for messages that were deleted before a failure.
@@ -113,7 +112,7 @@ impl Eraser {
         topic: &str,
         name: Option<&str>,
         erasure: Option<&Erasure>,
-        gone: &mut Gone,
+        gone: &mut ErasedMessages,
     ) -> Result<(), EraseError> {
         let through = match erasure {
             Some(erasure) => erasure.through(),
@@ -147,7 +146,7 @@ impl Eraser {
 
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&mut Connection<'_>) -> QueryResult<T> + Send + 'static,
+        query: impl FnOnce(&mut DbConnection<'_>) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, EraseError> {
         let readers = self.writer.readers().clone();
         readers.read(query).await.map_err(EraseError::Store)
@@ -162,7 +161,7 @@ impl Store {
     /// If a statement fails; what was erased stays erased.
     pub fn erase(&self, target: &Target) -> Result<u64, StoreError> {
         let mut writer = self.lone_writer()?;
-        let mut gone = Gone::default();
+        let mut gone = ErasedMessages::default();
         for topic in topics_of(&mut writer.connection(), target)? {
             let through = free_seq(&mut writer.connection(), &topic)?;
             let mut before = through;
@@ -217,13 +216,13 @@ impl Target {
 
 /// The deleted messages of one topic.
 #[derive(Default)]
-struct Gone {
+struct ErasedMessages {
     messages: u64,
     /// The seqs of the newest of them, newest first.
     newest: VecDeque<Seq>,
 }
 
-impl Gone {
+impl ErasedMessages {
     fn note(&mut self, rows: &[RowKey]) {
         self.messages += messages_in(rows);
         let room = TOLD - self.newest.len();
@@ -239,13 +238,13 @@ fn messages_in(rows: &[RowKey]) -> u64 {
 fn removal(topic: &str, seqs: Vec<Seq>, through: Seq) -> Removal {
     Removal {
         topic: topic.to_owned(),
-        rows: Rows::These(seqs),
+        rows: RemovedRows::These(seqs),
         pruned_through: through,
     }
 }
 
 /// The topics with something to erase.
-fn topics_of(connection: &mut Connection<'_>, target: &Target) -> QueryResult<Vec<String>> {
+fn topics_of(connection: &mut DbConnection<'_>, target: &Target) -> QueryResult<Vec<String>> {
     match target {
         Target::Topic(topic)
         | Target::Name {
@@ -265,7 +264,7 @@ fn topics_of(connection: &mut Connection<'_>, target: &Target) -> QueryResult<Ve
 }
 
 /// A seq that the topic has not given yet.
-fn free_seq(connection: &mut Connection<'_>, topic: &str) -> QueryResult<Seq> {
+fn free_seq(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<Seq> {
     let given = topics::table.find(topic).select(topics::last_seq);
     let given: Option<Seq> = on_each_backend!(connection, |typed| given.first(typed).optional())?;
     let head = message::head(connection, topic)?;
@@ -274,7 +273,7 @@ fn free_seq(connection: &mut Connection<'_>, topic: &str) -> QueryResult<Seq> {
 
 /// The rows to delete before this seq, newest first, as many as one search returns.
 fn rows_of(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     name: Option<&str>,
     before: Seq,
@@ -285,7 +284,7 @@ fn rows_of(
 diesel::alias!(messages as written: Written);
 
 fn rows_at_most(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     name: Option<&str>,
     before: Seq,

@@ -13,11 +13,11 @@ use serde::Serialize;
 use crate::log::Seq;
 use crate::pattern::TopicPattern;
 use crate::store::StoreError;
-use crate::store::backend::{Backend, Connection, Pool, Role, on_each_backend};
+use crate::store::backend::{Backend, DbConnection, Pool, Role, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::history::{octet_length, within};
 use crate::store::tables::readable::has_place;
-use crate::store::upkeep::lines::{FoundRow, Header, MessageLine, TopicLine, VERSION};
+use crate::store::upkeep::lines::{ExportHeader, FoundRow, MessageLine, TopicLine, VERSION};
 
 /// Rows of a page, and bytes of their payloads.
 const PAGE: i64 = 1_000;
@@ -112,7 +112,7 @@ impl Exporter {
     ) -> Result<Exported, ExportError> {
         let mut pooled = self.readers.get()?;
         let connection = &mut pooled.connection();
-        let header = Header {
+        let header = ExportHeader {
             slackir_export: VERSION,
         };
         line(out, &header)?;
@@ -133,7 +133,7 @@ impl Exporter {
 
 /// Writes the messages of one topic.
 fn messages_of(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     out: &mut dyn Write,
     tell: &mut dyn FnMut(ExportEvent<'_>),
@@ -173,7 +173,7 @@ fn line(out: &mut dyn Write, line: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn check_tables(connection: &mut Connection<'_>) -> QueryResult<()> {
+fn check_tables(connection: &mut DbConnection<'_>) -> QueryResult<()> {
     on_each_backend!(connection, |typed| {
         let rows = messages::table.select(FoundRow::as_select());
         let runs = topics::table.select(TopicLine::as_select());
@@ -186,7 +186,7 @@ fn check_tables(connection: &mut Connection<'_>) -> QueryResult<()> {
 /// The topics that match the pattern, sorted by bytes whatever the database's collation. The writer uses the empty
 /// name itself.
 fn topics_of(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     pattern: Option<&TopicPattern>,
 ) -> Result<BTreeSet<String>, StoreError> {
     let with_messages = messages::table.select(messages::topic).distinct();
@@ -201,7 +201,7 @@ fn topics_of(
     Ok(matching.collect())
 }
 
-fn run_of(connection: &mut Connection<'_>, topic: &str) -> Result<Option<TopicLine>, StoreError> {
+fn run_of(connection: &mut DbConnection<'_>, topic: &str) -> Result<Option<TopicLine>, StoreError> {
     Ok(on_each_backend!(connection, |typed| topics::table
         .find(topic)
         .select(TopicLine::as_select())
@@ -210,10 +210,10 @@ fn run_of(connection: &mut Connection<'_>, topic: &str) -> Result<Option<TopicLi
 }
 
 /// How many rows of a topic have no seq that a page can hold.
-fn without_place(connection: &mut Connection<'_>, topic: &str) -> Result<u64, StoreError> {
+fn without_place(connection: &mut DbConnection<'_>, topic: &str) -> Result<u64, StoreError> {
     // PostgreSQL would count all rows for nothing.
     #[cfg(feature = "postgres")]
-    if matches!(connection, Connection::Postgres(_)) {
+    if matches!(connection, DbConnection::Postgres(_)) {
         return Ok(0);
     }
     let rows = messages::table
@@ -226,7 +226,7 @@ fn without_place(connection: &mut Connection<'_>, topic: &str) -> Result<u64, St
 
 /// The rows after a seq and the seq of the last one; at least one row, if there is any.
 fn page(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     after: Seq,
 ) -> Result<Option<(Seq, Vec<FoundRow>)>, StoreError> {

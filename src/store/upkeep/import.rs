@@ -13,8 +13,8 @@ use serde::de::IgnoredAny;
 
 use self::destination::Destination;
 use crate::log::Seq;
-use crate::store::backend::Connection;
-use crate::store::upkeep::lines::{Header, MessageLine, MessageRow, TopicLine, VERSION};
+use crate::store::backend::DbConnection;
+use crate::store::upkeep::lines::{ExportHeader, MessageLine, MessageRow, TopicLine, VERSION};
 use crate::store::upkeep::lone_writer::LoneWriter;
 use crate::store::{Store, StoreError};
 
@@ -164,32 +164,32 @@ struct Import {
     options: ImportOptions,
     /// The line that was read last; in an error, the line at fault.
     line: u64,
-    batch: Batch,
-    progress: Progress,
+    batch: ImportBatch,
+    progress: ImportProgress,
 }
 
 /// What is stored.
 #[derive(Clone, Default)]
-struct Progress {
+struct ImportProgress {
     imported: Imported,
     /// The topic whose last line may still come.
-    place: Option<Destination>,
+    destination: Option<Destination>,
 }
 
 /// Lines that are read and not stored yet.
 #[derive(Default)]
-struct Batch {
-    items: Vec<Item>,
+struct ImportBatch {
+    items: Vec<ImportItem>,
     bytes: usize,
 }
 
 /// A line and its number.
-struct Item {
+struct ImportItem {
     line: u64,
-    content: Content,
+    content: ImportContent,
 }
 
-enum Content {
+enum ImportContent {
     Topic(TopicLine),
     Message(MessageRow),
     /// The end of the file.
@@ -210,7 +210,7 @@ impl Import {
             let line = self.line;
             let added = read_line(input, &mut text).and_then(|bytes| {
                 match bytes {
-                    0 if line > 1 => self.batch.add(line, Content::End),
+                    0 if line > 1 => self.batch.add(line, ImportContent::End),
                     _ => self.add(&text)?,
                 }
                 Ok(bytes)
@@ -231,7 +231,7 @@ impl Import {
     fn add(&mut self, text: &[u8]) -> Result<(), ImportProblem> {
         /// The members that tell kinds of lines apart.
         #[derive(Deserialize)]
-        struct Kind {
+        struct ExportLineKind {
             seq: Option<IgnoredAny>,
         }
         if self.line > 1 && text.trim_ascii().is_empty() {
@@ -239,18 +239,18 @@ impl Import {
         }
         if self.line == 1 {
             let header = serde_json::from_slice(text);
-            let Header { slackir_export } = header.map_err(|_| ImportProblem::NoExport)?;
+            let ExportHeader { slackir_export } = header.map_err(|_| ImportProblem::NoExport)?;
             return match slackir_export {
                 VERSION => Ok(()),
                 other => Err(ImportProblem::Version(other)),
             };
         }
-        let Kind { seq } = serde_json::from_slice(text)?;
+        let ExportLineKind { seq } = serde_json::from_slice(text)?;
         let content = if seq.is_none() {
-            Content::Topic(serde_json::from_slice(text)?)
+            ImportContent::Topic(serde_json::from_slice(text)?)
         } else {
             let line: MessageLine<'_> = serde_json::from_slice(text)?;
-            Content::Message(line.into_row().ok_or(ImportProblem::Payload)?)
+            ImportContent::Message(line.into_row().ok_or(ImportProblem::Payload)?)
         };
         self.batch.add(self.line, content);
         Ok(())
@@ -269,7 +269,11 @@ impl Import {
         Ok(())
     }
 
-    fn attempt(&mut self, writer: &mut LoneWriter, items: &[Item]) -> Result<(), ImportProblem> {
+    fn attempt(
+        &mut self,
+        writer: &mut LoneWriter,
+        items: &[ImportItem],
+    ) -> Result<(), ImportProblem> {
         let mut progress = self.progress.clone();
         writer.commit(|connection| progress.store(connection, self.options, items))?;
         self.progress = progress;
@@ -277,60 +281,61 @@ impl Import {
     }
 }
 
-impl Progress {
+impl ImportProgress {
     /// Stores lines, inside a transaction.
     fn store(
         &mut self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         options: ImportOptions,
-        items: &[Item],
+        items: &[ImportItem],
     ) -> Result<(), ImportProblem> {
         for items in items.chunk_by(|a, b| a.topic().is_some() && a.topic() == b.topic()) {
-            let rows: Vec<&MessageRow> = items.iter().filter_map(Item::row).collect();
+            let rows: Vec<&MessageRow> = items.iter().filter_map(ImportItem::row).collect();
             let Some(topic) = rows.first().map(|row| &row.topic) else {
-                self.end_place(connection)?;
+                self.end_topic(connection)?;
                 if let [
-                    Item {
-                        content: Content::Topic(line),
+                    ImportItem {
+                        content: ImportContent::Topic(line),
                         ..
                     },
                 ] = items
                 {
-                    let place = Destination::find(connection, options, &line.topic, Some(line))?;
-                    self.imported.topics += u64::from(place.is_new());
-                    self.place = Some(place);
+                    let destination =
+                        Destination::find(connection, options, &line.topic, Some(line))?;
+                    self.imported.topics += u64::from(destination.is_new());
+                    self.destination = Some(destination);
                 }
                 continue;
             };
             if self
-                .place
+                .destination
                 .as_ref()
-                .is_none_or(|place| place.topic() != topic)
+                .is_none_or(|destination| destination.topic() != topic)
             {
-                self.end_place(connection)?;
-                self.place = Some(Destination::find(connection, options, topic, None)?);
+                self.end_topic(connection)?;
+                self.destination = Some(Destination::find(connection, options, topic, None)?);
             }
-            if let Some(place) = &mut self.place {
-                place.store(connection, options, &rows, &mut self.imported)?;
+            if let Some(destination) = &mut self.destination {
+                destination.store(connection, options, &rows, &mut self.imported)?;
             }
         }
         Ok(())
     }
 
     /// The last line of a topic is stored.
-    fn end_place(&mut self, connection: &mut Connection<'_>) -> Result<(), ImportProblem> {
-        match self.place.take() {
-            Some(place) => Ok(place.end(connection)?),
+    fn end_topic(&mut self, connection: &mut DbConnection<'_>) -> Result<(), ImportProblem> {
+        match self.destination.take() {
+            Some(destination) => Ok(destination.end(connection)?),
             None => Ok(()),
         }
     }
 }
 
-impl Item {
+impl ImportItem {
     fn row(&self) -> Option<&MessageRow> {
         match &self.content {
-            Content::Message(row) => Some(row),
-            Content::Topic(_) | Content::End => None,
+            ImportContent::Message(row) => Some(row),
+            ImportContent::Topic(_) | ImportContent::End => None,
         }
     }
 
@@ -340,12 +345,12 @@ impl Item {
     }
 }
 
-impl Batch {
-    fn add(&mut self, line: u64, content: Content) {
-        if let Content::Message(row) = &content {
+impl ImportBatch {
+    fn add(&mut self, line: u64, content: ImportContent) {
+        if let ImportContent::Message(row) = &content {
             self.bytes += row.bytes();
         }
-        self.items.push(Item { line, content });
+        self.items.push(ImportItem { line, content });
     }
 
     fn is_full(&self) -> bool {

@@ -18,7 +18,7 @@ pub(in crate::store) const VERSION: u32 = 1;
 /// The first line.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::store) struct Header {
+pub(in crate::store) struct ExportHeader {
     pub(in crate::store) slackir_export: u32,
 }
 

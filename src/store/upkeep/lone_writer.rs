@@ -2,7 +2,7 @@
 //!
 //! [`DbWriter`]: crate::store::DbWriter
 
-use crate::store::backend::{Connection, Housekeeper, Pooled, Role};
+use crate::store::backend::{DbConnection, Housekeeper, Pooled, Role};
 use crate::store::{Store, StoreError};
 
 pub(in crate::store) struct LoneWriter {
@@ -22,14 +22,14 @@ impl Store {
 }
 
 impl LoneWriter {
-    pub(in crate::store) fn connection(&mut self) -> Connection<'_> {
+    pub(in crate::store) fn connection(&mut self) -> DbConnection<'_> {
         self.pooled.connection()
     }
 
     /// Commits all of `body`, or nothing. Keeps SQLite's write-ahead log short.
     pub(in crate::store) fn commit<T, E: From<diesel::result::Error>>(
         &mut self,
-        body: impl FnOnce(&mut Connection<'_>) -> Result<T, E>,
+        body: impl FnOnce(&mut DbConnection<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let done = self.pooled.connection().transaction(body)?;
         self.housekeeper.committed(&mut self.pooled)?;

@@ -16,11 +16,12 @@ use crate::metrics::metrics;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::pubsub::PubSub;
 use crate::store::DbWriterHandle;
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::error::AnyError;
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::message::{self, to_timestamp};
 use crate::store::tables::readable::{Readable, has_place};
-use crate::store::tables::remove::{MAX_ROWS, Removal, Rows};
+use crate::store::tables::remove::{MAX_ROWS, Removal, RemovedRows};
 
 /// The wait between two runs.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -31,8 +32,6 @@ const TOPICS: usize = 500;
 const SLACK: i64 = 20;
 /// After so many runs every topic is counted again, because other applications may write to the database.
 const RUNS_OF_A_COUNT: u64 = 60;
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long messages are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +125,7 @@ impl Retention {
     }
 
     /// One run over all topics. Returns the number of deleted rows.
-    async fn run(&mut self) -> Result<u64, Error> {
+    async fn run(&mut self) -> Result<u64, AnyError> {
         if self.runs.is_multiple_of(RUNS_OF_A_COUNT) {
             self.counts.clear();
         }
@@ -154,7 +153,7 @@ impl Retention {
     }
 
     /// Deletes the surplus of one topic, one transaction's worth at a time.
-    async fn prune(&self, surplus: Surplus) -> Result<u64, Error> {
+    async fn prune(&self, surplus: Surplus) -> Result<u64, AnyError> {
         let Surplus {
             topic,
             before,
@@ -173,7 +172,7 @@ impl Retention {
             self.pubsub.pruned(&topic, last);
             let removal = Removal {
                 topic: topic.clone(),
-                rows: Rows::Through(last),
+                rows: RemovedRows::Through(last),
                 pruned_through: last,
             };
             let rows = self.writer.remove(removal).await? as u64;
@@ -206,7 +205,7 @@ impl Look<'_> {
     /// The surplus of the topics after this one, and where to continue.
     fn at_topics(
         &mut self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         after: String,
     ) -> QueryResult<(Vec<Surplus>, Option<String>)> {
         let (mut surplus, mut last) = (Vec::new(), after);
@@ -224,7 +223,7 @@ impl Look<'_> {
 
     fn at_topic(
         &mut self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         rule: &RetentionRule,
         oldest: Oldest,
     ) -> QueryResult<Option<Surplus>> {
@@ -245,7 +244,7 @@ impl Look<'_> {
     /// The newest of the messages beyond the newest `max`.
     fn too_many(
         &mut self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         topic: &str,
         max: i64,
     ) -> QueryResult<Option<Seq>> {
@@ -282,7 +281,7 @@ impl Look<'_> {
 }
 
 /// The next topic with messages: one lookup in the index.
-fn next_topic(connection: &mut Connection<'_>, after: &str) -> QueryResult<Option<Oldest>> {
+fn next_topic(connection: &mut DbConnection<'_>, after: &str) -> QueryResult<Option<Oldest>> {
     let next = messages::table
         .filter(messages::topic.gt(after))
         .order((messages::topic, messages::seq))
@@ -299,7 +298,7 @@ fn next_topic(connection: &mut Connection<'_>, after: &str) -> QueryResult<Optio
 /// The last of the oldest rows that are too old or too many, as many as one transaction deletes. The order of seqs
 /// is that of times; a row whose time cannot be read goes with the next one that is too old.
 fn next_rows(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     before: Option<NaiveDateTime>,
     through: Seq,

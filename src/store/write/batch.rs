@@ -4,7 +4,7 @@
 use diesel::result::{DatabaseErrorKind, Error};
 
 use crate::log::Seq;
-use crate::store::backend::Connection;
+use crate::store::backend::DbConnection;
 use crate::store::backend::error::is_damage;
 use crate::store::tables::columns::Columns;
 use crate::store::tables::message::{self, NewMessage};
@@ -26,20 +26,20 @@ pub(in crate::store) enum RowOutcome {
 }
 
 /// Why a transaction failed.
-pub(in crate::store) enum Failure {
+pub(in crate::store) enum TransactionFailure {
     /// A statement failed: a row may be the cause.
     Statement(Error),
     /// The begin or the commit failed: no row is the cause.
     Transaction(Error),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for TransactionFailure {
     fn from(error: Error) -> Self {
         Self::Transaction(error)
     }
 }
 
-impl Failure {
+impl TransactionFailure {
     /// `Ok` with the error if a row may be the cause, and not the database.
     pub(in crate::store) fn blame(self) -> Result<Error, Error> {
         use DatabaseErrorKind::{
@@ -63,43 +63,43 @@ impl Failure {
     }
 }
 
-/// Commits rows in their order, and calls `tell` with each result as soon as it is certain.
+/// Commits rows in their order, and calls `settled` with each result as soon as it is certain.
 ///
 /// # Errors
-/// If the database is unreachable or takes nothing. `tell` is not called for the rest.
+/// If the database is unreachable or takes nothing. `settled` is not called for the rest.
 pub(in crate::store) fn commit(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     rows: &[PendingRow<'_>],
     columns: &Columns,
-    tell: &mut impl FnMut(RowOutcome),
+    settled: &mut impl FnMut(RowOutcome),
 ) -> Result<(), Error> {
     // A database that refuses everything refuses an empty transaction, too. Then halving is of no use.
     if rows.is_empty() {
         return Ok(());
     }
     let failure = match attempt(connection, rows, columns) {
-        Ok(fates) => {
-            fates.into_iter().for_each(tell);
+        Ok(outcomes) => {
+            outcomes.into_iter().for_each(settled);
             return Ok(());
         }
         Err(failure) => failure,
     };
     let error = failure.blame()?;
     if let [row] = rows {
-        tell(judge(connection, *row, columns, error)?);
+        settled(judge(connection, *row, columns, error)?);
         return Ok(());
     }
     let (first, second) = rows.split_at(rows.len() / 2);
-    commit(connection, first, columns, tell)?;
-    commit(connection, second, columns, tell)
+    commit(connection, first, columns, settled)?;
+    commit(connection, second, columns, settled)
 }
 
 /// One transaction for all rows.
 fn attempt(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     rows: &[PendingRow<'_>],
     columns: &Columns,
-) -> Result<Vec<RowOutcome>, Failure> {
+) -> Result<Vec<RowOutcome>, TransactionFailure> {
     let new: Vec<_> = rows
         .iter()
         .map(|row| NewMessage::new(*row, columns))
@@ -111,11 +111,11 @@ fn attempt(
                     rows.iter()
                         .try_for_each(|row| message::apply(connection, *row, columns))
                 })
-                .map_err(Failure::Statement)
+                .map_err(TransactionFailure::Statement)
         });
         match plain {
             // A seq is taken. The other statement tells which.
-            Err(Failure::Statement(Error::DatabaseError(
+            Err(TransactionFailure::Statement(Error::DatabaseError(
                 DatabaseErrorKind::UniqueViolation,
                 _,
             ))) => {}
@@ -123,19 +123,19 @@ fn attempt(
         }
     }
     connection.transaction(|connection| {
-        insert_or_find(connection, rows, &new, columns).map_err(Failure::Statement)
+        insert_or_find(connection, rows, &new, columns).map_err(TransactionFailure::Statement)
     })
 }
 
 /// Inserts the rows that are new, and finds out why the others are not.
 fn insert_or_find(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     rows: &[PendingRow<'_>],
     new: &[NewMessage<'_>],
     columns: &Columns,
 ) -> Result<Vec<RowOutcome>, Error> {
     let inserted = message::insert_new(connection, new)?;
-    let mut fates = Vec::with_capacity(new.len());
+    let mut outcomes = Vec::with_capacity(new.len());
     for (row, new) in rows.iter().zip(new) {
         let outcome = if inserted.contains(&(new.topic.to_owned(), new.seq))
             || message::is_stored(connection, new)?
@@ -150,14 +150,14 @@ fn insert_or_find(
         if !matches!(outcome, RowOutcome::DuplicateOf(_)) {
             message::apply(connection, *row, columns)?;
         }
-        fates.push(outcome);
+        outcomes.push(outcome);
     }
-    Ok(fates)
+    Ok(outcomes)
 }
 
 /// The database has refused a row alone: is the row the cause, or the database?
 fn judge(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     row: PendingRow<'_>,
     columns: &Columns,
     error: Error,
@@ -176,7 +176,7 @@ fn judge(
     // then refuses this one again.
     message::try_same_size(connection, &NewMessage::new(row, columns))?;
     match attempt(connection, &[row], columns) {
-        Ok(mut fates) => Ok(fates.pop().unwrap_or(RowOutcome::Committed)),
+        Ok(mut outcomes) => Ok(outcomes.pop().unwrap_or(RowOutcome::Committed)),
         Err(failure) => match failure.blame()? {
             // Another server uses seqs as fast as this one finds free ones.
             race @ Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Err(race),

@@ -83,7 +83,7 @@ impl Capacity {
     }
 
     /// Counts rows of an earlier process.
-    pub(in crate::store) fn add_left(&self, rows: usize) {
+    pub(in crate::store) fn add_earlier(&self, rows: usize) {
         self.rows.fetch_add(rows, Ordering::AcqRel);
         metrics().writer_queue.increment(rows as f64);
         self.set_safe(rows);

@@ -10,13 +10,13 @@ use actix::{Actor, Context, Handler, Message, Recipient};
 
 use crate::log::{LogEntry, Seq};
 use crate::metrics::metrics;
-use crate::store::backend::{Connection, Housekeeper, Pool, Pooled};
+use crate::store::backend::{DbConnection, Housekeeper, Pool, Pooled};
 use crate::store::spool::Record;
 use crate::store::tables::columns::Columns;
 use crate::store::tables::message;
 use crate::store::tables::row::PendingRow;
 use crate::store::tables::run;
-use crate::store::write::batch::{self, Failure, RowOutcome};
+use crate::store::write::batch::{self, RowOutcome, TransactionFailure};
 use crate::store::write::capacity::Capacity;
 use crate::store::write::journal::Journal;
 use crate::store::write::turn::{SharedError, TopicWork, WorkDone};
@@ -39,7 +39,7 @@ pub(in crate::store) struct Committer {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::store) struct Round {
-    pub(in crate::store) left: Vec<Record>,
+    pub(in crate::store) earlier: Vec<Record>,
     pub(in crate::store) work: Vec<TopicWork>,
     /// The oldest rows, in order.
     pub(in crate::store) rows: Vec<Arc<LogEntry>>,
@@ -55,7 +55,7 @@ pub(in crate::store) struct Round {
 #[rtype(result = "()")]
 pub(in crate::store) struct Done {
     /// How many rows of an earlier process are settled.
-    pub(in crate::store) left: usize,
+    pub(in crate::store) earlier: usize,
     /// The results of the work on topics, as far as it was tried.
     pub(in crate::store) work: Vec<Result<WorkDone, SharedError>>,
     /// How many rows, from the first, are settled.
@@ -85,12 +85,12 @@ impl Committer {
 
     /// Commits the rows of an earlier process, before the server serves anybody.
     pub(in crate::store) fn replay(&mut self, journal: &mut Journal) -> Result<(), StoreError> {
-        while journal.left() > 0 {
-            let records = journal.read_left().map_err(StoreError::Spool)?;
+        while journal.earlier() > 0 {
+            let records = journal.read_earlier().map_err(StoreError::Spool)?;
             let mut pooled = self.checkout()?;
             let mut done = 0;
-            let committed = self.commit_left(&mut pooled.connection(), &records, &mut done);
-            journal.remove_left(done);
+            let committed = self.commit_earlier(&mut pooled.connection(), &records, &mut done);
+            journal.remove_earlier(done);
             committed?;
             self.housekeeper.committed(&mut pooled)?;
             self.connection = Some(pooled);
@@ -115,9 +115,9 @@ impl Committer {
     }
 
     /// Rows that belong to no open log.
-    fn commit_left(
+    fn commit_earlier(
         &self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         records: &[Record],
         done: &mut usize,
     ) -> Result<(), StoreError> {
@@ -132,8 +132,8 @@ impl Committer {
 
     fn work(&mut self, round: &Round, done: &mut Done) -> Result<(), StoreError> {
         let mut pooled = self.checkout()?;
-        self.commit_left(&mut pooled.connection(), &round.left, &mut done.left)?;
-        run_errands(&mut pooled.connection(), &round.work, &mut done.work)?;
+        self.commit_earlier(&mut pooled.connection(), &round.earlier, &mut done.earlier)?;
+        run_topic_work(&mut pooled.connection(), &round.work, &mut done.work)?;
         self.commit(&mut pooled.connection(), &round.rows, &mut done.rows)?;
         if round.probe {
             message::probe(&mut pooled.connection())?;
@@ -150,7 +150,7 @@ impl Committer {
 
     fn commit(
         &self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         entries: &[Arc<LogEntry>],
         done: &mut usize,
     ) -> Result<(), StoreError> {
@@ -181,10 +181,10 @@ impl Committer {
     }
 }
 
-/// All in one transaction; each in its own if the database refuses one, for example for the topic's name.
-/// database does not take.
-fn run_errands(
-    connection: &mut Connection<'_>,
+/// Does the work in one transaction. If the database refuses one piece, for example for the topic's name, each piece
+/// gets a transaction of its own.
+fn run_topic_work(
+    connection: &mut DbConnection<'_>,
     work: &[TopicWork],
     done: &mut Vec<Result<WorkDone, SharedError>>,
 ) -> Result<(), StoreError> {
@@ -194,7 +194,7 @@ fn run_errands(
     let together = connection.transaction(|connection| {
         let runs = work.iter().map(|work| work.run(connection));
         runs.collect::<Result<Vec<_>, _>>()
-            .map_err(Failure::Statement)
+            .map_err(TransactionFailure::Statement)
     });
     match together {
         Ok(runs) => {
@@ -204,8 +204,8 @@ fn run_errands(
         Err(failure) => drop(failure.blame()?),
     }
     for work in work {
-        let alone =
-            connection.transaction(|connection| work.run(connection).map_err(Failure::Statement));
+        let alone = connection
+            .transaction(|connection| work.run(connection).map_err(TransactionFailure::Statement));
         match alone {
             Ok(run) => done.push(Ok(run)),
             Err(failure) => {
@@ -272,7 +272,7 @@ impl Handler<Round> for Committer {
 
     fn handle(&mut self, round: Round, _: &mut Self::Context) {
         let mut done = Done {
-            left: 0,
+            earlier: 0,
             work: Vec::new(),
             rows: 0,
             error: None,

@@ -12,7 +12,8 @@ use crate::log::{
     Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq,
     StoreFull, StoredEntry,
 };
-use crate::store::backend::{Connection, Pool};
+use crate::store::backend::error::AnyError;
+use crate::store::backend::{DbConnection, Pool};
 use crate::store::tables::history;
 use crate::store::tables::remove::Removal;
 use crate::store::write::capacity::{Capacity, StorageState};
@@ -71,10 +72,7 @@ impl DbWriterHandle {
     }
 
     /// Deletes rows in the writer's next transaction. Returns their number.
-    pub(in crate::store) async fn remove(
-        &self,
-        removal: Removal,
-    ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+    pub(in crate::store) async fn remove(&self, removal: Removal) -> Result<usize, AnyError> {
         let (answer, answered) = oneshot::channel();
         self.addr.do_send(Remove { removal, answer });
         Ok(answered.await??)
@@ -104,7 +102,7 @@ impl DbWriterHandle {
     async fn read<T: Send + 'static>(
         self,
         topic: String,
-        query: impl FnOnce(&mut Connection<'_>, &str) -> diesel::QueryResult<T> + Send + 'static,
+        query: impl FnOnce(&mut DbConnection<'_>, &str) -> diesel::QueryResult<T> + Send + 'static,
     ) -> Result<T, LoadError> {
         let name = topic.clone();
         let read = if self.capacity.is_away() {

@@ -6,10 +6,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(in crate::store) struct Intake<T> {
-    left: Mutex<Left<T>>,
+    queue: Mutex<IntakeQueue<T>>,
 }
 
-struct Left<T> {
+struct IntakeQueue<T> {
     rows: Vec<T>,
     /// Whether a caller waits until one of the rows is committed.
     awaited: bool,
@@ -30,7 +30,7 @@ enum Attention {
 impl<T> Default for Intake<T> {
     fn default() -> Self {
         Self {
-            left: Mutex::new(Left {
+            queue: Mutex::new(IntakeQueue {
                 rows: Vec::new(),
                 awaited: false,
                 writer: Attention::Asleep,
@@ -43,35 +43,35 @@ impl<T> Intake<T> {
     /// Leaves a row. `awaited`: a caller waits until it is committed. Returns whether the writer must be woken.
     #[must_use]
     pub(in crate::store) fn put(&self, row: T, awaited: bool) -> bool {
-        let mut left = self.lock();
-        left.rows.push(row);
-        left.awaited |= awaited;
-        let tell = match left.writer {
+        let mut queue = self.lock();
+        queue.rows.push(row);
+        queue.awaited |= awaited;
+        let tell = match queue.writer {
             Attention::Asleep => true,
             Attention::Pausing => awaited,
             Attention::Awake => false,
         };
         if tell {
-            left.writer = Attention::Awake;
+            queue.writer = Attention::Awake;
         }
         tell
     }
 
     /// Takes all rows, in order. From now on the writer is awake.
     pub(in crate::store) fn take(&self) -> Vec<T> {
-        let mut left = self.lock();
-        left.writer = Attention::Awake;
-        left.awaited = false;
-        std::mem::take(&mut left.rows)
+        let mut queue = self.lock();
+        queue.writer = Attention::Awake;
+        queue.awaited = false;
+        std::mem::take(&mut queue.rows)
     }
 
     /// The writer goes to sleep, unless there are rows. Returns whether it does.
     #[must_use]
     pub(in crate::store) fn sleep(&self) -> bool {
-        let mut left = self.lock();
-        let may = left.rows.is_empty();
+        let mut queue = self.lock();
+        let may = queue.rows.is_empty();
         if may {
-            left.writer = Attention::Asleep;
+            queue.writer = Attention::Asleep;
         }
         may
     }
@@ -79,17 +79,17 @@ impl<T> Intake<T> {
     /// The writer pauses, unless a caller waits for a row. Returns whether it does.
     #[must_use]
     pub(in crate::store) fn pause(&self) -> bool {
-        let mut left = self.lock();
-        let may = !left.awaited;
+        let mut queue = self.lock();
+        let may = !queue.awaited;
         if may {
-            left.writer = Attention::Pausing;
+            queue.writer = Attention::Pausing;
         }
         may
     }
 
-    fn lock(&self) -> MutexGuard<'_, Left<T>> {
+    fn lock(&self) -> MutexGuard<'_, IntakeQueue<T>> {
         // Only a failed allocation can panic under this lock; the rows before it are whole.
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,7 +19,7 @@ const PIECE_BYTES: usize = 8_000_000;
 pub(in crate::store) struct Journal {
     spool: Spool,
     /// How many rows of an earlier process are in the spool, before those of the queue.
-    left: usize,
+    earlier: usize,
     /// How many rows, from the front of the queue, are in the spool.
     rows: usize,
     /// How many of them survive a power cut.
@@ -41,7 +41,7 @@ impl Journal {
         }
         Ok(Self {
             spool,
-            left: found.rows,
+            earlier: found.rows,
             rows: 0,
             synced: 0,
             refused: false,
@@ -49,27 +49,27 @@ impl Journal {
     }
 
     /// How many rows of an earlier process must be committed before any row of the queue.
-    pub(in crate::store) fn left(&self) -> usize {
-        self.left
+    pub(in crate::store) fn earlier(&self) -> usize {
+        self.earlier
     }
 
     /// The oldest rows of an earlier process.
-    pub(in crate::store) fn read_left(&mut self) -> std::io::Result<Vec<Record>> {
-        let limit = self.left.min(MAX_BATCH);
+    pub(in crate::store) fn read_earlier(&mut self) -> std::io::Result<Vec<Record>> {
+        let limit = self.earlier.min(MAX_BATCH);
         let records = self.spool.peek(limit, PIECE_BYTES)?;
         if records.is_empty() {
             // The disk has damaged them; the spool has logged it.
-            self.left = 0;
+            self.earlier = 0;
         }
         Ok(records)
     }
 
     /// The database has this many of the rows that were read.
-    pub(in crate::store) fn remove_left(&mut self, rows: usize) {
+    pub(in crate::store) fn remove_earlier(&mut self, rows: usize) {
         if rows == 0 {
             return;
         }
-        self.left -= rows.min(self.left);
+        self.earlier -= rows.min(self.earlier);
         if let Err(error) = self.spool.remove(rows) {
             tracing::warn!(%error, "store.spool.not_removed");
         }
@@ -126,7 +126,7 @@ impl Journal {
 
     /// How many rows survive a power cut.
     pub(in crate::store) fn safe(&self) -> usize {
-        self.left + self.synced
+        self.earlier + self.synced
     }
 
     /// Whether all rows in the spool survive a power cut.
@@ -140,7 +140,7 @@ impl Journal {
     }
 
     pub(in crate::store) fn is_empty(&self) -> bool {
-        self.rows + self.left == 0
+        self.rows + self.earlier == 0
     }
 
     /// Whether the spool has no room for the next row.

@@ -201,9 +201,9 @@ impl WriterState {
     /// A round has succeeded; so many rows of an earlier process are still to be committed. Whether the database
     /// is back with that.
     #[must_use]
-    pub(in crate::store) fn succeed(&mut self, left: usize) -> bool {
+    pub(in crate::store) fn succeed(&mut self, earlier: usize) -> bool {
         let was_away = self.is_away();
-        self.database = if left > 0 {
+        self.database = if earlier > 0 {
             DatabaseState::CatchingUp(RoundStep::Due)
         } else {
             DatabaseState::Here(RoundStep::Due)

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
 use crate::store::StoreError;
-use crate::store::backend::Connection;
+use crate::store::backend::DbConnection;
 use crate::store::tables::remove::{self, Removal};
 use crate::store::tables::run;
 
@@ -19,16 +19,16 @@ pub(in crate::store) struct Turns(VecDeque<Turn>);
 pub(in crate::store) struct Turn {
     pub(in crate::store) work: TopicWork,
     /// `None` once answered.
-    pub(in crate::store) answer: Option<Answer>,
+    pub(in crate::store) answer: Option<TurnAnswer>,
 }
 
 /// The way back to the caller.
-pub(in crate::store) enum Answer {
+pub(in crate::store) enum TurnAnswer {
     Opening(oneshot::Sender<Result<OpenedRun, SharedError>>),
     Removal(oneshot::Sender<Result<usize, SharedError>>),
 }
 
-impl Answer {
+impl TurnAnswer {
     /// Answers that the work has failed. A caller that has gone needs no answer.
     pub(in crate::store) fn refuse(self, error: SharedError) {
         match self {
@@ -102,10 +102,10 @@ impl Turns {
             };
             // If the join has ended meanwhile, its topic stays open, and counts as ended uncleanly.
             match (result, answer) {
-                (Ok(WorkDone::Opened(run)), Some(Answer::Opening(answer))) => {
+                (Ok(WorkDone::Opened(run)), Some(TurnAnswer::Opening(answer))) => {
                     let _ = answer.send(Ok(run));
                 }
-                (Ok(WorkDone::Removed(rows)), Some(Answer::Removal(answer))) => {
+                (Ok(WorkDone::Removed(rows)), Some(TurnAnswer::Removal(answer))) => {
                     let _ = answer.send(Ok(rows));
                 }
                 (Err(error), Some(answer)) => answer.refuse(error),
@@ -116,7 +116,7 @@ impl Turns {
 
     /// The callers, who must be answered without the database. The work of the first `in_flight` turns stays,
     /// because the committer may still do it; so does work without a caller.
-    pub(in crate::store) fn take_callers(&mut self, in_flight: usize) -> Vec<Answer> {
+    pub(in crate::store) fn take_callers(&mut self, in_flight: usize) -> Vec<TurnAnswer> {
         let mut callers = Vec::new();
         for (at, mut turn) in std::mem::take(&mut self.0).into_iter().enumerate() {
             let caller = turn.answer.take();
@@ -149,7 +149,7 @@ impl TopicWork {
     /// Does the work, inside a transaction.
     pub(in crate::store) fn run(
         &self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
     ) -> diesel::QueryResult<WorkDone> {
         Ok(match self {
             Self::Open {
@@ -186,7 +186,7 @@ mod tests {
             strict: false,
             next_epoch: Epoch::new(1),
         };
-        let answer = Some(Answer::Opening(answer));
+        let answer = Some(TurnAnswer::Opening(answer));
         (Turn { work, answer }, answered)
     }
 

@@ -103,7 +103,7 @@ impl DbWriter {
         let mut committer = Committer::new(store, pool, columns, Arc::clone(&capacity))?;
         let mut journal = options.spool.as_ref().map(Journal::open).transpose()?;
         if let Some(journal) = &mut journal {
-            capacity.add_left(journal.left());
+            capacity.add_earlier(journal.earlier());
             if prepared {
                 committer.replay(journal)?;
                 capacity.set_safe(journal.safe());
@@ -122,7 +122,7 @@ impl DbWriter {
             capacity: Arc::clone(&capacity),
             health: Arc::clone(&health),
             intake: Arc::clone(&intake),
-            journal: journal.filter(|journal| !options.strict || journal.left() > 0),
+            journal: journal.filter(|journal| !options.strict || journal.earlier() > 0),
             queue: VecDeque::new(),
             turns: Turns::default(),
             flushes: FlushCallers::default(),
@@ -173,14 +173,14 @@ impl DbWriter {
             return self.flushes.answer_all();
         };
         // SQLite would go on committing into a file that was deleted.
-        let left = match self.guard.check().and_then(|()| self.read_left()) {
-            Ok(left) => left,
+        let earlier = match self.guard.check().and_then(|()| self.read_earlier()) {
+            Ok(rows) => rows,
             Err(error) => return self.fail(&error, ctx),
         };
         let mut work = self.turns.due(&self.queue);
         let turns = work.len();
         // Rows of an earlier process come before any row of this one.
-        let rows = if self.left() > 0 {
+        let rows = if self.earlier() > 0 {
             0
         } else {
             self.queue.len().min(MAX_BATCH)
@@ -189,7 +189,7 @@ impl DbWriter {
         // An earlier run of a topic ends before its next one begins.
         work.extend(rows.iter().filter_map(begin));
         self.committer.do_send(Round {
-            left,
+            earlier,
             work,
             rows,
             tidy: plan.tidy,
@@ -206,7 +206,7 @@ impl DbWriter {
             return;
         };
         if let Some(journal) = &mut self.journal {
-            journal.remove_left(done.left);
+            journal.remove_earlier(done.earlier);
         }
         self.turns.settle(turns, done.work);
         self.queue.drain(..done.rows);
@@ -221,7 +221,7 @@ impl DbWriter {
 
     /// The database has done the whole round.
     fn come_back(&mut self, rows: usize, ctx: &mut Context<Self>) {
-        if self.state.succeed(self.left()) {
+        if self.state.succeed(self.earlier()) {
             tracing::info!(rows = self.queue.len(), "store.writer.recovered");
             self.epoch = run::new_epoch();
         }
@@ -244,14 +244,18 @@ impl DbWriter {
     }
 
     /// How many rows of an earlier process are not committed yet.
-    fn left(&self) -> usize {
-        self.journal.as_ref().map_or(0, Journal::left)
+    fn earlier(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::earlier)
     }
 
     /// The oldest of them, as many as one round commits.
-    fn read_left(&mut self) -> Result<Vec<Record>, StoreError> {
-        let left = self.journal.as_mut().filter(|journal| journal.left() > 0);
-        left.map_or_else(|| Ok(Vec::new()), Journal::read_left)
+    fn read_earlier(&mut self) -> Result<Vec<Record>, StoreError> {
+        let earlier = self
+            .journal
+            .as_mut()
+            .filter(|journal| journal.earlier() > 0);
+        earlier
+            .map_or_else(|| Ok(Vec::new()), Journal::read_earlier)
             .map_err(StoreError::Spool)
     }
 

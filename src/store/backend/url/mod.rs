@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "postgres")]
 pub(in crate::store) use self::postgres::PostgresUrl;
 #[cfg(feature = "sqlite")]
-pub(in crate::store) use self::sqlite::Mode;
+pub(in crate::store) use self::sqlite::SqliteMode;
 pub(in crate::store) use self::sqlite::SqliteUrl;
 use crate::store::backend::StoreError;
 

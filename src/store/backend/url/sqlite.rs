@@ -18,12 +18,12 @@ pub(super) fn has_scheme(url: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct SqliteUrl {
     pub(in crate::store) path: PathBuf,
-    pub(in crate::store) mode: Mode,
+    pub(in crate::store) mode: SqliteMode,
 }
 
 /// The parameter `mode` of the URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) enum Mode {
+pub(in crate::store) enum SqliteMode {
     /// `ro`.
     Read,
     /// `rw`: the file must exist.
@@ -62,9 +62,9 @@ impl SqliteUrl {
     #[cfg(feature = "sqlite")]
     pub(in crate::store) fn connection_string(&self) -> String {
         let mode = match self.mode {
-            Mode::Read => "ro",
-            Mode::Write => "rw",
-            Mode::Create => "rwc",
+            SqliteMode::Read => "ro",
+            SqliteMode::Write => "rw",
+            SqliteMode::Create => "rwc",
         };
         let path = self.path.to_string_lossy();
         let path = path
@@ -122,13 +122,13 @@ fn decode(text: &str) -> Result<String, StoreError> {
 }
 
 /// The parameters of SQLite that a server supports. SQLite ignores unknown ones.
-fn mode(query: &str) -> Result<Mode, StoreError> {
-    let mut mode = Mode::default();
+fn mode(query: &str) -> Result<SqliteMode, StoreError> {
+    let mut mode = SqliteMode::default();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         mode = match parameter {
-            "mode=ro" => Mode::Read,
-            "mode=rw" => Mode::Write,
-            "mode=rwc" => Mode::Create,
+            "mode=ro" => SqliteMode::Read,
+            "mode=rw" => SqliteMode::Write,
+            "mode=rwc" => SqliteMode::Create,
             "mode=memory" => return Err(StoreError::NoFile),
             "cache=private" => mode,
             _ => {
@@ -150,22 +150,26 @@ mod tests {
     #[test]
     fn a_url_means_what_diesel_cli_means_by_it() {
         for (url, path, mode) in [
-            ("sqlite://chat.db", "chat.db", Mode::Create),
-            ("sqlite:///var/chat.db", "/var/chat.db", Mode::Create),
-            ("sqlite://chat.db?mode=rwc", "chat.db", Mode::Create),
+            ("sqlite://chat.db", "chat.db", SqliteMode::Create),
+            ("sqlite:///var/chat.db", "/var/chat.db", SqliteMode::Create),
+            ("sqlite://chat.db?mode=rwc", "chat.db", SqliteMode::Create),
             (
                 "sqlite://chat.db?mode=rw&cache=private",
                 "chat.db",
-                Mode::Write,
+                SqliteMode::Write,
             ),
-            ("sqlite://chat.db?mode=ro#end", "chat.db", Mode::Read),
-            ("sqlite://my%20chat.db", "my chat.db", Mode::Create),
-            ("sqlite://%c3%a9%3f100%.db", "é?100%.db", Mode::Create),
-            ("file:chat.db", "chat.db", Mode::Create),
-            ("file:///var/chat.db", "/var/chat.db", Mode::Create),
-            ("file://localhost/var/chat.db", "/var/chat.db", Mode::Create),
-            ("sqlite:my%20chat?.db", "my%20chat?.db", Mode::Create),
-            ("my%20chat?.db", "my%20chat?.db", Mode::Create),
+            ("sqlite://chat.db?mode=ro#end", "chat.db", SqliteMode::Read),
+            ("sqlite://my%20chat.db", "my chat.db", SqliteMode::Create),
+            ("sqlite://%c3%a9%3f100%.db", "é?100%.db", SqliteMode::Create),
+            ("file:chat.db", "chat.db", SqliteMode::Create),
+            ("file:///var/chat.db", "/var/chat.db", SqliteMode::Create),
+            (
+                "file://localhost/var/chat.db",
+                "/var/chat.db",
+                SqliteMode::Create,
+            ),
+            ("sqlite:my%20chat?.db", "my%20chat?.db", SqliteMode::Create),
+            ("my%20chat?.db", "my%20chat?.db", SqliteMode::Create),
         ] {
             let parsed = SqliteUrl::parse(url).expect(url);
             let expected = SqliteUrl {
@@ -198,7 +202,7 @@ mod tests {
         for name in ["/var/chat.db", "chat.db", "a b", "é?100%#%20.db"] {
             let url = SqliteUrl {
                 path: name.into(),
-                mode: Mode::Write,
+                mode: SqliteMode::Write,
             };
             assert_eq!(SqliteUrl::parse(&url.connection_string()).ok(), Some(url));
         }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use proptest::prelude::*;
 
-use super::super::reader::{Found, RecordReader};
+use super::super::reader::{RecordReader, SpoolItem};
 use super::super::record::{HEADER, MARKER};
 use super::*;
 
@@ -161,7 +161,7 @@ fn a_declared_length_reserves_no_memory() {
     let path = dir.path().join("segment");
     fs::write(&path, &file).unwrap();
     let mut reader = RecordReader::open(&path, 0, file.len() as u64).unwrap();
-    let damage = Found::Damage { from: 0, to: 16 };
+    let damage = SpoolItem::Damage { from: 0, to: 16 };
     assert_eq!(reader.next().unwrap(), Some(damage));
     let mut rows = 0;
     while reader.next().unwrap().is_some() {

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 
 use super::{ImportOptions, ImportProblem, Imported};
 use crate::log::{Epoch, MessageId, Seq};
-use crate::store::backend::{Connection, on_each_backend};
+use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::message;
 use crate::store::tables::readable::has_place;
@@ -19,7 +19,7 @@ use crate::store::upkeep::lines::{FoundRow, MessageRow, TopicLine};
 #[derive(Clone)]
 pub(super) struct Destination {
     topic: String,
-    mode: Mode,
+    mode: DestinationMode,
     /// The topic's row before the import.
     found: Option<TopicRow>,
     /// The topic's row after the last line; `None`: unchanged.
@@ -31,24 +31,24 @@ pub(super) struct Destination {
 }
 
 #[derive(Clone)]
-enum Mode {
+enum DestinationMode {
     /// Messages keep their seqs. Missing ones up to this seq have been removed from the database.
     Same { removed_through: Seq },
     /// Messages are appended, unless the topic has them.
     Append {
         head: Seq,
-        known: Rc<HashSet<Content>>,
+        known: Rc<HashSet<MessageKey>>,
         client_refs: Rc<HashSet<String>>,
     },
 }
 
 /// Identifies a message without its seq: event, time, and the payload's hash.
-type Content = (String, NaiveDateTime, u64);
+type MessageKey = (String, NaiveDateTime, u64);
 
 impl Destination {
     /// Compares the topic of the file, described by `line`, with the one in the database.
     pub(super) fn find(
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         options: ImportOptions,
         topic: &str,
         line: Option<&TopicLine>,
@@ -61,7 +61,7 @@ impl Destination {
             Some(run) => run.last_seq.max(stored),
             None => Seq::ZERO,
         };
-        let place = |mode, then| Self {
+        let destination = |mode, then| Self {
             topic: topic.to_owned(),
             mode,
             found: found.clone(),
@@ -69,17 +69,17 @@ impl Destination {
             head,
             begun: false,
         };
-        let same = Mode::Same {
+        let same = DestinationMode::Same {
             removed_through: head,
         };
         let Some(line) = line else {
-            return Ok(place(same, found.clone()));
+            return Ok(destination(same, found.clone()));
         };
         let file = TopicRow::from(line);
         match &found {
-            None if stored == Seq::ZERO => return Ok(place(same, Some(file))),
+            None if stored == Seq::ZERO => return Ok(destination(same, Some(file))),
             Some(run) if run.importing && run.epoch == file.epoch => {
-                return Ok(place(same, Some(file)));
+                return Ok(destination(same, Some(file)));
             }
             Some(run) if run.is_followed_by(&file, head) => {
                 let then = TopicRow {
@@ -87,27 +87,27 @@ impl Destination {
                     clean: run.clean && file.clean,
                     ..file
                 };
-                return Ok(place(same, Some(then)));
+                return Ok(destination(same, Some(then)));
             }
             // The database has the whole file already.
             Some(run) if file.is_followed_by(run, file.last_seq) => {
-                return Ok(place(same, found.clone()));
+                return Ok(destination(same, found.clone()));
             }
             _ if options.append => {}
             _ => return Err(ImportProblem::OtherHistory(topic.to_owned())),
         }
-        let mut place = place(same, None);
-        place.append(connection)?;
-        Ok(place)
+        let mut destination = destination(same, None);
+        destination.append(connection)?;
+        Ok(destination)
     }
 
     /// From now on messages are appended, in a run of their own.
-    fn append(&mut self, connection: &mut Connection<'_>) -> QueryResult<()> {
+    fn append(&mut self, connection: &mut DbConnection<'_>) -> QueryResult<()> {
         let head = message::head(connection, &self.topic)?;
         let run = run::find(connection, &self.topic)?.unwrap_or_default();
         let head = head.max(run.last_seq);
         let (known, client_refs) = contents(connection, &self.topic)?;
-        self.mode = Mode::Append {
+        self.mode = DestinationMode::Append {
             head,
             known: Rc::new(known),
             client_refs: Rc::new(client_refs),
@@ -123,13 +123,13 @@ impl Destination {
 
     /// Whether the topic is new in the database.
     pub(super) fn is_new(&self) -> bool {
-        self.found.is_none() && matches!(self.mode, Mode::Same { .. })
+        self.found.is_none() && matches!(self.mode, DestinationMode::Same { .. })
     }
 
     /// Stores messages of the topic.
     pub(super) fn store(
         &mut self,
-        connection: &mut Connection<'_>,
+        connection: &mut DbConnection<'_>,
         options: ImportOptions,
         rows: &[&MessageRow],
         imported: &mut Imported,
@@ -139,7 +139,7 @@ impl Destination {
             removed,
             other,
         } = match &mut self.mode {
-            Mode::Same { removed_through } => {
+            DestinationMode::Same { removed_through } => {
                 let removed_through = if options.removed {
                     Seq::ZERO
                 } else {
@@ -147,7 +147,7 @@ impl Destination {
                 };
                 sort(&here(connection, &self.topic, rows)?, rows, removed_through)
             }
-            Mode::Append {
+            DestinationMode::Append {
                 head,
                 known,
                 client_refs,
@@ -167,7 +167,7 @@ impl Destination {
         let others: Vec<&MessageRow> = other.into_iter().chain(taken).collect();
         match others.first() {
             None => Ok(()),
-            Some(_) if options.append && matches!(self.mode, Mode::Same { .. }) => {
+            Some(_) if options.append && matches!(self.mode, DestinationMode::Same { .. }) => {
                 self.append(connection)?;
                 self.store(connection, options, &others, imported)
             }
@@ -179,7 +179,7 @@ impl Destination {
     }
 
     /// The last line is stored.
-    pub(super) fn end(self, connection: &mut Connection<'_>) -> QueryResult<()> {
+    pub(super) fn end(self, connection: &mut DbConnection<'_>) -> QueryResult<()> {
         // If the topic was incomplete before, the file's line says whether it is complete now.
         let found = self.found.as_ref();
         let changes = self.begun || found.is_none_or(|run| run.importing);
@@ -195,14 +195,14 @@ impl Destination {
 
     /// The first message is stored. While the topic is incomplete nobody resumes in it; appending leaves it
     /// complete.
-    fn begin(&mut self, connection: &mut Connection<'_>) -> QueryResult<()> {
+    fn begin(&mut self, connection: &mut DbConnection<'_>) -> QueryResult<()> {
         let Some(then) = self.then.as_ref().filter(|_| !self.begun) else {
             return Ok(());
         };
         self.begun = true;
         let run = match self.mode {
-            Mode::Append { .. } => then.clone(),
-            Mode::Same { .. } => TopicRow {
+            DestinationMode::Append { .. } => then.clone(),
+            DestinationMode::Same { .. } => TopicRow {
                 last_seq: self.head,
                 clean: false,
                 importing: true,
@@ -256,7 +256,7 @@ fn sort<'a>(
 
 /// The messages at the seqs of these rows; `None` if one cannot be read.
 fn here(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
     rows: &[&MessageRow],
 ) -> QueryResult<HashMap<Seq, Option<MessageRow>>> {
@@ -282,7 +282,7 @@ fn is_same(known: &MessageRow, row: &MessageRow) -> bool {
 fn appended(
     rows: &[&MessageRow],
     head: &mut Seq,
-    known: &HashSet<Content>,
+    known: &HashSet<MessageKey>,
     client_refs: &HashSet<String>,
 ) -> Vec<MessageRow> {
     let new = rows
@@ -300,7 +300,7 @@ fn appended(
     .collect()
 }
 
-fn content(row: &MessageRow) -> Content {
+fn content(row: &MessageRow) -> MessageKey {
     (row.event.clone(), row.inserted_at, hash_of(&row.payload))
 }
 
@@ -312,9 +312,9 @@ fn hash_of(payload: &str) -> u64 {
 
 /// The messages of a topic, and its client_refs.
 fn contents(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     topic: &str,
-) -> QueryResult<(HashSet<Content>, HashSet<String>)> {
+) -> QueryResult<(HashSet<MessageKey>, HashSet<String>)> {
     let (mut known, mut client_refs) = (HashSet::new(), HashSet::new());
     let mut after = Seq::MIN;
     loop {
@@ -340,7 +340,7 @@ fn contents(
 
 /// Stores rows. Returns those whose seq or client_ref another message has.
 fn insert<'a>(
-    connection: &mut Connection<'_>,
+    connection: &mut DbConnection<'_>,
     rows: &'a [MessageRow],
 ) -> QueryResult<Vec<&'a MessageRow>> {
     let inserted: Vec<Seq> = on_each_backend!(connection, |typed| {

@@ -11,7 +11,7 @@ use crate::log::OpenedRun;
 use crate::store::StoreError;
 use crate::store::tables::run;
 use crate::store::write::state::SpoolState;
-use crate::store::write::turn::{Answer, SharedError};
+use crate::store::write::turn::{SharedError, TurnAnswer};
 
 /// How often rows are spooled, and the spool is synced to disk.
 const SYNC: Duration = Duration::from_millis(50);
@@ -22,8 +22,8 @@ impl DbWriter {
         self.flushes.accept_spool();
         for answer in self.turns.take_callers(self.state.turns_in_flight()) {
             match answer {
-                Answer::Opening(answer) => self.open_without_database(answer),
-                removal @ Answer::Removal(_) => removal.refuse(Arc::new(StoreError::Away)),
+                TurnAnswer::Opening(answer) => self.open_without_database(answer),
+                removal @ TurnAnswer::Removal(_) => removal.refuse(Arc::new(StoreError::Away)),
             }
         }
         self.write_down(ctx);

@@ -11,7 +11,7 @@ use crate::log::{MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::error::DAMAGED;
 use crate::store::tables::remove::Removal;
-use crate::store::write::turn::{Answer, SharedError, TopicWork, Turn};
+use crate::store::write::turn::{SharedError, TopicWork, Turn, TurnAnswer};
 
 /// Opens a topic's log.
 #[derive(Message)]
@@ -83,7 +83,7 @@ impl Handler<Open> for DbWriter {
                 strict,
                 next_epoch: self.epoch,
             },
-            answer: Some(Answer::Opening(answer)),
+            answer: Some(TurnAnswer::Opening(answer)),
         });
         self.wake(ctx);
     }
@@ -93,7 +93,7 @@ impl Handler<Remove> for DbWriter {
     type Result = ();
 
     fn handle(&mut self, Remove { removal, answer }: Remove, ctx: &mut Self::Context) {
-        let answer = Answer::Removal(answer);
+        let answer = TurnAnswer::Removal(answer);
         if self.state.is_away() {
             return answer.refuse(Arc::new(StoreError::Away));
         }
