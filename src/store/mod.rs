@@ -1,15 +1,15 @@
-//! The database: connect by URL, migrate, read. Writing is [`DbWriter`]'s work.
+//! The database: connects by URL, migrates, reads. The [`DbWriter`] writes.
 //!
-//! Only this module names diesel, r2d2 or SQL, and only its own threads and the runtime's blocking
-//! pool wait for the database. SQLite and PostgreSQL run the same statements, each written once.
+//! Only this module names diesel, r2d2 or SQL. Only its own threads and the runtime's blocking pool wait for the
+//! database. SQLite and PostgreSQL run the same statements, each written once.
 //!
-//! Its rooms have an order; each uses those above it, and `tests/architecture.rs` holds that:
+//! Its modules have an order. Each may use the modules above it; `tests/architecture.rs` checks that.
 //!
-//! | room | what |
+//! | module | responsibility |
 //! | --- | --- |
 //! | `schema`, `numbers` | the columns; seqs and epochs as columns |
 //! | `spool` | a queue of rows on disk |
-//! | `backend` | SQLite and PostgreSQL behind one face |
+//! | `backend` | SQLite and PostgreSQL behind one interface |
 //! | `tables` | rows and statements |
 //! | `options`, `reader` | how a database is opened; reading |
 //! | `write` | the writer |
@@ -51,16 +51,16 @@ pub struct Store {
     backend: Backend,
     readers: Pool,
     adopt: bool,
-    /// Whether it was reached and is migrated.
+    /// Whether the database was reached and migrated.
     prepared: bool,
 }
 
 named_debug!(Store);
 
 impl Store {
-    /// Opens the database of a URL, `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`, creates its tables if they are missing, and runs the pending migrations: all of them or
-    /// none. A SQLite file is created if there is none, and belongs to one server at a time. A PostgreSQL database
-    /// must exist; several servers may share it.
+    /// Opens the database of a URL, `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`, creates its tables
+    /// if they are missing, and runs all pending migrations or none. A SQLite file is created if it is missing, and
+    /// belongs to one server at a time. A PostgreSQL database must exist; several servers may share it.
     ///
     /// # Errors
     /// If the URL is unknown, the database is unreachable, invalid or in use, has tables of another application, or
@@ -86,7 +86,7 @@ impl Store {
     /// [unreachable](StoreError::Unreachable) now, the [`DbWriter`] migrates it later.
     ///
     /// # Errors
-    /// As [`Store::open`], without that one.
+    /// As [`Store::open`], except for an unreachable database.
     pub fn open_or_wait(url: &str, options: StoreOptions) -> Result<(Self, Prepared), StoreError> {
         match Self::open(url, options) {
             #[cfg(feature = "postgres")]
@@ -124,9 +124,9 @@ fn migration(adopt: bool) -> impl Fn(&mut DbConnection<'_>) -> Result<Prepared, 
     move |connection| migrations::run(connection, adopt)
 }
 
-/// Opens the database of a URL (`sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`) and starts its writer, both with default options: what a [`LogRule`](crate::log::LogRule)
-/// takes as its store. See [`Store::open`] and [`DbWriter::start_on_own_thread`] for other options, a spool above
-/// all.
+/// Opens the database of a URL (`sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`) and starts its writer,
+/// both with default options. The result is the store of a [`LogRule`](crate::log::LogRule). [`Store::open`] and
+/// [`DbWriter::start_on_own_thread`] take other options, such as a spool.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -150,8 +150,8 @@ pub fn open(url: &str) -> Result<DbWriterHandle, StoreError> {
     DbWriter::start_on_own_thread(store, WriterOptions::default())
 }
 
-/// The default folder of the spool: beside SQLite's file, with `.spool` behind its name; for PostgreSQL
-/// `slackir.spool` in the working folder.
+/// The default folder of the spool. For SQLite its path is that of the database file with `.spool` at the end; for
+/// PostgreSQL it is `slackir.spool` in the working folder.
 ///
 /// # Errors
 /// If the URL is unknown.

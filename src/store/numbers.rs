@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Nullable};
 
 use crate::log::{Epoch, Seq};
 
-/// What diesel's derives write. They would need diesel in `log`.
+/// The implementations that diesel's derives would write. The derives would need diesel in `log`.
 macro_rules! number_column {
     ($type:ty) => {
         impl<DB: Backend> FromSql<BigInt, DB> for $type

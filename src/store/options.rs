@@ -10,10 +10,9 @@ use crate::store::tables::columns::ColumnFields;
 pub struct StoreOptions {
     /// Connections for reading. Default 4.
     pub pool_size: u32,
-    /// Whether to take over a table `messages` of an Ecto application, with its rows and those that the application
-    /// has written since. The table must have the columns `id`, `name`, `message`, `inserted_at` and `updated_at`
-    /// of Ecto's types and no others, and must accept any message. Without this option such a database is refused.
-    /// Default false.
+    /// Whether to take over a table `messages` of an Ecto application, with all its rows. The table must have the
+    /// columns `id`, `name`, `message`, `inserted_at` and `updated_at` of Ecto's types and no others, and must accept
+    /// any message. Without this option such a database is refused. Default false.
     pub adopt_ecto_messages: bool,
 }
 
@@ -29,9 +28,9 @@ impl Default for StoreOptions {
 /// How a writer works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
-    /// The most rows that may wait for their commit in memory alone. Default 100,000.
+    /// The most pending rows that are in memory only. Default 100,000.
     pub rows: usize,
-    /// The most bytes of payload that may wait for their commit in memory alone. Default 64 MB.
+    /// The most bytes of payload of pending rows that are in memory only. Default 64 MB.
     pub bytes: usize,
     /// Whether a committed row survives a power cut. SQLite then waits for the disk at each commit (`synchronous =
     /// FULL`); PostgreSQL always does. While the database is unreachable, rows are refused at once. Default false.
@@ -39,8 +38,9 @@ pub struct WriterOptions {
     /// The members that fill the columns `name` and `message`, by topic. Topics without a rule use `name` and
     /// `message`.
     pub columns: Vec<ColumnFields>,
-    /// The queue on disk for the time when the database is unreachable; without it rows wait in memory alone. Rows
-    /// of an earlier process are committed before the writer starts. A strict writer spools nothing. Default none.
+    /// The queue on disk for the time when the database is unreachable. Without it pending rows are in memory only.
+    /// Rows of an earlier process are committed before the writer starts. A strict writer spools nothing. Default
+    /// none.
     pub spool: Option<SpoolOptions>,
 }
 
@@ -49,7 +49,7 @@ pub struct WriterOptions {
 pub struct SpoolOptions {
     /// The folder. It is created if it is missing.
     pub dir: PathBuf,
-    /// The bounds of the spool. A million rows at most, whatever their size.
+    /// The bounds of the spool. It also has at most a million rows.
     pub limits: SpoolLimits,
 }
 

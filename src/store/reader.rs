@@ -26,24 +26,24 @@ pub struct Reader {
 
 named_debug!(Reader);
 
-/// A committed message. Updates and deletions are not in this list: they show in the messages that they changed.
+/// A committed message, with its updates applied. A deleted message is not stored.
 #[derive(Clone, Debug)]
 pub struct CommittedMessage {
     /// Its id, as clients and the topic's log know it.
     pub id: MessageId,
     /// Its event.
     pub event: String,
-    /// A JSON object: the payload as it was sent, or the one of the last update.
+    /// A JSON object: the payload that was sent, or the payload of the last update.
     pub payload: RawJson,
     /// The client's own name for it.
     pub client_ref: Option<String>,
     /// When it was published.
     pub inserted_at: SystemTime,
-    /// When it was last updated; if never, when it was published.
+    /// The time of the last update, or of the publication if there was no update.
     pub updated_at: SystemTime,
 }
 
-/// A range of a topic's messages: the newest within these bounds; with `after`, the oldest.
+/// A range of a topic's messages. A page has its newest messages, or with `after` its oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// Messages with a higher seq than this.
@@ -71,7 +71,7 @@ impl Window {
 /// Consecutive messages of a topic, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// At most as many as were requested and 4 MB of payloads together, but one if there is any.
+    /// At most the requested number, and at most 4 MB of payloads together; but one message of any size.
     pub messages: Vec<CommittedMessage>,
     /// The end of the next older page; `None` if there is none.
     pub before: Option<MessageId>,
@@ -84,8 +84,8 @@ impl Reader {
         Self { pool }
     }
 
-    /// A page of at most `limit` messages. Rows of a topic are committed in the order of their seq, so the cursors
-    /// of a page neither skip nor repeat a message, whatever is published or deleted meanwhile.
+    /// A page of at most `limit` messages. Rows of a topic are committed in the order of their seq. So the cursors of
+    /// a page neither skip nor repeat a message, even if messages are published or deleted meanwhile.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -115,7 +115,8 @@ impl Reader {
         .await
     }
 
-    /// How many rows without a topic another application has written since the start. The next start adopts them.
+    /// The number of rows that another application has written since the start. They have no topic until the next
+    /// start adopts them.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -185,7 +186,7 @@ fn exists(connection: &mut DbConnection<'_>, topic: &str, window: Window) -> Que
     Ok(!sizes(connection, topic, window, 1)?.is_empty())
 }
 
-/// Seqs and payload sizes of a window's messages, from its edge on.
+/// Seqs and payload sizes of a window's messages: newest first, or with `after` oldest first.
 fn sizes(
     connection: &mut DbConnection<'_>,
     topic: &str,

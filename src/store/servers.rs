@@ -1,8 +1,8 @@
 //! [`Servers`]: the servers that share a PostgreSQL database.
 //!
-//! Two servers on one database do not see each other's messages and give out the same seqs. So each writes a
-//! heartbeat into the table `servers` and looks for others. A row needs no session of its own and works through
-//! PgBouncer; a lock would not. A SQLite file is locked by its one server.
+//! Two servers on one database do not see each other's messages and give the same seqs. So each server writes a
+//! heartbeat into the table `servers` and reads the heartbeats of the others. Unlike a lock, a row needs no session
+//! of its own and works through PgBouncer. A SQLite file is locked by its one server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const LIFE: &str = "interval '10 seconds'";
 const LAST_BEAT: Duration = Duration::from_secs(2);
 
 /// Looks for other servers on the database until it is dropped.
-#[must_use = "others do not see a server without it"]
+#[must_use = "other servers do not see this one after it is dropped"]
 pub struct Servers {
     pool: Pool,
     id: i64,
@@ -33,7 +33,7 @@ pub struct Servers {
 
 named_debug!(Servers);
 
-/// The names of the other servers that were seen last. Clones share them.
+/// The names of the other servers, as of the last heartbeat. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct OtherServers(Arc<Mutex<Vec<String>>>);
 
@@ -149,8 +149,8 @@ fn leave(connection: &mut DbConnection<'_>, id: i64) -> diesel::QueryResult<()> 
 }
 
 impl Store {
-    /// Refuses a database that a live server uses: its memory would not learn of changes made here. (A SQLite file
-    /// cannot be opened then.)
+    /// Refuses a database that a live server uses, because the server's memory would not have the changes of this
+    /// process. (A SQLite file in use cannot be opened.)
     ///
     /// # Errors
     /// If there is a live server, or the database cannot be read.
@@ -173,7 +173,7 @@ fn living(connection: &mut DbConnection<'_>) -> diesel::QueryResult<Vec<String>>
     }
 }
 
-/// Only PostgreSQL has the table, so the schema does not. Times are those of the database's clock.
+/// Only PostgreSQL has the table `servers`, so it is not in the schema. All times come from the database's clock.
 #[cfg(feature = "postgres")]
 mod postgres {
     use diesel::prelude::*;

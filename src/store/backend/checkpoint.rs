@@ -1,12 +1,12 @@
-//! Keeps SQLite's write-ahead log (WAL) short without letting commits wait.
+//! [`Checkpointer`]: keeps SQLite's write-ahead log (WAL) short, without a delay of the commits.
 //!
 //! A checkpoint copies pages from the WAL into the database file: tens of milliseconds for a few megabytes. A
-//! thread with a connection of its own does it while commits go on. It never catches up with a busy writer, and the
-//! WAL starts over only once all of it is copied: so the writer copies the last few pages itself, between two
+//! thread with a connection of its own copies while commits go on. It never catches up with a busy writer, and the
+//! WAL starts over only once all of it is copied. So the writer copies the last few pages itself, between two
 //! commits. A writer that is faster than the disk waits for the thread.
 //!
-//! A reader that holds the WAL for long (a report, a backup, a shell) stops nobody. The WAL grows until that reader
-//! ends; the operator is warned, and metrics show the WAL's size and the reader's age.
+//! A reader that holds the WAL for long (a report, a backup, a shell) blocks nobody. The WAL grows until this reader
+//! ends. A warning in the log tells the operator, and metrics show the WAL's size and the reader's age.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -23,17 +23,17 @@ use crate::store::backend::url;
 pub(in crate::store) const LONG: u64 = 8_000_000;
 /// From this size on the writer waits for the thread, and truncates the WAL if no reader holds it.
 const TOO_LONG: u64 = 32_000_000;
-/// How long the writer waits for the thread.
+/// The longest wait of the writer for the thread.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the end of the server waits for another checkpoint, each time.
+/// The wait for another connection's checkpoint, before each new attempt of [`Checkpointer::tidy`].
 const MOMENT: Duration = Duration::from_millis(500);
 /// Pages that the writer may copy itself.
 const FEW_PAGES: i32 = 200;
-/// The period in which the thread copies new pages, and in which the end of the server tries to truncate the WAL.
-const ROUNDS: u32 = 4;
-/// The period of the look at a WAL that a reader holds.
-const HELD_LOOK: Duration = Duration::from_secs(1);
-/// The wait between two warnings.
+/// The most attempts: of the thread to copy all pages, and of [`Checkpointer::tidy`] to truncate the WAL.
+const ATTEMPTS: u32 = 4;
+/// The time between two checks of a WAL that a reader holds.
+const HELD_CHECK: Duration = Duration::from_secs(1);
+/// The time between two warnings.
 const HELD_WARNING: Duration = Duration::from_secs(60);
 
 /// The writer's half of the thread. The thread ends with it.
@@ -52,7 +52,7 @@ enum Copied {
     Nearly,
     /// Up to this page: a reader needs the later ones.
     Held(i32),
-    /// Slower than the writer writes.
+    /// The thread is slower than the writer.
     Behind,
 }
 
@@ -101,18 +101,18 @@ impl Checkpointer {
             self.release();
             return Ok(());
         }
-        // A shorter time may be a short read. The thread's answer comes at once.
+        // A younger reader may end soon, and does not prolong the wait: the thread answers at once.
         let reader = self.reader.as_mut();
-        let held = reader.filter(|reader| reader.since.elapsed() >= HELD_LOOK);
+        let held = reader.filter(|reader| reader.since.elapsed() >= HELD_CHECK);
         let wait = if length > TOO_LONG && held.is_none() {
             PATIENCE
         } else {
             Duration::ZERO
         };
-        if held.is_none_or(|reader| reader.is_due(HELD_LOOK))
+        if held.is_none_or(|reader| reader.is_due(HELD_CHECK))
             && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
         {
-            // The thread has panicked: the writer does its work.
+            // The thread has panicked: the writer copies.
             copy(connection)?;
         }
         match self.copied.recv_timeout(wait) {
@@ -132,11 +132,11 @@ impl Checkpointer {
     /// Copies everything and truncates the file, so that a copy of the database file alone is complete. Fails while
     /// a reader holds the WAL.
     pub(in crate::store) fn tidy(&mut self, connection: &mut SqliteConnection) -> QueryResult<()> {
-        for _ in 0..ROUNDS {
+        for _ in 0..ATTEMPTS {
             if empty(connection)?.busy == 0 {
                 break;
             }
-            // The thread ends soon. Another checkpoint gets a moment.
+            // The other checkpoint gets a moment.
             let _ = self.copied.recv_timeout(MOMENT);
         }
         Ok(())
@@ -165,7 +165,7 @@ impl Checkpointer {
         metrics().sqlite_reader_age.set(age.as_secs_f64());
         let warned = reader.warned;
         if length > TOO_LONG
-            && age >= HELD_LOOK
+            && age >= HELD_CHECK
             && warned.is_none_or(|warned| warned.elapsed() >= HELD_WARNING)
         {
             reader.warned = Some(now);
@@ -180,7 +180,7 @@ impl Checkpointer {
 }
 
 impl WalReader {
-    /// Whether the next look is due. The look counts as done.
+    /// Whether the next check is due. If so, it counts as done.
     fn is_due(&mut self, wait: Duration) -> bool {
         let due = self.looked.elapsed() >= wait;
         if due {
@@ -202,17 +202,17 @@ fn copy_when_woken(
     done: &SyncSender<Copied>,
 ) {
     while woken.recv().is_ok() {
-        match copy_in_rounds(&mut connection) {
-            // Full: the writer has not looked since the last time.
+        match copy_repeatedly(&mut connection) {
+            // Full: the writer has not read the last result.
             Ok(copied) => drop(done.try_send(copied)),
             Err(error) => tracing::warn!(%error, "store.checkpoint.failed"),
         }
     }
 }
 
-fn copy_in_rounds(connection: &mut SqliteConnection) -> QueryResult<Copied> {
+fn copy_repeatedly(connection: &mut SqliteConnection) -> QueryResult<Copied> {
     let mut last = None;
-    for _ in 0..ROUNDS {
+    for _ in 0..ATTEMPTS {
         let progress = copy(connection)?;
         if progress.busy != 0 {
             return Ok(Copied::Behind);

@@ -1,7 +1,7 @@
 //! [`DatabaseFile`]: checks that SQLite's file is still the one that was opened, and sound.
 //!
-//! SQLite goes on writing to a deleted file, and serves cached pages of an overwritten one. So this module looks at
-//! the file names, at the headers, and with a new connection at the newest message. It finds a file that was
+//! SQLite goes on writing to a deleted file, and serves cached pages of an overwritten one. So this module checks the
+//! file names and the headers, and reads the newest message over a new connection. It finds a file that was
 //! overwritten at random, but not each damaged page.
 
 use std::fs::{self, File, Metadata};
@@ -17,9 +17,9 @@ use crate::store::backend::error::{DAMAGED, is_damage};
 use crate::store::backend::url::{self, SqliteMode, SqliteUrl};
 use crate::store::schema::messages;
 
-/// The period of the look at the headers; the names are checked at each call.
+/// The time between two checks of the headers. The names are checked at each call.
 const HEADERS: Duration = Duration::from_secs(1);
-/// The period of the look at the newest message.
+/// The time between two reads of the newest message.
 const NEWEST: Duration = Duration::from_secs(3);
 /// The length of a database's header, and of a WAL's.
 const HEADER: usize = 100;
@@ -35,7 +35,7 @@ pub(in crate::store) struct DatabaseFile {
     /// Never closed: closing would release SQLite's locks, which belong to the process and the file.
     file: ManuallyDrop<File>,
     identity: FileIdentity,
-    /// Known from the first look on.
+    /// `None` before the first check.
     log_identity: Option<FileIdentity>,
     /// Its length when it was last sound.
     length: u64,
@@ -43,14 +43,14 @@ pub(in crate::store) struct DatabaseFile {
     newest_read: Option<Instant>,
 }
 
-/// The identity of a file, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
     inode: u64,
 }
 
-/// A fault of the database file under a running server. Anybody who asks for readiness sees these texts, so they
+/// A fault of the database file under a running server. The readiness check shows these texts to anybody, so they
 /// hold no path.
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
@@ -63,7 +63,7 @@ pub enum FileFault {
          right, and start it again"
     )]
     Replaced,
-    /// It is shorter than its header says.
+    /// It is shorter than the length in its header.
     #[error("the database file has been truncated: stop the server and restore a backup")]
     Truncated,
     /// It does not begin as a database does.
@@ -72,13 +72,13 @@ pub enum FileFault {
     /// SQLite cannot read its pages.
     #[error("{DAMAGED}")]
     Damaged,
-    /// The write-ahead log, which holds the newest messages, is gone or another one.
+    /// The write-ahead log was deleted or replaced. It holds the newest messages.
     #[error(
         "the database's write-ahead log (-wal) has been deleted or replaced: stop the server, and \
          check what the database holds"
     )]
     LogGone,
-    /// The write-ahead log does not begin as one does.
+    /// The write-ahead log does not begin as such a log does.
     #[error(
         "the database's write-ahead log (-wal) has been overwritten: stop the server, and check what \
          the database holds"
@@ -106,7 +106,7 @@ impl DatabaseFile {
         })
     }
 
-    /// Checks that it is still the same.
+    /// Checks that the file is still the one that was opened.
     pub(in crate::store) fn check(&mut self) -> Result<(), FileFault> {
         let found = find(&self.path)?.ok_or(FileFault::Deleted)?;
         if FileIdentity::of(&found) != self.identity {
@@ -135,7 +135,7 @@ impl DatabaseFile {
     }
 
     fn check_pages(&self) -> Result<(), FileFault> {
-        // A file that cannot be opened or is locked now is the writer's problem.
+        // If the file cannot be opened or is locked, the writer reports it.
         let url = SqliteUrl {
             path: self.path.clone(),
             // This creates no file.
@@ -166,7 +166,7 @@ impl DatabaseFile {
         if !header.starts_with(MAGIC) {
             return Err(FileFault::Overwritten);
         }
-        // While it grows its first page may be ahead of the last one.
+        // In a growing file, the header may be ahead of the length.
         if shrunk && length < length_of(&header) {
             return Err(FileFault::Truncated);
         }
@@ -181,7 +181,7 @@ impl DatabaseFile {
         }
         let mut magic = [0; 4];
         match File::open(&self.log)?.read_exact_at(&mut magic, 0) {
-            // It was truncated just now.
+            // Truncated since its length was read.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             read => read?,
         }

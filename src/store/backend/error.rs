@@ -13,7 +13,7 @@ use crate::store::spool;
 /// An error of a thread, a connection or a statement, with its own text.
 pub(in crate::store) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the database cannot be used. Each text says what to do about it, and none holds a password.
+/// Why the database cannot be used. Each text names a remedy, and none holds a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -31,7 +31,7 @@ pub enum StoreError {
         /// The Cargo feature that brings it.
         feature: &'static str,
     },
-    /// libpq and other tools of PostgreSQL take it; Slackir takes URLs alone.
+    /// Key=value pairs, as libpq takes them. Slackir takes URLs only.
     #[error(
         "a database is named by a URL and not by key=value pairs: write \
          postgres://USER:PASSWORD@HOST/DATABASE"
@@ -96,7 +96,7 @@ pub enum StoreError {
         "database file {0} is in use by another slackir; stop it, or use a database of its own for this one"
     )]
     InUse(PathBuf),
-    /// Another server uses the database, and its memory would not learn of changes.
+    /// Another server uses the database. Its memory would not have the changes.
     #[error(
         "the database is in use by another slackir ({0}); stop it, and if it was killed, wait 10 seconds"
     )]
@@ -162,7 +162,7 @@ pub enum StoreError {
     #[error("a transaction has panicked: {0}")]
     Panicked(String),
     /// The database is unreachable.
-    #[error("the database is away")]
+    #[error("the database is unreachable")]
     Away,
     /// A statement failed.
     #[error("the database refused a statement: {0}")]
@@ -174,7 +174,7 @@ pub(in crate::store) const DAMAGED: &str =
     "the database file is damaged: stop the server and restore a backup";
 
 impl StoreError {
-    /// The setting at fault, under its name in the file of settings.
+    /// The setting at fault, by its name in the config file.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::OpenSpool(_) | Self::Spool(_) => Some("spool_dir"),
@@ -183,7 +183,7 @@ impl StoreError {
         }
     }
 
-    /// What makes the server not ready until an operator acts, in words for anybody; `None` if waiting helps.
+    /// The reason why the server is not ready, if an operator must act; `None` if waiting helps. Anybody may read it.
     pub(in crate::store) fn fault(&self) -> Option<String> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -196,7 +196,7 @@ impl StoreError {
         }
     }
 
-    /// Whether a message that is saved now could be lost.
+    /// Whether the database could lose the messages that it commits now.
     pub(in crate::store) fn is_damage(&self) -> bool {
         match self {
             #[cfg(feature = "sqlite")]

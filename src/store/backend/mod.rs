@@ -1,5 +1,5 @@
-//! The databases behind one face: the database of a URL, its pools and connections, and the macro that writes a
-//! statement's body for both.
+//! SQLite and PostgreSQL behind one interface: the database of a URL, its pools, its connections, and a macro that
+//! compiles a statement for both.
 
 #[cfg(feature = "sqlite")]
 mod checkpoint;
@@ -23,13 +23,13 @@ pub use self::error::StoreError;
 pub use self::prepared::Prepared;
 pub use self::url::redacted;
 
-/// Creates the tables, in the transaction of the caller. `tables::migrations` does it: a backend knows no table.
+/// Migrates in the caller's transaction. `tables::migrations` implements it, because a backend knows no table.
 pub(in crate::store) type Migrate<'a> =
     &'a dyn Fn(&mut DbConnection<'_>) -> Result<Prepared, StoreError>;
 
-/// How long a reader waits for a free connection.
+/// The longest wait of a reader for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Short, so that the writer can answer its callers that the database is unreachable.
+/// The same for the writer. Short, because its callers wait for the answer that the database is unreachable.
 const WRITER_CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(not(feature = "sqlite"))]
@@ -66,7 +66,7 @@ impl Role {
             Self::Readers(size) => (size.max(1), CHECKOUT_TIMEOUT),
             Self::Writer { .. } => (1, WRITER_CHECKOUT_TIMEOUT),
         };
-        // A failed connection is an error of the call that asks for it.
+        // A failed connection is an error of the caller's `get`.
         r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(1))
@@ -122,14 +122,14 @@ impl Backend {
         postgres::PostgresServer::new(url).map(Self::Postgres)
     }
 
-    /// Migrates a database that was not reached by [`open`](Self::open).
+    /// Migrates a database of [`unreached`](Self::unreached).
     #[cfg_attr(
         not(feature = "postgres"),
-        expect(unused_variables, reason = "a file is never away")
+        expect(unused_variables, reason = "a file is always reachable")
     )]
     pub(in crate::store) fn prepare(&self, migrate: Migrate<'_>) -> Result<Prepared, StoreError> {
         match self {
-            // A file is never unreachable.
+            // A file is always reachable.
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => Ok(Prepared::default()),
             #[cfg(feature = "postgres")]
@@ -194,7 +194,7 @@ impl Pool {
         })
     }
 
-    /// Reads on a thread that may wait for the database.
+    /// Reads on a thread of the runtime's blocking pool.
     pub(in crate::store) async fn read<T: Send + 'static>(
         self,
         query: impl FnOnce(&mut DbConnection<'_>) -> QueryResult<T> + Send + 'static,
@@ -226,7 +226,7 @@ impl Pooled {
     }
 }
 
-/// The target of a statement. Statements are written once, with [`on_each_backend`].
+/// A connection to either database. [`on_each_backend`] runs a statement on it.
 pub(in crate::store) enum DbConnection<'a> {
     #[cfg(feature = "sqlite")]
     Sqlite(&'a mut SqliteConnection),
@@ -235,8 +235,8 @@ pub(in crate::store) enum DbConnection<'a> {
 }
 
 impl DbConnection<'_> {
-    /// All of `body` or nothing. It may write: SQLite's lock is taken at the start, because a transaction that has
-    /// read first cannot wait for it.
+    /// Commits all of `body`, or nothing. SQLite's write lock is taken at the start, because a transaction that has
+    /// read cannot wait for it.
     pub(in crate::store) fn transaction<T, E: From<diesel::result::Error>>(
         &mut self,
         body: impl FnOnce(&mut DbConnection<'_>) -> Result<T, E>,
@@ -286,7 +286,7 @@ pub(in crate::store) enum Housekeeper {
 }
 
 impl Housekeeper {
-    /// After each commit.
+    /// Call it after each commit.
     pub(in crate::store) fn committed(&mut self, pooled: &mut Pooled) -> QueryResult<()> {
         match (self, pooled) {
             #[cfg(feature = "sqlite")]
@@ -298,7 +298,8 @@ impl Housekeeper {
         }
     }
 
-    /// Leaves files of which a copy is complete. Slow: only at the end.
+    /// Moves everything into the database file, so that a copy of this file is complete. Slow: call it when the
+    /// writer is idle.
     pub(in crate::store) fn tidy(&mut self, pooled: &mut Pooled) -> QueryResult<()> {
         match (self, pooled) {
             #[cfg(feature = "sqlite")]
@@ -311,8 +312,8 @@ impl Housekeeper {
     }
 }
 
-/// Writes one body for the typed connection of each database. Diesel's `MultiConnection` does not compile for
-/// batches, conflicts and `RETURNING`, and functions generic over the connection need pages of bounds.
+/// Compiles one body for the typed connection of each database. Diesel's `MultiConnection` does not compile for
+/// batches, conflicts and `RETURNING`. Functions generic over the connection need pages of bounds.
 macro_rules! on_each_backend {
     ($connection:expr, |$typed:ident| $body:expr) => {
         match $connection {

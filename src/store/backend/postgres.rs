@@ -1,8 +1,7 @@
 //! PostgreSQL: a server that several Slackirs may share. TLS is libpq's `sslmode`.
-
+//!
 //! PgBouncer may give each transaction another session. So nothing here outlives a transaction: no lock, no
 //! setting, no prepared statement.
-//! outlives a transaction, neither a lock nor a setting nor a prepared statement.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use crate::store::backend::{Prepared, StoreError};
 
 /// The advisory lock of Slackir's migrations: "slackir" in ASCII.
 const MIGRATION_LOCK: i64 = 0x0073_6c61_636b_6972;
-/// How long a start waits for each lock, unless the URL's options set a `lock_timeout`.
+/// The longest wait of a start for each lock, unless the URL's options set a `lock_timeout`.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 /// The wait between two tries to get the migration lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -46,14 +45,14 @@ impl PostgresServer {
         migrate(&mut connection, run)
     }
 
-    /// A database that another process has migrated.
+    /// For a database that is migrated already.
     pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
         let server = Self::new(url)?;
         server.connect()?;
         Ok(server)
     }
 
-    /// One connection outside any pool, whose errors hold no password.
+    /// A connection outside any pool. Its errors hold no password.
     fn connect(&self) -> Result<PgConnection, StoreError> {
         let mut connection = PgConnection::establish(&self.url.connection_string)
             .map_err(|error| refused(self.url.redact(&error.to_string())))?;
@@ -65,7 +64,7 @@ impl PostgresServer {
         let manager = ConnectionManager::new(&self.url.connection_string);
         let pool = role
             .pool()
-            // A server that was restarted has closed the connections of the pool.
+            // A restarted server has closed the connections of the pool.
             .test_on_check_out(true)
             .connection_customizer(Box::new(Unprepared))
             .build_unchecked(manager);
@@ -73,7 +72,7 @@ impl PostgresServer {
     }
 }
 
-/// A statement prepared by name is missing in PgBouncer's next session, or belongs to another client.
+/// Turns prepared statements off: PgBouncer's next session lacks them, or has those of another client.
 #[derive(Debug)]
 struct Unprepared;
 
@@ -96,7 +95,7 @@ fn refused(message: String) -> StoreError {
     }
 }
 
-/// Another encoding than UTF-8 would refuse some messages much later.
+/// Refuses an encoding that cannot hold every text: single messages would fail much later.
 fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
     let encoding: String = diesel::select(diesel::dsl::sql::<Text>(
         "current_setting('server_encoding')",
@@ -108,8 +107,8 @@ fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
     }
 }
 
-/// One server migrates at a time; others wait for it. Each lock ends with the transaction, whatever happens to this
-/// server.
+/// Migrates. Only one server does so at a time; the others wait. PostgreSQL releases each lock with the transaction,
+/// even if this server is killed.
 fn migrate(connection: &mut PgConnection, run: Migrate<'_>) -> Result<Prepared, StoreError> {
     let patience = lock_patience(connection)?;
     let asked = Instant::now();
@@ -141,7 +140,7 @@ fn migrate(connection: &mut PgConnection, run: Migrate<'_>) -> Result<Prepared, 
     }
 }
 
-/// `None` if another server migrates.
+/// One attempt. `None` if another server migrates.
 fn attempt(
     connection: &mut PgConnection,
     patience: Duration,

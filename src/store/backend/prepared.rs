@@ -1,17 +1,17 @@
-//! [`Prepared`]: what opening a database has done to it.
+//! [`Prepared`]: the changes of a database when it was opened.
 
-/// What opening a database has done to it.
+/// The changes of a database when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// The names of the migrations that were run.
+    /// The names of the migrations that were applied.
     pub migrations: Vec<String>,
-    /// Rows that the previous application had written after its table was taken over. They are messages of
-    /// `random:lobby` now, like the rows before them.
+    /// The number of rows that the previous application had written after its table was taken over. They are messages
+    /// of `random:lobby` now, like the earlier rows.
     pub adopted: u64,
 }
 
 impl Prepared {
-    /// Logs what was done.
+    /// Logs the changes.
     pub fn log(&self) {
         for name in &self.migrations {
             tracing::info!(%name, "store.migrated");

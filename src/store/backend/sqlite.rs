@@ -15,17 +15,17 @@ use crate::store::backend::url::{self, SqliteMode, SqliteUrl};
 use crate::store::backend::{self, Role};
 use crate::store::backend::{Prepared, StoreError};
 
-/// How long a statement waits for another process's lock on the database.
+/// The longest wait of a statement for another process's lock on the database.
 pub(in crate::store) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(in crate::store) type SqlitePool = r2d2::Pool<ConnectionManager<SqliteConnection>>;
 pub(in crate::store) type PooledSqlite =
     r2d2::PooledConnection<ConnectionManager<SqliteConnection>>;
 
-/// A migrated database file. This server owns it as long as this value lives.
+/// A database file. This server owns it while this value lives.
 pub(in crate::store) struct SqliteDatabase {
     url: SqliteUrl,
-    /// One server at a time gives out seqs. `None` for a reader.
+    /// Keeps other servers away, because only one may give seqs. `None` for a reader.
     _lock: Option<File>,
 }
 
@@ -40,14 +40,14 @@ impl SqliteDatabase {
             SqliteMode::Write if !url.path.exists() => return Err(StoreError::Missing(url.path)),
             SqliteMode::Write | SqliteMode::Create => {}
         }
-        // The lock comes first: a database that another server uses is not touched.
+        // First, so that a database in use is not touched.
         let lock = lock(&url.path)?;
         let mut connection = connect(&url)?;
         let unusable = |source| StoreError::Unusable {
             path: url.path.clone(),
             source,
         };
-        // The first lock for writing: fails for a read-only file.
+        // The first write lock: this fails for a read-only file.
         let prepared = backend::DbConnection::Sqlite(&mut connection)
             .transaction(migrate)
             .map_err(|error| match error {
@@ -63,10 +63,10 @@ impl SqliteDatabase {
         Ok((database, prepared))
     }
 
-    /// Opens an existing file, beside the server that may own it.
+    /// Opens an existing file to read it. A server may own it.
     pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
         let url = SqliteUrl::parse(url)?;
-        // SQLite would create one.
+        // SQLite would create the file.
         if !url.path.is_file() {
             return Err(StoreError::Missing(url.path));
         }
@@ -115,7 +115,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// One connection outside any pool, whose errors tell what is wrong with the file. It changes nothing.
+/// A connection outside any pool. Its errors describe the fault of the file. It changes nothing.
 fn connect(url: &SqliteUrl) -> Result<SqliteConnection, StoreError> {
     let mut connection =
         SqliteConnection::establish(&url.connection_string()).map_err(|source| {
@@ -141,7 +141,8 @@ fn to_read() -> String {
     )
 }
 
-/// busy_timeout first: the switch to WAL needs a moment alone. Commits make no checkpoint: [`Checkpointer`] does.
+/// Settings of a connection that writes. busy_timeout comes first, because the switch to WAL needs a lock. Commits
+/// make no checkpoints: the [`Checkpointer`] does.
 fn set_pragmas(connection: &mut SqliteConnection) -> QueryResult<()> {
     connection.batch_execute(&format!(
         "{} PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; \
@@ -151,7 +152,7 @@ fn set_pragmas(connection: &mut SqliteConnection) -> QueryResult<()> {
     ))
 }
 
-/// Sets how long a statement of this connection waits.
+/// Sets the longest wait of a statement of this connection for a lock.
 pub(in crate::store) fn set_busy_timeout(
     connection: &mut SqliteConnection,
     timeout: Duration,

@@ -9,11 +9,11 @@ use super::OpenError;
 const LOCK: &str = "lock";
 const FRONT: &str = "front";
 const PREFIX: &str = "segment-";
-/// The format of a segment. Another format gets another suffix, so that an older server refuses the folder instead
-/// of taking the file for damaged.
+/// The format of a segment. Another format gets another suffix. Then an older server refuses the folder, and does not
+/// take the file for damaged.
 const SUFFIX: &str = ".v1";
 
-/// A place in the spool. Later segments have higher numbers, and no number is used twice.
+/// A position in the spool. Later segments have higher numbers, and no number is used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) segment: u64,
@@ -25,7 +25,7 @@ pub(super) struct Folder {
     /// For fsync: a new name is durable only with its folder.
     handle: File,
     front: File,
-    /// The system releases it when the process ends.
+    /// The system releases the lock when the process ends.
     _lock: File,
 }
 
@@ -92,7 +92,7 @@ impl Folder {
         }
     }
 
-    /// `None` without a note, or if it is torn: then the oldest segment is replayed.
+    /// `None` if there is no note or it is incomplete: then the oldest segment is replayed from its start.
     pub(super) fn front(&mut self) -> io::Result<Option<Position>> {
         let mut note = Vec::new();
         self.front.rewind()?;
@@ -106,7 +106,7 @@ impl Folder {
         self.front.write_all(&front.to_note())
     }
 
-    /// Makes new and deleted names durable.
+    /// Makes created and deleted segments durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }

@@ -1,4 +1,4 @@
-//! The topics that have rows in the spool.
+//! [`Heads`]: the topics that have rows in the spool.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Heads {
         }
     }
 
-    /// Counts one row of the topic out. Its last row has the highest seq, so the head holds until no row is left.
+    /// One row of the topic is removed. The last row has the highest seq, so the head stays until no row is left.
     pub(super) fn remove(&mut self, topic: &str) {
         if let Some(head) = self.0.get_mut(topic) {
             head.rows -= 1;
@@ -37,7 +37,7 @@ impl Heads {
         self.0.clear();
     }
 
-    /// The topic's name, shared by its rows.
+    /// The topic's name. All its rows share it.
     pub(super) fn name(&self, topic: &str) -> Arc<str> {
         let known = self.0.get_key_value(topic);
         known.map_or_else(|| topic.into(), |(name, _)| Arc::clone(name))

@@ -1,18 +1,18 @@
 //! [`Spool`]: a queue of rows on disk, for the time when the database is unreachable.
 //!
-//! A folder of segments. Rows are appended to the last one and taken from the first one, in order, also over
-//! restarts. It belongs to the thread of the [`DbWriter`](super::DbWriter) and blocks it.
+//! A folder of segments. Rows are appended to the last segment and taken from the first, in order, also after a
+//! restart. A spool blocks its thread, which is that of the [`DbWriter`](super::DbWriter).
 //!
 //! **Crashes.** A row survives the process once [`append`](Spool::append) has returned, and a power cut once
-//! [`sync`](Spool::sync) has. After either a removed row may come again; rows are unique by topic and seq, so
-//! storing one twice changes nothing. No row is lost, and none overtakes another. Each process begins a segment of
-//! its own, so nothing is written before the front that an older process has noted.
+//! [`sync`](Spool::sync) has returned. No row is lost, and the order stays. A removed row may come again after a
+//! crash or a power cut; rows are unique by topic and seq, so a second insertion changes nothing. Each process begins
+//! a segment of its own, so it writes nothing before the front that an earlier process has noted.
 //!
 //! **Damage.** Each record has its length and checksums. An incomplete record at the end of the last segment was
-//! being written; it is cut off. Anywhere else the spool skips to the next complete record and reports the damage.
-//! Opening the spool reads all segments once, to count the rows.
+//! being written at the crash; it is cut off. Anywhere else the spool skips to the next complete record and reports
+//! the damage. To open the spool reads all segments once, and counts the rows.
 //!
-//! **Memory**: the topics with rows in the spool, and one large record or the result of one peek.
+//! **Memory.** The topics with rows in the spool, and one large record or the result of one peek.
 
 mod folder;
 mod heads;
@@ -44,7 +44,7 @@ const BUFFER: usize = 1 << 20;
 pub struct SpoolLimits {
     /// Bytes on disk. Default 256 MB. An empty spool takes one record of any size.
     pub bytes: u64,
-    /// Bytes of a segment; at most an eighth of `bytes`. Room is freed by the segment. A larger record gets a
+    /// Bytes of a segment; at most an eighth of `bytes`. Only a whole segment is freed. A larger record gets a
     /// segment of its own. Default 8 MB.
     pub segment_bytes: u64,
 }
@@ -58,7 +58,7 @@ impl Default for SpoolLimits {
     }
 }
 
-/// Why a spool cannot be opened. Each text names the place.
+/// Why a spool cannot be opened. Each text names the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -88,10 +88,10 @@ pub enum AppendError {
     /// The spool is full.
     #[error("the spool is full: {bytes} bytes wait for the database")]
     Full {
-        /// The bytes that it holds.
+        /// Its bytes on disk.
         bytes: u64,
     },
-    /// The disk is full, or does not take a file of this size.
+    /// The disk is full, or the file would be too large for it.
     #[error("no room on disk for the spool: {0}")]
     DiskFull(#[source] io::Error),
     /// The row is too large for any spool.
@@ -120,7 +120,7 @@ impl From<io::Error> for AppendError {
 pub struct Spool {
     folder: Folder,
     limits: SpoolLimits,
-    /// Oldest first. Only the last one is written to, and only if this process has created it.
+    /// Oldest first. Rows are appended to the last one, and only if this process has created it.
     segments: VecDeque<Segment>,
     next_id: u64,
     /// The end of the last removed row.
@@ -130,7 +130,7 @@ pub struct Spool {
     heads: Heads,
     rows: usize,
     bytes: u64,
-    /// Whether names were created or deleted since the last sync.
+    /// Whether segments were created or deleted since the last sync.
     renamed: bool,
     buffer: Vec<u8>,
 }
@@ -156,7 +156,7 @@ impl Spool {
         let mut folder = Folder::open(dir)?;
         let front = folder.front().map_err(failed)?.unwrap_or_default();
         let (segments, heads, recovered) = recovery::recover(&folder, front)?;
-        // Reserves its room on the disk early.
+        // Reserves the note's room on disk now.
         folder.set_front(front).map_err(failed)?;
         folder.sync().map_err(failed)?;
         let last = segments.back().map_or(0, |segment| segment.id);
@@ -182,8 +182,8 @@ impl Spool {
     /// Appends a row, completely or not at all.
     ///
     /// # Errors
-    /// If the spool or the disk is full, or the disk fails. Later rows may still fit: a caller that wants no gap
-    /// must stop.
+    /// If the spool or the disk is full, or the disk fails. A later, smaller row may still fit: to leave no gap, the
+    /// caller must append this row first.
     pub fn append<S: AsRef<str>>(&mut self, record: &Record<S>) -> Result<(), AppendError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let appended = record
@@ -222,11 +222,12 @@ impl Spool {
         Ok(())
     }
 
-    /// Makes all appended rows survive a power cut. Free if there is nothing new; call it at least every 100 ms.
+    /// Makes all appended rows survive a power cut. Costs nothing if there is no new row; call it at least every 100
+    /// ms.
     ///
     /// # Errors
-    /// If the disk fails. The next call tries again. A system may report a failed fsync only once: rows since the
-    /// last good sync are uncertain after a power cut.
+    /// If the disk fails. The next call tries again. But the system may report a failed fsync only once: after a
+    /// power cut, rows since the last successful sync are uncertain.
     pub fn sync(&mut self) -> io::Result<()> {
         let last = self.segments.len().saturating_sub(1);
         for (at, segment) in self.segments.iter_mut().enumerate() {
@@ -242,10 +243,10 @@ impl Spool {
         Ok(())
     }
 
-    /// The oldest rows: at most `limit_rows` and `limit_bytes` of text, but one if there is any.
+    /// The oldest rows: at most `limit_rows`, and at most `limit_bytes` of text; but one row of any size.
     ///
     /// # Errors
-    /// If the disk cannot read the first row. Trying again loses nothing.
+    /// If the disk cannot read the first row. A retry loses nothing.
     pub fn peek(&mut self, limit_rows: usize, limit_bytes: usize) -> io::Result<Vec<Record>> {
         self.peeked.clear();
         let mut peeked = Vec::new();
@@ -278,7 +279,7 @@ impl Spool {
     /// Removes the first `rows` rows of the last [`peek`](Self::peek): the database has committed them.
     ///
     /// # Errors
-    /// If the disk fails. The rows are removed from this spool, but may come again after a restart.
+    /// If the disk fails. The rows are removed now, but may come again after a restart.
     pub fn remove(&mut self, rows: usize) -> io::Result<()> {
         let mut done = Ok(());
         for _ in 0..rows {
@@ -327,7 +328,7 @@ impl Spool {
         self.rows == 0
     }
 
-    /// The bytes on disk. Removed rows count until their segment is deleted.
+    /// The bytes on disk. They include removed rows until the segment is deleted.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -342,7 +343,8 @@ impl Spool {
         self.heads.get(topic)
     }
 
-    /// Leaves the first segment. Rows that it should still have were counted, and cannot be read any more.
+    /// Deletes the first segment. If rows were counted in it and not removed, they are lost: the disk has damaged
+    /// them.
     fn drop_first(&mut self) -> io::Result<()> {
         let Some(segment) = self.segments.pop_front() else {
             return Ok(());
@@ -360,7 +362,7 @@ impl Spool {
         self.folder.delete(segment.id)
     }
 
-    /// Rows were counted, and none can be read: the disk has damaged them since.
+    /// Deletes all segments: rows were counted, and the disk has damaged all of them since.
     fn drop_unreadable(&mut self) {
         while !self.segments.is_empty() {
             if let Err(error) = self.drop_first() {

@@ -1,4 +1,4 @@
-//! Reads one segment from a place to its end: rows, and the damage between them.
+//! [`RecordReader`]: reads one segment from a position to its end: rows, and the damage between them.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -16,7 +16,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) enum SpoolItem {
     Row {
         record: Record,
-        /// Where the next item begins.
+        /// The start of the next item.
         end: u64,
     },
     /// Bytes that are no record.
@@ -25,14 +25,14 @@ pub(super) enum SpoolItem {
 
 pub(super) struct RecordReader {
     file: File,
-    /// The file's bytes from `position` on begin at `at`.
+    /// Bytes of the file. Those at `position` of the file begin at `at`.
     window: Vec<u8>,
     at: usize,
     position: u64,
     end: u64,
 }
 
-/// The item at a place.
+/// The item at the position.
 enum ReadItem {
     Row(Record, usize),
     /// A record with a valid header and an invalid body.
@@ -78,7 +78,7 @@ impl RecordReader {
         let Some(header) = RecordHeader::parse(self.available(HEADER)?) else {
             return Ok(ReadItem::Unreadable);
         };
-        // The window grows with the file's content, not with a declared length.
+        // The window grows by what the file has, not by a length that the header claims.
         let bytes = HEADER + header.body_len();
         let Some(body) = self.available(bytes)?.get(HEADER..bytes) else {
             return Ok(ReadItem::Unreadable);
@@ -103,7 +103,7 @@ impl RecordReader {
                 self.skip(count);
                 return Ok(());
             }
-            // A marker may cross the border.
+            // The next chunk may continue a marker.
             self.skip(count - MARKER.len());
         }
     }
@@ -123,7 +123,7 @@ impl RecordReader {
             let asked = left.min(more as u64);
             let read = (&self.file).take(asked).read_to_end(&mut self.window)?;
             if (read as u64) < asked {
-                // The file was truncated.
+                // The file has been truncated.
                 self.end = self.position + self.window.len() as u64;
             }
         }

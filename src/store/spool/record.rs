@@ -1,12 +1,12 @@
-//! A row as bytes: a header with the length and two checksums, then the body.
+//! [`Record`]: a row as bytes. A header has the length and two checksums, and the body follows.
 //!
 //! ```text
 //! header  marker (4) | length of the body (4) | CRC32 of the body (4) | CRC32 of these 12 bytes (4)
 //! body    flags (1) | seq (8) | at (8) | [target (8)] | topic | event | [client_ref] | payload
 //! ```
-//! Numbers are little-endian; a text is its length (4) and its bytes, the payload is the rest. The
-//! header's own checksum makes the length trustworthy where the body is damaged. The marker's
-//! outer bytes occur in no UTF-8 text, so that no payload can pass for a record.
+//! Numbers are little-endian. A text is its length (4) and its bytes; the payload is the rest. The header has a
+//! checksum of its own, so the length is known even if the body is damaged. The first and the last byte of the marker
+//! occur in no UTF-8 text, so no payload looks like a record.
 
 use super::AppendError;
 use crate::log::{Change, Seq};
@@ -33,7 +33,7 @@ pub struct Record<S = String> {
     pub event: S,
     /// The payload: the text of a JSON object.
     pub payload: S,
-    /// The client's own name for it, by which a retry is known.
+    /// The client's own name for it. A retry has the same.
     pub client_ref: Option<S>,
     /// The change that it makes to an earlier row.
     pub change: Option<Change>,
@@ -42,13 +42,13 @@ pub struct Record<S = String> {
 }
 
 impl<S: AsRef<str>> Record<S> {
-    /// Replaces the content of `out` by header and body.
+    /// Writes header and body into `out`, in place of its content.
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), AppendError> {
         out.clear();
         let texts = [&self.topic, &self.event, &self.payload];
         let texts = texts.into_iter().chain(&self.client_ref);
         let bytes: usize = texts.map(|text| text.as_ref().len()).sum();
-        // 64 is far more than flags, numbers and lengths take. So every length fits its four bytes.
+        // Flags, numbers and lengths take far less than 64 bytes. So each length fits its four bytes.
         if bytes + 64 > MAX_BODY {
             return Err(AppendError::TooLarge { bytes });
         }
@@ -78,7 +78,7 @@ impl<S: AsRef<str>> Record<S> {
 }
 
 impl Record {
-    /// `None` if the body is no record; its checksum makes that nearly impossible.
+    /// `None` if the body is no record, which its checksum makes nearly impossible.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let rest = &mut &*body;
         let [flags] = take(rest)?;
@@ -117,7 +117,7 @@ impl Record {
     }
 }
 
-/// The description of the body.
+/// The length and the checksum of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordHeader {
     body_crc: u32,

@@ -1,4 +1,4 @@
-//! The content of a spool when it is opened.
+//! [`recover`]: reads a spool when it is opened.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -11,20 +11,20 @@ use super::heads::Heads;
 use super::reader::{RecordReader, SpoolItem};
 use super::segment::Segment;
 
-/// The most places of damage that are listed.
+/// The most places of damage in the list.
 const PLACES: usize = 16;
 
-/// The findings of opening a spool.
+/// The content of a spool when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Rows in the spool.
     pub rows: usize,
-    /// Bytes that were cut off the end: a record that was being written when the earlier process was killed or lost
-    /// its power. No [`sync`](super::Spool::sync) had returned after it.
+    /// Bytes that were cut off at the end: an incomplete record, whose process was killed or lost its power. No
+    /// [`sync`](super::Spool::sync) had returned after it.
     pub torn_bytes: u64,
-    /// Places of damage; the rows in them are lost.
+    /// The number of damaged places. Their rows are lost.
     pub damaged: usize,
-    /// The bytes of all damage.
+    /// The bytes of all damaged places.
     pub damaged_bytes: u64,
     /// The first 16 places.
     pub damage: Vec<Damage>,
@@ -51,8 +51,8 @@ impl Recovered {
     }
 }
 
-/// Reads everything after the front. Deletes segments without rows and syncs the others, which the earlier process
-/// may not have synced.
+/// Reads everything after the front. Deletes segments without rows. Syncs the others, because the earlier process may
+/// not have done so.
 pub(super) fn recover(
     folder: &Folder,
     front: Position,

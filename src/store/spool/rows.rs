@@ -1,4 +1,4 @@
-//! The rows from the front to the end, over all segments.
+//! [`Rows`]: reads the rows of all segments, from the front to the end.
 
 use std::collections::vec_deque;
 use std::io;
@@ -12,7 +12,7 @@ use super::segment::Segment;
 pub struct Rows<'a> {
     folder: &'a Folder,
     segments: vec_deque::Iter<'a, Segment>,
-    /// Where to begin in the next segment.
+    /// The offset at which the next segment is read.
     from: u64,
     reader: Option<(u64, RecordReader)>,
 }
@@ -20,7 +20,7 @@ pub struct Rows<'a> {
 named_debug!(Rows<'_>, from);
 
 impl<'a> Rows<'a> {
-    /// `from` is a place in the first segment.
+    /// `from` is an offset in the first segment.
     pub(super) fn new(
         folder: &'a Folder,
         segments: vec_deque::Iter<'a, Segment>,

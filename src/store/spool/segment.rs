@@ -1,4 +1,4 @@
-//! One file of the spool. The last one has a handle to write to.
+//! [`Segment`]: one file of the spool.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ pub(super) struct Segment {
     pub(super) id: u64,
     /// The bytes of complete records.
     pub(super) end: u64,
-    /// Its rows that were not removed.
+    /// The number of its rows that are not removed.
     pub(super) rows: usize,
     /// `None` once the segment is complete and durable.
     writer: Option<SegmentWriter>,
@@ -22,8 +22,8 @@ struct SegmentWriter {
 }
 
 impl Segment {
-    /// A segment of an earlier process. Nothing is appended to it: its end may be older than the noted front, and
-    /// nothing before the front is read.
+    /// A segment of an earlier process. Nothing is appended to it: its end may be before the noted front, and rows
+    /// before the front are not read.
     pub(super) fn found(id: u64, end: u64, rows: usize) -> Self {
         Self {
             id,
@@ -47,7 +47,7 @@ impl Segment {
         }
     }
 
-    /// Whether a record of this size fits. An empty segment takes any.
+    /// Whether a record of this size fits. An empty segment takes a record of any size.
     pub(super) fn takes(&self, bytes: u64, limit: u64) -> bool {
         self.writer.is_some() && (self.end == 0 || self.end + bytes <= limit)
     }
@@ -55,12 +55,12 @@ impl Segment {
     /// Writes a complete record or nothing.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         let writer = self.writer.as_mut();
-        let writer = writer.expect("only a segment that takes the record is asked to");
+        let writer = writer.expect("append is called only if the segment takes the record");
         writer.cut(self.end)?;
         writer.dirty = true;
         if let Err(error) = writer.file.write_all(record) {
             writer.torn = true;
-            // If this fails too, the next append begins with it.
+            // If this fails too, the next append tries it again.
             let _ = writer.cut(self.end);
             return Err(error);
         }

@@ -44,7 +44,7 @@ fn on_disk(dir: &Path) -> u64 {
     paths.map(|path| fs::metadata(path).unwrap().len()).sum()
 }
 
-/// Rows of 100 bytes and more in segments of few.
+/// A segment has few rows of 100 bytes.
 fn small() -> SpoolLimits {
     SpoolLimits {
         bytes: 1 << 20,
@@ -127,7 +127,7 @@ fn segments_go_when_they_are_passed_and_the_folder_is_empty_in_the_end() {
         "{half} of {before} segments are left"
     );
     assert_eq!(on_disk(dir.path()), spool.bytes());
-    // What was peeked and not removed may be removed yet.
+    // Rows that were peeked and not removed can still be removed.
     spool.remove(10).unwrap();
     assert_eq!(rows(&spool), all[60..]);
     spool.peek(100, usize::MAX).unwrap();
@@ -162,7 +162,7 @@ fn a_new_run_never_writes_before_a_front_that_is_further_than_the_file() {
     spool.peek(2, usize::MAX).unwrap();
     spool.remove(2).unwrap();
     drop(spool);
-    // The power went before the rows were durable and after their removal was.
+    // A power cut: the removal of the rows is durable, and the rows are not.
     let segment = &segments(dir.path())[0];
     let file = fs::OpenOptions::new().write(true).open(segment).unwrap();
     file.set_len(fs::metadata(segment).unwrap().len() / 3)

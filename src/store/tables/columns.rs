@@ -1,5 +1,5 @@
-//! The columns `name` and `message`: copies out of the payload, for people who look at the table. Clients get the
-//! payload.
+//! [`Columns`]: fills the columns `name` and `message` with copies from the payload. They are for people who read the
+//! table; clients get the payload.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,7 +28,7 @@ impl ForTopics for ColumnFields {
     }
 }
 
-/// The rules of all topics. The first match counts; without one the members are `name` and `message`.
+/// The rules of all topics. The first match applies; without one the members are `name` and `message`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Columns(Vec<ColumnFields>);
 
@@ -61,7 +61,7 @@ const DEFAULT_MEMBERS: ColumnMembers<'_> = ColumnMembers {
     message: "message",
 };
 
-/// The names of the members. Reads them out of an object.
+/// The names of the members, and the visitor that reads these members of an object.
 #[derive(Clone, Copy)]
 struct ColumnMembers<'a> {
     name: &'a str,
@@ -108,7 +108,7 @@ struct Wanted {
     message: bool,
 }
 
-/// Compares a key in place.
+/// Compares a key with the names, without a copy.
 struct MemberKey<'a>(ColumnMembers<'a>);
 
 impl<'de> DeserializeSeed<'de> for MemberKey<'_> {
@@ -134,7 +134,7 @@ impl Visitor<'_> for MemberKey<'_> {
     }
 }
 
-/// The string without NUL, which PostgreSQL's text cannot hold; `None` for other types.
+/// The string without NUL, because PostgreSQL's text cannot hold NUL; `None` for other types.
 fn text(raw: &RawValue) -> Option<String> {
     let text = Cow::<'_, str>::deserialize(raw).ok()?;
     Some(text.replace('\0', ""))

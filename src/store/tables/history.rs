@@ -1,4 +1,4 @@
-//! Reads for a topic's log: its newest messages, pages of a resume, recent client_refs.
+//! Reads for a topic's log: the newest messages, pages of a resume, recent client_refs.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,15 +13,15 @@ use crate::store::schema::messages;
 use crate::store::tables::message::{from_timestamp, to_timestamp};
 use crate::store::tables::readable::{Readable, has_place};
 
-/// The most rows of one read, changes included.
+/// The most rows of one read, including updates and deletions.
 const MAX_ROWS: i64 = 20_000;
-/// The age up to which a client_ref is kept in memory, and the most of one topic.
+/// The greatest age of a client_ref that is read, and the most client_refs of one topic.
 const REF_WINDOW: Duration = Duration::from_secs(600);
 const MAX_REFS: i64 = 100_000;
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// The bytes of a text. Neither database reads the text for it.
+    /// The bytes of a text. Neither database reads the text for this.
     fn octet_length(text: Text) -> Integer;
 }
 
@@ -38,7 +38,7 @@ pub(in crate::store) struct StoredMessage {
 }
 
 impl StoredMessage {
-    /// `None` for a row that cannot be read, or whose payload is no JSON object: this server has not written it,
+    /// `None` if a column cannot be read, or the payload is no JSON object: another application has written the row,
     /// and clients could not read it.
     pub(in crate::store) fn into_entry(self) -> Option<StoredEntry> {
         let (Some(event), Some(payload), Some(at)) =
@@ -76,8 +76,8 @@ impl StoredMessage {
     }
 }
 
-/// The newest messages of a topic, at most `limit` and `bytes` of payload together, and the changes after the
-/// oldest of them; oldest first.
+/// The newest messages of a topic, at most `limit` and at most `bytes` of payload together, with the updates and
+/// deletions after the oldest of them. Oldest first.
 pub(in crate::store) fn newest(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -115,7 +115,7 @@ pub(in crate::store) fn newest(
             .select(StoredMessage::as_select())
             .load(typed)
     })?;
-    // Changes count as well, so that the history of an often edited message stays short.
+    // Updates count as well, so that the history of an often edited message stays short.
     let mut left = bytes;
     let fitting = newest.into_iter().take_while(|row| {
         let fits = row.bytes() <= left;
@@ -127,7 +127,7 @@ pub(in crate::store) fn newest(
     Ok(entries)
 }
 
-/// Texts and blobs in place of a seq sort after all numbers in the index.
+/// Rows whose seq is a text or a blob. The index has them after all numbers.
 #[cfg(feature = "sqlite")]
 fn warn_of_rows_without_place(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<()> {
     let rows = messages::table
@@ -141,8 +141,8 @@ fn warn_of_rows_without_place(connection: &mut DbConnection<'_>, topic: &str) ->
     Ok(())
 }
 
-/// The messages and changes after a seq, oldest first: at most `limit` and `bytes` of payload together, but one if
-/// there is any.
+/// The messages, updates and deletions after a seq, oldest first: at most `limit`, and at most `bytes` of payload
+/// together; but one row of any size.
 pub(in crate::store) fn page(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -181,7 +181,7 @@ pub(in crate::store) fn page(
             .into_iter()
             .filter_map(StoredMessage::into_entry)
             .collect();
-        // The caller would take an empty page for the end.
+        // To the caller an empty page is the end.
         if !entries.is_empty() {
             return Ok(entries);
         }
@@ -189,8 +189,8 @@ pub(in crate::store) fn page(
     }
 }
 
-/// The newest messages before a seq, oldest first: at most `limit` and `bytes` of payload together, but one if
-/// there is any.
+/// The newest messages before a seq, oldest first: at most `limit`, and at most `bytes` of payload together; but one
+/// message of any size.
 pub(in crate::store) fn before(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -230,7 +230,7 @@ pub(in crate::store) fn before(
             .into_iter()
             .filter_map(StoredMessage::into_entry)
             .collect();
-        // The caller would take an empty page for the beginning.
+        // To the caller an empty page is the beginning.
         if !entries.is_empty() {
             return Ok(entries);
         }
@@ -238,7 +238,7 @@ pub(in crate::store) fn before(
     }
 }
 
-/// The client_refs of the last minutes with their seqs, oldest first.
+/// The client_refs of the last [`REF_WINDOW`] with their seqs, oldest first.
 pub(in crate::store) fn recent_refs(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -263,7 +263,7 @@ fn rows(limit: usize) -> i64 {
     i64::try_from(limit).map_or(MAX_ROWS, |limit| limit.min(MAX_ROWS))
 }
 
-/// Calls `fits` with each seq, as long as their payloads have at most `bytes` together.
+/// Calls `fits` with each seq, until the payloads have more than `bytes` together.
 pub(in crate::store) fn within(sizes: &[(Seq, i32)], bytes: usize, mut fits: impl FnMut(Seq)) {
     let mut left = bytes;
     for &(seq, size) in sizes {

@@ -1,4 +1,4 @@
-//! The rows of `messages` and the statements that write them.
+//! [`NewMessage`]: a new row of `messages`, and the statements that write rows.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -31,7 +31,7 @@ pub(in crate::store) struct NewMessage<'a> {
 
 impl<'a> NewMessage<'a> {
     pub(in crate::store) fn new(row: PendingRow<'a>, columns: &Columns) -> Self {
-        // The columns of an update show the new payload, so that a search for a name finds it.
+        // For an update, name and message come from the new payload, so that a search for a name finds it.
         let updated = row
             .change
             .and_then(|change| change.updated_payload(row.payload));
@@ -53,13 +53,13 @@ impl<'a> NewMessage<'a> {
     }
 }
 
-/// Inserts all rows or fails; the caller then rolls the transaction back.
+/// Inserts all rows. If this fails, the caller rolls the transaction back.
 pub(in crate::store) fn insert(
     connection: &mut DbConnection<'_>,
     rows: &[NewMessage<'_>],
 ) -> QueryResult<()> {
     match connection {
-        // OR IGNORE: SQLite keeps a copy of each changed page for a statement that may fail half-way.
+        // OR IGNORE, because SQLite copies each changed page for a statement that may fail half-way.
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(sqlite) => {
             use diesel::result::{DatabaseErrorKind, Error};
@@ -69,7 +69,7 @@ pub(in crate::store) fn insert(
             if inserted == rows.len() {
                 return Ok(());
             }
-            let ignored = "a row is not new, or not as the table wants it".to_owned();
+            let ignored = "a row is not new, or the table refuses it".to_owned();
             Err(Error::DatabaseError(
                 DatabaseErrorKind::UniqueViolation,
                 Box::new(ignored),
@@ -99,7 +99,7 @@ pub(in crate::store) fn insert_new(
     Ok(inserted.into_iter().collect())
 }
 
-/// Whether this very row is stored, by a transaction whose commit was not confirmed.
+/// Whether this same row is stored already, by a transaction whose commit was not confirmed.
 pub(in crate::store) fn is_stored(
     connection: &mut DbConnection<'_>,
     row: &NewMessage<'_>,
@@ -143,7 +143,7 @@ pub(in crate::store) fn insert_last(
     Ok(seq)
 }
 
-/// Applies the change that the row makes to its target. A target that was deleted stays so.
+/// Applies the change of the row to its target. A deleted target stays deleted.
 pub(in crate::store) fn apply(
     connection: &mut DbConnection<'_>,
     row: PendingRow<'_>,
@@ -179,11 +179,11 @@ pub(in crate::store) fn apply(
     Ok(())
 }
 
-/// A seq below all others, also below those of rows that other applications write. Only trial rows have it or one
-/// of the next lower ones.
+/// A seq below those of all messages and of all rows that other applications write. Only trial rows have it or the
+/// next lower ones.
 pub(in crate::store) const NO_PLACE: Seq = Seq::MIN.plus(8);
 
-/// Inserts a row of the same size as this one, updates it and deletes it: does the database take rows at all?
+/// Checks that the database takes rows at all: inserts one of the same size as this one, updates it and deletes it.
 pub(in crate::store) fn try_same_size(
     connection: &mut DbConnection<'_>,
     row: &NewMessage<'_>,
@@ -191,7 +191,7 @@ pub(in crate::store) fn try_same_size(
     /// No client can join it.
     const TOPIC: &str = "";
     let payload = " ".repeat(row.payload.len());
-    let try_same_size = NewMessage {
+    let trial = NewMessage {
         topic: TOPIC,
         seq: NO_PLACE,
         event: "",
@@ -202,9 +202,8 @@ pub(in crate::store) fn try_same_size(
         target: None,
         ..row.clone()
     };
-    // Committed in between, so that it needs its room on disk.
-    connection
-        .transaction(|connection| insert_new(connection, std::slice::from_ref(&try_same_size)))?;
+    // In a transaction of its own, so that it needs room on disk.
+    connection.transaction(|connection| insert_new(connection, std::slice::from_ref(&trial)))?;
     let left = messages::table
         .filter(messages::topic.eq(TOPIC))
         .filter(messages::seq.eq(NO_PLACE));
@@ -217,10 +216,10 @@ pub(in crate::store) fn try_same_size(
     Ok(())
 }
 
-/// Checks without reading a row that the table is there and, on PostgreSQL, can be written.
+/// Checks that the table exists and, on PostgreSQL, can be written. Reads no row.
 pub(in crate::store) fn probe(connection: &mut DbConnection<'_>) -> QueryResult<()> {
     match connection {
-        // Without a lock: another process that writes to the file for a moment does no harm.
+        // Without a lock, because another process may be writing to the file for a moment.
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(sqlite) => {
             let none = messages::table.select(messages::seq).limit(0);

@@ -1,4 +1,4 @@
-//! Migrations: all pending ones, or none of them.
+//! Migrations: applies all pending ones, or none.
 
 use diesel::backend::Backend;
 use diesel::migration::MigrationSource;
@@ -13,8 +13,8 @@ const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 #[cfg(feature = "postgres")]
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
 
-/// Migrates inside the caller's transaction. If a migration fails, or the tables do not accept a message
-/// afterwards, the caller rolls everything back.
+/// Migrates in the caller's transaction. If a migration fails, or the tables then refuse a message, the caller rolls
+/// everything back.
 pub(in crate::store) fn run(
     connection: &mut DbConnection<'_>,
     adopt: bool,

@@ -1,5 +1,5 @@
-//! Rows that other applications have written may hold anything. A row that cannot be read is left out and logged;
-//! the rows beside it are read.
+//! [`Readable`]: columns of rows that other applications have written, which may hold anything. A row that cannot be
+//! read is left out and logged; the other rows are read.
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -9,8 +9,8 @@ use diesel::sql_types::BigInt;
 
 use crate::store::schema::messages;
 
-/// The value of a column, if it can be read. PostgreSQL has times outside of any calendar, and a column of SQLite
-/// holds any type.
+/// The value of a column; `None` if it cannot be read. PostgreSQL has times outside of any calendar, and a column of
+/// SQLite holds any type.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(in crate::store) struct Readable<T>(pub(in crate::store) Option<T>);
 
@@ -24,8 +24,8 @@ where
     }
 }
 
-/// Whether the seq of a row is a whole number, as it always is in PostgreSQL. A page that ended with another value
-/// would be read again and again.
+/// Whether the seq of a row is a whole number. In PostgreSQL it always is. A page that ended with another value would
+/// be read again and again.
 pub(in crate::store) fn has_place() -> diesel::dsl::Eq<messages::seq, SqlLiteral<BigInt>> {
     messages::seq.eq(diesel::dsl::sql::<BigInt>("CAST(messages.seq AS BIGINT)"))
 }

@@ -1,4 +1,4 @@
-//! Deleting rows, one transaction's worth at a time.
+//! [`Removal`]: deletes rows, as many as fit one transaction.
 
 use diesel::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::run;
 
-/// The most rows of one transaction: no message waits for more.
+/// The most rows of one transaction, because messages wait for it.
 pub(in crate::store) const MAX_ROWS: usize = 1_000;
 
 /// Rows of one topic to delete. The caller must pass at most [`MAX_ROWS`].
@@ -15,7 +15,7 @@ pub(in crate::store) const MAX_ROWS: usize = 1_000;
 pub(in crate::store) struct Removal {
     pub(in crate::store) topic: String,
     pub(in crate::store) rows: RemovedRows,
-    /// Messages up to this seq may be deleted afterwards: no client resumes from before it.
+    /// Afterwards messages up to this seq may be missing: no client resumes from before it.
     pub(in crate::store) pruned_through: Seq,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::log::{Change, LogEntry, Seq};
 use crate::store::spool::Record;
 
-/// One row of `messages`.
+/// One row of `messages` that is not stored yet.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct PendingRow<'a> {
     pub(in crate::store) topic: &'a str,
@@ -67,7 +67,7 @@ pub(in crate::store) fn micros(at: SystemTime) -> i64 {
     i64::try_from(since.as_micros()).unwrap_or_default()
 }
 
-/// The reverse; times before 1970 become 1970.
+/// The time of these microseconds. Times before 1970 become 1970.
 pub(in crate::store) fn from_micros(micros: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }

@@ -1,7 +1,7 @@
-//! The rows of `topics`: the run of each topic's sequence.
+//! [`TopicRow`]: the rows of `topics`, which hold the run of each topic.
 //!
-//! A run begins with the first message that a process sends to a topic, under an epoch that no other run has. So a
-//! database that was restored from an old copy knows that it does not know the ids of later runs.
+//! A run begins with the first message that a process sends to a topic. Its epoch is unique. So a database that was
+//! restored from an old copy can tell that an id belongs to a later run.
 
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ use crate::store::tables::row::micros;
 /// were never committed, and no seq is given twice. No run gives as many.
 pub(in crate::store) const JUMP: i64 = 1 << 32;
 
-/// The run of a topic. The default is that of a topic without messages: epoch 0.
+/// The run of a topic. The default, epoch 0, is for a topic without messages.
 #[derive(Clone, Debug, Insertable, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = topics)]
 pub(in crate::store) struct TopicRow {
@@ -44,7 +44,7 @@ impl Default for TopicRow {
 }
 
 impl TopicRow {
-    /// The runs before it; none if the text cannot be read, so that nobody resumes.
+    /// The runs before it. None if the text cannot be read: then no client resumes.
     pub(in crate::store) fn past(&self) -> PastRuns {
         self.past.parse().unwrap_or_default()
     }
@@ -57,10 +57,10 @@ impl TopicRow {
     }
 }
 
-/// The run of a topic whose log is opened. After an unclean end another run begins at once, and that alone is
-/// written; else the next one, of `next_epoch`, begins with a message.
+/// The run of a topic whose log is opened. After an unclean end, a new run begins now and is stored. Otherwise
+/// nothing is written, and the next run, of `next_epoch`, begins with a message.
 ///
-/// A strict run is clean at any time: members see nothing of it that is not committed.
+/// A strict run is always clean, because members see only committed messages.
 pub(in crate::store) fn open(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -98,9 +98,9 @@ pub(in crate::store) fn open(
     })
 }
 
-/// A run that begins without the database. No topic has a seq beyond `ceiling`. Its head is beyond any seq that may
-/// have been given: no topic has had a message each microsecond since 1970, and the ceiling counts if the clock was
-/// set back or an unclean end went beyond it.
+/// A run that begins without the database. No topic has a seq beyond `ceiling`. The head of the run is beyond any seq
+/// that was given: no topic has had a message each microsecond since 1970, and the ceiling applies if the clock was
+/// set back or a run after an unclean end is ahead of it.
 pub(in crate::store) fn without_database(ceiling: Seq) -> OpenedRun {
     let epoch = new_epoch();
     OpenedRun {
@@ -176,7 +176,7 @@ pub(in crate::store) fn put(
     Ok(())
 }
 
-/// Stores a topic that no client can join, and rolls back: does the database store topics at all?
+/// Checks that the database stores topics at all: stores one that no client can join, and rolls back.
 pub(in crate::store) fn rehearse(connection: &mut DbConnection<'_>) -> QueryResult<()> {
     use diesel::result::Error::RollbackTransaction;
     let rehearsed = connection.transaction(|connection| {
@@ -189,7 +189,7 @@ pub(in crate::store) fn rehearse(connection: &mut DbConnection<'_>) -> QueryResu
     }
 }
 
-/// A seq that no topic has reached. An open run has given fewer seqs than the distance between two runs.
+/// A seq that no topic has reached: an open run has given fewer than [`JUMP`] seqs.
 pub(in crate::store) fn ceiling(connection: &mut DbConnection<'_>) -> QueryResult<Seq> {
     let highest = topics::table.select(diesel::dsl::max(topics::last_seq));
     let highest: Option<Seq> = on_each_backend!(connection, |typed| highest.first(typed))?;
@@ -228,7 +228,7 @@ impl Names {
     }
 }
 
-/// Ends a run in order, unless another server has begun the next one.
+/// Ends a run cleanly, unless another server has begun the next one.
 pub(in crate::store) fn close(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -244,8 +244,8 @@ pub(in crate::store) fn close(
     Ok(())
 }
 
-/// Notes that messages up to this seq may be deleted. None of these seqs is given again, even if the topic has no
-/// other row.
+/// Stores that messages up to this seq may be deleted. None of these seqs is given again, even if the topic has no
+/// message left.
 pub(in crate::store) fn prune(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -272,14 +272,14 @@ pub(in crate::store) fn prune(
     Ok(())
 }
 
-/// Random: an epoch cannot be guessed, and no two runs share one.
+/// A random epoch: it cannot be guessed, and no two runs share it.
 pub(in crate::store) fn new_epoch() -> Epoch {
     Epoch::new(random())
 }
 
 /// A positive number that is random.
 pub(in crate::store) fn random() -> i64 {
-    // Without the system's randomness the clock tells runs apart.
+    // If the system has no randomness, the clock makes it unique.
     let random = getrandom::u64()
         .unwrap_or_else(|_| u64::try_from(micros(SystemTime::now())).unwrap_or_default() << 1);
     i64::try_from(random >> 1).map_or(1, |number| number.max(1))

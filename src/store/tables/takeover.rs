@@ -1,4 +1,5 @@
-//! Existing tables: whether Slackir may take them over, and the rows that their application goes on writing.
+//! Takeover of existing tables: checks that Slackir may use them, and adopts the rows that their application writes
+//! later.
 
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -15,8 +16,8 @@ const NO_TOPIC: &str = "";
 /// The one room of the tutorial application Slackir, whose table is taken over.
 const LOBBY: &str = "random:lobby";
 
-/// Refuses tables that are neither Slackir's nor an Ecto application's, judged by the `lacking` migrations. Refuses
-/// an Ecto application's unless `adopt` is set.
+/// Refuses tables that are neither Slackir's nor an Ecto application's; the `lacking` migrations show whether a table
+/// is Slackir's. Refuses an Ecto application's unless `adopt` is set.
 pub(in crate::store) fn check(
     connection: &mut DbConnection<'_>,
     lacking: &[String],
@@ -82,8 +83,8 @@ fn differences(connection: &mut DbConnection<'_>) -> QueryResult<Vec<String>> {
     Ok(found.into_iter().map(|row| row.words).collect())
 }
 
-/// Inserts rows as the writer does, and rolls back: one as small as a message can be, and two long ones that differ
-/// in their place alone.
+/// Inserts rows as the writer does, and rolls back: the smallest possible message, and two long ones that differ only
+/// in their seq.
 pub(in crate::store) fn try_insert(connection: &mut DbConnection<'_>) -> Result<(), StoreError> {
     let long = "\u{e9}\n".repeat(1_000);
     let at = to_timestamp(std::time::SystemTime::now());
@@ -121,8 +122,8 @@ pub(in crate::store) fn try_insert(connection: &mut DbConnection<'_>) -> Result<
     }
 }
 
-/// Gives the rows without a topic a place in the tutorial application's room, in the order in which they were written. Returns
-/// their number. Only for a start: no log is in memory.
+/// Moves the rows without a topic into the tutorial application's room, in the order of their ids. Returns their
+/// number. Only for a start, when no log is in memory.
 pub(in crate::store) fn adopt_rows(connection: &mut DbConnection<'_>) -> QueryResult<u64> {
     if rows_of_others(connection)? == 0 {
         return Ok(0);
@@ -152,7 +153,7 @@ pub(in crate::store) fn adopt_rows(connection: &mut DbConnection<'_>) -> QueryRe
     Ok(adopted as u64)
 }
 
-/// How many rows have no topic.
+/// The number of rows without a topic.
 pub(in crate::store) fn rows_of_others(connection: &mut DbConnection<'_>) -> QueryResult<u64> {
     let others = messages::table
         .filter(messages::topic.eq(NO_TOPIC))

@@ -1,7 +1,7 @@
-//! [`Eraser`]: deletes all messages of a topic, or all that a name has written.
+//! [`Eraser`]: deletes all messages of a topic, or all messages with a name.
 //!
-//! Rows are deleted newest first, so that an update goes before the message that tells its author. The connections
-//! for reading find the rows; the writer deletes a few at a time.
+//! Rows are deleted newest first. So an update is deleted before its message, whose column `name` has the author. The
+//! connections for reading find the rows; the writer deletes a few at a time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::store::tables::message;
 use crate::store::tables::remove::{self, MAX_ROWS, Removal, RemovedRows};
 use crate::store::{DbWriterHandle, Store, StoreError};
 
-/// How long pending rows may take until they are committed.
+/// The longest wait for the commit of pending rows.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Rows of one search.
-const LOOK: usize = 20 * MAX_ROWS;
-/// Members get a `message_deleted` for at most this many of a topic's messages, the newest.
+const SEARCH_ROWS: usize = 20 * MAX_ROWS;
+/// Members get a `message_deleted` for at most this many messages of a topic, the newest.
 const TOLD: usize = 1_000;
 
 /// What to erase.
@@ -31,7 +31,7 @@ const TOLD: usize = 1_000;
 pub enum Target {
     /// All messages of a topic.
     Topic(String),
-    /// The messages whose column `name` is this, with their updates: in one topic or in all.
+    /// The messages with this column `name`, and their updates.
     Name {
         /// The author.
         name: String,
@@ -40,7 +40,7 @@ pub enum Target {
     },
 }
 
-/// The erasure is incomplete. What was erased stays erased; try again.
+/// The erasure is incomplete. Erased messages stay erased; try again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EraseError {
@@ -74,8 +74,8 @@ impl Eraser {
     }
 
     /// Erases messages that were published before this call. Returns their number. Afterwards no history and no
-    /// resume holds any of them: returning clients get the history again, and present ones a `message_deleted` for
-    /// each of the newest 1,000 of a topic.
+    /// resume has any of them. Returning clients get the history again. Connected members get a `message_deleted` for
+    /// each of the newest 1,000 messages of a topic.
     ///
     /// # Errors
     /// If the database does not commit the pending rows, or cannot be used.
@@ -154,11 +154,11 @@ impl Eraser {
 }
 
 impl Store {
-    /// Erases in the database alone, without a running server. Returns the number of messages. Clients that resume
-    /// from before get the history.
+    /// Erases in the database only, without a running server. Returns the number of messages. Clients whose last
+    /// message is older get the history instead of a resume.
     ///
     /// # Errors
-    /// If a statement fails; what was erased stays erased.
+    /// If a statement fails. Erased messages stay erased.
     pub fn erase(&self, target: &Target) -> Result<u64, StoreError> {
         let mut writer = self.lone_writer()?;
         let mut gone = ErasedMessages::default();
@@ -218,7 +218,7 @@ impl Target {
 #[derive(Default)]
 struct ErasedMessages {
     messages: u64,
-    /// The seqs of the newest of them, newest first.
+    /// The seqs of the newest messages, newest first.
     newest: VecDeque<Seq>,
 }
 
@@ -263,7 +263,7 @@ fn topics_of(connection: &mut DbConnection<'_>, target: &Target) -> QueryResult<
     }
 }
 
-/// A seq that the topic has not given yet.
+/// A seq beyond all that the topic has given.
 fn free_seq(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<Seq> {
     let given = topics::table.find(topic).select(topics::last_seq);
     let given: Option<Seq> = on_each_backend!(connection, |typed| given.first(typed).optional())?;
@@ -271,14 +271,14 @@ fn free_seq(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<Seq> 
     Ok(given.unwrap_or_default().max(head).next())
 }
 
-/// The rows to delete before this seq, newest first, as many as one search returns.
+/// The rows to delete before this seq, newest first: at most [`SEARCH_ROWS`].
 fn rows_of(
     connection: &mut DbConnection<'_>,
     topic: &str,
     name: Option<&str>,
     before: Seq,
 ) -> QueryResult<Vec<RowKey>> {
-    rows_at_most(connection, topic, name, before, LOOK)
+    rows_at_most(connection, topic, name, before, SEARCH_ROWS)
 }
 
 diesel::alias!(messages as written: Written);
@@ -299,7 +299,7 @@ fn rows_at_most(
     let Some(name) = name else {
         return on_each_backend!(connection, |typed| rows.load(typed));
     };
-    // Also the updates that others have made to the messages of this name.
+    // Also the updates by other names to messages of this name.
     let changed = written
         .filter(written.field(messages::topic).eq(topic))
         .filter(written.field(messages::seq).nullable().eq(messages::target))

@@ -1,7 +1,7 @@
 //! [`Exporter`]: the topics and messages of a database as lines of JSON.
 //!
-//! It reads a page at a time and needs no lock. A server may run meanwhile; messages that it commits behind the
-//! last page are exported, too.
+//! It reads a page at a time and needs no lock. A server may run meanwhile; its new messages are exported too, if
+//! they come after the last page.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -44,15 +44,15 @@ pub struct Exported {
 /// The progress of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportEvent<'a> {
-    /// So many more messages are written.
+    /// This many more messages are written.
     Written(u64),
-    /// A row of another application cannot be read and is not in the export.
+    /// A row of another application cannot be read, and is left out.
     LeftOut {
         /// Its topic.
         topic: &'a str,
-        /// Its seq; `None` for all rows of the topic whose seq is no whole number.
+        /// Its seq; `None` for the rows of the topic whose seq is no whole number.
         seq: Option<Seq>,
-        /// How many rows.
+        /// The number of rows.
         rows: u64,
     },
 }
@@ -70,7 +70,7 @@ pub enum ExportError {
 }
 
 impl Exporter {
-    /// Opens an existing database that has all migrations. Nothing is locked, created or changed.
+    /// Opens an existing database with all migrations. Locks, creates and changes nothing.
     ///
     /// # Errors
     /// If the URL is unknown, or the database is unreachable or of another version.
@@ -82,7 +82,7 @@ impl Exporter {
         Ok(Self { readers })
     }
 
-    /// How many messages an export of these topics has now.
+    /// The number of messages that an export of these topics would have now.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -98,9 +98,9 @@ impl Exporter {
         Ok(count)
     }
 
-    /// Writes the topics that match the pattern (all without one) with their messages: topics by the bytes of their
-    /// names, messages by seq. Two databases with the same content give the same bytes. `tell` is called after each
-    /// page and for each unreadable row.
+    /// Writes the topics that match the pattern, or without one all topics, with their messages. Topics are sorted by
+    /// the bytes of their names, messages by seq. Two databases with the same content give the same bytes. `tell` is
+    /// called after each page and for each unreadable row.
     ///
     /// # Errors
     /// If the database cannot be read, or `out` cannot be written.
@@ -183,8 +183,8 @@ fn check_tables(connection: &mut DbConnection<'_>) -> QueryResult<()> {
     Ok(())
 }
 
-/// The topics that match the pattern, sorted by bytes whatever the database's collation. The writer uses the empty
-/// name itself.
+/// The topics that match the pattern, sorted by bytes independently of the database's collation. The empty name is
+/// left out, because the writer uses it for trials.
 fn topics_of(
     connection: &mut DbConnection<'_>,
     pattern: Option<&TopicPattern>,
@@ -209,9 +209,9 @@ fn run_of(connection: &mut DbConnection<'_>, topic: &str) -> Result<Option<Topic
         .optional())?)
 }
 
-/// How many rows of a topic have no seq that a page can hold.
+/// The number of rows of a topic whose seq is no whole number, so that no page can have them.
 fn without_place(connection: &mut DbConnection<'_>, topic: &str) -> Result<u64, StoreError> {
-    // PostgreSQL would count all rows for nothing.
+    // PostgreSQL has none, and would read all rows.
     #[cfg(feature = "postgres")]
     if matches!(connection, DbConnection::Postgres(_)) {
         return Ok(0);
@@ -224,7 +224,7 @@ fn without_place(connection: &mut DbConnection<'_>, topic: &str) -> Result<u64, 
     Ok(rows.unsigned_abs())
 }
 
-/// The rows after a seq and the seq of the last one; at least one row, if there is any.
+/// The rows after a seq, and the seq of the last one; `None` if there is no row.
 fn page(
     connection: &mut DbConnection<'_>,
     topic: &str,

@@ -1,7 +1,7 @@
 //! Import: the lines of an export into a database of either kind.
 //!
-//! Lines are stored one transaction's worth at a time. If the file ends early or has a bad line, the lines before
-//! it stay; a second import skips them. Clients resume in a topic only once its last line is stored.
+//! Each transaction stores many lines. If the file ends early or has a bad line, the lines before it stay; a second
+//! import skips them. Clients resume in a topic only once its last line is stored.
 
 mod destination;
 
@@ -24,7 +24,7 @@ const BATCH_BYTES: usize = 4_000_000;
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 100_000_000;
 
-/// How to treat messages that cannot keep their place.
+/// How to treat topics with another history, and removed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImportOptions {
     /// If the topic has another history in the database, append the file's messages to it, under new ids. Updates
@@ -43,19 +43,19 @@ pub struct Imported {
     pub topics: u64,
     /// Messages, updates and deletions.
     pub messages: u64,
-    /// Those that were stored before.
+    /// Messages, updates and deletions that were stored before.
     pub skipped: u64,
-    /// Those that were left out because they had been removed.
+    /// Messages, updates and deletions that were left out, because they had been removed from the database.
     pub removed: u64,
 }
 
-/// Why an import ended early, and what it had stored.
+/// The reason why an import ended early, and its result until then.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {problem} ({imported} before it; to import the file again skips those)")]
 pub struct ImportError {
     /// The line, from 1.
     pub line: u64,
-    /// What was stored.
+    /// The result until then.
     pub imported: Imported,
     /// The problem.
     #[source]
@@ -90,7 +90,7 @@ pub enum ImportProblem {
          which stores the file's messages behind those that are there"
     )]
     OtherHistory(String),
-    /// The topic exists with another message in this place.
+    /// The topic exists with another message at this seq.
     #[error(
         "topic {topic:?} has another message in this database where the file has number {seq}: import \
          into another one, or with --append, which stores the file's messages behind those that are there"
@@ -162,17 +162,17 @@ impl Store {
 #[derive(Default)]
 struct Import {
     options: ImportOptions,
-    /// The line that was read last; in an error, the line at fault.
+    /// The last line that was read; after an error, the line at fault.
     line: u64,
     batch: ImportBatch,
     progress: ImportProgress,
 }
 
-/// What is stored.
+/// The stored lines.
 #[derive(Clone, Default)]
 struct ImportProgress {
     imported: Imported,
-    /// The topic whose last line may still come.
+    /// The topic of the last line. It may have more lines.
     destination: Option<Destination>,
 }
 
@@ -229,7 +229,7 @@ impl Import {
 
     /// Takes a line.
     fn add(&mut self, text: &[u8]) -> Result<(), ImportProblem> {
-        /// The members that tell kinds of lines apart.
+        /// The member that only lines of messages have.
         #[derive(Deserialize)]
         struct ExportLineKind {
             seq: Option<IgnoredAny>,
@@ -256,7 +256,7 @@ impl Import {
         Ok(())
     }
 
-    /// Stores the pending lines: all at once, or one by one to find the refused one.
+    /// Stores the pending lines in one transaction; if that fails, one by one, to find the refused line.
     fn store(&mut self, writer: &mut LoneWriter) -> Result<(), ImportProblem> {
         let items = std::mem::take(&mut self.batch).items;
         if let Ok(()) = self.attempt(writer, &items) {

@@ -1,4 +1,4 @@
-//! The lines of an export: JSON, one object a line, the same from either database.
+//! The lines of an export: one JSON object a line, the same from either database.
 
 use std::borrow::Cow;
 
@@ -78,10 +78,10 @@ pub(in crate::store) struct MessageLine<'a> {
     seq: Seq,
     #[serde(borrow)]
     event: Cow<'a, str>,
-    /// As JSON, for people and other programs.
+    /// The payload as JSON, for people and other programs.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
-    /// As text, if it is no JSON or has line breaks.
+    /// The payload as text, if it is no JSON or has line breaks.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     payload_text: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -120,7 +120,7 @@ impl FoundRow {
 }
 
 impl MessageRow {
-    /// The memory that it takes, about.
+    /// About the memory of the row.
     pub(in crate::store) fn bytes(&self) -> usize {
         self.payload.len() + self.message.as_ref().map_or(0, String::len)
     }
@@ -130,7 +130,7 @@ impl<'a> From<&'a MessageRow> for MessageLine<'a> {
     fn from(row: &'a MessageRow) -> Self {
         let text = &*row.payload;
         let payload = serde_json::from_str::<&RawValue>(text).ok();
-        // Only text that reads back unchanged: not null, and no surrounding spaces.
+        // Only text that serde reads back unchanged: not null, and no surrounding spaces.
         let payload = payload
             .filter(|json| json.get() == text && text != "null" && !text.contains(['\n', '\r']));
         let text_of = |column: &'a Option<String>| column.as_deref().map(Cow::Borrowed);
@@ -151,7 +151,7 @@ impl<'a> From<&'a MessageRow> for MessageLine<'a> {
 }
 
 impl MessageLine<'_> {
-    /// The row; `None` if the line has no payload, or two.
+    /// The row; `None` if the line has no payload or both kinds.
     pub(in crate::store) fn into_row(self) -> Option<MessageRow> {
         let payload = match (self.payload, self.payload_text) {
             (Some(json), None) => json.get().to_owned(),
@@ -182,7 +182,7 @@ fn read_time<'de, D: Deserializer<'de>>(input: D) -> Result<NaiveDateTime, D::Er
     let text = Cow::<'de, str>::deserialize(input)?;
     let at = DateTime::parse_from_rfc3339(&text);
     let at = at.map_err(|error| D::Error::custom(format!("{text:?} is no time: {error}")))?;
-    // With the precision of both databases.
+    // Microseconds, the precision of both databases.
     DateTime::from_timestamp_micros(at.timestamp_micros())
         .map(|at| at.naive_utc())
         .ok_or_else(|| D::Error::custom(format!("{text:?} is out of range")))

@@ -1,4 +1,4 @@
-//! [`LoneWriter`]: a connection that writes without a running server, and so without a [`DbWriter`].
+//! [`LoneWriter`]: a connection that writes while no server, and so no [`DbWriter`], runs on the database.
 //!
 //! [`DbWriter`]: crate::store::DbWriter
 
@@ -11,7 +11,7 @@ pub(in crate::store) struct LoneWriter {
 }
 
 impl Store {
-    /// Writes while the store is open.
+    /// A connection that writes.
     pub(in crate::store) fn lone_writer(&self) -> Result<LoneWriter, StoreError> {
         let writer = self.backend.pool(Role::Writer { strict: true })?;
         Ok(LoneWriter {

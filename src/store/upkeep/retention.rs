@@ -1,8 +1,8 @@
 //! [`Retention`]: deletes messages that are too old, and the oldest if there are too many.
 //!
-//! The connections for reading find them, so that the writer does not wait; the writer deletes a few rows between
+//! The connections for reading find the rows, so that the writer does not wait. The writer deletes a few rows between
 //! two batches. Each run costs two or three lookups in the index of (topic, seq) for each topic with messages, and
-//! more only if something has changed. It finds committed rows alone, so no row in flight is missed.
+//! more only if something has changed. It deletes committed rows only.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -25,12 +25,12 @@ use crate::store::tables::remove::{MAX_ROWS, Removal, RemovedRows};
 
 /// The wait between two runs.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Topics that are examined with one connection.
+/// The most topics in one read.
 const TOPICS: usize = 500;
-/// A counted topic is counted again once it may have grown by this part: counting walks over all its rows, so the
-/// work stays in proportion to what is published.
+/// A topic is counted again once it may have grown by the 20th part. A count reads all its rows, so the work stays in
+/// proportion to the published messages.
 const SLACK: i64 = 20;
-/// After so many runs every topic is counted again, because other applications may write to the database.
+/// After this many runs every topic is counted again, because other applications may write to the database.
 const RUNS_OF_A_COUNT: u64 = 60;
 
 /// How long messages are kept.
@@ -40,15 +40,16 @@ pub struct RetentionRule {
     pub topics: TopicPattern,
     /// The greatest age of a message; `None`: no limit.
     pub max_age: Option<Duration>,
-    /// How many messages a topic keeps, the newest; `None`: no limit. A topic may have a twentieth more before it
-    /// is cut. Updates and deletions do not count, and leave with the messages beside them.
+    /// The number of messages that a topic keeps, the newest; `None`: no limit. A topic may have a twentieth more
+    /// before it is pruned. Updates and deletions do not count, and are deleted with the messages around them.
     pub max_messages: Option<u32>,
 }
 
 /// The background job that deletes old messages.
 ///
-/// A deleted message is gone for resumes as well: a client that last saw an older one gets the history. Its
-/// client_ref is free again: a retry is a new message, unless the topic's log still knows the ref (10 minutes).
+/// If a client's last message is older than a deleted one, the client gets the history instead of a resume. The
+/// client_ref of a deleted message is free again: a retry is a new message, unless the topic's log still has the ref,
+/// for 10 minutes.
 pub struct Retention {
     writer: DbWriterHandle,
     pubsub: PubSub,
@@ -66,8 +67,8 @@ named_debug!(Retention, rules, period);
 #[derive(Debug)]
 pub struct RetentionTask(JoinHandle<()>);
 
-/// A topic had at least this many messages at this head. Each later message has a seq of its own, so the heads give
-/// an upper bound for now.
+/// The number of a topic's messages at this head, or the rule's maximum if there are more. Each later message raises
+/// the head by at least one, so the heads give an upper bound for the number now.
 #[derive(Clone, Copy, Debug)]
 struct Count {
     head: Seq,
@@ -91,7 +92,7 @@ struct Surplus {
 }
 
 impl Retention {
-    /// Deletes messages of the database behind the logs of `pubsub`. The first rule that matches a topic counts;
+    /// Deletes messages of the database behind the logs of `pubsub`. The first rule that matches a topic applies;
     /// without one its messages stay.
     pub fn new(writer: &DbWriterHandle, pubsub: &PubSub, rules: Vec<RetentionRule>) -> Self {
         Self {
@@ -135,13 +136,13 @@ impl Retention {
             let (rules, counts) = (self.rules.clone(), std::mem::take(&mut self.counts));
             let readers = self.writer.readers().clone();
             let read = readers.read(move |connection| {
-                let mut look = Look {
+                let mut scan = RetentionScan {
                     rules: &rules,
                     counts,
                     now: SystemTime::now(),
                 };
-                let (surplus, last) = look.at_topics(connection, after)?;
-                Ok((surplus, last, look.counts))
+                let (surplus, last) = scan.at_topics(connection, after)?;
+                Ok((surplus, last, scan.counts))
             });
             let surplus;
             (surplus, last, self.counts) = read.await?;
@@ -152,7 +153,7 @@ impl Retention {
         Ok(pruned)
     }
 
-    /// Deletes the surplus of one topic, one transaction's worth at a time.
+    /// Deletes the surplus of one topic, in several transactions.
     async fn prune(&self, surplus: Surplus) -> Result<u64, AnyError> {
         let Surplus {
             topic,
@@ -168,7 +169,7 @@ impl Retention {
             let Some(last) = next.await? else {
                 return Ok(pruned);
             };
-            // First, so that a running resume can detect the gap.
+            // Before the deletion, so that a running resume can detect the gap.
             self.pubsub.pruned(&topic, last);
             let removal = Removal {
                 topic: topic.clone(),
@@ -188,8 +189,8 @@ impl Drop for RetentionTask {
     }
 }
 
-/// One look at topics.
-struct Look<'a> {
+/// One read of topics.
+struct RetentionScan<'a> {
     rules: &'a [RetentionRule],
     counts: HashMap<String, Count>,
     now: SystemTime,
@@ -201,8 +202,8 @@ impl ForTopics for RetentionRule {
     }
 }
 
-impl Look<'_> {
-    /// The surplus of the topics after this one, and where to continue.
+impl RetentionScan<'_> {
+    /// The surplus of the topics after this one, and the last topic; `None` if there are no more.
     fn at_topics(
         &mut self,
         connection: &mut DbConnection<'_>,
@@ -290,13 +291,13 @@ fn next_topic(connection: &mut DbConnection<'_>, after: &str) -> QueryResult<Opt
         on_each_backend!(connection, |typed| next.first(typed).optional())?;
     Ok(next.map(|(topic, inserted_at)| Oldest {
         topic,
-        // A time that cannot be read may hide any other.
+        // An unreadable time may hide an old row.
         inserted_at: inserted_at.0.unwrap_or(NaiveDateTime::MIN),
     }))
 }
 
-/// The last of the oldest rows that are too old or too many, as many as one transaction deletes. The order of seqs
-/// is that of times; a row whose time cannot be read goes with the next one that is too old.
+/// The last of the oldest rows that are too old or too many, as many as one transaction deletes. Times have the order
+/// of seqs; a row with an unreadable time is deleted with the next row that is too old.
 fn next_rows(
     connection: &mut DbConnection<'_>,
     topic: &str,

@@ -1,5 +1,5 @@
-//! One batch of rows: one transaction if the database takes them all, else one for each half, down to the rows that
-//! it refuses.
+//! One batch of rows. If the database takes all of them, one transaction stores them; otherwise one for each half,
+//! and so on, down to the rows that the database refuses.
 
 use diesel::result::{DatabaseErrorKind, Error};
 
@@ -21,7 +21,7 @@ pub(in crate::store) enum RowOutcome {
     Moved(Seq),
     /// Not stored again: the row at this seq has its client_ref.
     DuplicateOf(Seq),
-    /// The database will never take it.
+    /// The database refuses it, and always will.
     Rejected(Error),
 }
 
@@ -29,7 +29,7 @@ pub(in crate::store) enum RowOutcome {
 pub(in crate::store) enum TransactionFailure {
     /// A statement failed: a row may be the cause.
     Statement(Error),
-    /// The begin or the commit failed: no row is the cause.
+    /// The begin or the commit failed, so no row is the cause.
     Transaction(Error),
 }
 
@@ -40,7 +40,7 @@ impl From<Error> for TransactionFailure {
 }
 
 impl TransactionFailure {
-    /// `Ok` with the error if a row may be the cause, and not the database.
+    /// `Ok` with the error if a row may be its cause; otherwise the database is the cause.
     pub(in crate::store) fn blame(self) -> Result<Error, Error> {
         use DatabaseErrorKind::{
             ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand,
@@ -63,17 +63,16 @@ impl TransactionFailure {
     }
 }
 
-/// Commits rows in their order, and calls `settled` with each result as soon as it is certain.
+/// Commits rows in their order. Calls `settled` with the outcome of each row as soon as it is certain.
 ///
 /// # Errors
-/// If the database is unreachable or takes nothing. `settled` is not called for the rest.
+/// If the database is unreachable or refuses everything. `settled` is not called for the other rows.
 pub(in crate::store) fn commit(
     connection: &mut DbConnection<'_>,
     rows: &[PendingRow<'_>],
     columns: &Columns,
     settled: &mut impl FnMut(RowOutcome),
 ) -> Result<(), Error> {
-    // A database that refuses everything refuses an empty transaction, too. Then halving is of no use.
     if rows.is_empty() {
         return Ok(());
     }
@@ -114,7 +113,7 @@ fn attempt(
                 .map_err(TransactionFailure::Statement)
         });
         match plain {
-            // A seq is taken. The other statement tells which.
+            // A seq is taken. The next transaction finds out which.
             Err(TransactionFailure::Statement(Error::DatabaseError(
                 DatabaseErrorKind::UniqueViolation,
                 _,
@@ -127,7 +126,7 @@ fn attempt(
     })
 }
 
-/// Inserts the rows that are new, and finds out why the others are not.
+/// Inserts the rows that are new, and finds the outcome of the others.
 fn insert_or_find(
     connection: &mut DbConnection<'_>,
     rows: &[PendingRow<'_>],
@@ -146,7 +145,7 @@ fn insert_or_find(
         } else {
             RowOutcome::Moved(message::insert_last(connection, new)?)
         };
-        // Also for a row that was stored before: another server may have inserted its target again.
+        // Also for a row that was stored already: another server may have inserted its target again.
         if !matches!(outcome, RowOutcome::DuplicateOf(_)) {
             message::apply(connection, *row, columns)?;
         }
@@ -155,7 +154,7 @@ fn insert_or_find(
     Ok(outcomes)
 }
 
-/// The database has refused a row alone: is the row the cause, or the database?
+/// Decides whether the row is the cause, or the database: the database has refused this row alone.
 fn judge(
     connection: &mut DbConnection<'_>,
     row: PendingRow<'_>,
@@ -172,13 +171,13 @@ fn judge(
     {
         return Ok(RowOutcome::Rejected(error));
     }
-    // A full disk and a trigger look alike. The row is the cause if the database takes another row of this size and
-    // then refuses this one again.
+    // A full disk and a trigger give the same error. The row is the cause if the database takes another row of this
+    // size and then refuses this one again.
     message::try_same_size(connection, &NewMessage::new(row, columns))?;
     match attempt(connection, &[row], columns) {
         Ok(mut outcomes) => Ok(outcomes.pop().unwrap_or(RowOutcome::Committed)),
         Err(failure) => match failure.blame()? {
-            // Another server uses seqs as fast as this one finds free ones.
+            // Another server takes each free seq before this one can.
             race @ Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Err(race),
             error => Ok(RowOutcome::Rejected(error)),
         },

@@ -1,8 +1,8 @@
 //! [`Capacity`]: the bound of the rows that are not committed.
 //!
-//! Publishers reserve room in their critical section, from counters of our own: the bound of an actor's mailbox
-//! does not hold across cloned addresses. Without room the message is refused: it is neither stored nor broadcast,
-//! and the client learns when to try again.
+//! Publishers reserve room in their critical section. The counters are here, because the bound of an actor's mailbox
+//! does not hold across cloned addresses. Without room a message is refused: it is neither stored nor broadcast, and
+//! the client is asked to wait before its retry.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
@@ -10,19 +10,19 @@ use crate::log::StoreFull;
 use crate::metrics::metrics;
 use crate::store::options::WriterOptions;
 
-/// The wait that a refused client is asked for.
+/// The wait of a refused client before its retry.
 const RETRY_AFTER_MS: u64 = 1_000;
 
-/// Rows that may be in memory while they are in the spool as well. The spool's bound is in bytes; this one holds
-/// for a flood of tiny messages.
+/// The most rows that are both in memory and in the spool. The spool's bound is in bytes; this one bounds a flood of
+/// tiny messages.
 const SPOOLED_ROWS: usize = 1_000_000;
 
-/// What becomes of messages that are published now.
+/// How new messages are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageState {
     /// The database commits them.
     Available,
-    /// They queue: the database is unreachable, or has older rows to commit first.
+    /// They are queued: the database is unreachable, or has older rows to commit first.
     Waiting,
     /// They are refused: the database is unreachable, and there is no room for them or the log is strict.
     Refusing,
@@ -30,7 +30,7 @@ pub enum StorageState {
 
 /// Rows and bytes in the intake, the queue and the committer.
 pub(in crate::store) struct Capacity {
-    /// The bound in memory alone: rows and bytes.
+    /// The bound without a spool, or while it is not in use: rows and bytes.
     plain: (usize, usize),
     /// The bound while rows are in the spool as well; `None` without a spool.
     spooled: Option<(usize, usize)>,
@@ -82,7 +82,7 @@ impl Capacity {
         Ok(())
     }
 
-    /// Counts rows of an earlier process.
+    /// Counts rows of an earlier process, which are in the spool.
     pub(in crate::store) fn add_earlier(&self, rows: usize) {
         self.rows.fetch_add(rows, Ordering::AcqRel);
         metrics().writer_queue.increment(rows as f64);

@@ -1,7 +1,7 @@
-//! [`Ceiling`]: a seq that no topic has reached yet, for runs that begin without the database.
+//! [`Ceiling`]: a seq that no topic has reached, for runs that begin without the database.
 //!
-//! The clock is not enough: it may have been ahead when the topic got its last message, or have been set back. So
-//! the ceiling is kept in a file beside the spool.
+//! The clock alone is not enough: it may have been set back since the topic's last message. So the ceiling is stored
+//! in a file in the folder of the spool.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::log::Seq;
 use crate::store::tables::run::JUMP;
 
-/// The file's seq is so far ahead that the file is seldom written, and that no open run reaches it.
+/// The seq in the file is so far ahead that the file is seldom written, and that no open run reaches it.
 const MARGIN: i64 = JUMP;
 const FILE: &str = "ceiling";
 

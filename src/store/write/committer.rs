@@ -1,6 +1,6 @@
-//! [`Committer`]: the actor that waits for the database, so that the [`DbWriter`](crate::store::DbWriter) need not.
+//! [`Committer`]: the actor that waits for the database, so that the [`DbWriter`](crate::store::DbWriter) never does.
 //!
-//! It owns the one connection that writes, and gets one [`Round`] at a time.
+//! It owns the only connection that writes, and gets one [`Round`] at a time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,20 +22,19 @@ use crate::store::write::journal::Journal;
 use crate::store::write::turn::{SharedError, TopicWork, WorkDone};
 use crate::store::{Store, StoreError};
 
-/// The actor. It has an Arbiter of its own, where it may block.
+/// The actor. Its thread is its own, so it may block.
 pub(in crate::store) struct Committer {
     pool: Pool,
-    /// Kept between rounds. After a failure the pool checks it.
+    /// Kept between rounds; `None` after a failure.
     connection: Option<Pooled>,
     housekeeper: Housekeeper,
     columns: Columns,
     capacity: Arc<Capacity>,
-    /// Its lock keeps the database file for this server alone.
+    /// Its lock keeps other servers away from the database file.
     store: Store,
 }
 
-/// The work of one round, in this order: rows of an earlier process, work on topics, rows. No row of a topic that
-/// is opened or closed is in flight.
+/// The work of one round, in this order: rows of an earlier process, work on topics, rows.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::store) struct Round {
@@ -43,20 +42,20 @@ pub(in crate::store) struct Round {
     pub(in crate::store) work: Vec<TopicWork>,
     /// The oldest rows, in order.
     pub(in crate::store) rows: Vec<Arc<LogEntry>>,
-    /// The queue is empty: the database may be checkpointed.
+    /// The writer is idle: the database may be checkpointed.
     pub(in crate::store) tidy: bool,
-    /// The database is asked even if there is nothing to do.
+    /// The database is asked even if there is no work.
     pub(in crate::store) probe: bool,
     pub(in crate::store) answer: Recipient<Done>,
 }
 
-/// How far a round has come.
+/// The result of a round.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::store) struct Done {
-    /// How many rows of an earlier process are settled.
+    /// How many rows of an earlier process are settled, from the first.
     pub(in crate::store) earlier: usize,
-    /// The results of the work on topics, as far as it was tried.
+    /// The results of the work on topics, from the first piece.
     pub(in crate::store) work: Vec<Result<WorkDone, SharedError>>,
     /// How many rows, from the first, are settled.
     pub(in crate::store) rows: usize,
@@ -83,7 +82,7 @@ impl Committer {
         })
     }
 
-    /// Commits the rows of an earlier process, before the server serves anybody.
+    /// Commits the rows of an earlier process, before the server accepts clients.
     pub(in crate::store) fn replay(&mut self, journal: &mut Journal) -> Result<(), StoreError> {
         while journal.earlier() > 0 {
             let records = journal.read_earlier().map_err(StoreError::Spool)?;
@@ -114,7 +113,7 @@ impl Committer {
         self.pool.get()
     }
 
-    /// Rows that belong to no open log.
+    /// Commits rows that belong to no open log.
     fn commit_earlier(
         &self,
         connection: &mut DbConnection<'_>,
@@ -210,7 +209,7 @@ fn run_topic_work(
             Ok(run) => done.push(Ok(run)),
             Err(failure) => {
                 let error = failure.blame()?;
-                // As for a row: a database that stores no topic at all is unreachable.
+                // As for a row: if the database stores no topic at all, it is unreachable.
                 run::rehearse(connection)?;
                 let error = StoreError::from(error);
                 tracing::error!(topic = work.topic(), %error, "store.writer.topic_refused");
@@ -244,7 +243,7 @@ fn report(row: PendingRow<'_>, outcome: &RowOutcome) {
     }
 }
 
-/// Tells the log how a row was settled.
+/// Settles the row in its log.
 fn settle(entry: &LogEntry, outcome: &RowOutcome) {
     match outcome {
         RowOutcome::Committed | RowOutcome::Moved(_) => entry.mark_committed(),
@@ -253,8 +252,8 @@ fn settle(entry: &LogEntry, outcome: &RowOutcome) {
     }
 }
 
-/// Turns a panic into an error of the round. The transaction is rolled back and the connection dropped; `done`
-/// holds what was certain before.
+/// Turns a panic into an error of the round. The transaction is rolled back and the connection dropped. The results
+/// before the panic stay valid.
 fn caught(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);

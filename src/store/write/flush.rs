@@ -1,12 +1,12 @@
-//! [`FlushCallers`]: the callers that wait until their rows are saved.
+//! [`FlushCallers`]: callers that wait until all rows are saved.
 
 use tokio::sync::oneshot;
 
 #[derive(Default)]
 pub(in crate::store) struct FlushCallers {
-    /// They wait until everything is committed.
+    /// Callers that wait until everything is committed.
     for_commit: Vec<oneshot::Sender<()>>,
-    /// They wait until their rows are committed or safe in the spool.
+    /// Callers that wait until everything is committed or safe in the spool.
     for_spool: Vec<oneshot::Sender<()>>,
 }
 

@@ -53,10 +53,10 @@ impl DbWriterHandle {
         }
     }
 
-    /// Waits until every message that was published so far is committed, for at most `limit`; while the database is
-    /// unreachable, until it is in the spool. Returns the number of rows that are in neither.
+    /// Waits until every message that was published so far is committed or, while the database is unreachable, in the
+    /// spool; at most for `limit`. Returns the number of messages that are in neither.
     pub async fn flush(&self, limit: Duration) -> usize {
-        // An error means that the time is over or the writer has ended.
+        // An error: the time is over, or the writer has ended.
         let _ = tokio::time::timeout(limit, self.addr.send(Synced)).await;
         self.capacity.at_risk()
     }
@@ -71,25 +71,25 @@ impl DbWriterHandle {
         &self.readers
     }
 
-    /// Deletes rows in the writer's next transaction. Returns their number.
+    /// Deletes rows, in the writer's next round. Returns their number.
     pub(in crate::store) async fn remove(&self, removal: Removal) -> Result<usize, AnyError> {
         let (answer, answered) = oneshot::channel();
         self.addr.do_send(Remove { removal, answer });
         Ok(answered.await??)
     }
 
-    /// How many published messages are not committed yet.
+    /// The number of published messages that are not committed.
     pub fn unsaved(&self) -> usize {
         self.capacity.waiting()
     }
 
-    /// What becomes of messages that are published now.
+    /// How new messages are treated.
     pub fn state(&self) -> StorageState {
         self.capacity.state()
     }
 
-    /// Why the server is not ready: the writer or its committer has ended or is stuck, or SQLite's file is gone or
-    /// damaged. `None` also while the database is only unreachable.
+    /// The reason why the server is not ready: the writer or its committer has ended or is stuck, or SQLite's file is
+    /// gone or damaged. `None` if there is none, and while the database is only unreachable.
     pub fn fault(&self) -> Option<String> {
         if self.addr.connected() {
             self.health.fault()
@@ -98,7 +98,7 @@ impl DbWriterHandle {
         }
     }
 
-    /// Reads for a topic's log. Fails at once while the database is known to be unreachable.
+    /// Reads for a topic's log. Fails at once while the database counts as unreachable.
     async fn read<T: Send + 'static>(
         self,
         topic: String,
@@ -236,7 +236,7 @@ mod tests {
         type Result = ();
 
         fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
-            panic!("as it was told");
+            panic!("on request");
         }
     }
 

@@ -1,20 +1,19 @@
-//! [`Health`]: whether the writer, the committer and the database are sound. The writer notes it; other threads
-//! read it.
+//! [`Health`]: whether the writer, the committer and the database work. The writer sets it; other threads read it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often the writer looks after itself, the committer and the database.
-pub(in crate::store) const LOOK: Duration = Duration::from_secs(1);
-/// A writer that has not looked for this long counts as stuck.
+/// The time between two checks: the writer checks the committer and the database.
+pub(in crate::store) const CHECK_PERIOD: Duration = Duration::from_secs(1);
+/// Without a check for this long, the writer counts as stuck.
 const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Written by the writer alone.
 pub(in crate::store) struct Health {
     started: Instant,
-    /// When the writer looked last, in milliseconds since `started`.
-    looked: AtomicU64,
+    /// The time of the last check, in milliseconds since `started`.
+    checked: AtomicU64,
     /// The fault of the database or the committer.
     fault: Mutex<Option<String>>,
 }
@@ -23,17 +22,17 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            looked: AtomicU64::new(0),
+            checked: AtomicU64::new(0),
             fault: Mutex::default(),
         }
     }
 }
 
 impl Health {
-    /// The writer works, and has found this fault or none.
+    /// The result of a check: this fault, or none.
     pub(in crate::store) fn note(&self, fault: Option<String>) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.looked.store(now, Ordering::Release);
+        self.checked.store(now, Ordering::Release);
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
@@ -43,8 +42,8 @@ impl Health {
     }
 
     fn fault_at(&self, now: Duration) -> Option<String> {
-        let looked = Duration::from_millis(self.looked.load(Ordering::Acquire));
-        let silent = now.saturating_sub(looked);
+        let checked = Duration::from_millis(self.checked.load(Ordering::Acquire));
+        let silent = now.saturating_sub(checked);
         if silent > WRITER_PATIENCE {
             let seconds = silent.as_secs();
             return Some(format!(

@@ -1,7 +1,7 @@
 //! [`Intake`]: rows on their way from publishers to the writer.
 //!
-//! The first row wakes a sleeping writer; it takes later rows at its own pace. A message for each row would wake
-//! its thread for each row.
+//! Only the first row wakes a sleeping writer; the writer takes later rows by itself. An actor's message for each row
+//! would wake its thread for each row.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,9 +21,9 @@ struct IntakeQueue<T> {
 enum Attention {
     /// Every row.
     Asleep,
-    /// A row that a caller waits for. The writer takes the others after its pause.
+    /// Rows that a caller waits for. The writer takes the others after its pause.
     Pausing,
-    /// None: it will look by itself.
+    /// None: the writer takes the rows soon.
     Awake,
 }
 
@@ -40,21 +40,21 @@ impl<T> Default for Intake<T> {
 }
 
 impl<T> Intake<T> {
-    /// Leaves a row. `awaited`: a caller waits until it is committed. Returns whether the writer must be woken.
+    /// Adds a row. `awaited`: a caller waits until it is committed. Returns whether the writer must be woken.
     #[must_use]
     pub(in crate::store) fn put(&self, row: T, awaited: bool) -> bool {
         let mut queue = self.lock();
         queue.rows.push(row);
         queue.awaited |= awaited;
-        let tell = match queue.writer {
+        let wakes = match queue.writer {
             Attention::Asleep => true,
             Attention::Pausing => awaited,
             Attention::Awake => false,
         };
-        if tell {
+        if wakes {
             queue.writer = Attention::Awake;
         }
-        tell
+        wakes
     }
 
     /// Takes all rows, in order. From now on the writer is awake.
@@ -69,26 +69,26 @@ impl<T> Intake<T> {
     #[must_use]
     pub(in crate::store) fn sleep(&self) -> bool {
         let mut queue = self.lock();
-        let may = queue.rows.is_empty();
-        if may {
+        let can = queue.rows.is_empty();
+        if can {
             queue.writer = Attention::Asleep;
         }
-        may
+        can
     }
 
     /// The writer pauses, unless a caller waits for a row. Returns whether it does.
     #[must_use]
     pub(in crate::store) fn pause(&self) -> bool {
         let mut queue = self.lock();
-        let may = !queue.awaited;
-        if may {
+        let can = !queue.awaited;
+        if can {
             queue.writer = Attention::Pausing;
         }
-        may
+        can
     }
 
     fn lock(&self) -> MutexGuard<'_, IntakeQueue<T>> {
-        // Only a failed allocation can panic under this lock; the rows before it are whole.
+        // Only a failed allocation can panic under this lock. The rows are whole then.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,11 +98,11 @@ mod tests {
     use super::Intake;
 
     #[test]
-    fn a_writer_that_sleeps_is_told_of_the_first_row() {
+    fn the_first_row_wakes_a_writer_that_sleeps() {
         let intake = Intake::default();
         assert!(intake.put(1, false));
         assert!(!intake.put(2, false));
-        assert!(!intake.put(3, true), "it will look");
+        assert!(!intake.put(3, true), "it takes them soon");
         assert!(!intake.sleep(), "there are rows");
         assert_eq!(intake.take(), [1, 2, 3]);
         assert!(!intake.put(4, false), "it is awake");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_pauses_is_told_of_rows_that_somebody_waits_for() {
+    fn awaited_rows_wake_a_writer_that_pauses() {
         let intake = Intake::default();
         assert!(intake.put(1, true));
         assert!(!intake.pause(), "somebody waits");
@@ -120,7 +120,7 @@ mod tests {
         assert!(intake.pause());
         assert!(!intake.put(2, false));
         assert!(intake.put(3, true));
-        assert!(!intake.put(4, true), "it has been told");
+        assert!(!intake.put(4, true), "it is awake");
         assert_eq!(intake.take(), [2, 3, 4]);
         assert!(intake.pause());
         assert!(!intake.put(5, false));

@@ -1,7 +1,7 @@
 //! [`Journal`]: the front of the writer's queue on disk, while the database is unreachable.
 //!
-//! Rows stay in memory as well, so that the tails of the logs are whole. The spool is for the next process, if this
-//! one ends before the database is back.
+//! The rows stay in memory as well, because the tails of the logs need them. If this process ends before the database
+//! is reachable again, the next process commits them from the spool.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,13 +58,13 @@ impl Journal {
         let limit = self.earlier.min(MAX_BATCH);
         let records = self.spool.peek(limit, PIECE_BYTES)?;
         if records.is_empty() {
-            // The disk has damaged them; the spool has logged it.
+            // The disk has damaged them. The spool has logged that.
             self.earlier = 0;
         }
         Ok(records)
     }
 
-    /// The database has this many of the rows that were read.
+    /// The database has this many of the rows of the last [`read_earlier`](Self::read_earlier).
     pub(in crate::store) fn remove_earlier(&mut self, rows: usize) {
         if rows == 0 {
             return;
@@ -75,7 +75,7 @@ impl Journal {
         }
     }
 
-    /// Writes the rows of the queue that the spool does not have yet, up to the first that it refuses.
+    /// Appends the rows of the queue that the spool does not have yet, up to the first that it refuses.
     pub(in crate::store) fn take(&mut self, queue: &VecDeque<Arc<LogEntry>>) {
         for entry in queue.range(self.rows..) {
             if let Err(error) = self.spool.append(&PendingRow::from(&**entry).record()) {
@@ -99,7 +99,7 @@ impl Journal {
         }
         self.rows -= rows;
         self.synced = self.synced.saturating_sub(rows);
-        // These rows are committed: that they cannot be read back does no harm.
+        // These rows are committed, so damage among them does no harm.
         let all = if self.rows == 0 { usize::MAX } else { rows };
         if let Err(error) = self.drop_front(all) {
             tracing::warn!(%error, "store.spool.not_removed");
@@ -116,7 +116,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes the rows survive a power cut. A failure is tried again at the next call.
+    /// Makes the rows survive a power cut. After a failure the next call tries again.
     pub(in crate::store) fn sync(&mut self) {
         match self.spool.sync() {
             Ok(()) => self.synced = self.rows,
@@ -143,7 +143,7 @@ impl Journal {
         self.rows + self.earlier == 0
     }
 
-    /// Whether the spool has no room for the next row.
+    /// Whether the spool has refused the next row.
     pub(in crate::store) fn is_refusing(&self) -> bool {
         self.refused
     }

@@ -1,4 +1,4 @@
-//! Writing: publishers leave rows in the [`Intake`](intake::Intake), the [`DbWriter`] queues them, and its
+//! Writing: publishers put rows into the [`Intake`](intake::Intake), the [`DbWriter`] queues them, and its
 //! [`Committer`](committer::Committer) stores them.
 
 mod batch;

@@ -1,4 +1,4 @@
-//! [`WriterState`]: whether the writer reaches its database, what it is doing, and what becomes of new messages.
+//! [`WriterState`]: whether the writer reaches its database, what it is doing, and how new messages are treated.
 //! Pure: the writer passes the time in, and carries out the answers.
 
 use std::time::{Duration, Instant};
@@ -24,9 +24,9 @@ const PROBE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(in crate::store) struct WriterState {
     database: DatabaseState,
-    /// Members see nothing that is not committed.
+    /// Members see only committed messages.
     strict: bool,
-    /// A reader has found the database damaged. Only a new start of the server mends that.
+    /// The fault that a reader has found: the database is damaged. It stays until the server is restarted.
     damage: Option<String>,
     /// When the last round began.
     asked: Instant,
@@ -51,8 +51,8 @@ enum DatabaseState {
         retry: Duration,
         trouble: Option<Trouble>,
     },
-    /// The database takes rows again, and does not have all rows of an earlier process yet: logs are not read
-    /// before.
+    /// The database takes rows again, but does not have all rows of an earlier process yet. Until then logs are not
+    /// read.
     CatchingUp(RoundStep),
 }
 
@@ -64,14 +64,14 @@ enum RoundStep {
     InFlight { since: Instant, turns: usize },
 }
 
-/// Why the last round has failed.
+/// The cause of the last failure.
 #[derive(Debug, PartialEq, Eq)]
 struct Trouble {
-    /// The error's text, as the log has it.
+    /// The error's text in the log.
     error: String,
-    /// What makes the server not ready.
+    /// The reason why the server is not ready, if there is one.
     fault: Option<String>,
-    /// The database would lose what it takes.
+    /// The database could lose new rows.
     damage: bool,
 }
 
@@ -85,21 +85,21 @@ pub(in crate::store) struct RoundPlan {
     leaves_tidy: bool,
 }
 
-/// What a failed round changes.
+/// The consequences of a failed round.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::store) struct Failed {
     /// The wait before the next round.
     pub(in crate::store) retry: Duration,
-    /// Whether the round before has not failed in the same way.
+    /// Whether the round before failed with another error, or not at all.
     pub(in crate::store) is_news: bool,
 }
 
-/// Rows in the spool, where the writer keeps one at present.
+/// The spool, while it is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum SpoolState {
     Empty,
     HasRows,
-    /// It has refused a row.
+    /// It has refused the next row.
     Full,
 }
 
@@ -133,12 +133,12 @@ impl WriterState {
         }
     }
 
-    /// Whether members see nothing that is not committed.
+    /// Whether members see only committed messages.
     pub(in crate::store) fn is_strict(&self) -> bool {
         self.strict
     }
 
-    /// There is work. Whether the writer must schedule a round.
+    /// There is work. Returns whether the writer must schedule a round.
     #[must_use]
     pub(in crate::store) fn wake(&mut self) -> bool {
         let rests = matches!(self.database, DatabaseState::Idle | DatabaseState::Pausing);
@@ -148,7 +148,7 @@ impl WriterState {
         rests
     }
 
-    /// A caller waits for a round: a retry does not wait for its time. Whether the writer must schedule a round.
+    /// A caller waits for a round, so a retry is due at once. Returns whether the writer must schedule a round.
     #[must_use]
     pub(in crate::store) fn hurry(&mut self) -> bool {
         self.wake() || !self.is_in_flight()
@@ -158,7 +158,7 @@ impl WriterState {
         self.in_flight().is_some()
     }
 
-    /// How many turns the committer has at present, from the first.
+    /// How many turns the committer is working on, from the first.
     pub(in crate::store) fn turns_in_flight(&self) -> usize {
         self.in_flight().map_or(0, |(_, turns)| turns)
     }
@@ -191,15 +191,15 @@ impl WriterState {
         self.set_round(RoundStep::InFlight { since: now, turns });
     }
 
-    /// The round in flight is over. How many turns it had; `None` if there was no round.
+    /// The round in flight is over. Returns the number of its turns; `None` if there was no round.
     pub(in crate::store) fn end(&mut self) -> Option<usize> {
         let (_, turns) = self.in_flight()?;
         self.set_round(RoundStep::Due);
         Some(turns)
     }
 
-    /// A round has succeeded; so many rows of an earlier process are still to be committed. Whether the database
-    /// is back with that.
+    /// A round has succeeded. `earlier`: rows of an earlier process that are not committed yet. Returns whether the
+    /// database is back with that.
     #[must_use]
     pub(in crate::store) fn succeed(&mut self, earlier: usize) -> bool {
         let was_away = self.is_away();
@@ -268,7 +268,7 @@ impl WriterState {
         }
     }
 
-    /// Whether the writer has nothing to do and should see whether the database is still there.
+    /// Whether the writer is idle and should ask the database again.
     pub(in crate::store) fn is_probe_due(&self, now: Instant) -> bool {
         self.is_idle() && now - self.asked >= PROBE
     }
@@ -282,14 +282,14 @@ impl WriterState {
         self.probe = true;
     }
 
-    /// A reader has found the database damaged. Whether that is news.
+    /// A reader has found that the database is damaged. Returns whether that is new.
     pub(in crate::store) fn damaged(&mut self, fault: &str) -> bool {
         let is_news = self.damage.is_none();
         self.damage.get_or_insert_with(|| fault.to_owned());
         is_news
     }
 
-    /// What makes the server not ready, in words for the operator.
+    /// The reason why the server is not ready, for the operator.
     pub(in crate::store) fn fault(&self, now: Instant) -> Option<String> {
         let trouble = self.trouble().and_then(|trouble| trouble.fault.clone());
         self.damage.clone().or(trouble).or_else(|| self.stuck(now))
@@ -304,7 +304,7 @@ impl WriterState {
         })
     }
 
-    /// What becomes of messages that are published now. `spool`: `None` without one, or while it is not in use.
+    /// How new messages are treated. `spool`: `None` without one, or while it is not in use.
     pub(in crate::store) fn storage(&self, spool: Option<SpoolState>) -> StorageState {
         let loses = self.damage.is_some() || self.trouble().is_some_and(|trouble| trouble.damage);
         match spool {

@@ -1,4 +1,4 @@
-//! Work on topics beside their rows: runs begin, go on and end, and rows are deleted.
+//! [`Turn`]: work on a topic, other than its rows. Runs begin and end, and rows are deleted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(in crate::store) struct Turn {
     pub(in crate::store) answer: Option<TurnAnswer>,
 }
 
-/// The way back to the caller.
+/// The channel to the caller.
 pub(in crate::store) enum TurnAnswer {
     Opening(oneshot::Sender<Result<OpenedRun, SharedError>>),
     Removal(oneshot::Sender<Result<usize, SharedError>>),
@@ -38,7 +38,7 @@ impl TurnAnswer {
     }
 }
 
-/// Shared, because one failure can have several callers.
+/// Shared, because a failure can concern several callers.
 pub(in crate::store) type SharedError = Arc<StoreError>;
 
 /// Work on one topic.
@@ -56,7 +56,7 @@ pub(in crate::store) enum TopicWork {
         first: MessageId,
         strict: bool,
     },
-    /// A run has ended in order with this id.
+    /// A run has ended cleanly with this id.
     Close { topic: String, last: MessageId },
     /// Deletes rows.
     Remove(Removal),
@@ -69,7 +69,7 @@ pub(in crate::store) enum WorkDone {
     /// How many rows were deleted.
     Removed(usize),
     /// It is stored.
-    Noted,
+    Stored,
 }
 
 impl Turns {
@@ -100,7 +100,7 @@ impl Turns {
             let Some(Turn { answer, .. }) = self.0.pop_front() else {
                 break;
             };
-            // If the join has ended meanwhile, its topic stays open, and counts as ended uncleanly.
+            // If the caller of an opening has gone meanwhile, the topic stays open, and its run ends uncleanly.
             match (result, answer) {
                 (Ok(WorkDone::Opened(run)), Some(TurnAnswer::Opening(answer))) => {
                     let _ = answer.send(Ok(run));
@@ -114,7 +114,7 @@ impl Turns {
         }
     }
 
-    /// The callers, who must be answered without the database. The work of the first `in_flight` turns stays,
+    /// Takes the callers, to answer them without the database. The work of the first `in_flight` turns stays,
     /// because the committer may still do it; so does work without a caller.
     pub(in crate::store) fn take_callers(&mut self, in_flight: usize) -> Vec<TurnAnswer> {
         let mut callers = Vec::new();
@@ -163,11 +163,11 @@ impl TopicWork {
                 strict,
             } => {
                 run::begin(connection, topic, *first, *strict)?;
-                WorkDone::Noted
+                WorkDone::Stored
             }
             Self::Close { topic, last } => {
                 run::close(connection, topic, *last)?;
-                WorkDone::Noted
+                WorkDone::Stored
             }
             Self::Remove(removal) => WorkDone::Removed(remove::remove(connection, removal)?),
         })

@@ -1,14 +1,13 @@
 //! [`DbWriter`]: the actor that owns every row that is published and not committed.
 //!
-//! It commits in batches: the rows that came in during the last transaction make the next one. A row is committed
-//! at once if the writer is idle or a caller waits for the row. After a transaction of few rows there is a
-//! [`PAUSE`], because a transaction costs more than its rows and takes the processor from the fan-out. The
-//! [`Committer`] waits for the database on a thread of its own; the writer's thread waits for the spool's disk
-//! alone.
+//! It commits in batches: rows that are published during a transaction make the next one. If the writer is idle or a
+//! caller waits for a row, the row is committed at once. After a transaction of few rows there is a [`PAUSE`],
+//! because a transaction costs more than its rows and takes the processor from the fan-out. The [`Committer`] waits
+//! for the database on a thread of its own. The writer's thread waits for nothing but the spool's disk.
 //!
-//! **The database counts as unreachable** if a round has failed or takes too long ([`WriterState`]). Rounds are retried
-//! at growing distances. Until every row is committed, rows go into the spool as well, and topics are opened
-//! without the database. A strict writer refuses rows and openings instead.
+//! **The database counts as unreachable** if a round has failed or takes too long ([`WriterState`]). The wait before
+//! each retry grows. Until the spool is empty again, rows go into it as well. While the database is unreachable,
+//! topics are opened without it. A strict writer refuses rows and openings instead.
 
 mod away;
 mod requests;
@@ -41,7 +40,7 @@ use crate::store::write::state::{Failed, WriterState};
 use crate::store::write::turn::{TopicWork, Turns};
 use crate::store::{Store, StoreError};
 
-/// How long rows that no caller waits for may gather, after a transaction of few rows.
+/// The pause after a transaction of few rows. Rows that no caller waits for gather in it.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The actor that saves messages. [`DbWriter::start_on_own_thread`] starts it, and it ends with the last
@@ -61,13 +60,13 @@ pub struct DbWriter {
     /// Work on topics.
     turns: Turns,
     flushes: FlushCallers,
-    /// The epoch of runs that begin now. It changes each time the database was unreachable: somebody may have
-    /// restored it.
+    /// The epoch of runs that begin now. A new one is needed each time the database was unreachable: somebody may
+    /// have restored it from a copy.
     epoch: Epoch,
     /// No topic has a seq beyond it.
     ceiling: Ceiling,
     guard: Guard,
-    /// The next round, if it is not at once. At most one is scheduled.
+    /// The next round, if it is scheduled for later.
     later: Option<SpawnHandle>,
     /// Whether a check of the round's time, and of the spool, is scheduled.
     watching: bool,
@@ -81,11 +80,11 @@ named_debug!(DbWriter);
 struct BeginRound;
 
 impl DbWriter {
-    /// Commits the rows that an earlier process has left in the spool, and starts the writer on threads of its own,
-    /// where it may block. If the database was not reached yet, those rows are committed once it is.
+    /// Commits the rows of an earlier process in the spool, and starts the writer on threads of its own, where it may
+    /// block. If the database is not reachable yet, these rows are committed once it is.
     ///
     /// # Errors
-    /// If its connection cannot be made, or the spool cannot be opened or emptied.
+    /// If the database cannot be used, or the spool cannot be opened or emptied.
     pub fn start_on_own_thread(
         store: Store,
         options: WriterOptions,
@@ -179,7 +178,7 @@ impl DbWriter {
         };
         let mut work = self.turns.due(&self.queue);
         let turns = work.len();
-        // Rows of an earlier process come before any row of this one.
+        // First the rows of an earlier process.
         let rows = if self.earlier() > 0 {
             0
         } else {
@@ -200,7 +199,7 @@ impl DbWriter {
         self.watch(ctx);
     }
 
-    /// The round is over, completely or not.
+    /// The committer has done a round, or a part of it.
     fn end_round(&mut self, done: Done, ctx: &mut Context<Self>) {
         let Some(turns) = self.state.end() else {
             return;
@@ -235,7 +234,7 @@ impl DbWriter {
         }
     }
 
-    /// Whether nothing is known that must be done at once.
+    /// Whether nothing must be done at once.
     fn has_nothing_to_do(&self) -> bool {
         self.queue.is_empty()
             && self.turns.is_empty()
@@ -243,12 +242,12 @@ impl DbWriter {
             && self.capacity.state() == StorageState::Available
     }
 
-    /// How many rows of an earlier process are not committed yet.
+    /// The number of rows of an earlier process that are not committed.
     fn earlier(&self) -> usize {
         self.journal.as_ref().map_or(0, Journal::earlier)
     }
 
-    /// The oldest of them, as many as one round commits.
+    /// The oldest rows of an earlier process, as many as one round commits.
     fn read_earlier(&mut self) -> Result<Vec<Record>, StoreError> {
         let earlier = self
             .journal

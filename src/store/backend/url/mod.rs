@@ -24,8 +24,8 @@ pub(in crate::store) enum Scheme {
 const POSTGRES: [&str; 3] = ["postgres://", "postgresql://", "ecto://"];
 
 impl Scheme {
-    /// As diesel_cli: PostgreSQL by its scheme, all else is a file for SQLite. A URL of another database is
-    /// refused, not taken for a file name.
+    /// As in diesel_cli, a URL with PostgreSQL's scheme is for PostgreSQL, and any other text is a file for SQLite.
+    /// But the URL of another database is refused.
     pub(in crate::store) fn of(url: &str) -> Result<Self, StoreError> {
         if POSTGRES.iter().any(|scheme| url.starts_with(scheme)) {
             return Ok(Self::Postgres);
@@ -46,8 +46,8 @@ impl Scheme {
     }
 }
 
-/// Whether this text before a colon is a scheme. A single letter is a drive of Windows, and an empty text is
-/// `:memory:`.
+/// Whether this text before a colon is a scheme. A single letter is a drive of Windows; before the colon of
+/// `:memory:` is no text.
 fn is_scheme(text: &str) -> bool {
     text.len() > 1
         && text
@@ -55,7 +55,7 @@ fn is_scheme(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-_ ".contains(&byte))
 }
 
-/// The URL without passwords, for people.
+/// The URL without passwords, for logs and messages.
 pub fn redacted(url: &str) -> String {
     let Some(scheme) = POSTGRES.iter().find(|scheme| url.starts_with(*scheme)) else {
         return url.to_owned();
@@ -78,7 +78,7 @@ fn strip<'a>(url: &'a str, schemes: &[&str]) -> &'a str {
     rest.unwrap_or(url)
 }
 
-/// The path with a suffix behind its name.
+/// The path with a suffix.
 pub(in crate::store) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(suffix);

@@ -1,4 +1,4 @@
-//! PostgreSQL URLs: as libpq takes them, and their passwords.
+//! [`PostgresUrl`]: a URL for libpq, and its passwords.
 
 use super::{POSTGRES, strip};
 use crate::store::backend::StoreError;
@@ -22,8 +22,8 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 
 impl PostgresUrl {
-    /// Refuses a URL that libpq would misread: it would take a part of the password for a host or a port, and print
-    /// it in its error.
+    /// Refuses a URL that libpq would misread: libpq would take a part of the password for a host or a port, and
+    /// print that part in its error.
     pub(in crate::store) fn parse(url: &str) -> Result<Self, StoreError> {
         let rest = strip(url, &POSTGRES);
         let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -77,7 +77,7 @@ impl PostgresUrl {
     }
 }
 
-/// Whether each percent sign begins an encoded byte other than 0, as libpq demands.
+/// Whether each percent sign begins an encoded byte other than 0, as libpq requires.
 fn percent_encoded(text: &str) -> bool {
     text.split('%').skip(1).all(|rest| {
         let digits = rest

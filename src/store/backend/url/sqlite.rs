@@ -1,4 +1,4 @@
-//! SQLite URLs, as diesel_cli and SQLite itself read them.
+//! [`SqliteUrl`]: the file of a URL, as diesel_cli and SQLite read it.
 
 use std::path::PathBuf;
 
@@ -77,7 +77,7 @@ impl SqliteUrl {
     }
 }
 
-/// SQLite knows no other machine than this one.
+/// SQLite opens files of this machine only.
 fn without_authority(path: &str) -> Result<&str, StoreError> {
     let Some(rest) = path.strip_prefix("//") else {
         return Ok(path);
@@ -86,12 +86,12 @@ fn without_authority(path: &str) -> Result<&str, StoreError> {
     match &rest[..slash] {
         "" | "localhost" => Ok(&rest[slash..]),
         _ => Err(StoreError::SqliteUrl(
-            "it names a machine; a file's name has one slash at its beginning, or three".to_owned(),
+            "it names a machine; a path begins with one slash or with three".to_owned(),
         )),
     }
 }
 
-/// Percent signs that begin no byte stay, as in SQLite.
+/// Decodes percent-encoded bytes. As in SQLite, a percent sign without two digits stays.
 fn decode(text: &str) -> Result<String, StoreError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -134,8 +134,8 @@ fn mode(query: &str) -> Result<SqliteMode, StoreError> {
             _ => {
                 let name = parameter.split('=').next().unwrap_or_default();
                 return Err(StoreError::SqliteUrl(format!(
-                    "its parameter {name:?} is not as slackir knows it: there are mode=rwc, mode=rw \
-                     and mode=ro (and %3F is a question mark of the file's name)"
+                    "its parameter {name:?} is not supported: use mode=rwc, mode=rw or mode=ro (write a \
+                     question mark of the file's name as %3F)"
                 )));
             }
         };

@@ -1,4 +1,4 @@
-//! Files that a crash, a bad disk or a stranger has left.
+//! Damaged files: after a crash, from a bad disk, or written by another program.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -9,7 +9,7 @@ use super::super::reader::{RecordReader, SpoolItem};
 use super::super::record::{HEADER, MARKER};
 use super::*;
 
-/// The records of a fresh spool's only segment, and where each of them ends.
+/// The records of a new spool's only segment, and the end of each.
 fn one_segment(rows: &[Record]) -> (Vec<u8>, Vec<usize>) {
     let (mut file, mut buffer) = (Vec::new(), Vec::new());
     let ends = rows.iter().map(|row| {
@@ -56,7 +56,7 @@ fn a_torn_last_record_is_cut_off_wherever_it_is_torn() {
             (2, 0),
             "torn at {torn}"
         );
-        // The next row does not stand behind the stump.
+        // The next row is in another segment than the incomplete record.
         spool.append(&row("room", 9, "{}")).unwrap();
         drop(spool);
         let (spool, recovered) = open(dir.path(), small());
@@ -140,7 +140,7 @@ fn a_marker_across_the_border_of_what_is_read_at_a_time_is_found() {
 
 #[test]
 fn a_payload_cannot_pass_for_a_record_where_its_own_is_damaged() {
-    // The bytes of a record in a text are not the bytes of a record.
+    // A payload cannot contain the bytes of a record.
     let (inner, _) = one_segment(&[row("forged", 1, "{}")]);
     let text: String = inner.iter().map(|&byte| char::from(byte)).collect();
     let (mut file, _) = one_segment(&[row("room", 1, &text), row("room", 2, "{}")]);
@@ -222,7 +222,7 @@ fn rows_that_are_spoiled_while_the_spool_is_open_are_given_up() {
     assert_eq!(spool.peek(5, usize::MAX).unwrap(), again);
 }
 
-/// Whole records, broken ones and bytes that resemble them.
+/// Complete records, damaged ones and bytes that resemble records.
 fn file() -> impl Strategy<Value = Vec<u8>> {
     let record = (any::<i64>(), ".{0,20}").prop_map(|(seq, payload)| {
         let (bytes, _) = one_segment(&[row("room", seq, &payload)]);

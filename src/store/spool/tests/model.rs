@@ -1,4 +1,4 @@
-//! Any sequence of operations, restarts between them, against a queue in memory.
+//! Compares random operations and restarts of a spool with a queue in memory.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -19,7 +19,7 @@ enum Step {
     },
     Sync,
     Restart,
-    /// The process is killed while it writes a record, and so many of its bytes arrive.
+    /// The process is killed while it writes a record, after this many bytes.
     Torn {
         bytes: usize,
     },
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Model {
     dir: tempfile::TempDir,
-    /// `None` only while it is opened again.
+    /// `None` only during a restart.
     spool: Option<Spool>,
     appended: Vec<Record>,
     removed: usize,
@@ -122,7 +122,7 @@ impl Model {
     }
 }
 
-/// The beginning of a record at the end of the last segment, if there is one.
+/// Appends the beginning of a record to the last segment, if there is one.
 fn tear(dir: &Path, bytes: usize) -> u64 {
     let Some(last) = segments(dir).pop() else {
         return 0;

@@ -32,9 +32,9 @@ pub(super) struct Destination {
 
 #[derive(Clone)]
 enum DestinationMode {
-    /// Messages keep their seqs. Missing ones up to this seq have been removed from the database.
+    /// Messages keep their seqs. If the database lacks a message up to this seq, the message has been removed.
     Same { removed_through: Seq },
-    /// Messages are appended, unless the topic has them.
+    /// Messages get new seqs after the head. Those that the topic already has are left out.
     Append {
         head: Seq,
         known: Rc<HashSet<MessageKey>>,
@@ -46,7 +46,7 @@ enum DestinationMode {
 type MessageKey = (String, NaiveDateTime, u64);
 
 impl Destination {
-    /// Compares the topic of the file, described by `line`, with the one in the database.
+    /// Compares the topic of the file, which `line` describes, with the topic in the database.
     pub(super) fn find(
         connection: &mut DbConnection<'_>,
         options: ImportOptions,
@@ -101,7 +101,7 @@ impl Destination {
         Ok(destination)
     }
 
-    /// From now on messages are appended, in a run of their own.
+    /// From now on messages are appended, in a new run.
     fn append(&mut self, connection: &mut DbConnection<'_>) -> QueryResult<()> {
         let head = message::head(connection, &self.topic)?;
         let run = run::find(connection, &self.topic)?.unwrap_or_default();
@@ -180,7 +180,7 @@ impl Destination {
 
     /// The last line is stored.
     pub(super) fn end(self, connection: &mut DbConnection<'_>) -> QueryResult<()> {
-        // If the topic was incomplete before, the file's line says whether it is complete now.
+        // Only a file with the topic's line completes a topic that was incomplete before.
         let found = self.found.as_ref();
         let changes = self.begun || found.is_none_or(|run| run.importing);
         let Some(then) = self.then.filter(|then| changes && !then.importing) else {
@@ -193,8 +193,8 @@ impl Destination {
         run::put(connection, &self.topic, &run)
     }
 
-    /// The first message is stored. While the topic is incomplete nobody resumes in it; appending leaves it
-    /// complete.
+    /// The first message is stored. While the topic is incomplete, no client resumes in it. A topic with appended
+    /// messages is never incomplete.
     fn begin(&mut self, connection: &mut DbConnection<'_>) -> QueryResult<()> {
         let Some(then) = self.then.as_ref().filter(|_| !self.begun) else {
             return Ok(());
@@ -231,9 +231,9 @@ impl From<&TopicLine> for TopicRow {
 struct Sorted<'a> {
     /// To be stored.
     new: Vec<MessageRow>,
-    /// How many have been removed from the database.
+    /// The number of messages that have been removed from the database.
     removed: u64,
-    /// Those whose places other messages have.
+    /// Their seqs belong to other messages in the database.
     other: Vec<&'a MessageRow>,
 }
 
@@ -254,7 +254,7 @@ fn sort<'a>(
     sorted
 }
 
-/// The messages at the seqs of these rows; `None` if one cannot be read.
+/// The messages of the database at the seqs of these rows; `None` for a row that cannot be read.
 fn here(
     connection: &mut DbConnection<'_>,
     topic: &str,
@@ -277,8 +277,8 @@ fn is_same(known: &MessageRow, row: &MessageRow) -> bool {
         == (&row.event, row.inserted_at, &row.client_ref)
 }
 
-/// The messages that the topic lacks, with new seqs. The file's messages show their updates and deletions already,
-/// so those rows are left out.
+/// The messages that the topic lacks, with new seqs. Updates and deletions are left out, because the file's messages
+/// have them applied already.
 fn appended(
     rows: &[&MessageRow],
     head: &mut Seq,
@@ -338,7 +338,7 @@ fn contents(
     }
 }
 
-/// Stores rows. Returns those whose seq or client_ref another message has.
+/// Stores rows. Returns the rows whose seq or client_ref another message has.
 fn insert<'a>(
     connection: &mut DbConnection<'_>,
     rows: &'a [MessageRow],

@@ -4,12 +4,12 @@ fn error(text: &str) -> StoreError {
     StoreError::Unreachable(text.to_owned())
 }
 
-/// A writer whose database is there, in an idle moment.
+/// An idle writer with a reachable database.
 fn here() -> WriterState {
     WriterState::new(true, false, Instant::now())
 }
 
-/// Begins a round now. Rows or turns are its work.
+/// Begins a round with work.
 fn begin(state: &mut WriterState, turns: usize) -> Instant {
     let now = Instant::now();
     let plan = state.plan(false, false).expect("there is work");

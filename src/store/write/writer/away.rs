@@ -1,4 +1,5 @@
-//! [`DbWriter`] while the database is unreachable: rows go into the spool, topics are opened without it.
+//! [`DbWriter`] while the database is unreachable: rows go into the spool, and topics are opened without the
+//! database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,11 @@ use crate::store::tables::run;
 use crate::store::write::state::SpoolState;
 use crate::store::write::turn::{SharedError, TurnAnswer};
 
-/// How often rows are spooled, and the spool is synced to disk.
+/// The time between two syncs of the spool. New rows are spooled before each.
 const SYNC: Duration = Duration::from_millis(50);
 
 impl DbWriter {
-    /// The database has become unreachable: rows go into the spool, and pending openings are answered without it.
+    /// The database has become unreachable: rows go into the spool, and openings are answered without the database.
     pub(super) fn turn_away(&mut self, ctx: &mut Context<Self>) {
         self.flushes.accept_spool();
         for answer in self.turns.take_callers(self.state.turns_in_flight()) {
@@ -29,7 +30,7 @@ impl DbWriter {
         self.write_down(ctx);
     }
 
-    /// A run begins without the database. A strict log cannot: its members see nothing that is not committed.
+    /// Opens a topic without the database. A strict writer refuses, because members see only committed messages.
     pub(super) fn open_without_database(
         &mut self,
         answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
@@ -45,8 +46,8 @@ impl DbWriter {
         let _ = answer.send(run);
     }
 
-    /// Writes the queue into the spool while the database is unreachable, and afterwards as long as the spool has
-    /// rows. Sets what becomes of new messages.
+    /// Appends the queue to the spool, while the database is unreachable or the spool has rows. Publishes the state
+    /// to the publishers.
     pub(super) fn write_down(&mut self, ctx: &mut Context<Self>) {
         let away = self.state.is_away();
         let journal = self.journal.as_ref().filter(|_| !self.state.is_strict());
@@ -64,11 +65,11 @@ impl DbWriter {
             }
         });
         self.capacity.set_state(self.state.storage(spool), away);
-        self.go_on_spooling(ctx);
+        self.schedule_sync(ctx);
     }
 
-    /// Spools new rows and syncs the spool, again and again, until the journal is not needed any more.
-    fn go_on_spooling(&mut self, ctx: &mut Context<Self>) {
+    /// Schedules the next sync of the spool, while the database is unreachable or the spool has rows.
+    fn schedule_sync(&mut self, ctx: &mut Context<Self>) {
         let Some(journal) = &mut self.journal else {
             return;
         };
@@ -80,14 +81,14 @@ impl DbWriter {
                 if let Some(journal) = &mut writer.journal {
                     journal.sync();
                 }
-                writer.rest_if_safe();
+                writer.answer_if_safe();
                 writer.write_down(ctx);
             });
         }
     }
 
-    /// Answers the flush callers whose rows survive the process, while the database is unreachable.
-    fn rest_if_safe(&mut self) {
+    /// Answers the flush callers, if the database is unreachable and all rows are safe in the spool.
+    fn answer_if_safe(&mut self) {
         if self.state.is_away()
             && let Some(journal) = &self.journal
             && journal.is_synced()

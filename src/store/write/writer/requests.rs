@@ -30,7 +30,7 @@ pub(in crate::store) struct Remove {
     pub(in crate::store) answer: oneshot::Sender<Result<usize, SharedError>>,
 }
 
-/// A topic's run has ended in order.
+/// A topic's run has ended cleanly.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::store) struct Close {
@@ -38,7 +38,7 @@ pub(in crate::store) struct Close {
     pub(in crate::store) last: MessageId,
 }
 
-/// There are rows in the intake.
+/// Rows are in the intake.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::store) struct RowsCame;
@@ -48,8 +48,7 @@ pub(in crate::store) struct RowsCame;
 #[rtype(result = "()")]
 pub(in crate::store) struct Damaged(pub(in crate::store) String);
 
-/// Answered when everything that was requested before is committed; while the database is unreachable, as soon as
-/// all rows are safe in the spool.
+/// Waits until all earlier rows are committed or, while the database is unreachable, safe in the spool.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::store) struct Synced;

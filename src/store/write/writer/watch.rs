@@ -1,20 +1,20 @@
-//! The writer's look at itself, the committer and the database: once a second, and during each round.
+//! Checks of the writer: of the committer and the database once a second, and of the time of each round.
 
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context, Handler, Message};
 
 use super::DbWriter;
-use crate::store::write::health::LOOK;
+use crate::store::write::health::CHECK_PERIOD;
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct LookAround;
+struct CheckHealth;
 
-impl Handler<LookAround> for DbWriter {
+impl Handler<CheckHealth> for DbWriter {
     type Result = ();
 
-    fn handle(&mut self, _: LookAround, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: CheckHealth, ctx: &mut Self::Context) {
         let now = Instant::now();
         let is_idle = self.state.is_idle();
         if is_idle && (self.guard.check().is_err() || self.state.is_probe_due(now)) {
@@ -26,22 +26,22 @@ impl Handler<LookAround> for DbWriter {
 }
 
 impl DbWriter {
-    /// Looks once a second while there is a writer.
+    /// Checks once a second, while the writer lives.
     pub(super) fn watch_health(ctx: &Context<Self>) {
         // An interval of the context would keep the writer alive.
         let writer = ctx.address().downgrade();
         actix_rt::spawn(async move {
             loop {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(CHECK_PERIOD).await;
                 let Some(writer) = writer.upgrade() else {
                     return;
                 };
-                writer.do_send(LookAround);
+                writer.do_send(CheckHealth);
             }
         });
     }
 
-    /// Checks after a while whether the round takes too long. At most one check is scheduled.
+    /// Schedules a check whether the round takes too long. At most one is scheduled.
     pub(super) fn watch(&mut self, ctx: &mut Context<Self>) {
         let Some(patience) = self.state.patience(Instant::now()) else {
             return;
@@ -61,7 +61,7 @@ impl DbWriter {
         });
     }
 
-    /// Notes whether the server is ready.
+    /// Publishes whether the server is ready.
     pub(super) fn note_health(&self) {
         let fault = if self.committer.connected() {
             self.state.fault(Instant::now())
