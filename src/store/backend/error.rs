@@ -207,8 +207,11 @@ impl StoreError {
     }
 }
 
-/// Whether SQLite has found its file damaged. diesel 2.3 gives no result code for these, SQLITE_CORRUPT and
-/// SQLITE_NOTADB, and SQLite's texts are always English.
+/// Whether SQLite has found its file damaged.
+///
+/// The text decides, because there is no code: diesel 2.3.14 gives the kind `Unknown` for SQLITE_CORRUPT and
+/// SQLITE_NOTADB, and no result code (`last_error` in its `sqlite/connection/stmt.rs`). SQLite's texts are always
+/// English.
 pub(in crate::store) fn is_damage(error: &Error) -> bool {
     const DAMAGE: [&str; 2] = ["disk image is malformed", "file is not a database"];
     match error {

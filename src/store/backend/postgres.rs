@@ -55,7 +55,7 @@ impl PostgresServer {
     /// A connection outside any pool. Its errors hold no password.
     fn connect(&self) -> Result<PgConnection, StoreError> {
         let mut connection = PgConnection::establish(&self.url.connection_string)
-            .map_err(|error| refused(self.url.redact(&error.to_string())))?;
+            .map_err(|error| connection_error(self.url.redact(&error.to_string())))?;
         connection.set_prepared_statement_cache_size(CacheSize::Disabled);
         Ok(connection)
     }
@@ -83,12 +83,15 @@ impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Unprepared {
     }
 }
 
-/// A server that refuses is there. One that does not answer, or is starting, is unreachable.
-fn refused(message: String) -> StoreError {
-    // libpq gives no SQLSTATE for a refused connection. PostgreSQL sends this severity in every language.
-    let answered = message.contains("FATAL");
-    let not_now = ["starting up", "shutting down", "in recovery"];
-    if answered && !not_now.iter().any(|reason| message.contains(reason)) {
+/// Why a connection failed: the server refuses it, or is unreachable or not ready yet.
+///
+/// The text decides, because there is no code: diesel 2.3.14 gives libpq's text (`ConnectionError::BadConnection`),
+/// and libpq has no function for the SQLSTATE of a failed connection. If the server's `lc_messages` has other words
+/// for these, a refusal counts as unreachable, and the server waits for its database instead of stopping.
+fn connection_error(message: String) -> StoreError {
+    let is_answer = message.contains("FATAL");
+    let not_ready = ["starting up", "shutting down", "in recovery"];
+    if is_answer && !not_ready.iter().any(|reason| message.contains(reason)) {
         StoreError::Connect(message)
     } else {
         StoreError::Unreachable(message)
