@@ -10,8 +10,8 @@ use crate::message::RawJson;
 use crate::store::backend::{DbConnection, Pool, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::history::{StoredMessage, octet_length, within};
-use crate::store::tables::message::from_timestamp;
 use crate::store::tables::readable::{Readable, has_place};
+use crate::store::tables::row::from_timestamp;
 use crate::store::tables::run::Names;
 use crate::store::tables::takeover;
 

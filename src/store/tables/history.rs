@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use crate::log::{Seq, StoredEntry};
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
-use crate::store::tables::message::{from_timestamp, to_timestamp};
 use crate::store::tables::readable::{Readable, has_place};
+use crate::store::tables::row::{from_timestamp, to_timestamp};
 
 /// The most rows of one read, including updates and deletions.
 const MAX_ROWS: i64 = 20_000;

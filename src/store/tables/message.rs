@@ -1,9 +1,7 @@
-//! [`NewMessage`]: a new row of `messages`, and the statements that write rows.
+//! The statements that write rows of `messages`.
 
 use std::collections::HashSet;
-use std::time::SystemTime;
 
-use chrono::{DateTime, NaiveDateTime};
 use diesel::prelude::*;
 
 use crate::log::{Change, Seq};
@@ -11,52 +9,12 @@ use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::columns::{Columns, Filled};
 use crate::store::tables::readable::has_place;
-use crate::store::tables::row::{PendingRow, from_micros, micros};
-
-/// A row to insert.
-#[derive(Clone, Insertable)]
-#[diesel(table_name = messages, treat_none_as_default_value = false)]
-pub(in crate::store) struct NewMessage<'a> {
-    pub(in crate::store) topic: &'a str,
-    pub(in crate::store) event: &'a str,
-    pub(in crate::store) payload: &'a str,
-    pub(in crate::store) seq: Seq,
-    name: Option<String>,
-    message: Option<String>,
-    client_ref: Option<&'a str>,
-    target: Option<Seq>,
-    inserted_at: NaiveDateTime,
-    updated_at: NaiveDateTime,
-}
-
-impl<'a> NewMessage<'a> {
-    pub(in crate::store) fn new(row: PendingRow<'a>, columns: &Columns) -> Self {
-        // For an update, name and message come from the new payload, so that a search for a name finds it.
-        let updated = row
-            .change
-            .and_then(|change| change.updated_payload(row.payload));
-        let content = updated.unwrap_or(row.payload);
-        let Filled { name, message } = columns.fill(row.topic, content);
-        let at = to_timestamp(row.at);
-        Self {
-            topic: row.topic,
-            event: row.event,
-            payload: row.payload,
-            seq: row.seq,
-            name,
-            message,
-            client_ref: row.client_ref,
-            target: row.change.map(Change::target),
-            inserted_at: at,
-            updated_at: at,
-        }
-    }
-}
+use crate::store::tables::row::{MessageRow, PendingRow, TRIAL_TOPIC, to_timestamp};
 
 /// Inserts all rows. If this fails, the caller rolls the transaction back.
 pub(in crate::store) fn insert(
     connection: &mut DbConnection<'_>,
-    rows: &[NewMessage<'_>],
+    rows: &[MessageRow<'_>],
 ) -> QueryResult<()> {
     match connection {
         // OR IGNORE, because SQLite copies each changed page for a statement that may fail half-way.
@@ -87,7 +45,7 @@ pub(in crate::store) fn insert(
 /// Inserts the rows whose seq and client_ref are new. Returns their topics and seqs.
 pub(in crate::store) fn insert_new(
     connection: &mut DbConnection<'_>,
-    rows: &[NewMessage<'_>],
+    rows: &[MessageRow<'_>],
 ) -> QueryResult<HashSet<(String, Seq)>> {
     let inserted: Vec<(String, Seq)> = on_each_backend!(connection, |typed| {
         diesel::insert_into(messages::table)
@@ -102,30 +60,30 @@ pub(in crate::store) fn insert_new(
 /// Whether this same row is stored already, by a transaction whose commit was not confirmed.
 pub(in crate::store) fn is_stored(
     connection: &mut DbConnection<'_>,
-    row: &NewMessage<'_>,
+    row: &MessageRow<'_>,
 ) -> QueryResult<bool> {
     // The payload is not compared: an update may have changed it since.
     let same = messages::table
-        .filter(messages::topic.eq(row.topic))
+        .filter(messages::topic.eq(&row.topic))
         .filter(messages::seq.eq(row.seq))
-        .filter(messages::event.eq(row.event))
+        .filter(messages::event.eq(&row.event))
         .filter(messages::inserted_at.eq(row.inserted_at))
         .select(messages::client_ref);
     let client_ref: Option<Option<String>> =
         on_each_backend!(connection, |typed| same.first(typed)).optional()?;
-    Ok(client_ref.is_some_and(|stored| stored.as_deref() == row.client_ref))
+    Ok(client_ref.is_some_and(|stored| stored.as_deref() == row.client_ref.as_deref()))
 }
 
 /// The seq of the message that has this row's client_ref.
 pub(in crate::store) fn first_with_ref_of(
     connection: &mut DbConnection<'_>,
-    row: &NewMessage<'_>,
+    row: &MessageRow<'_>,
 ) -> QueryResult<Option<Seq>> {
-    let Some(client_ref) = row.client_ref else {
+    let Some(client_ref) = &row.client_ref else {
         return Ok(None);
     };
     let first = messages::table
-        .filter(messages::topic.eq(row.topic))
+        .filter(messages::topic.eq(&row.topic))
         .filter(messages::client_ref.eq(client_ref))
         .select(messages::seq);
     on_each_backend!(connection, |typed| first.first(typed)).optional()
@@ -134,10 +92,10 @@ pub(in crate::store) fn first_with_ref_of(
 /// Inserts the row after all others of its topic. Returns its new seq.
 pub(in crate::store) fn insert_last(
     connection: &mut DbConnection<'_>,
-    row: &NewMessage<'_>,
+    row: &MessageRow<'_>,
 ) -> QueryResult<Seq> {
-    let seq = head(connection, row.topic)?.next();
-    let row = NewMessage { seq, ..row.clone() };
+    let seq = head(connection, &row.topic)?.next();
+    let row = MessageRow { seq, ..row.clone() };
     let statement = diesel::insert_into(messages::table).values(row);
     on_each_backend!(connection, |typed| statement.execute(typed))?;
     Ok(seq)
@@ -186,26 +144,14 @@ pub(in crate::store) const NO_PLACE: Seq = Seq::MIN.plus(8);
 /// Checks that the database takes rows at all: inserts one of the same size as this one, updates it and deletes it.
 pub(in crate::store) fn try_same_size(
     connection: &mut DbConnection<'_>,
-    row: &NewMessage<'_>,
+    row: &MessageRow<'_>,
 ) -> QueryResult<()> {
-    /// No client can join it.
-    const TOPIC: &str = "";
     let payload = " ".repeat(row.payload.len());
-    let trial = NewMessage {
-        topic: TOPIC,
-        seq: NO_PLACE,
-        event: "",
-        payload: &payload,
-        name: None,
-        message: None,
-        client_ref: None,
-        target: None,
-        ..row.clone()
-    };
+    let trial = MessageRow::trial(NO_PLACE, &payload, None, row.inserted_at);
     // In a transaction of its own, so that it needs room on disk.
     connection.transaction(|connection| insert_new(connection, std::slice::from_ref(&trial)))?;
     let left = messages::table
-        .filter(messages::topic.eq(TOPIC))
+        .filter(messages::topic.eq(TRIAL_TOPIC))
         .filter(messages::seq.eq(NO_PLACE));
     // Each of these rights may have been revoked alone.
     let changed = messages::payload.eq(&payload);
@@ -244,15 +190,4 @@ pub(in crate::store) fn head(connection: &mut DbConnection<'_>, topic: &str) -> 
         .select(diesel::dsl::max(messages::seq));
     let head: Option<Seq> = on_each_backend!(connection, |typed| query.first(typed))?;
     Ok(head.unwrap_or_default())
-}
-
-/// Microseconds, as Ecto's `utc_datetime_usec`.
-pub(in crate::store) fn to_timestamp(at: SystemTime) -> NaiveDateTime {
-    DateTime::from_timestamp_micros(micros(at))
-        .unwrap_or_default()
-        .naive_utc()
-}
-
-pub(in crate::store) fn from_timestamp(at: NaiveDateTime) -> SystemTime {
-    from_micros(at.and_utc().timestamp_micros())
 }

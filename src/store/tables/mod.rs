@@ -1,7 +1,16 @@
 //! The tables: rows, and the statements that read and write them.
 //!
-//! A new column of `messages` has its place in `schema`, in [`message`] (what the writer inserts), in [`history`]
-//! (what a log reads), in `reader` (what the HTTP API reads) and in `upkeep::lines` (what exports keep).
+//! To add a column of `messages`, change these places:
+//!
+//! 1. `migrations/` of both databases, and `schema`, which diesel generates from them.
+//! 2. [`row`]: `MessageRow` and `FoundRow`, and `PendingRow` if the value comes with the message. Then
+//!    `spool::record` needs it too, in a new version of the format.
+//! 3. `upkeep::lines`: `MessageLine`, so that exports keep it.
+//! 4. The readers that need it: `StoredMessage` in [`history`] for logs, `CommittedMessage` in `reader` for the HTTP
+//!    API.
+//!
+//! The compiler finds the other uses. To add a column of `topics`, change the migrations, `TopicRow` and `put` in
+//! [`run`], and `TopicLine` in `upkeep::lines`.
 
 pub(super) mod columns;
 pub(super) mod history;

@@ -9,7 +9,8 @@ use crate::log::Seq;
 use crate::store::StoreError;
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::{messages, topics};
-use crate::store::tables::message::{self, to_timestamp};
+use crate::store::tables::message;
+use crate::store::tables::row::{MessageRow, to_timestamp};
 
 /// The topic of rows without one, which another application has written.
 const NO_TOPIC: &str = "";
@@ -88,25 +89,11 @@ fn differences(connection: &mut DbConnection<'_>) -> QueryResult<Vec<String>> {
 pub(in crate::store) fn try_insert(connection: &mut DbConnection<'_>) -> Result<(), StoreError> {
     let long = "\u{e9}\n".repeat(1_000);
     let at = to_timestamp(std::time::SystemTime::now());
-    let row = |seq: Seq, text: Option<&str>| {
-        (
-            messages::topic.eq(NO_TOPIC),
-            messages::event.eq(""),
-            messages::payload.eq("{}"),
-            messages::seq.eq(seq),
-            messages::name.eq(text.map(str::to_owned)),
-            messages::message.eq(text.map(str::to_owned)),
-            messages::client_ref.eq(None::<String>),
-            messages::target.eq(None::<Seq>),
-            messages::inserted_at.eq(at),
-            messages::updated_at.eq(at),
-        )
-    };
     let first = message::NO_PLACE;
     let rows = vec![
-        row(first.plus(-1), None),
-        row(first.plus(-2), Some(&long)),
-        row(first.plus(-3), Some(&long)),
+        MessageRow::trial(first.plus(-1), "{}", None, at),
+        MessageRow::trial(first.plus(-2), "{}", Some(&long), at),
+        MessageRow::trial(first.plus(-3), "{}", Some(&long), at),
     ];
     let inserted = on_each_backend!(connection, |typed| {
         Connection::transaction(typed, |typed| {

@@ -17,7 +17,8 @@ use crate::store::backend::{Backend, DbConnection, Pool, Role, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::history::{octet_length, within};
 use crate::store::tables::readable::has_place;
-use crate::store::upkeep::lines::{ExportHeader, FoundRow, MessageLine, TopicLine, VERSION};
+use crate::store::tables::row::FoundRow;
+use crate::store::upkeep::lines::{ExportHeader, MessageLine, TopicLine, VERSION};
 
 /// Rows of a page, and bytes of their payloads.
 const PAGE: i64 = 1_000;

@@ -14,7 +14,8 @@ use serde::de::IgnoredAny;
 use self::destination::Destination;
 use crate::log::Seq;
 use crate::store::backend::DbConnection;
-use crate::store::upkeep::lines::{ExportHeader, MessageLine, MessageRow, TopicLine, VERSION};
+use crate::store::tables::row::OwnedRow;
+use crate::store::upkeep::lines::{ExportHeader, MessageLine, TopicLine, VERSION};
 use crate::store::upkeep::lone_writer::LoneWriter;
 use crate::store::{Store, StoreError};
 
@@ -191,7 +192,7 @@ struct ImportItem {
 
 enum ImportContent {
     Topic(TopicLine),
-    Message(MessageRow),
+    Message(OwnedRow),
     /// The end of the file.
     End,
 }
@@ -290,8 +291,8 @@ impl ImportProgress {
         items: &[ImportItem],
     ) -> Result<(), ImportProblem> {
         for items in items.chunk_by(|a, b| a.topic().is_some() && a.topic() == b.topic()) {
-            let rows: Vec<&MessageRow> = items.iter().filter_map(ImportItem::row).collect();
-            let Some(topic) = rows.first().map(|row| &row.topic) else {
+            let rows: Vec<&OwnedRow> = items.iter().filter_map(ImportItem::row).collect();
+            let Some(topic) = rows.first().map(|row| &*row.topic) else {
                 self.end_topic(connection)?;
                 if let [
                     ImportItem {
@@ -332,7 +333,7 @@ impl ImportProgress {
 }
 
 impl ImportItem {
-    fn row(&self) -> Option<&MessageRow> {
+    fn row(&self) -> Option<&OwnedRow> {
         match &self.content {
             ImportContent::Message(row) => Some(row),
             ImportContent::Topic(_) | ImportContent::End => None,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::log::{Epoch, Seq};
-use crate::store::schema::{messages, topics};
-use crate::store::tables::readable::Readable;
+use crate::store::schema::topics;
+use crate::store::tables::row::{MessageRow, OwnedRow};
 
 /// The version of the format.
 pub(in crate::store) const VERSION: u32 = 1;
@@ -35,38 +35,6 @@ pub(in crate::store) struct TopicLine {
     /// Absent in exports of version 0.1.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(in crate::store) past: String,
-}
-
-/// A row of `messages`.
-#[derive(Clone, Debug, Insertable, Queryable, Selectable)]
-#[diesel(table_name = messages, treat_none_as_default_value = false)]
-pub(in crate::store) struct MessageRow {
-    pub(in crate::store) topic: String,
-    pub(in crate::store) seq: Seq,
-    pub(in crate::store) event: String,
-    pub(in crate::store) payload: String,
-    pub(in crate::store) name: Option<String>,
-    pub(in crate::store) message: Option<String>,
-    pub(in crate::store) client_ref: Option<String>,
-    pub(in crate::store) target: Option<Seq>,
-    pub(in crate::store) inserted_at: NaiveDateTime,
-    pub(in crate::store) updated_at: NaiveDateTime,
-}
-
-/// A row of `messages` as the database returns it.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = messages)]
-pub(in crate::store) struct FoundRow {
-    topic: String,
-    pub(in crate::store) seq: Seq,
-    event: Readable<String>,
-    payload: Readable<String>,
-    name: Option<Readable<String>>,
-    message: Option<Readable<String>>,
-    client_ref: Option<Readable<String>>,
-    target: Option<Seq>,
-    inserted_at: Readable<NaiveDateTime>,
-    updated_at: Readable<NaiveDateTime>,
 }
 
 /// A row as a line.
@@ -97,52 +65,22 @@ pub(in crate::store) struct MessageLine<'a> {
     updated_at: NaiveDateTime,
 }
 
-impl FoundRow {
-    /// `None` if a column cannot be read.
-    pub(in crate::store) fn into_row(self) -> Option<MessageRow> {
-        let text = |column: Option<Readable<String>>| match column {
-            None => Some(None),
-            Some(Readable(text)) => text.map(Some),
-        };
-        Some(MessageRow {
-            topic: self.topic,
-            seq: self.seq,
-            event: self.event.0?,
-            payload: self.payload.0?,
-            name: text(self.name)?,
-            message: text(self.message)?,
-            client_ref: text(self.client_ref)?,
-            target: self.target,
-            inserted_at: self.inserted_at.0?,
-            updated_at: self.updated_at.0?,
-        })
-    }
-}
-
-impl MessageRow {
-    /// About the memory of the row.
-    pub(in crate::store) fn bytes(&self) -> usize {
-        self.payload.len() + self.message.as_ref().map_or(0, String::len)
-    }
-}
-
-impl<'a> From<&'a MessageRow> for MessageLine<'a> {
-    fn from(row: &'a MessageRow) -> Self {
+impl<'a> From<&'a MessageRow<'_>> for MessageLine<'a> {
+    fn from(row: &'a MessageRow<'_>) -> Self {
         let text = &*row.payload;
         let payload = serde_json::from_str::<&RawValue>(text).ok();
         // Only text that serde reads back unchanged: not null, and no surrounding spaces.
         let payload = payload
             .filter(|json| json.get() == text && text != "null" && !text.contains(['\n', '\r']));
-        let text_of = |column: &'a Option<String>| column.as_deref().map(Cow::Borrowed);
         Self {
-            topic: Cow::Borrowed(&row.topic),
+            topic: Cow::Borrowed(&*row.topic),
             seq: row.seq,
-            event: Cow::Borrowed(&row.event),
+            event: Cow::Borrowed(&*row.event),
             payload,
             payload_text: payload.is_none().then_some(Cow::Borrowed(text)),
-            name: text_of(&row.name),
-            message: text_of(&row.message),
-            client_ref: text_of(&row.client_ref),
+            name: row.name.as_deref().map(Cow::Borrowed),
+            message: row.message.as_deref().map(Cow::Borrowed),
+            client_ref: row.client_ref.as_deref().map(Cow::Borrowed),
             target: row.target,
             inserted_at: row.inserted_at,
             updated_at: row.updated_at,
@@ -152,20 +90,21 @@ impl<'a> From<&'a MessageRow> for MessageLine<'a> {
 
 impl MessageLine<'_> {
     /// The row; `None` if the line has no payload or both kinds.
-    pub(in crate::store) fn into_row(self) -> Option<MessageRow> {
+    pub(in crate::store) fn into_row(self) -> Option<OwnedRow> {
         let payload = match (self.payload, self.payload_text) {
             (Some(json), None) => json.get().to_owned(),
             (None, Some(text)) => text.into_owned(),
             (None, None) | (Some(_), Some(_)) => return None,
         };
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         Some(MessageRow {
-            topic: self.topic.into_owned(),
+            topic: owned(self.topic),
             seq: self.seq,
-            event: self.event.into_owned(),
-            payload,
-            name: self.name.map(Cow::into_owned),
-            message: self.message.map(Cow::into_owned),
-            client_ref: self.client_ref.map(Cow::into_owned),
+            event: owned(self.event),
+            payload: payload.into(),
+            name: self.name.map(owned),
+            message: self.message.map(owned),
+            client_ref: self.client_ref.map(owned),
             target: self.target,
             inserted_at: self.inserted_at,
             updated_at: self.updated_at,
@@ -192,16 +131,16 @@ fn read_time<'de, D: Deserializer<'de>>(input: D) -> Result<NaiveDateTime, D::Er
 mod tests {
     use super::*;
 
-    fn row(payload: &str) -> MessageRow {
+    fn row(payload: &str) -> OwnedRow {
         let at = DateTime::from_timestamp_micros(1_700_000_000_000_007).expect("in range");
         MessageRow {
-            topic: "room:\"a\"\n".to_owned(),
+            topic: "room:\"a\"\n".into(),
             seq: Seq::new(7),
-            event: "shout".to_owned(),
-            payload: payload.to_owned(),
-            name: Some("ada".to_owned()),
+            event: "shout".into(),
+            payload: payload.to_owned().into(),
+            name: Some("ada".into()),
             message: None,
-            client_ref: Some(String::new()),
+            client_ref: Some("".into()),
             target: None,
             inserted_at: at.naive_utc(),
             updated_at: at.naive_utc(),

@@ -19,9 +19,10 @@ use crate::store::DbWriterHandle;
 use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
-use crate::store::tables::message::{self, to_timestamp};
+use crate::store::tables::message;
 use crate::store::tables::readable::{Readable, has_place};
 use crate::store::tables::remove::{MAX_ROWS, Removal, RemovedRows};
+use crate::store::tables::row::to_timestamp;
 
 /// The wait between two runs.
 const PERIOD: Duration = Duration::from_secs(60);

@@ -7,8 +7,8 @@ use crate::log::Seq;
 use crate::store::backend::DbConnection;
 use crate::store::backend::error::is_damage;
 use crate::store::tables::columns::Columns;
-use crate::store::tables::message::{self, NewMessage};
-use crate::store::tables::row::PendingRow;
+use crate::store::tables::message;
+use crate::store::tables::row::{MessageRow, PendingRow};
 
 /// The most rows of one transaction.
 pub(in crate::store) const MAX_BATCH: usize = 1_000;
@@ -101,7 +101,7 @@ fn attempt(
 ) -> Result<Vec<RowOutcome>, TransactionFailure> {
     let new: Vec<_> = rows
         .iter()
-        .map(|row| NewMessage::new(*row, columns))
+        .map(|row| MessageRow::new(*row, columns))
         .collect();
     if rows.iter().all(|row| row.client_ref.is_none()) {
         let plain = connection.transaction(|connection| {
@@ -130,13 +130,13 @@ fn attempt(
 fn insert_or_find(
     connection: &mut DbConnection<'_>,
     rows: &[PendingRow<'_>],
-    new: &[NewMessage<'_>],
+    new: &[MessageRow<'_>],
     columns: &Columns,
 ) -> Result<Vec<RowOutcome>, Error> {
     let inserted = message::insert_new(connection, new)?;
     let mut outcomes = Vec::with_capacity(new.len());
     for (row, new) in rows.iter().zip(new) {
-        let outcome = if inserted.contains(&(new.topic.to_owned(), new.seq))
+        let outcome = if inserted.contains(&(row.topic.to_owned(), new.seq))
             || message::is_stored(connection, new)?
         {
             RowOutcome::Committed
@@ -173,7 +173,7 @@ fn judge(
     }
     // A full disk and a trigger give the same error. The row is the cause if the database takes another row of this
     // size and then refuses this one again.
-    message::try_same_size(connection, &NewMessage::new(row, columns))?;
+    message::try_same_size(connection, &MessageRow::new(row, columns))?;
     match attempt(connection, &[row], columns) {
         Ok(mut outcomes) => Ok(outcomes.pop().unwrap_or(RowOutcome::Committed)),
         Err(failure) => match failure.blame()? {

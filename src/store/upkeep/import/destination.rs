@@ -1,5 +1,6 @@
 //! [`Destination`]: the topic in the database that receives the lines of one topic.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -13,8 +14,9 @@ use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::message;
 use crate::store::tables::readable::has_place;
+use crate::store::tables::row::{FoundRow, OwnedRow};
 use crate::store::tables::run::{self, TopicRow};
-use crate::store::upkeep::lines::{FoundRow, MessageRow, TopicLine};
+use crate::store::upkeep::lines::TopicLine;
 
 #[derive(Clone)]
 pub(super) struct Destination {
@@ -131,7 +133,7 @@ impl Destination {
         &mut self,
         connection: &mut DbConnection<'_>,
         options: ImportOptions,
-        rows: &[&MessageRow],
+        rows: &[&OwnedRow],
         imported: &mut Imported,
     ) -> Result<(), ImportProblem> {
         let Sorted {
@@ -164,7 +166,7 @@ impl Destination {
             taken = insert(connection, &new)?;
             imported.messages += (new.len() - taken.len()) as u64;
         }
-        let others: Vec<&MessageRow> = other.into_iter().chain(taken).collect();
+        let others: Vec<&OwnedRow> = other.into_iter().chain(taken).collect();
         match others.first() {
             None => Ok(()),
             Some(_) if options.append && matches!(self.mode, DestinationMode::Same { .. }) => {
@@ -172,7 +174,7 @@ impl Destination {
                 self.store(connection, options, &others, imported)
             }
             Some(row) => Err(ImportProblem::OtherMessage {
-                topic: row.topic.clone(),
+                topic: row.topic.clone().into_owned(),
                 seq: row.seq,
             }),
         }
@@ -230,16 +232,16 @@ impl From<&TopicLine> for TopicRow {
 #[derive(Default)]
 struct Sorted<'a> {
     /// To be stored.
-    new: Vec<MessageRow>,
+    new: Vec<OwnedRow>,
     /// The number of messages that have been removed from the database.
     removed: u64,
     /// Their seqs belong to other messages in the database.
-    other: Vec<&'a MessageRow>,
+    other: Vec<&'a OwnedRow>,
 }
 
 fn sort<'a>(
-    here: &HashMap<Seq, Option<MessageRow>>,
-    rows: &[&'a MessageRow],
+    here: &HashMap<Seq, Option<OwnedRow>>,
+    rows: &[&'a OwnedRow],
     removed_through: Seq,
 ) -> Sorted<'a> {
     let mut sorted = Sorted::default();
@@ -258,8 +260,8 @@ fn sort<'a>(
 fn here(
     connection: &mut DbConnection<'_>,
     topic: &str,
-    rows: &[&MessageRow],
-) -> QueryResult<HashMap<Seq, Option<MessageRow>>> {
+    rows: &[&OwnedRow],
+) -> QueryResult<HashMap<Seq, Option<OwnedRow>>> {
     let seqs: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
     let here = messages::table
         .filter(messages::topic.eq(topic))
@@ -272,7 +274,7 @@ fn here(
 }
 
 /// The payload is not compared: an update may have changed it.
-fn is_same(known: &MessageRow, row: &MessageRow) -> bool {
+fn is_same(known: &OwnedRow, row: &OwnedRow) -> bool {
     (&known.event, known.inserted_at, &known.client_ref)
         == (&row.event, row.inserted_at, &row.client_ref)
 }
@@ -280,18 +282,18 @@ fn is_same(known: &MessageRow, row: &MessageRow) -> bool {
 /// The messages that the topic lacks, with new seqs. Updates and deletions are left out, because the file's messages
 /// have them applied already.
 fn appended(
-    rows: &[&MessageRow],
+    rows: &[&OwnedRow],
     head: &mut Seq,
     known: &HashSet<MessageKey>,
     client_refs: &HashSet<String>,
-) -> Vec<MessageRow> {
+) -> Vec<OwnedRow> {
     let new = rows
         .iter()
         .filter(|row| row.target.is_none() && !known.contains(&content(row)));
     new.map(|&row| {
         *head = head.next();
-        let free = |client_ref: &String| !client_refs.contains(client_ref);
-        MessageRow {
+        let free = |client_ref: &Cow<'_, str>| !client_refs.contains(&**client_ref);
+        OwnedRow {
             seq: *head,
             client_ref: row.client_ref.clone().filter(free),
             ..row.clone()
@@ -300,8 +302,12 @@ fn appended(
     .collect()
 }
 
-fn content(row: &MessageRow) -> MessageKey {
-    (row.event.clone(), row.inserted_at, hash_of(&row.payload))
+fn content(row: &OwnedRow) -> MessageKey {
+    (
+        row.event.clone().into_owned(),
+        row.inserted_at,
+        hash_of(&row.payload),
+    )
 }
 
 fn hash_of(payload: &str) -> u64 {
@@ -333,7 +339,7 @@ fn contents(
         after = last.seq;
         for row in page.into_iter().filter_map(FoundRow::into_row) {
             known.insert(content(&row));
-            client_refs.extend(row.client_ref);
+            client_refs.extend(row.client_ref.map(Cow::into_owned));
         }
     }
 }
@@ -341,8 +347,8 @@ fn contents(
 /// Stores rows. Returns the rows whose seq or client_ref another message has.
 fn insert<'a>(
     connection: &mut DbConnection<'_>,
-    rows: &'a [MessageRow],
-) -> QueryResult<Vec<&'a MessageRow>> {
+    rows: &'a [OwnedRow],
+) -> QueryResult<Vec<&'a OwnedRow>> {
     let inserted: Vec<Seq> = on_each_backend!(connection, |typed| {
         diesel::insert_into(messages::table)
             .values(rows)
