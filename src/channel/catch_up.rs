@@ -98,7 +98,7 @@ impl<C: Channel> CatchUp<C> {
             next = match self.pubsub.subscribe(&topic, subscriber, want) {
                 Some(Subscribed::Live(subscription, Some(backlog))) if backlog.resumed => {
                     if !backlog.entries.iter().any(|entry| intercepts::<C>(entry)) {
-                        self.log.push_each(&backlog.entries, &self.link)?;
+                        self.log.push_each(&backlog.entries, true, &self.link)?;
                         self.link.attach(subscription);
                         return Ok(());
                     }
@@ -132,7 +132,7 @@ impl<C: Channel> CatchUp<C> {
         }
         let mut last = None;
         for entry in &page {
-            self.send(topic, entry).await?;
+            self.send(topic, entry, true).await?;
             last = Some(entry.seq());
         }
         // An empty page: every message below the tail was sent or is gone.
@@ -144,7 +144,7 @@ impl<C: Channel> CatchUp<C> {
         match self.log.form(backlog) {
             HistoryForm::Each => {
                 for entry in &backlog.entries {
-                    self.send(topic, entry).await?;
+                    self.send(topic, entry, backlog.resumed).await?;
                 }
             }
             HistoryForm::List => {
@@ -169,7 +169,12 @@ impl<C: Channel> CatchUp<C> {
 
     /// Sends a message as soon as the outbox has room for it.
     #[expect(clippy::await_holding_refcell_ref, reason = "as in callback::callback")]
-    async fn send(&self, topic: &Arc<Topic>, entry: &Arc<LogEntry>) -> Result<(), CatchUpError> {
+    async fn send(
+        &self,
+        topic: &Arc<Topic>,
+        entry: &Arc<LogEntry>,
+        resumed: bool,
+    ) -> Result<(), CatchUpError> {
         poll_fn(|cx| self.link.outbox.poll_room_for_replay(cx)).await;
         if intercepts::<C>(entry) {
             let live = &mut *self.live.borrow_mut();
@@ -177,7 +182,7 @@ impl<C: Channel> CatchUp<C> {
             replayed.map_err(CatchUpError::Stopped)
         } else {
             let entry = std::slice::from_ref(entry);
-            Ok(self.log.push_each(entry, &self.link)?)
+            Ok(self.log.push_each(entry, resumed, &self.link)?)
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::assigns::Assigns;
 use crate::client::Client;
 use crate::message::{IntoPayload, Payload, RawJson, Ref, Reply};
 use crate::pubsub::{
-    Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
+    Broadcast, Draft, Labels, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
 };
 use crate::serializer::EncodeError;
 
@@ -179,6 +179,26 @@ impl<C: Channel> Context<C> {
     pub fn state<T: Send + Sync + 'static>(&self) -> Arc<T> {
         let state = self.assigns.get_shared();
         state.unwrap_or_else(|| panic!("no state of type {}", type_name::<T>()))
+    }
+
+    /// Gives the client labels, by which messages and [`PubSub::close`] can select it among the members of its topic:
+    /// `labels` returns the value of a label by its name. It replaces the labels before. It is called for each message
+    /// [to](Draft::to) selected members, on the way to them, so it must be quick and must not send anything.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::channel::{Channel, Context, SendError};
+    /// # use slackir::pubsub::{Draft, Selector};
+    /// # fn example<C: Channel>(ctx: &Context<C>, user: u64, callee: u64) -> Result<(), SendError> {
+    /// ctx.label(move |label| (label == "user").then(|| user.to_string()));
+    ///
+    /// let ring = Draft::new("ring", json!({"from": user}));
+    /// ctx.publish(&ring.to(Selector::label("user", callee.to_string())))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn label(&self, labels: impl Fn(&str) -> Option<String> + 'static) {
+        self.link.label(Labels::new(labels));
     }
 
     /// The topics of this server, to broadcast to others than this channel's.

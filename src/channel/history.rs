@@ -1,6 +1,7 @@
 //! [`LogRequest`]: the stored messages that a joining client asks for in its params, and the form in which it gets
 //! them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -79,14 +80,31 @@ impl HistoryMode {
 ///     }
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LogRequest {
     mode: HistoryMode,
     history_event: ByteString,
+    /// The name of a history's list in its push or reply.
+    history_member: ByteString,
+    /// What a history has of a message. `None`: its payload.
+    items: Option<Arc<HistoryItems>>,
     limit: Option<usize>,
     pub(super) meta: bool,
     /// The last message that the client has, if it resumes.
     last_seen: Option<LastSeen>,
+}
+
+/// From a stored message to its item of a history; `None` leaves it out.
+type HistoryItems = dyn Fn(&LogEntry) -> Option<RawJson> + Send + Sync;
+
+impl fmt::Debug for LogRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogRequest")
+            .field("mode", &self.mode)
+            .field("limit", &self.limit)
+            .field("last_seen", &self.last_seen)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the messages of a join reach the client.
@@ -146,6 +164,8 @@ impl LogRequest {
         Self {
             mode,
             history_event: ByteString::from_static(MESSAGES_HISTORY),
+            history_member: ByteString::from_static(MESSAGES),
+            items: None,
             limit: None,
             meta: false,
             last_seen: None,
@@ -162,6 +182,47 @@ impl LogRequest {
     pub fn history_event(mut self, event: impl Into<ByteString>) -> Self {
         self.history_event = event.into();
         self
+    }
+
+    /// Names the list of messages in the push or the reply that carries it. Default `messages`.
+    ///
+    /// ```
+    /// # use slackir::channel::{HistoryMode, LogRequest};
+    /// let request = LogRequest::new(HistoryMode::Reply).history_member("posts");
+    /// # let _ = request;
+    /// ```
+    pub fn history_member(mut self, name: impl Into<ByteString>) -> Self {
+        self.history_member = name.into();
+        self
+    }
+
+    /// Makes the items of a history: `item` gets a stored message, and returns its JSON, or `None` to leave it out.
+    /// A history counts its messages before that. In [`HistoryMode::PerEvent`] `item` only chooses: each message
+    /// comes under its own event with its own payload. A resume has all messages, as they were sent. Messages that the
+    /// channel intercepts go to `handle_replay` instead.
+    ///
+    /// ```
+    /// # use slackir::channel::{HistoryMode, LogRequest};
+    /// let request = LogRequest::new(HistoryMode::Reply)
+    ///     .items(|entry| (entry.event() == "new_msg").then(|| entry.payload().clone()));
+    /// # let _ = request;
+    /// ```
+    pub fn items(
+        mut self,
+        item: impl Fn(&LogEntry) -> Option<RawJson> + Send + Sync + 'static,
+    ) -> Self {
+        self.items = Some(Arc::new(item));
+        self
+    }
+
+    /// Messages as a history of this request lists them, each with its `_meta`: the answer to a client that asks for
+    /// older ones. As [`stored_messages`], it does not pass `handle_replay`.
+    pub fn page(&self, entries: &[Arc<LogEntry>]) -> Payload {
+        let paged = Self {
+            meta: true,
+            ..self.clone()
+        };
+        paged.listed(&paged.list(entries))
     }
 
     /// The request in a client's join params; `mode` is the default.
@@ -229,7 +290,7 @@ impl LogRequest {
             return reply;
         };
         if let Some(list) = list {
-            json = json.with_last(MESSAGES, joined(list));
+            json = json.with_last(&self.history_member, joined(list));
         }
         let resumed = backlog.is_some_and(|backlog| backlog.resumed);
         if self.meta || self.last_seen.is_some() {
@@ -255,7 +316,7 @@ impl LogRequest {
     pub(super) fn push(&self, backlog: &Backlog, link: &Link) -> Result<(), EncodeError> {
         match self.form(backlog) {
             _ if !link.is_heard() => Ok(()),
-            HistoryForm::Each => self.push_each(&backlog.entries, link),
+            HistoryForm::Each => self.push_each(&backlog.entries, backlog.resumed, link),
             HistoryForm::List => self.push_list(&self.list(&backlog.entries), link),
             HistoryForm::Nothing | HistoryForm::Reply => Ok(()),
         }
@@ -263,18 +324,24 @@ impl LogRequest {
 
     /// Sends the history as a list.
     pub(super) fn push_list(&self, list: &[RawJson], link: &Link) -> Result<(), EncodeError> {
-        let list = RawJson::EMPTY_OBJECT.with_last(MESSAGES, joined(list));
-        link.push(&self.history_event, &Payload::Json(list))
+        link.push(&self.history_event, &self.listed(list))
     }
 
-    /// Sends messages under their own events.
+    fn listed(&self, list: &[RawJson]) -> Payload {
+        Payload::Json(RawJson::EMPTY_OBJECT.with_last(&self.history_member, joined(list)))
+    }
+
+    /// Sends messages under their own events; those of a history only if it has them.
     pub(super) fn push_each(
         &self,
         entries: &[Arc<LogEntry>],
+        resumed: bool,
         link: &Link,
     ) -> Result<(), EncodeError> {
+        let items = self.items.as_ref().filter(|_| !resumed);
         entries
             .iter()
+            .filter(|entry| items.is_none_or(|item| item(entry).is_some()))
             .try_for_each(|entry| link.push(entry.event(), &Payload::Json(self.payload(entry))))
     }
 
@@ -287,9 +354,25 @@ impl LogRequest {
         }
     }
 
-    /// The payloads of messages, as this client wants them.
+    /// What a history has of a message; `None`: nothing.
+    pub(super) fn item(&self, entry: &LogEntry) -> Option<RawJson> {
+        let Some(item) = &self.items else {
+            return Some(self.payload(entry));
+        };
+        let item = item(entry)?;
+        Some(if self.meta && item.is_object() {
+            with_meta(&item, Some(entry.meta()))
+        } else {
+            item
+        })
+    }
+
+    /// What a history has of messages.
     pub(super) fn list(&self, entries: &[Arc<LogEntry>]) -> Vec<RawJson> {
-        entries.iter().map(|entry| self.payload(entry)).collect()
+        entries
+            .iter()
+            .filter_map(|entry| self.item(entry))
+            .collect()
     }
 }
 

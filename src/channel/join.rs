@@ -11,14 +11,11 @@ use super::catch_up::{Behind, Missed};
 use super::history::{HistoryForm, LogRequest};
 use super::link::Link;
 use super::replay::{self, intercepts};
-use super::work::ChannelWork;
 use super::{Channel, Failure, Join, Refused, StopReason, Then};
 use crate::client::log_client;
 use crate::log::{Backlog, MessageId};
 use crate::message::{Payload, reason};
-use crate::pubsub::{
-    Broadcast, PubSub, Subscribed, Subscriber, Subscription, Tap, Topic, Want, Wire,
-};
+use crate::pubsub::{PubSub, Subscribed, Subscriber, Subscription, Tap, Topic, Want, Wire};
 
 /// A join that the application accepted.
 pub(super) struct AcceptedJoin<C: Channel> {
@@ -186,20 +183,11 @@ pub(super) fn subscriber<C: Channel>(link: &Rc<Link>, meta: bool) -> Subscriber 
         serializer: link.serializer,
         meta,
     };
-    let tap = || -> Rc<dyn Tap> { Rc::new(Intercept(Rc::clone(link))) };
+    let tap: Rc<dyn Tap> = Rc::clone(link) as Rc<dyn Tap>;
     Subscriber {
         id: link.id,
         fastlane: Some((Rc::clone(&link.outbox), wire)),
         intercept,
-        tap: (!intercept.is_empty()).then(tap),
-    }
-}
-
-/// Hands intercepted broadcasts to the channel.
-struct Intercept(Rc<Link>);
-
-impl Tap for Intercept {
-    fn receive(&self, broadcast: &Arc<Broadcast>) {
-        self.0.deliver_broadcast(broadcast, ChannelWork::Out);
+        tap: Some(tap),
     }
 }

@@ -21,7 +21,8 @@ use crate::message::{Name, PHX_CLOSE, PHX_ERROR, Payload, RawJson, Ref, Reply};
 use crate::metrics::metrics;
 use crate::outbox::Outbox;
 use crate::pubsub::{
-    Broadcast, Draft, PubSub, PublishError, Published, SubscriberId, Subscription, Topic,
+    Broadcast, Draft, Labels, PubSub, PublishError, Published, Selector, SubscriberId,
+    Subscription, Tap, Topic,
 };
 use crate::serializer::{EncodeError, Serializer};
 use crate::waker::WakerSlot;
@@ -68,6 +69,8 @@ pub(crate) struct Link {
     backlog_bytes: Cell<usize>,
     /// The backlog was over its bound: the channel ends.
     overflowed: Cell<bool>,
+    /// The client's labels, by which messages select it.
+    labels: RefCell<Option<Box<Labels>>>,
 }
 
 impl Link {
@@ -102,6 +105,7 @@ impl Link {
             backlog: Cell::new(0),
             backlog_bytes: Cell::new(0),
             overflowed: Cell::new(false),
+            labels: RefCell::default(),
         })
     }
 
@@ -158,6 +162,11 @@ impl Link {
                 Poll::Pending
             }
         }
+    }
+
+    /// Replaces the client's labels.
+    pub(super) fn label(&self, labels: Labels) {
+        *self.labels.borrow_mut() = Some(Box::new(labels));
     }
 
     /// The topic that the channel was joined to.
@@ -305,6 +314,24 @@ impl Link {
         if !self.muted.get() {
             self.outbox.push(frame);
         }
+    }
+}
+
+/// The membership in the channel's own topic.
+impl Tap for Link {
+    fn receive(&self, broadcast: &Arc<Broadcast>) {
+        self.deliver_broadcast(broadcast, ChannelWork::Out);
+    }
+
+    fn is_selected(&self, selector: &Selector) -> bool {
+        let labels = self.labels.borrow();
+        labels
+            .as_ref()
+            .is_some_and(|labels| selector.selects(labels))
+    }
+
+    fn close(&self) {
+        self.deliver(ChannelWork::Closed(StopReason::Shutdown));
     }
 }
 

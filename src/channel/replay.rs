@@ -54,7 +54,7 @@ pub(super) async fn list<C: Channel>(
             list.extend(live.ctx.listed.take().unwrap_or_default());
             replayed?;
         } else {
-            list.push(log.payload(entry));
+            list.extend(log.item(entry));
         }
     }
     Ok(list)

@@ -24,7 +24,7 @@ pub(crate) enum ChannelWork {
     Terminate(StopReason),
     /// More broadcasts wait for the channel than may.
     Overflow,
-    /// The connection has ended.
+    /// The connection has ended, or the server closes the channel.
     Closed(StopReason),
     /// A duplicate join has taken the topic over: the channel ends and tells its client nothing.
     Kill,

@@ -43,6 +43,7 @@ pub const PRESENCE_STATE: &str = "presence_state";
 pub type Presences = Map<String, Value>;
 
 type Fetch = dyn Fn(&str, Presences) -> Presences + Send + Sync;
+type SendsDiffs = dyn Fn(&str) -> bool + Send + Sync;
 type HandleMetas = dyn Fn(&str, &Presences, &Presences, &Presences) + Send + Sync;
 type Meta = Map<String, Value>;
 
@@ -134,6 +135,8 @@ struct Shared {
     pubsub: PubSub,
     fetch: Option<Box<Fetch>>,
     handle_metas: Option<Box<HandleMetas>>,
+    /// Whether members of a topic get diffs. `None`: they do.
+    sends_diffs: Option<Box<SendsDiffs>>,
     refs: Refs,
     presences: Mutex<Counted>,
 }
@@ -149,6 +152,7 @@ pub struct PresenceBuilder {
     pubsub: PubSub,
     fetch: Option<Box<Fetch>>,
     handle_metas: Option<Box<HandleMetas>>,
+    sends_diffs: Option<Box<SendsDiffs>>,
 }
 
 named_debug!(PresenceBuilder);
@@ -165,6 +169,7 @@ impl Presence {
             pubsub,
             fetch: None,
             handle_metas: None,
+            sends_diffs: None,
         }
     }
 
@@ -323,6 +328,13 @@ impl PresenceBuilder {
         self
     }
 
+    /// Says by the topic whether its members get each change as `presence_diff`. In a large topic that nobody watches
+    /// live they can do without. Default: all do.
+    pub fn sends_diffs(mut self, sends: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.sends_diffs = Some(Box::new(sends));
+        self
+    }
+
     /// Makes the `Presence`.
     pub fn build(self) -> Presence {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -336,6 +348,7 @@ impl PresenceBuilder {
             pubsub: self.pubsub,
             fetch: self.fetch,
             handle_metas: self.handle_metas,
+            sends_diffs: self.sends_diffs,
             refs,
             presences: Mutex::new(Counted {
                 state: State::new(me),
@@ -355,8 +368,6 @@ impl fmt::Debug for Presence {
 }
 
 impl Shared {
-    /// Makes a change and broadcasts its diff to the members of each topic, in one critical section.
-    /// `change` gets the number of bytes that are left.
     /// Everybody in a topic.
     fn everybody(&self, state: &State<SubscriberId, Meta>, topic: &str) -> Presences {
         let metas = state.list(topic).into_iter();
@@ -365,6 +376,8 @@ impl Shared {
         self.fetched(topic, listed.collect())
     }
 
+    /// Makes a change and broadcasts its diff to the members of each topic, in one critical section.
+    /// `change` gets the number of bytes that are left.
     fn change(
         &self,
         change: impl FnOnce(
@@ -386,8 +399,10 @@ impl Shared {
         for (topic, TopicDiff { joins, leaves }) in &diff {
             let joins = self.fetched(topic, grouped(joins));
             let leaves = self.fetched(topic, grouped(leaves));
-            let payload = Payload::from(json!({"joins": &joins, "leaves": &leaves}));
-            self.pubsub.broadcast_live(topic, PRESENCE_DIFF, &payload);
+            if self.sends_diffs.as_ref().is_none_or(|sends| sends(topic)) {
+                let payload = Payload::from(json!({"joins": &joins, "leaves": &leaves}));
+                self.pubsub.broadcast_live(topic, PRESENCE_DIFF, &payload);
+            }
             if let Some(handle_metas) = &self.handle_metas {
                 let now = state.list(topic).into_iter();
                 let now = now.map(|(key, metas)| {

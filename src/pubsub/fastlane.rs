@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytestring::ByteString;
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::Selector;
 use super::topic::Topic;
 use crate::frame::Frame;
 use crate::log::{LogEntry, MessageId, Meta};
@@ -32,6 +33,10 @@ pub struct Broadcast {
     event: ByteString,
     payload: Payload,
     from: Option<SubscriberId>,
+    /// The members that get it; `None`: all.
+    to: Option<Arc<Selector>>,
+    /// It ends the channels of these members.
+    closes: bool,
     /// The message's id and time, if it is stored.
     stored: Option<Meta>,
     /// One encoding for each wire, made by the first worker that needs it. The inner `None` means that the
@@ -84,9 +89,18 @@ impl Broadcast {
             event: event.clone(),
             payload: payload.clone(),
             from,
+            to: None,
+            closes: false,
             stored,
             frames: Default::default(),
         }
+    }
+
+    /// Goes to these members alone. `closes`: ends their channels.
+    pub(super) fn directed(mut self, to: Option<&Arc<Selector>>, closes: bool) -> Self {
+        self.to = to.cloned();
+        self.closes = closes;
+        self
     }
 
     /// The broadcast of a stored message, to be sent again.
@@ -164,6 +178,14 @@ impl Broadcast {
 /// the message on.
 pub(crate) trait Tap {
     fn receive(&self, broadcast: &Arc<Broadcast>);
+
+    /// Whether the subscriber's labels are selected. A subscriber that is no member has none.
+    fn is_selected(&self, _: &Selector) -> bool {
+        false
+    }
+
+    /// Ends the subscriber's channel.
+    fn close(&self) {}
 }
 
 /// One member of a topic on this worker thread.
@@ -173,16 +195,21 @@ pub(crate) struct Subscriber {
     pub(crate) fastlane: Option<(Rc<Outbox>, Wire)>,
     /// Events that go to `tap` instead of the fastlane.
     pub(crate) intercept: &'static [&'static str],
-    /// Receives intercepted broadcasts, or all broadcasts if there is no fastlane.
+    /// Receives intercepted broadcasts, or all broadcasts if there is no fastlane. Holds a member's labels.
     pub(crate) tap: Option<Rc<dyn Tap>>,
 }
 
 impl Subscriber {
     pub(super) fn deliver(&self, broadcast: &Arc<Broadcast>) {
-        if broadcast.from == Some(self.id) {
+        if broadcast.from == Some(self.id) || !self.is_addressed(broadcast) {
             return;
         }
         match (&self.fastlane, &self.tap) {
+            (_, tap) if broadcast.closes => {
+                if let Some(tap) = tap {
+                    tap.close();
+                }
+            }
             (Some((outbox, wire)), tap) => {
                 if let Some(tap) = tap
                     && self.intercept.contains(&broadcast.event())
@@ -197,6 +224,15 @@ impl Subscriber {
             (None, Some(tap)) => tap.receive(broadcast),
             (None, None) => {}
         }
+    }
+
+    /// Whether the broadcast is for this subscriber.
+    fn is_addressed(&self, broadcast: &Broadcast) -> bool {
+        let Some(selector) = &broadcast.to else {
+            return true;
+        };
+        let tap = self.tap.as_ref();
+        tap.is_some_and(|tap| tap.is_selected(selector))
     }
 }
 

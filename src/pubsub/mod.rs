@@ -11,6 +11,7 @@ mod fastlane;
 mod idle;
 mod listener;
 mod publish;
+mod selector;
 mod topic;
 mod worker;
 
@@ -26,6 +27,8 @@ pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
 pub use self::listener::{Lagged, Listener};
 pub use self::publish::{Draft, PublishError, Published};
+pub(crate) use self::selector::Labels;
+pub use self::selector::{IntoValues, Selector};
 pub(crate) use self::topic::Topic;
 use self::worker::Table;
 pub(crate) use self::worker::{Inbox, Subscription};

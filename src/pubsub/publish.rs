@@ -7,9 +7,9 @@ use bytestring::ByteString;
 
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
-use super::{Broadcast, Listener, PubSub, SubscriberId};
+use super::{Broadcast, Listener, PubSub, Selector, SubscriberId};
 use crate::log::{Appended, Change, MessageId, Receipt, StoreFull, Visibility, WithId};
-use crate::message::{IntoPayload, MAX_NAME_LEN, Payload, RawJson};
+use crate::message::{IntoPayload, MAX_NAME_LEN, PHX_CLOSE, Payload, RawJson};
 use crate::metrics::metrics;
 
 /// The longest client_ref, in bytes.
@@ -38,9 +38,15 @@ pub struct Draft {
     /// Makes the payload of the message's id.
     pub(super) with_id: Option<Arc<WithId>>,
     is_live: bool,
+    /// The members that get it; `None`: all.
+    to: Option<Arc<Selector>>,
+    /// It ends the channels of these members.
+    closes: bool,
 }
 
-named_debug!(Draft, event, payload, client_ref, change, receipt, is_live);
+named_debug!(
+    Draft, event, payload, client_ref, change, receipt, is_live, to
+);
 
 impl Draft {
     /// An ordinary broadcast. It is stored if the topic's log rule names its event.
@@ -53,6 +59,8 @@ impl Draft {
             receipt: false,
             with_id: None,
             is_live: false,
+            to: None,
+            closes: false,
         }
     }
 
@@ -111,6 +119,21 @@ impl Draft {
     pub fn live(mut self) -> Self {
         self.is_live = true;
         self
+    }
+
+    /// Goes to the selected members alone, and is not stored: a history belongs to all members.
+    pub fn to(mut self, selector: Selector) -> Self {
+        self.to = Some(Arc::new(selector));
+        self.live()
+    }
+
+    /// Ends the channels of members.
+    fn close(to: Option<Selector>) -> Self {
+        Self {
+            closes: true,
+            to: to.map(Arc::new),
+            ..Self::new(PHX_CLOSE, Payload::EMPTY).live()
+        }
     }
 
     /// The event.
@@ -299,12 +322,33 @@ impl PubSub {
 
     /// Sends the present members an event that no rule stores.
     pub(crate) fn broadcast_live(&self, topic: &str, event: &str, payload: &Payload) {
-        let draft = Draft::new(event, payload.clone());
-        while let Some(topic) = self.audience(topic) {
-            match self.try_publish(&topic, &draft, None) {
+        self.publish_live(topic, &Draft::new(event, payload.clone()));
+    }
+
+    /// Ends the channels of a topic, or those of the selected members, after the broadcasts before it: `terminate`
+    /// sees `:shutdown`, and the client gets `phx_close`, after which phoenix.js does not join again. The connections
+    /// stay. Phoenix: a message to each channel that answers it with `{:stop, :shutdown, socket}`.
+    ///
+    /// ```
+    /// use slackir::pubsub::{PubSub, Selector};
+    ///
+    /// # actix_rt::System::new().block_on(async {
+    /// let pubsub = PubSub::new();
+    /// pubsub.close("room:1", Some(Selector::label("user.id", "7")));
+    /// # });
+    /// ```
+    pub fn close(&self, topic: &str, to: Option<Selector>) {
+        self.publish_live(topic, &Draft::close(to));
+    }
+
+    /// Publishes a draft that is not stored.
+    fn publish_live(&self, topic: &str, draft: &Draft) {
+        while let Some(topic) = self.known(topic) {
+            match self.try_publish(&topic, draft, None) {
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => {
-                    tracing::error!(topic = topic.name(), event, %error, "pubsub.live.refused");
+                    let (topic, event) = (topic.name(), draft.event());
+                    tracing::error!(topic, event, %error, "pubsub.live.refused");
                     return;
                 }
                 Ok(_) => return,
@@ -358,7 +402,8 @@ impl PubSub {
         });
         let broadcast = || {
             let payload = made.unwrap_or_else(|| draft.live_payload());
-            Arc::new(Broadcast::new(topic, &draft.event, &payload, from, stored))
+            let broadcast = Broadcast::new(topic, &draft.event, &payload, from, stored);
+            Arc::new(broadcast.directed(draft.to.as_ref(), draft.closes))
         };
         let congested = match visibility {
             Visibility::Already => None,

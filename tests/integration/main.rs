@@ -12,6 +12,7 @@ mod conformance;
 mod connect;
 mod crashes;
 mod damage;
+mod directed;
 mod endings;
 mod erase;
 mod export;

@@ -136,6 +136,13 @@ impl Authorized {
         tracing::info!(target: AUDIT, done, topic, %id, peer, ?credential, "api.message.changed");
     }
 
+    /// Logs that the caller has reached the present members of a topic.
+    pub(super) fn audit_live(&self, done: &str, topic: &str, event: Option<&str>) {
+        let Self { credential, peer } = self;
+        let peer = peer.map(tracing::field::display);
+        tracing::info!(target: AUDIT, done, topic, event, peer, ?credential, "api.members.reached");
+    }
+
     /// Logs that the caller has erased messages.
     pub(super) fn audit_erasure(&self, target: &Target, messages: u64) {
         let Self { credential, peer } = self;

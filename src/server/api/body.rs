@@ -9,13 +9,14 @@ use serde_json::value::RawValue;
 use super::error::FieldProblems;
 use super::{ApiError, Shared};
 use crate::message::{Payload, RawJson};
-use crate::pubsub::Draft;
+use crate::pubsub::{Draft, Selector};
 use crate::serializer::check_relayable;
-use crate::server::rooms::{Room, is_client_ref};
+use crate::server::rooms::{Room, is_client_ref, selector_of};
 
 const EVENT: &str = "event";
 const PAYLOAD: &str = "payload";
 const CLIENT_REF: &str = "client_ref";
+const TO: &str = "to";
 /// The field name for a problem of the whole body.
 const BODY: &str = "body";
 
@@ -32,7 +33,9 @@ impl Shared {
 /// The body of a POST: the message to publish.
 pub(super) fn created(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
     let mut form = BodyFields::read(body)?;
-    let event = form.event(room);
+    let stored = room.stored_events();
+    let first = room.events.first().map(String::as_str);
+    let event = form.event(&stored, first.or(stored.first().copied()));
     let payload = form.payload(room);
     let own_ref = form.client_ref();
     // As in a shout, the payload may hold the client_ref.
@@ -61,6 +64,33 @@ pub(super) fn updated(body: &[u8], room: &Room) -> Result<RawJson, ApiError> {
     Ok(payload.unwrap_or(RawJson::EMPTY_OBJECT))
 }
 
+/// The body of a broadcast: an event of the room's `server_events`, which is not stored.
+pub(super) fn broadcast(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
+    let mut form = BodyFields::read(body)?;
+    let events = room.rules.server_events.iter();
+    let event = form.event(&events.map(String::as_str).collect::<Vec<_>>(), None);
+    let payload = form.payload(room);
+    let to = form.to();
+    form.finish()?;
+    let payload = payload.map_or(Payload::EMPTY, Payload::Json);
+    let draft = Draft::new(&event, payload).live();
+    Ok(match to {
+        Some(to) => draft.to(to),
+        None => draft,
+    })
+}
+
+/// The body of a request to end channels: the members; `None`: all. It may be empty.
+pub(super) fn close(body: &[u8]) -> Result<Option<Selector>, ApiError> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let mut form = BodyFields::read(body)?;
+    let to = form.to();
+    form.finish()?;
+    Ok(to)
+}
+
 const CLIENT_REF_RULE: &str = "must be a text of 1 to 64 bytes without NUL, or null";
 
 /// The members of a body that are not yet read, and the problems of those that are.
@@ -85,17 +115,33 @@ impl<'a> BodyFields<'a> {
         self.problems.insert(field.to_owned(), problem.into());
     }
 
-    /// An event of the room; the first if the body has none.
-    fn event(&mut self, room: &Room) -> String {
+    /// One of these events; `default` if the body has none.
+    fn event(&mut self, events: &[&str], default: Option<&str>) -> String {
         let named = match self.members.remove(EVENT) {
-            None => room.events.first().cloned(),
+            None => default.map(str::to_owned),
             Some(json) => serde_json::from_str::<String>(json.get()).ok(),
         };
-        let event = named.filter(|event| room.events.contains(event));
+        let event = named.filter(|event| events.contains(&&**event));
         event.unwrap_or_else(|| {
-            self.refuse(EVENT, format!("must be one of: {}", room.events.join(", ")));
+            let problem = if events.is_empty() {
+                "the room has no such events".to_owned()
+            } else {
+                format!("must be one of: {}", events.join(", "))
+            };
+            self.refuse(EVENT, problem);
             String::new()
         })
+    }
+
+    /// The members that are meant; `None`: all.
+    fn to(&mut self) -> Option<Selector> {
+        let json = self.members.remove(TO)?;
+        let labels = match serde_json::from_str(json.get()) {
+            Ok(None) => return None,
+            Ok(Some(labels)) => selector_of(labels),
+            Err(_) => Err("must be an object of labels, as {\"user.id\": 7}".to_owned()),
+        };
+        labels.map_err(|problem| self.refuse(TO, problem)).ok()
     }
 
     /// An object that every client can parse, of at most the room's `max_message_bytes`.

@@ -1,5 +1,6 @@
 //! The HTTP API for messages: programs list, read, create, update and delete the messages of the rooms. Each
-//! change is broadcast to the members of the topic.
+//! change is broadcast to the members of the topic. Programs also send members events that are not stored, and end
+//! their channels.
 //!
 //! A read goes to the database directly, so it shows committed messages only. A write goes through
 //! [`PubSub`], which broadcasts and stores in one critical section. `openapi.json` describes the API, and tests
@@ -13,6 +14,7 @@ mod erasing;
 mod error;
 mod handlers;
 mod listing;
+mod live;
 mod output;
 mod path;
 
@@ -93,7 +95,7 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 type Methods = Vec<(Method, Route)>;
 
 /// All paths of the API with their methods.
-fn table() -> [(&'static str, Methods); 4] {
+fn table() -> [(&'static str, Methods); 6] {
     [
         (
             "/openapi.json",
@@ -110,6 +112,14 @@ fn table() -> [(&'static str, Methods); 4] {
                 (Method::POST, web::post().to(handlers::create)),
                 (Method::DELETE, web::delete().to(handlers::erase)),
             ],
+        ),
+        (
+            "/topics/{topic}/broadcast",
+            vec![(Method::POST, web::post().to(live::broadcast))],
+        ),
+        (
+            "/topics/{topic}/close",
+            vec![(Method::POST, web::post().to(live::close))],
         ),
         (
             "/topics/{topic}/messages/{id}",

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::rooms::RoomConfig;
+use super::rooms::{RoomConfig, unaccepted};
 use crate::pattern::shadowed;
 use crate::server::language::IdentityConfig;
 
@@ -253,6 +253,12 @@ fn read_rooms(value: Spanned<DeValue<'_>>, text: &str) -> Result<Vec<RoomConfig>
                  first; the narrower pattern must come first, and each only once",
                 line(text, places[first])
             ),
+        });
+    }
+    if let Some((at, problem)) = unaccepted(&rooms) {
+        return Err(FileProblem {
+            at: places[at],
+            text: format!("[[{ROOMS}]]: {problem}"),
         });
     }
     Ok(rooms)

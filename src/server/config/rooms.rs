@@ -9,10 +9,10 @@ use serde::de::{Deserializer, Error};
 use super::serve::History;
 use super::value;
 use crate::pattern::{ForTopics, TopicPattern};
-use crate::server::language::template::Variable;
+use crate::server::language::template::{Template, Variable};
 use crate::server::language::{
     Announcement, EventRule, JoinRule, MAX_NAME, Moment, OtherEvents, PresenceChange, PresenceRule,
-    age, check_event, of_the_server,
+    age, check_event, history_item, of_the_server,
 };
 
 /// The default of the most messages of a resume.
@@ -43,6 +43,12 @@ pub struct RoomConfig {
     /// Who is here; without it the room does not tell.
     #[serde(default)]
     pub presence: Option<PresenceRule>,
+    /// The events that rules of other rooms may send to these topics.
+    #[serde(default, deserialize_with = "event_names")]
+    pub accepts: Vec<String>,
+    /// The events that the HTTP API may send to these topics without saving them.
+    #[serde(default, deserialize_with = "event_names")]
+    pub server_events: Vec<String>,
     /// What the server says when members come and go.
     #[serde(default)]
     pub announce: Vec<Announcement>,
@@ -55,6 +61,15 @@ pub struct RoomConfig {
     /// The event that carries a history. Default `messages_history`.
     #[serde(default = "history_event", deserialize_with = "push")]
     pub history_event: String,
+    /// The name of the list in the push or reply that carries a history. Default `messages`.
+    #[serde(default = "history_member", deserialize_with = "field")]
+    pub history_member: String,
+    /// The events that a history has. `None`: all that are saved.
+    #[serde(default, deserialize_with = "history_events")]
+    pub history_events: Option<Vec<String>>,
+    /// What a history has of each message. `None`: its payload.
+    #[serde(default, deserialize_with = "history_item")]
+    pub(crate) history_item: Option<Template>,
     /// The most messages of a resume. A client that has missed more gets the history. Default 10,000.
     #[serde(default = "resume_limit")]
     pub resume_limit: usize,
@@ -110,10 +125,15 @@ impl Default for RoomConfig {
             other_events: OtherEvents::default(),
             join: JoinRule::default(),
             presence: None,
+            accepts: Vec::new(),
+            server_events: Vec::new(),
             announce: Vec::new(),
             history: None,
             history_limit: None,
             history_event: history_event(),
+            history_member: history_member(),
+            history_events: None,
+            history_item: None,
             resume_limit: RESUME_LIMIT,
             max_message_bytes: MAX_MESSAGE_BYTES,
             changes: false,
@@ -163,6 +183,9 @@ impl RoomConfig {
                 "{history:?} is the history_event of this room, so it cannot be one of its events"
             ));
         }
+        if let Some(problem) = self.history_contradiction() {
+            return Some(problem);
+        }
         if let Some(event) = events.iter().find(|event| self.on.contains_key(*event)) {
             return Some(format!(
                 "{event:?} is in \"events\" and has a rule in \"on\""
@@ -200,10 +223,60 @@ impl RoomConfig {
     }
 }
 
+impl RoomConfig {
+    /// The events beside [`events`](Self::events) that are saved, as members get them.
+    pub(crate) fn stored_by_rules(&self) -> Vec<String> {
+        let own = |rule: &&EventRule| rule.topic.is_none() && rule.stores();
+        let rules = self.on.iter().filter(|(_, rule)| own(rule));
+        let rules = rules.map(|(event, rule)| rule.name(event).to_owned());
+        let announced = self.announce.iter().filter(|it| it.store);
+        let announced = announced.map(|announcement| announcement.event.clone());
+        let accepted = self.accepts.iter().cloned();
+        rules.chain(announced).chain(accepted).collect()
+    }
+
+    fn history_contradiction(&self) -> Option<String> {
+        if self.history == Some(History::PerEvent) && self.history_item.is_some() {
+            return Some("history_item: \"per_event\" sends messages as they are".to_owned());
+        }
+        let (plain, stored) = (self.events(), self.stored_by_rules());
+        let mut events = self.history_events.iter().flatten();
+        let unknown = events.find(|event| !plain.contains(event) && !stored.contains(event))?;
+        Some(format!(
+            "history_events: the room saves no event {unknown:?}"
+        ))
+    }
+}
+
+/// The position of a room with a rule that sends an event to topics, none of which accepts it; with the problem.
+pub(super) fn unaccepted(rooms: &[RoomConfig]) -> Option<(usize, String)> {
+    let accepted = |name: &str| {
+        let mut accepted = rooms.iter().flat_map(|room| &room.accepts);
+        accepted.any(|event| event == name)
+    };
+    rooms.iter().enumerate().find_map(|(at, room)| {
+        let mut sent = room.on.iter().filter(|(_, rule)| rule.topic.is_some());
+        let (event, rule) = sent.find(|(event, rule)| !accepted(rule.name(event)))?;
+        let name = rule.name(event);
+        Some((
+            at,
+            format!("on.{event:?}.topic: no room lists {name:?} in \"accepts\""),
+        ))
+    })
+}
+
 impl ForTopics for RoomConfig {
     fn pattern(&self) -> &TopicPattern {
         &self.topics
     }
+}
+
+fn event_names<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    let events = Vec::<String>::deserialize(input)?;
+    for event in &events {
+        check_event(event).map_err(D::Error::custom)?;
+    }
+    Ok(events)
 }
 
 fn on<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, EventRule>, D::Error> {
@@ -219,6 +292,14 @@ fn on<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, EventRule>
 
 fn history_event() -> String {
     "messages_history".to_owned()
+}
+
+fn history_member() -> String {
+    "messages".to_owned()
+}
+
+fn history_events<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<String>>, D::Error> {
+    event_names(input).map(Some)
 }
 
 fn resume_limit() -> usize {

@@ -467,7 +467,7 @@ fn the_example_names_every_setting_with_its_default() {
         ..RoomConfig::default()
     };
     assert_eq!(config.rooms[0], default);
-    assert_eq!(config.rooms.len(), 5);
+    assert_eq!(config.rooms.len(), 6);
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn mistakes_in_rules_are_one_line() {
         ("on.say = { as = \"phx_reply\" }", "events of the protocol"),
         (
             "on.say = { to = \"everybody\" }",
-            "unknown variant `everybody`",
+            "\"everybody\" must be \"all\"",
         ),
         (
             "on.say = { rate = \"often\" }",
@@ -554,6 +554,28 @@ fn mistakes_in_rules_are_one_line() {
         ),
         ("join = { reply = \"{token.id}\" }", "unknown variable"),
         ("on.say = { set = { last = \"{id}\" } }", "unknown variable"),
+        (
+            "on.say = { to = { \"user.id\" = 7 }, store = true }",
+            "\"store\" keeps a message for all",
+        ),
+        (
+            "on.say = { to = \"others\", topic = \"b\" }",
+            "of whom \"to\" knows neither",
+        ),
+        (
+            "on.say = { topic = \"b:{payload.to}\", as = \"said\" }",
+            "no room lists \"said\" in \"accepts\"",
+        ),
+        ("accepts = [\"phx_join\"]", "events of the protocol"),
+        ("history_item = { at = \"{now.ms}\" }", "unknown variable"),
+        (
+            "history_events = [\"said\"]",
+            "the room saves no event \"said\"",
+        ),
+        (
+            "history = \"per_event\"\nhistory_item = { id = \"{id}\" }",
+            "\"per_event\" sends messages as they are",
+        ),
     ] {
         let file = format!("[[rooms]]\ntopics = \"a\"\n{rule}");
         let problem = problem(&file);

@@ -7,6 +7,7 @@ mod age;
 mod audience;
 mod condition;
 mod event_name;
+mod history;
 mod identity;
 mod member_rate;
 mod rule;
@@ -14,8 +15,9 @@ mod shape;
 pub(crate) mod template;
 
 pub(crate) use self::age::age;
-pub(crate) use self::audience::Audience;
+pub(crate) use self::audience::{Audience, LabelTemplate, check_label, several};
 pub(crate) use self::event_name::{MAX_NAME, check_event, of_the_server};
+pub(crate) use self::history::history_item;
 pub use self::identity::IdentityConfig;
 pub(crate) use self::identity::Source;
 pub(crate) use self::member_rate::MemberRate;

@@ -43,7 +43,11 @@ pub struct EventRule {
     /// The event that members get; `None`: the same.
     #[serde(rename = "as", deserialize_with = "event_name")]
     pub(crate) name: Option<String>,
+    #[serde(deserialize_with = "event_audience")]
     pub(crate) to: Audience,
+    /// Another topic for the message; its room must accept the event. `None`: the member's own.
+    #[serde(deserialize_with = "topic")]
+    pub(crate) topic: Option<Template>,
     /// Whether the message is stored. `None`: messages to all and to others are.
     pub(crate) store: Option<bool>,
     /// The reply to the sender.
@@ -110,6 +114,9 @@ pub struct PresenceRule {
     /// The event of the push with all presences.
     #[serde(default = "presence_state", deserialize_with = "push_name")]
     pub(crate) state_event: String,
+    /// Whether members get each change as `presence_diff`. Without it they get the presences once, at their join.
+    #[serde(default = "yes")]
+    pub(crate) diff: bool,
     /// Whether members see the presences without being among them.
     #[serde(default)]
     pub(crate) list_only: bool,
@@ -139,7 +146,7 @@ pub struct Announcement {
     /// Its payload; `{}` without it.
     #[serde(default, deserialize_with = "announcement_template")]
     pub(crate) payload: Option<Template>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "announcement_audience")]
     pub(crate) to: Audience,
     /// Whether it is stored.
     #[serde(default)]
@@ -201,6 +208,18 @@ fn state_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, 
     parse_table(input, STATE).map(Some)
 }
 
+fn topic<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse(input, STATE).map(Some)
+}
+
+fn event_audience<'de, D: Deserializer<'de>>(input: D) -> Result<Audience, D::Error> {
+    Audience::parse(Value::deserialize(input)?, STATE).map_err(D::Error::custom)
+}
+
+fn announcement_audience<'de, D: Deserializer<'de>>(input: D) -> Result<Audience, D::Error> {
+    Audience::parse(Value::deserialize(input)?, JOIN).map_err(D::Error::custom)
+}
+
 fn announcement_template<'de, D: Deserializer<'de>>(
     input: D,
 ) -> Result<Option<Template>, D::Error> {
@@ -233,6 +252,10 @@ fn push_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
 
 fn event_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
     some_event_name(input).map(Some)
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn presence_state() -> String {
@@ -282,7 +305,7 @@ impl EventRule {
     pub(crate) fn stores(&self) -> bool {
         let goes_out = match self.to {
             Audience::All | Audience::Others => self.relays(),
-            Audience::Sender => false,
+            Audience::Sender | Audience::Selected(_) => false,
         };
         goes_out && self.store.unwrap_or(true)
     }
@@ -299,8 +322,9 @@ impl EventRule {
             &self.reply,
             &self.error,
             &self.set,
+            &self.topic,
         ];
-        used(&templates).and(presence)
+        used(&templates).and(presence).and(self.to.used())
     }
 
     /// Whether members are sent something.
@@ -316,15 +340,22 @@ impl EventRule {
 
     /// The contradiction in the rule, if there is one.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
-        let does = self.payload.is_some() || self.stamp.is_some() || self.name.is_some();
+        let does = self.payload.is_some()
+            || self.stamp.is_some()
+            || self.name.is_some()
+            || self.topic.is_some();
         let answers = self.reply.is_some() || self.error.is_some();
         if self.ignore && (does || answers || self.presence.is_some() || self.set.is_some()) {
             Some("\"ignore\" does nothing, and the other keys do something")
         } else if self.error.is_some() && (does || self.reply.is_some() || self.presence.is_some())
         {
             Some("\"error\" refuses the event, and nothing becomes of it")
-        } else if self.store == Some(true) && self.to == Audience::Sender {
-            Some("\"store\" keeps a message for all members, and \"to\" sends it to one")
+        } else if self.store == Some(true)
+            && matches!(self.to, Audience::Sender | Audience::Selected(_))
+        {
+            Some("\"store\" keeps a message for all members, and \"to\" sends it to some")
+        } else if self.topic.is_some() && matches!(self.to, Audience::Others | Audience::Sender) {
+            Some("\"topic\" sends to other members, of whom \"to\" knows neither sender nor others")
         } else {
             None
         }

@@ -3,8 +3,9 @@
 use serde::Deserialize;
 
 use super::channel::{DELETE_MESSAGE, MESSAGES_BEFORE, RoomChannel, UPDATE_MESSAGE, refuse};
+use super::history;
 use super::member::too_long;
-use crate::channel::{Context, HandleIn, HandleInResult, stored_messages};
+use crate::channel::{Context, HandleIn, HandleInResult};
 use crate::client::log_client;
 use crate::log::MessageId;
 use crate::message::{Payload, RawJson, reason};
@@ -81,7 +82,10 @@ impl RoomChannel {
         let most = self.room().history_limit;
         let limit = asked.limit.map_or(most, |limit| limit.min(most)).max(1);
         match ctx.pubsub().before(ctx.topic(), id, limit).await {
-            Ok(Some(entries)) => Ok(HandleIn::ok(stored_messages(&entries))),
+            Ok(Some(entries)) => {
+                let form = history::request(&self.room(), &Payload::EMPTY);
+                Ok(HandleIn::ok(form.page(&entries)))
+            }
             Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx).into()),
             Err(error) => {
                 let (client, topic) = (ctx.client(), ctx.topic());

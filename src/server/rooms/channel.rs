@@ -9,15 +9,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::event;
 use super::identity::Identity;
 use super::member::{Member, Occasion};
 use super::outgoing::Outgoing;
 use super::presence;
 use super::room::Room;
+use super::{event, history};
 use crate::channel::{
-    Channel, Context, HandleIn, HandleInResult, Handled, Join, JoinResult, LogRequest, Refused,
-    StopReason,
+    Channel, Context, HandleIn, HandleInResult, Handled, Join, JoinResult, Refused, StopReason,
 };
 use crate::client::log_client;
 use crate::message::{Payload, RawJson, reason};
@@ -66,7 +65,8 @@ impl RoomChannel {
         } else {
             outgoing.live(event).0
         };
-        event::send(&draft, announcement.to, ctx)?;
+        let occasion = Occasion::at(ctx.topic(), &self.room);
+        event::send(self, draft, &announcement.to, (&self.room, occasion), ctx)?;
         Ok(())
     }
 }
@@ -76,14 +76,16 @@ impl Channel for RoomChannel {
 
     async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         let room = ctx.state::<Room>();
-        let request = LogRequest::from_params(room.history, &params)
-            .history_event(room.history_event.as_str());
+        let request = history::request(&room, &params);
         let ack = wants_ack(&params);
         let identity = ctx.assigns().get_shared::<Identity>();
         let mut member = Member::new(identity, read(&room, &params));
         let reply = admit(&room, ctx.topic(), &mut member).inspect_err(|_| {
             log_client!(info, ctx.client(), topic = ctx.topic(), "chat.join.refused");
         })?;
+        if let Some(labels) = member.labels() {
+            ctx.label(labels);
+        }
         let channel = Self { room, member, ack };
         let join = Join::reply(channel, reply).with_log(request);
         Ok(join.then(|channel, ctx| {
@@ -100,7 +102,7 @@ impl Channel for RoomChannel {
     ) -> HandleInResult {
         let room = self.room();
         if let Some(rule) = room.rule(event) {
-            return event::carry_out(self, (&*room, rule), event, &payload, ctx);
+            return event::carry_out(self, (&*room, rule), event, &payload, ctx).await;
         }
         match event {
             PING => Ok(HandleIn::ok(payload)),

@@ -7,16 +7,17 @@ use super::client_ref::InvalidClientRef;
 use super::member::{Member, Occasion, too_long};
 use super::outgoing::Outgoing;
 use super::presence;
-use super::room::Room;
+use super::room::{Room, Rooms};
+use super::selection::selector;
 use crate::channel::{Context, Failure, HandleIn, HandleInResult, Refused, SendError};
-use crate::message::{Payload, RawJson, Reply, reason};
+use crate::message::{MAX_NAME_LEN, Payload, RawJson, Reply, reason};
 use crate::pubsub::{Draft, Published};
-use crate::server::language::template::Variable;
+use crate::server::language::template::{Template, Values, Variable};
 use crate::server::language::{Audience, EventRule};
 
 /// Carries out a rule, in this order: rate, shapes, refusal, memory, presence, message, reply. A refusal ends it:
 /// the later steps are not taken.
-pub(super) fn carry_out(
+pub(super) async fn carry_out(
     channel: &mut RoomChannel,
     (room, rule): (&Room, &EventRule),
     event: &str,
@@ -56,12 +57,19 @@ pub(super) fn carry_out(
     }
     if let Some(set) = &rule.set {
         channel.member.set(room, occasion, set)?;
+        if let Some(labels) = channel.member.labels() {
+            ctx.label(labels);
+        }
     }
     presence::at_event(channel, (room, rule), occasion, ctx)?;
-    let sent = if rule.relays() {
-        relay(channel, (room, rule), occasion, json, ctx)?
-    } else {
-        Sent::default()
+    let sent = match &rule.topic {
+        _ if !rule.relays() => Sent::default(),
+        None => relay(channel, (room, rule), occasion, json, ctx)?,
+        // Boxed, so that the events that wait for nothing stay small.
+        Some(topic) => {
+            let relay = relay_elsewhere(channel, (room, rule), topic, occasion, json, ctx);
+            Box::pin(relay).await?
+        }
     };
     answer(channel, (room, rule), occasion, sent, ctx)
 }
@@ -139,12 +147,49 @@ fn relay(
     json: &RawJson,
     ctx: &Context<RoomChannel>,
 ) -> Result<Sent, Failure> {
+    let (draft, id) = draft(channel, (room, rule), occasion, json, ctx)?;
+    let published = send(channel, draft, &rule.to, (room, occasion), ctx)?;
+    Ok(Sent { published, id })
+}
+
+/// Sends the message to another topic, whose room must accept it.
+async fn relay_elsewhere(
+    channel: &RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    topic: &Template,
+    occasion: Occasion<'_>,
+    json: &RawJson,
+    ctx: &Context<RoomChannel>,
+) -> Result<Sent, Failure> {
+    let (draft, id) = draft(channel, (room, rule), occasion, json, ctx)?;
+    let draft = directed(channel, draft, &rule.to, (room, occasion));
+    let topic = channel
+        .member
+        .values(room, occasion, |values| topic.text(values));
+    let topic = topic.filter(|topic| topic.len() <= MAX_NAME_LEN);
+    let accepts = |topic: &String| ctx.state::<Rooms>().accept(topic, draft.event());
+    let Some(topic) = topic.filter(accepts) else {
+        return Err(refuse(reason::UNAUTHORIZED, occasion.event, ctx).into());
+    };
+    let published = ctx.pubsub().publish(&topic, &draft).await?;
+    let published = Some(published);
+    Ok(Sent { published, id })
+}
+
+/// The message that the rule makes of the event, and its id if no log gives it one.
+fn draft(
+    channel: &RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    occasion: Occasion<'_>,
+    json: &RawJson,
+    ctx: &Context<RoomChannel>,
+) -> Result<(Draft, String), Failure> {
     let event = occasion.event;
     let outgoing = Outgoing::of(rule, room, &channel.member, occasion, json)?;
     if !outgoing.is_object() {
         return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into());
     }
-    let (draft, id) = if rule.stores() {
+    Ok(if rule.stores() {
         let draft = outgoing.stored(rule.name(event));
         let draft = match room.client_ref(json) {
             Ok(None) => draft,
@@ -161,20 +206,37 @@ fn relay(
         (draft, String::new())
     } else {
         outgoing.live(rule.name(event))
-    };
-    let published = send(&draft, rule.to, ctx)?;
-    Ok(Sent { published, id })
+    })
+}
+
+/// The draft, for the members that the audience selects.
+fn directed(
+    channel: &RoomChannel,
+    draft: Draft,
+    to: &Audience,
+    (room, occasion): (&Room, Occasion<'_>),
+) -> Draft {
+    match to {
+        Audience::Selected(labels) => {
+            let select = |values: &Values<'_>| selector(labels, values);
+            draft.to(channel.member.values(room, occasion, select))
+        }
+        Audience::All | Audience::Others | Audience::Sender => draft,
+    }
 }
 
 /// Sends a draft to these members.
 pub(super) fn send(
-    draft: &Draft,
-    to: Audience,
+    channel: &RoomChannel,
+    draft: Draft,
+    to: &Audience,
+    (room, occasion): (&Room, Occasion<'_>),
     ctx: &Context<RoomChannel>,
 ) -> Result<Option<Published>, SendError> {
+    let draft = directed(channel, draft, to, (room, occasion));
     match to {
-        Audience::All => ctx.publish(draft).map(Some),
-        Audience::Others => ctx.publish_from(draft).map(Some),
+        Audience::All | Audience::Selected(_) => ctx.publish(&draft).map(Some),
+        Audience::Others => ctx.publish_from(&draft).map(Some),
         Audience::Sender => {
             ctx.push(draft.event(), draft.payload())?;
             Ok(None)

@@ -1,5 +1,6 @@
 //! [`Member`]: the memory of one membership, and the values of its templates.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,7 +29,7 @@ pub(super) struct Member {
 #[derive(Debug)]
 struct Memory {
     /// `me.*`
-    me: Map<String, Value>,
+    me: Rc<Map<String, Value>>,
     /// The join params, if a template names them; else null.
     params: Value,
     /// One for each rate of the room, by its event.
@@ -40,7 +41,7 @@ struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            me: Map::new(),
+            me: Rc::default(),
             params: Value::Null,
             buckets: Vec::new(),
             since: Instant::now(),
@@ -133,7 +134,7 @@ impl Member {
         };
         use_values(&Values {
             user: self.identity.as_ref().map(|identity| &*identity.user),
-            me: self.memory.as_ref().map(|memory| &memory.me),
+            me: self.memory.as_ref().map(|memory| &*memory.me),
             params: Some(self.params()),
             payload: occasion.payload,
             topic: occasion.topic,
@@ -143,6 +144,24 @@ impl Member {
             now: Some(occasion.now),
             socket_id: self.identity.as_ref().map_or("", |it| &it.socket_id),
             ..Values::default()
+        })
+    }
+
+    /// The member's labels, by which messages select it. `None` without an identity and a memory.
+    pub(super) fn labels(&self) -> Option<impl Fn(&str) -> Option<String> + 'static> {
+        let (identity, memory) = (self.identity.clone(), self.memory.as_ref());
+        let me = memory.map(|memory| Rc::clone(&memory.me));
+        if identity.is_none() && me.is_none() {
+            return None;
+        }
+        Some(move |label: &str| {
+            let values = Values {
+                user: identity.as_ref().map(|identity| &*identity.user),
+                me: me.as_deref(),
+                socket_id: identity.as_ref().map_or("", |it| &it.socket_id),
+                ..Values::default()
+            };
+            values.label(label)
         })
     }
 
@@ -190,13 +209,13 @@ impl Member {
         let new: Map<String, Value> =
             serde_json::from_str(&rendered.with_id("")).unwrap_or_default();
         let memory = self.memory_mut();
-        let mut me = memory.me.clone();
+        let mut me = Map::clone(&memory.me);
         me.extend(new);
         let bytes = serde_json::to_string(&me).map_or(usize::MAX, |json| json.len());
         if bytes > MAX_BYTES {
             return Err(too_long(MAX_BYTES));
         }
-        memory.me = me;
+        memory.me = Rc::new(me);
         Ok(())
     }
 

@@ -5,17 +5,21 @@ mod changes;
 mod channel;
 mod client_ref;
 mod event;
+mod history;
 mod identity;
 mod member;
 mod outgoing;
 mod presence;
 mod random;
 mod room;
+mod selection;
 
 pub use self::channel::RoomChannel;
 pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::identity::{Identified, Identity, IdentityError, UserSocket};
+use self::room::Rooms;
 pub use self::room::{Room, RoomRules, SHOUT};
+pub(crate) use self::selection::selector_of;
 use crate::assigns::Assigns;
 use crate::presence::Presence;
 use crate::pubsub::PubSub;
@@ -30,6 +34,7 @@ pub fn router(rooms: &[Room]) -> SocketRouter {
 
 /// Adds the rooms behind the routes of `router`.
 pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
+    let router = router.state(Rooms::new(rooms));
     rooms.iter().fold(router, |router, room| {
         router.channel_with::<RoomChannel>(&room.topics, Assigns::of(room.clone()))
     })
@@ -38,7 +43,12 @@ pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
 /// The presences of these rooms, if a room has `[rooms.presence]`.
 pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
     let shows = rooms.iter().any(|room| room.rules.presence.is_some());
-    shows.then(|| Presence::new(pubsub.clone()))
+    let all = Rooms::new(rooms);
+    shows.then(|| {
+        Presence::builder(pubsub.clone())
+            .sends_diffs(move |topic| all.sends_diffs(topic))
+            .build()
+    })
 }
 
 /// `[identity]`. Without that section an empty one, if a template of these rooms names `socket.id`, which is in the

@@ -1,15 +1,13 @@
 //! [`Room`]: the rules of the topics that one `[[rooms]]` section describes.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::channel::HistoryMode;
-use crate::pattern::{ForTopics, TopicPattern};
+use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::server::config::{Fields, History, RoomConfig};
-use crate::server::language::template::Scope;
-use crate::server::language::{
-    Announcement, Audience, EventRule, JoinRule, OtherEvents, PresenceRule, used,
-};
+use crate::server::language::template::{Scope, Template};
+use crate::server::language::{Announcement, EventRule, JoinRule, OtherEvents, PresenceRule, used};
 
 /// The event of the default room.
 pub const SHOUT: &str = "shout";
@@ -29,6 +27,8 @@ pub struct Room {
     pub history_limit: usize,
     /// The event of the push of [`HistoryMode::MessagesHistory`].
     pub history_event: String,
+    /// The name of the list that a history is.
+    pub history_member: String,
     /// The most messages of a resume.
     pub resume_limit: usize,
     /// The longest payload that is broadcast, in bytes.
@@ -43,10 +43,20 @@ pub struct Room {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoomRules {
     pub(crate) on: BTreeMap<String, EventRule>,
+    /// The events that these rules save, as members get them.
+    stored: Vec<String>,
     pub(crate) other_events: OtherEvents,
     pub(crate) join: JoinRule,
     pub(crate) presence: Option<PresenceRule>,
     pub(crate) announce: Vec<Announcement>,
+    /// The events that rules of other rooms may send here.
+    pub(crate) accepts: Vec<String>,
+    /// The events that programs may send here without saving them.
+    pub(crate) server_events: Vec<String>,
+    /// The events that a history has; `None`: all that are stored.
+    pub(crate) history_events: Option<Vec<String>>,
+    /// What a history has of a message; `None`: its payload.
+    pub(crate) history_item: Option<Template>,
     /// The variables that the templates name.
     pub(crate) used: Scope,
 }
@@ -55,16 +65,22 @@ impl RoomRules {
     fn new(config: &RoomConfig) -> Self {
         let events = config.on.values().map(EventRule::used);
         let announcements = config.announce.iter();
-        let announcements = announcements.map(|announcement| used(&[&announcement.payload]));
+        let announcements = announcements
+            .map(|announcement| used(&[&announcement.payload]).and(announcement.to.used()));
         let presence = config.presence.iter();
         let presence = presence.map(PresenceRule::used);
         let parts = events.chain(announcements).chain(presence);
         Self {
             on: config.on.clone(),
+            stored: config.stored_by_rules(),
             other_events: config.other_events,
             join: config.join.clone(),
             presence: config.presence.clone(),
             announce: config.announce.clone(),
+            accepts: config.accepts.clone(),
+            server_events: config.server_events.clone(),
+            history_events: config.history_events.clone(),
+            history_item: config.history_item.clone(),
             used: parts.fold(config.join.used(), Scope::and),
         }
     }
@@ -91,6 +107,7 @@ impl Room {
             },
             history_limit: config.history_limit.unwrap_or(history_limit),
             history_event: config.history_event.clone(),
+            history_member: config.history_member.clone(),
             resume_limit: config.resume_limit,
             max_message_bytes: config.max_message_bytes,
             changes: config.changes,
@@ -110,18 +127,36 @@ impl Room {
         self.rules.on.get(event)
     }
 
-    /// The events that the room's log stores, as members get them.
+    /// The events that are saved, as members get them.
     pub(crate) fn stored_events(&self) -> Vec<&str> {
-        let rules = self.rules.on.iter().filter(|(_, rule)| rule.stores());
-        let rules = rules.map(|(event, rule)| rule.name(event));
-        let announced = self.rules.announce.iter();
-        let announced = announced.filter(|it| it.store && it.to != Audience::Sender);
-        let announced = announced.map(|announcement| &*announcement.event);
-        let events = self.events.iter().map(String::as_str);
-        let mut stored: Vec<_> = events.chain(rules).chain(announced).collect();
+        let events = self.events.iter().chain(&self.rules.stored);
+        let mut stored: Vec<_> = events.map(String::as_str).collect();
         stored.sort_unstable();
         stored.dedup();
         stored
+    }
+}
+
+/// All configured rooms.
+#[derive(Clone, Debug)]
+pub(super) struct Rooms(Arc<[Room]>);
+
+impl Rooms {
+    pub(super) fn new(rooms: &[Room]) -> Self {
+        Self(rooms.into())
+    }
+
+    /// Whether rules of other rooms may send this event to the topic.
+    pub(super) fn accept(&self, topic: &str, event: &str) -> bool {
+        let room = first_match(&*self.0, topic);
+        room.is_some_and(|room| room.rules.accepts.iter().any(|known| known == event))
+    }
+
+    /// Whether members of the topic get each change of its presences.
+    pub(super) fn sends_diffs(&self, topic: &str) -> bool {
+        let room = first_match(&*self.0, topic);
+        let rule = room.and_then(|room| room.rules.presence.as_ref());
+        rule.is_none_or(|rule| rule.diff)
     }
 }
 

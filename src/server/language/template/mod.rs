@@ -18,7 +18,7 @@ mod stamp;
 mod tests;
 
 pub(crate) use self::parse::Template;
-pub(crate) use self::path::{Scope, Variable};
+pub(crate) use self::path::{Scope, Variable, is_label};
 pub(crate) use self::render::{Rendered, TooLong, Values};
 
 /// The most text that one template may have, in bytes.

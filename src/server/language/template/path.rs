@@ -27,10 +27,12 @@ pub(crate) enum Variable {
     Uuid,
     Now,
     Socket,
+    /// The time of a stored message.
+    Inserted,
 }
 
 impl Variable {
-    const ALL: [(&'static str, Self); 12] = [
+    const ALL: [(&'static str, Self); 13] = [
         ("user", Self::User),
         ("me", Self::Me),
         ("params", Self::Params),
@@ -43,6 +45,7 @@ impl Variable {
         ("uuid", Self::Uuid),
         ("now", Self::Now),
         ("socket", Self::Socket),
+        ("inserted", Self::Inserted),
     ];
 
     fn named(name: &str) -> Option<Self> {
@@ -168,7 +171,7 @@ impl Variable {
                 return None;
             }
             Self::Me => !steps.is_empty(),
-            Self::Now => matches!(steps[..], ["ms" | "s" | "iso"]),
+            Self::Now | Self::Inserted => matches!(steps[..], ["ms" | "s" | "iso"]),
             Self::Socket => steps == ["id"],
             Self::Topic => {
                 matches!(steps[..], [] | ["1"])
@@ -179,6 +182,7 @@ impl Variable {
         let forms = match self {
             Self::Me => "me.NAME",
             Self::Now => "now.ms, now.s or now.iso",
+            Self::Inserted => "inserted.ms, inserted.s or inserted.iso",
             Self::Socket => "socket.id",
             Self::Topic => "topic, topic.1 or topic.1.2",
             _ => name,
@@ -187,11 +191,21 @@ impl Variable {
     }
 }
 
+/// Whether members have a label of this name: `user.*`, `me.*`, `socket.id`.
+pub(crate) fn is_label(name: &str) -> bool {
+    const SCOPE: Scope = Scope::of(&[Variable::User, Variable::Me, Variable::Socket]);
+    name.contains('.') && !name.contains(':') && Path::parse(name, SCOPE).is_ok()
+}
+
 /// Follows names through objects, and numbers through arrays.
-pub(super) fn follow<'a>(mut value: &'a Value, steps: &[Box<str>]) -> Option<&'a Value> {
+pub(super) fn follow(
+    mut value: &Value,
+    steps: impl IntoIterator<Item = impl AsRef<str>>,
+) -> Option<&Value> {
     for step in steps {
+        let step = step.as_ref();
         value = match value {
-            Value::Object(members) => members.get(&**step)?,
+            Value::Object(members) => members.get(step)?,
             Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
             _ => return None,
         };

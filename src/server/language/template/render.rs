@@ -27,6 +27,8 @@ pub(crate) struct Values<'a> {
     pub(crate) uuid: &'a str,
     pub(crate) now: Option<SystemTime>,
     pub(crate) socket_id: &'a str,
+    /// The time of a stored message.
+    pub(crate) inserted: Option<SystemTime>,
 }
 
 /// The longest text that is compared, in bytes; a longer one equals nothing.
@@ -249,6 +251,19 @@ impl<'a> Values<'a> {
             })
     }
 
+    /// The value of a label of members, as text. It is called for each member, so it parses nothing.
+    pub(crate) fn label(&self, name: &str) -> Option<String> {
+        let (variable, steps) = name.split_once('.')?;
+        let mut steps = steps.split('.');
+        let value = match variable {
+            "user" => follow(self.user?, steps)?,
+            "me" => follow(self.me?.get(steps.next()?)?, steps)?,
+            "socket" => return Some(self.socket_id.to_owned()),
+            _ => return None,
+        };
+        text_of(value).map(Cow::into_owned)
+    }
+
     fn find(&self, path: &Path) -> Option<Found<'_>> {
         let json = match path.variable {
             Variable::User => self.user,
@@ -261,7 +276,8 @@ impl<'a> Values<'a> {
             Variable::Event => return Some(Found::Text(self.event.into())),
             Variable::Id => return Some(Found::Id),
             Variable::Uuid => return Some(Found::Text(self.uuid.into())),
-            Variable::Now => return self.time(&path.steps),
+            Variable::Now => return time(self.now?, &path.steps),
+            Variable::Inserted => return time(self.inserted?, &path.steps),
             Variable::Socket => return Some(Found::Text(self.socket_id.into())),
         };
         let value = follow(json?, &path.steps)?;
@@ -287,19 +303,19 @@ impl<'a> Values<'a> {
         };
         Some(Cow::Borrowed(part))
     }
+}
 
-    fn time(&self, steps: &[Box<str>]) -> Option<Found<'_>> {
-        let now = self.now?;
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let number = |number| Some(Found::Int(i64::try_from(number).unwrap_or(i64::MAX)));
-        match steps.first().map(|step| &**step) {
-            Some("ms") => number(since.as_millis()),
-            Some("s") => number(since.as_secs().into()),
-            _ => {
-                let now = DateTime::<Utc>::from(now);
-                let text = now.to_rfc3339_opts(SecondsFormat::Millis, true);
-                Some(Found::Text(text.into()))
-            }
+/// A time as `ms`, `s` or `iso`.
+fn time(at: SystemTime, steps: &[Box<str>]) -> Option<Found<'static>> {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let number = |number| Some(Found::Int(i64::try_from(number).unwrap_or(i64::MAX)));
+    match steps.first().map(|step| &**step) {
+        Some("ms") => number(since.as_millis()),
+        Some("s") => number(since.as_secs().into()),
+        _ => {
+            let at = DateTime::<Utc>::from(at);
+            let text = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+            Some(Found::Text(text.into()))
         }
     }
 }
