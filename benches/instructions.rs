@@ -28,9 +28,11 @@ use serde_json::json;
 use slackir::bench::{self, Member, Queue, Room, ServerFrame, Version};
 use slackir::message::{Message, Payload, Reply};
 use slackir::pubsub::{Draft, PubSub};
-use slackir::server::rooms::{self, UserSocket};
+use slackir::server::rooms::{self, Identity, UserSocket};
+use slackir::server::{History, RoomConfig};
+use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
 use slackir::testing::TestSocket;
-use slackir::{Endpoint, Mount};
+use slackir::{Assigns, Endpoint, Mount};
 
 /// What each bench needed when it was measured. Joining and leaving must not depend on the number
 /// of members.
@@ -52,6 +54,8 @@ const MEASURED: &[(&str, u64)] = &[
     ("join_and_leave::among_10", 700),
     ("join_and_leave::among_19_000", 700),
     ("fan_out::to_1_000", 105_812),
+    ("converse::plain_100", 1_384_188),
+    ("converse::stamped_100", 1_910_769),
     ("converse::echoes_100", 983_209),
     ("converse::joins_and_leaves_100", 3_192_846),
 ];
@@ -290,9 +294,18 @@ impl Conversation {
 
 /// A client that has said `before`, and `lines` once.
 fn conversation(before: &[Line], lines: Vec<Line>) -> Conversation {
-    let router = rooms::router(&[rooms::Room::default()]);
+    conversation_in(&rooms::Room::default(), UserSocket, before, lines)
+}
+
+fn conversation_in(
+    room: &rooms::Room,
+    socket: impl Socket,
+    before: &[Line],
+    lines: Vec<Line>,
+) -> Conversation {
+    let router = rooms::router(std::slice::from_ref(room));
     let endpoint = Endpoint::builder(PubSub::new())
-        .mount(Mount::new("/socket", UserSocket, router))
+        .mount(Mount::new("/socket", socket, router))
         .build();
     let system = actix_rt::System::new();
     let client = system
@@ -331,7 +344,47 @@ fn joins_and_leaves(times: usize) -> Conversation {
     conversation(&[], (100..100 + times).flat_map(visit).collect())
 }
 
+/// Ada, as a token or connect params would name her.
+struct Ada;
+
+impl Socket for Ada {
+    async fn connect(
+        &self,
+        _: &Params,
+        _: &ConnectInfo,
+        assigns: &mut Assigns,
+    ) -> Result<(), ConnectRefused> {
+        assigns.insert(Identity::new(json!({"id": 7, "name": "ada"})));
+        Ok(())
+    }
+}
+
+/// Messages of Ada to a room of which she is the only member.
+fn messages(rule: &str, times: usize) -> Conversation {
+    let config = format!("topics = \"random:*\"\nhistory = \"none\"\n{rule}");
+    let config: RoomConfig = toml::from_str(&config).expect("a room");
+    let room = rooms::Room::new(&config, History::None, 0);
+    let say = |reference: usize| {
+        let text = format!(r#"["1","{reference}","random:lobby","say",{{"body":"hello"}}]"#);
+        (text.into(), 1)
+    };
+    let lines = (100..100 + times).map(say).collect();
+    conversation_in(&room, Ada, &[join(1)], lines)
+}
+
+fn plain(times: usize) -> Conversation {
+    messages("events = [\"say\"]", times)
+}
+
+fn stamped(times: usize) -> Conversation {
+    let rule =
+        r#"on.say = { stamp = { id = "{user.id}", name = "{user.name}", at = "{now.ms}" } }"#;
+    messages(rule, times)
+}
+
 #[library_benchmark]
+#[bench::plain_100(args = (plain(100)), config = limit("converse::plain_100"))]
+#[bench::stamped_100(args = (stamped(100)), config = limit("converse::stamped_100"))]
 #[bench::echoes_100(args = (echoes(100)), config = limit("converse::echoes_100"))]
 #[bench::joins_and_leaves_100(
     args = (joins_and_leaves(100)),

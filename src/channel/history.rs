@@ -15,9 +15,9 @@ use crate::pubsub::{Want, with_meta};
 use crate::serializer::EncodeError;
 
 /// The event of [`HistoryMode::MessagesHistory`], unless the application calls it otherwise.
-const MESSAGES_HISTORY: &str = "messages_history";
+pub(crate) const MESSAGES_HISTORY: &str = "messages_history";
 /// The key under which a list of messages stands.
-const MESSAGES: &str = "messages";
+pub(crate) const MESSAGES: &str = "messages";
 
 /// How a join delivers the topic's history, oldest message first.
 ///
@@ -83,11 +83,8 @@ impl HistoryMode {
 #[derive(Clone)]
 pub struct LogRequest {
     mode: HistoryMode,
-    history_event: ByteString,
-    /// The name of a history's list in its push or reply.
-    history_member: ByteString,
-    /// What a history has of a message. `None`: its payload.
-    items: Option<Arc<HistoryItems>>,
+    /// `None`: the usual one.
+    shape: Option<Arc<HistoryShape>>,
     limit: Option<usize>,
     pub(super) meta: bool,
     /// The last message that the client has, if it resumes.
@@ -96,6 +93,27 @@ pub struct LogRequest {
 
 /// From a stored message to its item of a history; `None` leaves it out.
 type HistoryItems = dyn Fn(&LogEntry) -> Option<RawJson> + Send + Sync;
+
+/// The names in a history, and its items.
+#[derive(Clone)]
+struct HistoryShape {
+    /// The event of its push.
+    event: ByteString,
+    /// The name of its list in its push or reply.
+    member: ByteString,
+    /// What it has of a message. `None`: its payload.
+    items: Option<Arc<HistoryItems>>,
+}
+
+impl Default for HistoryShape {
+    fn default() -> Self {
+        Self {
+            event: ByteString::from_static(MESSAGES_HISTORY),
+            member: ByteString::from_static(MESSAGES),
+            items: None,
+        }
+    }
+}
 
 impl fmt::Debug for LogRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,9 +181,7 @@ impl LogRequest {
     pub fn new(mode: HistoryMode) -> Self {
         Self {
             mode,
-            history_event: ByteString::from_static(MESSAGES_HISTORY),
-            history_member: ByteString::from_static(MESSAGES),
-            items: None,
+            shape: None,
             limit: None,
             meta: false,
             last_seen: None,
@@ -180,7 +196,7 @@ impl LogRequest {
     /// # let _ = request;
     /// ```
     pub fn history_event(mut self, event: impl Into<ByteString>) -> Self {
-        self.history_event = event.into();
+        self.shape_mut().event = event.into();
         self
     }
 
@@ -192,7 +208,7 @@ impl LogRequest {
     /// # let _ = request;
     /// ```
     pub fn history_member(mut self, name: impl Into<ByteString>) -> Self {
-        self.history_member = name.into();
+        self.shape_mut().member = name.into();
         self
     }
 
@@ -211,8 +227,20 @@ impl LogRequest {
         mut self,
         item: impl Fn(&LogEntry) -> Option<RawJson> + Send + Sync + 'static,
     ) -> Self {
-        self.items = Some(Arc::new(item));
+        self.shape_mut().items = Some(Arc::new(item));
         self
+    }
+
+    fn shape_mut(&mut self) -> &mut HistoryShape {
+        Arc::make_mut(self.shape.get_or_insert_default())
+    }
+
+    fn member(&self) -> &str {
+        self.shape.as_ref().map_or(MESSAGES, |shape| &shape.member)
+    }
+
+    fn item_maker(&self) -> Option<&HistoryItems> {
+        self.shape.as_ref()?.items.as_deref()
     }
 
     /// Messages as a history of this request lists them, each with its `_meta`: the answer to a client that asks for
@@ -290,7 +318,7 @@ impl LogRequest {
             return reply;
         };
         if let Some(list) = list {
-            json = json.with_last(&self.history_member, joined(list));
+            json = json.with_last(self.member(), joined(list));
         }
         let resumed = backlog.is_some_and(|backlog| backlog.resumed);
         if self.meta || self.last_seen.is_some() {
@@ -324,11 +352,13 @@ impl LogRequest {
 
     /// Sends the history as a list.
     pub(super) fn push_list(&self, list: &[RawJson], link: &Link) -> Result<(), EncodeError> {
-        link.push(&self.history_event, &self.listed(list))
+        let shape = self.shape.as_ref();
+        let event = shape.map_or(MESSAGES_HISTORY, |shape| &shape.event);
+        link.push(event, &self.listed(list))
     }
 
     fn listed(&self, list: &[RawJson]) -> Payload {
-        Payload::Json(RawJson::EMPTY_OBJECT.with_last(&self.history_member, joined(list)))
+        Payload::Json(RawJson::EMPTY_OBJECT.with_last(self.member(), joined(list)))
     }
 
     /// Sends messages under their own events; those of a history only if it has them.
@@ -338,7 +368,7 @@ impl LogRequest {
         resumed: bool,
         link: &Link,
     ) -> Result<(), EncodeError> {
-        let items = self.items.as_ref().filter(|_| !resumed);
+        let items = self.item_maker().filter(|_| !resumed);
         entries
             .iter()
             .filter(|entry| items.is_none_or(|item| item(entry).is_some()))
@@ -356,7 +386,7 @@ impl LogRequest {
 
     /// What a history has of a message; `None`: nothing.
     pub(super) fn item(&self, entry: &LogEntry) -> Option<RawJson> {
-        let Some(item) = &self.items else {
+        let Some(item) = self.item_maker() else {
             return Some(self.payload(entry));
         };
         let item = item(entry)?;

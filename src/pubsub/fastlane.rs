@@ -33,10 +33,8 @@ pub struct Broadcast {
     event: ByteString,
     payload: Payload,
     from: Option<SubscriberId>,
-    /// The members that get it; `None`: all.
-    to: Option<Arc<Selector>>,
-    /// It ends the channels of these members.
-    closes: bool,
+    /// `None`: an ordinary message to all members.
+    direction: Option<Direction>,
     /// The message's id and time, if it is stored.
     stored: Option<Meta>,
     /// One encoding for each wire, made by the first worker that needs it. The inner `None` means that the
@@ -45,6 +43,15 @@ pub struct Broadcast {
 }
 
 named_debug!(Broadcast, event, payload);
+
+/// The members that a broadcast means, and its effect.
+#[derive(Clone, Debug)]
+pub(super) enum Direction {
+    /// These members get it.
+    To(Arc<Selector>),
+    /// The channels of these members end; `None`: of all.
+    Close(Option<Arc<Selector>>),
+}
 
 /// The form in which a client gets broadcasts: its serializer, with or without `_meta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,17 +96,14 @@ impl Broadcast {
             event: event.clone(),
             payload: payload.clone(),
             from,
-            to: None,
-            closes: false,
+            direction: None,
             stored,
             frames: Default::default(),
         }
     }
 
-    /// Goes to these members alone. `closes`: ends their channels.
-    pub(super) fn directed(mut self, to: Option<&Arc<Selector>>, closes: bool) -> Self {
-        self.to = to.cloned();
-        self.closes = closes;
+    pub(super) fn directed(mut self, direction: Option<&Direction>) -> Self {
+        self.direction = direction.cloned();
         self
     }
 
@@ -201,18 +205,19 @@ pub(crate) struct Subscriber {
 
 impl Subscriber {
     pub(super) fn deliver(&self, broadcast: &Arc<Broadcast>) {
-        if broadcast.from == Some(self.id) || !self.is_addressed(broadcast) {
+        if broadcast.from == Some(self.id) {
+            return;
+        }
+        if let Some(direction) = &broadcast.direction
+            && !self.goes_on(direction)
+        {
             return;
         }
         match (&self.fastlane, &self.tap) {
-            (_, tap) if broadcast.closes => {
-                if let Some(tap) = tap {
-                    tap.close();
-                }
-            }
             (Some((outbox, wire)), tap) => {
-                if let Some(tap) = tap
+                if !self.intercept.is_empty()
                     && self.intercept.contains(&broadcast.event())
+                    && let Some(tap) = tap
                 {
                     if outbox.closed().is_none() {
                         tap.receive(broadcast);
@@ -226,13 +231,22 @@ impl Subscriber {
         }
     }
 
-    /// Whether the broadcast is for this subscriber.
-    fn is_addressed(&self, broadcast: &Broadcast) -> bool {
-        let Some(selector) = &broadcast.to else {
-            return true;
+    /// Whether a directed broadcast goes on to this subscriber. Ends its channel if the broadcast does that.
+    #[cold]
+    fn goes_on(&self, direction: &Direction) -> bool {
+        let Some(tap) = &self.tap else {
+            return false;
         };
-        let tap = self.tap.as_ref();
-        tap.is_some_and(|tap| tap.is_selected(selector))
+        match direction {
+            Direction::To(selector) => tap.is_selected(selector),
+            Direction::Close(selector) => {
+                let selector = selector.as_ref();
+                if selector.is_none_or(|selector| tap.is_selected(selector)) {
+                    tap.close();
+                }
+                false
+            }
+        }
     }
 }
 

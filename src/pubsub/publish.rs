@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::fastlane::Direction;
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Listener, PubSub, Selector, SubscriberId};
@@ -38,14 +39,12 @@ pub struct Draft {
     /// Makes the payload of the message's id.
     pub(super) with_id: Option<Arc<WithId>>,
     is_live: bool,
-    /// The members that get it; `None`: all.
-    to: Option<Arc<Selector>>,
-    /// It ends the channels of these members.
-    closes: bool,
+    /// `None`: to all members.
+    direction: Option<Direction>,
 }
 
 named_debug!(
-    Draft, event, payload, client_ref, change, receipt, is_live, to
+    Draft, event, payload, client_ref, change, receipt, is_live, direction
 );
 
 impl Draft {
@@ -59,8 +58,7 @@ impl Draft {
             receipt: false,
             with_id: None,
             is_live: false,
-            to: None,
-            closes: false,
+            direction: None,
         }
     }
 
@@ -123,15 +121,14 @@ impl Draft {
 
     /// Goes to the selected members alone, and is not stored: a history belongs to all members.
     pub fn to(mut self, selector: Selector) -> Self {
-        self.to = Some(Arc::new(selector));
+        self.direction = Some(Direction::To(Arc::new(selector)));
         self.live()
     }
 
     /// Ends the channels of members.
     fn close(to: Option<Selector>) -> Self {
         Self {
-            closes: true,
-            to: to.map(Arc::new),
+            direction: Some(Direction::Close(to.map(Arc::new))),
             ..Self::new(PHX_CLOSE, Payload::EMPTY).live()
         }
     }
@@ -403,7 +400,7 @@ impl PubSub {
         let broadcast = || {
             let payload = made.unwrap_or_else(|| draft.live_payload());
             let broadcast = Broadcast::new(topic, &draft.event, &payload, from, stored);
-            Arc::new(broadcast.directed(draft.to.as_ref(), draft.closes))
+            Arc::new(broadcast.directed(draft.direction.as_ref()))
         };
         let congested = match visibility {
             Visibility::Already => None,

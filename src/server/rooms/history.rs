@@ -5,16 +5,21 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::room::Room;
-use crate::channel::LogRequest;
+use crate::channel::{LogRequest, MESSAGES, MESSAGES_HISTORY};
 use crate::log::LogEntry;
 use crate::message::{Payload, RawJson};
 use crate::server::language::template::Values;
 
 /// The request for stored messages in these join params, in the room's form.
 pub(super) fn request(room: &Arc<Room>, params: &Payload) -> LogRequest {
-    let request = LogRequest::from_params(room.history, params)
-        .history_event(room.history_event.as_str())
-        .history_member(room.history_member.as_str());
+    let mut request = LogRequest::from_params(room.history, params);
+    // Most joins need no form of their own.
+    if room.history_event != MESSAGES_HISTORY {
+        request = request.history_event(room.history_event.as_str());
+    }
+    if room.history_member != MESSAGES {
+        request = request.history_member(room.history_member.as_str());
+    }
     if room.rules.history_events.is_none() && room.rules.history_item.is_none() {
         return request;
     }

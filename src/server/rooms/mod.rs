@@ -34,7 +34,13 @@ pub fn router(rooms: &[Room]) -> SocketRouter {
 
 /// Adds the rooms behind the routes of `router`.
 pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
-    let router = router.state(Rooms::new(rooms));
+    // Each join copies the state, so it has nothing that no room uses.
+    let names_topics = rooms.iter().any(|room| room.rules.sends_elsewhere());
+    let router = if names_topics {
+        router.state(Rooms::new(rooms))
+    } else {
+        router
+    };
     rooms.iter().fold(router, |router, room| {
         router.channel_with::<RoomChannel>(&room.topics, Assigns::of(room.clone()))
     })

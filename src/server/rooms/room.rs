@@ -86,6 +86,13 @@ impl RoomRules {
     }
 }
 
+impl RoomRules {
+    /// Whether a rule sends to another topic.
+    pub(super) fn sends_elsewhere(&self) -> bool {
+        self.on.values().any(|rule| rule.topic.is_some())
+    }
+}
+
 impl ForTopics for Room {
     fn pattern(&self) -> &TopicPattern {
         &self.topics
