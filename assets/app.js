@@ -5,6 +5,10 @@ const NEAR_BOTTOM_PX = 48;
 const NEAR_TOP_PX = 400;
 const MAX_ATTEMPTS = 3;
 const MAX_REMEMBERED = 500;
+const MAX_ROOMS = 8;
+const MAX_LISTED = 200;
+// Who stops typing without a word is believed to have stopped after this time.
+const TYPING_MS = 4_000;
 // What the page keeps of the room.
 const MAX_MESSAGES = 2_000;
 const MAX_CHARACTERS = 10_000_000;
@@ -16,6 +20,14 @@ const SHOWN_NAME = 80;
 const $ = (id) => document.getElementById(id);
 const ui = {
   room: $("room"),
+  rooms: $("rooms"),
+  recent: $("recent"),
+  otherRoom: $("other-room"),
+  roomName: $("room-name"),
+  people: $("people"),
+  peopleCount: $("people-count"),
+  peopleList: $("people-list"),
+  typing: $("typing"),
   status: $("status"),
   scroller: $("scroller"),
   messages: $("messages"),
@@ -32,7 +44,7 @@ const ui = {
   hint: $("hint"),
 };
 
-const { Socket } = await loadPhoenix();
+const { Presence, Socket } = await loadPhoenix();
 
 // Where the server found no installed copy, it comes from a CDN, which may be out of reach.
 async function loadPhoenix() {
@@ -486,6 +498,99 @@ function groupByKey(entries) {
   return groups;
 }
 
+// ---- rooms and people ----------------------------------------------------
+
+function recentRooms() {
+  const known = recall("localStorage", "rooms").split("\n").filter(Boolean);
+  return [room, ...known.filter((name) => name !== room)].slice(0, MAX_ROOMS);
+}
+
+function roomAddress(name) {
+  const asked = new URLSearchParams(location.search);
+  asked.set("room", name);
+  return `?${asked}`;
+}
+
+function showRooms() {
+  const rooms = recentRooms();
+  remember("localStorage", "rooms", rooms.join("\n"));
+  const others = rooms.slice(1).map((name) => {
+    const way = element("a", "", `#${name}`);
+    way.href = roomAddress(name);
+    way.dir = "auto";
+    const item = element("li", "");
+    item.append(way);
+    return item;
+  });
+  ui.recent.replaceChildren(...others);
+}
+
+// Where the room tells who is here. Its key is a name, unless the meta has one.
+let presence = null;
+
+function nameOf(key, { metas }) {
+  return tamed(beginning(asText(metas[0]?.name) || key, SHOWN_NAME));
+}
+
+function showPeople() {
+  const me = ui.name.value.trim();
+  const all = presence.list((key, who) => ({
+    name: nameOf(key, who),
+    typing: who.metas.some(({ typing }) => typing === true),
+  }));
+  all.sort((one, other) => one.name.localeCompare(other.name));
+  const items = all.slice(0, MAX_LISTED).map(({ name, typing }) => {
+    const item = element("li", typing ? "typing-now" : "", name === me ? `${name} (you)` : name);
+    item.dir = "auto";
+    return item;
+  });
+  ui.people.hidden = false;
+  ui.peopleCount.textContent = `${all.length.toLocaleString()} here`;
+  ui.peopleList.replaceChildren(...items);
+  showTyping(all.filter(({ name, typing }) => typing && name !== me).map(({ name }) => name));
+}
+
+function showTyping(names) {
+  const [first, second] = names;
+  if (names.length === 0) ui.typing.textContent = "";
+  else if (names.length === 1) ui.typing.textContent = `${first} is typing …`;
+  else if (names.length === 2) ui.typing.textContent = `${first} and ${second} are typing …`;
+  else ui.typing.textContent = `${names.length.toLocaleString()} people are typing …`;
+}
+
+// A room without this event refuses it, once.
+let canType = true;
+let typing = false;
+let typingEnds = 0;
+
+function tellTyping(on) {
+  clearTimeout(typingEnds);
+  if (on) typingEnds = setTimeout(() => tellTyping(false), TYPING_MS);
+  if (typing === on || presence === null || !canType || !ready) return;
+  typing = on;
+  channel.push("typing", { on }).receive("error", ({ reason } = {}) => {
+    if (reason !== "rate limited") canType = false;
+  });
+}
+
+function watchRooms() {
+  ui.otherRoom.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = ui.roomName.value.trim();
+    if (name) location.search = roomAddress(name);
+  });
+  addEventListener("click", ({ target }) => {
+    for (const menu of [ui.rooms, ui.people]) if (!menu.contains(target)) menu.open = false;
+  });
+  addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    const menu = [ui.rooms, ui.people].find(({ open }) => open);
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+}
+
 // ---- scrolling -----------------------------------------------------------
 
 function scrollToEnd(behavior = "instant") {
@@ -543,7 +648,9 @@ function watchScrolling() {
 
 // ---- connection ----------------------------------------------------------
 
-const socket = new Socket("/socket", { params: {} });
+// An application that knows its users opens the page with their token.
+const token = new URLSearchParams(location.search).get("token");
+const socket = new Socket("/socket", { params: token ? { token } : {} });
 let channel = null;
 let ready = false;
 let patience = 0;
@@ -581,6 +688,8 @@ function loseConnection() {
 function joined(reply) {
   showStatus("connected");
   say("");
+  typing = false;
+  if (typeof reply?.name === "string") takeName(reply.name);
   // What we missed follows; what we sent and do not know the end of may go out again at once.
   if (reply?.recovered) return becomeReady();
   lastSeen = reply?.last_id ?? null;
@@ -595,7 +704,16 @@ function seen(show) {
 }
 
 function join() {
-  channel = socket.channel(`random:${room}`, () => ({ meta: true, last_seen_id: lastSeen }));
+  // Rooms that know nobody's identity may take the name from here.
+  const params = () => ({ meta: true, last_seen_id: lastSeen, name: ui.name.value.trim() || null });
+  channel = socket.channel(`random:${room}`, params);
+  const here = new Presence(channel);
+  const current = channel;
+  here.onSync(() => {
+    if (current !== channel) return;
+    presence = here;
+    showPeople();
+  });
   channel.on("shout", seen(showShout));
   channel.on("message_updated", seen(showUpdate));
   channel.on("message_deleted", seen(showDeletion));
@@ -606,13 +724,30 @@ function join() {
   channel.onError(loseConnection);
   // phoenix.js rejoins after errors, but takes a close by the server for the end.
   channel.onClose(() => {
+    if (current !== channel) return;
     loseConnection();
     setTimeout(join, REJOIN_AFTER_CLOSE_MS);
   });
   channel
     .join()
     .receive("ok", joined)
-    .receive("error", (answer) => say(`The room can’t be joined: ${reasonOf(answer)}`));
+    .receive("error", (answer) => say(`The room can’t be joined: ${reasonOf(answer)}.`));
+}
+
+// Who is here is known by name, so another name is another join. What came meanwhile follows it.
+function joinAgain() {
+  const old = channel;
+  channel = null;
+  loseConnection();
+  old.leave();
+  join();
+}
+
+// The server knows the name, and nobody may choose another one.
+function takeName(name) {
+  ui.name.value = name;
+  ui.name.readOnly = true;
+  showHints();
 }
 
 function connect() {
@@ -649,8 +784,24 @@ function flush() {
   }
 }
 
+const REASONS = {
+  "invalid payload": "the room does not take such a message",
+  "message too long": "it is too long",
+  "rate limited": "that was too much at once",
+  "storage unavailable": "the server cannot save messages at present",
+  "too many connections": "the server is full",
+  unauthorized: "you may not do that",
+  unavailable: "the application behind the room does not answer",
+  "unknown event": "nobody may write in this room",
+  "unmatched topic": "there is no such room",
+};
+
 function reasonOf(answer) {
-  return asText(answer?.reason) || "the server gave no reason";
+  const reason = asText(typeof answer === "string" ? answer : answer?.reason);
+  const wait = Math.ceil(answer?.retry_after_ms / 1_000);
+  const words = (REASONS[reason] ?? reason) || "the server gave no reason";
+  if (!(wait > 0)) return words;
+  return `${words}; try again in ${wait === 1 ? "a second" : `${wait} seconds`}`;
 }
 
 function takeBack(entry, reason) {
@@ -675,6 +826,7 @@ function send() {
   scrollToEnd();
   setDraft("");
   say("");
+  tellTyping(false);
   ui.message.focus();
   flush();
 }
@@ -736,7 +888,11 @@ function watchComposer() {
     remember("localStorage", "name", ui.name.value.trim());
     showHints();
   });
-  ui.message.addEventListener("input", draftChanged);
+  ui.name.addEventListener("change", () => presence && joinAgain());
+  ui.message.addEventListener("input", () => {
+    draftChanged();
+    tellTyping(ui.message.value.trim() !== "");
+  });
   addEventListener("resize", fitHeight);
   addEventListener("beforeunload", (event) => {
     if (outbox.length > 0) event.preventDefault();
@@ -751,7 +907,9 @@ function prepareComposer() {
 }
 
 ui.room.textContent = `#${room}`;
+showRooms();
 showUnseen();
+watchRooms();
 watchScrolling();
 watchComposer();
 prepareComposer();

@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -59,13 +59,19 @@ async function freePort() {
 }
 
 class Server {
-  static async start(t) {
+  // `config`: the file of settings; none by default.
+  static async start(t, config) {
     const dir = await mkdtemp(path.join(tmpdir(), "slackir-browser-"));
     const server = new Server(await freePort(), path.join(dir, "chat.db"));
     t.after(async () => {
       await server.stop();
       await rm(dir, { recursive: true, force: true });
     });
+    if (config) {
+      const file = path.join(dir, "slackir.toml");
+      await writeFile(file, config);
+      server.args.push("--config", file);
+    }
     await server.run();
     return server;
   }
@@ -640,6 +646,109 @@ test("rooms are separate", async (t) => {
   await bob.say("hello lobby");
   await bob.sees("Bob*: hello lobby");
   await ada.sees("Ada*: only for tea drinkers");
+});
+
+// docs/ROOMS.md has the second of these rooms.
+const PEOPLE = `
+[[rooms]]
+topics = "random:quiet"
+[rooms.on.call]
+[rooms.presence]
+key = "{params.name}"
+[[rooms]]
+topics = "random:*"
+[rooms.presence]
+key = "{params.name}"
+[rooms.on.shout]
+[rooms.on.typing]
+require = { on = "bool" }
+presence = { typing = "{payload.on}" }
+`;
+
+test("where the room tells, the page shows who is here and who is typing", async (t) => {
+  const server = await Server.start(t, PEOPLE);
+  const ada = await Person.arrive(t, server, "Ada");
+  const bob = await Person.arrive(t, server);
+  const here = (person) => person.page.locator("#people-list li").allTextContents();
+  // A name is a name once its field is left.
+  await ada.page.press("#name", "Enter");
+  await eventually(() => here(bob), ["Ada"]);
+  await bob.page.fill("#name", "Bob");
+  await bob.page.press("#name", "Enter");
+  await eventually(() => here(ada), ["Ada (you)", "Bob"]);
+  assert.equal(await ada.page.textContent("#people-count"), "2 here");
+
+  await bob.page.fill("#message", "I am about to say");
+  await ada.page.locator("#typing", { hasText: "Bob is typing …" }).waitFor();
+  await ada.page.click("#people-count");
+  await ada.picture("people");
+  await bob.page.press("#message", "Enter");
+  await ada.sees("Bob: I am about to say");
+  await eventually(() => ada.page.textContent("#typing"), "");
+  assert.equal(await bob.page.textContent("#typing"), "", "nobody reads of their own typing");
+
+  await bob.page.close();
+  await eventually(() => here(ada), ["Ada (you)"]);
+  ada.noTrouble();
+  bob.noTrouble();
+});
+
+test("a room without typing is asked once, and a refusal is said in words", async (t) => {
+  const server = await Server.start(t, PEOPLE);
+  const ada = await Person.arrive(t, server, "Ada", { search: "?room=quiet" });
+  await ada.page.locator("#people").waitFor();
+  await ada.say("is anybody there?");
+  await ada.page.locator("#notice", { hasText: "Not sent: nobody may write in this room." }).waitFor();
+  assert.equal(await ada.page.textContent("#typing"), "");
+  ada.noTrouble();
+});
+
+test("a name from the server stays, and the room says who may come in", async (t) => {
+  const server = await Server.start(
+    t,
+    `
+    [identity]
+    fields = { name = "{connect.token}" }
+    [[rooms]]
+    topics = "random:*"
+    [rooms.join]
+    match = { "user.name" = ["ada", "bob"] }
+    reply = { name = "{user.name}" }
+    [rooms.on.shout]
+    stamp = { name = "{user.name}" }
+    `,
+  );
+  const ada = await Person.arrive(t, server, null, { search: "?token=ada" });
+  await eventually(() => ada.page.inputValue("#name"), "ada");
+  assert.equal(await ada.page.isEditable("#name"), false);
+  await ada.say("I am ada");
+  await ada.sees("ada*: I am ada");
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const stranger = await context.newPage();
+  await stranger.goto(`${server.url}/?token=eve`);
+  const notice = stranger.locator("#notice");
+  await notice.filter({ hasText: "The room can’t be joined: you may not do that." }).waitFor();
+  ada.noTrouble();
+});
+
+test("a way leads back to the rooms where somebody was", async (t) => {
+  const server = await Server.start(t);
+  const ada = await Person.arrive(t, server, "Ada", { search: "?room=tea" });
+  await ada.page.click("#rooms summary");
+  await ada.page.fill("#room-name", "coffee & cake");
+  await ada.page.press("#room-name", "Enter");
+  await eventually(() => ada.page.textContent("#room"), "#coffee & cake");
+  await ada.status("connected");
+  await ada.page.click("#rooms summary");
+  await ada.picture("rooms");
+  await ada.page.press("#rooms", "Escape");
+  assert.equal(await ada.page.locator("#rooms").getAttribute("open"), null);
+  await ada.page.click("#rooms summary");
+  await ada.page.click("#recent a");
+  await eventually(() => ada.page.textContent("#room"), "#tea");
+  await ada.status("connected");
+  ada.noTrouble();
 });
 
 test("a narrow screen needs no sideways scrolling", async (t) => {
