@@ -76,7 +76,7 @@ pub mod store;
 pub mod server;
 
 pub use assigns::Assigns;
-pub use endpoint::{Endpoint, Mount, serve, serve_with};
+pub use endpoint::{Endpoint, Mount, serve, serve_on, serve_with};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -464,8 +464,8 @@ impl<C: Channel> Context<C> {
         self.timers.once(delay, send)
     }
 
-    /// Sends this channel an info after every period. The timer ends with the channel. Phoenix:
-    /// `:timer.send_interval`.
+    /// Sends this channel an info after every period. The timer ends with the channel. While an info waits for a
+    /// callback that takes longer than the period, no other is sent. Phoenix: `:timer.send_interval`.
     ///
     /// # Panics
     /// If the period is zero.
@@ -479,8 +479,8 @@ impl<C: Channel> Context<C> {
     /// ```
     pub fn send_every(&self, period: Duration, info: impl Fn() -> C::Info + 'static) -> Timer {
         let handle = self.handle();
-        self.timers.every(period, move || {
-            let _ = handle.send(info());
+        self.timers.every(period, move |tick| {
+            let _ = handle.tick(info(), tick);
         })
     }
 

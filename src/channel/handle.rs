@@ -6,6 +6,7 @@ use actix::{Recipient, WeakRecipient};
 
 use super::server::InfoMessage;
 use super::start::ChannelSignal;
+use super::timer::Tick;
 use crate::message::{Name, Ref, Reply};
 use crate::serializer::{EncodeError, Serializer};
 
@@ -88,10 +89,17 @@ impl<I: Send + 'static> Handle<I> {
     /// # Errors
     /// If the channel has ended.
     pub fn send(&self, info: I) -> Result<(), ChannelEnded> {
+        self.deliver(InfoMessage(Box::new(info), None))
+    }
+
+    /// Delivers the info of a tick.
+    pub(super) fn tick(&self, info: I, tick: Tick) -> Result<(), ChannelEnded> {
+        self.deliver(InfoMessage(Box::new(info), Some(tick)))
+    }
+
+    fn deliver(&self, info: InfoMessage<I>) -> Result<(), ChannelEnded> {
         let channel = self.infos.upgrade().filter(Recipient::connected);
-        channel
-            .ok_or(ChannelEnded)?
-            .do_send(InfoMessage(Box::new(info)));
+        channel.ok_or(ChannelEnded)?.do_send(info);
         Ok(())
     }
 }

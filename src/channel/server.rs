@@ -18,6 +18,7 @@ use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, Recipient, Spawn
 use super::callback::{self, Callback, CallbackDone, SharedLive};
 use super::link::Link;
 use super::start::{ChannelSignal, JoinState};
+use super::timer::Tick;
 use super::work::ChannelWork;
 use super::{Channel, Failure, HandleIn, HandleInResult, Refused, StopReason};
 use crate::client::{Client, log_client};
@@ -26,7 +27,7 @@ use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply};
 
 /// An info for `handle_info`.
-pub(super) struct InfoMessage<I>(pub(super) Box<I>);
+pub(super) struct InfoMessage<I>(pub(super) Box<I>, pub(super) Option<Tick>);
 
 impl<I: Send + 'static> Message for InfoMessage<I> {
     type Result = ();
@@ -163,7 +164,8 @@ impl<C: Channel> ChannelServer<C> {
                 self.link.broadcast_taken(&broadcast);
                 (callback::handle_broadcast(live(), broadcast), None)
             }
-            ChannelWork::Info(info) => match info.downcast() {
+            // From now on the timer sends the next tick.
+            ChannelWork::Info(info, _) => match info.downcast() {
                 Ok(info) => (callback::handle_info(live(), *info), None),
                 // Never: `InfoMessage` has the channel's own type.
                 Err(_) => return,
@@ -283,7 +285,7 @@ impl<C: Channel> ChannelServer<C> {
         match (self.phase, work) {
             (Phase::Joining, ChannelWork::Closed(_)) | (_, ChannelWork::Kill) => self.finish(actix),
             // An info sent in `join` waits for the join.
-            (Phase::Joining, work @ ChannelWork::Info(_)) => self.queue.push_back(work),
+            (Phase::Joining, work @ ChannelWork::Info(..)) => self.queue.push_back(work),
             (Phase::Joined, work @ (ChannelWork::Closed(_) | ChannelWork::Overflow)) => {
                 self.begin(work, actix);
             }
@@ -314,10 +316,10 @@ impl<C: Channel> Actor for ChannelServer<C> {
 impl<C: Channel> Handler<InfoMessage<C::Info>> for ChannelServer<C> {
     type Result = ();
 
-    fn handle(&mut self, InfoMessage(info): InfoMessage<C::Info>, actix: &mut Self::Context) {
+    fn handle(&mut self, InfoMessage(info, tick): InfoMessage<C::Info>, actix: &mut Self::Context) {
         // The actor polls its mailbox first, but the work in the inbox came before.
         self.take_in(actix);
-        self.receive(ChannelWork::Info(info), actix);
+        self.receive(ChannelWork::Info(info, tick), actix);
     }
 }
 

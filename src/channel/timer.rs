@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
@@ -22,6 +23,17 @@ pub struct Timer {
     task: AbortHandle,
 }
 
+/// Held by the info of a tick until the channel handles it. Until then the timer sends no other.
+#[derive(Clone, Default)]
+pub(super) struct Tick(Arc<()>);
+
+impl Tick {
+    /// Whether an info of this timer waits for the channel.
+    fn waits(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
 impl Timers {
     /// Runs `then` after a delay, unless the channel ends or the timer is cancelled before.
     pub(super) fn once(&self, delay: Duration, then: impl FnOnce() + 'static) -> Timer {
@@ -32,14 +44,17 @@ impl Timers {
     }
 
     /// Runs `each` after every period, until the channel ends or the timer is cancelled. Periods missed by a busy
-    /// thread are skipped.
-    pub(super) fn every(&self, period: Duration, each: impl Fn() + 'static) -> Timer {
+    /// thread or a busy channel are skipped.
+    pub(super) fn every(&self, period: Duration, each: impl Fn(Tick) + 'static) -> Timer {
         self.start::<fn()>(async move || {
             let mut ticks = interval_at(Instant::now() + period, period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            let sent = Tick::default();
             loop {
                 ticks.tick().await;
-                each();
+                if !sent.waits() {
+                    each(sent.clone());
+                }
             }
         })
     }

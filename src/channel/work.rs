@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::StopReason;
+use super::timer::Tick;
 use crate::flow::Ticket;
 use crate::message::{Message, PHX_LEAVE};
 use crate::pubsub::Broadcast;
@@ -17,7 +18,7 @@ pub(crate) enum ChannelWork {
     /// A broadcast on another topic that the channel has subscribed to.
     Elsewhere(Arc<Broadcast>),
     /// An info for `handle_info`, of the channel's own type, which its link does not know.
-    Info(Box<dyn Any>),
+    Info(Box<dyn Any>, Option<Tick>),
     /// Nothing has come for as long as the channel asked for.
     Timeout,
     /// `terminate`, the last callback.

@@ -19,7 +19,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{Error, HttpRequest};
 
 use self::route::Route;
-pub use self::serve::{HttpServerExt, serve, serve_with};
+pub use self::serve::{HttpServerExt, serve, serve_on, serve_with};
 use crate::admission::Admission;
 use crate::assigns::Assigns;
 use crate::log::Flushed;

@@ -89,13 +89,36 @@ pub async fn serve_with(
     address: impl ToSocketAddrs,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<()> {
+    serve_on(endpoint, TcpListener::bind(address)?, routes).await
+}
+
+/// Like [`serve_with`], on a listener that is already bound: to port 0, whose number
+/// [`TcpListener::local_addr`] tells, or handed over by a supervisor.
+///
+/// ```no_run
+/// use std::net::TcpListener;
+///
+/// # async fn run(endpoint: slackir::Endpoint) -> std::io::Result<()> {
+/// let listener = TcpListener::bind(("127.0.0.1", 0))?;
+/// println!("listening on {}", listener.local_addr()?);
+/// slackir::serve_on(&endpoint, listener, |_| {}).await
+/// # }
+/// ```
+///
+/// # Errors
+/// If the server fails, or if messages could not be saved at the end.
+pub async fn serve_on(
+    endpoint: &Endpoint,
+    listener: TcpListener,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<()> {
     let sockets = endpoint.clone();
     let app = move || {
         App::new()
             .configure(sockets.routes())
             .configure(routes.clone())
     };
-    let server = endpoint.serve(TcpListener::bind(address)?, app, ServerOptions::default())?;
+    let server = endpoint.serve(listener, app, ServerOptions::default())?;
     let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
     match run_until_signal(server, shutdown)?.await? {
         Some(flushed) if flushed.at_risk > 0 => Err(io::Error::other(format!(

@@ -50,6 +50,10 @@ impl Channel for Clock {
         }
         let payload: Value = payload.parse()?;
         let delay = Duration::from_millis(payload["ms"].as_u64().expect("a number"));
+        if event == "sleep" {
+            tokio::time::sleep(delay).await;
+            return Ok(HandleIn::ok(Payload::EMPTY));
+        }
         let held = Arc::clone(&self.held);
         self.last = Some(match event {
             "repeat" => ctx.send_every(delay, move || (payload.clone(), Arc::clone(&held))),
@@ -127,6 +131,24 @@ async fn a_repeating_timer_rings_until_it_is_cancelled() {
     };
     let ended = tokio::time::timeout(Duration::from_secs(5), silent).await;
     ended.expect("it rings no longer");
+}
+
+/// A channel that is busy for longer than the period finds one info behind it, not hundreds.
+#[actix_web::test]
+async fn a_repeating_timer_waits_for_its_channel() {
+    let held = Arc::new(());
+    let mut ann = joined(&held).await;
+    ann.push(TOPIC, "repeat", json!({"ms": 1}));
+    ann.next_push("rang").await;
+    let before = Arc::strong_count(&held);
+    let sleep = ann.push(TOPIC, "sleep", json!({"ms": 200}));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let waiting = Arc::strong_count(&held) - before;
+    assert!(waiting <= 1, "{waiting} infos wait");
+    ann.assert_reply(&sleep, "ok", json!({})).await;
+    for _ in 0..3 {
+        ann.next_push("rang").await;
+    }
 }
 
 #[actix_web::test]

@@ -213,12 +213,42 @@ impl StoreError {
 /// SQLITE_NOTADB, and no result code (`last_error` in its `sqlite/connection/stmt.rs`). SQLite's texts are always
 /// English.
 pub(in crate::store) fn is_damage(error: &Error) -> bool {
-    const DAMAGE: [&str; 2] = ["disk image is malformed", "file is not a database"];
+    const DAMAGE: [&str; 3] = [
+        "disk image is malformed",
+        "file is not a database",
+        "malformed database schema",
+    ];
     match error {
         Error::DatabaseError(DatabaseErrorKind::Unknown, information) => {
             let message = information.message();
             DAMAGE.iter().any(|damage| message.contains(damage))
         }
         _ => false,
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use diesel::connection::SimpleConnection;
+    use diesel::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_schema_is_damage() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("a.db").display().to_string();
+        let open = || SqliteConnection::establish(&file).expect("it opens");
+        open()
+            .batch_execute(
+                "CREATE TABLE messages (id INTEGER); PRAGMA writable_schema = ON; \
+                 UPDATE sqlite_master SET sql = 'CREATE NONSENSE';",
+            )
+            .expect("SQLite lets its schema be overwritten");
+        let error = open().batch_execute("SELECT * FROM messages");
+        let error = error.expect_err("the schema is no SQL");
+        assert!(is_damage(&error), "{error}");
+        let error = open().batch_execute("SELECT").expect_err("no statement");
+        assert!(!is_damage(&error), "{error}");
     }
 }
