@@ -255,7 +255,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "server/commands",
-        &["log", "server/config", "server/console", "store", "token"],
+        &[
+            "log",
+            "server/config",
+            "server/console",
+            "server/explain",
+            "store",
+            "token",
+        ],
+    ),
+    (
+        "server/explain",
+        &["pattern", "server/config", "server/language"],
     ),
 ];
 

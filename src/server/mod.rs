@@ -10,6 +10,7 @@ pub mod api;
 pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod console;
+pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod language;
 pub(crate) mod methods;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::server::Server;
 use crate::server::commands::data::{DataCommandError, erase, export, import};
 use crate::server::commands::migrate::{MigrateError, migrate};
+use crate::server::commands::rooms::rooms;
 use crate::server::commands::token::token;
 use crate::server::config::{Cli, CliError, Command, FileLines, LogFormat, ServeConfig};
 use crate::server::console::{OutputError, say};
@@ -66,6 +67,9 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         Some(Command::Erase(config)) => run(move || erase(config), worked).await,
         Some(Command::Export(config)) => run(move || export(&config), worked).await,
         Some(Command::Import(config)) => run(move || import(&config), worked).await,
+        Some(Command::Rooms(config)) => {
+            run(move || rooms(&config.action), ToString::to_string).await
+        }
         Some(Command::Token(config)) => {
             run(move || token(&config.action), ToString::to_string).await
         }

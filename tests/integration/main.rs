@@ -42,6 +42,7 @@ mod restore;
 mod resume;
 mod resume_exact;
 mod retention;
+mod rooms_command;
 mod serving;
 mod siblings;
 mod socket_rules;

@@ -4,4 +4,5 @@
 pub(crate) mod data;
 #[cfg(feature = "_store")]
 pub(crate) mod migrate;
+pub(crate) mod rooms;
 pub(crate) mod token;

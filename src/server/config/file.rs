@@ -111,9 +111,14 @@ impl ConfigFile {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text, command).map_err(|problem| FileError::Invalid {
+        Self::of_text(&text, path, command)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub(super) fn of_text(text: &str, path: &Path, command: &Command) -> Result<Self, FileError> {
+        Self::parse(text, command).map_err(|problem| FileError::Invalid {
             path: path.to_owned(),
-            line: line(&text, problem.at),
+            line: line(text, problem.at),
             problem: problem.text,
         })
     }

@@ -8,12 +8,13 @@ mod data;
 mod file;
 mod log;
 mod rooms;
+mod rooms_command;
 mod serve;
 mod token;
 mod value;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -23,6 +24,7 @@ pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
 pub use self::rooms::{Fields, RetentionConfig, RoomConfig};
+pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
 pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
 
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     Export(ExportConfig),
     /// Read the messages of an export
     Import(ImportConfig),
+    /// Explain and try the rooms of a config file, without a server
+    Rooms(RoomsConfig),
     /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
     Token(TokenConfig),
 }
@@ -125,6 +129,26 @@ impl ServeConfig {
         all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         Ok(Cli::load_from(&all)?.into_serve())
     }
+
+    /// The settings of the text of a config file. All others are the defaults: neither a command line nor the
+    /// environment is read.
+    ///
+    /// # Errors
+    /// If a setting is not valid. The error names the line.
+    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
+        let named = PathBuf::from("config");
+        Ok(Cli::from_file(&named, |path, command| {
+            ConfigFile::of_text(text, path, command)
+        })?)
+    }
+
+    /// As [`from_toml`](Self::from_toml), for a file.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a setting is not valid. The error names the file and the line.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, SettingsError> {
+        Ok(Cli::from_file(path, ConfigFile::read)?)
+    }
 }
 
 impl Default for ServeConfig {
@@ -156,6 +180,21 @@ impl Cli {
             Some(Command::Serve(serve)) => *serve,
             _ => self.serve,
         }
+    }
+
+    /// The settings of a server with this file, and neither a command line nor an environment.
+    fn from_file(
+        path: &Path,
+        read: impl FnOnce(&Path, &clap::Command) -> Result<ConfigFile, FileError>,
+    ) -> Result<ServeConfig, CliError> {
+        let command = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
+        let file = read(path, &command)?;
+        let matches = file
+            .as_defaults(command)
+            .try_get_matches_from(["slackir"])?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.set_rooms(file);
+        Ok(cli.into_serve())
     }
 
     fn load_from(args: &[impl AsRef<OsStr>]) -> Result<Self, CliError> {
@@ -192,7 +231,7 @@ impl Cli {
             Some(Command::Erase(erase)) => &erase.file,
             Some(Command::Export(export)) => &export.file,
             Some(Command::Import(import)) => &import.file,
-            Some(Command::Token(_)) => return None,
+            Some(Command::Rooms(_) | Command::Token(_)) => return None,
         };
         file.path.as_ref()
     }
@@ -207,6 +246,7 @@ impl Cli {
                 | Command::Erase(_)
                 | Command::Export(_)
                 | Command::Import(_)
+                | Command::Rooms(_)
                 | Command::Token(_),
             ) => return,
         };

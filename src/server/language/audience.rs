@@ -71,6 +71,26 @@ impl Audience {
     }
 }
 
+impl LabelTemplate {
+    /// `their identity's "id" is the payload's "to"`
+    pub(crate) fn in_words(&self) -> String {
+        let Self { label, one_of } = self;
+        let whose = match label.split_once('.') {
+            Some(("user", name)) => format!("their identity's {name:?}"),
+            Some(("me", name)) => format!("their remembered {name:?}"),
+            _ => "the id of their connection".to_owned(),
+        };
+        let one_of: Vec<_> = one_of.iter().map(Template::in_words).collect();
+        format!("{whose} is {}", one_of.join(" or "))
+    }
+
+    /// The field of the identity that the label is.
+    pub(crate) fn identity_field(&self) -> Option<&str> {
+        let names = self.label.strip_prefix("user.")?;
+        names.split('.').next()
+    }
+}
+
 /// A name that is no label.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no label of members; there are user.*, me.* and socket.id")]

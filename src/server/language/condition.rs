@@ -34,10 +34,33 @@ impl Conditions {
         })
     }
 
+    /// Whether there is nothing to compare.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The templates of both sides.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let conditions = self.0.iter();
+        conditions.flat_map(|Condition { value, one_of }| std::iter::once(value).chain(one_of))
+    }
+
+    /// Each condition in words: `the identity's "role" is "admin" or "agent"`.
+    pub(crate) fn in_words(&self) -> Vec<String> {
+        let conditions = self.0.iter();
+        let words = conditions.map(|Condition { value, one_of }| {
+            let value = value.in_words();
+            let one_of: Vec<_> = one_of.iter().map(Template::in_words).collect();
+            match one_of[..] {
+                [] => format!("{value} is one of an empty list: never"),
+                _ => format!("{value} is {}", one_of.join(" or ")),
+            }
+        });
+        words.collect()
+    }
+
     pub(crate) fn used(&self) -> Scope {
-        let templates = self.0.iter();
-        templates
-            .flat_map(|condition| std::iter::once(&condition.value).chain(&condition.one_of))
+        self.templates()
             .fold(Scope::default(), |used, template| used.and(template.used()))
     }
 }

@@ -15,7 +15,7 @@ use super::template::{Scope, Template, Variable};
 pub struct IdentityConfig {
     /// The sources of the identity, in order. The first one that the client provides counts. Default: the token if
     /// `phoenix_token` is set, else the connect params.
-    from: Option<Vec<Source>>,
+    pub(crate) from: Option<Vec<Source>>,
     /// The accepted tokens.
     pub(crate) phoenix_token: Option<PhoenixTokenConfig>,
     /// A table: `user.*` of the rooms.

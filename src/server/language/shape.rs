@@ -66,7 +66,61 @@ impl Shapes {
     }
 }
 
+impl Shapes {
+    /// The shapes in words: of the payload itself, or of each member by its name.
+    pub(crate) fn in_words(&self) -> ShapesInWords {
+        let Self { whole, members } = self;
+        match whole {
+            Some(shape) => ShapesInWords::Whole(shape.in_words()),
+            None => ShapesInWords::Members(
+                members
+                    .iter()
+                    .map(|(name, shape)| (name.clone(), shape.in_words()))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// The result of [`Shapes::in_words`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ShapesInWords {
+    /// Of the payload itself.
+    Whole(String),
+    /// Of its members. Without members: any payload.
+    Members(Vec<(String, String)>),
+}
+
 impl Shape {
+    /// `text of 1 to 2000 characters, may be missing`
+    fn in_words(self) -> String {
+        let Self {
+            kind,
+            optional,
+            min,
+            max,
+        } = self;
+        let (noun, unit) = match kind {
+            Kind::String => ("text", " characters"),
+            Kind::Int => ("a whole number", ""),
+            Kind::Number => ("a number", ""),
+            Kind::Bool => ("true or false", ""),
+            Kind::Array => ("a list", " items"),
+            Kind::Object => ("an object", " members"),
+            Kind::Any => ("any value", ""),
+        };
+        let bounds = match (min, max) {
+            (None, None) => String::new(),
+            (Some(min), Some(max)) if min == max => format!(" of exactly {min}{unit}"),
+            (Some(min), Some(max)) if unit.is_empty() => format!(" from {min} to {max}"),
+            (Some(min), Some(max)) => format!(" of {min} to {max}{unit}"),
+            (Some(min), None) => format!(" of at least {min}{unit}"),
+            (None, Some(max)) => format!(" of at most {max}{unit}"),
+        };
+        let missing = if optional { ", may be missing" } else { "" };
+        format!("{noun}{bounds}{missing}")
+    }
+
     fn fits(self, value: &Value) -> bool {
         let within = |size: f64| {
             self.min.is_none_or(|min| size >= min) && self.max.is_none_or(|max| size <= max)
@@ -208,6 +262,27 @@ mod tests {
         assert_eq!(text.check(&json!("hi")), Ok(()));
         assert_eq!(text.check(&json!({})), Err("payload"));
         assert!(Shapes::default().is_empty() && !text.is_empty());
+    }
+
+    #[test]
+    fn shapes_have_words() {
+        let members = shapes(
+            json!({"body": "string 1..2000", "n": "int? 0..", "ok": "bool", "x": "number 0..1"}),
+        );
+        let words = [
+            ("body", "text of 1 to 2000 characters"),
+            ("n", "a whole number of at least 0, may be missing"),
+            ("ok", "true or false"),
+            ("x", "a number from 0 to 1"),
+        ];
+        let words = words.map(|(name, words)| (name.to_owned(), words.to_owned()));
+        let members = members.expect("shapes").in_words();
+        assert_eq!(members, ShapesInWords::Members(words.to_vec()));
+        let whole = shapes(json!("array ..3")).expect("a shape").in_words();
+        assert_eq!(
+            whole,
+            ShapesInWords::Whole("a list of at most 3 items".to_owned())
+        );
     }
 
     #[test]

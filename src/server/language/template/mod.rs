@@ -16,6 +16,7 @@ mod render;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub(crate) use self::parse::Template;
 pub(crate) use self::path::{Scope, Variable, is_label};

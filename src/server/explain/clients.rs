@@ -1,0 +1,100 @@
+//! Who may connect, and how clients are known: `[identity]`.
+
+use std::time::Duration;
+
+use super::page::Page;
+use super::warnings;
+use crate::server::language::template::Template;
+use crate::server::language::{IdentityConfig, PhoenixTokenConfig, Source};
+
+pub(super) fn explain(page: &mut Page, identity: Option<&IdentityConfig>) {
+    page.heading("Clients");
+    let Some(config) = identity else {
+        page.say("Everybody may connect. Clients are anonymous.");
+        return;
+    };
+    let IdentityConfig {
+        from: _, // sources() says it, with its default
+        phoenix_token,
+        fields,
+        require,
+        socket_id,
+    } = config;
+    for (place, source) in config.sources().iter().enumerate() {
+        let otherwise = place > 0;
+        match source {
+            Source::Params => page.say(if otherwise {
+                "A client without a token says who it is, by its connect params."
+            } else {
+                "Clients say who they are, by their connect params."
+            }),
+            Source::PhoenixToken => token(page, phoenix_token.as_ref(), otherwise),
+        }
+    }
+    if config.sources().last() != Some(&Source::Params) {
+        page.say("A client without a token is refused (403).");
+    }
+    match fields.as_ref().and_then(Template::members_in_words) {
+        Some(members) if !members.is_empty() => {
+            page.say("The identity of a client is:");
+            page.list(4, &members);
+        }
+        _ => page.say("The identity of a client is empty."),
+    }
+    if !require.is_empty() {
+        page.say(&format!(
+            "A client without {} in its identity is refused (403).",
+            require.join(" or without ")
+        ));
+    }
+    if let Some(id) = socket_id {
+        page.say(&format!(
+            "A broadcast of \"disconnect\" on this id closes the client's connections: {}.",
+            id.in_words()
+        ));
+    }
+    for warning in warnings::of_clients(config) {
+        page.warn(&warning);
+    }
+}
+
+fn token(page: &mut Page, config: Option<&PhoenixTokenConfig>, otherwise: bool) {
+    // A file with one and not the other is refused.
+    let Some(PhoenixTokenConfig {
+        param,
+        salt,
+        max_age,
+    }) = config
+    else {
+        return;
+    };
+    let who = if otherwise {
+        "A client without these is known"
+    } else {
+        "Clients are known"
+    };
+    let age = max_age.map_or_else(
+        || "It counts as long as it says itself.".to_owned(),
+        |age| format!("It counts for {}.", duration(age)),
+    );
+    page.say(&format!(
+        "{who} by a signed Phoenix.Token in the connect param \"{param}\", salt \"{salt}\". {age} A wrong or \
+         expired one is refused (403)."
+    ));
+}
+
+/// `14 days`, `90 minutes`
+pub(super) fn duration(time: Duration) -> String {
+    let millis = time.as_millis();
+    let units = [
+        (86_400_000, "day"),
+        (3_600_000, "hour"),
+        (60_000, "minute"),
+        (1_000, "second"),
+        (1, "millisecond"),
+    ];
+    let fits = |(size, _): &&(u128, &str)| millis >= *size && millis.is_multiple_of(*size);
+    let (size, unit) = units.iter().find(fits).unwrap_or(&(1, "millisecond"));
+    let number = millis / size;
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}

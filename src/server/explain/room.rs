@@ -1,0 +1,311 @@
+//! The topics of one `[[rooms]]`: joins, history, events, presence, announcements, bounds.
+
+use super::event::{self, members, remembers, shapes};
+use super::page::Page;
+use super::{clients, warnings};
+use crate::server::config::{Fields, History, RetentionConfig, RoomConfig, ServeConfig, Switch};
+use crate::server::language::{
+    Announcement, Audience, EventRule, JoinRule, Moment, OtherEvents, PresenceRule,
+};
+
+/// Explains the room at this place of the file.
+pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usize, &RoomConfig)) {
+    let RoomConfig {
+        topics,
+        events: _, // events() says it, with its default
+        on,
+        other_events,
+        join,
+        presence,
+        accepts,
+        server_events,
+        announce,
+        history: _, // history() says them, with the defaults of the server
+        history_limit: _,
+        history_event: _,
+        history_member: _,
+        history_events: _,
+        history_item: _,
+        resume_limit,
+        max_message_bytes,
+        changes,
+        fields,
+        retention,
+    } = room;
+    page.heading(&format!("Topics {topics}"));
+    exceptions(page, &config.rooms[..place], room);
+    self::join(page, join);
+    if !join.closed {
+        history(page, config, room);
+        for event in room.events() {
+            event::explain(page, &event, &EventRule::default());
+        }
+        for (event, rule) in on {
+            event::explain(page, event, rule);
+        }
+        others(page, room, *other_events, *changes);
+        if let Some(presence) = presence {
+            self::presence(page, presence);
+        }
+        for announcement in announce {
+            self::announce(page, announcement);
+        }
+        from_elsewhere(page, accepts, server_events);
+        bounds(page, *resume_limit, *max_message_bytes);
+        columns(page, fields);
+    }
+    self::retention(page, retention);
+    for warning in warnings::of_room(config.identity.as_ref(), room) {
+        page.warn(&warning);
+    }
+}
+
+/// The narrower rooms before this one, which its pattern matches as well.
+fn exceptions(page: &mut Page, earlier: &[RoomConfig], room: &RoomConfig) {
+    let narrower = earlier
+        .iter()
+        .filter(|other| room.topics.covers(&other.topics));
+    let narrower: Vec<_> = narrower.map(|other| other.topics.to_string()).collect();
+    if !narrower.is_empty() {
+        page.say(&format!("All but {}: see above.", narrower.join(", ")));
+    }
+}
+
+fn join(page: &mut Page, rule: &JoinRule) {
+    let JoinRule {
+        require,
+        conditions,
+        set,
+        reply,
+        refuse,
+        closed,
+    } = rule;
+    let refusal = match refuse {
+        Some(answer) => answer.in_words(),
+        None => "{reason: \"unauthorized\"}".to_owned(),
+    };
+    if *closed {
+        page.say(&format!(
+            "Nobody may join. The answer is the error {refusal}."
+        ));
+        return;
+    }
+    match &conditions.in_words()[..] {
+        [] => page.say("Every client may join."),
+        [one] => page.say(&format!("A client may join if {one}.")),
+        all => {
+            page.say("A client may join if all of this holds:");
+            page.items(4, all);
+        }
+    }
+    shapes(page, 2, "the join params", require, "refused");
+    if !conditions.is_empty() || !require.is_empty() {
+        page.say(&format!(
+            "A refused join is answered with the error {refusal}."
+        ));
+    }
+    remembers(page, 2, set.as_ref());
+    match reply {
+        Some(reply) => page.say(&format!("The join is answered with {}.", reply.in_words())),
+        None => page.say("The join is answered with {}."),
+    }
+}
+
+fn history(page: &mut Page, config: &ServeConfig, room: &RoomConfig) {
+    if !stores(room) || config.persist == Switch::Off {
+        page.say("Nothing is saved, so there is no history.");
+        return;
+    }
+    let limit = room.history_limit.unwrap_or(config.history_limit);
+    let newest = format!("the newest {limit} saved messages");
+    let list = format!("{{{}: [..]}}", room.history_member);
+    page.say(&match room.history.unwrap_or(config.history) {
+        History::None => {
+            "After a join a client gets no history, unless it asks for one in its join params."
+                .to_owned()
+        }
+        History::MessagesHistory => format!(
+            "After a join a client gets {newest}, oldest first, in one push: {} {list}.",
+            room.history_event
+        ),
+        History::PerEvent => {
+            format!("After a join a client gets {newest}, oldest first, one push each.")
+        }
+        History::Reply => {
+            format!("The reply to the join holds {newest}, oldest first: {list}.")
+        }
+    });
+    if let Some(events) = &room.history_events {
+        page.say(&format!(
+            "Of them a history has {} alone.",
+            events.join(", ")
+        ));
+    }
+    if let Some(item) = &room.history_item {
+        page.say("A history has of each message:");
+        match item.members_in_words() {
+            Some(members) => page.list(4, &members),
+            None => page.items(4, &[item.in_words()]),
+        }
+    }
+}
+
+/// What comes from other rooms and from programs.
+fn from_elsewhere(page: &mut Page, accepts: &[String], server_events: &[String]) {
+    if !accepts.is_empty() {
+        page.say(&format!(
+            "Members of other topics may send here: {}.",
+            accepts.join(", ")
+        ));
+    }
+    if !server_events.is_empty() {
+        page.say(&format!(
+            "Programs may send here by the HTTP API, unsaved: {}.",
+            server_events.join(", ")
+        ));
+    }
+}
+
+/// Whether a message of the room can be saved.
+fn stores(room: &RoomConfig) -> bool {
+    !room.events().is_empty() || !room.stored_by_rules().is_empty()
+}
+
+fn others(page: &mut Page, room: &RoomConfig, other_events: OtherEvents, changes: bool) {
+    let is_free = |event: &str| {
+        let mut plain = room.events().into_iter();
+        !plain.any(|plain| plain == event) && !room.on.contains_key(event)
+    };
+    if changes && is_free("update_message") {
+        page.say("Members may change saved messages (update_message).");
+    }
+    if changes && is_free("delete_message") {
+        page.say("Members may delete saved messages (delete_message).");
+    }
+    if stores(room) && is_free("messages_before") {
+        page.say("Members may ask for older saved messages (messages_before).");
+    }
+    if is_free("ping") {
+        page.say("The event ping is answered with its payload.");
+    }
+    page.say(match other_events {
+        OtherEvents::Refuse => "Any other event is refused (\"unknown event\").",
+        OtherEvents::Ignore => "Any other event is ignored: no answer, no effect.",
+    });
+}
+
+fn presence(page: &mut Page, rule: &PresenceRule) {
+    let PresenceRule {
+        key,
+        meta,
+        at,
+        state_event,
+        diff,
+        list_only,
+    } = rule;
+    page.section("Presence");
+    page.detail(&if *diff {
+        format!(
+            "After a join a client gets everybody who is present ({state_event}), and then each change \
+             (presence_diff)."
+        )
+    } else {
+        format!("After a join a client gets everybody who is present ({state_event}), and no changes.")
+    });
+    if *list_only {
+        page.detail("Members see who is present, and are not present themselves.");
+        return;
+    }
+    let when = match at {
+        Moment::Join => "from its join on".to_owned(),
+        Moment::Leave => "from its end on".to_owned(),
+        Moment::Event(event) => format!("from its first {event} on"),
+    };
+    page.detail(&format!(
+        "A member is present {when}, under this key: {}.",
+        key.in_words()
+    ));
+    page.detail("A member whose key is null is not present.");
+    if let Some(meta) = meta {
+        page.detail("Others see of it:");
+        page.list(6, &members(meta));
+    }
+}
+
+fn announce(page: &mut Page, announcement: &Announcement) {
+    let Announcement {
+        at,
+        event,
+        payload,
+        to,
+        store,
+    } = announcement;
+    let at = match at {
+        Moment::Join => "When a member joins",
+        Moment::Leave => "When a member leaves, whatever the cause",
+        // The file is refused.
+        Moment::Event(event) => event,
+    };
+    let receivers = match to {
+        Audience::All => "everybody in the topic gets".to_owned(),
+        Audience::Others => "everybody else gets".to_owned(),
+        Audience::Sender => "the member itself gets".to_owned(),
+        Audience::Selected(labels) => {
+            format!("those of whom {} get", event::all_of(labels))
+        }
+    };
+    let payload = match payload {
+        Some(payload) => payload.in_words(),
+        None => "{}".to_owned(),
+    };
+    let saved = if *store { " It is saved." } else { "" };
+    page.section(&format!("{at}, {receivers} {event}: {payload}.{saved}"));
+}
+
+/// The bounds that differ from the defaults.
+fn bounds(page: &mut Page, resume_limit: usize, max_message_bytes: usize) {
+    let usual = RoomConfig::default();
+    if resume_limit != usual.resume_limit {
+        page.say(&format!(
+            "A client that comes back gets what it has missed, up to {resume_limit} messages."
+        ));
+    }
+    if max_message_bytes != usual.max_message_bytes {
+        page.say(&format!("A message has at most {max_message_bytes} bytes."));
+    }
+}
+
+fn columns(page: &mut Page, fields: &Fields) {
+    let usual = Fields::default();
+    let Fields {
+        name,
+        message,
+        client_ref,
+    } = fields;
+    if (name, message) != (&usual.name, &usual.message) {
+        page.say(&format!(
+            "In the database, {name} of a payload is the author and {message} is the text."
+        ));
+    }
+    if *client_ref != usual.client_ref {
+        page.say(&format!(
+            "A client that sends the same {client_ref} again repeats a message, which is not saved twice."
+        ));
+    }
+}
+
+fn retention(page: &mut Page, retention: &RetentionConfig) {
+    let RetentionConfig {
+        max_age,
+        max_messages,
+    } = retention;
+    if let Some(age) = max_age {
+        page.say(&format!(
+            "Messages older than {} are deleted.",
+            clients::duration(*age)
+        ));
+    }
+    if let Some(number) = max_messages {
+        page.say(&format!("Each topic keeps its newest {number} messages."));
+    }
+}

@@ -1,0 +1,68 @@
+use super::*;
+use crate::pattern::TopicPattern;
+use crate::server::config::RoomConfig;
+
+fn explained(toml: &str) -> String {
+    let config = ServeConfig::from_toml(toml);
+    explain(&config.expect("a configuration"))
+}
+
+#[test]
+fn warnings_name_what_a_client_can_claim() {
+    let text = explained(
+        r#"
+        [identity]
+        fields = { id = "{connect.id}", name = "ada" }
+        require = ["id", "email"]
+        [[rooms]]
+        topics = "user:*"
+        join = { match = { "topic.1" = "{user.id}", "user.role" = "admin" } }
+        "#,
+    );
+    for warning in [
+        "! A client can claim any id: nobody verifies its connect params.",
+        "! Every client is refused: the identity has no email, and it is required.",
+        "! The join depends on what a client can claim, so it keeps nobody out: id.",
+        "! Saved whatever the payload holds, because no shape is required: shout.",
+        "! The identity has no field of this name, so it is always null: role.",
+    ] {
+        assert!(text.contains(warning), "{warning}: {text}");
+    }
+    assert!(!text.contains("! Anybody may connect"), "{text}");
+}
+
+#[test]
+fn a_signed_token_and_a_shape_leave_nothing_to_warn_of() {
+    let text = explained(
+        r#"
+        secret_key_base = "a secret of at least 20 bytes"
+        [identity]
+        phoenix_token = { max_age = "14d" }
+        fields = { id = "{token.id}" }
+        [[rooms]]
+        topics = "room:*"
+        on.new_msg = { require = { body = "string 1..10" }, stamp = { by = "{user.id}" } }
+        "#,
+    );
+    assert!(!text.contains('!'), "{text}");
+    assert!(text.contains("14 days"), "{text}");
+}
+
+/// The file refuses it; a program can still build it.
+#[test]
+fn a_room_that_a_wider_one_hides_is_named() {
+    let config = ServeConfig {
+        rooms: ["room:*", "room:a"]
+            .map(|topics| RoomConfig {
+                topics: TopicPattern::new(topics),
+                ..RoomConfig::default()
+            })
+            .to_vec(),
+        ..ServeConfig::default()
+    };
+    let text = explain(&config);
+    assert!(
+        text.contains("! The topics room:a are never reached"),
+        "{text}"
+    );
+}

@@ -1,0 +1,64 @@
+//! `slackir rooms`: configurations explained and tried without a server.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::tempdir;
+
+use crate::cli::fails;
+use crate::support::process::run;
+
+/// A file of the package.
+fn package(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The standard output of `slackir rooms`, which must succeed.
+fn rooms(args: &[&str], dir: &Path) -> String {
+    let output = run(&[&["rooms"], args].concat(), dir);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {stderr}");
+    assert_eq!(stderr, "", "{args:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn frontends_are_explained_in_words() {
+    let dir = tempdir().expect("a temporary folder");
+    for name in [
+        "oso",
+        "learn_phoenix",
+        "chat_redux",
+        "chat_presence",
+        "members",
+    ] {
+        let file = |end: &str| package(&format!("tests/fixtures/rooms/{name}.{end}"));
+        let config = file("toml").display().to_string();
+        let words = std::fs::read_to_string(file("txt")).expect("the expected text");
+        assert_eq!(rooms(&["explain", &config], dir.path()), words, "{name}");
+    }
+    let files = std::fs::read_dir(dir.path()).expect("readable").count();
+    assert_eq!(files, 0, "nothing was made");
+}
+
+#[test]
+fn without_a_file_the_default_room_is_explained() {
+    let dir = tempdir().expect("a temporary folder");
+    let words = include_str!("../fixtures/rooms/default.txt");
+    assert_eq!(rooms(&["explain"], dir.path()), words);
+    let example = package("slackir.example.toml").display().to_string();
+    assert_eq!(rooms(&["explain", &example], dir.path()), words);
+}
+
+#[test]
+fn a_file_with_a_mistake_is_not_explained() {
+    let dir = tempdir().expect("a temporary folder");
+    let write = |text: &str| std::fs::write(dir.path().join("rooms.toml"), text).expect("writable");
+    write("[[rooms]]\ntopics = \"room:*\"\n[[rooms]]\ntopics = \"room:a\"\n");
+    let hidden = "rooms.toml, line 3: [[rooms]]: topics \"room:a\" is never reached";
+    fails(dir.path(), &["rooms", "explain", "rooms.toml"], hidden);
+    write("[[rooms]]\ntopics = \"room:*\"\non.x = { stamp = { a = \"{usr.id}\" } }\n");
+    let unknown = "rooms.toml, line 3";
+    fails(dir.path(), &["rooms", "explain", "rooms.toml"], unknown);
+    let missing = "cannot read config file none.toml";
+    fails(dir.path(), &["rooms", "explain", "none.toml"], missing);
+}
