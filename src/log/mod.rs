@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `id` | [`Seq`], [`Epoch`], [`MessageId`] |
 //! | `entry`, `receipt` | a message, pending or stored, and the receipt that tells its publisher the outcome |
-//! | `store`, `rule` | the port to a database; which topics use it |
+//! | `store`, `memory_store`, `rule` | the port to a database, a store without one; which topics use it |
 //! | `sequence`, `past` | the runs of a topic's sequence: which ids are valid after a restart or a restore |
 //! | `topic_log` | the operations that change a log: append, settle, erase |
 //! | `tail`, `tail_bytes` | the messages in memory, and their bound over all topics |
@@ -18,6 +18,7 @@
 mod backlog;
 mod entry;
 mod id;
+mod memory_store;
 mod older;
 mod pager;
 mod past;
@@ -34,6 +35,7 @@ pub(crate) use self::backlog::Backlog;
 pub(crate) use self::entry::Meta;
 pub use self::entry::{Change, LogEntry, Pending};
 pub use self::id::{Epoch, InvalidMessageId, MessageId, Seq};
+pub use self::memory_store::MemoryStore;
 pub(crate) use self::older::Older;
 pub(crate) use self::pager::{Found, Pager};
 pub use self::past::PastRuns;

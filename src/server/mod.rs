@@ -13,6 +13,7 @@ pub(crate) mod console;
 pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod language;
+mod memory_rooms;
 pub(crate) mod methods;
 pub mod page;
 #[cfg(feature = "_store")]
@@ -20,7 +21,9 @@ mod program;
 pub mod rooms;
 #[cfg(feature = "_store")]
 mod run;
+mod sockets;
 pub(crate) mod telemetry;
+pub(crate) mod trial;
 
 pub use self::config::{
     ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, LogFormat, RetentionConfig,
@@ -30,6 +33,7 @@ pub use self::exporter::ExporterError;
 pub use self::language::{
     Announcement, EventRule, IdentityConfig, JoinRule, OtherEvents, PresenceRule,
 };
+pub use self::memory_rooms::{MemoryRooms, MemoryRoomsError};
 #[cfg(feature = "_store")]
 pub use self::program::main;
 #[cfg(feature = "_store")]

@@ -30,32 +30,23 @@
 mod assertions;
 mod contract;
 mod received;
-mod store;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::panic::Location;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_core::Stream;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 pub use self::assertions::OnTopic;
 pub use self::contract::check_store;
-pub use self::store::MemoryStore;
 use crate::assigns::Assigns;
 use crate::endpoint::Endpoint;
+pub use crate::log::MemoryStore;
 use crate::message::{IntoPayload, Message, Name, PHX_JOIN, PHX_LEAVE, Payload, RawJson, Ref};
-use crate::outbox::{Interrupt, Outbox};
-use crate::serializer::{Serializer, ServerMessage};
-use crate::socket::{
-    ConnectInfo, ConnectRefused, ConnectionEnd, Incoming, Params, Sign, SocketServer,
-};
-use crate::transport::{Accepted, Mounted};
+use crate::serializer::ServerMessage;
+use crate::socket::{ConnectInfo, ConnectRefused, Params};
+use crate::transport::{InProcess, Mounted};
 
 /// The socket did not let the test in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,8 +79,7 @@ fn mounted<'e>(endpoint: &'e Endpoint, path: &str) -> Result<&'e Mounted, Connec
 /// Its `assert_` methods wait up to 5 seconds, its `refute_` methods 100 ms, and panic with the frames that came
 /// instead. Other frames stay for later assertions. It needs an actix runtime and stays on its thread.
 pub struct TestSocket {
-    to_server: mpsc::UnboundedSender<Incoming>,
-    outbox: Rc<Outbox>,
+    connection: InProcess,
     received: VecDeque<ServerMessage>,
     join_refs: HashMap<String, String>,
     /// Topic and join_ref of each message, by its ref.
@@ -127,8 +117,8 @@ impl TestSocket {
             Value::Object(params) => Params::new(params),
             _ => Params::default(),
         };
-        let accepted = mounted.accept(Serializer::V2, &params, &info).await?;
-        Ok(Self::start(mounted, accepted))
+        let connection = InProcess::connect(mounted, &params, &info).await?;
+        Ok(Self::over(connection))
     }
 
     /// A connected client with these assigns. The socket's `connect` is not called. Phoenix: `socket/3`.
@@ -141,25 +131,12 @@ impl TestSocket {
         assigns: Assigns,
     ) -> Result<Self, ConnectError> {
         let mounted = mounted(endpoint, path)?;
-        Ok(Self::start(
-            mounted,
-            mounted.accept_as(Serializer::V2, assigns),
-        ))
+        Ok(Self::over(InProcess::with_assigns(mounted, assigns)))
     }
 
-    fn start(mounted: &Mounted, accepted: Accepted) -> Self {
-        let connection = mounted.open(accepted, Sign::Bytes, mounted.mount.options.timeout);
-        let outbox = Rc::clone(&connection.outbox);
-        let (to_server, messages) = mpsc::unbounded_channel();
-        let reader = TestMessages {
-            messages,
-            outbox: Rc::clone(&outbox),
-            ended: false,
-        };
-        SocketServer::start(connection, reader);
+    fn over(connection: InProcess) -> Self {
         Self {
-            to_server,
-            outbox,
+            connection,
             received: VecDeque::new(),
             join_refs: HashMap::new(),
             pushed: HashMap::new(),
@@ -218,14 +195,12 @@ impl TestSocket {
 
     /// Closes the connection, with a goodbye.
     pub fn close(self) {
-        // A socket that has ended already needs no goodbye.
-        let _ = self.to_server.send(Incoming::End(ConnectionEnd::Goodbye));
+        self.connection.say_goodbye();
     }
 
     /// The next frame; `None` once the connection has ended.
     pub(crate) async fn next_frame(&self) -> Option<Bytes> {
-        let frame = poll_fn(|cx| self.outbox.poll_frame(cx)).await?;
-        Some(frame.payload())
+        poll_fn(|cx| self.connection.poll_frame(cx)).await
     }
 
     fn send(&mut self, reference: &str, topic: &str, event: &str, payload: impl IntoPayload) {
@@ -248,9 +223,8 @@ impl TestSocket {
 
     /// Gives the server a message of the client.
     pub(crate) fn hand_over(&self, message: Message) {
-        let size = message.payload.len();
         // A socket that has ended answers nothing, and the assertion fails.
-        let _ = self.to_server.send(Incoming::Message(message, size));
+        self.connection.send(message);
     }
 
     fn take_ref(&mut self) -> String {
@@ -259,39 +233,6 @@ impl TestSocket {
     }
 }
 
-/// The TCP connection is lost.
-impl Drop for TestSocket {
-    fn drop(&mut self) {
-        self.outbox.interrupt(Interrupt::WriterGone);
-    }
-}
-
 fn quoted(reference: &str) -> Ref {
     Ref::trusted(RawJson::from(Value::from(reference)).get().into())
-}
-
-/// The test's messages, as the SocketServer reads them.
-struct TestMessages {
-    messages: mpsc::UnboundedReceiver<Incoming>,
-    outbox: Rc<Outbox>,
-    ended: bool,
-}
-
-impl Stream for TestMessages {
-    type Item = Incoming;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let message = match self.messages.poll_recv(cx) {
-            Poll::Ready(message) => message,
-            Poll::Pending => {
-                let interrupt = ready!(self.outbox.poll_interrupted(cx));
-                Some(Incoming::End(ConnectionEnd::of(interrupt, Sign::Bytes)))
-            }
-        };
-        self.ended = matches!(message, None | Some(Incoming::End(_)));
-        Poll::Ready(message)
-    }
 }

@@ -19,6 +19,7 @@ mod forwarded;
 mod frame_scanner;
 mod handshake;
 mod head;
+mod in_process;
 mod longpoll;
 mod longpoll_server;
 mod origin;
@@ -30,14 +31,14 @@ mod unfinished;
 mod upgrade;
 mod websocket;
 
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use self::handshake::Accepted;
 pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serializers};
 pub(crate) use self::handshake::{Mounted, RequestHook};
+pub(crate) use self::in_process::InProcess;
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{
     CheckOrigin, HostName, InvalidHost, InvalidOrigin, OriginCheck, OriginPattern,
 };
+pub(crate) use self::query::parse as parse_query;
 pub use self::tcp::{CLOSE_LINGER, on_connect, on_connect_counted, tune};
 pub(crate) use self::upgrade::upgrade;

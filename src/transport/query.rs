@@ -12,9 +12,9 @@ const MAX_DEPTH: usize = 32;
 /// The decoded query is not UTF-8.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the query string is not UTF-8")]
-pub(super) struct NotUtf8;
+pub(crate) struct NotUtf8;
 
-pub(super) fn parse(query: &str) -> Result<Map<String, Value>, NotUtf8> {
+pub(crate) fn parse(query: &str) -> Result<Map<String, Value>, NotUtf8> {
     let mut root = Level::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

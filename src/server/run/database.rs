@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::ServeError;
-use super::sockets::{columns, rooms};
+use super::parts::columns;
 use crate::endpoint::Endpoint;
 use crate::log::Flushed;
 use crate::pubsub::PubSub;
 use crate::server::config::{Durability, RoomConfig, ServeConfig};
+use crate::server::sockets::rooms;
 use crate::store::spool::SpoolLimits;
 use crate::store::{
     self, DbWriter, DbWriterHandle, Reader, Retention, RetentionRule, RetentionTask, SpoolOptions,

@@ -3,9 +3,9 @@
 mod database;
 mod error;
 mod http;
+mod parts;
 mod ready;
 mod signals;
-mod sockets;
 
 use std::fmt;
 use std::io;
@@ -27,12 +27,13 @@ use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
+use crate::pubsub::PubSub;
 use crate::server::api::{Api, Auth};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::telemetry::Logging;
-use crate::server::{admin, console, exporter};
+use crate::server::{admin, console, exporter, sockets};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
 use crate::store::{self, DbWriterHandle, Servers};
@@ -179,7 +180,7 @@ impl<S: Socket> Server<S> {
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
         let mut signals = ServerSignals::listen(logging, reads_command_line)?;
         let metrics = exporter::install()?;
-        let check_origin = sockets::check_origin(&config)?;
+        let check_origin = parts::check_origin(&config)?;
         let auth = auth(&config)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         let address = SocketAddr::new(config.host, config.port);
@@ -197,7 +198,7 @@ impl<S: Socket> Server<S> {
             Switch::Off => None,
         };
         let admission = http::admission(&config);
-        let pubsub = sockets::pubsub(&config, logs, writer.as_ref());
+        let pubsub = topics(&config, logs, writer.as_ref());
         let mount = sockets::mount(&config, socket, router, check_origin, &pubsub)?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
@@ -259,6 +260,16 @@ impl<S> fmt::Debug for Server<S> {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// The topics. Without a database they keep no messages.
+fn topics(config: &ServeConfig, logs: Vec<MakeLogRule>, writer: Option<&DbWriterHandle>) -> PubSub {
+    let Some(writer) = writer else {
+        return PubSub::new();
+    };
+    let store: Arc<dyn MessageStore> = Arc::new(writer.clone());
+    let own = logs.into_iter().map(|log| log(Arc::clone(&store)));
+    sockets::pubsub(config, own.collect(), &store)
 }
 
 /// The routes that the program has added.

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod database;
 pub(crate) mod longpoll;
+pub(crate) mod masked;
 pub(crate) mod openapi;
 pub(crate) mod peer;
 pub(crate) mod phoenix;

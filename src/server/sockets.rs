@@ -1,60 +1,42 @@
-//! The parts of the endpoint, from the settings: topics, mount, rooms, limits, origins.
+//! The parts of the endpoint, from the settings: topics, mount, rooms, limits.
 
 use std::sync::Arc;
 
-use super::{MakeLogRule, ServeError};
 use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
 use crate::server::config::{Durability, ServeConfig};
-use crate::server::rooms::{self, Identified, Room};
+use crate::server::rooms::{self, Identified, IdentityError, Room};
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
-use crate::store::{ColumnFields, DbWriterHandle};
 use crate::transport::{CheckOrigin, HandshakeOptions};
 
-/// The rule for origins. A server with a public host accepts pages of that host only. A server without one
-/// accepts pages of its IP address.
-pub(super) fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, ServeError> {
-    let public_host = config.public_host.as_deref();
-    let public_host = public_host.map(str::parse).transpose()?;
-    Ok(match (config.check_origin.parse()?, public_host) {
-        (CheckOrigin::OwnAddress, Some(host)) => CheckOrigin::Host(host),
-        (CheckOrigin::OwnAddress, None) if config.host.is_loopback() => {
-            CheckOrigin::OwnAddressOrLoopback
-        }
-        (other, _) => other,
-    })
-}
+/// The path of the socket.
+pub(super) const MOUNT: &str = "/socket";
 
-/// The topics, with log rules for the rooms and for the program's own topics.
+/// The topics, with log rules for the rooms behind the program's own.
 pub(super) fn pubsub(
     config: &ServeConfig,
-    logs: Vec<MakeLogRule>,
-    writer: Option<&DbWriterHandle>,
+    own: Vec<LogRule>,
+    store: &Arc<dyn MessageStore>,
 ) -> PubSub {
-    let Some(writer) = writer else {
-        return PubSub::new();
-    };
-    let store: Arc<dyn MessageStore> = Arc::new(writer.clone());
-    let own = logs.into_iter().map(|log| log(Arc::clone(&store)));
     let rooms = rooms(config);
-    let rules = own.chain(
-        rooms
-            .iter()
-            .map(|room| rule(room, config.durability, &store)),
-    );
-    PubSub::with_logs(rules.collect())
+    let rooms = rooms.iter();
+    let rules = rooms.map(|room| rule(room, config.durability, store));
+    PubSub::with_logs(own.into_iter().chain(rules).collect())
 }
 
 /// The mount at `/socket`. The program's own channels come before the rooms.
+///
+/// # Errors
+/// If the identity cannot be configured.
 pub(super) fn mount(
     config: &ServeConfig,
     socket: impl Socket,
     router: SocketRouter,
     check_origin: CheckOrigin,
     pubsub: &PubSub,
-) -> Result<Mount, ServeError> {
+) -> Result<Mount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
         max_frame_size: config.max_frame_size,
@@ -88,7 +70,7 @@ pub(super) fn mount(
     let secret = config.api.secret_key_base.as_deref();
     let identity = rooms::identity(config.identity.as_ref(), &configured);
     let socket = Identified::new(identity, secret, socket)?;
-    Ok(Mount::new("/socket", socket, router)
+    Ok(Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options))
 }
@@ -99,15 +81,6 @@ pub(super) fn rooms(config: &ServeConfig) -> Vec<Room> {
     rooms
         .map(|room| Room::new(room, config.history, config.history_limit))
         .collect()
-}
-
-/// The payload members that fill the columns `name` and `message` for this room.
-pub(super) fn columns(room: &Room) -> ColumnFields {
-    ColumnFields {
-        topics: room.topics.clone(),
-        name: room.fields.name.clone(),
-        message: room.fields.message.clone(),
-    }
 }
 
 /// The log rule of a room.

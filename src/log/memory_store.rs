@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: the store of a test's topic logs.
+//! [`MemoryStore`]: a store without a database, for tests and trials.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -7,19 +7,18 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
-use crate::log::{
+use super::{
     Change, Epoch, Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun,
     Pending, Seq, StoreFull, StoredEntry,
 };
 
 /// A [`MessageStore`] in memory, for tests of channels whose topics have a log. It commits on a
 /// thread of its own, at once or when [released](MemoryStore::release). Its rows outlive the `PubSub`, as a database
-/// outlives its server.
+/// outlives its server. It deletes nothing.
 ///
 /// ```
-/// use slackir::log::LogRule;
+/// use slackir::log::{LogRule, MemoryStore};
 /// use slackir::pubsub::PubSub;
-/// use slackir::testing::MemoryStore;
 ///
 /// let store = MemoryStore::new();
 /// let rule = LogRule::new("room:*", &["shout"], 50, store.clone());
@@ -66,6 +65,11 @@ impl MemoryStore {
         store
     }
 
+    /// An empty store that commits nothing until [`MemoryStore::commit`].
+    pub(crate) fn without_thread() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
     /// Commits nothing until [`MemoryStore::release`].
     pub fn hold(&self) {
         self.lock().held = true;
@@ -99,7 +103,7 @@ impl MemoryStore {
     }
 
     /// Commits the pending rows, unless they are held.
-    fn commit(&self) {
+    pub(crate) fn commit(&self) {
         let mut state = self.lock();
         if state.held {
             return;
