@@ -19,6 +19,7 @@ mod export;
 mod faults;
 mod frames;
 mod frontends;
+mod frontends_page;
 mod hanging_up;
 mod hostile;
 mod kills;
