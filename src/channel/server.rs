@@ -164,12 +164,15 @@ impl<C: Channel> ChannelServer<C> {
                 self.link.broadcast_taken(&broadcast);
                 (callback::handle_broadcast(live(), broadcast), None)
             }
-            // From now on the timer sends the next tick.
-            ChannelWork::Info(info, _) => match info.downcast() {
-                Ok(info) => (callback::handle_info(live(), *info), None),
-                // Never: `InfoMessage` has the channel's own type.
-                Err(_) => return,
-            },
+            ChannelWork::Info(info, tick) => {
+                // From now on the timer sends the next one.
+                drop(tick);
+                match info.downcast() {
+                    Ok(info) => (callback::handle_info(live(), *info), None),
+                    // Never: `InfoMessage` has the channel's own type.
+                    Err(_) => return,
+                }
+            }
             ChannelWork::Timeout => (callback::handle_timeout(live()), None),
             ChannelWork::Terminate(reason) => (callback::terminate(live(), reason), None),
             ChannelWork::Overflow => {

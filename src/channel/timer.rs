@@ -25,7 +25,7 @@ pub struct Timer {
 
 /// Held by the info of a tick until the channel handles it. Until then the timer sends no other.
 #[derive(Clone, Default)]
-pub(super) struct Tick(Arc<()>);
+pub(crate) struct Tick(Arc<()>);
 
 impl Tick {
     /// Whether an info of this timer waits for the channel.

@@ -35,6 +35,7 @@ mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod random_rooms;
 mod rates;
 mod replay;
 mod replies;

@@ -19,6 +19,7 @@ pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::identity::{Identified, Identity, IdentityError, UserSocket};
 use self::room::Rooms;
 pub use self::room::{Room, RoomRules, SHOUT};
+#[cfg(feature = "_store")]
 pub(crate) use self::selection::selector_of;
 use crate::assigns::Assigns;
 use crate::presence::Presence;

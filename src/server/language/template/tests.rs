@@ -19,6 +19,7 @@ const ALL: Scope = Scope::of(&[
     Variable::Uuid,
     Variable::Now,
     Variable::Socket,
+    Variable::Inserted,
 ]);
 
 fn values<'a>(user: &'a Value, payload: &'a Value) -> Values<'a> {
@@ -31,6 +32,7 @@ fn values<'a>(user: &'a Value, payload: &'a Value) -> Values<'a> {
         uuid: "u-u",
         now: Some(UNIX_EPOCH + Duration::from_millis(1_764_331_200_123)),
         socket_id: "s1",
+        inserted: Some(UNIX_EPOCH + Duration::from_secs(1)),
         ..Values::default()
     }
 }
@@ -73,6 +75,7 @@ fn a_placeholder_alone_keeps_the_type_and_text_is_joined() {
         (json!("{now.ms}"), json!(1_764_331_200_123_i64)),
         (json!("{now.s:string}"), json!("1764331200")),
         (json!("{now.iso}"), json!("2025-11-28T12:00:00.123Z")),
+        (json!("{inserted.ms}"), json!(1_000)),
         (json!("{id}"), json!("1f-2")),
         (json!("m-{id}-{uuid}"), json!("m-1f-2-u-u")),
         (json!("{id:int}"), json!(null)),
