@@ -67,6 +67,8 @@ pub mod reason {
     pub const UNCONFIRMED: &str = "unconfirmed";
     /// The database rejects the message, now and at every retry.
     pub const REJECTED: &str = "rejected";
+    /// The application's backend, which has to decide, does not answer.
+    pub const UNAVAILABLE: &str = "unavailable";
     /// The database cannot store or read messages at present.
     pub const STORAGE_UNAVAILABLE: &str = "storage unavailable";
 }

@@ -94,6 +94,33 @@ pub(crate) struct Metrics {
     pub(crate) sqlite_reader_age: Gauge,
     /// Log lines lost because standard error did not accept them.
     pub(crate) log_lines_lost: Counter,
+    /// Calls of the hook that are out.
+    pub(crate) hook_in_flight: Gauge,
+    /// Seconds of each call of the hook, without its wait for a slot.
+    pub(crate) hook_seconds: Histogram,
+    /// Calls of the hook, by type and outcome.
+    hook_calls: [[Counter; HOOK_OUTCOMES.len()]; HOOK_TYPES.len()],
+}
+
+/// The types of calls of the hook.
+const HOOK_TYPES: [&str; 4] = ["connect", "join", "event", "leave"];
+/// The outcomes of a call of the hook: an answer that allows or refuses, or the kind of failure.
+const HOOK_OUTCOMES: [&str; 8] = [
+    "ok",
+    "refused",
+    "busy",
+    "unreachable",
+    "timeout",
+    "broken",
+    "status",
+    "invalid",
+];
+
+/// The calls of the hook with this type and this outcome.
+pub(crate) fn hook_calls(kind: &str, outcome: &str) -> &'static Counter {
+    let place = |names: &[&str], name| names.iter().position(|known| *known == name);
+    let (kind, outcome) = (place(&HOOK_TYPES, kind), place(&HOOK_OUTCOMES, outcome));
+    &metrics().hook_calls[kind.unwrap_or_default()][outcome.unwrap_or_default()]
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -138,6 +165,13 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     sqlite_log_bytes: gauge!("slackir_sqlite_log_bytes"),
     sqlite_reader_age: gauge!("slackir_sqlite_oldest_reader_seconds"),
     log_lines_lost: counter!("slackir_log_lines_lost_total"),
+    hook_in_flight: gauge!("slackir_hook_in_flight"),
+    hook_seconds: histogram!("slackir_hook_seconds"),
+    hook_calls: HOOK_TYPES.map(|kind| {
+        HOOK_OUTCOMES.map(
+            |outcome| counter!("slackir_hook_calls_total", "type" => kind, "outcome" => outcome),
+        )
+    }),
 });
 
 /// The handles of all metrics.
@@ -157,9 +191,10 @@ pub(crate) fn describe() {
 }
 
 /// The upper bounds of the histograms' buckets, by name: in seconds, or in rows.
-pub(crate) const BUCKETS: [(&str, &[f64]); 3] = [
+pub(crate) const BUCKETS: [(&str, &[f64]); 4] = [
     ("slackir_writer_lag_seconds", &SECONDS),
     ("slackir_writer_commit_seconds", &SECONDS),
+    ("slackir_hook_seconds", &SECONDS),
     (
         "slackir_writer_batch_rows",
         &[1.0, 3.0, 10.0, 30.0, 100.0, 1000.0],

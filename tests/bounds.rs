@@ -335,7 +335,52 @@ const ROWS: &[Row] = &[
     ),
     ("what a template makes", &[]),
     (
-        "an identity, and what `set` remembers of a member",
+        "calls of the hook that are out",
+        &[
+            (
+                "64",
+                "src/server/config/hook.rs",
+                "const IN_FLIGHT: usize = ",
+            ),
+            (
+                "2 s",
+                "src/server/config/hook.rs",
+                "const TIMEOUT: Duration = ",
+            ),
+        ],
+    ),
+    (
+        "an answer of the hook",
+        &[
+            (
+                "1,024 kB",
+                "src/server/hook/answer.rs",
+                "const MAX_BYTES: usize = ",
+            ),
+            (
+                "32",
+                "src/server/hook/answer.rs",
+                "const MAX_ACTIONS: usize = ",
+            ),
+        ],
+    ),
+    (
+        "refused joins that `deny_cache` remembers",
+        &[
+            (
+                "10,000",
+                "src/server/hook/deny.rs",
+                "const MAX_ENTRIES: usize = ",
+            ),
+            (
+                "1 kB",
+                "src/server/hook/deny.rs",
+                "const MAX_ERROR: usize = ",
+            ),
+        ],
+    ),
+    (
+        "an identity, and what is remembered of a member",
         &[
             (
                 "16 kB",

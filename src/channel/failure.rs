@@ -32,6 +32,11 @@ impl Refused {
         Self(reply.into_payload())
     }
 
+    /// The reply.
+    pub(crate) fn response(&self) -> &Payload {
+        &self.0
+    }
+
     /// Refused with `{"reason": reason}`.
     pub fn reason(reason: &str) -> Self {
         Self::new(json!({ "reason": reason }))

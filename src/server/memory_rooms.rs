@@ -92,7 +92,7 @@ impl MemoryRooms {
             Switch::Off => PubSub::new(),
         };
         let router = SocketRouter::new();
-        let mount = sockets::mount(config, UserSocket, router, CheckOrigin::Off, &pubsub)?;
+        let mount = sockets::mount(config, UserSocket, router, CheckOrigin::Off, &pubsub, None)?;
         let endpoint = Endpoint::builder(pubsub).mount(mount).build();
         Ok(Self { endpoint, store })
     }

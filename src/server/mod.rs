@@ -12,6 +12,7 @@ pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod explain;
 pub(crate) mod exporter;
+pub(crate) mod hook;
 pub(crate) mod language;
 mod memory_rooms;
 pub(crate) mod methods;
@@ -26,10 +27,12 @@ pub(crate) mod telemetry;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, LogFormat, RetentionConfig,
-    RoomConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
+    ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HookConfig,
+    HookSecretError, LogFormat, RetentionConfig, RoomConfig, ServeConfig, SettingsError, Switch,
+    WebsocketDriver,
 };
 pub use self::exporter::ExporterError;
+pub use self::hook::HookError;
 pub use self::language::{
     Announcement, EventRule, IdentityConfig, JoinRule, OtherEvents, PresenceRule,
 };

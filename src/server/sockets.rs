@@ -7,6 +7,7 @@ use crate::log::{LogRule, MessageStore};
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
 use crate::server::config::{Durability, ServeConfig};
+use crate::server::hook::Hook;
 use crate::server::rooms::{self, Identified, IdentityError, Room};
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions};
@@ -36,6 +37,7 @@ pub(super) fn mount(
     router: SocketRouter,
     check_origin: CheckOrigin,
     pubsub: &PubSub,
+    hook: Option<Arc<Hook>>,
 ) -> Result<Mount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
@@ -57,6 +59,9 @@ pub(super) fn mount(
         longpoll: Some("longpoll".to_owned()),
         handshake: HandshakeOptions {
             check_origin,
+            headers: hook
+                .as_ref()
+                .map_or_else(Vec::new, |hook| hook.headers().to_vec()),
             ..HandshakeOptions::default()
         },
         ..TransportOptions::default()
@@ -66,10 +71,14 @@ pub(super) fn mount(
         Some(presence) => router.state(presence),
         None => router,
     };
+    let router = match &hook {
+        Some(hook) => router.state(Arc::clone(hook)),
+        None => router,
+    };
     let router = rooms::with_rooms(router, &configured);
     let secret = config.api.secret_key_base.as_deref();
     let identity = rooms::identity(config.identity.as_ref(), &configured);
-    let socket = Identified::new(identity, secret, socket)?;
+    let socket = Identified::new(identity, secret, hook, socket)?;
     Ok(Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options))

@@ -70,7 +70,7 @@ pub trait Socket: Send + Sync + 'static {
     /// everybody in.
     ///
     /// # Errors
-    /// A refusal is answered with 403.
+    /// A refusal is answered with 403, one that is [`unavailable`](ConnectRefused::unavailable) with 503.
     ///
     /// ```
     /// # use slackir::prelude::*;
@@ -126,8 +126,11 @@ pub trait Socket: Send + Sync + 'static {
 /// assert_eq!(ConnectRefused::because("banned").to_string(), "connection refused: banned");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
-#[error("connection refused: {0}")]
-pub struct ConnectRefused(Cow<'static, str>);
+#[error("connection refused: {reason}")]
+pub struct ConnectRefused {
+    reason: Cow<'static, str>,
+    is_unavailable: bool,
+}
 
 /// `?` on a token in [`Socket::connect`].
 impl From<TokenError> for ConnectRefused {
@@ -145,16 +148,38 @@ impl ConnectRefused {
     /// Refuses; the reason goes to the log and to the mount's error handler, if it has one.
     /// Phoenix: `{:error, reason}`.
     pub fn because(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self(reason.into())
+        Self {
+            reason: reason.into(),
+            is_unavailable: false,
+        }
+    }
+
+    /// The application cannot decide at present: 503 instead of 403. phoenix.js connects again later.
+    ///
+    /// ```
+    /// use slackir::socket::ConnectRefused;
+    ///
+    /// assert!(ConnectRefused::unavailable("the user database is down").is_unavailable());
+    /// ```
+    pub fn unavailable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason: reason.into(),
+            is_unavailable: true,
+        }
     }
 
     /// The reason; empty if there is none.
     pub fn reason(&self) -> &str {
-        &self.0
+        &self.reason
+    }
+
+    /// Whether it is refused by [`unavailable`](Self::unavailable).
+    pub fn is_unavailable(&self) -> bool {
+        self.is_unavailable
     }
 
     pub(crate) fn has_reason(&self) -> bool {
-        !self.0.is_empty()
+        !self.reason.is_empty()
     }
 }
 
@@ -204,6 +229,9 @@ pub struct ConnectInfo {
     pub uri: Option<UriInfo>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
+    /// The headers that [`HandshakeOptions::headers`](crate::transport::HandshakeOptions::headers) names, as (name,
+    /// value).
+    pub headers: Vec<(String, String)>,
     /// The client's `authToken`, if the mount takes it.
     pub auth_token: Option<String>,
     /// The session of a Phoenix application, a map with string keys, if the mount reads it.

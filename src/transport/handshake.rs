@@ -64,6 +64,8 @@ pub struct HandshakeOptions {
     pub check_origin: CheckOrigin,
     /// The parts of the request that `connect` may see. Default: none.
     pub connect_info: Vec<ConnectInfoKey>,
+    /// Names of further headers that `connect` may see, in lower case. Default: none.
+    pub headers: Vec<String>,
     /// Whether [`ConnectInfo::auth_token`] gets the client's `authToken` (phoenix.js 1.8). Default: no.
     pub auth_token: bool,
     /// How to read the session cookie of a Phoenix application, for [`ConnectInfo::session`]. Default: no
@@ -74,7 +76,7 @@ pub struct HandshakeOptions {
     pub subprotocols: Vec<String>,
     /// The versions of the Phoenix protocol that the mount accepts. Default: all.
     pub serializers: Serializers,
-    /// Makes the response to a refused WebSocket connection. Default: 403 without a body.
+    /// Makes the response to a refused WebSocket connection. Default: 403, or 503, without a body.
     pub error_handler: Option<ErrorHandler>,
 }
 
@@ -106,6 +108,7 @@ impl fmt::Debug for HandshakeOptions {
         f.debug_struct("HandshakeOptions")
             .field("check_origin", &self.check_origin)
             .field("connect_info", &self.connect_info)
+            .field("headers", &self.headers)
             .field("auth_token", &self.auth_token)
             .field("session", &self.session)
             .field("subprotocols", &self.subprotocols)
@@ -402,7 +405,13 @@ impl Mounted {
 
     /// The parts of the request that the mount's options list.
     fn connect_info(&self, req: &Head<'_>) -> ConnectInfo {
-        let mut info = ConnectInfo::default();
+        let wanted = &self.handshake.headers;
+        let mut info = ConnectInfo {
+            headers: headers(req.headers(), |name| {
+                wanted.iter().any(|known| known == name)
+            }),
+            ..ConnectInfo::default()
+        };
         for key in &self.handshake.connect_info {
             match key {
                 ConnectInfoKey::PeerData => info.peer_data = req.peer_addr(),

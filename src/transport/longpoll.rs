@@ -125,6 +125,9 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
     match refusal {
         Refusal::Method => with_cors(HttpResponse::BadRequest()).finish(),
         Refusal::BadRequest(text) => with_cors(HttpResponse::BadRequest()).body(text.clone()),
+        Refusal::Refused(refused) if refused.is_unavailable() => {
+            with_cors(HttpResponse::ServiceUnavailable()).finish()
+        }
         Refusal::Forbidden | Refusal::Refused(_) => json(&SessionAnswer {
             status: status::FORBIDDEN,
             ..SessionAnswer::default()

@@ -23,6 +23,7 @@ impl Mounted {
             Refusal::Forbidden => HttpResponse::Forbidden().finish(),
             Refusal::Refused(refused) => match &self.handshake.error_handler {
                 Some(handler) if refused.has_reason() => handler(refused),
+                _ if refused.is_unavailable() => HttpResponse::ServiceUnavailable().finish(),
                 _ => HttpResponse::Forbidden().finish(),
             },
             Refusal::Full(full) => HttpResponse::build(full_status(*full)).finish(),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer};
 use tempfile::TempDir;
 
+use crate::support::backend::HookBackend;
 use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
 use crate::support::transport::Wire;
@@ -401,5 +402,119 @@ async fn a_token_says_who_may_join_and_a_wrong_one_lets_nobody_in() {
     assert_eq!(
         ann.next_event().await,
         ("left".to_owned(), json!({"nick": "bobby"}))
+    );
+}
+
+/// What the server of i-ka/simple_phoenix_chat answers: two conversations of three users.
+fn simple_phoenix_chat(call: &Value) -> Value {
+    let (user, payload) = (&call["user"]["id"], &call["payload"]);
+    let said = |id: u64, body: &Value, user: &Value| {
+        let user = json!({"id": user, "username": format!("user {user}")});
+        json!({"id": id, "content": {"body": body}, "user": user})
+    };
+    match (call["type"].as_str(), call["event"].as_str()) {
+        (Some("join"), _) if call["segments"] != json!(["3"]) || *user == 9 => {
+            json!({"ok": false, "error": "Unathorized"})
+        }
+        (Some("join"), _) => json!({"ok": true, "reply": {
+            "id": 3, "name": "tea", "participants": [{"id": 7, "username": "user 7"}],
+            "messages": [said(1, &json!("first"), &json!(8))],
+        }}),
+        (_, Some("get_my_rooms")) => json!({"ok": true, "reply": [{"id": 3, "name": "tea"}]}),
+        (_, Some("new_conversation")) if payload["name"] == "" => {
+            json!({"ok": false, "error": {"error": "can't be blank"}})
+        }
+        (_, Some("new_conversation")) => {
+            let invited = payload["users_to_invite"]
+                .as_array()
+                .expect("a list")
+                .iter();
+            let invite = invited.map(|id| {
+                json!({"broadcast": "invite", "topic": format!("direct:{id}"), "payload": {"to_room": 4}})
+            });
+            let invite: Vec<_> = invite.collect();
+            json!({"ok": true, "reply": {"id": 4, "name": payload["name"]}, "do": invite})
+        }
+        (_, Some("new_message")) => {
+            let message = said(2, &payload["body"], user);
+            json!({"ok": true, "reply": message, "do": [{"broadcast": "new_message", "payload": message}]})
+        }
+        _ => json!({"ok": false, "error": {"error": "unknown"}}),
+    }
+}
+
+/// i-ka/simple_phoenix_chat, whose application keeps conversations, members and messages. Its users have a JWT; here
+/// they say their id.
+#[actix_web::test]
+async fn a_backend_keeps_conversations_and_invites_users() {
+    let backend = HookBackend::start(|call| simple_phoenix_chat(&call.body).into()).await;
+    let (_dir, server) = backend.serve(
+        "",
+        r#"
+        [identity]
+        fields = { id = "{connect.id:int}" }
+        [[rooms]]
+        topics = "direct:*"
+        history = "none"
+        other_events = "hook"
+        join = { match = { "topic.1" = "{user.id}" }, refuse = "Unathorized" }
+        [[rooms]]
+        topics = "room:*"
+        history = "none"
+        other_events = "hook"
+        join = { hook = true }
+        "#,
+    );
+    let mut ann = dial(server.addr, "&id=7").await;
+    let mut bob = dial(server.addr, "&id=8").await;
+    let mut eve = dial(server.addr, "&id=9").await;
+    let refused = json!({"status": "error", "response": "Unathorized"});
+    for topic in ["direct:8", "room:4"] {
+        assert_eq!(join(&mut ann, topic, json!({})).await.1, refused, "{topic}");
+    }
+    assert_eq!(join(&mut eve, "room:3", json!({})).await.1, refused);
+    let (ann_direct, own) = join(&mut ann, "direct:7", json!({})).await;
+    assert_eq!(own, json!({"status": "ok", "response": {}}));
+    join(&mut bob, "direct:8", json!({})).await;
+
+    let rooms = ann
+        .push(&ann_direct, "direct:7", "get_my_rooms", json!({}))
+        .await;
+    let expected = json!({"status": "ok", "response": [{"id": 3, "name": "tea"}]});
+    assert_eq!(ann.reply_to(&rooms).await, expected);
+    let new = |name: &str| json!({"name": name, "description": "", "users_to_invite": [8, 10]});
+    let made = ann
+        .push(&ann_direct, "direct:7", "new_conversation", new("cake"))
+        .await;
+    let expected = json!({"status": "ok", "response": {"id": 4, "name": "cake"}});
+    assert_eq!(ann.reply_to(&made).await, expected);
+    let invited = ("invite".to_owned(), json!({"to_room": 4}));
+    assert_eq!(bob.next_event().await, invited);
+    let wrong = ann
+        .push(&ann_direct, "direct:7", "new_conversation", new(""))
+        .await;
+    let expected = json!({"status": "error", "response": {"error": "can't be blank"}});
+    assert_eq!(ann.reply_to(&wrong).await, expected);
+
+    let (ann_room, joined) = join(&mut ann, "room:3", json!({})).await;
+    assert_eq!(
+        joined["response"]["messages"][0]["content"]["body"],
+        "first"
+    );
+    join(&mut bob, "room:3", json!({})).await;
+    let said = ann
+        .push(&ann_room, "room:3", "new_message", json!({"body": "hi"}))
+        .await;
+    let message =
+        json!({"id": 2, "content": {"body": "hi"}, "user": {"id": 7, "username": "user 7"}});
+    for client in [&mut ann, &mut bob] {
+        assert_eq!(
+            client.next_event().await,
+            ("new_message".to_owned(), message.clone())
+        );
+    }
+    assert_eq!(
+        ann.reply_to(&said).await,
+        json!({"status": "ok", "response": message})
     );
 }

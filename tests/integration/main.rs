@@ -21,6 +21,8 @@ mod frames;
 mod frontends;
 mod frontends_page;
 mod hanging_up;
+mod hook;
+mod hook_failures;
 mod hostile;
 mod kills;
 mod limits;

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::hook::HookConfig;
 use super::rooms::{RoomConfig, unaccepted};
 use crate::pattern::shadowed;
 use crate::server::language::IdentityConfig;
@@ -25,6 +26,8 @@ use crate::server::language::IdentityConfig;
 const ROOMS: &str = "rooms";
 /// The key of the identity.
 const IDENTITY: &str = "identity";
+/// The key of the hook.
+const HOOK: &str = "hook";
 /// The flag that cannot be set in the file.
 const CONFIG: &str = "config";
 /// The subcommands that take settings from the file.
@@ -62,6 +65,8 @@ pub(super) struct ConfigFile {
     pub(super) rooms: Vec<RoomConfig>,
     /// Who clients are; `None`: anonymous.
     pub(super) identity: Option<IdentityConfig>,
+    /// The backend; `None`: nobody asks one.
+    pub(super) hook: Option<HookConfig>,
 }
 
 /// A value, as it would be written after its flag.
@@ -127,8 +132,10 @@ impl ConfigFile {
         let mut table = DeTable::parse(text)
             .map_err(|error| FileProblem::of_toml(&error, text))?
             .into_inner();
+        let hook = table.remove(HOOK);
+        let hook = hook.map(|hook| read_hook(hook, text)).transpose()?;
         let rooms = match table.remove(ROOMS) {
-            Some(rooms) => read_rooms(rooms, text)?,
+            Some(rooms) => read_rooms(rooms, hook.is_some(), text)?,
             None => vec![RoomConfig::default()],
         };
         let identity = table.remove(IDENTITY);
@@ -136,7 +143,9 @@ impl ConfigFile {
             let at = identity.span().start;
             let identity = IdentityConfig::deserialize(ValueDeserializer::from(identity))
                 .map_err(|error| FileProblem::of_toml(&error, text))?;
-            match identity.contradiction() {
+            let no_hook = identity.asks_hook() && hook.is_none();
+            let no_hook = no_hook.then_some("from: \"hook\" needs the section [hook]");
+            match identity.contradiction().or(no_hook) {
                 None => Ok(identity),
                 Some(problem) => Err(FileProblem {
                     at,
@@ -159,6 +168,7 @@ impl ConfigFile {
             settings,
             rooms,
             identity,
+            hook,
         })
     }
 
@@ -236,11 +246,30 @@ fn line(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-fn read_rooms(value: Spanned<DeValue<'_>>, text: &str) -> Result<Vec<RoomConfig>, FileProblem> {
+fn read_hook(value: Spanned<DeValue<'_>>, text: &str) -> Result<HookConfig, FileProblem> {
+    let at = value.span().start;
+    let hook = HookConfig::deserialize(ValueDeserializer::from(value))
+        .map_err(|error| FileProblem::of_toml(&error, text))?;
+    match hook.contradiction() {
+        None => Ok(hook),
+        Some(problem) => Err(FileProblem {
+            at,
+            text: format!("[{HOOK}]: {problem}"),
+        }),
+    }
+}
+
+fn read_rooms(
+    value: Spanned<DeValue<'_>>,
+    has_hook: bool,
+    text: &str,
+) -> Result<Vec<RoomConfig>, FileProblem> {
     let rooms = Vec::<Spanned<RoomConfig>>::deserialize(ValueDeserializer::from(value))
         .map_err(|error| FileProblem::of_toml(&error, text))?;
     for room in &rooms {
-        if let Some(problem) = room.get_ref().contradiction() {
+        let no_hook = room.get_ref().asks_hook() && !has_hook;
+        let no_hook = no_hook.then(|| "\"hook\" needs the section [hook]".to_owned());
+        if let Some(problem) = room.get_ref().contradiction().or(no_hook) {
             return Err(FileProblem {
                 at: room.span().start,
                 text: format!("[[{ROOMS}]]: {problem}"),
@@ -300,7 +329,7 @@ fn unknown(command: &Command, key: &str) -> String {
         .filter_map(Arg::get_long)
         .map(|flag| flag.replace('-', "_"))
         .collect();
-    known.push(ROOMS.to_owned());
+    known.extend([ROOMS, IDENTITY, HOOK].map(str::to_owned));
     match nearest(key, known.iter().map(String::as_str)) {
         Some(meant) => format!("{key}: there is no such setting; did you mean {meant}?"),
         None => format!(

@@ -6,6 +6,7 @@
 mod api;
 mod data;
 mod file;
+mod hook;
 mod log;
 mod rooms;
 mod rooms_command;
@@ -23,6 +24,7 @@ pub use self::api::ApiConfig;
 pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
+pub use self::hook::{HookConfig, HookSecretError};
 pub use self::rooms::{Fields, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
@@ -250,7 +252,7 @@ impl Cli {
                 | Command::Token(_),
             ) => return,
         };
-        (serve.rooms, serve.identity) = (file.rooms, file.identity);
+        (serve.rooms, serve.identity, serve.hook) = (file.rooms, file.identity, file.hook);
     }
 }
 

@@ -224,6 +224,12 @@ impl RoomConfig {
 }
 
 impl RoomConfig {
+    /// Whether the room asks the backend.
+    pub(crate) fn asks_hook(&self) -> bool {
+        let asks = self.on.values().any(|rule| rule.hook);
+        asks || self.join.hook || self.other_events == OtherEvents::Hook
+    }
+
     /// The events beside [`events`](Self::events) that are saved, as members get them.
     pub(crate) fn stored_by_rules(&self) -> Vec<String> {
         let own = |rule: &&EventRule| rule.topic.is_none() && rule.stores();

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::log::log_filter;
 use super::value::{address, history_limit, positive, seconds};
-use super::{ApiConfig, DatabaseConfig, FileConfig, RoomConfig};
+use super::{ApiConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig};
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
 
@@ -200,6 +200,10 @@ pub struct ServeConfig {
     /// Who clients are; `None`: anonymous. Only the file can say it.
     #[arg(skip)]
     pub identity: Option<IdentityConfig>,
+
+    /// The backend that rooms and identity ask. Only the file can set it.
+    #[arg(skip)]
+    pub hook: Option<HookConfig>,
 }
 
 /// The driver of WebSocket connections.

@@ -467,7 +467,7 @@ fn the_example_names_every_setting_with_its_default() {
         ..RoomConfig::default()
     };
     assert_eq!(config.rooms[0], default);
-    assert_eq!(config.rooms.len(), 6);
+    assert_eq!(config.rooms.len(), 7);
 }
 
 #[test]
@@ -517,7 +517,19 @@ fn mistakes_in_rules_are_one_line() {
             "on.say = { ignore = true, reply = true }",
             "\"ignore\" does nothing",
         ),
-        ("on.say = { hook = true }", "unknown field `hook`"),
+        (
+            "on.say = { hook = true }",
+            "line 1: [[rooms]]: \"hook\" needs the section [hook]",
+        ),
+        ("join.hook = true", "needs the section [hook]"),
+        (
+            "on.say = { hook = true, ignore = true }",
+            "\"hook\" asks about the event",
+        ),
+        (
+            "on.say = { hook = true, error = \"no\" }",
+            "\"hook\" asks about the event",
+        ),
         (
             "on.say = { presence = \"track\" }",
             "the room has no [rooms.presence]",
@@ -535,7 +547,7 @@ fn mistakes_in_rules_are_one_line() {
             "announce = [{ at = \"noon\", event = \"x\" }]",
             "must be \"join\" or \"leave\"",
         ),
-        ("other_events = \"hook\"", "unknown variant `hook`"),
+        ("other_events = \"hook\"", "needs the section [hook]"),
         (
             "on.say = { as = \"presence_diff\" }",
             "an event that the server itself sends",
@@ -587,4 +599,95 @@ fn mistakes_in_rules_are_one_line() {
         problem.contains("line 2: fields: id: {payload.id}: unknown variable"),
         "{problem}"
     );
+}
+
+#[test]
+fn mistakes_in_the_hook_are_one_line() {
+    for (hook, expected) in [
+        ("", "missing field `url`"),
+        ("url = \"http://a\"", "must have secret_env or secret_file"),
+        (
+            "url = \"http://a\"\nsecret_env = \"A\"\nsecret_file = \"b\"",
+            "line 1: [hook]: must have one of secret_env and secret_file",
+        ),
+        (
+            "url = \"ftp://a\"",
+            "line 2: url: must be a URL that begins with http",
+        ),
+        ("url = \"a:4001\"", "must be a URL that begins with http"),
+        ("url = \"http://me:s3cret@a\"", "neither user nor password"),
+        (
+            "timeout = \"2\"",
+            "timeout: \"2\" must be a whole number with ms, s or m",
+        ),
+        ("timeout = \"0s\"", "more than 0"),
+        ("timeout = \"2m\"", "at most a minute"),
+        ("deny_cache = \"2h\"", "deny_cache: \"2h\" must be"),
+        ("max_in_flight = 0", "must be a number from 1 to 10000"),
+        ("headers = [\"a b\"]", "is no name of a header"),
+        (
+            "headers = [\"Content-Length\"]",
+            "belongs to the connection",
+        ),
+        (
+            "headers = [\"Sec-WebSocket-Key\"]",
+            "belongs to the connection",
+        ),
+        ("secret = \"x\"", "unknown field `secret`"),
+    ] {
+        let problem = problem(&format!("[hook]\n{hook}"));
+        assert!(problem.contains(expected), "{hook}: {problem}");
+        assert!(
+            !problem.contains('\n') && !problem.contains("s3cret"),
+            "{problem}"
+        );
+    }
+    for (identity, expected) in [
+        (
+            "from = [\"params\", \"hook\"]",
+            "from: \"hook\" needs the section [hook]",
+        ),
+        ("from = [\"hook\", \"params\"]", "it must be the last"),
+    ] {
+        let problem = problem(&format!("[identity]\n{identity}"));
+        assert!(problem.contains(expected), "{identity}: {problem}");
+    }
+}
+
+#[test]
+fn a_hook_has_defaults_and_a_secret_of_32_bytes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("secret");
+    let hook = |rest: &str| {
+        let file = file.to_str().expect("UTF-8");
+        let text = format!("[hook]\nurl = \"https://a/b\"\nsecret_file = {file:?}\n{rest}");
+        serve(&text, &[]).hook.expect("a hook")
+    };
+    let defaults = hook("");
+    assert_eq!(defaults.timeout, Duration::from_secs(2));
+    assert_eq!(
+        (defaults.max_in_flight, defaults.deny_cache),
+        (64, Duration::ZERO)
+    );
+    let own = hook("timeout = \"500ms\"\nheaders = [\"Cookie\"]\ndeny_cache = \"1m\"");
+    assert_eq!(own.timeout, Duration::from_millis(500));
+    assert_eq!(
+        (own.headers, own.deny_cache),
+        (vec!["cookie".to_owned()], Duration::from_secs(60))
+    );
+
+    let error = defaults.secret().expect_err("no file").to_string();
+    assert!(
+        error.starts_with("[hook] secret_file: cannot read "),
+        "{error}"
+    );
+    std::fs::write(&file, "short\n").expect("writable");
+    let error = defaults.secret().expect_err("too short").to_string();
+    assert_eq!(
+        error,
+        "[hook]: the secret has 5 bytes, it must have 32 or more"
+    );
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef\n").expect("writable");
+    let secret = defaults.secret().expect("long enough");
+    assert_eq!(secret, b"0123456789abcdef0123456789abcdef");
 }

@@ -29,9 +29,14 @@ pub(super) fn explain(page: &mut Page, identity: Option<&IdentityConfig>) {
                 "Clients say who they are, by their connect params."
             }),
             Source::PhoenixToken => token(page, phoenix_token.as_ref(), otherwise),
+            Source::Hook => page.say(
+                "The backend of [hook] is asked about each of them: it refuses a client (403), or adds to its \
+                 identity.",
+            ),
         }
     }
-    if config.sources().last() != Some(&Source::Params) {
+    let known = warnings::sources(config);
+    if known.last().is_some_and(|last| *last != Source::Params) {
         page.say("A client without a token is refused (403).");
     }
     match fields.as_ref().and_then(Template::members_in_words) {

@@ -22,6 +22,7 @@ pub(super) fn explain(page: &mut Page, event: &str, rule: &EventRule) {
         set,
         rate,
         ignore,
+        hook,
     } = rule;
     page.section(&format!("Event {event}"));
     if let Some(MemberRate { count, period }) = rate {
@@ -47,6 +48,13 @@ pub(super) fn explain(page: &mut Page, event: &str, rule: &EventRule) {
             error.in_words()
         ));
         return;
+    }
+    if *hook {
+        page.detail(if rule.outlasts_hook() {
+            "The backend of [hook] is asked first: it can refuse the event, replace its payload, or end it there."
+        } else {
+            "The backend of [hook] decides what it does. Only if that relays it:"
+        });
     }
     remembers(page, 4, set.as_ref());
     match presence {

@@ -79,6 +79,7 @@ fn join(page: &mut Page, rule: &JoinRule) {
         reply,
         refuse,
         closed,
+        hook,
     } = rule;
     let refusal = match refuse {
         Some(answer) => answer.in_words(),
@@ -99,6 +100,9 @@ fn join(page: &mut Page, rule: &JoinRule) {
         }
     }
     shapes(page, 2, "the join params", require, "refused");
+    if *hook {
+        page.say("The backend of [hook] is asked about each of these joins: it admits or refuses the client.");
+    }
     if !conditions.is_empty() || !require.is_empty() {
         page.say(&format!(
             "A refused join is answered with the error {refusal}."
@@ -191,6 +195,9 @@ fn others(page: &mut Page, room: &RoomConfig, other_events: OtherEvents, changes
     page.say(match other_events {
         OtherEvents::Refuse => "Any other event is refused (\"unknown event\").",
         OtherEvents::Ignore => "Any other event is ignored: no answer, no effect.",
+        OtherEvents::Hook => {
+            "Any other event goes to the backend of [hook], which decides what it does."
+        }
     });
 }
 

@@ -66,3 +66,41 @@ fn a_room_that_a_wider_one_hides_is_named() {
         "{text}"
     );
 }
+
+#[test]
+fn a_backend_is_named_where_it_is_asked() {
+    let text = explained(
+        r#"
+        [hook]
+        url = "http://127.0.0.1:4001"
+        secret_env = "HOOK_SECRET"
+        [identity]
+        from = ["params", "hook"]
+        fields = { id = "{connect.id}" }
+        require = ["name"]
+        [[rooms]]
+        topics = "room:*"
+        join.hook = true
+        other_events = "hook"
+        on.say = { hook = true, require = { body = "string" }, stamp = { name = "{user.name}" } }
+        on.ask = { hook = true }
+        "#,
+    );
+    for sentence in [
+        "The backend of [hook] is asked about each of them",
+        "The backend of [hook] is asked about each of these joins",
+        "The backend of [hook] is asked first",
+        "The backend of [hook] decides what it does. Only if that relays it:",
+        "Any other event goes to the backend of [hook]",
+    ] {
+        assert!(text.contains(sentence), "{sentence}: {text}");
+    }
+    for warning in [
+        "Every client is refused",
+        "Anybody may connect",
+        "always null",
+        "without a token",
+    ] {
+        assert!(!text.contains(warning), "{warning}: {text}");
+    }
+}

@@ -19,20 +19,26 @@ pub(super) fn of_clients(config: &IdentityConfig) -> Vec<String> {
             claims.join(", any ")
         ));
     }
-    let sources = config.sources();
-    if let [Source::Params, _, ..] = sources[..] {
+    if let [Source::Params, _, ..] = sources(config)[..] {
         warnings.push(
             "The connect params come first and always count, so no token is ever looked at."
                 .to_owned(),
         );
     }
     let known = fields(Some(config));
-    for name in config.require.iter().filter(|name| !known.contains(name)) {
+    let lacks = |name: &&String| !config.asks_hook() && !known.contains(name);
+    for name in config.require.iter().filter(lacks) {
         warnings.push(format!(
             "Every client is refused: the identity has no {name}, and it is required."
         ));
     }
     warnings
+}
+
+/// The sources of an identity beside the backend, which is asked after them.
+pub(super) fn sources(config: &IdentityConfig) -> Vec<Source> {
+    let sources = config.sources().into_iter();
+    sources.filter(|source| *source != Source::Hook).collect()
 }
 
 /// Warnings about a room.
@@ -65,7 +71,9 @@ pub(super) fn of_room(identity: Option<&IdentityConfig>, room: &RoomConfig) -> V
     let mut named = named(templates(room).into_iter(), Variable::User);
     named.extend(addressed);
     let unknown: BTreeSet<_> = named.iter().filter(|name| !known.contains(name)).collect();
-    if !unknown.is_empty() {
+    // A backend may add fields.
+    let adds = room.asks_hook() || identity.is_some_and(IdentityConfig::asks_hook);
+    if !unknown.is_empty() && !adds {
         warnings.push(format!(
             "The identity has no field of this name, so it is always null: {}.",
             list(unknown)
@@ -93,7 +101,7 @@ fn of_join(identity: Option<&IdentityConfig>, room: &RoomConfig) -> Vec<String> 
             "The join depends on its params, in which a client can write anything.".to_owned(),
         );
     }
-    if conditions.is_empty() && lets_anybody_in(identity) {
+    if conditions.is_empty() && !room.join.hook && lets_anybody_in(identity) {
         warnings.push("Anybody may connect, join, read and write here.".to_owned());
     }
     warnings
@@ -126,7 +134,7 @@ fn fields(identity: Option<&IdentityConfig>) -> Vec<String> {
 
 /// Whether a client needs nothing that somebody has given it.
 fn lets_anybody_in(identity: Option<&IdentityConfig>) -> bool {
-    identity.is_none_or(|config| config.sources().contains(&Source::Params))
+    identity.is_none_or(|config| !config.asks_hook() && config.sources().contains(&Source::Params))
 }
 
 /// The labels of the members that a message is for, if it is for some.
@@ -177,6 +185,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
         reply,
         refuse,
         closed: _,
+        hook: _,
     } = &room.join;
     let mut all: Vec<_> = conditions.templates().collect();
     all.extend([set, reply, refuse].into_iter().flatten());
@@ -195,6 +204,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
             set,
             rate: _,
             ignore: _,
+            hook: _,
         } = rule;
         all.extend(
             [payload, stamp, topic, reply, error, set]

@@ -36,6 +36,8 @@ pub(crate) enum Source {
     Params,
     /// A Phoenix.Token, signed with `SECRET_KEY_BASE`.
     PhoenixToken,
+    /// The backend, with the fields of the source before it.
+    Hook,
 }
 
 /// `phoenix_token`: the accepted tokens, and the connect param that carries them.
@@ -69,6 +71,11 @@ impl IdentityConfig {
         }
     }
 
+    /// Whether the backend is asked about connections.
+    pub(crate) fn asks_hook(&self) -> bool {
+        self.sources().contains(&Source::Hook)
+    }
+
     /// The contradiction in the section, if there is one.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
         let sources = self.sources();
@@ -77,8 +84,11 @@ impl IdentityConfig {
             let fields = self.fields.as_ref();
             fields.is_some_and(|fields| fields.used().has(variable))
         };
+        let before_hook = sources.split(|source| *source == Source::Hook).next();
         if sources.is_empty() {
-            Some("from: must name \"params\" or \"phoenix_token\"")
+            Some("from: must name \"params\", \"phoenix_token\" or \"hook\"")
+        } else if before_hook.is_some_and(|before| before.len() + 1 < sources.len()) {
+            Some("from: \"hook\" is asked after the other sources, so it must be the last")
         } else if tokens != self.phoenix_token.is_some() {
             Some("from: \"phoenix_token\" and the key phoenix_token belong together")
         } else if !tokens && reads(Variable::Token) {

@@ -65,6 +65,8 @@ pub struct EventRule {
     pub(crate) rate: Option<MemberRate>,
     /// The event does nothing.
     pub(crate) ignore: bool,
+    /// The backend is asked before anything is done.
+    pub(crate) hook: bool,
 }
 
 /// The change that an event makes to the sender's presence.
@@ -96,6 +98,8 @@ pub struct JoinRule {
     pub(crate) refuse: Option<Template>,
     /// Nobody may join.
     pub(crate) closed: bool,
+    /// The backend is asked about a join that the other keys allow.
+    pub(crate) hook: bool,
 }
 
 /// `[rooms.presence]`: the presence of members.
@@ -162,6 +166,8 @@ pub enum OtherEvents {
     Refuse,
     /// No effect.
     Ignore,
+    /// The backend is asked.
+    Hook,
 }
 
 /// The variables that these templates name.
@@ -333,6 +339,18 @@ impl EventRule {
         !self.ignore && self.error.is_none() && !is_presence
     }
 
+    /// Whether the rule is carried out if the backend does not say. A rule with nothing but the call and checks before
+    /// it leaves the event to the backend.
+    pub(crate) fn outlasts_hook(&self) -> bool {
+        let beside = Self {
+            hook: false,
+            require: Shapes::default(),
+            rate: None,
+            ..self.clone()
+        };
+        beside != Self::default()
+    }
+
     /// The event that members get.
     pub(crate) fn name<'a>(&'a self, event: &'a str) -> &'a str {
         self.name.as_deref().unwrap_or(event)
@@ -345,7 +363,10 @@ impl EventRule {
             || self.name.is_some()
             || self.topic.is_some();
         let answers = self.reply.is_some() || self.error.is_some();
-        if self.ignore && (does || answers || self.presence.is_some() || self.set.is_some()) {
+        if self.hook && (self.ignore || self.error.is_some()) {
+            Some("\"hook\" asks about the event, which \"ignore\" and \"error\" have decided")
+        } else if self.ignore && (does || answers || self.presence.is_some() || self.set.is_some())
+        {
             Some("\"ignore\" does nothing, and the other keys do something")
         } else if self.error.is_some() && (does || self.reply.is_some() || self.presence.is_some())
         {

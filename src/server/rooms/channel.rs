@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::backend::{self, RoomBackend};
 use super::identity::Identity;
 use super::member::{Member, Occasion};
 use super::outgoing::Outgoing;
@@ -35,11 +36,22 @@ pub struct RoomChannel {
     pub(super) member: Member,
     /// Whether the client gets a reply once its message is committed.
     pub(super) ack: bool,
+    /// `None` if the room asks none.
+    pub(super) backend: Option<Box<RoomBackend>>,
 }
 
 impl RoomChannel {
     pub(super) fn room(&self) -> Arc<Room> {
         Arc::clone(&self.room)
+    }
+
+    /// The room's reply to an accepted join.
+    fn join_reply(&self, ctx: &Context<Self>) -> Result<Payload, Refused> {
+        let occasion = Occasion::at(ctx.topic(), &self.room);
+        match &self.room.rules.join.reply {
+            Some(reply) => self.member.payload(&self.room, occasion, reply),
+            None => Ok(Payload::EMPTY),
+        }
     }
 
     /// Sends the room's announcements of this moment.
@@ -80,17 +92,35 @@ impl Channel for RoomChannel {
         let ack = wants_ack(&params);
         let identity = ctx.assigns().get_shared::<Identity>();
         let mut member = Member::new(identity, read(&room, &params));
-        let reply = admit(&room, ctx.topic(), &mut member).inspect_err(|_| {
+        let refused = |_: &Refused| {
             log_client!(info, ctx.client(), topic = ctx.topic(), "chat.join.refused");
-        })?;
-        if let Some(labels) = member.labels() {
+        };
+        admit(&room, ctx.topic(), &mut member).inspect_err(refused)?;
+        let backend = RoomBackend::of(&room, ctx).inspect_err(refused)?;
+        let mut channel = Self {
+            room,
+            member,
+            ack,
+            backend,
+        };
+        let answered = match &channel.backend {
+            // Boxed, as in an event.
+            Some(_) => Box::pin(backend::join(&mut channel, &params, ctx)).await,
+            None => Ok(None),
+        };
+        let reply = match answered.inspect_err(refused)? {
+            Some(reply) => reply,
+            None => channel.join_reply(ctx).inspect_err(refused)?,
+        };
+        if let Some(labels) = channel.member.labels() {
             ctx.label(labels);
         }
-        let channel = Self { room, member, ack };
         let join = Join::reply(channel, reply).with_log(request);
         Ok(join.then(|channel, ctx| {
             presence::enter(channel, ctx)?;
-            channel.announce(&Moment::Join, ctx)
+            channel.announce(&Moment::Join, ctx)?;
+            backend::entered(channel, ctx);
+            Ok(())
         }))
     }
 
@@ -102,6 +132,10 @@ impl Channel for RoomChannel {
     ) -> HandleInResult {
         let room = self.room();
         if let Some(rule) = room.rule(event) {
+            if rule.hook {
+                let asked = backend::event(self, Some(rule), event, &payload, ctx);
+                return Box::pin(asked).await;
+            }
             return event::carry_out(self, (&*room, rule), event, &payload, ctx).await;
         }
         match event {
@@ -112,12 +146,23 @@ impl Channel for RoomChannel {
             }
             _ => match self.room.rules.other_events {
                 OtherEvents::Ignore => Ok(HandleIn::NoReply),
+                OtherEvents::Hook => {
+                    Box::pin(backend::event(self, None, event, &payload, ctx)).await
+                }
                 OtherEvents::Refuse => Err(refuse(reason::UNKNOWN_EVENT, event, ctx).into()),
             },
         }
     }
 
+    async fn handle_info(&mut self, (): (), ctx: &mut Context<Self>) -> Handled {
+        Box::pin(backend::after_join(self, ctx)).await;
+        Ok(())
+    }
+
     async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
+        if self.backend.is_some() {
+            Box::pin(backend::end(self, reason, ctx)).await;
+        }
         if *reason == StopReason::Draining {
             return;
         }
@@ -142,28 +187,30 @@ fn read(room: &Room, params: &Payload) -> Value {
     }
 }
 
-/// Applies the rules of the join. Returns the reply.
+/// Applies the rules of the join.
 ///
 /// # Errors
 /// If a rule refuses the join.
-fn admit(room: &Room, topic: &str, member: &mut Member) -> Result<Payload, Refused> {
+fn admit(room: &Room, topic: &str, member: &mut Member) -> Result<(), Refused> {
     let (rule, occasion) = (&room.rules.join, Occasion::at(topic, room));
     let is_right = !rule.closed
         && rule.require.check(member.params()).is_ok()
         && member.values(room, occasion, |values| rule.conditions.hold(values));
     if !is_right {
-        return Err(match &rule.refuse {
-            Some(answer) => Refused::new(member.payload(room, occasion, answer)?),
-            None => Refused::new(json!({ "reason": reason::UNAUTHORIZED })),
-        });
+        return Err(join_refusal(room, topic, member)?);
     }
     if let Some(set) = &rule.set {
         member.set(room, occasion, set)?;
     }
-    match &rule.reply {
-        Some(reply) => member.payload(room, occasion, reply),
-        None => Ok(Payload::EMPTY),
-    }
+    Ok(())
+}
+
+/// The room's answer to a join that is refused.
+pub(super) fn join_refusal(room: &Room, topic: &str, member: &Member) -> Result<Refused, Refused> {
+    Ok(match &room.rules.join.refuse {
+        Some(answer) => Refused::new(member.payload(room, Occasion::at(topic, room), answer)?),
+        None => Refused::new(json!({ "reason": reason::UNAUTHORIZED })),
+    })
 }
 
 /// `ack: true` in the join params.

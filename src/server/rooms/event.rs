@@ -1,6 +1,6 @@
 //! Carries out the rule of an event.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::channel::{RoomChannel, log_refusal, refuse};
 use super::client_ref::InvalidClientRef;
@@ -24,33 +24,69 @@ pub(super) async fn carry_out(
     payload: &Payload,
     ctx: &mut Context<RoomChannel>,
 ) -> HandleInResult {
+    if rule.ignore {
+        if let Some(rate) = rule.rate {
+            channel.member.count(event, rate)?;
+        }
+        return Ok(HandleIn::NoReply);
+    }
+    let (json, value) = check(channel, (room, rule), event, payload, ctx)?;
+    let value = value.as_ref();
+    apply(channel, (room, rule), (event, json, value), None, ctx).await
+}
+
+/// Checks an event by its rule: rate, length, shapes. Returns the payload, and its value if something looks into it.
+pub(super) fn check<'a>(
+    channel: &mut RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    event: &str,
+    payload: &'a Payload,
+    ctx: &Context<RoomChannel>,
+) -> Result<(&'a RawJson, Option<Value>), Refused> {
     if let Some(rate) = rule.rate {
         channel.member.count(event, rate)?;
     }
-    if rule.ignore {
-        return Ok(HandleIn::NoReply);
-    }
     let Payload::Json(json) = payload else {
-        return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into());
+        return Err(refuse(reason::INVALID_PAYLOAD, event, ctx));
     };
     if json.get().len() > room.max_message_bytes {
-        return Err(too_long(room.max_message_bytes).into());
+        return Err(too_long(room.max_message_bytes));
     }
+    let value = value_of(channel, (room, rule), event, json);
+    let value = value.map_err(|_| refuse(reason::INVALID_PAYLOAD, event, ctx))?;
+    if let Some(value) = &value
+        && let Err(field) = rule.require.check(value)
+    {
+        return Err(wrong_field(field, event, ctx));
+    }
+    Ok((json, value))
+}
+
+/// The value of a payload, if something looks into it.
+pub(super) fn value_of(
+    channel: &RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    event: &str,
+    json: &RawJson,
+) -> Result<Option<Value>, serde_json::Error> {
     let looks = looks(room, rule, event, &channel.member);
-    let Ok(value) = looks.then(|| serde_json::from_str(json.get())).transpose() else {
-        return Err(refuse(reason::INVALID_PAYLOAD, event, ctx).into());
-    };
+    looks.then(|| serde_json::from_str(json.get())).transpose()
+}
+
+/// Carries out a rule behind its checks. `reply` takes the place of the rule's own.
+pub(super) async fn apply(
+    channel: &mut RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    (event, json, value): (&str, &RawJson, Option<&Value>),
+    reply: Option<Payload>,
+    ctx: &mut Context<RoomChannel>,
+) -> HandleInResult {
     let topic = if room.rules.used.has(Variable::Topic) {
         ctx.topic().to_owned()
     } else {
         String::new()
     };
-    let occasion = Occasion::at(&topic, room).event(event, value.as_ref());
-    if let Some(value) = &value
-        && let Err(field) = rule.require.check(value)
-    {
-        return Err(wrong_field(field, event, ctx).into());
-    }
+    let occasion = Occasion::at(&topic, room).event(event, value);
     if let Some(error) = &rule.error {
         let answer = channel.member.payload(room, occasion, error)?;
         return Err(Refused::new(answer).into());
@@ -71,7 +107,7 @@ pub(super) async fn carry_out(
             Box::pin(relay).await?
         }
     };
-    answer(channel, (room, rule), occasion, sent, ctx)
+    answer(channel, (room, rule), occasion, (sent, reply), ctx)
 }
 
 /// Whether something looks into the payload, so that it must be parsed.
@@ -94,20 +130,21 @@ struct Sent {
     id: String,
 }
 
-/// The reply of the rule; without one, for a client that joined with `ack`, the receipt of a stored message.
+/// The given reply, or that of the rule; without one, for a client that joined with `ack`, the receipt of a stored message.
 fn answer(
     channel: &RoomChannel,
     (room, rule): (&Room, &EventRule),
     occasion: Occasion<'_>,
-    sent: Sent,
+    (sent, given): (Sent, Option<Payload>),
     ctx: &Context<RoomChannel>,
 ) -> HandleInResult {
     let id = sent.published.as_ref().and_then(|published| published.id);
     let id = id.map_or(sent.id, |id| id.to_string());
     let waits = sent.published.filter(|_| channel.ack && rule.stores());
-    let reply = match &rule.reply {
-        None => None,
-        Some(reply) => {
+    let reply = match (given, &rule.reply) {
+        (Some(given), _) => Some(given),
+        (None, None) => None,
+        (None, Some(reply)) => {
             let rendered = channel.member.render(room, occasion, reply)?;
             Some(Outgoing::Made(rendered).with_id(&id))
         }

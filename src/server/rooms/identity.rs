@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::backend;
 use super::random::{Uuid, random_id};
 use crate::assigns::Assigns;
-use crate::server::language::template::Values;
+use crate::server::hook::{Hook, PassedHeaders};
+use crate::server::language::template::{TooLong, Values};
 use crate::server::language::{IdentityConfig, Source};
 use crate::socket::{ConnectInfo, ConnectRefused, Params, Socket};
 use crate::token::{KeyOptions, MaxAge, SecretKeyBase, SecretTooShort, Signer, VerifyOptions};
@@ -26,6 +28,8 @@ impl Socket for UserSocket {}
 pub struct Identity {
     pub(super) user: Arc<Value>,
     pub(super) socket_id: String,
+    /// Headers of the handshake for calls to the backend.
+    pub(super) headers: PassedHeaders,
     /// Phoenix's `id/1`.
     name: Option<String>,
 }
@@ -36,8 +40,26 @@ impl Identity {
         Self {
             user: Arc::new(user),
             socket_id: random_id(),
+            headers: PassedHeaders::default(),
             name: None,
         }
+    }
+
+    /// The same, with these fields laid over it.
+    ///
+    /// # Errors
+    /// If it becomes too large.
+    pub(super) fn with(&self, fields: &Map<String, Value>) -> Result<Self, TooLong> {
+        let mut user = self.user.as_object().cloned().unwrap_or_default();
+        user.extend(fields.clone());
+        let user = Value::Object(user);
+        if user.to_string().len() > MAX_BYTES {
+            return Err(TooLong { max: MAX_BYTES });
+        }
+        Ok(Self {
+            user: Arc::new(user),
+            ..self.clone()
+        })
     }
 }
 
@@ -46,6 +68,7 @@ pub struct Identified<S> {
     config: Option<IdentityConfig>,
     /// Verifies the tokens of `phoenix_token`.
     signer: Option<Signer>,
+    hook: Option<Arc<Hook>>,
     inner: S,
 }
 
@@ -77,6 +100,7 @@ impl<S: Socket> Identified<S> {
     pub(crate) fn new(
         config: Option<IdentityConfig>,
         secret: Option<&str>,
+        hook: Option<Arc<Hook>>,
         inner: S,
     ) -> Result<Self, IdentityError> {
         let tokens = config
@@ -92,6 +116,7 @@ impl<S: Socket> Identified<S> {
         Ok(Self {
             config,
             signer,
+            hook,
             inner,
         })
     }
@@ -104,6 +129,8 @@ impl<S: Socket> Identified<S> {
         let tokens = self.signer.as_ref().zip(config.phoenix_token.as_ref());
         for source in config.sources() {
             match (source, tokens) {
+                // It stands last: the client has sent no token.
+                (Source::Hook, Some(_)) => {}
                 (Source::Params, _) | (_, None) => return Ok(Value::Null),
                 (Source::PhoenixToken, Some((signer, tokens))) => {
                     let Some(token) = params.get(&tokens.param) else {
@@ -132,7 +159,17 @@ impl<S: Socket> Socket for Identified<S> {
     ) -> Result<(), ConnectRefused> {
         if let Some(config) = &self.config {
             let token = self.token(config, params)?;
-            assigns.insert(identify(config, params, &token)?);
+            let user = fields(config, params, &token)?;
+            let identity = Identity {
+                headers: info.headers.as_slice().into(),
+                ..Identity::new(user)
+            };
+            let identity = match &self.hook {
+                _ if !config.asks_hook() => identity,
+                Some(hook) => backend::connect(hook, identity, params).await?,
+                None => return Err(ConnectRefused::unavailable("there is no hook")),
+            };
+            assigns.insert(named(config, identity)?);
         }
         self.inner.connect(params, info, assigns).await
     }
@@ -143,11 +180,12 @@ impl<S: Socket> Socket for Identified<S> {
     }
 }
 
-fn identify(
+/// `user.*` of the client's params or token.
+fn fields(
     config: &IdentityConfig,
     params: &Params,
     token: &Value,
-) -> Result<Identity, ConnectRefused> {
+) -> Result<Value, ConnectRefused> {
     let connect = Value::Object(params.as_map().clone());
     let uuid = Uuid::random().to_string();
     let values = Values {
@@ -157,15 +195,18 @@ fn identify(
         now: Some(std::time::SystemTime::now()),
         ..Values::default()
     };
-    let user = match &config.fields {
-        None => json!({}),
-        Some(fields) => {
-            let rendered = fields.render(&values, MAX_BYTES);
-            let rendered = rendered.map_err(|_| ConnectRefused::because("identity too long"))?;
-            // A template writes JSON.
-            serde_json::from_str(&rendered.with_id("")).unwrap_or_default()
-        }
+    let Some(fields) = &config.fields else {
+        return Ok(json!({}));
     };
+    let rendered = fields.render(&values, MAX_BYTES);
+    let rendered = rendered.map_err(|_| ConnectRefused::because("identity too long"))?;
+    // A template writes JSON.
+    Ok(serde_json::from_str(&rendered.with_id("")).unwrap_or_default())
+}
+
+/// The identity, with the socket's name, if it has every required field.
+fn named(config: &IdentityConfig, identity: Identity) -> Result<Identity, ConnectRefused> {
+    let user = &identity.user;
     let lacks = |name: &&String| user.get(&**name).is_none_or(Value::is_null);
     if let Some(name) = config.require.iter().find(lacks) {
         return Err(ConnectRefused::because(format!(
@@ -173,13 +214,10 @@ fn identify(
         )));
     }
     let values = Values {
-        user: Some(&user),
+        user: Some(user),
         ..Values::default()
     };
     let name = config.socket_id.as_ref();
     let name = name.and_then(|template| template.text(&values));
-    Ok(Identity {
-        name,
-        ..Identity::new(user)
-    })
+    Ok(Identity { name, ..identity })
 }

@@ -211,11 +211,48 @@ impl Member {
         let memory = self.memory_mut();
         let mut me = Map::clone(&memory.me);
         me.extend(new);
-        let bytes = serde_json::to_string(&me).map_or(usize::MAX, |json| json.len());
-        if bytes > MAX_BYTES {
+        if bytes(&me) > MAX_BYTES {
             return Err(too_long(MAX_BYTES));
         }
         memory.me = Rc::new(me);
+        Ok(())
+    }
+
+    /// The identity of its socket, if there is one.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
+
+    /// `me.*`
+    pub(super) fn me(&self) -> Option<&Map<String, Value>> {
+        self.memory.as_ref().map(|memory| &*memory.me)
+    }
+
+    /// Lays what the backend says over `user.*` and `me.*`.
+    ///
+    /// # Errors
+    /// If one of them becomes too large; then neither has changed.
+    pub(super) fn merge(
+        &mut self,
+        user: &Map<String, Value>,
+        me: &Map<String, Value>,
+    ) -> Result<(), TooLong> {
+        let identity = match &self.identity {
+            _ if user.is_empty() => None,
+            Some(identity) => Some(identity.with(user)?),
+            None => Some(Identity::new(json!({})).with(user)?),
+        };
+        if !me.is_empty() {
+            let mut all = self.me().cloned().unwrap_or_default();
+            all.extend(me.clone());
+            if bytes(&all) > MAX_BYTES {
+                return Err(TooLong { max: MAX_BYTES });
+            }
+            self.memory_mut().me = Rc::new(all);
+        }
+        if let Some(identity) = identity {
+            self.identity = Some(Arc::new(identity));
+        }
         Ok(())
     }
 
@@ -242,6 +279,10 @@ impl Member {
             }))
         })
     }
+}
+
+fn bytes(me: &Map<String, Value>) -> usize {
+    serde_json::to_string(me).map_or(usize::MAX, |json| json.len())
 }
 
 pub(super) fn too_long(max: usize) -> Refused {

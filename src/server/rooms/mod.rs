@@ -1,6 +1,7 @@
 //! The configured rooms. [`RoomChannel`] carries out the rules of a [`Room`]; it is a channel like any other, on
 //! the library's public API.
 
+mod backend;
 mod changes;
 mod channel;
 mod client_ref;
@@ -36,8 +37,8 @@ pub fn router(rooms: &[Room]) -> SocketRouter {
 /// Adds the rooms behind the routes of `router`.
 pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
     // Each join copies the state, so it has nothing that no room uses.
-    let names_topics = rooms.iter().any(|room| room.rules.sends_elsewhere());
-    let router = if names_topics {
+    let mut rules = rooms.iter().map(|room| &room.rules);
+    let router = if rules.any(|rules| rules.sends_elsewhere() || rules.asks_hook) {
         router.state(Rooms::new(rooms))
     } else {
         router
@@ -58,11 +59,11 @@ pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
     })
 }
 
-/// `[identity]`. Without that section an empty one, if a template of these rooms names `socket.id`, which is in the
-/// identity.
+/// `[identity]`. Without that section an empty one, if a template of these rooms names `socket.id`, or a call to the
+/// backend does: it is in the identity.
 pub(crate) fn identity(config: Option<&IdentityConfig>, rooms: &[Room]) -> Option<IdentityConfig> {
-    let mut used = rooms.iter().map(|room| room.rules.used);
-    let names_socket = used.any(|used| used.has(Variable::Socket));
+    let mut rules = rooms.iter().map(|room| &room.rules);
+    let names_socket = rules.any(|rules| rules.asks_hook || rules.used.has(Variable::Socket));
     config
         .cloned()
         .or_else(|| names_socket.then(IdentityConfig::default))

@@ -54,15 +54,24 @@ pub(super) fn at_event(
     match (&event.presence, channel.member.presence_key()) {
         (Some(PresenceChange::Update(template)), Some(key)) => {
             let new = table(&channel.member, room, occasion, template)?;
-            let updated = ctx.state::<Presence>().update_with(ctx, key, |old| {
-                let mut meta = old.clone();
-                meta.extend(new);
-                meta
-            });
-            updated.map(drop).map_err(|error| refused(&error))
+            update(key, new, ctx)
         }
         _ => Ok(()),
     }
+}
+
+/// Lays members over the meta of this key of the client.
+pub(super) fn update(
+    key: &str,
+    new: Map<String, Value>,
+    ctx: &Context<RoomChannel>,
+) -> Result<(), Refused> {
+    let updated = ctx.state::<Presence>().update_with(ctx, key, |old| {
+        let mut meta = old.clone();
+        meta.extend(new);
+        meta
+    });
+    updated.map(drop).map_err(|error| refused(&error))
 }
 
 /// Tracks the member, unless its key is null or the room tracks nobody.

@@ -57,6 +57,8 @@ pub struct RoomRules {
     pub(crate) history_events: Option<Vec<String>>,
     /// What a history has of a message; `None`: its payload.
     pub(crate) history_item: Option<Template>,
+    /// Whether the backend is asked.
+    pub(crate) asks_hook: bool,
     /// The variables that the templates name.
     pub(crate) used: Scope,
 }
@@ -81,6 +83,7 @@ impl RoomRules {
             server_events: config.server_events.clone(),
             history_events: config.history_events.clone(),
             history_item: config.history_item.clone(),
+            asks_hook: config.asks_hook(),
             used: parts.fold(config.join.used(), Scope::and),
         }
     }
@@ -157,6 +160,12 @@ impl Rooms {
     pub(super) fn accept(&self, topic: &str, event: &str) -> bool {
         let room = first_match(&*self.0, topic);
         room.is_some_and(|room| room.rules.accepts.iter().any(|known| known == event))
+    }
+
+    /// Whether messages with this event are saved in the topic.
+    pub(super) fn store(&self, topic: &str, event: &str) -> bool {
+        let room = first_match(&*self.0, topic);
+        room.is_some_and(|room| room.stored_events().contains(&event))
     }
 
     /// Whether members of the topic get each change of its presences.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::server::api::AuthError;
 use crate::server::exporter::ExporterError;
+use crate::server::hook::HookError;
 use crate::server::page::PageError;
 use crate::server::rooms::IdentityError;
 use crate::server::telemetry::InvalidFilter;
@@ -33,6 +34,9 @@ pub enum ServeError {
     /// `[identity]`.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// `[hook]`.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The HTTP API without a database.
     #[error(
         "--api-token and --api-token-salt: the HTTP API is for stored messages, it needs --persist on"
@@ -80,6 +84,7 @@ impl ServeError {
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
             Self::ApiWithoutStore
+            | Self::Hook(_)
             | Self::Identity(IdentityError::NoSecret)
             | Self::Metrics(_)
             | Self::Server(_)

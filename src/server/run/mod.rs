@@ -182,6 +182,7 @@ impl<S: Socket> Server<S> {
         let metrics = exporter::install()?;
         let check_origin = parts::check_origin(&config)?;
         let auth = auth(&config)?;
+        let hook = parts::hook(&config)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         let address = SocketAddr::new(config.host, config.port);
         // Before the database: if the port is in use, nothing is changed there.
@@ -199,7 +200,7 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let mount = sockets::mount(&config, socket, router, check_origin, &pubsub)?;
+        let mount = sockets::mount(&config, socket, router, check_origin, &pubsub, hook.clone())?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
             .mount(mount)
@@ -233,6 +234,10 @@ impl<S: Socket> Server<S> {
             drop(retention);
             others.iter().for_each(JoinHandle::abort);
             send_clients_away(&endpoint, &config).await;
+            if let Some(hook) = hook {
+                // The notices about the members that have gone.
+                hook.finish().await;
+            }
             // Nobody may publish over HTTP any more when the last row is saved.
             handle.stop(true).await;
             let unsaved = match &writer {

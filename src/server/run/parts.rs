@@ -1,7 +1,11 @@
-//! The origins that the server accepts, and the columns of its database, from the settings.
+//! The origins that the server accepts, the backend that it asks, and the columns of its database, from the settings.
+
+use std::sync::Arc;
 
 use super::ServeError;
-use crate::server::config::ServeConfig;
+use crate::server::config::{RoomConfig, ServeConfig};
+use crate::server::hook::{Hook, HookError};
+use crate::server::language::IdentityConfig;
 use crate::server::rooms::Room;
 use crate::store::ColumnFields;
 use crate::transport::CheckOrigin;
@@ -26,5 +30,16 @@ pub(super) fn columns(room: &Room) -> ColumnFields {
         topics: room.topics.clone(),
         name: room.fields.name.clone(),
         message: room.fields.message.clone(),
+    }
+}
+
+/// The backend of `[hook]`.
+pub(super) fn hook(config: &ServeConfig) -> Result<Option<Arc<Hook>>, HookError> {
+    let identity = config.identity.as_ref();
+    let asks = identity.is_some_and(IdentityConfig::asks_hook);
+    match &config.hook {
+        Some(hook) => Ok(Some(Arc::new(Hook::new(hook)?))),
+        None if asks || config.rooms.iter().any(RoomConfig::asks_hook) => Err(HookError::Missing),
+        None => Ok(None),
     }
 }

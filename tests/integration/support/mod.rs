@@ -1,6 +1,7 @@
 //! What the tests stand on: servers to start, clients to talk to them, recorded scenarios to play.
 
 pub(crate) mod api;
+pub(crate) mod backend;
 pub(crate) mod database;
 pub(crate) mod longpoll;
 pub(crate) mod masked;
