@@ -86,6 +86,8 @@ pub(crate) enum CloseReason {
     Idle,
     /// A broadcast of `disconnect` on the socket's id.
     Disconnected,
+    /// The client's permission has ended.
+    TokenExpired,
     /// The server is shutting down. The client should reconnect.
     Draining,
     /// The client reads too slowly.

@@ -395,6 +395,24 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "a JSON Web Token, and the keys of its issuer",
+        &[
+            (
+                "16 kB",
+                "src/server/jwt/verify.rs",
+                "const MAX_TOKEN: usize = ",
+            ),
+            ("100", "src/server/jwt/jwks.rs", "const MAX_KEYS: usize = "),
+            ("256 kB", "src/server/jwks.rs", "const MAX_BYTES: usize = "),
+            ("2 s", "src/server/jwks.rs", "const TIMEOUT: Duration = "),
+            (
+                "30 s",
+                "src/server/jwt/cache.rs",
+                "const PAUSE: Duration = ",
+            ),
+        ],
+    ),
+    (
         "page of `messages_before`",
         &[("250 kB", "src/log/mod.rs", "const PAGE_BYTES: usize = ")],
     ),

@@ -13,6 +13,8 @@ pub(crate) mod console;
 pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod hook;
+pub(crate) mod jwks;
+pub(crate) mod jwt;
 pub(crate) mod language;
 mod memory_rooms;
 pub(crate) mod methods;
@@ -28,8 +30,8 @@ pub(crate) mod trial;
 
 pub use self::config::{
     ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HookConfig,
-    HookSecretError, LogFormat, RetentionConfig, RoomConfig, ServeConfig, SettingsError, Switch,
-    WebsocketDriver,
+    HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig, ServeConfig,
+    SettingsError, Switch, WebsocketDriver,
 };
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;

@@ -8,6 +8,7 @@ use crate::pubsub::PubSub;
 use crate::rate::Rate;
 use crate::server::config::{Durability, ServeConfig};
 use crate::server::hook::Hook;
+use crate::server::language::IdentityConfig;
 use crate::server::rooms::{self, Identified, IdentityError, Room};
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions};
@@ -55,10 +56,12 @@ pub(super) fn mount(
         message_timeout: config.message_timeout,
         ..SocketOptions::default()
     };
+    let identity = config.identity.as_ref();
     let transports = TransportOptions {
         longpoll: Some("longpoll".to_owned()),
         handshake: HandshakeOptions {
             check_origin,
+            auth_token: identity.is_some_and(IdentityConfig::has_tokens),
             headers: hook
                 .as_ref()
                 .map_or_else(Vec::new, |hook| hook.headers().to_vec()),
@@ -75,8 +78,8 @@ pub(super) fn mount(
         Some(hook) => router.state(Arc::clone(hook)),
         None => router,
     };
-    let router = rooms::with_rooms(router, &configured);
     let secret = config.api.secret_key_base.as_deref();
+    let router = rooms::with_rooms(router, &configured, secret)?;
     let identity = rooms::identity(config.identity.as_ref(), &configured);
     let socket = Identified::new(identity, secret, hook, socket)?;
     Ok(Mount::new(MOUNT, socket, router)

@@ -34,6 +34,8 @@ pub(crate) enum ConnectionEnd {
     EmptyFragment,
     /// A `disconnect` broadcast on the socket's id.
     Disconnected,
+    /// The time of the connection's `Expiry` has come.
+    TokenExpired,
     /// The server is full, and the client has joined nothing.
     Displaced,
     /// The server is going down.
@@ -116,6 +118,7 @@ impl ConnectionEnd {
                 Behind,
             ),
             Self::Disconnected => (CloseReason::Disconnected, StopReason::Disconnected, AtOnce),
+            Self::TokenExpired => (CloseReason::TokenExpired, Aborted("token expired"), AtOnce),
             Self::Displaced => (CloseReason::Displaced, StopReason::Disconnected, AtOnce),
             Self::Draining => (CloseReason::Draining, StopReason::Draining, AtOnce),
             Self::Crashed => (CloseReason::Crashed, Aborted("socket crashed"), AtOnce),

@@ -6,6 +6,7 @@
 mod channels;
 mod connection;
 mod ending;
+mod expiry;
 mod held;
 mod idle;
 mod limits;
@@ -23,6 +24,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::connection::{Connection, Incoming};
 pub(crate) use self::ending::ConnectionEnd;
+pub use self::expiry::Expiry;
 pub(crate) use self::idle::{Activity, Sign};
 pub use self::limits::RateLimits;
 pub use self::registry::DrainOptions;

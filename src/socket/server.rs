@@ -9,9 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::fut::wrap_future;
 use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Message as ActixMessage, Recipient,
-    StreamHandler,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActixMessage,
+    Recipient, StreamHandler,
 };
 use bytestring::ByteString;
 use futures_core::Stream;
@@ -20,6 +21,7 @@ use super::Routed;
 use super::channels::Channels;
 use super::connection::{Connection, Incoming};
 use super::ending::ConnectionEnd;
+use super::expiry::Expiry;
 use super::held::Held;
 use super::limits::Gate;
 use crate::channel::{ChannelSignal, ChannelWork, JoinState, Start, Started};
@@ -80,6 +82,10 @@ impl SocketServer {
             let addr = ctx.address();
             let disconnect = addr.clone().recipient();
             ctx.add_stream(incoming);
+            if let Some(expiry) = connection.assigns.get::<Expiry>() {
+                let end = wrap_future::<_, Self>(expiry.passed());
+                ctx.spawn(end.map(|(), socket, ctx| socket.end(ConnectionEnd::TokenExpired, ctx)));
+            }
             connection.registration.enter(&addr);
             let id = connection.outbox.client().id();
             Self {

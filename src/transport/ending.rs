@@ -9,8 +9,13 @@ use crate::socket::ConnectionEnd;
 
 /// The last frame to a client whose outbox is closed.
 pub(super) fn close_frame(outbox: &Outbox) -> Frame {
-    let code = close_code(outbox.closed().unwrap_or(CloseReason::Goodbye));
-    Frame::new(Opcode::Close, &code.to_be_bytes())
+    let reason = outbox.closed().unwrap_or(CloseReason::Goodbye);
+    let text = match reason {
+        CloseReason::TokenExpired => "token expired",
+        _ => "",
+    };
+    let code = close_code(reason).to_be_bytes();
+    Frame::new(Opcode::Close, &[&code, text.as_bytes()].concat())
 }
 
 /// Whether the client would not read a close frame: a driver that owns the stream resets it instead.
@@ -26,7 +31,7 @@ fn close_code(reason: CloseReason) -> u16 {
         CloseReason::Disconnected | CloseReason::Lost => 1001,
         CloseReason::ProtocolViolation | CloseReason::Idle => 1002,
         CloseReason::NotUtf8 => 1007,
-        CloseReason::EmptyFragment => 1008,
+        CloseReason::EmptyFragment | CloseReason::TokenExpired => 1008,
         CloseReason::TooBig => 1009,
         CloseReason::Undecodable | CloseReason::Crashed => 1011,
         CloseReason::Draining => 1012,

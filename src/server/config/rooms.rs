@@ -183,6 +183,9 @@ impl RoomConfig {
                 "{history:?} is the history_event of this room, so it cannot be one of its events"
             ));
         }
+        if let Some(problem) = self.join.contradiction() {
+            return Some(format!("join: {problem}"));
+        }
         if let Some(problem) = self.history_contradiction() {
             return Some(problem);
         }

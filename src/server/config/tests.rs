@@ -564,7 +564,26 @@ fn mistakes_in_rules_are_one_line() {
             "presence = { key = \"{payload.id}\" }",
             "a join has no {payload}",
         ),
-        ("join = { reply = \"{token.id}\" }", "unknown variable"),
+        (
+            "join = { reply = \"{token.id}\" }",
+            "join: {token} is there with \"token\" alone",
+        ),
+        (
+            "join = { match = { \"topic.1\" = \"{token.room}\" } }",
+            "join: {token} is there with \"token\" alone",
+        ),
+        (
+            "join = { token = {} }",
+            "it needs one of phoenix_token and jwt",
+        ),
+        (
+            "join = { token = { jwt = { algorithms = [\"RS256\"] } } }",
+            "it needs one of secret_env",
+        ),
+        (
+            "join.token.phoenix_token = {}\non.say = { stamp = { id = \"{token.id}\" } }",
+            "unknown variable",
+        ),
         ("on.say = { set = { last = \"{id}\" } }", "unknown variable"),
         (
             "on.say = { to = { \"user.id\" = 7 }, store = true }",
@@ -690,4 +709,75 @@ fn a_hook_has_defaults_and_a_secret_of_32_bytes() {
     std::fs::write(&file, "0123456789abcdef0123456789abcdef\n").expect("writable");
     let secret = defaults.secret().expect("long enough");
     assert_eq!(secret, b"0123456789abcdef0123456789abcdef");
+}
+
+#[test]
+fn mistakes_in_tokens_are_one_line() {
+    const RS: &str = "algorithms = [\"RS256\"]";
+    for (identity, expected) in [
+        (
+            "jwt = { secret_env = \"S\" }".to_owned(),
+            "missing field `algorithms`",
+        ),
+        (
+            format!("jwt = {{ {RS} }}"),
+            "line 2: jwt: it needs one of secret_env",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_file = \"a\", public_key_file = \"b\" }}"),
+            "jwt: only one of secret_env",
+        ),
+        (
+            "jwt = { algorithms = [\"none\"], secret_env = \"S\" }".to_owned(),
+            "unknown variant `none`, expected one of `HS256`",
+        ),
+        (
+            "jwt = { algorithms = [], secret_env = \"S\" }".to_owned(),
+            "jwt: algorithms: must name at least one",
+        ),
+        (
+            "jwt = { algorithms = [\"HS256\", \"RS256\"], secret_env = \"S\" }".to_owned(),
+            "jwt: algorithms: RS256 needs a public key",
+        ),
+        (
+            "jwt = { algorithms = [\"HS256\"], public_key_file = \"a\" }".to_owned(),
+            "jwt: algorithms: HS256 needs a secret",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_file = \"a\", previous_secret_env = \"S\" }}"),
+            "jwt: previous_secret_env: there is no secret",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_url = \"https://id.test/jwks\", issuer = \"i\" }}"),
+            "jwt: jwks_url: it needs issuer and audience",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_url = \"http://id.test/jwks\" }}"),
+            "jwks_url: must begin with https://",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_file = \"a\", leeway = \"soon\" }}"),
+            "leeway: \"soon\" must be a whole number with s, m, h or d",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_file = \"a\", issuer = \"\" }}"),
+            "must be a string or a list of strings",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_file = \"a\" }}\nfrom = [\"params\"]"),
+            "\"jwt\" and the key jwt belong together",
+        ),
+        (
+            format!("jwt = {{ {RS}, jwks_file = \"a\" }}\nphoenix_token = {{}}"),
+            "each needs a \"param\" of its own",
+        ),
+        (
+            "fields = { id = \"{token.sub}\" }".to_owned(),
+            "{token} is there with phoenix_token or jwt alone",
+        ),
+    ] {
+        let problem = problem(&format!("[identity]\n{identity}"));
+        assert!(problem.contains(expected), "{identity}: {problem}");
+        assert!(!problem.contains('\n'), "{problem}");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::page::Page;
 use super::warnings;
 use crate::server::language::template::Template;
-use crate::server::language::{IdentityConfig, PhoenixTokenConfig, Source};
+use crate::server::language::{IdentityConfig, JwtConfig, PhoenixTokenConfig, Source};
 
 pub(super) fn explain(page: &mut Page, identity: Option<&IdentityConfig>) {
     page.heading("Clients");
@@ -16,6 +16,7 @@ pub(super) fn explain(page: &mut Page, identity: Option<&IdentityConfig>) {
     let IdentityConfig {
         from: _, // sources() says it, with its default
         phoenix_token,
+        jwt,
         fields,
         require,
         socket_id,
@@ -33,6 +34,7 @@ pub(super) fn explain(page: &mut Page, identity: Option<&IdentityConfig>) {
                 "The backend of [hook] is asked about each of them: it refuses a client (403), or adds to its \
                  identity.",
             ),
+            Source::Jwt => json_web_token(page, jwt.as_ref(), otherwise),
         }
     }
     let known = warnings::sources(config);
@@ -73,11 +75,7 @@ fn token(page: &mut Page, config: Option<&PhoenixTokenConfig>, otherwise: bool) 
     else {
         return;
     };
-    let who = if otherwise {
-        "A client without these is known"
-    } else {
-        "Clients are known"
-    };
+    let who = who(otherwise);
     let age = max_age.map_or_else(
         || "It counts as long as it says itself.".to_owned(),
         |age| format!("It counts for {}.", duration(age)),
@@ -86,6 +84,39 @@ fn token(page: &mut Page, config: Option<&PhoenixTokenConfig>, otherwise: bool) 
         "{who} by a signed Phoenix.Token in the connect param \"{param}\", salt \"{salt}\". {age} A wrong or \
          expired one is refused (403)."
     ));
+}
+
+fn json_web_token(page: &mut Page, config: Option<&JwtConfig>, otherwise: bool) {
+    // A file with one and not the other is refused.
+    let Some(config) = config else { return };
+    let (who, policy) = (who(otherwise), &config.policy);
+    let algorithms = policy.algorithms.iter().map(ToString::to_string);
+    let algorithms = algorithms.collect::<Vec<_>>().join(" or ");
+    let mut text = format!(
+        "{who} by a JSON Web Token in the connect param \"{}\", signed by {algorithms}.",
+        config.param
+    );
+    for (claim, values) in [("issuer", &policy.issuers), ("audience", &policy.audiences)] {
+        if !values.is_empty() {
+            text += &format!(" Its {claim} must be {}.", values.join(" or "));
+        }
+    }
+    if !policy.require_exp {
+        text += " It may count for ever.";
+    }
+    text += &format!(
+        " A wrong or expired one is refused (403), and the connection is closed {} after the token's end.",
+        duration(config.close_after())
+    );
+    page.say(&text);
+}
+
+fn who(otherwise: bool) -> &'static str {
+    if otherwise {
+        "A client without these is known"
+    } else {
+        "Clients are known"
+    }
 }
 
 /// `14 days`, `90 minutes`

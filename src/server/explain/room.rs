@@ -5,7 +5,7 @@ use super::page::Page;
 use super::{clients, warnings};
 use crate::server::config::{Fields, History, RetentionConfig, RoomConfig, ServeConfig, Switch};
 use crate::server::language::{
-    Announcement, Audience, EventRule, JoinRule, Moment, OtherEvents, PresenceRule,
+    Announcement, Audience, EventRule, JoinRule, JoinToken, Moment, OtherEvents, PresenceRule,
 };
 
 /// Explains the room at this place of the file.
@@ -75,6 +75,7 @@ fn join(page: &mut Page, rule: &JoinRule) {
     let JoinRule {
         require,
         conditions,
+        token,
         set,
         reply,
         refuse,
@@ -91,7 +92,18 @@ fn join(page: &mut Page, rule: &JoinRule) {
         ));
         return;
     }
+    if let Some(token) = token {
+        let kind = match token {
+            JoinToken::Phoenix(_) => "Phoenix.Token",
+            JoinToken::Jwt(_) => "JSON Web Token",
+        };
+        page.say(&format!(
+            "A join needs a valid {kind} in the join param \"{}\".",
+            token.param()
+        ));
+    }
     match &conditions.in_words()[..] {
+        [] if token.is_some() => {}
         [] => page.say("Every client may join."),
         [one] => page.say(&format!("A client may join if {one}.")),
         all => {
@@ -103,7 +115,7 @@ fn join(page: &mut Page, rule: &JoinRule) {
     if *hook {
         page.say("The backend of [hook] is asked about each of these joins: it admits or refuses the client.");
     }
-    if !conditions.is_empty() || !require.is_empty() {
+    if !conditions.is_empty() || !require.is_empty() || token.is_some() {
         page.say(&format!(
             "A refused join is answered with the error {refusal}."
         ));

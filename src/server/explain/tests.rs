@@ -48,6 +48,34 @@ fn a_signed_token_and_a_shape_leave_nothing_to_warn_of() {
     assert!(text.contains("14 days"), "{text}");
 }
 
+#[test]
+fn json_web_tokens_are_explained_for_connections_and_joins() {
+    let text = explained(
+        r#"
+        [identity]
+        fields = { id = "{token.sub}" }
+        [identity.jwt]
+        algorithms = ["RS256", "ES256"]
+        jwks_url = "https://id.example.com/jwks"
+        issuer = "https://id.example.com"
+        audience = ["chat", "mail"]
+        [[rooms]]
+        topics = "room:*"
+        join.token.phoenix_token = { param = "ticket" }
+        on.new_msg = { require = { body = "string 1..10" } }
+        "#,
+    );
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for sentence in [
+        "by a JSON Web Token in the connect param \"token\", signed by RS256 or ES256.",
+        "Its issuer must be https://id.example.com. Its audience must be chat or mail.",
+        "is closed 25 seconds after the token's end.",
+        "A join needs a valid Phoenix.Token in the join param \"ticket\".",
+    ] {
+        assert!(text.contains(sentence), "{sentence}: {text}");
+    }
+}
+
 /// The file refuses it; a program can still build it.
 #[test]
 fn a_room_that_a_wider_one_hides_is_named() {

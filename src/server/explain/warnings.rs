@@ -101,7 +101,8 @@ fn of_join(identity: Option<&IdentityConfig>, room: &RoomConfig) -> Vec<String> 
             "The join depends on its params, in which a client can write anything.".to_owned(),
         );
     }
-    if conditions.is_empty() && !room.join.hook && lets_anybody_in(identity) {
+    let needs_more = room.join.token.is_some() || room.join.hook;
+    if conditions.is_empty() && !needs_more && lets_anybody_in(identity) {
         warnings.push("Anybody may connect, join, read and write here.".to_owned());
     }
     warnings
@@ -181,6 +182,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
     let JoinRule {
         require: _,
         conditions,
+        token: _,
         set,
         reply,
         refuse,

@@ -20,7 +20,12 @@ struct Condition {
 }
 
 /// The variables of a condition of a join.
-const SCOPE: Scope = Scope::of(&[Variable::User, Variable::Params, Variable::Topic]);
+const SCOPE: Scope = Scope::of(&[
+    Variable::User,
+    Variable::Params,
+    Variable::Token,
+    Variable::Topic,
+]);
 
 impl Conditions {
     /// Whether all hold. A value that is absent, null, an array or an object equals nothing.

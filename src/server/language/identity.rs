@@ -1,23 +1,23 @@
 //! [`IdentityConfig`]: the section `[identity]`.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
 
-use super::age::age;
+use super::accepted_token::{JwtConfig, PhoenixTokenConfig};
 use super::template::{Scope, Template, Variable};
 
 /// The section `[identity]`. It is applied once for each socket, before the server accepts it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// The sources of the identity, in order. The first one that the client provides counts. Default: the token if
-    /// `phoenix_token` is set, else the connect params.
+    /// The sources of the identity, in order. The first one that the client provides counts. Default: the tokens that
+    /// are set, else the connect params.
     pub(crate) from: Option<Vec<Source>>,
-    /// The accepted tokens.
+    /// The accepted tokens of a Phoenix application.
     pub(crate) phoenix_token: Option<PhoenixTokenConfig>,
+    /// The accepted JSON Web Tokens.
+    pub(crate) jwt: Option<JwtConfig>,
     /// A table: `user.*` of the rooms.
     #[serde(deserialize_with = "fields")]
     pub(crate) fields: Option<Template>,
@@ -36,39 +36,31 @@ pub(crate) enum Source {
     Params,
     /// A Phoenix.Token, signed with `SECRET_KEY_BASE`.
     PhoenixToken,
+    /// A JSON Web Token.
+    Jwt,
     /// The backend, with the fields of the source before it.
     Hook,
-}
-
-/// `phoenix_token`: the accepted tokens, and the connect param that carries them.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct PhoenixTokenConfig {
-    pub(crate) param: String,
-    pub(crate) salt: String,
-    /// The age that ends a token; without it the token's own counts.
-    #[serde(deserialize_with = "max_age")]
-    pub(crate) max_age: Option<Duration>,
-}
-
-impl Default for PhoenixTokenConfig {
-    fn default() -> Self {
-        Self {
-            param: "token".to_owned(),
-            salt: "user socket".to_owned(),
-            max_age: None,
-        }
-    }
 }
 
 impl IdentityConfig {
     /// The sources, in order.
     pub(crate) fn sources(&self) -> Vec<Source> {
-        match (&self.from, &self.phoenix_token) {
-            (Some(from), _) => from.clone(),
-            (None, Some(_)) => vec![Source::PhoenixToken],
-            (None, None) => vec![Source::Params],
+        if let Some(from) = &self.from {
+            return from.clone();
         }
+        let phoenix = self.phoenix_token.iter().map(|_| Source::PhoenixToken);
+        let sources: Vec<_> = phoenix
+            .chain(self.jwt.iter().map(|_| Source::Jwt))
+            .collect();
+        if sources.is_empty() {
+            return vec![Source::Params];
+        }
+        sources
+    }
+
+    /// Whether the identity may come from a token.
+    pub(crate) fn has_tokens(&self) -> bool {
+        self.phoenix_token.is_some() || self.jwt.is_some()
     }
 
     /// Whether the backend is asked about connections.
@@ -79,31 +71,29 @@ impl IdentityConfig {
     /// The contradiction in the section, if there is one.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
         let sources = self.sources();
-        let tokens = sources.contains(&Source::PhoenixToken);
         let reads = |variable| {
             let fields = self.fields.as_ref();
             fields.is_some_and(|fields| fields.used().has(variable))
         };
         let before_hook = sources.split(|source| *source == Source::Hook).next();
+        let phoenix = self.phoenix_token.as_ref().map(|tokens| &tokens.param);
+        let jwt = self.jwt.as_ref().map(|tokens| &tokens.param);
         if sources.is_empty() {
-            Some("from: must name \"params\", \"phoenix_token\" or \"hook\"")
+            Some("from: must name \"params\", \"phoenix_token\", \"jwt\" or \"hook\"")
         } else if before_hook.is_some_and(|before| before.len() + 1 < sources.len()) {
             Some("from: \"hook\" is asked after the other sources, so it must be the last")
-        } else if tokens != self.phoenix_token.is_some() {
+        } else if sources.contains(&Source::PhoenixToken) != phoenix.is_some() {
             Some("from: \"phoenix_token\" and the key phoenix_token belong together")
-        } else if !tokens && reads(Variable::Token) {
-            Some("fields: {token} is there with phoenix_token alone")
+        } else if sources.contains(&Source::Jwt) != jwt.is_some() {
+            Some("from: \"jwt\" and the key jwt belong together")
+        } else if phoenix.is_some() && phoenix == jwt {
+            Some("phoenix_token and jwt: each needs a \"param\" of its own")
+        } else if !self.has_tokens() && reads(Variable::Token) {
+            Some("fields: {token} is there with phoenix_token or jwt alone")
         } else {
             None
         }
     }
-}
-
-fn max_age<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(input)?;
-    age(&text)
-        .map(Some)
-        .map_err(|problem| D::Error::custom(format!("max_age: {text:?} {problem}")))
 }
 
 const FIELDS: Scope = Scope::of(&[

@@ -3,6 +3,7 @@
 //! Everything here is pure, and is checked when the configuration is read. `server::rooms` carries the rules out.
 //! docs/ROOMS.md is the reference.
 
+mod accepted_token;
 mod age;
 mod audience;
 mod condition;
@@ -14,12 +15,15 @@ mod rule;
 mod shape;
 pub(crate) mod template;
 
+pub(crate) use self::accepted_token::{
+    JoinToken, JwtConfig, JwtKeySource, LocalKeySource, PhoenixTokenConfig,
+};
 pub(crate) use self::age::age;
 pub(crate) use self::audience::{Audience, LabelTemplate, check_label, several};
 pub(crate) use self::event_name::{MAX_NAME, check_event, of_the_server};
 pub(crate) use self::history::history_item;
 pub use self::identity::IdentityConfig;
-pub(crate) use self::identity::{PhoenixTokenConfig, Source};
+pub(crate) use self::identity::Source;
 pub(crate) use self::member_rate::MemberRate;
 pub use self::rule::{Announcement, EventRule, JoinRule, OtherEvents, PresenceRule};
 pub(crate) use self::rule::{Moment, PresenceChange, used};

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
 
+use super::accepted_token::JoinToken;
 use super::audience::Audience;
 use super::condition::Conditions;
 use super::event_name::{check_event, check_push};
@@ -21,6 +22,9 @@ const JOIN: Scope = Scope::of(&[
     Variable::Now,
     Variable::Socket,
 ]);
+
+/// The variables of `[rooms.join]` itself.
+const JOIN_RULE: Scope = JOIN.and(Scope::of(&[Variable::Token]));
 
 /// The variables at an event, for what is not sent: it has no id.
 const STATE: Scope = JOIN.and(Scope::of(&[Variable::Payload, Variable::Event]));
@@ -87,6 +91,8 @@ pub struct JoinRule {
     /// The conditions of a join.
     #[serde(rename = "match")]
     pub(crate) conditions: Conditions,
+    /// The token that a join needs: `token.*`.
+    pub(crate) token: Option<JoinToken>,
     /// The content of `me.*`.
     #[serde(deserialize_with = "join_table")]
     pub(crate) set: Option<Template>,
@@ -199,11 +205,11 @@ fn event_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, 
 }
 
 fn join_template<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
-    parse(input, JOIN).map(Some)
+    parse(input, JOIN_RULE).map(Some)
 }
 
 fn join_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
-    parse_table(input, JOIN).map(Some)
+    parse_table(input, JOIN_RULE).map(Some)
 }
 
 fn state_template<'de, D: Deserializer<'de>>(input: D) -> Result<Template, D::Error> {
@@ -296,6 +302,12 @@ impl JoinRule {
     /// The variables that its templates name.
     pub(crate) fn used(&self) -> Scope {
         used(&[&self.set, &self.reply, &self.refuse]).and(self.conditions.used())
+    }
+
+    /// The contradiction in the rule, if there is one.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let names_token = self.used().has(Variable::Token);
+        (names_token && self.token.is_none()).then_some("{token} is there with \"token\" alone")
     }
 }
 

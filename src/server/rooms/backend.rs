@@ -104,7 +104,7 @@ pub(super) async fn connect(
     let call = Call {
         kind: CallKind::Connect,
         socket: &identity.socket_id,
-        user: &identity.user,
+        user: &identity.user(),
         me: &NO_MEMORY,
         topic: None,
         matched: None,
@@ -149,7 +149,10 @@ pub(super) async fn join(
     );
     let key = || {
         let identity = member.identity().unwrap_or(&NO_IDENTITY);
-        let (user, me) = (identity.user.to_string(), member.me().unwrap_or(&NO_MEMORY));
+        let (user, me) = (
+            identity.user().to_string(),
+            member.me().unwrap_or(&NO_MEMORY),
+        );
         let me = serde_json::to_string(me).unwrap_or_default();
         DenyKey::new(&[&user, &me, &backend.topic, params.get()], &call)
     };
@@ -434,7 +437,7 @@ fn write(
     let call = Call {
         kind,
         socket: &identity.socket_id,
-        user: &identity.user,
+        user: &identity.user(),
         me: member.me().unwrap_or(&NO_MEMORY),
         topic: Some(topic),
         matched: room.topics.rest(topic),

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::accepted_token::{JoinVerifier, TokenRefused};
+use super::access_token::ACCESS_TOKEN;
 use super::backend::{self, RoomBackend};
 use super::identity::Identity;
 use super::member::{Member, Occasion};
@@ -92,10 +94,11 @@ impl Channel for RoomChannel {
         let ack = wants_ack(&params);
         let identity = ctx.assigns().get_shared::<Identity>();
         let mut member = Member::new(identity, read(&room, &params));
+        let token = token(&room, &params, ctx).await;
         let refused = |_: &Refused| {
             log_client!(info, ctx.client(), topic = ctx.topic(), "chat.join.refused");
         };
-        admit(&room, ctx.topic(), &mut member).inspect_err(refused)?;
+        admit(&room, ctx.topic(), &mut member, &token).inspect_err(refused)?;
         let backend = RoomBackend::of(&room, ctx).inspect_err(refused)?;
         let mut channel = Self {
             room,
@@ -139,6 +142,7 @@ impl Channel for RoomChannel {
             return event::carry_out(self, (&*room, rule), event, &payload, ctx).await;
         }
         match event {
+            ACCESS_TOKEN if self.member.renewal().is_some() => self.renew(&payload, ctx).await,
             PING => Ok(HandleIn::ok(payload)),
             MESSAGES_BEFORE => self.before(&payload, ctx).await,
             UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
@@ -187,13 +191,37 @@ fn read(room: &Room, params: &Payload) -> Value {
     }
 }
 
+/// The content of the token that the room's joins need; null if they need none.
+///
+/// # Errors
+/// If it is missing, wrong or expired, or if nobody has read the room's keys.
+async fn token(
+    room: &Room,
+    params: &Payload,
+    ctx: &Context<RoomChannel>,
+) -> Result<Value, TokenRefused> {
+    let Some(config) = &room.rules.join.token else {
+        return Ok(Value::Null);
+    };
+    let verifier = ctx.assigns().get::<JoinVerifier>();
+    let verifier = verifier.ok_or(TokenRefused::Missing)?;
+    verifier.verify(config, params).await
+}
+
 /// Applies the rules of the join.
 ///
 /// # Errors
 /// If a rule refuses the join.
-fn admit(room: &Room, topic: &str, member: &mut Member) -> Result<(), Refused> {
-    let (rule, occasion) = (&room.rules.join, Occasion::at(topic, room));
+fn admit(
+    room: &Room,
+    topic: &str,
+    member: &mut Member,
+    token: &Result<Value, TokenRefused>,
+) -> Result<(), Refused> {
+    let rule = &room.rules.join;
+    let occasion = Occasion::at(topic, room).token(token.as_ref().ok());
     let is_right = !rule.closed
+        && token.is_ok()
         && rule.require.check(member.params()).is_ok()
         && member.values(room, occasion, |values| rule.conditions.hold(values));
     if !is_right {

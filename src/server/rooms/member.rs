@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
+use super::authority::Renewal;
 use super::identity::Identity;
 use super::random::{Uuid, random_id};
 use super::room::Room;
@@ -56,6 +57,8 @@ pub(super) struct Occasion<'a> {
     pub(super) topic: &'a str,
     pub(super) event: &'a str,
     pub(super) payload: Option<&'a Value>,
+    /// The content of the token that the join needed.
+    token: Option<&'a Value>,
     now: SystemTime,
     /// Random if a template of the room names it.
     uuid: Uuid,
@@ -69,6 +72,7 @@ impl<'a> Occasion<'a> {
             topic,
             event: "",
             payload: None,
+            token: None,
             now: SystemTime::now(),
             uuid: if names_uuid {
                 Uuid::random()
@@ -76,6 +80,11 @@ impl<'a> Occasion<'a> {
                 Uuid::default()
             },
         }
+    }
+
+    /// The same; `token`: what the join's token holds.
+    pub(super) fn token(self, token: Option<&'a Value>) -> Self {
+        Self { token, ..self }
     }
 
     /// An event of the member; `payload`: `None` if no template names it.
@@ -98,6 +107,11 @@ impl Member {
             })
         });
         Self { identity, memory }
+    }
+
+    /// What renews the identity; `None` if it is not by JWT.
+    pub(super) fn renewal(&self) -> Option<&Renewal> {
+        self.identity.as_deref()?.renewal.as_deref()
     }
 
     pub(super) fn params(&self) -> &Value {
@@ -132,11 +146,13 @@ impl Member {
         } else {
             String::new()
         };
+        let user = self.identity.as_ref().map(|identity| identity.user());
         use_values(&Values {
-            user: self.identity.as_ref().map(|identity| &*identity.user),
+            user: user.as_deref(),
             me: self.memory.as_ref().map(|memory| &*memory.me),
             params: Some(self.params()),
             payload: occasion.payload,
+            token: occasion.token,
             topic: occasion.topic,
             matched: room.topics.rest(occasion.topic),
             event: occasion.event,
@@ -155,8 +171,9 @@ impl Member {
             return None;
         }
         Some(move |label: &str| {
+            let user = identity.as_ref().map(|identity| identity.user());
             let values = Values {
-                user: identity.as_ref().map(|identity| &*identity.user),
+                user: user.as_deref(),
                 me: me.as_deref(),
                 socket_id: identity.as_ref().map_or("", |it| &it.socket_id),
                 ..Values::default()

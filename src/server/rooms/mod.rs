@@ -1,6 +1,9 @@
 //! The configured rooms. [`RoomChannel`] carries out the rules of a [`Room`]; it is a channel like any other, on
 //! the library's public API.
 
+mod accepted_token;
+mod access_token;
+mod authority;
 mod backend;
 mod changes;
 mod channel;
@@ -15,6 +18,7 @@ mod random;
 mod room;
 mod selection;
 
+use self::accepted_token::JoinVerifier;
 pub use self::channel::RoomChannel;
 pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::identity::{Identified, Identity, IdentityError, UserSocket};
@@ -29,23 +33,44 @@ use crate::server::language::IdentityConfig;
 use crate::server::language::template::Variable;
 use crate::socket::SocketRouter;
 
-/// Routes these rooms to [`RoomChannel`]. The first room whose pattern matches a topic serves it.
+/// Routes these rooms to [`RoomChannel`]. The first room whose pattern matches a topic serves it. A room whose joins
+/// need a token refuses all of them: only [`Server`](crate::server::Server) reads keys.
 pub fn router(rooms: &[Room]) -> SocketRouter {
-    with_rooms(SocketRouter::new(), rooms)
-}
-
-/// Adds the rooms behind the routes of `router`.
-pub(crate) fn with_rooms(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
-    // Each join copies the state, so it has nothing that no room uses.
-    let mut rules = rooms.iter().map(|room| &room.rules);
-    let router = if rules.any(|rules| rules.sends_elsewhere() || rules.asks_hook) {
-        router.state(Rooms::new(rooms))
-    } else {
-        router
-    };
+    let router = with_topics(SocketRouter::new(), rooms);
     rooms.iter().fold(router, |router, room| {
         router.channel_with::<RoomChannel>(&room.topics, Assigns::of(room.clone()))
     })
+}
+
+/// Adds the rooms behind the routes of `router`. `secret`: of Phoenix.Tokens.
+///
+/// # Errors
+/// If a key of the tokens that joins need cannot be used.
+pub(crate) fn with_rooms(
+    router: SocketRouter,
+    rooms: &[Room],
+    secret: Option<&str>,
+) -> Result<SocketRouter, IdentityError> {
+    let router = with_topics(router, rooms);
+    rooms.iter().try_fold(router, |router, room| {
+        let mut assigns = Assigns::of(room.clone());
+        if let Some(token) = &room.rules.join.token {
+            let verifier = JoinVerifier::new(token, secret);
+            assigns.insert(verifier.map_err(|error| error.of_join(&room.topics))?);
+        }
+        Ok(router.channel_with::<RoomChannel>(&room.topics, assigns))
+    })
+}
+
+/// Adds the rooms as state, if a rule sends to other topics. Each join copies the state, so it has nothing that no
+/// room uses.
+fn with_topics(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
+    let mut rules = rooms.iter().map(|room| &room.rules);
+    if rules.any(|rules| rules.sends_elsewhere() || rules.asks_hook) {
+        router.state(Rooms::new(rooms))
+    } else {
+        router
+    }
 }
 
 /// The presences of these rooms, if a room has `[rooms.presence]`.

@@ -85,7 +85,9 @@ impl ServeError {
             Self::Log(_) => Some("log"),
             Self::ApiWithoutStore
             | Self::Hook(_)
-            | Self::Identity(IdentityError::NoSecret)
+            | Self::Identity(
+                IdentityError::NoSecret | IdentityError::Jwt(_) | IdentityError::Join { .. },
+            )
             | Self::Metrics(_)
             | Self::Server(_)
             | Self::Storage(_)

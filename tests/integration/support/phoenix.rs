@@ -19,6 +19,11 @@ impl Phoenix {
         Self::dial(addr).await
     }
 
+    /// Over a connection that is open.
+    pub(crate) fn over(wire: WireClient) -> Self {
+        Self { wire, next_ref: 0 }
+    }
+
     /// The code with which the server closes; frames before it are passed over.
     pub(crate) async fn closed(&mut self) -> u16 {
         let code = self.end().await;

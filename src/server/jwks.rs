@@ -1,0 +1,154 @@
+//! [`RemoteKeys`]: the keys behind a JWKS URL. `server::jwt` decides when they are fetched; this module fetches them.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::lock::lock;
+use crate::server::jwt::{JwkSet, JwksCache};
+
+/// The time of a fetch, connection and body included.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest body, in bytes.
+const MAX_BYTES: usize = 262_144;
+
+/// The keys behind a URL, for all workers.
+pub(crate) struct RemoteKeys {
+    url: Url,
+    /// For `https`.
+    tls: Option<Arc<ClientConfig>>,
+    cache: Mutex<JwksCache>,
+    /// Held by the one fetch in flight.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+/// Why keys cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("no answer within 2 s")]
+    Timeout,
+    #[error("the status of the answer is {0}")]
+    Status(u16),
+    #[error("{0}")]
+    Exchange(String),
+}
+
+impl RemoteKeys {
+    /// # Errors
+    /// If the system has no root certificates for an `https` URL.
+    pub(crate) fn new(url: Url) -> Result<Arc<Self>, String> {
+        let tls = match url.scheme() {
+            "https" => Some(tls()?),
+            _ => None,
+        };
+        Ok(Arc::new(Self {
+            url,
+            tls,
+            cache: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// The keys. If there are none yet, waits for a fetch; if they are old, starts one. `None`: they cannot be had.
+    pub(crate) async fn current(self: &Arc<Self>) -> Option<Arc<JwkSet>> {
+        let (keys, is_due) = {
+            let (cache, now) = (lock(&self.cache), Instant::now());
+            (cache.keys(now), cache.is_due(now))
+        };
+        if keys.is_none() {
+            return self.newer(None).await;
+        }
+        if is_due {
+            let remote = Arc::clone(self);
+            actix_rt::spawn(async move { remote.fetch_once(None, true).await });
+        }
+        keys
+    }
+
+    /// Keys other than `known`, which lack the key of a token. Waits for the fetch in flight, or fetches if the last
+    /// fetch is long enough ago. `None`: there are none.
+    pub(crate) async fn newer(self: &Arc<Self>, known: Option<Arc<JwkSet>>) -> Option<Arc<JwkSet>> {
+        // A task of its own: a client that hangs up does not cancel the fetch of the others.
+        let remote = Arc::clone(self);
+        let fetch = actix_rt::spawn(async move { remote.fetch_once(known, false).await });
+        fetch.await.ok().flatten()
+    }
+
+    /// One fetch at a time. `refreshes`: only if the keys are due.
+    async fn fetch_once(&self, known: Option<Arc<JwkSet>>, refreshes: bool) -> Option<Arc<JwkSet>> {
+        let _in_flight = self.fetching.lock().await;
+        {
+            let (mut cache, now) = (lock(&self.cache), Instant::now());
+            // A fetch may have ended while this one waited.
+            let present = cache.keys(now);
+            let is_other = match (&present, &known) {
+                (Some(present), Some(known)) => !Arc::ptr_eq(present, known),
+                (present, _) => present.is_some(),
+            };
+            if !refreshes && is_other {
+                return present;
+            }
+            let may_fetch = if refreshes {
+                cache.is_due(now)
+            } else {
+                cache.may_fetch(now)
+            };
+            if !may_fetch {
+                return None;
+            }
+            cache.begin(now);
+        }
+        match timeout(TIMEOUT, self.fetch())
+            .await
+            .unwrap_or(Err(FetchError::Timeout))
+        {
+            Ok(keys) => Some(lock(&self.cache).store(keys, Instant::now())),
+            Err(error) => {
+                tracing::warn!(url = %self.url, %error, "jwks.fetch.failed");
+                None
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<JwkSet, FetchError> {
+        let exchange = |error: &dyn std::fmt::Display| FetchError::Exchange(error.to_string());
+        // Fetches are rare: no client is kept.
+        let connector = awc::Connector::new();
+        let connector = match &self.tls {
+            Some(tls) => connector.rustls_0_23(Arc::clone(tls)),
+            None => connector,
+        };
+        let client = awc::Client::builder()
+            .connector(connector)
+            .disable_timeout()
+            .disable_redirects()
+            .finish();
+        let request = client.get(self.url.as_str());
+        let mut response = request.send().await.map_err(|error| exchange(&error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(FetchError::Status(status));
+        }
+        let body = response.body().limit(MAX_BYTES).await;
+        let body = body.map_err(|error| exchange(&error))?;
+        JwkSet::parse(&body).map_err(|error| exchange(&error))
+    }
+}
+
+/// TLS with the system's root certificates, on ring.
+fn tls() -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("the system has no root certificates for https".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?;
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,239 @@
+//! [`Authority`]: determines identities by `[identity]`, and renews those of tokens.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::accepted_token::{TokenVerifier, VerifiedToken};
+use super::backend;
+use super::identity::{Identity, IdentityError, MAX_BYTES};
+use super::random::Uuid;
+use crate::assigns::Assigns;
+use crate::server::hook::Hook;
+use crate::server::language::template::Values;
+use crate::server::language::{IdentityConfig, Source};
+use crate::socket::{ConnectInfo, ConnectRefused, Expiry, Params};
+
+/// `[identity]`, with the keys of its tokens.
+pub(super) struct Authority {
+    config: IdentityConfig,
+    tokens: Vec<AcceptedTokens>,
+    hook: Option<Arc<Hook>>,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tokens of one source, and the connect param that carries them.
+struct AcceptedTokens {
+    source: Source,
+    param: String,
+    verifier: TokenVerifier,
+}
+
+/// What an identity by JWT needs to be renewed.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    authority: Arc<Authority>,
+    params: Params,
+    /// The identity of the connection, whose fields change.
+    identity: Identity,
+    /// `sub`; null if the token has none.
+    subject: Value,
+    expiry: Expiry,
+}
+
+impl Authority {
+    /// # Errors
+    /// If there is no key for tokens, or it cannot be used.
+    pub(super) fn new(
+        config: IdentityConfig,
+        secret: Option<&str>,
+        hook: Option<Arc<Hook>>,
+    ) -> Result<Self, IdentityError> {
+        let mut tokens = Vec::new();
+        if let Some(accepted) = &config.phoenix_token {
+            tokens.push(AcceptedTokens {
+                source: Source::PhoenixToken,
+                param: accepted.param.clone(),
+                verifier: TokenVerifier::phoenix(accepted, secret)?,
+            });
+        }
+        if let Some(accepted) = &config.jwt {
+            tokens.push(AcceptedTokens {
+                source: Source::Jwt,
+                param: accepted.param.clone(),
+                verifier: TokenVerifier::jwt(accepted)?,
+            });
+        }
+        Ok(Self {
+            config,
+            tokens,
+            hook,
+        })
+    }
+
+    /// Assigns the identity of a client that connects, and the end of its connection.
+    ///
+    /// # Errors
+    /// If its token is wrong or expired, or a required field is null.
+    pub(super) async fn identify(
+        self: &Arc<Self>,
+        params: &Params,
+        info: &ConnectInfo,
+        assigns: &mut Assigns,
+    ) -> Result<(), ConnectRefused> {
+        let auth_token = info.auth_token.as_deref();
+        let (source, token) = self.token(params, auth_token).await?;
+        let mut identity = Identity::new(Value::Null);
+        identity.headers = info.headers.as_slice().into();
+        let mut identity = self.complete(identity, params, &token.content).await?;
+        if source == Source::Jwt {
+            let expiry = Expiry::never();
+            expiry.set(self.time_left(&token));
+            assigns.insert(expiry.clone());
+            identity.renewal = Some(Arc::new(Renewal {
+                authority: Arc::clone(self),
+                params: params.clone(),
+                identity: identity.clone(),
+                subject: token.content["sub"].clone(),
+                expiry,
+            }));
+        }
+        assigns.insert(identity);
+        Ok(())
+    }
+
+    /// The client's token, and its source; null if the identity comes from its params.
+    ///
+    /// # Errors
+    /// If the token is wrong or expired. Then the server does not fall back to the params.
+    async fn token(
+        &self,
+        params: &Params,
+        auth_token: Option<&str>,
+    ) -> Result<(Source, VerifiedToken), ConnectRefused> {
+        for source in self.config.sources() {
+            match source {
+                Source::Params => return Ok((source, VerifiedToken::default())),
+                // It stands last: the client has sent no token.
+                Source::Hook if self.tokens.is_empty() => {
+                    return Ok((source, VerifiedToken::default()));
+                }
+                Source::Hook | Source::PhoenixToken | Source::Jwt => {}
+            }
+            let mut accepted = self.tokens.iter().filter(|tokens| tokens.source == source);
+            let Some(tokens) = accepted.next() else {
+                continue;
+            };
+            let token = match (params.as_map().get(&tokens.param), auth_token) {
+                // A token that is no string is wrong, not absent.
+                (Some(token), _) => token.as_str().unwrap_or_default(),
+                (None, Some(token)) => token,
+                (None, None) => continue,
+            };
+            let verified = tokens.verifier.verify(token).await;
+            return verified
+                .map(|token| (source, token))
+                .map_err(ConnectRefused::from);
+        }
+        Err(ConnectRefused::because("no token"))
+    }
+
+    /// The identity with the fields of a token, those of the backend, and the socket's id.
+    async fn complete(
+        &self,
+        identity: Identity,
+        params: &Params,
+        token: &Value,
+    ) -> Result<Identity, ConnectRefused> {
+        identity.set_user(self.fields(params, token)?);
+        let mut identity = match &self.hook {
+            _ if !self.config.asks_hook() => identity,
+            Some(hook) => backend::connect(hook, identity, params).await?,
+            None => return Err(ConnectRefused::unavailable("there is no hook")),
+        };
+        let user = identity.user();
+        let lacks = |name: &&String| user.get(&**name).is_none_or(Value::is_null);
+        if let Some(name) = self.config.require.iter().find(lacks) {
+            return Err(ConnectRefused::because(format!(
+                "no {name} in the identity"
+            )));
+        }
+        let values = Values {
+            user: Some(&user),
+            ..Values::default()
+        };
+        let name = self.config.socket_id.as_ref();
+        identity.name = name.and_then(|template| template.text(&values));
+        Ok(identity)
+    }
+
+    fn fields(&self, params: &Params, token: &Value) -> Result<Value, ConnectRefused> {
+        let connect = Value::Object(params.as_map().clone());
+        let uuid = Uuid::random().to_string();
+        let values = Values {
+            connect: Some(&connect),
+            token: Some(token),
+            uuid: &uuid,
+            now: Some(SystemTime::now()),
+            ..Values::default()
+        };
+        let Some(fields) = &self.config.fields else {
+            return Ok(json!({}));
+        };
+        let rendered = fields.render(&values, MAX_BYTES);
+        let rendered = rendered.map_err(|_| ConnectRefused::because("identity too long"))?;
+        // A template writes JSON.
+        Ok(serde_json::from_str(&rendered.with_id("")).unwrap_or_default())
+    }
+
+    /// The time until the server closes the connection. `None`: it does not.
+    fn time_left(&self, token: &VerifiedToken) -> Option<Duration> {
+        let close_after = self.config.jwt.as_ref()?.close_after();
+        let end = token.expires?.checked_add(close_after)?;
+        Some(end.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+}
+
+impl Renewal {
+    /// Gives the connection's identity the fields of a new token, and moves the end of its connection. Returns `exp`.
+    ///
+    /// # Errors
+    /// If the token is wrong or expired, or another user's. Then nothing changes.
+    pub(super) async fn renew(&self, token: &str) -> Result<Option<SystemTime>, ConnectRefused> {
+        let authority = &self.authority;
+        let mut accepted = authority.tokens.iter();
+        let accepted = accepted.find(|tokens| tokens.source == Source::Jwt);
+        let accepted = accepted.ok_or_else(|| ConnectRefused::because("no tokens"))?;
+        let token = accepted
+            .verifier
+            .verify(token)
+            .await
+            .map_err(ConnectRefused::from)?;
+        let mut new = Identity::new(Value::Null);
+        new.headers = self.identity.headers.clone();
+        let new = authority
+            .complete(new, &self.params, &token.content)
+            .await?;
+        let (old, user) = (&self.identity, new.user());
+        // A token without a name must say the same of its user.
+        let is_named = !self.subject.is_null() || new.name.is_some();
+        let is_same = token.content["sub"] == self.subject
+            && new.name == old.name
+            && (is_named || user == old.user());
+        if !is_same {
+            return Err(ConnectRefused::because("the token of another user"));
+        }
+        old.set_user(Value::clone(&user));
+        self.expiry.set(authority.time_left(&token));
+        Ok(token.expires)
+    }
+}
