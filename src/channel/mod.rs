@@ -77,6 +77,7 @@ pub use self::context::{Context, SendError};
 pub use self::failure::{Failure, Refused};
 pub use self::handle::{ChannelEnded, Handle, SocketRef};
 pub use self::history::{HistoryMode, LogRequest, stored_messages};
+#[cfg(feature = "server")]
 pub(crate) use self::history::{MESSAGES, MESSAGES_HISTORY};
 pub(crate) use self::link::Link;
 pub use self::outcome::{HandleIn, StopReason};

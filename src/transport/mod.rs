@@ -19,6 +19,7 @@ mod forwarded;
 mod frame_scanner;
 mod handshake;
 mod head;
+#[cfg(any(feature = "server", feature = "testing"))]
 mod in_process;
 mod longpoll;
 mod longpoll_server;
@@ -33,12 +34,14 @@ mod websocket;
 
 pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serializers};
 pub(crate) use self::handshake::{Mounted, RequestHook};
+#[cfg(any(feature = "server", feature = "testing"))]
 pub(crate) use self::in_process::InProcess;
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{
     CheckOrigin, HostName, InvalidHost, InvalidOrigin, OriginCheck, OriginPattern,
 };
+#[cfg(feature = "server")]
 pub(crate) use self::query::parse as parse_query;
 pub use self::tcp::{CLOSE_LINGER, on_connect, on_connect_counted, tune};
 pub(crate) use self::upgrade::upgrade;

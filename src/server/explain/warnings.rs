@@ -121,10 +121,7 @@ fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
 
 /// The fields of the identity that are what a client says of itself.
 fn claims(identity: Option<&IdentityConfig>) -> Vec<String> {
-    let fields = identity.and_then(|config| config.fields.as_ref());
-    fields.map_or_else(Vec::new, |fields| {
-        fields.members_that_name(Variable::Connect)
-    })
+    identity.map_or_else(Vec::new, IdentityConfig::claims)
 }
 
 /// The fields of the identity.

@@ -63,6 +63,13 @@ impl IdentityConfig {
         self.phoenix_token.is_some() || self.jwt.is_some()
     }
 
+    /// The fields that are what clients say of themselves.
+    pub(crate) fn claims(&self) -> Vec<String> {
+        self.fields.as_ref().map_or_else(Vec::new, |fields| {
+            fields.members_that_name(Variable::Connect)
+        })
+    }
+
     /// Whether the backend is asked about connections.
     pub(crate) fn asks_hook(&self) -> bool {
         self.sources().contains(&Source::Hook)

@@ -30,6 +30,7 @@ use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::server::api::{Api, Auth};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
+use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::telemetry::Logging;
@@ -326,6 +327,14 @@ fn announce(config: &ServeConfig, address: SocketAddr) {
             .map(|path| tracing::field::display(path.display())),
         "serve.started"
     );
+    let claims = config.identity.as_ref().map(IdentityConfig::claims);
+    if let Some(fields) = claims.filter(|claims| !claims.is_empty()) {
+        let fields = fields.join(", ");
+        tracing::info!(
+            fields,
+            "serve.identity.claimed: nobody verifies what clients say of themselves in the connect params"
+        );
+    }
     let line = format!("Slackir listens on {url}");
     let line = match config.log_format {
         LogFormat::Text => line,
