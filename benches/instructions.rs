@@ -56,7 +56,7 @@ const MEASURED: &[(&str, u64)] = &[
     ("fan_out::to_1_000", 105_812),
     ("converse::plain_100", 1_384_188),
     ("converse::stamped_100", 1_910_769),
-    ("converse::echoes_100", 983_209),
+    ("converse::echoes_100", 1_092_932),
     ("converse::joins_and_leaves_100", 3_192_846),
 ];
 

@@ -94,12 +94,16 @@ pub(crate) struct Metrics {
     pub(crate) sqlite_reader_age: Gauge,
     /// Log lines lost because standard error did not accept them.
     pub(crate) log_lines_lost: Counter,
-    /// Calls of the hook that are out.
-    pub(crate) hook_in_flight: Gauge,
-    /// Seconds of each call of the hook, without its wait for a slot.
-    pub(crate) hook_seconds: Histogram,
-    /// Calls of the hook, by type and outcome.
-    hook_calls: [[Counter; HOOK_OUTCOMES.len()]; HOOK_TYPES.len()],
+}
+
+/// The handles of the hook's metrics.
+pub(crate) struct HookMetrics {
+    /// Calls that are out.
+    pub(crate) in_flight: Gauge,
+    /// Seconds of each call, without its wait for a slot.
+    pub(crate) seconds: Histogram,
+    /// Calls by type and outcome.
+    calls: [[Counter; HOOK_OUTCOMES.len()]; HOOK_TYPES.len()],
 }
 
 /// The types of calls of the hook.
@@ -116,11 +120,28 @@ const HOOK_OUTCOMES: [&str; 8] = [
     "invalid",
 ];
 
-/// The calls of the hook with this type and this outcome.
-pub(crate) fn hook_calls(kind: &str, outcome: &str) -> &'static Counter {
-    let place = |names: &[&str], name| names.iter().position(|known| *known == name);
-    let (kind, outcome) = (place(&HOOK_TYPES, kind), place(&HOOK_OUTCOMES, outcome));
-    &metrics().hook_calls[kind.unwrap_or_default()][outcome.unwrap_or_default()]
+impl HookMetrics {
+    /// The calls with this type and this outcome.
+    pub(crate) fn calls(&self, kind: &str, outcome: &str) -> &Counter {
+        let place = |names: &[&str], name| names.iter().position(|known| *known == name);
+        let (kind, outcome) = (place(&HOOK_TYPES, kind), place(&HOOK_OUTCOMES, outcome));
+        &self.calls[kind.unwrap_or_default()][outcome.unwrap_or_default()]
+    }
+}
+
+static HOOK_METRICS: LazyLock<HookMetrics> = LazyLock::new(|| HookMetrics {
+    in_flight: gauge!("slackir_hook_in_flight"),
+    seconds: histogram!("slackir_hook_seconds"),
+    calls: HOOK_TYPES.map(|kind| {
+        HOOK_OUTCOMES.map(
+            |outcome| counter!("slackir_hook_calls_total", "type" => kind, "outcome" => outcome),
+        )
+    }),
+});
+
+/// The handles of the hook's metrics.
+pub(crate) fn hook_metrics() -> &'static HookMetrics {
+    &HOOK_METRICS
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -165,13 +186,6 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     sqlite_log_bytes: gauge!("slackir_sqlite_log_bytes"),
     sqlite_reader_age: gauge!("slackir_sqlite_oldest_reader_seconds"),
     log_lines_lost: counter!("slackir_log_lines_lost_total"),
-    hook_in_flight: gauge!("slackir_hook_in_flight"),
-    hook_seconds: histogram!("slackir_hook_seconds"),
-    hook_calls: HOOK_TYPES.map(|kind| {
-        HOOK_OUTCOMES.map(
-            |outcome| counter!("slackir_hook_calls_total", "type" => kind, "outcome" => outcome),
-        )
-    }),
 });
 
 /// The handles of all metrics.
@@ -182,6 +196,7 @@ pub(crate) fn metrics() -> &'static Metrics {
 /// Registers all metrics, so that every one shows up from the first scrape, and describes some.
 pub(crate) fn describe() {
     LazyLock::force(&METRICS);
+    LazyLock::force(&HOOK_METRICS);
     describe_gauge!("slackir_connections", "Open client connections");
     describe_gauge!("slackir_channels", "Joined channels");
     describe_counter!(

@@ -141,6 +141,8 @@ fn a_server_starts_with_the_examples_own_values() {
     let dir = folder(&in_force.collect::<Vec<_>>().join("\n"));
     std::fs::create_dir(dir.path().join("frontend")).expect("writable");
     std::fs::write(dir.path().join("hook.secret"), "x".repeat(32)).expect("writable");
+    let issuer = include_str!("../fixtures/jwt/rsa.pem");
+    std::fs::write(dir.path().join("issuer.pem"), issuer).expect("writable");
     let server = Process::start(&dir, &["--config", "slackir.toml"]);
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));

@@ -23,7 +23,7 @@ use super::failure::{CallFailure, FailureLog};
 use super::request::WrittenCall;
 use super::signature::{CallSigner, HEADER};
 use crate::message::{Payload, RawJson};
-use crate::metrics::{hook_calls, metrics};
+use crate::metrics::hook_metrics;
 use crate::server::config::{HookConfig, HookSecretError};
 
 /// How long an idle connection is kept: less than backends do, so that none is used while its backend closes it.
@@ -183,7 +183,8 @@ impl Hook {
     }
 
     fn count(&self, call: &WrittenCall, outcome: &'static str, failure: Option<&CallFailure>) {
-        hook_calls(call.kind.name(), outcome).increment(1);
+        let calls = hook_metrics().calls(call.kind.name(), outcome);
+        calls.increment(1);
         let (kind, id) = (call.kind.name(), &*call.id);
         tracing::debug!(call = kind, id, outcome, "hook.called");
         match failure {
@@ -352,14 +353,14 @@ struct InFlight(Instant);
 
 impl InFlight {
     fn new() -> Self {
-        metrics().hook_in_flight.increment(1);
+        hook_metrics().in_flight.increment(1);
         Self(Instant::now())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        metrics().hook_in_flight.decrement(1);
-        metrics().hook_seconds.record(self.0.elapsed());
+        hook_metrics().in_flight.decrement(1);
+        hook_metrics().seconds.record(self.0.elapsed());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::channel::{RoomChannel, join_refusal, refuse};
 use super::identity::Identity;
-use super::member::Member;
+use super::member::{Member, Occasion};
 use super::room::{Room, Rooms};
 use super::selection::selector_of;
 use super::{event, presence};
@@ -130,6 +130,7 @@ pub(super) async fn connect(
 pub(super) async fn join(
     channel: &mut RoomChannel,
     params: &Payload,
+    occasion: Occasion<'_>,
     ctx: &Context<RoomChannel>,
 ) -> Result<Option<Payload>, Refused> {
     let room = channel.room();
@@ -171,7 +172,7 @@ pub(super) async fn join(
             };
             let refused = match error {
                 Some(error) => Refused::new(Payload::Json(error)),
-                None => join_refusal(&room, ctx.topic(), &channel.member)?,
+                None => join_refusal(&room, occasion, &channel.member)?,
             };
             if let Some(key) = key {
                 hook.deny(key, refused.response());

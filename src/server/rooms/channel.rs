@@ -48,8 +48,7 @@ impl RoomChannel {
     }
 
     /// The room's reply to an accepted join.
-    fn join_reply(&self, ctx: &Context<Self>) -> Result<Payload, Refused> {
-        let occasion = Occasion::at(ctx.topic(), &self.room);
+    fn join_reply(&self, occasion: Occasion<'_>) -> Result<Payload, Refused> {
         match &self.room.rules.join.reply {
             Some(reply) => self.member.payload(&self.room, occasion, reply),
             None => Ok(Payload::EMPTY),
@@ -98,7 +97,9 @@ impl Channel for RoomChannel {
         let refused = |_: &Refused| {
             log_client!(info, ctx.client(), topic = ctx.topic(), "chat.join.refused");
         };
-        admit(&room, ctx.topic(), &mut member, &token).inspect_err(refused)?;
+        // The token counts in the room's own rule of joins alone.
+        let occasion = Occasion::at(ctx.topic(), &room).token(token.as_ref().ok());
+        admit(&room, occasion, &mut member, token.is_ok()).inspect_err(refused)?;
         let backend = RoomBackend::of(&room, ctx).inspect_err(refused)?;
         let mut channel = Self {
             room,
@@ -108,12 +109,12 @@ impl Channel for RoomChannel {
         };
         let answered = match &channel.backend {
             // Boxed, as in an event.
-            Some(_) => Box::pin(backend::join(&mut channel, &params, ctx)).await,
+            Some(_) => Box::pin(backend::join(&mut channel, &params, occasion, ctx)).await,
             None => Ok(None),
         };
         let reply = match answered.inspect_err(refused)? {
             Some(reply) => reply,
-            None => channel.join_reply(ctx).inspect_err(refused)?,
+            None => channel.join_reply(occasion).inspect_err(refused)?,
         };
         if let Some(labels) = channel.member.labels() {
             ctx.label(labels);
@@ -139,7 +140,12 @@ impl Channel for RoomChannel {
                 let asked = backend::event(self, Some(rule), event, &payload, ctx);
                 return Box::pin(asked).await;
             }
-            return event::carry_out(self, (&*room, rule), event, &payload, ctx).await;
+            // Boxed, so that the events that wait for nothing stay small.
+            if rule.topic.is_some() {
+                let sent = event::carry_out_elsewhere(self, (&*room, rule), event, &payload, ctx);
+                return Box::pin(sent).await;
+            }
+            return event::carry_out(self, (&*room, rule), event, &payload, ctx);
         }
         match event {
             ACCESS_TOKEN if self.member.renewal().is_some() => self.renew(&payload, ctx).await,
@@ -214,18 +220,17 @@ async fn token(
 /// If a rule refuses the join.
 fn admit(
     room: &Room,
-    topic: &str,
+    occasion: Occasion<'_>,
     member: &mut Member,
-    token: &Result<Value, TokenRefused>,
+    has_token: bool,
 ) -> Result<(), Refused> {
     let rule = &room.rules.join;
-    let occasion = Occasion::at(topic, room).token(token.as_ref().ok());
     let is_right = !rule.closed
-        && token.is_ok()
+        && has_token
         && rule.require.check(member.params()).is_ok()
         && member.values(room, occasion, |values| rule.conditions.hold(values));
     if !is_right {
-        return Err(join_refusal(room, topic, member)?);
+        return Err(join_refusal(room, occasion, member)?);
     }
     if let Some(set) = &rule.set {
         member.set(room, occasion, set)?;
@@ -234,9 +239,13 @@ fn admit(
 }
 
 /// The room's answer to a join that is refused.
-pub(super) fn join_refusal(room: &Room, topic: &str, member: &Member) -> Result<Refused, Refused> {
+pub(super) fn join_refusal(
+    room: &Room,
+    occasion: Occasion<'_>,
+    member: &Member,
+) -> Result<Refused, Refused> {
     Ok(match &room.rules.join.refuse {
-        Some(answer) => Refused::new(member.payload(room, Occasion::at(topic, room), answer)?),
+        Some(answer) => Refused::new(member.payload(room, occasion, answer)?),
         None => Refused::new(json!({ "reason": reason::UNAUTHORIZED })),
     })
 }

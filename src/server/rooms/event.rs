@@ -15,9 +15,9 @@ use crate::pubsub::{Draft, Published};
 use crate::server::language::template::{Template, Values, Variable};
 use crate::server::language::{Audience, EventRule};
 
-/// Carries out a rule, in this order: rate, shapes, refusal, memory, presence, message, reply. A refusal ends it:
-/// the later steps are not taken.
-pub(super) async fn carry_out(
+/// Carries out a rule that sends to no other topic, in this order: rate, shapes, refusal, memory, presence, message,
+/// reply. A refusal ends it: the later steps are not taken.
+pub(super) fn carry_out(
     channel: &mut RoomChannel,
     (room, rule): (&Room, &EventRule),
     event: &str,
@@ -30,6 +30,19 @@ pub(super) async fn carry_out(
         }
         return Ok(HandleIn::NoReply);
     }
+    let (json, value) = check(channel, (room, rule), event, payload, ctx)?;
+    let value = value.as_ref();
+    apply_here(channel, (room, rule), (event, json, value), None, ctx)
+}
+
+/// As [`carry_out`], for a rule that may send to another topic, and waits for it.
+pub(super) async fn carry_out_elsewhere(
+    channel: &mut RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    event: &str,
+    payload: &Payload,
+    ctx: &mut Context<RoomChannel>,
+) -> HandleInResult {
     let (json, value) = check(channel, (room, rule), event, payload, ctx)?;
     let value = value.as_ref();
     apply(channel, (room, rule), (event, json, value), None, ctx).await
@@ -81,15 +94,49 @@ pub(super) async fn apply(
     reply: Option<Payload>,
     ctx: &mut Context<RoomChannel>,
 ) -> HandleInResult {
+    let Some(target) = rule.topic.as_ref().filter(|_| rule.relays()) else {
+        return apply_here(channel, (room, rule), (event, json, value), reply, ctx);
+    };
+    let topic = ctx.topic().to_owned();
+    let occasion = Occasion::at(&topic, room).event(event, value);
+    change(channel, (room, rule), occasion, ctx)?;
+    let sent = relay_elsewhere(channel, (room, rule), target, occasion, json, ctx).await?;
+    answer(channel, (room, rule), occasion, (sent, reply), ctx)
+}
+
+/// As [`apply`], for a rule that sends to no other topic.
+fn apply_here(
+    channel: &mut RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    (event, json, value): (&str, &RawJson, Option<&Value>),
+    reply: Option<Payload>,
+    ctx: &mut Context<RoomChannel>,
+) -> HandleInResult {
     let topic = if room.rules.used.has(Variable::Topic) {
         ctx.topic().to_owned()
     } else {
         String::new()
     };
     let occasion = Occasion::at(&topic, room).event(event, value);
+    change(channel, (room, rule), occasion, ctx)?;
+    let sent = if rule.relays() {
+        relay(channel, (room, rule), occasion, json, ctx)?
+    } else {
+        Sent::default()
+    };
+    answer(channel, (room, rule), occasion, (sent, reply), ctx)
+}
+
+/// What a rule does before its message: it refuses, or changes memory and presence.
+fn change(
+    channel: &mut RoomChannel,
+    (room, rule): (&Room, &EventRule),
+    occasion: Occasion<'_>,
+    ctx: &mut Context<RoomChannel>,
+) -> Result<(), Refused> {
     if let Some(error) = &rule.error {
         let answer = channel.member.payload(room, occasion, error)?;
-        return Err(Refused::new(answer).into());
+        return Err(Refused::new(answer));
     }
     if let Some(set) = &rule.set {
         channel.member.set(room, occasion, set)?;
@@ -97,17 +144,7 @@ pub(super) async fn apply(
             ctx.label(labels);
         }
     }
-    presence::at_event(channel, (room, rule), occasion, ctx)?;
-    let sent = match &rule.topic {
-        _ if !rule.relays() => Sent::default(),
-        None => relay(channel, (room, rule), occasion, json, ctx)?,
-        // Boxed, so that the events that wait for nothing stay small.
-        Some(topic) => {
-            let relay = relay_elsewhere(channel, (room, rule), topic, occasion, json, ctx);
-            Box::pin(relay).await?
-        }
-    };
-    answer(channel, (room, rule), occasion, (sent, reply), ctx)
+    presence::at_event(channel, (room, rule), occasion, ctx)
 }
 
 /// Whether something looks into the payload, so that it must be parsed.
