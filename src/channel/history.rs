@@ -101,7 +101,7 @@ struct HistoryShape {
     event: ByteString,
     /// The name of its list in its push or reply.
     member: ByteString,
-    /// What it has of a message. `None`: its payload.
+    /// Makes an item of a message. `None`: the item is the payload.
     items: Option<Arc<HistoryItems>>,
 }
 
@@ -361,7 +361,7 @@ impl LogRequest {
         Payload::Json(RawJson::EMPTY_OBJECT.with_last(self.member(), joined(list)))
     }
 
-    /// Sends messages under their own events; those of a history only if it has them.
+    /// Sends messages under their own events. A history leaves out the messages without an item.
     pub(super) fn push_each(
         &self,
         entries: &[Arc<LogEntry>],
@@ -384,7 +384,7 @@ impl LogRequest {
         }
     }
 
-    /// What a history has of a message; `None`: nothing.
+    /// The item of a message in a history. `None`: the history leaves it out.
     pub(super) fn item(&self, entry: &LogEntry) -> Option<RawJson> {
         let Some(item) = self.item_maker() else {
             return Some(self.payload(entry));
@@ -397,7 +397,7 @@ impl LogRequest {
         })
     }
 
-    /// What a history has of messages.
+    /// The items of messages in a history.
     pub(super) fn list(&self, entries: &[Arc<LogEntry>]) -> Vec<RawJson> {
         entries
             .iter()

@@ -66,7 +66,7 @@ impl Selector {
         Self { parts: Vec::new() }
     }
 
-    /// Selects those of them whose other label has this value, or one of these values.
+    /// Narrows the selection to members whose other label has this value, or one of these values.
     pub fn and(mut self, label: &str, values: impl IntoValues) -> Self {
         self.parts.push(Part {
             label: label.into(),

@@ -11,12 +11,7 @@ use crate::support::process::Process;
 
 /// A server with this configuration and the HTTP API.
 fn serve(config: &str) -> (TempDir, Process) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let file = dir.path().join("slackir.toml");
-    std::fs::write(&file, config).expect("the file can be written");
-    let args = ["--config", "slackir.toml", "--api-token", TOKEN];
-    let process = Process::start(&dir, &args);
-    (dir, process)
+    Process::configured(config, &["--api-token", TOKEN])
 }
 
 /// A client with an id and a role, in the topic; and its join_ref.

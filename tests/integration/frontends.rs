@@ -14,11 +14,7 @@ use crate::support::wire::WireClient;
 
 /// A server with this configuration.
 fn serve(config: &str) -> (TempDir, Process) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let file = dir.path().join("slackir.toml");
-    std::fs::write(&file, config).expect("the file can be written");
-    let process = Process::start(&dir, &["--config", "slackir.toml"]);
-    (dir, process)
+    Process::configured(config, &[])
 }
 
 /// The same, with the secret of a Phoenix application.

@@ -53,11 +53,8 @@ const ROOM: &str = r#"
 
 /// A server whose clients are known by this `[identity]`.
 fn serve(identity: &str) -> (TempDir, Process) {
-    let dir = configured(&format!(
-        "persist = \"off\"\n[identity]\n{identity}\n{ROOM}"
-    ));
-    let process = Process::start(&dir, &["--config", "slackir.toml"]);
-    (dir, process)
+    let config = format!("persist = \"off\"\n[identity]\n{identity}\n{ROOM}");
+    Process::configured(&config, &[])
 }
 
 /// The name that the server stamps on a message of a client that connects so; or the status of its refusal.

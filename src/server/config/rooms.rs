@@ -67,7 +67,7 @@ pub struct RoomConfig {
     /// The events that a history has. `None`: all that are saved.
     #[serde(default, deserialize_with = "history_events")]
     pub history_events: Option<Vec<String>>,
-    /// What a history has of each message. `None`: its payload.
+    /// The item of each message in a history. `None`: its payload.
     #[serde(default, deserialize_with = "history_item")]
     pub(crate) history_item: Option<Template>,
     /// The most messages of a resume. A client that has missed more gets the history. Default 10,000.

@@ -119,7 +119,7 @@ fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     list
 }
 
-/// The fields of the identity that are what a client says of itself.
+/// The fields of the identity that come from the connect params: nobody verifies them.
 fn claims(identity: Option<&IdentityConfig>) -> Vec<String> {
     identity.map_or_else(Vec::new, IdentityConfig::claims)
 }

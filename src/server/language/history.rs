@@ -15,7 +15,7 @@ const ITEM: Scope = Scope::of(&[
     Variable::Topic,
 ]);
 
-/// `history_item`: what a history has of a message.
+/// `history_item`: the item of a message in a history.
 pub(crate) fn history_item<'de, D: Deserializer<'de>>(
     input: D,
 ) -> Result<Option<Template>, D::Error> {

@@ -63,7 +63,7 @@ impl IdentityConfig {
         self.phoenix_token.is_some() || self.jwt.is_some()
     }
 
-    /// The fields that are what clients say of themselves.
+    /// The fields that come from the connect params: nobody verifies them.
     pub(crate) fn claims(&self) -> Vec<String> {
         self.fields.as_ref().map_or_else(Vec::new, |fields| {
             fields.members_that_name(Variable::Connect)

@@ -1,27 +1,25 @@
-//! [`RoomBackend`]: the members of a room whose backend is asked over the hook, and what its answers do.
+//! [`RoomBackend`]: asks the application's backend about a membership, and carries out its answers.
 //!
 //! The calls of a membership follow one another, as its callbacks do. An answer is checked completely before anything
 //! of it is done. An event whose call is out when its client goes is carried out in the channel's `terminate`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
 use futures_core::future::LocalBoxFuture;
 use serde_json::{Map, Value, json};
 
+use super::action::CheckedAction;
 use super::channel::{RoomChannel, join_refusal, refuse};
+use super::event;
 use super::identity::Identity;
 use super::member::{Member, Occasion};
-use super::room::{Room, Rooms};
-use super::selection::selector_of;
-use super::{event, presence};
+use super::room::Room;
 use crate::channel::{Context, Failure, HandleIn, HandleInResult, Refused, StopReason};
 use crate::client::log_client;
 use crate::message::{Payload, RawJson, Reply, reason};
-use crate::pubsub::{Draft, Selector};
 use crate::server::hook::{
-    Call, CallFailure, CallKind, DenyKey, Hook, HookAction, HookAnswer, PassedHeaders, Receivers,
-    Verdict, WrittenCall,
+    Call, CallFailure, CallKind, DenyKey, Hook, HookAnswer, PassedHeaders, Verdict, WrittenCall,
 };
 use crate::server::language::{EventRule, check_event};
 use crate::socket::{ConnectRefused, Params};
@@ -56,18 +54,6 @@ enum Stage {
     Doing(VecDeque<CheckedAction>, HookAnswer),
 }
 
-/// An action that this room can carry out.
-enum CheckedAction {
-    Push(String, RawJson),
-    /// `topic`: `None` is the client's own.
-    Broadcast {
-        topic: Option<String>,
-        draft: Draft,
-        but_sender: bool,
-    },
-    Presence(Map<String, Value>),
-}
-
 impl RoomBackend {
     /// # Errors
     /// If the room asks a backend, and the server has none.
@@ -90,7 +76,7 @@ impl RoomBackend {
     }
 }
 
-/// Asks about a connection. Returns the identity with what the backend adds.
+/// Asks about a connection. Returns the identity, with the fields that the backend adds.
 ///
 /// # Errors
 /// If the backend refuses it, or does not answer.
@@ -207,7 +193,7 @@ pub(super) async fn after_join(channel: &mut RoomChannel, ctx: &Context<RoomChan
         .as_mut()
         .and_then(|backend| backend.after_join.pop_front())
     {
-        if let Err(error) = perform(action, channel, ctx).await {
+        if let Err(error) = action.perform(channel, ctx).await {
             log_not_done(&error, ctx);
             channel
                 .backend
@@ -291,7 +277,7 @@ async fn resume(channel: &mut RoomChannel, ctx: &mut Context<RoomChannel>) -> Ha
         }
     }
     while let Some(action) = next_action(channel) {
-        if let Err(failure) = perform(action, channel, ctx).await {
+        if let Err(failure) = action.perform(channel, ctx).await {
             // What stands before it is done. The client gets the reason.
             take(channel);
             return Err(failure);
@@ -460,7 +446,7 @@ fn take_in(
 ) -> Result<(VecDeque<CheckedAction>, HookAnswer), String> {
     let room = channel.room();
     let actions = std::mem::take(&mut answer.actions).into_iter();
-    let actions = actions.map(|action| check_action(action, &room, ctx));
+    let actions = actions.map(|action| CheckedAction::check(action, &room, ctx));
     let actions = actions.collect::<Result<_, _>>()?;
     let merged = channel.member.merge(&answer.user, &answer.me);
     merged.map_err(|too_long| format!("\"user\" or \"me\": over {} bytes", too_long.max))?;
@@ -468,77 +454,6 @@ fn take_in(
         ctx.label(labels);
     }
     Ok((actions, answer))
-}
-
-fn check_action(
-    action: HookAction,
-    room: &Room,
-    ctx: &Context<RoomChannel>,
-) -> Result<CheckedAction, String> {
-    let (event, payload, topic, to, store) = match action {
-        HookAction::Push { event, payload } => return Ok(CheckedAction::Push(event, payload)),
-        HookAction::Presence(_) if room.rules.presence.is_none() => {
-            return Err("\"presence\": the room has no [rooms.presence]".to_owned());
-        }
-        HookAction::Presence(meta) => return Ok(CheckedAction::Presence(meta)),
-        HookAction::Broadcast {
-            event,
-            payload,
-            topic,
-            to,
-            store,
-        } => (event, payload, topic, to, store),
-    };
-    let topic = topic.filter(|topic| topic != ctx.topic());
-    let target = topic.as_deref().unwrap_or_else(|| ctx.topic());
-    if store && !ctx.state::<Rooms>().store(target, &event) {
-        return Err(format!(
-            "\"store\": the room of the topic saves no event {event:?}"
-        ));
-    }
-    let draft = Draft::new(&event, Payload::Json(payload));
-    let draft = if store { draft } else { draft.live() };
-    let but_sender = to == Receivers::Others;
-    let draft = match to {
-        Receivers::All | Receivers::Others => draft,
-        Receivers::Labels(labels) => draft.to(selected(labels)?),
-    };
-    Ok(CheckedAction::Broadcast {
-        topic,
-        draft,
-        but_sender,
-    })
-}
-
-fn selected(labels: BTreeMap<String, Value>) -> Result<Selector, String> {
-    selector_of(labels).map_err(|problem| format!("\"to\": {problem}"))
-}
-
-async fn perform(
-    action: CheckedAction,
-    channel: &RoomChannel,
-    ctx: &Context<RoomChannel>,
-) -> Result<(), Failure> {
-    match action {
-        CheckedAction::Push(event, payload) => ctx.push(&event, Payload::Json(payload))?,
-        CheckedAction::Presence(meta) => {
-            if let Some(key) = channel.member.presence_key() {
-                presence::update(key, meta, ctx)?;
-            }
-        }
-        CheckedAction::Broadcast {
-            topic: Some(topic),
-            draft,
-            ..
-        } => drop(ctx.pubsub().publish(&topic, &draft).await?),
-        CheckedAction::Broadcast {
-            draft,
-            but_sender: true,
-            ..
-        } => drop(ctx.publish_from(&draft)?),
-        CheckedAction::Broadcast { draft, .. } => drop(ctx.publish(&draft)?),
-    }
-    Ok(())
 }
 
 fn log_not_done(error: &Failure, ctx: &Context<RoomChannel>) {

@@ -127,7 +127,7 @@ fn apply_here(
     answer(channel, (room, rule), occasion, (sent, reply), ctx)
 }
 
-/// What a rule does before its message: it refuses, or changes memory and presence.
+/// Carries out the part of a rule before its message: the refusal, or the changes of memory and presence.
 fn change(
     channel: &mut RoomChannel,
     (room, rule): (&Room, &EventRule),

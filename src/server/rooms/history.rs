@@ -27,8 +27,8 @@ pub(super) fn request(room: &Arc<Room>, params: &Payload) -> LogRequest {
     request.items(move |entry| item(&room, entry))
 }
 
-/// What a history has of a message. `None`: nothing, because of its event, or because the item becomes longer than a
-/// message of the room may be.
+/// The item of a message in a history. `None` if the history does not list its event, or if the item is longer than
+/// a message of the room may be.
 fn item(room: &Room, entry: &LogEntry) -> Option<RawJson> {
     let events = room.rules.history_events.as_ref();
     let is_listed = |events: &Vec<String>| events.iter().any(|event| event == entry.event());

@@ -82,7 +82,7 @@ impl<'a> Occasion<'a> {
         }
     }
 
-    /// The same; `token`: what the join's token holds.
+    /// The same, with the content of the join's token.
     pub(super) fn token(self, token: Option<&'a Value>) -> Self {
         Self { token, ..self }
     }
@@ -109,7 +109,7 @@ impl Member {
         Self { identity, memory }
     }
 
-    /// What renews the identity; `None` if it is not by JWT.
+    /// Renews the identity. `None` if it does not come from a JWT.
     pub(super) fn renewal(&self) -> Option<&Renewal> {
         self.identity.as_deref()?.renewal.as_deref()
     }
@@ -245,7 +245,7 @@ impl Member {
         self.memory.as_ref().map(|memory| &*memory.me)
     }
 
-    /// Lays what the backend says over `user.*` and `me.*`.
+    /// Lays the fields of the backend's answer over `user.*` and `me.*`.
     ///
     /// # Errors
     /// If one of them becomes too large; then neither has changed.

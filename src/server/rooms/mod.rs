@@ -3,6 +3,7 @@
 
 mod accepted_token;
 mod access_token;
+mod action;
 mod authority;
 mod backend;
 mod changes;

@@ -55,7 +55,7 @@ pub struct RoomRules {
     pub(crate) server_events: Vec<String>,
     /// The events that a history has; `None`: all that are stored.
     pub(crate) history_events: Option<Vec<String>>,
-    /// What a history has of a message; `None`: its payload.
+    /// The item of a message in a history. `None`: its payload.
     pub(crate) history_item: Option<Template>,
     /// Whether the backend is asked.
     pub(crate) asks_hook: bool,

@@ -71,6 +71,15 @@ impl Process {
         Self::start_on(dir, 0, args)
     }
 
+    /// Starts a server with this config file, in a folder of its own.
+    pub(crate) fn configured(config: &str, args: &[&str]) -> (TempDir, Self) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let written = std::fs::write(dir.path().join("slackir.toml"), config);
+        written.expect("the file can be written");
+        let process = Self::start(&dir, &[&["--config", "slackir.toml"], args].concat());
+        (dir, process)
+    }
+
     pub(crate) fn start_on(dir: &TempDir, port: u16, args: &[&str]) -> Self {
         let mut command = slackir(&SERVE);
         command.args(["--port", &port.to_string()]).args(args);
