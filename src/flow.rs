@@ -17,12 +17,19 @@ use tokio::time::{Sleep, sleep};
 use crate::budget::{Slack, Total};
 use crate::metrics::metrics;
 use crate::pubsub::Inbox;
+use crate::rate::{self, Bucket, Rate};
 use crate::waker::WakerSlot;
 
 /// The most bytes that all connections together may have in flight.
 const TOTAL_BYTES: isize = 256_000_000;
 /// The most bytes that one connection may have in flight while that total is exceeded.
 const CROWDED_BYTES: usize = 16_000;
+
+/// How long a client that was over a rate is not read.
+pub(crate) const REST: Duration = Duration::from_secs(1);
+/// The most refusals of a client in 10 seconds before it is not read for a while.
+const MAX_REFUSALS: u32 = 100;
+const REFUSALS: Rate = Rate::in_period(MAX_REFUSALS, Duration::from_secs(10));
 
 static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.in_flight_bytes);
 
@@ -57,6 +64,8 @@ pub(crate) struct Flow {
     paused: Cell<bool>,
     /// The inbox over its bound that a broadcast of this connection found.
     congested: RefCell<Option<Arc<Inbox>>>,
+    /// Refusals of messages over a rate.
+    refusals: Cell<Bucket>,
     /// The pause of a client that exceeded its rate.
     rest: RefCell<Option<Pin<Box<Sleep>>>>,
     /// Wakes the transport's reader when half of the bound is free.
@@ -71,6 +80,7 @@ impl Flow {
             bytes: Cell::new(0),
             paused: Cell::new(false),
             congested: RefCell::default(),
+            refusals: Cell::default(),
             rest: RefCell::default(),
             reader: WakerSlot::default(),
         })
@@ -106,8 +116,17 @@ impl Flow {
     }
 
     /// Stops reading for a while. Messages that were already read are still handled.
-    pub(crate) fn rest(&self, duration: Duration) {
-        *self.rest.borrow_mut() = Some(Box::pin(sleep(duration)));
+    pub(crate) fn rest(&self) {
+        *self.rest.borrow_mut() = Some(Box::pin(sleep(REST)));
+    }
+
+    /// Counts the refusal of a message over a rate. After too many, reading stops for a while.
+    pub(crate) fn count_refusal(&self) {
+        let mut refusals = self.refusals.get();
+        if refusals.take(REFUSALS, 1, rate::now()).is_err() {
+            self.rest();
+        }
+        self.refusals.set(refusals);
     }
 
     /// Ready when the transport may read from the connection.

@@ -9,6 +9,8 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram,
 };
 
+use crate::rate::Limit;
+
 /// Every metric of the server.
 pub(crate) struct Metrics {
     /// Open client connections.
@@ -31,8 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) slow_consumers: Counter,
     /// Connections ended because their client was silent for too long.
     pub(crate) idle_timeouts: Counter,
-    /// Messages that exceeded a rate of their connection.
-    pub(crate) limited: Counter,
+    /// Refusals by limit, in the order of [`Limit::ALL`].
+    limited: [Counter; Limit::ALL.len()],
     /// Connections ended because their client did not complete a message in time.
     pub(crate) message_timeouts: Counter,
     /// Bytes in outboxes beyond the first 64 kB of each. A shared frame counts once for each outbox.
@@ -96,6 +98,13 @@ pub(crate) struct Metrics {
     pub(crate) log_lines_lost: Counter,
 }
 
+impl Metrics {
+    /// Messages, connections and requests that this limit refused.
+    pub(crate) fn limited(&self, limit: Limit) -> &Counter {
+        &self.limited[limit as usize]
+    }
+}
+
 /// The handles of the hook's metrics.
 pub(crate) struct HookMetrics {
     /// Calls that are out.
@@ -155,7 +164,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     channels: gauge!("slackir_channels"),
     slow_consumers: counter!("slackir_slow_consumers_total"),
     idle_timeouts: counter!("slackir_idle_timeouts_total"),
-    limited: counter!("slackir_limited_total"),
+    limited: Limit::ALL.map(|limit| counter!("slackir_limited_total", "limit" => limit.name())),
     message_timeouts: counter!("slackir_message_timeouts_total"),
     outbox_bytes: gauge!("slackir_outbox_bytes"),
     in_flight_bytes: gauge!("slackir_in_flight_bytes"),
@@ -202,6 +211,10 @@ pub(crate) fn describe() {
     describe_counter!(
         "slackir_slow_consumers_total",
         "Connections ended because their client read too slowly"
+    );
+    describe_counter!(
+        "slackir_limited_total",
+        "Messages, connections and requests that a limit refused, by limit"
     );
 }
 

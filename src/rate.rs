@@ -1,7 +1,32 @@
-//! [`Rate`]: a limit on how often something may be done. [`Bucket`]: the count of one client. Pure; the
-//! clock is an argument.
+//! [`Rate`]: a limit on how often something may be done. [`Bucket`]: the count of one client. Pure, except for
+//! [`now`]: the clock is an argument.
 
-use std::time::Duration;
+mod buckets;
+mod limit;
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+pub(crate) use self::buckets::Buckets;
+pub(crate) use self::limit::Limit;
+
+/// The start of [`now`].
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The present, for buckets.
+pub(crate) fn now() -> Duration {
+    START.elapsed()
+}
+
+/// This moment, for buckets.
+pub(crate) fn at(moment: Instant) -> Duration {
+    moment.saturating_duration_since(*START)
+}
+
+/// `retry_after_ms` of a refusal: a wait in whole milliseconds, rounded up.
+pub(crate) fn retry_after_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
 
 /// A token bucket that holds `burst` tokens and is refilled at so many tokens a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +75,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// Whether all its tokens are there.
+    fn is_full(self, now: Duration) -> bool {
+        Duration::from_nanos(self.full_at) <= now
+    }
+
     /// Takes tokens. More than a full bucket of them can only be taken when the bucket is full. `now`
     /// counts from any moment that is the same in all calls.
     ///

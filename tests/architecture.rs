@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Which module of `src/` may name which others; `server/run` and `server/program` put everything together.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admission", &["metrics"]),
+    ("admission", &["metrics", "rate"]),
     ("assigns", &[]),
     ("client", &["admission"]),
     (
@@ -18,9 +18,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lock", &[]),
     ("message", &[]),
     ("server/methods", &[]),
-    ("metrics", &[]),
+    ("metrics", &["rate"]),
     ("pattern", &[]),
-    ("rate", &[]),
+    ("rate", &["lock"]),
     ("server/telemetry", &["metrics", "server/config"]),
     ("token", &[]),
     ("waker", &[]),
@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waker",
         ],
     ),
-    ("flow", &["budget", "metrics", "pubsub", "waker"]),
+    ("flow", &["budget", "metrics", "pubsub", "rate", "waker"]),
     (
         "channel",
         &[
@@ -58,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
             "outbox",
             "pubsub",
+            "rate",
             "serializer",
             "waker",
         ],
@@ -219,6 +220,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lock",
             "log",
             "message",
+            "metrics",
             "pattern",
             "presence",
             "pubsub",
@@ -245,7 +247,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("server/jwks", &["lock", "server/jwt"]),
     ("server/jwt", &[]),
-    ("server/language", &["message", "presence", "server/jwt"]),
+    (
+        "server/language",
+        &["message", "presence", "rate", "server/jwt"],
+    ),
     ("server/page", &["server/methods"]),
     ("server/exporter", &["metrics"]),
     (

@@ -154,6 +154,22 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "messages over a rate",
+        &[("100", "src/flow.rs", "const MAX_REFUSALS: u32 = ")],
+    ),
+    (
+        "new connections of one address",
+        &[(
+            "500",
+            "src/admission/mod.rs",
+            "const CONNECTS_BURST: u32 = ",
+        )],
+    ),
+    (
+        "buckets of the users, topics or addresses of one limit",
+        &[],
+    ),
+    (
         "rows that one transaction of retention deletes",
         &[(
             "1,000",

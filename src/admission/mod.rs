@@ -23,9 +23,13 @@ use foldhash::fast::RandomState;
 pub use self::address::{ClientAddress, InvalidProxy, TrustedProxies};
 use self::notice::Notice;
 use crate::metrics::metrics;
+use crate::rate::{self, Buckets, Limit, Rate};
 
 /// The parts of the table of addresses, each with its own lock.
 const SHARDS: usize = 16;
+
+/// The default of the most new sockets of one address at once.
+const CONNECTS_BURST: u32 = 500;
 
 /// Open files that sockets leave to streams of ordinary HTTP.
 const FILES_FOR_HTTP: usize = 32;
@@ -39,6 +43,9 @@ pub struct AdmissionOptions {
     pub max_connections: usize,
     /// The most connections of one address.
     pub per_address: AddressLimit,
+    /// New sockets of one address. More are answered with 429. It does not hold for a trusted proxy that names no
+    /// client. Default: 50 a second, 500 at once.
+    pub connects: Rate,
     /// The proxies whose headers name the client for whom they connect. Default: loopback.
     pub trusted_proxies: TrustedProxies,
     /// The most open files of all streams together. More streams are refused. Default: no limit.
@@ -53,6 +60,7 @@ impl Default for AdmissionOptions {
         Self {
             max_connections: 50_000,
             per_address: AddressLimit::default(),
+            connects: Rate::new(50, CONNECTS_BURST),
             trusted_proxies: TrustedProxies::default(),
             max_files: usize::MAX,
             join_within: Duration::from_secs(60),
@@ -101,8 +109,10 @@ struct Shared {
     /// Addresses with a stream or a socket, so the number of these bounds the size.
     addresses: [Mutex<HashMap<Network, Counts>>; SHARDS],
     hasher: RandomState,
+    connects: Buckets,
     server_full: Notice,
     address_full: Notice,
+    address_often: Notice,
     out_of_files: Notice,
 }
 
@@ -136,6 +146,8 @@ pub(crate) enum Full {
     Server,
     /// The client's address has its maximum.
     Address,
+    /// The client's address has opened too many sockets lately; it may open one after this time.
+    Often(Duration),
 }
 
 /// One counted stream or socket. Dropping the value ends the count.
@@ -178,6 +190,7 @@ impl Admission {
     /// Makes counts of zero.
     pub fn new(options: AdmissionOptions) -> Self {
         Self(Arc::new(Shared {
+            connects: Buckets::new(options.connects),
             options,
             streams: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
@@ -185,6 +198,7 @@ impl Admission {
             hasher: RandomState::default(),
             server_full: Notice::default(),
             address_full: Notice::default(),
+            address_often: Notice::default(),
             out_of_files: Notice::default(),
         }))
     }
@@ -219,12 +233,15 @@ impl Admission {
     /// finds none.
     ///
     /// # Errors
-    /// If the address or the server has its maximum.
+    /// If the address or the server has its maximum, or the address comes too often.
     pub(crate) fn socket(
         &self,
         client: Option<ClientAddress>,
         make_room: impl FnOnce() -> bool,
     ) -> Result<Admitted, Full> {
+        if let Some(client) = client.filter(|client| !client.is_proxy()) {
+            self.count_connect(client.ip().into())?;
+        }
         let address = client.and_then(|client| self.limited(client));
         let admitted = self.count(Kind::Socket, address)?;
         if self.is_over() && !make_room() {
@@ -236,6 +253,21 @@ impl Admission {
             return Err(Full::Server);
         }
         Ok(admitted)
+    }
+
+    /// Counts a new socket by the rate of its address.
+    fn count_connect(&self, address: Network) -> Result<(), Full> {
+        let Err(wait) = self.0.connects.take(address, rate::now()) else {
+            return Ok(());
+        };
+        metrics().limited(Limit::Connects).increment(1);
+        if let Some(refused) = self.0.address_often.count() {
+            tracing::info!(
+                refused, %address,
+                "admission.address.often: a proxy is to be named in trusted_proxies"
+            );
+        }
+        Err(Full::Often(wait))
     }
 
     /// Whether there are too many sockets. If no streams are counted, each socket counts as one open file.

@@ -17,7 +17,7 @@ use super::server::ChannelServer;
 use super::start::ChannelSignal;
 use super::timer::{Timer, Timers};
 use super::work::ChannelWork;
-use super::{Channel, HandleIn};
+use super::{Channel, HandleIn, Refused};
 use crate::assigns::Assigns;
 use crate::client::Client;
 use crate::message::{IntoPayload, Payload, RawJson, Ref, Reply};
@@ -237,6 +237,33 @@ impl<C: Channel> Context<C> {
         }
         self.assert_joined()?;
         Ok(self.link.push(event, &payload)?)
+    }
+
+    /// A refusal of a message over a limit of the application's own: the error reply
+    /// `{"reason": "rate limited", "limit": limit, "retry_after_ms": wait}`. After 100 of them in 10 seconds the server
+    /// does not read from the connection for a second at a time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use slackir::channel::{Channel, Context, Refused};
+    /// use slackir::rate::{Bucket, Rate};
+    ///
+    /// const UPLOADS: Rate = Rate::in_period(5, Duration::from_secs(60));
+    ///
+    /// fn check<C: Channel>(uploads: &mut Bucket, now: Duration, ctx: &Context<C>) -> Result<(), Refused> {
+    ///     uploads.take(UPLOADS, 1, now).map_err(|wait| ctx.rate_limited("uploads", wait))
+    /// }
+    /// ```
+    pub fn rate_limited(&self, limit: &str, wait: Duration) -> Refused {
+        self.link.flow.count_refusal();
+        Refused::rate_limited(Some(limit), wait)
+    }
+
+    /// As [`rate_limited`](Self::rate_limited), for the one limit of an event.
+    #[cfg(feature = "server")]
+    pub(crate) fn event_rate_limited(&self, wait: Duration) -> Refused {
+        self.link.flow.count_refusal();
+        Refused::rate_limited(None, wait)
     }
 
     /// Adds the `_meta` of the broadcast that is passed on, as one that was not intercepted has it.

@@ -3,12 +3,14 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::{SendError, StopReason};
 use crate::message::{IntoPayload, InvalidPayload, Payload, reason};
 use crate::pubsub::PublishError;
+use crate::rate;
 
 /// The client's request is refused: it receives error with this reply, and the channel goes on. A
 /// refused join makes no channel.
@@ -35,6 +37,19 @@ impl Refused {
     /// The reply.
     pub(crate) fn response(&self) -> &Payload {
         &self.0
+    }
+
+    /// Refused with `{"reason": "rate limited", "retry_after_ms": wait}`, in whole milliseconds, and with the name of
+    /// the limit if it has one.
+    pub(crate) fn rate_limited(limit: Option<&str>, wait: Duration) -> Self {
+        let mut reply = json!({
+            "reason": reason::RATE_LIMITED,
+            "retry_after_ms": rate::retry_after_ms(wait),
+        });
+        if let Some(limit) = limit {
+            reply["limit"] = limit.into();
+        }
+        Self::new(reply)
     }
 
     /// Refused with `{"reason": reason}`.

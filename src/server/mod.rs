@@ -36,7 +36,7 @@ pub use self::config::{
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;
 pub use self::language::{
-    Announcement, EventRule, IdentityConfig, JoinRule, OtherEvents, PresenceRule,
+    Announcement, EventRule, IdentityConfig, JoinRule, OtherEvents, PresenceRule, RoomLimit,
 };
 pub use self::memory_rooms::{MemoryRooms, MemoryRoomsError};
 #[cfg(feature = "_store")]

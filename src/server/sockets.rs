@@ -81,7 +81,10 @@ pub(super) fn mount(
     let secret = config.api.secret_key_base.as_deref();
     let router = rooms::with_rooms(router, &configured, secret)?;
     let identity = rooms::identity(config.identity.as_ref(), &configured);
-    let socket = Identified::new(identity, secret, hook, socket)?;
+    let mut rules = configured.iter().map(|room| &room.rules);
+    let changed = rules.any(|rules| rules.changes_presence);
+    let presences = changed.then(|| Rate::new(config.presences_per_second, config.presences_burst));
+    let socket = Identified::new(identity, secret, hook, presences, socket)?;
     Ok(Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options))

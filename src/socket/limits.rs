@@ -3,24 +3,22 @@
 //! The bounds of memory are elsewhere: `flow` stops reading a client whose channels are behind, `outbox` ends one
 //! that does not read.
 
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::channels::Channels;
 use super::connection::Connection;
-use crate::flow::Ticket;
+use crate::channel::Refused;
+use crate::flow::{REST, Ticket};
 use crate::message::{HEARTBEAT, MAX_NAME_LEN, Message, PHX_JOIN, PHX_LEAVE, Reply, reason};
 use crate::metrics::metrics;
-use crate::rate::{Bucket, Rate};
-
-/// How long a client over the rate of its messages or bytes is not read.
-const REST: Duration = Duration::from_secs(1);
+use crate::rate::{self, Bucket, Limit, Rate};
 
 /// How often one connection may do what costs the server something. A message over a rate is refused by an error
-/// reply, `{"reason": "rate limited", "limit": .., "retry_after_ms": ..}`; a client over the rate of its messages
-/// or bytes is not read for a second after that. Nobody is disconnected.
+/// reply, `{"reason": "rate limited", "limit": .., "retry_after_ms": ..}`. A client is not read for a second after it
+/// was over the rate of its messages or bytes, or after 100 refusals in 10 seconds. Nobody is disconnected: phoenix.js
+/// would connect again at once.
 ///
 /// ```
 /// use slackir::rate::Rate;
@@ -51,9 +49,6 @@ impl Default for RateLimits {
     }
 }
 
-/// What the buckets of all connections count from.
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
 /// The gate of one connection.
 #[derive(Default)]
 pub(super) struct Gate {
@@ -64,12 +59,11 @@ pub(super) struct Gate {
 
 /// A message over a rate.
 struct Limited {
-    /// The rate's name in the reply.
-    limit: &'static str,
+    limit: Limit,
     /// The client may send the message again after this time.
     wait: Duration,
-    /// How long the client is not read.
-    rest: Option<Duration>,
+    /// Whether the client is not read for a while.
+    rests: bool,
 }
 
 impl Gate {
@@ -86,9 +80,11 @@ impl Gate {
         let flow = &connection.flow;
         let rates = &connection.mount.options.rates;
         if let Err(limited) = self.take(rates, message, size, connection.activity.now()) {
-            metrics().limited.increment(1);
-            if let Some(rest) = limited.rest {
-                flow.rest(rest);
+            metrics().limited(limited.limit).increment(1);
+            if limited.rests {
+                flow.rest();
+            } else {
+                flow.count_refusal();
             }
             if let Some(refusal) = limited.refusal(message) {
                 return Err(refusal);
@@ -124,21 +120,21 @@ impl Gate {
         size: usize,
         now: Instant,
     ) -> Result<(), Limited> {
-        let limited = |limit, rest: Option<Duration>| {
+        let limited = |limit, rests| {
             move |wait: Duration| Limited {
                 limit,
-                wait: wait.max(rest.unwrap_or_default()),
-                rest,
+                wait: if rests { wait.max(REST) } else { wait },
+                rests,
             }
         };
-        let now = now.saturating_duration_since(*START);
+        let now = rate::at(now);
         let pushes = self.pushes.take(rates.pushes, 1, now);
-        pushes.map_err(limited("pushes", Some(REST)))?;
+        pushes.map_err(limited(Limit::Pushes, true))?;
         let bytes = self.bytes.take(rates.bytes, size as u64, now);
-        bytes.map_err(limited("bytes", Some(REST)))?;
+        bytes.map_err(limited(Limit::Bytes, true))?;
         if message.event.as_str() == Some(PHX_JOIN) {
             let joins = self.joins.take(rates.joins, 1, now);
-            joins.map_err(limited("joins", None))?;
+            joins.map_err(limited(Limit::Joins, false))?;
         }
         Ok(())
     }
@@ -151,12 +147,8 @@ impl Limited {
         if matches!(message.event.as_str(), Some(PHX_LEAVE | HEARTBEAT)) {
             return None;
         }
-        let wait = self.wait.as_nanos().div_ceil(1_000_000);
-        Some(Reply::error(json!({
-            "reason": reason::RATE_LIMITED,
-            "limit": self.limit,
-            "retry_after_ms": u64::try_from(wait).unwrap_or(u64::MAX),
-        })))
+        let refused = Refused::rate_limited(Some(self.limit.name()), self.wait);
+        Some(Reply::error(refused.response().clone()))
     }
 }
 

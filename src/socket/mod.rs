@@ -72,7 +72,8 @@ pub trait Socket: Send + Sync + 'static {
     /// everybody in.
     ///
     /// # Errors
-    /// A refusal is answered with 403, one that is [`unavailable`](ConnectRefused::unavailable) with 503.
+    /// A refusal is answered with 403, one that is [`unavailable`](ConnectRefused::unavailable) with 503, one for
+    /// [`too_many`](ConnectRefused::too_many) connections with 429.
     ///
     /// ```
     /// # use slackir::prelude::*;
@@ -131,7 +132,19 @@ pub trait Socket: Send + Sync + 'static {
 #[error("connection refused: {reason}")]
 pub struct ConnectRefused {
     reason: Cow<'static, str>,
-    is_unavailable: bool,
+    cause: Cause,
+}
+
+/// The kind of a refusal, which decides the status of its response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Cause {
+    /// 403
+    #[default]
+    Forbidden,
+    /// 429
+    TooMany,
+    /// 503
+    Unavailable,
 }
 
 /// `?` on a token in [`Socket::connect`].
@@ -152,7 +165,7 @@ impl ConnectRefused {
     pub fn because(reason: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reason: reason.into(),
-            is_unavailable: false,
+            cause: Cause::Forbidden,
         }
     }
 
@@ -166,7 +179,22 @@ impl ConnectRefused {
     pub fn unavailable(reason: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reason: reason.into(),
-            is_unavailable: true,
+            cause: Cause::Unavailable,
+        }
+    }
+
+    /// The client has too many connections, or connects too often: 429 instead of 403. phoenix.js connects again
+    /// later.
+    ///
+    /// ```
+    /// use slackir::socket::ConnectRefused;
+    ///
+    /// assert!(ConnectRefused::too_many("ada has 5 connections").is_too_many());
+    /// ```
+    pub fn too_many(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason: reason.into(),
+            cause: Cause::TooMany,
         }
     }
 
@@ -177,7 +205,12 @@ impl ConnectRefused {
 
     /// Whether it is refused by [`unavailable`](Self::unavailable).
     pub fn is_unavailable(&self) -> bool {
-        self.is_unavailable
+        self.cause == Cause::Unavailable
+    }
+
+    /// Whether it is refused by [`too_many`](Self::too_many).
+    pub fn is_too_many(&self) -> bool {
+        self.cause == Cause::TooMany
     }
 
     pub(crate) fn has_reason(&self) -> bool {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, http::header};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tracing::field::display;
@@ -436,11 +436,20 @@ impl Mounted {
     }
 }
 
-/// The status of the refusal when there is no room for a client.
+/// The response to a client for whom there is no room.
+pub(super) fn full_response(full: Full) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(full_status(full));
+    if let Full::Often(wait) = full {
+        response.insert_header((header::RETRY_AFTER, wait.as_secs() + 1));
+    }
+    response
+}
+
+/// Its status.
 pub(super) fn full_status(full: Full) -> StatusCode {
     match full {
         Full::Server => StatusCode::SERVICE_UNAVAILABLE,
-        Full::Address => StatusCode::TOO_MANY_REQUESTS,
+        Full::Address | Full::Often(_) => StatusCode::TOO_MANY_REQUESTS,
     }
 }
 

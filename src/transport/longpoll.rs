@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use super::delivery::ToldBody;
 use super::edge::ClientStream;
-use super::handshake::{Mounted, Refusal, full_status, text, texts};
+use super::handshake::{Mounted, Refusal, full_response, text, texts};
 use super::head::Head;
 use super::longpoll_server::{
     LongPollServer, Poll, PollBatch, Posted, Publish, Sessions, first_silence,
@@ -125,6 +125,9 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
     match refusal {
         Refusal::Method => with_cors(HttpResponse::BadRequest()).finish(),
         Refusal::BadRequest(text) => with_cors(HttpResponse::BadRequest()).body(text.clone()),
+        Refusal::Refused(refused) if refused.is_too_many() => {
+            with_cors(HttpResponse::TooManyRequests()).finish()
+        }
         Refusal::Refused(refused) if refused.is_unavailable() => {
             with_cors(HttpResponse::ServiceUnavailable()).finish()
         }
@@ -133,7 +136,7 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
             ..SessionAnswer::default()
         }),
         // phoenix.js takes an answer without a body for a lost connection, and connects again later.
-        Refusal::Full(full) => with_cors(HttpResponse::build(full_status(*full))).finish(),
+        Refusal::Full(full) => with_cors(full_response(*full)).finish(),
         Refusal::Draining | Refusal::NoRoom => {
             with_cors(HttpResponse::ServiceUnavailable()).finish()
         }

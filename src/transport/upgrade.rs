@@ -7,7 +7,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::direct::Handover;
 use super::edge::OwnStream;
-use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, full_status, text, texts};
+use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, full_response, text, texts};
 use super::head::Head;
 use super::{subprotocol, websocket};
 
@@ -23,10 +23,11 @@ impl Mounted {
             Refusal::Forbidden => HttpResponse::Forbidden().finish(),
             Refusal::Refused(refused) => match &self.handshake.error_handler {
                 Some(handler) if refused.has_reason() => handler(refused),
+                _ if refused.is_too_many() => HttpResponse::TooManyRequests().finish(),
                 _ if refused.is_unavailable() => HttpResponse::ServiceUnavailable().finish(),
                 _ => HttpResponse::Forbidden().finish(),
             },
-            Refusal::Full(full) => HttpResponse::build(full_status(*full)).finish(),
+            Refusal::Full(full) => full_response(*full).finish(),
             Refusal::Draining | Refusal::NoRoom => HttpResponse::ServiceUnavailable().finish(),
             Refusal::Crashed => HttpResponse::InternalServerError().finish(),
         }

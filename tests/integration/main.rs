@@ -48,6 +48,7 @@ mod restore;
 mod resume;
 mod resume_exact;
 mod retention;
+mod room_limits;
 mod rooms_command;
 mod serving;
 mod siblings;

@@ -12,7 +12,7 @@ use crate::pattern::{ForTopics, TopicPattern};
 use crate::server::language::template::{Template, Variable};
 use crate::server::language::{
     Announcement, EventRule, JoinRule, MAX_NAME, Moment, OtherEvents, PresenceChange, PresenceRule,
-    age, check_event, history_item, of_the_server,
+    RoomLimit, age, check_event, history_item, of_the_server,
 };
 
 /// The default of the most messages of a resume.
@@ -82,6 +82,9 @@ pub struct RoomConfig {
     /// The names of the payload's members that the server reads.
     #[serde(default, deserialize_with = "fields")]
     pub fields: Fields,
+    /// How many messages its topics take. Default: any number.
+    #[serde(default)]
+    pub limit: RoomLimit,
     /// Which messages are pruned. Default: none.
     #[serde(default, deserialize_with = "retention")]
     pub retention: RetentionConfig,
@@ -138,6 +141,7 @@ impl Default for RoomConfig {
             max_message_bytes: MAX_MESSAGE_BYTES,
             changes: false,
             fields: Fields::default(),
+            limit: RoomLimit::default(),
             retention: RetentionConfig::default(),
         }
     }
@@ -242,6 +246,13 @@ impl RoomConfig {
         let announced = announced.map(|announcement| announcement.event.clone());
         let accepted = self.accepts.iter().cloned();
         rules.chain(announced).chain(accepted).collect()
+    }
+
+    /// Whether an event changes its sender's presence.
+    pub(crate) fn changes_presence(&self) -> bool {
+        let by_rule = self.on.values().any(|rule| rule.presence.is_some());
+        let moment = self.presence.as_ref().map(|rule| &rule.at);
+        by_rule || matches!(moment, Some(Moment::Event(_)))
     }
 
     fn history_contradiction(&self) -> Option<String> {

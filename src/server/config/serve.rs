@@ -89,6 +89,15 @@ pub struct ServeConfig {
     #[arg(long, value_name = "N")]
     pub max_connections_per_ip: Option<usize>,
 
+    /// New WebSocket connections and long-poll sessions of one address a second; one over the limit is refused
+    /// (429). It does not hold for trusted proxies that name no client. 0 is no limit
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub connects_per_second: u32,
+
+    /// New connections of one address at once, before the limit a second applies
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub connects_burst: u32,
+
     /// Driver of the WebSocket connections: direct, on the server's own TCP connections; or actix-ws, as
     /// in any actix-web server, with several times the memory
     #[arg(long, value_enum, default_value_t = WebsocketDriver::Direct, hide_short_help = true)]
@@ -153,6 +162,15 @@ pub struct ServeConfig {
     /// Bytes of one connection's messages at once, before the limit a second applies
     #[arg(long, default_value_t = 100_000_000, value_name = "BYTES")]
     pub bytes_burst: u32,
+
+    /// Changes of presences by one connection a second, in rooms whose events change them; an event over the
+    /// limit is refused with a time after which to retry. 0 is no limit
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub presences_per_second: u32,
+
+    /// Changes of presences by one connection at once, before the limit a second applies
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub presences_burst: u32,
 
     /// Messages that may wait for the database in memory, outside the spool; then shouts are refused
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = positive)]

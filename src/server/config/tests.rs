@@ -510,6 +510,11 @@ fn mistakes_in_rules_are_one_line() {
             "\"everybody\" must be \"all\"",
         ),
         (
+            "limit = { user = \"often\" }",
+            "must be a number and a time of at most a day",
+        ),
+        ("limit = { member = \"1/s\" }", "unknown field `member`"),
+        (
             "on.say = { rate = \"often\" }",
             "must be a number and a time",
         ),
@@ -662,6 +667,14 @@ fn mistakes_in_the_hook_are_one_line() {
         );
     }
     for (identity, expected) in [
+        (
+            "max_connections = 3",
+            "max_connections: it counts connections by user.id",
+        ),
+        (
+            "fields = { id = 1 }\nmax_connections = 0",
+            "max_connections",
+        ),
         (
             "from = [\"params\", \"hook\"]",
             "from: \"hook\" needs the section [hook]",

@@ -19,6 +19,7 @@ pub(super) fn explain(page: &mut Page, identity: Option<&IdentityConfig>) {
         jwt,
         fields,
         require,
+        max_connections,
         socket_id,
     } = config;
     for (place, source) in config.sources().iter().enumerate() {
@@ -52,6 +53,11 @@ pub(super) fn explain(page: &mut Page, identity: Option<&IdentityConfig>) {
         page.say(&format!(
             "A client without {} in its identity is refused (403).",
             require.join(" or without ")
+        ));
+    }
+    if let Some(max) = max_connections {
+        page.say(&format!(
+            "A user (user.id) may have {max} connections; another one is refused (429)."
         ));
     }
     if let Some(id) = socket_id {

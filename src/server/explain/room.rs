@@ -1,11 +1,13 @@
 //! The topics of one `[[rooms]]`: joins, history, events, presence, announcements, bounds.
 
+use super::clients::duration;
 use super::event::{self, members, remembers, shapes};
 use super::page::Page;
-use super::{clients, warnings};
+use super::warnings;
 use crate::server::config::{Fields, History, RetentionConfig, RoomConfig, ServeConfig, Switch};
 use crate::server::language::{
-    Announcement, Audience, EventRule, JoinRule, JoinToken, Moment, OtherEvents, PresenceRule,
+    Announcement, Audience, EventRule, JoinRule, JoinToken, MemberRate, Moment, OtherEvents,
+    PresenceRule, RoomLimit,
 };
 
 /// Explains the room at this place of the file.
@@ -30,6 +32,7 @@ pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usi
         max_message_bytes,
         changes,
         fields,
+        limit,
         retention,
     } = room;
     page.heading(&format!("Topics {topics}"));
@@ -51,6 +54,7 @@ pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usi
             self::announce(page, announcement);
         }
         from_elsewhere(page, accepts, server_events);
+        self::limit(page, *limit);
         bounds(page, *resume_limit, *max_message_bytes);
         columns(page, fields);
     }
@@ -162,6 +166,21 @@ fn history(page: &mut Page, config: &ServeConfig, room: &RoomConfig) {
         match item.members_in_words() {
             Some(members) => page.list(4, &members),
             None => page.items(4, &[item.in_words()]),
+        }
+    }
+}
+
+fn limit(page: &mut Page, limit: RoomLimit) {
+    let RoomLimit { user, topic } = limit;
+    for (who, rate) in [
+        ("A user may send", user),
+        ("All members of a topic together may send", topic),
+    ] {
+        if let Some(MemberRate { count, period }) = rate {
+            page.say(&format!(
+                "{who} {count} messages in {}; more are refused (\"rate limited\").",
+                duration(period)
+            ));
         }
     }
 }
@@ -321,7 +340,7 @@ fn retention(page: &mut Page, retention: &RetentionConfig) {
     if let Some(age) = max_age {
         page.say(&format!(
             "Messages older than {} are deleted.",
-            clients::duration(*age)
+            duration(*age)
         ));
     }
     if let Some(number) = max_messages {

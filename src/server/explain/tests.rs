@@ -39,13 +39,22 @@ fn a_signed_token_and_a_shape_leave_nothing_to_warn_of() {
         [identity]
         phoenix_token = { max_age = "14d" }
         fields = { id = "{token.id}" }
+        max_connections = 5
         [[rooms]]
         topics = "room:*"
+        limit = { user = "20/10s", topic = "200/s" }
         on.new_msg = { require = { body = "string 1..10" }, stamp = { by = "{user.id}" } }
         "#,
     );
     assert!(!text.contains('!'), "{text}");
-    assert!(text.contains("14 days"), "{text}");
+    for sentence in [
+        "It counts for 14 days.",
+        "A user (user.id) may have 5 connections; another one is refused (429).",
+        "A user may send 20 messages in 10 seconds; more are refused (\"rate limited\").",
+        "All members of a topic together may send 200 messages in 1 second;",
+    ] {
+        assert!(text.contains(sentence), "{sentence}: {text}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! [`IdentityConfig`]: the section `[identity]`.
 
+use std::num::NonZeroUsize;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
@@ -23,6 +25,8 @@ pub struct IdentityConfig {
     pub(crate) fields: Option<Template>,
     /// Names of fields that must not be null; else the handshake is refused.
     pub(crate) require: Vec<String>,
+    /// The most open connections of one `user.id`. `None`: no limit.
+    pub(crate) max_connections: Option<NonZeroUsize>,
     /// The socket's id: a broadcast of `disconnect` on it closes its sockets.
     #[serde(deserialize_with = "socket_id")]
     pub(crate) socket_id: Option<Template>,
@@ -97,6 +101,10 @@ impl IdentityConfig {
             Some("phoenix_token and jwt: each needs a \"param\" of its own")
         } else if !self.has_tokens() && reads(Variable::Token) {
             Some("fields: {token} is there with phoenix_token or jwt alone")
+        } else if self.max_connections.is_some() && self.fields.is_none() && !self.asks_hook() {
+            Some(
+                "max_connections: it counts connections by user.id, so it needs fields = { id = .. }",
+            )
         } else {
             None
         }

@@ -8,7 +8,7 @@ use super::accepted_token::JoinToken;
 use super::audience::Audience;
 use super::condition::Conditions;
 use super::event_name::{check_event, check_push};
-use super::member_rate::MemberRate;
+use super::limit::MemberRate;
 use super::shape::Shapes;
 use super::template::{Scope, Template, Variable};
 

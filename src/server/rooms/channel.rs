@@ -17,7 +17,7 @@ use super::member::{Member, Occasion};
 use super::outgoing::Outgoing;
 use super::presence;
 use super::room::Room;
-use super::{event, history};
+use super::{event, history, limits};
 use crate::channel::{
     Channel, Context, HandleIn, HandleInResult, Handled, Join, JoinResult, Refused, StopReason,
 };
@@ -135,6 +135,7 @@ impl Channel for RoomChannel {
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
         let room = self.room();
+        limits::count_message(&room, &self.member, ctx)?;
         if let Some(rule) = room.rule(event) {
             if rule.hook {
                 let asked = backend::event(self, Some(rule), event, &payload, ctx);

@@ -11,7 +11,9 @@ use super::room::{Room, Rooms};
 use super::selection::selector;
 use crate::channel::{Context, Failure, HandleIn, HandleInResult, Refused, SendError};
 use crate::message::{MAX_NAME_LEN, Payload, RawJson, Reply, reason};
+use crate::metrics::metrics;
 use crate::pubsub::{Draft, Published};
+use crate::rate::Limit;
 use crate::server::language::template::{Template, Values, Variable};
 use crate::server::language::{Audience, EventRule};
 
@@ -25,9 +27,7 @@ pub(super) fn carry_out(
     ctx: &mut Context<RoomChannel>,
 ) -> HandleInResult {
     if rule.ignore {
-        if let Some(rate) = rule.rate {
-            channel.member.count(event, rate)?;
-        }
+        count(channel, rule, event, ctx)?;
         return Ok(HandleIn::NoReply);
     }
     let (json, value) = check(channel, (room, rule), event, payload, ctx)?;
@@ -56,9 +56,7 @@ pub(super) fn check<'a>(
     payload: &'a Payload,
     ctx: &Context<RoomChannel>,
 ) -> Result<(&'a RawJson, Option<Value>), Refused> {
-    if let Some(rate) = rule.rate {
-        channel.member.count(event, rate)?;
-    }
+    count(channel, rule, event, ctx)?;
     let Payload::Json(json) = payload else {
         return Err(refuse(reason::INVALID_PAYLOAD, event, ctx));
     };
@@ -73,6 +71,23 @@ pub(super) fn check<'a>(
         return Err(wrong_field(field, event, ctx));
     }
     Ok((json, value))
+}
+
+/// Counts an event by the rate of its rule.
+fn count(
+    channel: &mut RoomChannel,
+    rule: &EventRule,
+    event: &str,
+    ctx: &Context<RoomChannel>,
+) -> Result<(), Refused> {
+    let Some(rate) = rule.rate else {
+        return Ok(());
+    };
+    let counted = channel.member.count(event, rate);
+    counted.map_err(|wait| {
+        metrics().limited(Limit::Event).increment(1);
+        ctx.event_rate_limited(wait)
+    })
 }
 
 /// The value of a payload, if something looks into it.

@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Map, Value};
 
 use super::authority::{Authority, Renewal};
+use super::limits::{PresenceBucket, UserConnections};
 use super::random::random_id;
 use crate::assigns::Assigns;
 use crate::lock::lock;
 use crate::pattern::TopicPattern;
+use crate::rate::Rate;
 use crate::server::config::JwtSetupError;
 use crate::server::hook::{Hook, PassedHeaders};
 use crate::server::language::IdentityConfig;
-use crate::server::language::template::TooLong;
+use crate::server::language::template::{TooLong, Values};
 use crate::socket::{ConnectInfo, ConnectRefused, Params, Socket};
 use crate::token::SecretTooShort;
 
@@ -77,6 +79,16 @@ impl Identity {
         Arc::clone(&lock(&self.user))
     }
 
+    /// `user.id`, as text. `None` if it is null.
+    pub(super) fn user_id(&self) -> Option<String> {
+        let user = self.user();
+        let values = Values {
+            user: Some(&user),
+            ..Values::default()
+        };
+        values.label("user.id")
+    }
+
     pub(super) fn set_user(&self, user: Value) {
         *lock(&self.user) = Arc::new(user);
     }
@@ -91,6 +103,10 @@ impl PartialEq for Identity {
 /// Determines the identity by `[identity]`, and then calls another socket.
 pub struct Identified<S> {
     authority: Option<Arc<Authority>>,
+    /// `None`: no limit.
+    connections: Option<Arc<UserConnections>>,
+    /// Changes of presences by one client. `None` if no room lets clients change theirs.
+    presences: Option<Rate>,
     inner: S,
 }
 
@@ -147,11 +163,15 @@ impl<S: Socket> Identified<S> {
         config: Option<IdentityConfig>,
         secret: Option<&str>,
         hook: Option<Arc<Hook>>,
+        presences: Option<Rate>,
         inner: S,
     ) -> Result<Self, IdentityError> {
+        let max = config.as_ref().and_then(|config| config.max_connections);
         let authority = config.map(|config| Authority::new(config, secret, hook).map(Arc::new));
         Ok(Self {
             authority: authority.transpose()?,
+            connections: max.map(|max| UserConnections::new(max.get())),
+            presences,
             inner,
         })
     }
@@ -166,6 +186,14 @@ impl<S: Socket> Socket for Identified<S> {
     ) -> Result<(), ConnectRefused> {
         if let Some(authority) = &self.authority {
             authority.identify(params, info, assigns).await?;
+        }
+        if let Some(connections) = &self.connections
+            && let Some(user) = assigns.get::<Identity>().and_then(Identity::user_id)
+        {
+            assigns.insert(connections.admit(user)?);
+        }
+        if let Some(rate) = self.presences {
+            assigns.insert(PresenceBucket::new(rate));
         }
         self.inner.connect(params, info, assigns).await
     }

@@ -12,7 +12,7 @@ use super::random::{Uuid, random_id};
 use super::room::Room;
 use crate::channel::Refused;
 use crate::message::{Payload, RawJson, reason};
-use crate::rate::{Bucket, Rate};
+use crate::rate::Bucket;
 use crate::server::language::MemberRate;
 use crate::server::language::template::{Rendered, Template, TooLong, Values, Variable};
 
@@ -273,11 +273,21 @@ impl Member {
         Ok(())
     }
 
+    /// The key under which the limits of users count: `user.id`, else the connection. `None` without an identity.
+    pub(super) fn user_key(&self) -> Option<String> {
+        let identity = self.identity.as_ref()?;
+        Some(
+            identity
+                .user_id()
+                .unwrap_or_else(|| identity.socket_id.clone()),
+        )
+    }
+
     /// Counts an event that has a rate.
     ///
     /// # Errors
-    /// If the event comes too early. The error reply holds the time to wait.
-    pub(super) fn count(&mut self, event: &str, rate: MemberRate) -> Result<(), Refused> {
+    /// If the event comes too early: the time to wait.
+    pub(super) fn count(&mut self, event: &str, rate: MemberRate) -> Result<(), Duration> {
         let Memory { buckets, since, .. } = self.memory_mut();
         let at = buckets.iter().position(|(known, _)| known == event);
         let at = at.unwrap_or_else(|| {
@@ -285,16 +295,7 @@ impl Member {
             buckets.len() - 1
         });
         let now = since.elapsed();
-        let taken = buckets[at]
-            .1
-            .take(Rate::in_period(rate.count, rate.period), 1, now);
-        taken.map_err(|wait| {
-            let wait = wait + Duration::from_micros(999);
-            Refused::new(json!({
-                "reason": reason::RATE_LIMITED,
-                "retry_after_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            }))
-        })
+        buckets[at].1.take(rate.rate(), 1, now)
     }
 }
 

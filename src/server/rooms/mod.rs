@@ -12,6 +12,7 @@ mod client_ref;
 mod event;
 mod history;
 mod identity;
+mod limits;
 mod member;
 mod outgoing;
 mod presence;
@@ -23,6 +24,7 @@ use self::accepted_token::JoinVerifier;
 pub use self::channel::RoomChannel;
 pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::identity::{Identified, Identity, IdentityError, UserSocket};
+use self::limits::RoomBuckets;
 use self::room::Rooms;
 pub use self::room::{Room, RoomRules, SHOUT};
 #[cfg(feature = "_store")]
@@ -39,7 +41,7 @@ use crate::socket::SocketRouter;
 pub fn router(rooms: &[Room]) -> SocketRouter {
     let router = with_topics(SocketRouter::new(), rooms);
     rooms.iter().fold(router, |router, room| {
-        router.channel_with::<RoomChannel>(&room.topics, Assigns::of(room.clone()))
+        router.channel_with::<RoomChannel>(&room.topics, assigns(room))
     })
 }
 
@@ -54,13 +56,22 @@ pub(crate) fn with_rooms(
 ) -> Result<SocketRouter, IdentityError> {
     let router = with_topics(router, rooms);
     rooms.iter().try_fold(router, |router, room| {
-        let mut assigns = Assigns::of(room.clone());
+        let mut assigns = assigns(room);
         if let Some(token) = &room.rules.join.token {
             let verifier = JoinVerifier::new(token, secret);
             assigns.insert(verifier.map_err(|error| error.of_join(&room.topics))?);
         }
         Ok(router.channel_with::<RoomChannel>(&room.topics, assigns))
     })
+}
+
+/// The assigns of a room's route.
+fn assigns(room: &Room) -> Assigns {
+    let mut assigns = Assigns::of(room.clone());
+    if let Some(buckets) = RoomBuckets::new(&room.rules.limit) {
+        assigns.insert(buckets);
+    }
+    assigns
 }
 
 /// Adds the rooms as state, if a rule sends to other topics. Each join copies the state, so it has nothing that no
@@ -86,10 +97,12 @@ pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
 }
 
 /// `[identity]`. Without that section an empty one, if a template of these rooms names `socket.id`, or a call to the
-/// backend does: it is in the identity.
+/// backend or a limit of users does: it is in the identity.
 pub(crate) fn identity(config: Option<&IdentityConfig>, rooms: &[Room]) -> Option<IdentityConfig> {
     let mut rules = rooms.iter().map(|room| &room.rules);
-    let names_socket = rules.any(|rules| rules.asks_hook || rules.used.has(Variable::Socket));
+    let names_socket = rules.any(|rules| {
+        rules.asks_hook || rules.limit.user.is_some() || rules.used.has(Variable::Socket)
+    });
     config
         .cloned()
         .or_else(|| names_socket.then(IdentityConfig::default))

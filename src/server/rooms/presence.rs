@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::channel::RoomChannel;
+use super::limits;
 use super::member::{Member, Occasion};
 use super::room::Room;
 use crate::channel::{Context, Handled, Refused};
@@ -48,7 +49,12 @@ pub(super) fn at_event(
     occasion: Occasion<'_>,
     ctx: &mut Context<RoomChannel>,
 ) -> Result<(), Refused> {
-    if let Some(rule) = due(room, (occasion.event, event), &channel.member) {
+    let due = due(room, (occasion.event, event), &channel.member);
+    let updates = matches!(event.presence, Some(PresenceChange::Update(_)));
+    if due.is_some() || updates {
+        limits::count_presence(ctx)?;
+    }
+    if let Some(rule) = due {
         track(channel, (room, rule), occasion, ctx)?;
     }
     match (&event.presence, channel.member.presence_key()) {

@@ -7,7 +7,9 @@ use crate::channel::HistoryMode;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::server::config::{Fields, History, RoomConfig};
 use crate::server::language::template::{Scope, Template};
-use crate::server::language::{Announcement, EventRule, JoinRule, OtherEvents, PresenceRule, used};
+use crate::server::language::{
+    Announcement, EventRule, JoinRule, OtherEvents, PresenceRule, RoomLimit, used,
+};
 
 /// The event of the default room.
 pub const SHOUT: &str = "shout";
@@ -57,6 +59,10 @@ pub struct RoomRules {
     pub(crate) history_events: Option<Vec<String>>,
     /// The item of a message in a history. `None`: its payload.
     pub(crate) history_item: Option<Template>,
+    /// How many messages its topics take.
+    pub(crate) limit: RoomLimit,
+    /// Whether an event changes its sender's presence.
+    pub(crate) changes_presence: bool,
     /// Whether the backend is asked.
     pub(crate) asks_hook: bool,
     /// The variables that the templates name.
@@ -83,6 +89,8 @@ impl RoomRules {
             server_events: config.server_events.clone(),
             history_events: config.history_events.clone(),
             history_item: config.history_item.clone(),
+            limit: config.limit,
+            changes_presence: config.changes_presence(),
             asks_hook: config.asks_hook(),
             used: parts.fold(config.join.used(), Scope::and),
         }

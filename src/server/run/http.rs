@@ -10,6 +10,7 @@ use actix_web::web::{self, ServiceConfig};
 
 use crate::admission::{AddressLimit, Admission, AdmissionOptions};
 use crate::endpoint::Endpoint;
+use crate::rate::Rate;
 use crate::server::api::{self, Api};
 use crate::server::config::{ServeConfig, WebsocketDriver};
 use crate::transport::direct::{Driver, ServerOptions};
@@ -89,6 +90,7 @@ pub(super) fn admission(config: &ServeConfig) -> Admission {
     Admission::new(AdmissionOptions {
         max_connections: config.max_connections,
         per_address: per_address.unwrap_or_default(),
+        connects: Rate::new(config.connects_per_second, config.connects_burst),
         trusted_proxies: config.trusted_proxies.clone(),
         max_files,
         ..AdmissionOptions::default()

@@ -1,4 +1,4 @@
-//! [`MemberRate`]: how often one member may send an event.
+//! [`MemberRate`]: how often something may be done. [`RoomLimit`]: the limits of a room.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,11 +6,43 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::rate::Rate;
+
 /// `"20/10s"`: this many in that time, all at once or spread over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemberRate {
     pub(crate) count: u32,
     pub(crate) period: Duration,
+}
+
+impl MemberRate {
+    pub(crate) const fn rate(self) -> Rate {
+        Rate::in_period(self.count, self.period)
+    }
+}
+
+/// `limit` of `[[rooms]]`: how many messages its topics take.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomLimit {
+    /// Of one user, in all topics of the room and from all its connections. `None`: no limit.
+    pub(crate) user: Option<MemberRate>,
+    /// Of all members of one topic. `None`: no limit.
+    pub(crate) topic: Option<MemberRate>,
+}
+
+impl RoomLimit {
+    pub(crate) const fn is_set(&self) -> bool {
+        self.user.is_some() || self.topic.is_some()
+    }
+
+    pub(crate) fn user(&self) -> Option<Rate> {
+        self.user.map(MemberRate::rate)
+    }
+
+    pub(crate) fn topic(&self) -> Option<Rate> {
+        self.topic.map(MemberRate::rate)
+    }
 }
 
 impl FromStr for MemberRate {

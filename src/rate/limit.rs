@@ -1,0 +1,58 @@
+//! [`Limit`]: the name of a limit that refuses messages, connections or requests.
+
+/// A limit. Refusals and the metric `slackir_limited_total` have its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Messages of a connection.
+    Pushes,
+    /// Bytes of a connection's messages.
+    Bytes,
+    /// Joins of a connection.
+    Joins,
+    /// Changes of a connection's presences.
+    Presences,
+    /// Messages of one event of a member.
+    Event,
+    /// Messages of a user in the topics of a room.
+    User,
+    /// Messages of all members of a topic.
+    Topic,
+    /// New connections of an address.
+    Connects,
+    /// Open connections of a user.
+    Connections,
+    /// Requests to the HTTP API.
+    Api,
+}
+
+impl Limit {
+    /// All limits, in the order of the enum.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Pushes,
+        Self::Bytes,
+        Self::Joins,
+        Self::Presences,
+        Self::Event,
+        Self::User,
+        Self::Topic,
+        Self::Connects,
+        Self::Connections,
+        Self::Api,
+    ];
+
+    /// `limit` in refusals and in the metric.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Pushes => "pushes",
+            Self::Bytes => "bytes",
+            Self::Joins => "joins",
+            Self::Presences => "presences",
+            Self::Event => "event",
+            Self::User => "user",
+            Self::Topic => "topic",
+            Self::Connects => "connects",
+            Self::Connections => "connections",
+            Self::Api => "api",
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The limits of the configured rooms beside the `rate` of an event: [`RoomBuckets`], [`PresenceBucket`],
+//! [`UserConnections`].
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::channel::RoomChannel;
+use super::member::Member;
+use super::room::Room;
+use crate::channel::{Context, Refused};
+use crate::lock::lock;
+use crate::metrics::metrics;
+use crate::rate::{self, Bucket, Buckets, Limit, Rate};
+use crate::server::language::RoomLimit;
+use crate::socket::ConnectRefused;
+
+/// The messages of users and of topics in one room. All its members share them.
+#[derive(Debug)]
+pub(super) struct RoomBuckets {
+    user: Option<Buckets>,
+    topic: Option<Buckets>,
+}
+
+impl RoomBuckets {
+    /// `None` if the room has no limit.
+    pub(super) fn new(limit: &RoomLimit) -> Option<Self> {
+        let buckets = |limit: Option<Rate>| limit.map(Buckets::new);
+        limit.is_set().then(|| Self {
+            user: buckets(limit.user()),
+            topic: buckets(limit.topic()),
+        })
+    }
+
+    /// Counts a message. One over the user's limit does not count for the topic.
+    fn count(&self, user: Option<&str>, topic: &str) -> Result<(), (Limit, Duration)> {
+        let now = rate::now();
+        if let (Some(buckets), Some(user)) = (&self.user, user) {
+            let taken = buckets.take(user, now);
+            taken.map_err(|wait| (Limit::User, wait))?;
+        }
+        let Some(buckets) = &self.topic else {
+            return Ok(());
+        };
+        let taken = buckets.take(topic, now);
+        taken.map_err(|wait| (Limit::Topic, wait))
+    }
+}
+
+/// Counts a message of a member by the limits of its room.
+///
+/// # Errors
+/// If it is over one of them. The error reply holds the time to wait.
+pub(super) fn count_message(
+    room: &Room,
+    member: &Member,
+    ctx: &Context<RoomChannel>,
+) -> Result<(), Refused> {
+    if !room.rules.limit.is_set() {
+        return Ok(());
+    }
+    let Some(buckets) = ctx.assigns().get::<RoomBuckets>() else {
+        return Ok(());
+    };
+    let user = buckets.user.as_ref().and_then(|_| member.user_key());
+    let counted = buckets.count(user.as_deref(), ctx.topic());
+    counted.map_err(|(limit, wait)| {
+        metrics().limited(limit).increment(1);
+        ctx.rate_limited(limit.name(), wait)
+    })
+}
+
+/// The changes that a client makes to its presences, in all its topics.
+#[derive(Debug)]
+pub(super) struct PresenceBucket {
+    rate: Rate,
+    bucket: Mutex<Bucket>,
+}
+
+impl PresenceBucket {
+    pub(super) fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            bucket: Mutex::default(),
+        }
+    }
+}
+
+/// Counts a change of the client's presence.
+///
+/// # Errors
+/// If the client has made too many. The error reply holds the time to wait.
+pub(super) fn count_presence(ctx: &Context<RoomChannel>) -> Result<(), Refused> {
+    let Some(presence) = ctx.assigns().get::<PresenceBucket>() else {
+        return Ok(());
+    };
+    let taken = lock(&presence.bucket).take(presence.rate, 1, rate::now());
+    taken.map_err(|wait| {
+        metrics().limited(Limit::Presences).increment(1);
+        ctx.rate_limited(Limit::Presences.name(), wait)
+    })
+}
+
+/// The open connections of each user.
+#[derive(Debug)]
+pub(super) struct UserConnections {
+    max: usize,
+    /// Only users with a connection.
+    open: Mutex<HashMap<String, usize>>,
+}
+
+/// A counted connection. Dropping the value ends the count.
+#[derive(Debug)]
+pub(super) struct UserConnection {
+    of: Arc<UserConnections>,
+    user: String,
+}
+
+impl UserConnections {
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            open: Mutex::default(),
+        })
+    }
+
+    /// Counts a connection of this user.
+    ///
+    /// # Errors
+    /// If the user has too many.
+    pub(super) fn admit(self: &Arc<Self>, user: String) -> Result<UserConnection, ConnectRefused> {
+        let mut open = lock(&self.open);
+        let count = open.entry(user.clone()).or_default();
+        if *count >= self.max {
+            metrics().limited(Limit::Connections).increment(1);
+            let max = self.max;
+            return Err(ConnectRefused::too_many(format!(
+                "the user has {max} connections"
+            )));
+        }
+        *count += 1;
+        Ok(UserConnection {
+            of: Arc::clone(self),
+            user,
+        })
+    }
+}
+
+impl Drop for UserConnection {
+    fn drop(&mut self) {
+        let user = std::mem::take(&mut self.user);
+        if let Entry::Occupied(mut entry) = lock(&self.of.open).entry(user) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_so_many_connections_and_nothing_is_kept_of_who_has_gone() {
+        let connections = UserConnections::new(2);
+        let admit = |user: &str| connections.admit(user.to_owned());
+        let two = [admit("ada").expect("room"), admit("ada").expect("room")];
+        assert!(admit("ada").is_err_and(|refused| refused.is_too_many()));
+        let bob = admit("bob").expect("another user");
+        drop(two);
+        let again = admit("ada").expect("room again");
+        drop((bob, again));
+        assert!(lock(&connections.open).is_empty());
+    }
+}
