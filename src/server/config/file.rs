@@ -141,8 +141,9 @@ impl ConfigFile {
         let identity = table.remove(IDENTITY);
         let identity = identity.map(|identity| {
             let at = identity.span().start;
-            let identity = IdentityConfig::deserialize(ValueDeserializer::from(identity))
-                .map_err(|error| FileProblem::of_toml(&error, text))?;
+            let identity =
+                <IdentityConfig as Deserialize>::deserialize(ValueDeserializer::from(identity))
+                    .map_err(|error| FileProblem::of_toml(&error, text))?;
             let no_hook = identity.asks_hook() && hook.is_none();
             let no_hook = no_hook.then_some("from: \"hook\" needs the section [hook]");
             match identity.contradiction().or(no_hook) {
@@ -248,7 +249,7 @@ fn line(text: &str, at: usize) -> usize {
 
 fn read_hook(value: Spanned<DeValue<'_>>, text: &str) -> Result<HookConfig, FileProblem> {
     let at = value.span().start;
-    let hook = HookConfig::deserialize(ValueDeserializer::from(value))
+    let hook = <HookConfig as Deserialize>::deserialize(ValueDeserializer::from(value))
         .map_err(|error| FileProblem::of_toml(&error, text))?;
     match hook.contradiction() {
         None => Ok(hook),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::server::language::only_tables;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use url::Url;
@@ -38,7 +39,7 @@ const RESERVED: [&str; 14] = [
 
 /// The section `[hook]`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct HookConfig {
     /// Where calls go: `http` or `https`.
     #[serde(deserialize_with = "url")]
@@ -83,6 +84,8 @@ pub enum HookSecretError {
     #[error("[hook]: the secret has {0} bytes, it must have {MIN_SECRET} or more")]
     TooShort(usize),
 }
+
+only_tables!(HookConfig);
 
 impl HookConfig {
     /// The problem of keys that contradict each other.

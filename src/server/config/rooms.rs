@@ -9,6 +9,7 @@ use serde::de::{Deserializer, Error};
 use super::serve::History;
 use super::value;
 use crate::pattern::{ForTopics, TopicPattern};
+use crate::server::language::only_tables;
 use crate::server::language::template::{Template, Variable};
 use crate::server::language::{
     Announcement, EventRule, JoinRule, MAX_NAME, Moment, OtherEvents, PresenceChange, PresenceRule,
@@ -23,7 +24,7 @@ const MAX_MESSAGE_BYTES: usize = 1_000_000;
 
 /// The rules of the topics that match a pattern: one `[[rooms]]` section.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct RoomConfig {
     /// The topics: one topic, or a prefix with `*` at its end.
     #[serde(deserialize_with = "pattern")]
@@ -92,7 +93,7 @@ pub struct RoomConfig {
 
 /// The names of the payload's members that the server reads. It does not read other members.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct Fields {
     /// The author, for the column `name`. Default `name`.
     #[serde(deserialize_with = "field")]
@@ -107,7 +108,7 @@ pub struct Fields {
 
 /// Which messages are pruned: those over an age, and the oldest of a topic over a number.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct RetentionConfig {
     /// The highest age of a message, up to a hundred years. `None`: any age.
     #[serde(deserialize_with = "max_age")]
@@ -117,6 +118,8 @@ pub struct RetentionConfig {
     #[serde(deserialize_with = "max_messages")]
     pub max_messages: Option<u32>,
 }
+
+only_tables!(RoomConfig, Fields, RetentionConfig);
 
 impl Default for RoomConfig {
     /// `random:*`, with the event `shout`.
@@ -372,7 +375,7 @@ fn field<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
 }
 
 fn fields<'de, D: Deserializer<'de>>(input: D) -> Result<Fields, D::Error> {
-    let fields = Fields::deserialize(input)?;
+    let fields = <Fields as Deserialize>::deserialize(input)?;
     let Fields {
         name,
         message,
@@ -388,7 +391,7 @@ fn fields<'de, D: Deserializer<'de>>(input: D) -> Result<Fields, D::Error> {
 }
 
 fn retention<'de, D: Deserializer<'de>>(input: D) -> Result<RetentionConfig, D::Error> {
-    let retention = RetentionConfig::deserialize(input)?;
+    let retention = <RetentionConfig as Deserialize>::deserialize(input)?;
     if retention == RetentionConfig::default() {
         return Err(D::Error::custom(
             "must have max_age, max_messages or both; without it messages are kept for ever",

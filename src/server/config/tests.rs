@@ -794,3 +794,26 @@ fn mistakes_in_tokens_are_one_line() {
         assert!(!problem.contains('\n'), "{problem}");
     }
 }
+
+/// serde alone would read an array as the fields of a struct, in their order.
+#[test]
+fn an_array_is_no_table() {
+    for file in [
+        "rooms = [[\"room:*\"]]",
+        "identity = [[\"params\"]]",
+        "hook = [\"http://127.0.0.1/\"]",
+        "[[rooms]]\ntopics = \"a\"\n[[rooms.presence]]\nkey = \"x\"",
+        "[[rooms]]\ntopics = \"a\"\non.say = [{ body = \"string\" }]",
+        "[[rooms]]\ntopics = \"a\"\njoin = [{}]",
+        "[[rooms]]\ntopics = \"a\"\nfields = [\"a\", \"b\", \"c\"]",
+        "[[rooms]]\ntopics = \"a\"\nretention = [\"1d\"]",
+        "[[rooms]]\ntopics = \"a\"\nlimit = [\"1/s\"]",
+        "[[rooms]]\ntopics = \"a\"\nannounce = [[\"join\", \"hi\"]]",
+        "[[rooms]]\ntopics = \"a\"\njoin.token = [{}]",
+        "[identity]\nphoenix_token = [\"token\"]",
+        "[identity]\njwt = [\"jwt\"]",
+    ] {
+        let problem = problem(file);
+        assert!(problem.contains("expected a table"), "{file}: {problem}");
+    }
+}

@@ -48,7 +48,7 @@ fn a_signed_token_and_a_shape_leave_nothing_to_warn_of() {
     );
     assert!(!text.contains('!'), "{text}");
     for sentence in [
-        "It counts for 14 days.",
+        "counts for 14 days.",
         "A user (user.id) may have 5 connections; another one is refused (429).",
         "A user may send 20 messages in 10 seconds; more are refused (\"rate limited\").",
         "All members of a topic together may send 200 messages in 1 second;",

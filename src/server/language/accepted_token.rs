@@ -9,6 +9,7 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::age::age;
+use super::table::only_tables;
 use crate::server::jwt::{JwtAlgorithm, JwtKeyKind, JwtPolicy};
 
 const SOURCES: &str = "secret_env, secret_file, public_key_file, jwks_file and jwks_url";
@@ -21,7 +22,7 @@ const CLOSE_AFTER: Duration = Duration::from_secs(25);
 
 /// `phoenix_token`: the tokens of a Phoenix application, and the param that carries them.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub(crate) struct PhoenixTokenConfig {
     pub(crate) param: String,
     pub(crate) salt: String,
@@ -29,6 +30,8 @@ pub(crate) struct PhoenixTokenConfig {
     #[serde(deserialize_with = "max_age")]
     pub(crate) max_age: Option<Duration>,
 }
+
+only_tables!(PhoenixTokenConfig, WrittenJoinToken, WrittenJwtConfig);
 
 impl Default for PhoenixTokenConfig {
     fn default() -> Self {
@@ -66,7 +69,7 @@ pub(crate) enum JoinToken {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct WrittenJoinToken {
     phoenix_token: Option<PhoenixTokenConfig>,
     jwt: Option<JwtConfig>,
@@ -126,7 +129,7 @@ pub(crate) enum LocalKeySource {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct WrittenJwtConfig {
     #[serde(default = "token")]
     param: String,

@@ -7,11 +7,12 @@ use serde::de::{Deserializer, Error};
 use serde_json::Value;
 
 use super::accepted_token::{JwtConfig, PhoenixTokenConfig};
+use super::table::only_tables;
 use super::template::{Scope, Template, Variable};
 
 /// The section `[identity]`. It is applied once for each socket, before the server accepts it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct IdentityConfig {
     /// The sources of the identity, in order. The first one that the client provides counts. Default: the tokens that
     /// are set, else the connect params.
@@ -45,6 +46,8 @@ pub(crate) enum Source {
     /// The backend, with the fields of the source before it.
     Hook,
 }
+
+only_tables!(IdentityConfig);
 
 impl IdentityConfig {
     /// The sources, in order.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::table::only_tables;
 use crate::rate::Rate;
 
 /// `"20/10s"`: this many in that time, all at once or spread over it.
@@ -15,6 +16,8 @@ pub(crate) struct MemberRate {
     pub(crate) period: Duration,
 }
 
+only_tables!(RoomLimit);
+
 impl MemberRate {
     pub(crate) const fn rate(self) -> Rate {
         Rate::in_period(self.count, self.period)
@@ -23,7 +26,7 @@ impl MemberRate {
 
 /// `limit` of `[[rooms]]`: how many messages its topics take.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct RoomLimit {
     /// Of one user, in all topics of the room and from all its connections. `None`: no limit.
     pub(crate) user: Option<MemberRate>,

@@ -13,6 +13,7 @@ mod identity;
 mod limit;
 mod rule;
 mod shape;
+mod table;
 pub(crate) mod template;
 
 pub(crate) use self::accepted_token::{
@@ -29,3 +30,4 @@ pub use self::limit::RoomLimit;
 pub use self::rule::{Announcement, EventRule, JoinRule, OtherEvents, PresenceRule};
 pub(crate) use self::rule::{Moment, PresenceChange, used};
 pub(crate) use self::shape::{Shapes, ShapesInWords};
+pub(crate) use self::table::only_tables;

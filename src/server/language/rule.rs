@@ -10,6 +10,7 @@ use super::condition::Conditions;
 use super::event_name::{check_event, check_push};
 use super::limit::MemberRate;
 use super::shape::Shapes;
+use super::table::only_tables;
 use super::template::{Scope, Template, Variable};
 
 /// The variables at a join.
@@ -34,7 +35,7 @@ const EVENT: Scope = STATE.and(Scope::of(&[Variable::Id]));
 
 /// `[rooms.on.EVENT]`: the rule for an event that members push.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct EventRule {
     /// The shape of the payload.
     pub(crate) require: Shapes,
@@ -84,7 +85,7 @@ pub(crate) enum PresenceChange {
 
 /// `[rooms.join]`: the rules of joins.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct JoinRule {
     /// The shape of the join params.
     pub(crate) require: Shapes,
@@ -110,7 +111,7 @@ pub struct JoinRule {
 
 /// `[rooms.presence]`: the presence of members.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct PresenceRule {
     /// The key of a member. A member with a null key is not tracked.
     #[serde(deserialize_with = "state_template")]
@@ -146,7 +147,7 @@ pub(crate) enum Moment {
 
 /// `[[rooms.announce]]`: a message that the server sends about a member.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Announcement {
     /// `"join"` or `"leave"`.
     pub(crate) at: Moment,
@@ -273,6 +274,8 @@ fn yes() -> bool {
 fn presence_state() -> String {
     crate::presence::PRESENCE_STATE.to_owned()
 }
+
+only_tables!(EventRule, JoinRule, PresenceRule, Announcement);
 
 impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
