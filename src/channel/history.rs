@@ -38,7 +38,8 @@ pub enum HistoryMode {
     MessagesHistory,
     /// One push a message, of its own event and payload.
     PerEvent,
-    /// In the join reply, as its member `messages`. A reply that is no object stays as it is.
+    /// In the join reply, as its member `messages`, which is empty in a resume. A reply that is no object stays as it
+    /// is.
     Reply,
 }
 
@@ -103,6 +104,8 @@ struct HistoryShape {
     member: ByteString,
     /// Makes an item of a message. `None`: the item is the payload.
     items: Option<Arc<HistoryItems>>,
+    /// Whether the list begins with the newest message.
+    newest_first: bool,
 }
 
 impl Default for HistoryShape {
@@ -111,6 +114,7 @@ impl Default for HistoryShape {
             event: ByteString::from_static(MESSAGES_HISTORY),
             member: ByteString::from_static(MESSAGES),
             items: None,
+            newest_first: false,
         }
     }
 }
@@ -231,6 +235,36 @@ impl LogRequest {
         self
     }
 
+    /// Lists the newest message of a history first. Messages that come as pushes of their own come oldest first.
+    ///
+    /// ```
+    /// # use slackir::channel::{HistoryMode, LogRequest};
+    /// let request = LogRequest::new(HistoryMode::Reply).newest_first();
+    /// # let _ = request;
+    /// ```
+    pub fn newest_first(mut self) -> Self {
+        self.shape_mut().newest_first = true;
+        self
+    }
+
+    /// Takes the last seen message from another join param than `last_seen_id`, which a frontend may use for itself.
+    /// Without such a param the client does not resume.
+    ///
+    /// ```
+    /// # use slackir::channel::{HistoryMode, LogRequest};
+    /// let params = serde_json::json!({"last_seen_id": 7, "resume_after": "1-7"}).into();
+    /// let request = LogRequest::from_params(HistoryMode::Reply, &params).resumes_by("resume_after", &params);
+    /// # let _ = request;
+    /// ```
+    pub fn resumes_by(mut self, param: &str, params: &Payload) -> Self {
+        let value = match params {
+            Payload::Json(json) => json.members([param]).and_then(|[value]| value),
+            Payload::Binary(_) => None,
+        };
+        self.last_seen = value.and_then(LastSeen::read);
+        self
+    }
+
     fn shape_mut(&mut self) -> &mut HistoryShape {
         Arc::make_mut(self.shape.get_or_insert_default())
     }
@@ -250,7 +284,12 @@ impl LogRequest {
             meta: true,
             ..self.clone()
         };
-        paged.listed(&paged.list(entries))
+        paged.plain_page(entries)
+    }
+
+    /// As [`page`](Self::page), with `_meta` only if the request asks for it.
+    pub fn plain_page(&self, entries: &[Arc<LogEntry>]) -> Payload {
+        self.listed(&self.list(entries))
     }
 
     /// The request in a client's join params; `mode` is the default.
@@ -317,10 +356,13 @@ impl LogRequest {
         let Payload::Json(mut json) = reply else {
             return reply;
         };
-        if let Some(list) = list {
-            json = json.with_last(self.member(), joined(list));
-        }
         let resumed = backlog.is_some_and(|backlog| backlog.resumed);
+        if let Some(list) = list {
+            json = json.with_last(self.member(), self.joined(list));
+        } else if resumed && self.mode == HistoryMode::Reply {
+            // A page that reads the list of its joins finds one.
+            json = json.with_last(self.member(), "[]");
+        }
         if self.meta || self.last_seen.is_some() {
             json = json.with_last("recovered", resumed);
             json = match self.last_id(backlog) {
@@ -358,7 +400,16 @@ impl LogRequest {
     }
 
     fn listed(&self, list: &[RawJson]) -> Payload {
-        Payload::Json(RawJson::EMPTY_OBJECT.with_last(self.member(), joined(list)))
+        Payload::Json(RawJson::EMPTY_OBJECT.with_last(self.member(), self.joined(list)))
+    }
+
+    /// A history as a JSON list, in the order of the request.
+    fn joined(&self, list: &[RawJson]) -> String {
+        if self.shape.as_ref().is_some_and(|shape| shape.newest_first) {
+            joined(list.iter().rev())
+        } else {
+            joined(list.iter())
+        }
     }
 
     /// Sends messages under their own events. A history leaves out the messages without an item.
@@ -419,11 +470,11 @@ impl LogRequest {
 pub fn stored_messages(entries: &[Arc<LogEntry>]) -> Payload {
     let payload = |entry: &Arc<LogEntry>| with_meta(entry.payload(), Some(entry.meta()));
     let payloads: Vec<_> = entries.iter().map(payload).collect();
-    Payload::Json(RawJson::EMPTY_OBJECT.with_last(MESSAGES, joined(&payloads)))
+    Payload::Json(RawJson::EMPTY_OBJECT.with_last(MESSAGES, joined(payloads.iter())))
 }
 
 /// The payloads as a JSON list, copied as they are.
-fn joined(payloads: &[RawJson]) -> String {
-    let texts: Vec<&str> = payloads.iter().map(RawJson::get).collect();
+fn joined<'a>(payloads: impl Iterator<Item = &'a RawJson>) -> String {
+    let texts: Vec<&str> = payloads.map(RawJson::get).collect();
     format!("[{}]", texts.join(","))
 }

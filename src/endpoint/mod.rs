@@ -5,6 +5,7 @@ mod refused;
 mod route;
 mod serve;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -84,7 +85,8 @@ struct Transports {
 /// # let _ = mount;
 /// ```
 pub struct Mount {
-    path: String,
+    /// At least one.
+    paths: Vec<String>,
     served: Served,
     transports: TransportOptions,
     on_request: Option<RequestHook>,
@@ -96,7 +98,7 @@ impl Mount {
     /// passed on.
     pub fn new(path: &str, socket: impl Socket, router: SocketRouter) -> Self {
         Self {
-            path: path.to_owned(),
+            paths: vec![path.to_owned()],
             served: Served {
                 socket: Box::new(socket),
                 router: Arc::new(router),
@@ -105,6 +107,23 @@ impl Mount {
             transports: TransportOptions::default(),
             on_request: None,
         }
+    }
+
+    /// Serves the same socket at a further path. Phoenix: a second `socket` line with the same module.
+    ///
+    /// ```
+    /// use slackir::Mount;
+    /// use slackir::socket::{Socket, SocketRouter};
+    ///
+    /// struct Anyone;
+    /// impl Socket for Anyone {}
+    ///
+    /// let mount = Mount::new("/socket", Anyone, SocketRouter::new()).also_at("/api/socket");
+    /// # let _ = mount;
+    /// ```
+    pub fn also_at(mut self, path: &str) -> Self {
+        self.paths.push(path.to_owned());
+        self
     }
 
     /// Copies data of a request into the assigns, before [`Socket::connect`] runs: for example a cookie, or
@@ -154,7 +173,7 @@ impl Mount {
 impl fmt::Debug for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mount")
-            .field("path", &self.path)
+            .field("paths", &self.paths)
             .field("options", &self.served.options)
             .field("transports", &self.transports)
             .finish_non_exhaustive()
@@ -379,17 +398,17 @@ impl EndpointBuilder {
     /// neither `check_csrf` nor `check_origin`, with a secret of fewer than 64 bytes, or with an encryption
     /// key that does not have 32 bytes.
     pub fn build(self) -> Endpoint {
-        for (index, mount) in self.mounts.iter().enumerate() {
-            let is_second = self.mounts[..index]
-                .iter()
-                .any(|other| other.path == mount.path);
-            assert!(!is_second, "two sockets are mounted at {:?}", mount.path);
+        let mut taken = HashSet::new();
+        for mount in &self.mounts {
+            for path in &mount.paths {
+                assert!(taken.insert(path), "two sockets are mounted at {path:?}");
+            }
             mount.served.router.check();
         }
         let sockets = Sockets::new(self.admission);
-        let mounted = self.mounts.into_iter().map(|mount| {
+        let mounted = self.mounts.into_iter().flat_map(|mount| {
             let Mount {
-                path,
+                paths,
                 served,
                 transports,
                 on_request,
@@ -397,16 +416,24 @@ impl EndpointBuilder {
             let (pubsub, sockets) = (self.pubsub.clone(), sockets.clone());
             let mounted = Mounted::new(served, transports.handshake, pubsub, sockets);
             let mounted = Arc::new(mounted.with_hook(on_request));
-            let longpoll = |below: String| {
-                let longpoll = LongPoll::new(Arc::clone(&mounted), transports.longpoll_options);
-                (Route::new(&path, &below), Arc::new(longpoll))
-            };
-            Transports {
-                longpoll: transports.longpoll.map(longpoll),
-                websocket: transports.websocket.map(|below| Route::new(&path, &below)),
-                mounted,
+            let TransportOptions {
+                websocket,
+                longpoll,
+                longpoll_options,
+                ..
+            } = transports;
+            let longpoll = longpoll.map(|below| {
+                let longpoll = LongPoll::new(Arc::clone(&mounted), longpoll_options);
+                (below, Arc::new(longpoll))
+            });
+            paths.into_iter().map(move |path| Transports {
+                longpoll: longpoll
+                    .as_ref()
+                    .map(|(below, longpoll)| (Route::new(&path, below), Arc::clone(longpoll))),
+                websocket: websocket.as_ref().map(|below| Route::new(&path, below)),
+                mounted: Arc::clone(&mounted),
                 path,
-            }
+            })
         });
         Endpoint {
             mounts: mounted.collect(),

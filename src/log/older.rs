@@ -24,10 +24,17 @@ pub(crate) struct Older {
 impl<W> TopicLog<W> {
     /// A page of the newest `limit` messages before `id`. `None` if the id cannot belong to this topic.
     pub(crate) fn before(&self, id: MessageId, limit: usize) -> Option<Older> {
-        if !self.may_name(id) {
-            return None;
-        }
-        let messages = self.tail.before(id.seq).rev();
+        self.may_name(id).then(|| self.page(id.seq, limit))
+    }
+
+    /// A page of the newest `limit` messages.
+    pub(crate) fn newest(&self, limit: usize) -> Older {
+        self.page(self.shown.next(), limit)
+    }
+
+    /// A page of the newest `limit` messages before this seq.
+    fn page(&self, end: Seq, limit: usize) -> Older {
+        let messages = self.tail.before(end).rev();
         let messages = messages.filter(|entry| entry.seq <= self.shown && entry.change.is_none());
         let mut in_tail = Vec::new();
         let mut bytes = 0;
@@ -45,13 +52,13 @@ impl<W> TopicLog<W> {
         } else {
             0
         };
-        Some(Older {
+        Older {
             in_tail,
             rows,
             bytes: PAGE_BYTES.saturating_sub(bytes),
-            end: id.seq.min(self.tail.floor().next()),
+            end: end.min(self.tail.floor().next()),
             pager: self.pager(),
-        })
+        }
     }
 }
 

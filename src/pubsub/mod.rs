@@ -221,6 +221,26 @@ impl PubSub {
         older.page().await.map(Some)
     }
 
+    /// The newest stored messages, as [`before`](Self::before) returns them. `None` if the topic keeps no log.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn newest(
+        &self,
+        topic: &str,
+        limit: usize,
+    ) -> Result<Option<Vec<Arc<LogEntry>>>, LoadError> {
+        if self.is_unstorable(topic) {
+            return Ok(None);
+        }
+        let topic = self.topic(topic);
+        topic.load().await?;
+        let Some(newest) = topic.lock().newest(limit) else {
+            return Ok(None);
+        };
+        newest.page().await.map(Some)
+    }
+
     /// Call before retention deletes messages of a topic, up to this seq; all of them must be settled. From
     /// now on no resume begins before that seq, and histories leave those messages out. A running resume
     /// can detect the gap.

@@ -272,6 +272,10 @@ impl TopicState {
         self.log.as_ref()?.before(id, limit)
     }
 
+    pub(super) fn newest(&self, limit: usize) -> Option<Older> {
+        self.log.as_ref().map(|log| log.newest(limit))
+    }
+
     pub(super) fn find(&self, id: MessageId) -> Found {
         self.log.as_ref().map_or(Found::Nothing, |log| log.find(id))
     }

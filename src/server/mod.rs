@@ -29,7 +29,7 @@ pub(crate) mod telemetry;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HookConfig,
+    ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder, HookConfig,
     HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig, ServeConfig,
     SettingsError, Switch, WebsocketDriver,
 };

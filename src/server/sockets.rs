@@ -1,5 +1,6 @@
 //! The parts of the endpoint, from the settings: topics, mount, rooms, limits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::endpoint::{Mount, TransportOptions};
@@ -85,9 +86,12 @@ pub(super) fn mount(
     let changed = rules.any(|rules| rules.changes_presence);
     let presences = changed.then(|| Rate::new(config.presences_per_second, config.presences_burst));
     let socket = Identified::new(identity, secret, hook, presences, socket)?;
-    Ok(Mount::new(MOUNT, socket, router)
+    let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)
-        .options(options))
+        .options(options);
+    let further: BTreeSet<_> = config.socket_paths.iter().collect();
+    let further = further.into_iter().filter(|path| *path != MOUNT);
+    Ok(further.fold(mount, |mount, path| mount.also_at(path)))
 }
 
 /// The configured rooms.

@@ -11,6 +11,7 @@ use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket}
 use slackir::transport::{ConnectInfoKey, HandshakeOptions, Serializers};
 use slackir::{Assigns, Endpoint, Mount};
 
+use crate::support::process::Process;
 use crate::support::server::{Driver, TestServer, over_both_drivers};
 use crate::support::wire::{Headers, HttpAnswer, WireClient, http};
 
@@ -428,4 +429,20 @@ async fn a_mount_may_speak_one_version_alone() {
             );
         }
     }
+}
+
+#[actix_web::test]
+async fn a_socket_has_further_paths() {
+    let config = "persist = \"off\"\nsocket_paths = \"/api/socket,/user_socket,/socket\"";
+    let (_dir, server) = Process::configured(config, &[]);
+    for path in ["/socket", "/api/socket", "/user_socket"] {
+        let websocket = format!("{path}/websocket?vsn=2.0.0");
+        let opened = WireClient::open(server.addr, &websocket, &[]).await;
+        assert!(opened.expect("an answer").is_ok(), "{path}");
+        let longpoll = format!("{path}/longpoll?vsn=2.0.0");
+        let answer = http(server.addr, "GET", &longpoll, &[], b"").await;
+        assert_eq!(answer.expect("an answer").status, 200, "{path}");
+    }
+    let other = WireClient::open(server.addr, "/other/websocket?vsn=2.0.0", &[]).await;
+    assert!(other.expect("an answer").is_err());
 }

@@ -28,6 +28,7 @@ fn frontends_are_explained_in_words() {
     for name in [
         "oso",
         "learn_phoenix",
+        "wishes",
         "chat_redux",
         "chat_presence",
         "members",
@@ -67,17 +68,19 @@ fn a_file_with_a_mistake_is_not_explained() {
 #[test]
 fn frames_are_tried_without_a_server() {
     let dir = tempdir().expect("a temporary folder");
-    let file = |end: &str| package(&format!("tests/fixtures/rooms/trial.{end}"));
-    let [config, frames] = ["toml", "frames"].map(|end| file(end).display().to_string());
-    let output = rooms(&["try", &config, &frames], dir.path());
-    let expected = std::fs::read_to_string(file("out")).expect("the expected output");
-    assert_eq!(masked(&output), expected);
-    let again = rooms(&["try", &config, &frames], dir.path());
-    assert_eq!(
-        masked(&again),
-        expected,
-        "the order is the same at each run"
-    );
+    for name in ["trial", "wishes"] {
+        let file = |end: &str| package(&format!("tests/fixtures/rooms/{name}.{end}"));
+        let [config, frames] = ["toml", "frames"].map(|end| file(end).display().to_string());
+        let output = rooms(&["try", &config, &frames], dir.path());
+        let expected = std::fs::read_to_string(file("out")).expect("the expected output");
+        assert_eq!(masked(&output), expected);
+        let again = rooms(&["try", &config, &frames], dir.path());
+        assert_eq!(
+            masked(&again),
+            expected,
+            "the order is the same at each run"
+        );
+    }
     let files = std::fs::read_dir(dir.path()).expect("readable").count();
     assert_eq!(files, 0, "nothing was made");
 }

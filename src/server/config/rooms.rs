@@ -16,6 +16,8 @@ use crate::server::language::{
     RoomLimit, age, check_event, history_item, of_the_server,
 };
 
+/// The default of the join param with the last message that a client has seen.
+pub(crate) const RESUME_PARAM: &str = "last_seen_id";
 /// The default of the most messages of a resume.
 const RESUME_LIMIT: usize = 10_000;
 /// The default of the longest payload. A history of 50 such payloads is about the most that a browser can
@@ -71,6 +73,13 @@ pub struct RoomConfig {
     /// The item of each message in a history. `None`: its payload.
     #[serde(default, deserialize_with = "history_item")]
     pub(crate) history_item: Option<Template>,
+    /// The order of a history that is a list. Default: oldest first.
+    #[serde(default)]
+    pub history_order: HistoryOrder,
+    /// The join param with the last message that a client has seen; empty: clients do not resume. Default
+    /// `last_seen_id`.
+    #[serde(default = "resume_param")]
+    pub resume_param: String,
     /// The most messages of a resume. A client that has missed more gets the history. Default 10,000.
     #[serde(default = "resume_limit")]
     pub resume_limit: usize,
@@ -89,6 +98,17 @@ pub struct RoomConfig {
     /// Which messages are pruned. Default: none.
     #[serde(default, deserialize_with = "retention")]
     pub retention: RetentionConfig,
+}
+
+/// The order of a history that is a list.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum HistoryOrder {
+    /// The oldest message first.
+    #[default]
+    Oldest,
+    /// The newest message first.
+    Newest,
 }
 
 /// The names of the payload's members that the server reads. It does not read other members.
@@ -140,6 +160,8 @@ impl Default for RoomConfig {
             history_member: history_member(),
             history_events: None,
             history_item: None,
+            history_order: HistoryOrder::default(),
+            resume_param: resume_param(),
             resume_limit: RESUME_LIMIT,
             max_message_bytes: MAX_MESSAGE_BYTES,
             changes: false,
@@ -214,6 +236,10 @@ impl RoomConfig {
             && !self.on.contains_key(event)
         {
             return Some(format!("presence.at: the room has no event {event:?}"));
+        }
+        let entry = self.presence.as_ref().and_then(|rule| rule.entry.as_ref());
+        if entry.is_some_and(|entry| entry.keys().iter().any(|key| key == "metas")) {
+            return Some("presence.entry: \"metas\" has the metas of the members".to_owned());
         }
         if let Some(rule) = &self.presence
             && rule.at == Moment::Join
@@ -325,6 +351,10 @@ fn history_events<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Stri
     event_names(input).map(Some)
 }
 
+fn resume_param() -> String {
+    RESUME_PARAM.to_owned()
+}
+
 fn resume_limit() -> usize {
     RESUME_LIMIT
 }
@@ -340,6 +370,11 @@ fn bytes<'de, D: Deserializer<'de>>(input: D) -> Result<usize, D::Error> {
 
 fn pattern<'de, D: Deserializer<'de>>(input: D) -> Result<TopicPattern, D::Error> {
     let pattern: String = name(String::deserialize(input)?)?;
+    if pattern.contains(['{', '}']) {
+        return Err(D::Error::custom(format!(
+            "{pattern:?}: topics have no variables; write a prefix with \"*\" at its end, and conditions in join.match"
+        )));
+    }
     pattern.parse().map_err(D::Error::custom)
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::log::log_filter;
-use super::value::{address, history_limit, positive, seconds};
+use super::value::{address, history_limit, positive, seconds, socket_path};
 use super::{ApiConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig};
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
@@ -73,6 +73,11 @@ pub struct ServeConfig {
     /// networks, such as 10.0.0.0/8,192.0.2.7, or none; loopback by default
     #[arg(long, default_value = "127.0.0.0/8,::1", value_name = "NETWORKS")]
     pub trusted_proxies: TrustedProxies,
+
+    /// Further paths of the socket beside /socket, as the frontend has them: a list such as
+    /// /api/socket,/user_socket
+    #[arg(long, value_delimiter = ',', value_name = "PATHS", value_parser = socket_path)]
+    pub socket_paths: Vec<String>,
 
     /// Worker threads; one per core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -270,6 +270,14 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
             "line 2: topics: '*' may only stand at the end",
         ),
         (
+            "[[rooms]]\ntopics = \"dm:{a}:{b}\"",
+            "line 2: topics: \"dm:{a}:{b}\": topics have no variables",
+        ),
+        (
+            "socket_paths = \"/a,b\"",
+            "must be a path, such as /api/socket",
+        ),
+        (
             "[[rooms]]\ntopics = \"\"",
             "topics: must have 1 to 255 bytes",
         ),
@@ -514,6 +522,26 @@ fn mistakes_in_rules_are_one_line() {
             "must be a number and a time of at most a day",
         ),
         ("limit = { member = \"1/s\" }", "unknown field `member`"),
+        (
+            "on.say = { refuse = { a = 1 } }",
+            "\"refuse\" answers a payload that \"require\" refuses",
+        ),
+        (
+            "on.say = { older = true, reply = true }",
+            "\"older\" answers with saved messages",
+        ),
+        (
+            "on.say = { older = { after = 1 } }",
+            "unknown field `after`",
+        ),
+        (
+            "presence = { key = \"a\", entry = { metas = 1 } }",
+            "presence.entry: \"metas\" has the metas",
+        ),
+        (
+            "join.match = { \"{user.id}\" = 1 }",
+            "the name of a value, without braces",
+        ),
         (
             "on.say = { rate = \"often\" }",
             "must be a number and a time",

@@ -22,6 +22,19 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
         .map_err(|_| "must be an IP address, such as 0.0.0.0, or localhost".to_owned())
 }
 
+/// A further path of the socket.
+pub(super) fn socket_path(text: &str) -> Result<String, String> {
+    let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
+    let is_plain = |segment: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+        !segment.is_empty() && segment.bytes().all(plain)
+    };
+    if !segments.is_some_and(|mut segments| segments.all(is_plain)) {
+        return Err("must be a path, such as /api/socket".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("must be a whole number of at least 1".to_owned()),

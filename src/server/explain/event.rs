@@ -4,12 +4,14 @@ use super::clients::duration;
 use super::page::Page;
 use crate::server::language::template::Template;
 use crate::server::language::{
-    Audience, EventRule, LabelTemplate, MemberRate, PresenceChange, Shapes, ShapesInWords,
+    Audience, EventRule, LabelTemplate, MemberRate, OlderRule, PresenceChange, Shapes,
+    ShapesInWords,
 };
 
 pub(super) fn explain(page: &mut Page, event: &str, rule: &EventRule) {
     let EventRule {
         require,
+        refuse,
         payload,
         stamp,
         name,
@@ -21,6 +23,7 @@ pub(super) fn explain(page: &mut Page, event: &str, rule: &EventRule) {
         presence,
         set,
         rate,
+        older,
         ignore,
         hook,
     } = rule;
@@ -35,13 +38,11 @@ pub(super) fn explain(page: &mut Page, event: &str, rule: &EventRule) {
         page.detail("Nothing becomes of it, and it is not answered.");
         return;
     }
-    shapes(
-        page,
-        4,
-        "the payload",
-        require,
-        "refused (\"invalid payload\")",
-    );
+    let refused = match refuse {
+        Some(answer) => format!("refused with the error {}", answer.in_words()),
+        None => "refused (\"invalid payload\")".to_owned(),
+    };
+    shapes(page, 4, "the payload", require, &refused);
     if let Some(error) = error {
         page.detail(&format!(
             "It is refused with the error {}.",
@@ -64,6 +65,19 @@ pub(super) fn explain(page: &mut Page, event: &str, rule: &EventRule) {
             page.detail("It changes what others see of the sender's presence:");
             page.list(6, &members(change));
         }
+    }
+    if let Some(OlderRule { before, limit }) = older {
+        page.detail(&match before {
+            None => "The reply holds the newest saved messages, as a history does.".to_owned(),
+            Some(before) => format!(
+                "The reply holds the saved messages before this id, as a history does; without one the newest: {}.",
+                before.in_words()
+            ),
+        });
+        if let Some(limit) = limit {
+            page.detail(&format!("It holds at most so many: {}.", limit.in_words()));
+        }
+        return;
     }
     if rule.relays() {
         if let Some(topic) = topic {

@@ -15,6 +15,18 @@ use self::page::Page;
 use crate::pattern::{TopicPattern, shadowed};
 use crate::server::config::{Durability, ServeConfig, Switch};
 
+/// What nobody can have meant, with the topics of its room; a server starts all the same, and its log has these.
+pub(crate) fn mistakes(config: &ServeConfig) -> Vec<(Option<&TopicPattern>, String)> {
+    let identity = config.identity.as_ref();
+    let of_clients = identity.map_or_else(Vec::new, warnings::mistakes_of_clients);
+    let of_clients = of_clients.into_iter().map(|mistake| (None, mistake));
+    let of_rooms = config.rooms.iter().flat_map(|room| {
+        let mistakes = warnings::mistakes_of_room(identity, room).into_iter();
+        mistakes.map(|mistake| (Some(&room.topics), mistake))
+    });
+    of_clients.chain(of_rooms).collect()
+}
+
 /// Who may connect, and what a client may do in the topics of each room. Warnings begin with `!`.
 pub(crate) fn explain(config: &ServeConfig) -> String {
     let mut page = Page::default();

@@ -4,7 +4,9 @@ use super::clients::duration;
 use super::event::{self, members, remembers, shapes};
 use super::page::Page;
 use super::warnings;
-use crate::server::config::{Fields, History, RetentionConfig, RoomConfig, ServeConfig, Switch};
+use crate::server::config::{
+    Fields, History, HistoryOrder, RESUME_PARAM, RetentionConfig, RoomConfig, ServeConfig, Switch,
+};
 use crate::server::language::{
     Announcement, Audience, EventRule, JoinRule, JoinToken, MemberRate, Moment, OtherEvents,
     PresenceRule, RoomLimit,
@@ -28,6 +30,8 @@ pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usi
         history_member: _,
         history_events: _,
         history_item: _,
+        history_order: _,
+        resume_param,
         resume_limit,
         max_message_bytes,
         changes,
@@ -37,7 +41,10 @@ pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usi
     } = room;
     page.heading(&format!("Topics {topics}"));
     exceptions(page, &config.rooms[..place], room);
-    self::join(page, join);
+    let with_history = stores(room)
+        && config.persist == Switch::On
+        && room.history.unwrap_or(config.history) == History::Reply;
+    self::join(page, join, with_history);
     if !join.closed {
         history(page, config, room);
         for event in room.events() {
@@ -55,6 +62,7 @@ pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usi
         }
         from_elsewhere(page, accepts, server_events);
         self::limit(page, *limit);
+        resume(page, resume_param);
         bounds(page, *resume_limit, *max_message_bytes);
         columns(page, fields);
     }
@@ -75,7 +83,8 @@ fn exceptions(page: &mut Page, earlier: &[RoomConfig], room: &RoomConfig) {
     }
 }
 
-fn join(page: &mut Page, rule: &JoinRule) {
+/// `with_history`: a sentence of its own says what the reply holds.
+fn join(page: &mut Page, rule: &JoinRule, with_history: bool) {
     let JoinRule {
         require,
         conditions,
@@ -125,9 +134,10 @@ fn join(page: &mut Page, rule: &JoinRule) {
         ));
     }
     remembers(page, 2, set.as_ref());
-    match reply {
-        Some(reply) => page.say(&format!("The join is answered with {}.", reply.in_words())),
-        None => page.say("The join is answered with {}."),
+    if let Some(reply) = reply {
+        page.say(&format!("The join is answered with {}.", reply.in_words()));
+    } else if !with_history {
+        page.say("The join is answered with {}.");
     }
 }
 
@@ -139,20 +149,24 @@ fn history(page: &mut Page, config: &ServeConfig, room: &RoomConfig) {
     let limit = room.history_limit.unwrap_or(config.history_limit);
     let newest = format!("the newest {limit} saved messages");
     let list = format!("{{{}: [..]}}", room.history_member);
+    let order = match room.history_order {
+        HistoryOrder::Oldest => "oldest first",
+        HistoryOrder::Newest => "newest first",
+    };
     page.say(&match room.history.unwrap_or(config.history) {
         History::None => {
             "After a join a client gets no history, unless it asks for one in its join params."
                 .to_owned()
         }
         History::MessagesHistory => format!(
-            "After a join a client gets {newest}, oldest first, in one push: {} {list}.",
+            "After a join a client gets {newest}, {order}, in one push: {} {list}.",
             room.history_event
         ),
         History::PerEvent => {
             format!("After a join a client gets {newest}, oldest first, one push each.")
         }
         History::Reply => {
-            format!("The reply to the join holds {newest}, oldest first: {list}.")
+            format!("The reply to the join holds {newest}, {order}: {list}.")
         }
     });
     if let Some(events) = &room.history_events {
@@ -167,6 +181,17 @@ fn history(page: &mut Page, config: &ServeConfig, room: &RoomConfig) {
             Some(members) => page.list(4, &members),
             None => page.items(4, &[item.in_words()]),
         }
+    }
+}
+
+fn resume(page: &mut Page, param: &str) {
+    if param.is_empty() {
+        page.say("A client that was away gets the history: the room has no resume.");
+    } else if param != RESUME_PARAM {
+        page.say(&format!(
+            "A client that was away gets what it has missed if it joins with the id of its last message in \
+             \"{param}\"."
+        ));
     }
 }
 
@@ -236,6 +261,7 @@ fn presence(page: &mut Page, rule: &PresenceRule) {
     let PresenceRule {
         key,
         meta,
+        entry,
         at,
         state_event,
         diff,
@@ -267,6 +293,10 @@ fn presence(page: &mut Page, rule: &PresenceRule) {
     if let Some(meta) = meta {
         page.detail("Others see of it:");
         page.list(6, &members(meta));
+    }
+    if let Some(entry) = entry {
+        page.detail("Beside the metas of its key they see:");
+        page.list(6, &members(entry));
     }
 }
 

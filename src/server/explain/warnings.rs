@@ -25,14 +25,19 @@ pub(super) fn of_clients(config: &IdentityConfig) -> Vec<String> {
                 .to_owned(),
         );
     }
+    warnings.extend(mistakes_of_clients(config));
+    warnings
+}
+
+/// Contradictions in `[identity]`: nobody can have meant them.
+pub(super) fn mistakes_of_clients(config: &IdentityConfig) -> Vec<String> {
     let known = fields(Some(config));
     let lacks = |name: &&String| !config.asks_hook() && !known.contains(name);
-    for name in config.require.iter().filter(lacks) {
-        warnings.push(format!(
-            "Every client is refused: the identity has no {name}, and it is required."
-        ));
-    }
-    warnings
+    let required = config.require.iter().filter(lacks);
+    let refused = required.map(|name| {
+        format!("Every client is refused: the identity has no {name}, and it is required.")
+    });
+    refused.collect()
 }
 
 /// The sources of an identity beside the backend, which is asked after them.
@@ -47,7 +52,7 @@ pub(super) fn of_room(identity: Option<&IdentityConfig>, room: &RoomConfig) -> V
         return Vec::new();
     }
     let mut warnings = of_join(identity, room);
-    let (known, claims, addressed) = (fields(identity), claims(identity), addressed(room));
+    let (claims, addressed) = (claims(identity), addressed(room));
     let claimed: Vec<_> = addressed
         .iter()
         .filter(|name| claims.contains(name))
@@ -68,18 +73,31 @@ pub(super) fn of_room(identity: Option<&IdentityConfig>, room: &RoomConfig) -> V
     if room.changes {
         warnings.push("Each member may change and delete the messages of all others.".to_owned());
     }
-    let mut named = named(templates(room).into_iter(), Variable::User);
-    named.extend(addressed);
-    let unknown: BTreeSet<_> = named.iter().filter(|name| !known.contains(name)).collect();
+    warnings.extend(mistakes_of_room(identity, room));
+    warnings
+}
+
+/// Contradictions between a room and `[identity]`: nobody can have meant them.
+pub(super) fn mistakes_of_room(
+    identity: Option<&IdentityConfig>,
+    room: &RoomConfig,
+) -> Vec<String> {
     // A backend may add fields.
     let adds = room.asks_hook() || identity.is_some_and(IdentityConfig::asks_hook);
-    if !unknown.is_empty() && !adds {
-        warnings.push(format!(
-            "The identity has no field of this name, so it is always null: {}.",
-            list(unknown)
-        ));
+    if room.join.closed || adds {
+        return Vec::new();
     }
-    warnings
+    let known = fields(identity);
+    let mut named = named(templates(room).into_iter(), Variable::User);
+    named.extend(addressed(room));
+    let unknown: BTreeSet<_> = named.iter().filter(|name| !known.contains(name)).collect();
+    if unknown.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "The identity has no field of this name, so it is always null: {}.",
+        list(unknown)
+    )]
 }
 
 fn of_join(identity: Option<&IdentityConfig>, room: &RoomConfig) -> Vec<String> {
@@ -191,6 +209,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
     for rule in room.on.values() {
         let EventRule {
             require: _,
+            refuse,
             payload,
             stamp,
             name: _,
@@ -202,11 +221,14 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
             presence,
             set,
             rate: _,
+            older,
             ignore: _,
             hook: _,
         } = rule;
+        let older = older.iter();
+        all.extend(older.flat_map(|older| older.before.iter().chain(&older.limit)));
         all.extend(
-            [payload, stamp, topic, reply, error, set]
+            [refuse, payload, stamp, topic, reply, error, set]
                 .into_iter()
                 .flatten(),
         );
@@ -219,6 +241,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
     if let Some(PresenceRule {
         key,
         meta,
+        entry,
         at: _,
         state_event: _,
         diff: _,
@@ -227,6 +250,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
     {
         all.push(key);
         all.extend(meta);
+        all.extend(entry);
     }
     for Announcement {
         at: _,

@@ -28,14 +28,16 @@ const SCOPE: Scope = Scope::of(&[
 ]);
 
 impl Conditions {
-    /// Whether all hold. A value that is absent, null, an array or an object equals nothing.
+    /// Whether all hold. A value that is absent, null or an object equals nothing; an array equals what one of its
+    /// items equals.
     pub(crate) fn hold(&self, values: &Values<'_>) -> bool {
         self.0.iter().all(|condition| {
-            let Some(value) = condition.value.text(values) else {
-                return false;
-            };
+            let found = condition.value.texts(values);
             let mut allowed = condition.one_of.iter();
-            allowed.any(|allowed| allowed.text(values).is_some_and(|text| text == value))
+            allowed.any(|allowed| {
+                let allowed = allowed.texts(values);
+                allowed.iter().any(|allowed| found.contains(allowed))
+            })
         })
     }
 
@@ -79,6 +81,11 @@ impl<'de> Deserialize<'de> for Conditions {
                 Value::Array(allowed) => allowed,
                 one => vec![one],
             };
+            if path.contains(['{', '}']) {
+                return Err(D::Error::custom(format!(
+                    "{path:?}: the left side is the name of a value, without braces, as \"user.id\""
+                )));
+            }
             Ok(Condition {
                 value: parse(&Value::String(format!("{{{path}}}")))?,
                 one_of: allowed.iter().map(parse).collect::<Result<_, _>>()?,
@@ -96,7 +103,9 @@ mod tests {
 
     #[test]
     fn values_are_compared_as_text_and_null_equals_nothing() {
-        let user = json!({"id": 7, "role": "agent", "none": null});
+        let user = json!({
+            "id": 7, "role": "agent", "none": null, "teams": ["red", 7, null], "nobody": [], "deep": [["red"]],
+        });
         let values = Values {
             user: Some(&user),
             topic: "user:7",
@@ -111,11 +120,19 @@ mod tests {
             (json!({"user.role": "agent", "user.id": 8}), false),
             (json!({"user.none": "{user.none}"}), false),
             (json!({"user.id": []}), false),
+            (json!({"user.teams": "red"}), true),
+            (json!({"topic.1": "{user.teams}"}), true),
+            (json!({"user.teams": ["blue", "{user.role}"]}), false),
+            (json!({"user.nobody": "{user.nobody}"}), false),
+            (json!({"user.deep": "red"}), false),
             (json!({}), true),
         ] {
             let conditions: Conditions = serde_json::from_value(written.clone()).expect("valid");
             assert_eq!(conditions.hold(&values), holds, "{written}");
         }
+        let braces = serde_json::from_value::<Conditions>(json!({"{user.id}": 7}));
+        let braces = braces.expect_err("a name has none").to_string();
+        assert!(braces.contains("without braces"), "{braces}");
         let error = serde_json::from_value::<Conditions>(json!({"payload.x": 1}));
         assert!(
             error

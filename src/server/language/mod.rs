@@ -28,6 +28,6 @@ pub(crate) use self::identity::Source;
 pub(crate) use self::limit::MemberRate;
 pub use self::limit::RoomLimit;
 pub use self::rule::{Announcement, EventRule, JoinRule, OtherEvents, PresenceRule};
-pub(crate) use self::rule::{Moment, PresenceChange, used};
+pub(crate) use self::rule::{Moment, OlderRule, PresenceChange, used};
 pub(crate) use self::shape::{Shapes, ShapesInWords};
 pub(crate) use self::table::only_tables;

@@ -39,6 +39,9 @@ const EVENT: Scope = STATE.and(Scope::of(&[Variable::Id]));
 pub struct EventRule {
     /// The shape of the payload.
     pub(crate) require: Shapes,
+    /// The error reply to a payload of another shape. `None`: `{"reason": "invalid payload", "field": ..}`.
+    #[serde(deserialize_with = "refusal")]
+    pub(crate) refuse: Option<Template>,
     /// The payload that members get; `None`: the client's.
     #[serde(deserialize_with = "event_template")]
     pub(crate) payload: Option<Template>,
@@ -68,10 +71,21 @@ pub struct EventRule {
     pub(crate) set: Option<Template>,
     /// How often a member may send it.
     pub(crate) rate: Option<MemberRate>,
+    /// The event asks for saved messages.
+    pub(crate) older: Option<OlderRule>,
     /// The event does nothing.
     pub(crate) ignore: bool,
     /// The backend is asked before anything is done.
     pub(crate) hook: bool,
+}
+
+/// `older` of a rule: the reply holds saved messages, in the form of the room's histories. `true`: the newest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct OlderRule {
+    /// The id of the message before which they stand. `None`, or a null: the newest.
+    pub(crate) before: Option<Template>,
+    /// The most messages, up to the room's `history_limit`.
+    pub(crate) limit: Option<Template>,
 }
 
 /// The change that an event makes to the sender's presence.
@@ -119,6 +133,9 @@ pub struct PresenceRule {
     /// The meta.
     #[serde(default, deserialize_with = "state_table")]
     pub(crate) meta: Option<Template>,
+    /// A table: what a presence has beside its `metas`. Phoenix: `fetch/2`.
+    #[serde(default, deserialize_with = "state_table")]
+    pub(crate) entry: Option<Template>,
     /// When a member is tracked.
     #[serde(default)]
     pub(crate) at: Moment,
@@ -199,6 +216,10 @@ fn parse_table<'de, D: Deserializer<'de>>(input: D, scope: Scope) -> Result<Temp
 
 fn event_template<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
     parse(input, EVENT).map(Some)
+}
+
+fn refusal<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
+    parse(input, STATE).map(Some)
 }
 
 fn event_table<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Template>, D::Error> {
@@ -288,6 +309,26 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
+impl<'de> Deserialize<'de> for OlderRule {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let mut older = Self::default();
+        let members = match Value::deserialize(input)? {
+            Value::Bool(true) => return Ok(older),
+            Value::Object(members) => members,
+            _ => return Err(D::Error::custom("must be true or a table")),
+        };
+        for (name, value) in &members {
+            let template = Template::parse(value, STATE).map_err(D::Error::custom)?;
+            match &**name {
+                "before" => older.before = Some(template),
+                "limit" => older.limit = Some(template),
+                _ => return Err(D::Error::unknown_field(name, &["before", "limit"])),
+            }
+        }
+        Ok(older)
+    }
+}
+
 impl<'de> Deserialize<'de> for PresenceChange {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         match Value::deserialize(input)? {
@@ -317,7 +358,7 @@ impl JoinRule {
 impl PresenceRule {
     /// The variables that its templates name.
     pub(crate) fn used(&self) -> Scope {
-        self.key.used().and(used(&[&self.meta]))
+        self.key.used().and(used(&[&self.meta, &self.entry]))
     }
 }
 
@@ -344,14 +385,22 @@ impl EventRule {
             &self.error,
             &self.set,
             &self.topic,
+            &self.refuse,
         ];
-        used(&templates).and(presence).and(self.to.used())
+        let older = self.older.as_ref();
+        let older = older.map_or(Scope::default(), |older| {
+            used(&[&older.before, &older.limit])
+        });
+        used(&templates)
+            .and(older)
+            .and(presence)
+            .and(self.to.used())
     }
 
     /// Whether members are sent something.
     pub(crate) fn relays(&self) -> bool {
         let is_presence = self.presence.is_some() && self.name.is_none();
-        !self.ignore && self.error.is_none() && !is_presence
+        !self.ignore && self.error.is_none() && self.older.is_none() && !is_presence
     }
 
     /// Whether the rule is carried out if the backend does not say. A rule with nothing but the call and checks before
@@ -383,6 +432,12 @@ impl EventRule {
         } else if self.ignore && (does || answers || self.presence.is_some() || self.set.is_some())
         {
             Some("\"ignore\" does nothing, and the other keys do something")
+        } else if self.refuse.is_some() && self.require.is_empty() {
+            Some("\"refuse\" answers a payload that \"require\" refuses")
+        } else if self.older.is_some()
+            && (does || answers || self.hook || self.ignore || self.presence.is_some())
+        {
+            Some("\"older\" answers with saved messages, and the other keys do something else")
         } else if self.error.is_some() && (does || self.reply.is_some() || self.presence.is_some())
         {
             Some("\"error\" refuses the event, and nothing becomes of it")

@@ -1,15 +1,20 @@
-//! `update_message`, `delete_message` and `messages_before`: the work of a member on stored messages.
+//! `update_message`, `delete_message`, `messages_before`, and rules with `older`: the work of a member on stored
+//! messages.
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::channel::{DELETE_MESSAGE, MESSAGES_BEFORE, RoomChannel, UPDATE_MESSAGE, refuse};
-use super::history;
-use super::member::too_long;
-use crate::channel::{Context, HandleIn, HandleInResult};
+use super::member::{Occasion, too_long};
+use super::{event, history};
+use crate::channel::{Context, HandleIn, HandleInResult, Refused};
 use crate::client::log_client;
-use crate::log::MessageId;
+use crate::log::{LogEntry, MessageId};
 use crate::message::{Payload, RawJson, reason};
 use crate::pubsub::Draft;
+use crate::server::language::template::Template;
+use crate::server::language::{EventRule, OlderRule};
 
 impl RoomChannel {
     /// Publishes a change. The client gets its reply once the change is committed.
@@ -79,18 +84,57 @@ impl RoomChannel {
         let Ok(id) = asked.before.parse::<MessageId>() else {
             return Err(refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx).into());
         };
+        let entries = self
+            .older(Some(id), asked.limit, MESSAGES_BEFORE, ctx)
+            .await?;
+        let form = history::request(&self.room(), &Payload::EMPTY);
+        Ok(HandleIn::ok(form.page(&entries)))
+    }
+
+    /// Carries out a rule with `older`: replies with saved messages.
+    pub(super) async fn reply_older(
+        &mut self,
+        (rule, older): (&EventRule, &OlderRule),
+        event: &str,
+        payload: &Payload,
+        ctx: &Context<RoomChannel>,
+    ) -> HandleInResult {
+        let room = self.room();
+        let (_, value) = event::check(self, (&room, rule), event, payload, ctx)?;
+        let occasion = Occasion::at(ctx.topic(), &room).event(event, value.as_ref());
+        let (before, limit) = self.member.values(&room, occasion, |values| {
+            let text = |template: &Option<Template>| template.as_ref()?.text(values);
+            (text(&older.before), text(&older.limit))
+        });
+        let before = before.map(|id| id.parse::<MessageId>()).transpose();
+        let before = before.map_err(|_| refuse(reason::UNKNOWN_MESSAGE, event, ctx))?;
+        let limit = limit.and_then(|limit| limit.parse().ok());
+        let entries = self.older(before, limit, event, ctx).await?;
+        let form = history::request(&room, &Payload::EMPTY);
+        Ok(HandleIn::ok(form.plain_page(&entries)))
+    }
+
+    /// The newest messages, or those before a given one; at most as many as a join's history has.
+    async fn older(
+        &self,
+        before: Option<MessageId>,
+        limit: Option<usize>,
+        event: &str,
+        ctx: &Context<RoomChannel>,
+    ) -> Result<Vec<Arc<LogEntry>>, Refused> {
         let most = self.room().history_limit;
-        let limit = asked.limit.map_or(most, |limit| limit.min(most)).max(1);
-        match ctx.pubsub().before(ctx.topic(), id, limit).await {
-            Ok(Some(entries)) => {
-                let form = history::request(&self.room(), &Payload::EMPTY);
-                Ok(HandleIn::ok(form.page(&entries)))
-            }
-            Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, MESSAGES_BEFORE, ctx).into()),
+        let limit = limit.map_or(most, |limit| limit.min(most)).max(1);
+        let read = match before {
+            Some(id) => ctx.pubsub().before(ctx.topic(), id, limit).await,
+            None => ctx.pubsub().newest(ctx.topic(), limit).await,
+        };
+        match read {
+            Ok(Some(entries)) => Ok(entries),
+            Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, event, ctx)),
             Err(error) => {
                 let (client, topic) = (ctx.client(), ctx.topic());
                 log_client!(error, client, topic, %error, "chat.before.unreadable");
-                Err(refuse(reason::STORAGE_UNAVAILABLE, MESSAGES_BEFORE, ctx).into())
+                Err(refuse(reason::STORAGE_UNAVAILABLE, event, ctx))
             }
         }
     }

@@ -141,6 +141,9 @@ impl Channel for RoomChannel {
                 let asked = backend::event(self, Some(rule), event, &payload, ctx);
                 return Box::pin(asked).await;
             }
+            if let Some(older) = &rule.older {
+                return Box::pin(self.reply_older((rule, older), event, &payload, ctx)).await;
+            }
             // Boxed, so that the events that wait for nothing stay small.
             if rule.topic.is_some() {
                 let sent = event::carry_out_elsewhere(self, (&*room, rule), event, &payload, ctx);

@@ -68,7 +68,13 @@ pub(super) fn check<'a>(
     if let Some(value) = &value
         && let Err(field) = rule.require.check(value)
     {
-        return Err(wrong_field(field, event, ctx));
+        let Some(refuse) = &rule.refuse else {
+            return Err(wrong_field(field, event, ctx));
+        };
+        log_refusal(reason::INVALID_PAYLOAD, event, ctx);
+        let occasion = Occasion::at(ctx.topic(), room).event(event, Some(value));
+        let answer = channel.member.payload(room, occasion, refuse)?;
+        return Err(Refused::new(answer));
     }
     Ok((json, value))
 }

@@ -8,6 +8,7 @@ use super::room::Room;
 use crate::channel::{LogRequest, MESSAGES, MESSAGES_HISTORY};
 use crate::log::LogEntry;
 use crate::message::{Payload, RawJson};
+use crate::server::config::{HistoryOrder, RESUME_PARAM};
 use crate::server::language::template::Values;
 
 /// The request for stored messages in these join params, in the room's form.
@@ -19,6 +20,12 @@ pub(super) fn request(room: &Arc<Room>, params: &Payload) -> LogRequest {
     }
     if room.history_member != MESSAGES {
         request = request.history_member(room.history_member.as_str());
+    }
+    if room.rules.history_order == HistoryOrder::Newest {
+        request = request.newest_first();
+    }
+    if room.resume_param != RESUME_PARAM {
+        request = request.resumes_by(&room.resume_param, params);
     }
     if room.rules.history_events.is_none() && room.rules.history_item.is_none() {
         return request;

@@ -89,10 +89,18 @@ fn with_topics(router: SocketRouter, rooms: &[Room]) -> SocketRouter {
 pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
     let shows = rooms.iter().any(|room| room.rules.presence.is_some());
     let all = Rooms::new(rooms);
+    let mut rules = rooms.iter().filter_map(|room| room.rules.presence.as_ref());
+    let has_entries = rules.any(|rule| rule.entry.is_some());
     shows.then(|| {
-        Presence::builder(pubsub.clone())
-            .sends_diffs(move |topic| all.sends_diffs(topic))
-            .build()
+        let presence = Presence::builder(pubsub.clone());
+        let presence = presence.sends_diffs(move |topic| all.sends_diffs(topic));
+        if has_entries {
+            presence
+                .fetch(|_, presences| presence::with_entries(presences))
+                .build()
+        } else {
+            presence.build()
+        }
     })
 }
 

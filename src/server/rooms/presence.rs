@@ -8,9 +8,12 @@ use super::member::{Member, Occasion};
 use super::room::Room;
 use crate::channel::{Context, Handled, Refused};
 use crate::client::log_client;
-use crate::presence::{Presence, PresenceError};
+use crate::presence::{Presence, PresenceError, Presences};
 use crate::server::language::template::Template;
 use crate::server::language::{EventRule, Moment, PresenceChange, PresenceRule};
+
+/// The member of a meta that holds the `entry` of a rule. Clients never get it.
+const ENTRY: &str = "phx_entry";
 
 /// The join is complete: tracks the client if the room says so, and pushes it `presence_state`.
 pub(super) fn enter(channel: &mut RoomChannel, ctx: &mut Context<RoomChannel>) -> Handled {
@@ -92,14 +95,35 @@ fn track(
     let Some(key) = key.filter(|_| !rule.list_only) else {
         return Ok(());
     };
-    let meta = match &rule.meta {
+    let mut meta = match &rule.meta {
         None => Map::new(),
         Some(template) => table(member, room, occasion, template)?,
     };
+    if let Some(template) = &rule.entry {
+        let entry = table(member, room, occasion, template)?;
+        meta.insert(ENTRY.to_owned(), Value::Object(entry));
+    }
     let tracked = ctx.state::<Presence>().track(ctx, &key, &meta);
     tracked.map_err(|error| refused(&error))?;
     channel.member.set_presence_key(key);
     Ok(())
+}
+
+/// The presences as clients get them: the `entry` of a member's newest meta stands beside the `metas` of its key.
+pub(super) fn with_entries(mut presences: Presences) -> Presences {
+    for presence in presences.values_mut() {
+        let Some(metas) = presence["metas"].as_array_mut() else {
+            continue;
+        };
+        let metas = metas.iter_mut().filter_map(Value::as_object_mut);
+        let entries: Vec<_> = metas.filter_map(|meta| meta.remove(ENTRY)).collect();
+        let newest = entries.into_iter().next_back();
+        if let (Some(Value::Object(entry)), Some(presence)) = (newest, presence.as_object_mut()) {
+            let beside = entry.into_iter().filter(|(name, _)| name != "metas");
+            presence.extend(beside);
+        }
+    }
+    presences
 }
 
 fn refused(error: &PresenceError) -> Refused {

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::channel::HistoryMode;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
-use crate::server::config::{Fields, History, RoomConfig};
+use crate::server::config::{Fields, History, HistoryOrder, RoomConfig};
 use crate::server::language::template::{Scope, Template};
 use crate::server::language::{
     Announcement, EventRule, JoinRule, OtherEvents, PresenceRule, RoomLimit, used,
@@ -33,6 +33,8 @@ pub struct Room {
     pub history_member: String,
     /// The most messages of a resume.
     pub resume_limit: usize,
+    /// The join param with the last message that a client has seen.
+    pub resume_param: String,
     /// The longest payload that is broadcast, in bytes.
     pub max_message_bytes: usize,
     /// Whether members may send `update_message` and `delete_message`.
@@ -59,6 +61,7 @@ pub struct RoomRules {
     pub(crate) history_events: Option<Vec<String>>,
     /// The item of a message in a history. `None`: its payload.
     pub(crate) history_item: Option<Template>,
+    pub(crate) history_order: HistoryOrder,
     /// How many messages its topics take.
     pub(crate) limit: RoomLimit,
     /// Whether an event changes its sender's presence.
@@ -89,6 +92,7 @@ impl RoomRules {
             server_events: config.server_events.clone(),
             history_events: config.history_events.clone(),
             history_item: config.history_item.clone(),
+            history_order: config.history_order,
             limit: config.limit,
             changes_presence: config.changes_presence(),
             asks_hook: config.asks_hook(),
@@ -127,6 +131,7 @@ impl Room {
             history_event: config.history_event.clone(),
             history_member: config.history_member.clone(),
             resume_limit: config.resume_limit,
+            resume_param: config.resume_param.clone(),
             max_message_bytes: config.max_message_bytes,
             changes: config.changes,
             fields: config.fields.clone(),

@@ -30,6 +30,7 @@ use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::server::api::{Api, Auth};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
+use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
@@ -334,6 +335,10 @@ fn announce(config: &ServeConfig, address: SocketAddr) {
             fields,
             "serve.identity.claimed: nobody verifies what clients say of themselves in the connect params"
         );
+    }
+    for (topics, mistake) in explain::mistakes(config) {
+        let topics = topics.map(tracing::field::display);
+        tracing::warn!(topics, mistake, "serve.config.mistaken");
     }
     let line = format!("Slackir listens on {url}");
     let line = match config.log_format {

@@ -77,11 +77,24 @@ impl Template {
 
     /// Renders the template as text, if it is a string, a number or a boolean.
     pub(crate) fn text(&self, values: &Values<'_>) -> Option<String> {
-        let rendered = self.render(values, MAX_COMPARED).ok()?;
-        match serde_json::from_str(&rendered.with_id("")).ok()? {
-            Value::String(text) => Some(text),
-            other => text_of(&other).map(Cow::into_owned),
+        let value = self.compared(values)?;
+        text_of(&value).map(Cow::into_owned)
+    }
+
+    /// As [`text`](Self::text), or the texts of the items of an array.
+    pub(crate) fn texts(&self, values: &Values<'_>) -> Vec<String> {
+        let text = |value: &Value| text_of(value).map(Cow::into_owned);
+        match self.compared(values) {
+            Some(Value::Array(items)) => items.iter().filter_map(text).collect(),
+            Some(value) => text(&value).into_iter().collect(),
+            None => Vec::new(),
         }
+    }
+
+    /// The value that the template makes, if it is short enough to be compared.
+    fn compared(&self, values: &Values<'_>) -> Option<Value> {
+        let rendered = self.render(values, MAX_COMPARED).ok()?;
+        serde_json::from_str(&rendered.with_id("")).ok()
     }
 }
 
