@@ -26,10 +26,11 @@ pub mod rooms;
 mod run;
 mod sockets;
 pub(crate) mod telemetry;
+mod tokens;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HookConfig,
+    ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HookConfig,
     HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig, ServeConfig,
     SettingsError, Switch, WebsocketDriver,
 };
