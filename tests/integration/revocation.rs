@@ -14,7 +14,7 @@ use crate::support::database::{Database, on_each_database};
 use crate::support::jwt::{SECRET, now, signed};
 use crate::support::longpoll::PollClient;
 use crate::support::phoenix::Phoenix;
-use crate::support::process::Process;
+use crate::support::process::{Process, run};
 use crate::support::rooms::eventually;
 use crate::support::transport::Wire;
 use crate::support::wire::{WireClient, http};
@@ -24,6 +24,7 @@ on_each_database! {
     a_revoked_user_is_sent_away_and_comes_back_with_a_newer_token_alone,
     a_revoked_token_is_refused_alone,
     a_revocation_survives_restarts_until_it_ends_or_is_taken_back,
+    a_hundred_thousand_are_remembered,
 }
 
 const CONFIG: &str = r#"
@@ -231,6 +232,63 @@ async fn a_revocation_survives_restarts_until_it_ends_or_is_taken_back(database:
     assert_eq!(connect(server.addr, &old).await, 101);
 }
 
+async fn a_hundred_thousand_are_remembered(database: Database) {
+    let migrated = run(
+        &["migrate", "--database-url", &database.url],
+        database.dir.path(),
+    );
+    assert!(migrated.status.success());
+    database.execute(
+        "INSERT INTO revocations (kind, subject, not_before, ends) \
+         WITH RECURSIVE users(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM users WHERE id < 100000) \
+         SELECT 'user', CAST(id AS TEXT), 1, 9000000000000000 FROM users",
+    );
+    let server = start(&database);
+    let program = Program::of(&server).await;
+    let undated = |sub: &str| params(&signed(&json!({"sub": sub, "exp": now() + 1_000})));
+    assert_eq!(connect(server.addr, &undated("100000")).await, 403);
+    assert_eq!(connect(server.addr, &undated("100001")).await, 101);
+    let answer = program.send("POST", "/api/users/100001/revoke", b"").await;
+    let error = answer.json();
+    assert_eq!(
+        (answer.status, &error["error"]),
+        (503, &json!("too many revocations"))
+    );
+    assert!(answer.headers.contains_key("retry-after"));
+    revoke(&program, "/api/users/100000/revoke").await;
+    let (status, _) = program
+        .ask("DELETE", "/api/users/7/revoke", &Value::Null)
+        .await;
+    assert_eq!(status, 204);
+    revoke(&program, "/api/users/100001/revoke").await;
+    assert_eq!(connect(server.addr, &undated("100001")).await, 403);
+}
+
+#[actix_web::test]
+async fn a_revocation_that_is_not_stored_has_no_effect() {
+    let database = Database::sqlite();
+    let server = start(&database);
+    let program = Program::of(&server).await;
+    let old = token("u1", 10, "t1");
+    let mut ann = Phoenix::connect_as(server.addr, &old).await;
+    let mut blocked = database.block_writes();
+    let ask = || program.ask("POST", "/api/users/u1/revoke", &Value::Null);
+    let (status, error) = ask().await;
+    assert_eq!(
+        (status, &error["error"]),
+        (503, &json!("storage unavailable"))
+    );
+    ann.heartbeat().await;
+    assert_eq!(connect(server.addr, &params(&old)).await, 101);
+    blocked.execute("ROLLBACK");
+    // The server notices a moment later that it can write.
+    while ask().await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ann.closed().await, 1008);
+    assert_eq!(connect(server.addr, &params(&old)).await, 403);
+}
+
 impl Phoenix {
     async fn connect_as(addr: SocketAddr, token: &str) -> Self {
         Self::dial_with(addr, &params(token)).await
@@ -334,4 +392,26 @@ async fn callers_of_the_api_may_have_a_token_of_their_issuer() {
         "{}",
         logged()
     );
+}
+
+/// The keys of the API's own tokens are behind a URL at which nobody answers.
+#[actix_web::test]
+async fn without_keys_a_token_of_an_issuer_is_neither_right_nor_wrong() {
+    let database = Database::sqlite();
+    let config = r#"
+        [api]
+        claim = "role"
+        values = ["service_role"]
+        jwt = { algorithms = ["RS256"], jwks_url = "http://127.0.0.1:1/", issuer = "https://id.test", audience = "api" }
+    "#;
+    let written = std::fs::write(database.dir.path().join("slackir.toml"), config);
+    written.expect("it can be written");
+    let server = serve(&database, &["--config", "slackir.toml"]);
+    let program = Program::of(&server).await;
+    program.get("/api/topics/random:lobby/messages").await;
+    let bearer = format!("Bearer {}", signed(&json!({"role": "service_role"})));
+    let program = program.authorized(Some(&bearer));
+    let messages = "/api/topics/random:lobby/messages";
+    let (status, error) = program.ask("GET", messages, &Value::Null).await;
+    assert_eq!((status, &error["error"]), (503, &json!("no keys")));
 }
