@@ -32,6 +32,7 @@ pub mod message;
 mod metrics;
 pub mod pattern;
 pub mod rate;
+pub mod revocation;
 pub mod token;
 mod waker;
 

@@ -153,6 +153,59 @@ pub(crate) fn hook_metrics() -> &'static HookMetrics {
     &HOOK_METRICS
 }
 
+/// The handles of the metrics of tokens.
+pub(crate) struct TokenMetrics {
+    /// Revocations in memory.
+    pub(crate) revocations: Gauge,
+    /// Refused tokens by reason.
+    refusals: [Counter; TOKEN_REFUSALS.len()],
+    /// Fetches of an issuer's keys by outcome.
+    jwks_fetches: [Counter; JWKS_OUTCOMES.len()],
+}
+
+/// The reasons for which a token is refused.
+const TOKEN_REFUSALS: [&str; 10] = [
+    "missing",
+    "invalid",
+    "expired",
+    "not_yet",
+    "claims",
+    "unknown_key",
+    "no_keys",
+    "revoked",
+    "other_user",
+    "role",
+];
+/// The outcomes of a fetch of keys.
+const JWKS_OUTCOMES: [&str; 5] = ["ok", "unreachable", "timeout", "status", "invalid"];
+
+impl TokenMetrics {
+    /// The tokens that were refused for this reason.
+    pub(crate) fn refusals(&self, reason: &str) -> &Counter {
+        let place = TOKEN_REFUSALS.iter().position(|known| *known == reason);
+        &self.refusals[place.unwrap_or_default()]
+    }
+
+    /// The fetches of keys with this outcome.
+    pub(crate) fn jwks_fetches(&self, outcome: &str) -> &Counter {
+        let place = JWKS_OUTCOMES.iter().position(|known| *known == outcome);
+        &self.jwks_fetches[place.unwrap_or_default()]
+    }
+}
+
+static TOKEN_METRICS: LazyLock<TokenMetrics> = LazyLock::new(|| TokenMetrics {
+    revocations: gauge!("slackir_revocations"),
+    refusals: TOKEN_REFUSALS
+        .map(|reason| counter!("slackir_token_refusals_total", "reason" => reason)),
+    jwks_fetches: JWKS_OUTCOMES
+        .map(|outcome| counter!("slackir_jwks_fetches_total", "outcome" => outcome)),
+});
+
+/// The handles of the metrics of tokens.
+pub(crate) fn token_metrics() -> &'static TokenMetrics {
+    &TOKEN_METRICS
+}
+
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     connections: gauge!("slackir_connections"),
     client_refs: gauge!("slackir_client_refs"),
@@ -206,6 +259,7 @@ pub(crate) fn metrics() -> &'static Metrics {
 pub(crate) fn describe() {
     LazyLock::force(&METRICS);
     LazyLock::force(&HOOK_METRICS);
+    LazyLock::force(&TOKEN_METRICS);
     describe_gauge!("slackir_connections", "Open client connections");
     describe_gauge!("slackir_channels", "Joined channels");
     describe_counter!(
@@ -215,6 +269,15 @@ pub(crate) fn describe() {
     describe_counter!(
         "slackir_limited_total",
         "Messages, connections and requests that a limit refused, by limit"
+    );
+    describe_gauge!("slackir_revocations", "Revoked users and tokens in memory");
+    describe_counter!(
+        "slackir_token_refusals_total",
+        "Refused tokens of clients, joins and callers of the HTTP API, by reason"
+    );
+    describe_counter!(
+        "slackir_jwks_fetches_total",
+        "Fetches of the keys behind a jwks_url, by outcome"
     );
 }
 

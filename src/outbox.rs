@@ -88,6 +88,8 @@ pub(crate) enum CloseReason {
     Disconnected,
     /// The client's permission has ended.
     TokenExpired,
+    /// The client's permission was taken back.
+    TokenRevoked,
     /// The server is shutting down. The client should reconnect.
     Draining,
     /// The client reads too slowly.

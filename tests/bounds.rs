@@ -411,6 +411,14 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "revocations of users and tokens",
+        &[(
+            "100,000",
+            "src/revocation.rs",
+            "const MAX_REVOCATIONS: usize = ",
+        )],
+    ),
+    (
         "a JSON Web Token, and the keys of its issuer",
         &[
             (

@@ -335,6 +335,12 @@ impl Endpoint {
         self.sockets.count()
     }
 
+    /// Asks the [`Permit`](crate::socket::Permit) of every connection, on all workers, and closes the connections whose
+    /// permit does not hold. Call it after a permit has changed. It returns once all connections have the question.
+    pub async fn check_permits(&self) {
+        self.sockets.check_permits().await;
+    }
+
     /// Whether the endpoint is disconnecting its clients and refuses new ones.
     pub fn is_draining(&self) -> bool {
         self.sockets.is_draining()

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::lock::lock;
+use crate::metrics::token_metrics;
 use crate::server::jwt::{JwkSet, JwksCache};
 
 /// The time of a fetch, connection and body included.
@@ -33,7 +34,22 @@ pub(crate) enum FetchError {
     #[error("the status of the answer is {0}")]
     Status(u16),
     #[error("{0}")]
-    Exchange(String),
+    Unreachable(String),
+    /// The body is too long, or no JWKS.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl FetchError {
+    /// The outcome in the metric.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Status(_) => "status",
+            Self::Unreachable(_) => "unreachable",
+            Self::Invalid(_) => "invalid",
+        }
+    }
 }
 
 impl RemoteKeys {
@@ -41,7 +57,7 @@ impl RemoteKeys {
     /// If the system has no root certificates for an `https` URL.
     pub(crate) fn new(url: Url) -> Result<Arc<Self>, String> {
         let tls = match url.scheme() {
-            "https" => Some(tls()?),
+            "https" => Some(tls(system_roots()?)?),
             _ => None,
         };
         Ok(Arc::new(Self {
@@ -105,8 +121,12 @@ impl RemoteKeys {
             .await
             .unwrap_or(Err(FetchError::Timeout))
         {
-            Ok(keys) => Some(lock(&self.cache).store(keys, Instant::now())),
+            Ok(keys) => {
+                token_metrics().jwks_fetches("ok").increment(1);
+                Some(lock(&self.cache).store(keys, Instant::now()))
+            }
             Err(error) => {
+                token_metrics().jwks_fetches(error.outcome()).increment(1);
                 tracing::warn!(url = %self.url, %error, "jwks.fetch.failed");
                 None
             }
@@ -114,7 +134,7 @@ impl RemoteKeys {
     }
 
     async fn fetch(&self) -> Result<JwkSet, FetchError> {
-        let exchange = |error: &dyn std::fmt::Display| FetchError::Exchange(error.to_string());
+        let invalid = |error: &dyn std::fmt::Display| FetchError::Invalid(error.to_string());
         // Fetches are rare: no client is kept.
         let connector = awc::Connector::new();
         let connector = match &self.tls {
@@ -127,24 +147,29 @@ impl RemoteKeys {
             .disable_redirects()
             .finish();
         let request = client.get(self.url.as_str());
-        let mut response = request.send().await.map_err(|error| exchange(&error))?;
+        let sent = request.send().await;
+        let mut response = sent.map_err(|error| FetchError::Unreachable(error.to_string()))?;
         let status = response.status().as_u16();
         if status != 200 {
             return Err(FetchError::Status(status));
         }
         let body = response.body().limit(MAX_BYTES).await;
-        let body = body.map_err(|error| exchange(&error))?;
-        JwkSet::parse(&body).map_err(|error| exchange(&error))
+        let body = body.map_err(|error| invalid(&error))?;
+        JwkSet::parse(&body).map_err(|error| invalid(&error))
     }
 }
 
-/// TLS with the system's root certificates, on ring.
-fn tls() -> Result<Arc<ClientConfig>, String> {
+fn system_roots() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err("the system has no root certificates for https".to_owned());
     }
+    Ok(roots)
+}
+
+/// TLS with servers that these roots vouch for, on ring.
+fn tls(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -152,3 +177,6 @@ fn tls() -> Result<Arc<ClientConfig>, String> {
     let config = builder.with_root_certificates(roots).with_no_client_auth();
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests;

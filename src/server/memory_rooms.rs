@@ -92,7 +92,14 @@ impl MemoryRooms {
             Switch::Off => PubSub::new(),
         };
         let router = SocketRouter::new();
-        let mount = sockets::mount(config, UserSocket, router, CheckOrigin::Off, &pubsub, None)?;
+        let mount = sockets::mount(
+            config,
+            UserSocket,
+            router,
+            CheckOrigin::Off,
+            &pubsub,
+            (None, None),
+        )?;
         let endpoint = Endpoint::builder(pubsub).mount(mount).build();
         Ok(Self { endpoint, store })
     }

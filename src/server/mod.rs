@@ -26,12 +26,13 @@ pub mod rooms;
 mod run;
 mod sockets;
 pub(crate) mod telemetry;
+mod tokens;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder, HookConfig,
-    HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig, ServeConfig,
-    SettingsError, Switch, WebsocketDriver,
+    ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder,
+    HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig,
+    ServeConfig, SettingsError, Switch, WebsocketDriver,
 };
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;

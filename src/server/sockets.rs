@@ -7,6 +7,7 @@ use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
+use crate::revocation::Revocations;
 use crate::server::config::{Durability, ServeConfig};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
@@ -29,7 +30,8 @@ pub(super) fn pubsub(
     PubSub::with_logs(own.into_iter().chain(rules).collect())
 }
 
-/// The mount at `/socket`. The program's own channels come before the rooms.
+/// The mount at `/socket`. The program's own channels come before the rooms. `revocations`: those that end connections;
+/// `None`: there can be none.
 ///
 /// # Errors
 /// If the identity cannot be configured.
@@ -39,7 +41,7 @@ pub(super) fn mount(
     router: SocketRouter,
     check_origin: CheckOrigin,
     pubsub: &PubSub,
-    hook: Option<Arc<Hook>>,
+    (hook, revocations): (Option<Arc<Hook>>, Option<&Revocations>),
 ) -> Result<Mount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
@@ -80,12 +82,13 @@ pub(super) fn mount(
         None => router,
     };
     let secret = config.api.secret_key_base.as_deref();
-    let router = rooms::with_rooms(router, &configured, secret)?;
+    let none = Revocations::default();
+    let router = rooms::with_rooms(router, &configured, secret, revocations.unwrap_or(&none))?;
     let identity = rooms::identity(config.identity.as_ref(), &configured);
     let mut rules = configured.iter().map(|room| &room.rules);
     let changed = rules.any(|rules| rules.changes_presence);
     let presences = changed.then(|| Rate::new(config.presences_per_second, config.presences_burst));
-    let socket = Identified::new(identity, secret, hook, presences, socket)?;
+    let socket = Identified::new(identity, secret, hook, presences, revocations, socket)?;
     let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options);

@@ -36,6 +36,8 @@ pub(crate) enum ConnectionEnd {
     Disconnected,
     /// The time of the connection's `Expiry` has come.
     TokenExpired,
+    /// The connection's `Permit` does not hold.
+    TokenRevoked,
     /// The server is full, and the client has joined nothing.
     Displaced,
     /// The server is going down.
@@ -119,6 +121,7 @@ impl ConnectionEnd {
             ),
             Self::Disconnected => (CloseReason::Disconnected, StopReason::Disconnected, AtOnce),
             Self::TokenExpired => (CloseReason::TokenExpired, Aborted("token expired"), AtOnce),
+            Self::TokenRevoked => (CloseReason::TokenRevoked, Aborted("token revoked"), AtOnce),
             Self::Displaced => (CloseReason::Displaced, StopReason::Disconnected, AtOnce),
             Self::Draining => (CloseReason::Draining, StopReason::Draining, AtOnce),
             Self::Crashed => (CloseReason::Crashed, Aborted("socket crashed"), AtOnce),

@@ -10,6 +10,7 @@ mod expiry;
 mod held;
 mod idle;
 mod limits;
+mod permit;
 mod registry;
 mod server;
 
@@ -27,6 +28,7 @@ pub(crate) use self::ending::ConnectionEnd;
 pub use self::expiry::Expiry;
 pub(crate) use self::idle::{Activity, Sign};
 pub use self::limits::RateLimits;
+pub use self::permit::Permit;
 pub use self::registry::DrainOptions;
 pub(crate) use self::registry::{OpenStream, Sockets};
 pub(crate) use self::server::SocketServer;

@@ -2,8 +2,9 @@
 //! Phoenix: the socket drainer.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use actix::{Addr, WeakAddr};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::server::{Displace, Drain, SocketServer};
+use super::server::{CheckPermit, Displace, Drain, SocketServer};
 use crate::admission::{Admission, Admitted, ClientAddress, Full};
 use crate::lock::lock;
 use crate::metrics::metrics;
@@ -48,6 +49,9 @@ impl Default for DrainOptions {
 /// A drain waits at most this long for clients to read their last frames, once their channels have ended.
 const STREAM_GRACE: Duration = Duration::from_secs(5);
 
+/// The connections that are asked for their permits in one turn of the thread.
+const CHECKED_AT_ONCE: usize = 500;
+
 /// The connections of one endpoint, on all its workers.
 #[derive(Clone)]
 pub(crate) struct Sockets {
@@ -67,10 +71,16 @@ struct SharedSockets {
 
 #[derive(Default)]
 struct OpenSockets {
-    /// Weak, because each strong address costs allocations of its own.
-    sockets: HashMap<NonZeroU64, WeakAddr<SocketServer>>,
+    /// By their keys, which increase. Weak, because each strong address costs allocations of its own.
+    sockets: BTreeMap<NonZeroU64, WeakAddr<SocketServer>>,
     /// The connections without a joined channel, by tickets that increase: since when, and their keys.
     joinless: BTreeMap<NonZeroU64, (Instant, NonZeroU64)>,
+}
+
+impl OpenSockets {
+    fn newest(&self) -> Option<NonZeroU64> {
+        self.sockets.last_key_value().map(|(key, _)| *key)
+    }
 }
 
 impl Sockets {
@@ -153,6 +163,35 @@ impl Sockets {
         OpenStream {
             sockets: self.clone(),
             _admitted: admitted,
+        }
+    }
+
+    /// Asks the permits of all connections. A connection that registers meanwhile asks its own.
+    pub(crate) async fn check_permits(&self) {
+        let mut last = Unbounded;
+        // Under the lock: a later registration sees what the caller has changed.
+        let Some(end) = lock(&self.shared.open).newest() else {
+            return;
+        };
+        loop {
+            let checked: Vec<_> = {
+                let open = lock(&self.shared.open);
+                let sockets = open.sockets.range((last, Included(end)));
+                let sockets = sockets.take(CHECKED_AT_ONCE);
+                sockets
+                    .map(|(key, socket)| (*key, socket.clone()))
+                    .collect()
+            };
+            let Some(&(key, _)) = checked.last() else {
+                return;
+            };
+            let open = checked.iter().filter_map(|(_, socket)| socket.upgrade());
+            open.for_each(|socket| socket.do_send(CheckPermit));
+            if key == end {
+                return;
+            }
+            last = Excluded(key);
+            tokio::task::yield_now().await;
         }
     }
 

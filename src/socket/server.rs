@@ -24,6 +24,7 @@ use super::ending::ConnectionEnd;
 use super::expiry::Expiry;
 use super::held::Held;
 use super::limits::Gate;
+use super::permit::Permit;
 use crate::channel::{ChannelSignal, ChannelWork, JoinState, Start, Started};
 use crate::client::log_client;
 use crate::flow::Ticket;
@@ -51,6 +52,11 @@ pub(super) struct Drain;
 #[derive(ActixMessage)]
 #[rtype(result = "()")]
 pub(super) struct Displace;
+
+/// The connection's permit may not hold any more.
+#[derive(ActixMessage)]
+#[rtype(result = "()")]
+pub(super) struct CheckPermit;
 
 /// A `disconnect` broadcast on the socket's id.
 #[derive(ActixMessage)]
@@ -87,6 +93,9 @@ impl SocketServer {
                 ctx.spawn(end.map(|(), socket, ctx| socket.end(ConnectionEnd::TokenExpired, ctx)));
             }
             connection.registration.enter(&addr);
+            if !is_permitted(&connection) {
+                addr.do_send(CheckPermit);
+            }
             let id = connection.outbox.client().id();
             Self {
                 _id: id.map(|id| Box::new(subscribe_id(&connection.pubsub, id, disconnect))),
@@ -359,6 +368,16 @@ impl Handler<Displace> for SocketServer {
     }
 }
 
+impl Handler<CheckPermit> for SocketServer {
+    type Result = ();
+
+    fn handle(&mut self, _: CheckPermit, ctx: &mut Self::Context) {
+        if !is_permitted(&self.connection) {
+            self.end(ConnectionEnd::TokenRevoked, ctx);
+        }
+    }
+}
+
 impl Handler<Disconnect> for SocketServer {
     type Result = ();
 
@@ -374,6 +393,12 @@ impl Drop for SocketServer {
             self.close_channels(ConnectionEnd::Crashed);
         }
     }
+}
+
+/// Whether the connection may go on.
+fn is_permitted(connection: &Connection) -> bool {
+    let permit = connection.assigns.get::<Permit>();
+    permit.is_none_or(Permit::holds)
 }
 
 /// Listens on the socket's id.

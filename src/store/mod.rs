@@ -13,7 +13,7 @@
 //! | `tables` | rows and statements |
 //! | `options`, `reader` | how a database is opened; reading |
 //! | `write` | the writer |
-//! | `upkeep`, `servers` | retention, erasing, exports, imports; other servers on the database |
+//! | `upkeep`, `servers` | retention, erasing, exports, imports, revocations; other servers on the database |
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
 compile_error!("a store needs the feature `sqlite` or `postgres`");
@@ -42,7 +42,8 @@ pub use self::tables::ColumnFields;
 use self::tables::migrations;
 pub use self::upkeep::{
     EraseError, Eraser, ExportError, ExportEvent, Exported, Exporter, ImportError, ImportOptions,
-    ImportProblem, Imported, Retention, RetentionRule, RetentionTask, Target,
+    ImportProblem, Imported, Retention, RetentionRule, RetentionTask, RevocationsUnavailable,
+    StoredRevocations, Target,
 };
 pub use self::write::{DbWriter, DbWriterHandle, StorageState};
 

@@ -17,6 +17,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    revocations (kind, subject) {
+        kind -> Text,
+        subject -> Text,
+        not_before -> BigInt,
+        ends -> BigInt,
+    }
+}
+
+diesel::table! {
     topics (topic) {
         topic -> Text,
         epoch -> BigInt,
@@ -28,4 +37,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(messages, topics,);
+diesel::allow_tables_to_appear_in_same_query!(messages, revocations, topics,);

@@ -13,14 +13,22 @@ pub(super) fn pack(data: Term, options: SignOptions) -> Result<Vec<u8>, EncodeEr
     Term::Tuple(vec![data, signed_at, options.max_age.into()]).encode(options.atoms)
 }
 
-/// The data of a message whose signature was checked, if it is a token and not too old.
-pub(super) fn unpack(message: &[u8], options: VerifyOptions) -> Result<Term, TokenError> {
+/// The data of a message whose signature was checked, if it is a token and not too old, and the time of its signing.
+/// `None`: a token without a limit may have no time.
+pub(super) fn unpack(
+    message: &[u8],
+    options: VerifyOptions,
+) -> Result<(Term, Option<SystemTime>), TokenError> {
     let (data, signed_at, own_max_age) = Term::decode(message)
         .and_then(parts)
         .ok_or(TokenError::Invalid)?;
     let max_age = options.max_age.map_or(own_max_age, Term::from);
     let Some(lifetime) = lifetime(&max_age)? else {
-        return Ok(data);
+        let at = match signed_at {
+            Term::Integer(signed_at) => from_unix_millis(signed_at),
+            _ => None,
+        };
+        return Ok((data, at));
     };
     let now = unix_millis(options.now);
     match signed_at {
@@ -28,7 +36,7 @@ pub(super) fn unpack(message: &[u8], options: VerifyOptions) -> Result<Term, Tok
         Term::Integer(signed_at) if signed_at.saturating_add(lifetime) < now => {
             Err(TokenError::Expired)
         }
-        Term::Integer(_) => Ok(data),
+        Term::Integer(signed_at) => Ok((data, from_unix_millis(signed_at))),
         _ => Err(TokenError::Invalid),
     }
 }
@@ -88,5 +96,15 @@ fn unix_millis(time: SystemTime) -> i128 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => millis(after),
         Err(before) => -millis(before.duration()),
+    }
+}
+
+/// The inverse; `None` outside of the range of a clock.
+fn from_unix_millis(millis: i128) -> Option<SystemTime> {
+    let age = std::time::Duration::from_millis(u64::try_from(millis.unsigned_abs()).ok()?);
+    if millis < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(age)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(age)
     }
 }

@@ -102,7 +102,8 @@ impl Encryptor {
     pub fn decrypt(&self, token: Option<&str>, options: VerifyOptions) -> Result<Term, TokenError> {
         let token = token.ok_or(TokenError::Missing)?;
         let message = self.decrypt_message(token, NO_SIGN_SECRET);
-        claims::unpack(&message.ok_or(TokenError::Invalid)?, options)
+        let message = message.ok_or(TokenError::Invalid)?;
+        claims::unpack(&message, options).map(|(data, _)| data)
     }
 
     /// Writes nonce, tag and ciphertext, in this order. A nonce must never be used twice.

@@ -2,6 +2,7 @@
 //! `Plug.Crypto.MessageVerifier`.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Sha256, Sha384, Sha512};
@@ -74,6 +75,35 @@ impl Signer {
     /// If there is no token, or if it is not genuine or too old.
     pub fn verify(&self, token: Option<&str>, options: VerifyOptions) -> Result<Term, TokenError> {
         let token = token.ok_or(TokenError::Missing)?;
+        Ok(self.verify_dated(token, options)?.0)
+    }
+
+    /// As [`verify`](Self::verify), with the time at which the token was signed, in milliseconds. It is `None` for a
+    /// token without a maximum age whose time is no number.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer, VerifyOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let secret = SecretKeyBase::new("a secret of at least twenty bytes")?;
+    /// let signer = Signer::new(&secret, "user socket", KeyOptions::default());
+    /// let at = UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+    /// let token = signer.sign("user-42", SignOptions::at(at))?;
+    ///
+    /// let (_, signed_at) = signer.verify_dated(&token, VerifyOptions::at(at))?;
+    /// assert_eq!(signed_at, Some(at));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the token is not genuine or too old.
+    pub fn verify_dated(
+        &self,
+        token: &str,
+        options: VerifyOptions,
+    ) -> Result<(Term, Option<SystemTime>), TokenError> {
         let message = self.verify_message(token).ok_or(TokenError::Invalid)?;
         claims::unpack(&message, options)
     }

@@ -12,6 +12,7 @@ pub(super) fn close_frame(outbox: &Outbox) -> Frame {
     let reason = outbox.closed().unwrap_or(CloseReason::Goodbye);
     let text = match reason {
         CloseReason::TokenExpired => "token expired",
+        CloseReason::TokenRevoked => "token revoked",
         _ => "",
     };
     let code = close_code(reason).to_be_bytes();
@@ -31,7 +32,7 @@ fn close_code(reason: CloseReason) -> u16 {
         CloseReason::Disconnected | CloseReason::Lost => 1001,
         CloseReason::ProtocolViolation | CloseReason::Idle => 1002,
         CloseReason::NotUtf8 => 1007,
-        CloseReason::EmptyFragment | CloseReason::TokenExpired => 1008,
+        CloseReason::EmptyFragment | CloseReason::TokenExpired | CloseReason::TokenRevoked => 1008,
         CloseReason::TooBig => 1009,
         CloseReason::Undecodable | CloseReason::Crashed => 1011,
         CloseReason::Draining => 1012,

@@ -56,6 +56,16 @@ async fn each_field_that_is_wrong_is_named(database: Database) {
         ("GET", &long, "", &["topic"]),
         ("GET", "/api/topics/random:%00/messages", "", &["topic"]),
         ("GET", "/api/topics/random:%FF/messages", "", &["topic"]),
+        ("POST", "/api/users/7/revoke", r#"{"for":7}"#, &["for"]),
+        ("POST", "/api/users/7/revoke", r#"{"for":"0s"}"#, &["for"]),
+        (
+            "POST",
+            "/api/tokens/7/revoke",
+            r#"{"until":"1d"}"#,
+            &["until"],
+        ),
+        ("POST", "/api/users/%00/revoke", "", &["id"]),
+        ("DELETE", "/api/tokens/%FF/revoke", "", &["jti"]),
         ("POST", MESSAGES, "", &["body"]),
         ("POST", MESSAGES, "payload=1", &["body"]),
         ("POST", MESSAGES, "[1]", &["body"]),
@@ -214,7 +224,8 @@ async fn only_those_with_a_token_are_let_in() {
         for (method, path) in program.document.operations() {
             let target = path
                 .replace("{topic}", "random:lobby")
-                .replace("{id}", "1-9");
+                .replace("{id}", "1-9")
+                .replace("{jti}", "t1");
             let answer = program.send(&method, &target, b"{}").await;
             let (error, challenge) = (answer.json(), answer.headers.get("www-authenticate"));
             match detail {

@@ -9,6 +9,7 @@ use slackir::{Assigns, Endpoint, Mount};
 
 use crate::support::phoenix::Phoenix;
 use crate::support::server::{TestServer, over_both_drivers};
+use crate::support::transport::{Wire, both_transports, over_both_transports};
 
 /// Connections end after 300 ms.
 struct Limited;
@@ -51,21 +52,24 @@ fn server() -> TestServer {
     TestServer::start(|| {
         let router = SocketRouter::new().channel::<Mover>("room:*");
         Endpoint::builder(PubSub::new())
-            .mount(Mount::new("/socket", Limited, router))
+            .mount(Mount::new("/socket", Limited, router).transports(both_transports()))
             .build()
     })
 }
 
-over_both_drivers! {
+over_both_transports! {
     a_connection_ends_at_its_expiry
+}
+
+over_both_drivers! {
     a_channel_moves_the_end
 }
 
-async fn a_connection_ends_at_its_expiry() {
+async fn a_connection_ends_at_its_expiry<W: Wire>() {
     let server = server();
-    let mut client = Phoenix::connect(server.addr).await;
+    let mut client = Phoenix::<W>::dial(server.addr).await;
     client.join("room:1").await;
-    assert_eq!(client.closed().await, 1008);
+    client.ended_with(1008).await;
 }
 
 async fn a_channel_moves_the_end() {

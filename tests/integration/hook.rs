@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::backend::{Answer, HookBackend, HookCall};
+use crate::support::backend::{Answer, HookBackend, HookCall, SECRET};
+use crate::support::jwt::{now, signed_with};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
 use crate::support::transport::Wire;
@@ -484,6 +485,53 @@ async fn a_connection_is_accepted_with_an_identity_or_refused() {
             assert_eq!(status(&server, &target).await, 403, "{target}");
         }
     }
+}
+
+/// The backend is asked again about a new token, and may change the user, but not to another one.
+#[actix_web::test]
+async fn a_new_token_is_asked_about_as_the_first_one_was() {
+    let backend = HookBackend::start(|call| {
+        let user = &call.body["user"];
+        Answer::Json(match user["plan"].as_str() {
+            Some("none") => json!({"ok": false}),
+            Some("other") => json!({"ok": true, "user": {"id": "u9"}}),
+            _ => json!({"ok": true, "user": {"title": format!("{} Ada", user["plan"])}}),
+        })
+    })
+    .await;
+    let rooms = r#"
+        [identity]
+        from = ["jwt", "hook"]
+        jwt = { param = "jwt", algorithms = ["HS256"], secret_file = "hook.secret" }
+        fields = { id = "{token.sub}", plan = "{token.plan}" }
+        socket_id = "users:{user.id}"
+        [[rooms]]
+        topics = "room:*"
+        history = "none"
+        on.say = { stamp = { title = "{user.title}" }, store = false }
+    "#;
+    let (_dir, server) = backend.serve("", rooms);
+    let token = |plan: &str| {
+        let claims = json!({"sub": "u1", "plan": plan, "exp": now() + 100});
+        signed_with(SECRET, &claims)
+    };
+    let refused = format!("/socket/websocket?vsn=2.0.0&jwt={}", token("none"));
+    assert_eq!(status(&server, &refused).await, 403);
+    let mut ann = dial(&server, &format!("&jwt={}", token("free"))).await;
+    let (join_ref, _) = join(&mut ann, "room:1", json!({})).await;
+    for (plan, answer, title) in [
+        ("gold", "ok", "\"gold\" Ada"),
+        ("none", "error", "\"gold\" Ada"),
+        ("other", "error", "\"gold\" Ada"),
+        ("free", "ok", "\"free\" Ada"),
+    ] {
+        let renewed = json!({"access_token": token(plan)});
+        let reply = ask(&mut ann, &join_ref, "access_token", renewed).await;
+        assert_eq!(reply["status"], answer, "{plan}: {reply}");
+        ann.push(&join_ref, "room:1", "say", json!({})).await;
+        assert_eq!(ann.next_event().await.1["title"], title, "{plan}");
+    }
+    assert_eq!(backend.bodies("connect").len(), 6);
 }
 
 /// The status of a handshake that is refused; of a long-poll that is answered with JSON, the one in it.

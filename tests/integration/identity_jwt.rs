@@ -4,21 +4,22 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
+use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer};
 use tempfile::TempDir;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::support::jwt::{SECRET, now, signed};
+use crate::support::longpoll::PollClient;
 use crate::support::phoenix::Phoenix;
 use crate::support::process::{Process, run};
+use crate::support::transport::Wire;
 use crate::support::wire::{Headers, WireClient, http};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/jwt");
@@ -210,20 +211,11 @@ async fn without_the_keys_of_the_issuer_nobody_comes_in() {
     assert_eq!(stamped(server.addr, &right, &[]).await, Err(403));
 }
 
-const SECRET: &str = "a secret of thirty-two bytes or more";
-
 /// An HS256 token that ends in so many seconds.
 fn short_lived(seconds: u64, claims: &Value) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
     let mut claims = claims.clone();
-    claims["exp"] = json!(now.as_secs() + seconds);
-    let parts = [json!({"alg": "HS256"}), claims].map(|part| BASE64.encode(part.to_string()));
-    let signed = parts.join(".");
-    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
-    let signature = mac.chain_update(&signed).finalize().into_bytes();
-    format!("{signed}.{}", BASE64.encode(signature))
+    claims["exp"] = json!(now() + seconds);
+    signed(&claims)
 }
 
 /// A server that closes connections one second after their `exp`.
@@ -252,6 +244,30 @@ async fn a_connection_ends_with_its_token() {
     };
     assert_eq!(u16::from(close.code), 1008);
     assert_eq!(close.reason.as_str(), "token expired");
+}
+
+/// phoenix.js's long-polling has a param `token` of its own.
+#[actix_web::test]
+async fn a_polling_client_ends_with_its_token_and_comes_back_with_a_newer_one() {
+    let dir = configured(&format!(
+        "persist = \"off\"\n[identity]\njwt = {{ param = \"jwt\", algorithms = [\"HS256\"], \
+         secret_file = \"secret\", leeway = \"0s\", close_after = \"0s\" }}\n{ROOM}"
+    ));
+    std::fs::write(dir.path().join("secret"), SECRET).expect("it can be written");
+    let server = Process::start(&dir, &["--config", "slackir.toml"]);
+    let params = |seconds| format!("&jwt={}", short_lived(seconds, &json!({"sub": "u1"})));
+    let first = params(2);
+    let mut client = Phoenix::<PollClient>::dial_with(server.addr, &first).await;
+    client.join("room:1").await;
+    client.ended_with(1008).await;
+    let target = format!("/socket/longpoll?vsn=2.0.0{first}");
+    let (again, answer) = PollClient::dial(server.addr, &target, &[])
+        .await
+        .expect("an answer");
+    assert!(again.is_none());
+    assert_eq!(answer.status, 403);
+    let mut client = Phoenix::<PollClient>::dial_with(server.addr, &params(100)).await;
+    client.join("room:1").await;
 }
 
 #[actix_web::test]

@@ -35,6 +35,7 @@ mod longpoll_delivery;
 mod older;
 mod order;
 mod pages;
+mod permit;
 mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -48,6 +49,7 @@ mod restore;
 mod resume;
 mod resume_exact;
 mod retention;
+mod revocation;
 mod room_limits;
 mod rooms_command;
 mod serving;

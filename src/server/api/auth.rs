@@ -1,19 +1,25 @@
-//! Authorization of the API: a caller needs the API's token, or a `Phoenix.Token` of the application.
+//! Authorization of the API: a caller needs the API's token, a `Phoenix.Token` of the application, or a JSON Web Token
+//! with a claim.
 
-use std::future::{Ready, ready};
 use std::net::SocketAddr;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
+use futures_core::future::LocalBoxFuture;
+use futures_util::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use tracing::field::DisplayValue;
 
 use super::{ApiError, Shared};
 use crate::log::MessageId;
-use crate::server::config::ApiConfig;
+use crate::revocation::{Revocations, RevokedSubject};
+use crate::server::config::{ApiConfig, ApiJwtConfig, JwtSetupError};
+use crate::server::jwt::JwtRefused;
 use crate::server::telemetry::AUDIT;
+use crate::server::tokens::{RoleVerifier, TokenRefused};
 use crate::store::Target;
 use crate::token::{
     KeyOptions, MaxAge, SecretKeyBase, SecretTooShort, Signer, TokenError, VerifyOptions,
@@ -25,7 +31,7 @@ const MIN_TOKEN: usize = 16;
 const PURPOSE: &[u8] = b"slackir api token";
 
 /// The settings of the API's authorization are not valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
     /// The token is too short, or cannot be sent in a header.
@@ -39,12 +45,16 @@ pub enum AuthError {
     /// The secret is too short.
     #[error("SECRET_KEY_BASE: {0}")]
     Secret(#[from] SecretTooShort),
+    /// A key of the section's `jwt` cannot be read or used.
+    #[error("[api] {0}")]
+    Jwt(#[from] JwtSetupError),
 }
 
 /// The credentials that let a caller in; at least one is configured.
 pub struct Auth {
     token: Option<TokenMac>,
     signer: Option<(Signer, MaxAge)>,
+    jwt: Option<RoleVerifier>,
 }
 
 named_debug!(Auth);
@@ -55,6 +65,19 @@ impl Auth {
     /// # Errors
     /// If the settings would let in nobody, or everybody.
     pub fn new(config: &ApiConfig) -> Result<Option<Self>, AuthError> {
+        Self::with_jwt(config, None, &Revocations::default())
+    }
+
+    /// As [`Auth::new`], with JSON Web Tokens that are not revoked.
+    ///
+    /// # Errors
+    /// As [`Auth::new`]. If a key of the tokens cannot be used.
+    pub(crate) fn with_jwt(
+        config: &ApiConfig,
+        jwt: Option<&ApiJwtConfig>,
+        revocations: &Revocations,
+    ) -> Result<Option<Self>, AuthError> {
+        let jwt = jwt.map(|jwt| RoleVerifier::new(jwt, revocations));
         let token = config
             .api_token
             .as_deref()
@@ -69,13 +92,35 @@ impl Auth {
         let auth = Self {
             token,
             signer: signer.transpose()?,
+            jwt: jwt.transpose()?,
         };
-        let configured = auth.token.is_some() || auth.signer.is_some();
+        let configured = auth.token.is_some() || auth.signer.is_some() || auth.jwt.is_some();
         Ok(configured.then_some(auth))
     }
 
-    /// The credential that lets the caller in.
-    fn check(&self, presented: Option<&str>) -> Result<Credential, TokenError> {
+    /// The credential that lets the caller in. Counts a refusal.
+    async fn check(&self, presented: Option<&str>) -> Result<Credential, TokenRefused> {
+        let checked = self.check_local(presented);
+        let (presented, refused) = match (presented, checked) {
+            (_, Ok(credential)) => return Ok(credential),
+            (Some(presented), Err(TokenError::Invalid)) => (presented, TokenError::Invalid),
+            (_, Err(refused)) => return Err(TokenRefused::from(refused).counted()),
+        };
+        let Some(jwt) = &self.jwt else {
+            return Err(TokenRefused::from(refused).counted());
+        };
+        match jwt.verify(presented).await {
+            Ok(token) => Ok(Credential::Jwt {
+                sub: token.subject().map(String::from),
+            }),
+            // It need not be a JWT.
+            Err(TokenRefused::Jwt(JwtRefused::Malformed)) => Err(refused.into()),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Checks the credentials that need no keys of an issuer.
+    fn check_local(&self, presented: Option<&str>) -> Result<Credential, TokenError> {
         let presented = presented.ok_or(TokenError::Missing)?;
         if self.token.as_ref().is_some_and(|mac| mac.is_of(presented)) {
             return Ok(Credential::Token);
@@ -116,10 +161,30 @@ fn mac(token: &str) -> Hmac<Sha256> {
 }
 
 /// The credential that a caller presented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Credential {
     Token,
     SignedToken,
+    Jwt { sub: Option<String> },
+}
+
+impl Credential {
+    /// Its name in the log.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Token => "Token",
+            Self::SignedToken => "SignedToken",
+            Self::Jwt { .. } => "Jwt",
+        }
+    }
+
+    /// The holder of a JWT.
+    fn sub(&self) -> Option<&str> {
+        match self {
+            Self::Jwt { sub } => sub.as_deref(),
+            Self::Token | Self::SignedToken => None,
+        }
+    }
 }
 
 /// Proof that the caller may use the API.
@@ -129,47 +194,60 @@ pub(super) struct Authorized {
 }
 
 impl Authorized {
+    /// The kind of the credential, the holder of a JWT, and the other end of the connection, for the log.
+    fn caller(&self) -> (&'static str, Option<&str>, Option<DisplayValue<SocketAddr>>) {
+        let peer = self.peer.map(tracing::field::display);
+        (self.credential.kind(), self.credential.sub(), peer)
+    }
+
     /// Logs that the caller has created, updated or deleted a message.
     pub(super) fn audit(&self, done: &str, topic: &str, id: MessageId) {
-        let Self { credential, peer } = self;
-        let peer = peer.map(tracing::field::display);
-        tracing::info!(target: AUDIT, done, topic, %id, peer, ?credential, "api.message.changed");
+        let (credential, sub, peer) = self.caller();
+        tracing::info!(target: AUDIT, done, topic, %id, peer, %credential, sub, "api.message.changed");
     }
 
     /// Logs that the caller has reached the present members of a topic.
     pub(super) fn audit_live(&self, done: &str, topic: &str, event: Option<&str>) {
-        let Self { credential, peer } = self;
-        let peer = peer.map(tracing::field::display);
-        tracing::info!(target: AUDIT, done, topic, event, peer, ?credential, "api.members.reached");
+        let (credential, sub, peer) = self.caller();
+        tracing::info!(target: AUDIT, done, topic, event, peer, %credential, sub, "api.members.reached");
+    }
+
+    /// Logs that the caller has revoked tokens (`revoked`), or taken a revocation back (`restored`).
+    pub(super) fn audit_revocation(&self, done: &str, subject: &RevokedSubject) {
+        let (credential, sub, peer) = self.caller();
+        let (user, token) = match subject {
+            RevokedSubject::User(user) => (Some(user), None),
+            RevokedSubject::Token(id) => (None, Some(id)),
+        };
+        tracing::info!(target: AUDIT, done, user, token, peer, %credential, sub, "api.revocation.changed");
     }
 
     /// Logs that the caller has erased messages.
     pub(super) fn audit_erasure(&self, target: &Target, messages: u64) {
-        let Self { credential, peer } = self;
-        let peer = peer.map(tracing::field::display);
+        let (credential, sub, peer) = self.caller();
         let (topic, name) = match target {
             Target::Topic(topic) => (Some(topic), None),
             Target::Name { name, topic } => (topic.as_ref(), Some(name)),
         };
-        tracing::info!(target: AUDIT, topic, name, messages, peer, ?credential, "api.messages.erased");
+        tracing::info!(target: AUDIT, topic, name, messages, peer, %credential, sub, "api.messages.erased");
     }
 }
 
 impl FromRequest for Authorized {
     type Error = ApiError;
-    type Future = Ready<Result<Self, Self::Error>>;
+    type Future = LocalBoxFuture<'static, Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let auth = request
-            .app_data::<Data<Shared>>()
-            .map(|shared| &shared.auth);
-        let checked = match auth {
-            Some(auth) => auth.check(bearer(request)),
-            None => Err(TokenError::Invalid),
-        };
-        let peer = request.peer_addr();
-        let authorized = checked.map(|credential| Self { credential, peer });
-        ready(authorized.map_err(ApiError::Unauthorized))
+        let request = request.clone();
+        async move {
+            let shared = request.app_data::<Data<Shared>>();
+            let auth = &shared.ok_or(ApiError::NoRoute)?.auth;
+            Ok(Self {
+                credential: auth.check(bearer(&request)).await?,
+                peer: request.peer_addr(),
+            })
+        }
+        .boxed_local()
     }
 }
 
@@ -236,8 +314,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_caller_needs_the_token_or_a_signed_one_that_is_not_too_old() {
+    #[actix_rt::test]
+    async fn a_caller_needs_the_token_or_a_signed_one_that_is_not_too_old() {
         let both = ApiConfig {
             api_token: Some(TOKEN.to_owned()),
             api_token_salt: Some("api".to_owned()),
@@ -262,7 +340,10 @@ mod tests {
             (Some(signed("user socket", 60)), Err(TokenError::Invalid)),
             (Some(signed("api", 90_000)), Err(TokenError::Expired)),
         ] {
-            assert_eq!(auth.check(presented.as_deref()), result, "{presented:?}");
+            let checked = auth.check_local(presented.as_deref());
+            assert_eq!(checked, result, "{presented:?}");
+            let whole = auth.check(presented.as_deref()).await;
+            assert_eq!(whole.is_ok(), result.is_ok(), "{presented:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix_web::web;
 use serde_json::value::RawValue;
@@ -11,12 +12,14 @@ use super::{ApiError, Shared};
 use crate::message::{Payload, RawJson};
 use crate::pubsub::{Draft, Selector};
 use crate::serializer::check_relayable;
+use crate::server::language::age;
 use crate::server::rooms::{Room, is_client_ref, selector_of};
 
 const EVENT: &str = "event";
 const PAYLOAD: &str = "payload";
 const CLIENT_REF: &str = "client_ref";
 const TO: &str = "to";
+const FOR: &str = "for";
 /// The field name for a problem of the whole body.
 const BODY: &str = "body";
 
@@ -91,6 +94,17 @@ pub(super) fn close(body: &[u8]) -> Result<Option<Selector>, ApiError> {
     Ok(to)
 }
 
+/// The body of a revocation: how long it is remembered. It may be empty.
+pub(super) fn revocation(body: &[u8]) -> Result<Option<Duration>, ApiError> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let mut form = BodyFields::read(body)?;
+    let remembered = form.age(FOR);
+    form.finish()?;
+    Ok(remembered)
+}
+
 const CLIENT_REF_RULE: &str = "must be a text of 1 to 64 bytes without NUL, or null";
 
 /// The members of a body that are not yet read, and the problems of those that are.
@@ -142,6 +156,16 @@ impl<'a> BodyFields<'a> {
             Err(_) => Err("must be an object of labels, as {\"user.id\": 7}".to_owned()),
         };
         labels.map_err(|problem| self.refuse(TO, problem)).ok()
+    }
+
+    /// A time such as `"24h"`.
+    fn age(&mut self, field: &str) -> Option<Duration> {
+        let json = self.members.remove(field)?;
+        let text = serde_json::from_str::<String>(json.get());
+        let read = text.map_err(|_| "must be a text such as \"24h\"".to_owned());
+        read.and_then(|text| age(&text))
+            .map_err(|problem| self.refuse(field, problem))
+            .ok()
     }
 
     /// An object that every client can parse, of at most the room's `max_message_bytes`.

@@ -10,14 +10,19 @@ use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 
+use super::revoking::NotRevoked;
 use crate::log::{LoadError, NotStored, StoreFull};
 use crate::message::reason;
 use crate::pubsub::PublishError;
-use crate::store::EraseError;
+use crate::revocation::MAX_REVOCATIONS;
+use crate::server::tokens::TokenRefused;
+use crate::store::{EraseError, RevocationsUnavailable};
 use crate::token::TokenError;
 
 /// The time after which a caller should retry, in milliseconds, if the failure itself names none.
 const RETRY_AFTER_MS: u64 = 1_000;
+/// The same if the memory for revocations is full.
+const FULL_RETRY_AFTER_MS: u64 = 60_000;
 
 /// The problems of a request: a sentence for each field that is wrong.
 pub(super) type FieldProblems = BTreeMap<String, Cow<'static, str>>;
@@ -30,7 +35,12 @@ pub(super) enum ApiError {
     #[error("the methods of this path are {allow}")]
     MethodNotAllowed { allow: String },
     #[error("{0}")]
-    Unauthorized(TokenError),
+    Unauthorized(TokenRefused),
+    /// The token is valid, and does not let its holder use the API.
+    #[error("{0}")]
+    Forbidden(TokenRefused),
+    #[error("the keys of the token's issuer cannot be fetched at present")]
+    NoKeys,
     #[error("see the fields")]
     Invalid(FieldProblems),
     #[error("a body has at most {limit} bytes")]
@@ -39,6 +49,12 @@ pub(super) enum ApiError {
     CutShort,
     #[error("no room keeps messages of this topic")]
     NoLog,
+    #[error("there is no such revocation")]
+    NotRevoked,
+    #[error(
+        "{MAX_REVOCATIONS} revocations are remembered, and there is room for no other until one ends or is taken back"
+    )]
+    TooManyRevocations,
     #[error("the topic has no message with this id")]
     UnknownMessage,
     #[error("the message of this client_ref was stored, and has been deleted since")]
@@ -84,6 +100,10 @@ impl ApiError {
             Self::NoRoute => (StatusCode::NOT_FOUND, "not found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NoKeys => (StatusCode::SERVICE_UNAVAILABLE, "no keys"),
+            Self::NotRevoked => (StatusCode::NOT_FOUND, "not revoked"),
+            Self::TooManyRevocations => (StatusCode::SERVICE_UNAVAILABLE, "too many revocations"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
             Self::CutShort => (StatusCode::BAD_REQUEST, "cut short"),
@@ -102,7 +122,8 @@ impl ApiError {
     fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::StorageUnavailable { retry_after_ms } => Some(*retry_after_ms),
-            Self::ShuttingDown => Some(RETRY_AFTER_MS),
+            Self::ShuttingDown | Self::NoKeys => Some(RETRY_AFTER_MS),
+            Self::TooManyRevocations => Some(FULL_RETRY_AFTER_MS),
             _ => None,
         }
     }
@@ -111,9 +132,9 @@ impl ApiError {
     fn header(&self) -> Option<(HeaderName, String)> {
         match self {
             Self::MethodNotAllowed { allow } => Some((ALLOW, allow.clone())),
-            Self::Unauthorized(TokenError::Missing) => {
-                Some((WWW_AUTHENTICATE, "Bearer".to_owned()))
-            }
+            Self::Unauthorized(
+                TokenRefused::Missing | TokenRefused::Phoenix(TokenError::Missing),
+            ) => Some((WWW_AUTHENTICATE, "Bearer".to_owned())),
             Self::Unauthorized(_) => Some((
                 WWW_AUTHENTICATE,
                 "Bearer error=\"invalid_token\"".to_owned(),
@@ -192,6 +213,34 @@ impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> Self {
         let retry_after_ms = RETRY_AFTER_MS;
         Self::unread(&error, Self::StorageUnavailable { retry_after_ms })
+    }
+}
+
+impl From<TokenRefused> for ApiError {
+    fn from(error: TokenRefused) -> Self {
+        match error {
+            TokenRefused::NoKeys => Self::NoKeys,
+            TokenRefused::Role(_) => Self::Forbidden(error),
+            error => Self::Unauthorized(error),
+        }
+    }
+}
+
+impl From<RevocationsUnavailable> for ApiError {
+    fn from(error: RevocationsUnavailable) -> Self {
+        tracing::error!(error = &error as &dyn Error, "api.revoke.failed");
+        Self::StorageUnavailable {
+            retry_after_ms: RETRY_AFTER_MS,
+        }
+    }
+}
+
+impl From<NotRevoked> for ApiError {
+    fn from(error: NotRevoked) -> Self {
+        match error {
+            NotRevoked::Full => Self::TooManyRevocations,
+            NotRevoked::Unavailable(error) => error.into(),
+        }
     }
 }
 

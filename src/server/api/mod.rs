@@ -1,6 +1,6 @@
 //! The HTTP API for messages: programs list, read, create, update and delete the messages of the rooms. Each
 //! change is broadcast to the members of the topic. Programs also send members events that are not stored, and end
-//! their channels.
+//! their channels; and they revoke tokens.
 //!
 //! A read goes to the database directly, so it shows committed messages only. A write goes through
 //! [`PubSub`], which broadcasts and stores in one critical section. `openapi.json` describes the API, and tests
@@ -17,6 +17,7 @@ mod listing;
 mod live;
 mod output;
 mod path;
+mod revoking;
 
 use std::sync::Arc;
 
@@ -27,7 +28,9 @@ use actix_web::{HttpResponse, Resource, Route};
 
 pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
+use self::revoking::Revoker;
 use crate::endpoint::Endpoint;
+use crate::revocation::Revocations;
 use crate::server::methods;
 use crate::server::rooms::Room;
 use crate::store::{DbWriterHandle, Eraser, Reader};
@@ -50,6 +53,7 @@ struct Shared {
     rooms: Vec<Arc<Room>>,
     reader: Reader,
     eraser: Eraser,
+    revoker: Revoker,
     /// Longest body of a request, in bytes.
     max_body: usize,
 }
@@ -63,12 +67,26 @@ impl Api {
         writer: &DbWriterHandle,
         max_body: usize,
     ) -> Self {
+        let revocations = Revocations::default();
+        Self::revoking(auth, endpoint, rooms, writer, max_body, revocations)
+    }
+
+    /// As [`Api::new`]. Its revocations are added to these, which the sockets of the endpoint heed.
+    pub(crate) fn revoking(
+        auth: Auth,
+        endpoint: &Endpoint,
+        rooms: &[Room],
+        writer: &DbWriterHandle,
+        max_body: usize,
+        revocations: Revocations,
+    ) -> Self {
         Self(Arc::new(Shared {
             auth,
             endpoint: endpoint.clone(),
             rooms: rooms.iter().cloned().map(Arc::new).collect(),
             reader: writer.reader(),
             eraser: Eraser::new(writer, endpoint.pubsub()),
+            revoker: Revoker::new(revocations, writer, endpoint),
             max_body,
         }))
     }
@@ -95,7 +113,7 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 type Methods = Vec<(Method, Route)>;
 
 /// All paths of the API with their methods.
-fn table() -> [(&'static str, Methods); 6] {
+fn table() -> [(&'static str, Methods); 8] {
     [
         (
             "/openapi.json",
@@ -127,6 +145,20 @@ fn table() -> [(&'static str, Methods); 6] {
                 (Method::GET, methods::get().to(handlers::get)),
                 (Method::PUT, web::put().to(handlers::update)),
                 (Method::DELETE, web::delete().to(handlers::delete)),
+            ],
+        ),
+        (
+            "/users/{id}/revoke",
+            vec![
+                (Method::POST, web::post().to(revoking::revoke_user)),
+                (Method::DELETE, web::delete().to(revoking::restore_user)),
+            ],
+        ),
+        (
+            "/tokens/{jti}/revoke",
+            vec![
+                (Method::POST, web::post().to(revoking::revoke_token)),
+                (Method::DELETE, web::delete().to(revoking::restore_token)),
             ],
         ),
     ]

@@ -1,4 +1,4 @@
-//! The JSON of the answers: messages, pages, erasures.
+//! The JSON of the answers: messages, pages, erasures, revocations.
 
 use std::time::SystemTime;
 
@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::log::MessageId;
 use crate::message::RawJson;
+use crate::revocation::Revocation;
 use crate::store::{CommittedMessage, Page};
 
 /// One message of a topic.
@@ -64,6 +65,24 @@ impl<'a> PageJson<'a> {
 #[derive(Serialize)]
 pub(super) struct ErasedJson {
     pub(super) erased: u64,
+}
+
+/// A revocation in force.
+#[derive(Serialize)]
+pub(super) struct RevokedJson {
+    #[serde(serialize_with = "time")]
+    not_before: SystemTime,
+    #[serde(serialize_with = "time")]
+    ends: SystemTime,
+}
+
+impl From<&Revocation> for RevokedJson {
+    fn from(revocation: &Revocation) -> Self {
+        Self {
+            not_before: revocation.not_before,
+            ends: revocation.ends,
+        }
+    }
 }
 
 fn id<S: Serializer>(id: &MessageId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! The variables of a path: [`LoggedTopic`] and [`MessageInPath`].
+//! The variables of a path: [`LoggedTopic`], [`MessageInPath`] and [`NameInPath`].
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -36,18 +36,7 @@ impl LoggedTopic {
     }
 
     fn of(request: &HttpRequest) -> Result<Self, ApiError> {
-        let name = segment(request, 0).ok_or(ApiError::NoRoute)?;
-        // In `name` actix has replaced bytes that are not UTF-8.
-        if percent_decode_str(request.path()).decode_utf8().is_err() {
-            return Err(ApiError::field("topic", "must be UTF-8"));
-        }
-        if name.len() > MAX_NAME_LEN {
-            let problem = format!("must have at most {MAX_NAME_LEN} bytes");
-            return Err(ApiError::field("topic", problem));
-        }
-        if name.contains('\0') {
-            return Err(ApiError::field("topic", "must not hold NUL"));
-        }
+        let name = name(request)?;
         let shared = request
             .app_data::<Data<Shared>>()
             .ok_or(ApiError::NoRoute)?;
@@ -64,6 +53,40 @@ impl FromRequest for LoggedTopic {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Self::of(request))
     }
+}
+
+/// The user or the token in the path.
+pub(super) struct NameInPath(pub(super) String);
+
+impl FromRequest for NameInPath {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(name(request).map(Self))
+    }
+}
+
+/// The first variable of the path: a name that the database can store.
+fn name(request: &HttpRequest) -> Result<String, ApiError> {
+    let (variable, _) = request
+        .match_info()
+        .iter()
+        .next()
+        .ok_or(ApiError::NoRoute)?;
+    let name = segment(request, 0).ok_or(ApiError::NoRoute)?;
+    // In `name` actix has replaced bytes that are not UTF-8.
+    if percent_decode_str(request.path()).decode_utf8().is_err() {
+        return Err(ApiError::field(variable, "must be UTF-8"));
+    }
+    if name.len() > MAX_NAME_LEN {
+        let problem = format!("must have at most {MAX_NAME_LEN} bytes");
+        return Err(ApiError::field(variable, problem));
+    }
+    if name.contains('\0') {
+        return Err(ApiError::field(variable, "must not hold NUL"));
+    }
+    Ok(name)
 }
 
 /// The id of the message in the path.

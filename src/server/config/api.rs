@@ -1,10 +1,12 @@
-//! The settings of the HTTP API. It is off unless `api_token` or `api_token_salt` is set.
+//! The settings of the HTTP API. It is off unless `api_token`, `api_token_salt` or `[api]` is set.
 
 use std::time::Duration;
 
 use clap::Args;
+use serde::Deserialize;
 
 use super::value::seconds;
+use crate::server::language::JwtConfig;
 
 /// The tokens that the HTTP API accepts.
 #[derive(Args, Clone, Debug)]
@@ -35,4 +37,53 @@ pub struct ApiConfig {
         value_name = "SECRET"
     )]
     pub secret_key_base: Option<String>,
+}
+
+/// The section `[api]`: the JSON Web Tokens that the HTTP API accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiJwtConfig {
+    /// The claim that lets a caller in.
+    pub(crate) claim: String,
+    /// Its accepted values.
+    pub(crate) values: Vec<String>,
+    /// The section's own tokens, or those of `[identity]`.
+    pub(crate) jwt: JwtConfig,
+}
+
+/// `[api]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenApiJwt {
+    claim: String,
+    values: Vec<String>,
+    jwt: Option<JwtConfig>,
+}
+
+impl WrittenApiJwt {
+    /// `identity`: the tokens of `[identity]`.
+    ///
+    /// # Errors
+    /// If the keys contradict each other.
+    pub(super) fn complete(
+        self,
+        identity: Option<&JwtConfig>,
+    ) -> Result<ApiJwtConfig, &'static str> {
+        if self.claim.is_empty() {
+            return Err("claim: must not be empty");
+        }
+        if self.values.is_empty() || self.values.iter().any(String::is_empty) {
+            return Err("values: must name at least one value, and none may be empty");
+        }
+        if self.jwt.as_ref().is_some_and(JwtConfig::closes) {
+            return Err("jwt: close_after: a request of the HTTP API keeps no connection open");
+        }
+        let jwt = self.jwt.as_ref().or(identity);
+        Ok(ApiJwtConfig {
+            jwt: jwt
+                .cloned()
+                .ok_or("it needs a jwt, its own or that of [identity]")?,
+            claim: self.claim,
+            values: self.values,
+        })
+    }
 }

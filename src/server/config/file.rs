@@ -17,6 +17,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::api::{ApiJwtConfig, WrittenApiJwt};
 use super::hook::HookConfig;
 use super::rooms::{RoomConfig, unaccepted};
 use crate::pattern::shadowed;
@@ -28,6 +29,8 @@ const ROOMS: &str = "rooms";
 const IDENTITY: &str = "identity";
 /// The key of the hook.
 const HOOK: &str = "hook";
+/// The key of the tokens of the HTTP API.
+const API: &str = "api";
 /// The flag that cannot be set in the file.
 const CONFIG: &str = "config";
 /// The subcommands that take settings from the file.
@@ -67,6 +70,8 @@ pub(super) struct ConfigFile {
     pub(super) identity: Option<IdentityConfig>,
     /// The backend; `None`: nobody asks one.
     pub(super) hook: Option<HookConfig>,
+    /// The JSON Web Tokens of the HTTP API.
+    pub(super) api: Option<ApiJwtConfig>,
 }
 
 /// A value, as it would be written after its flag.
@@ -155,6 +160,9 @@ impl ConfigFile {
             }
         });
         let identity = identity.transpose()?;
+        let api = table.remove(API);
+        let api = api.map(|api| read_api(api, identity.as_ref(), text));
+        let api = api.transpose()?;
         let mut settings = BTreeMap::new();
         for (key, value) in &table {
             let checked = setting(command, key.get_ref(), value.get_ref());
@@ -170,6 +178,7 @@ impl ConfigFile {
             rooms,
             identity,
             hook,
+            api,
         })
     }
 
@@ -260,6 +269,21 @@ fn read_hook(value: Spanned<DeValue<'_>>, text: &str) -> Result<HookConfig, File
     }
 }
 
+fn read_api(
+    value: Spanned<DeValue<'_>>,
+    identity: Option<&IdentityConfig>,
+    text: &str,
+) -> Result<ApiJwtConfig, FileProblem> {
+    let at = value.span().start;
+    let api = WrittenApiJwt::deserialize(ValueDeserializer::from(value))
+        .map_err(|error| FileProblem::of_toml(&error, text))?;
+    let jwt = identity.and_then(|identity| identity.jwt.as_ref());
+    api.complete(jwt).map_err(|problem| FileProblem {
+        at,
+        text: format!("[{API}]: {problem}"),
+    })
+}
+
 fn read_rooms(
     value: Spanned<DeValue<'_>>,
     has_hook: bool,
@@ -330,7 +354,7 @@ fn unknown(command: &Command, key: &str) -> String {
         .filter_map(Arg::get_long)
         .map(|flag| flag.replace('-', "_"))
         .collect();
-    known.extend([ROOMS, IDENTITY, HOOK].map(str::to_owned));
+    known.extend([ROOMS, IDENTITY, HOOK, API].map(str::to_owned));
     match nearest(key, known.iter().map(String::as_str)) {
         Some(meant) => format!("{key}: there is no such setting; did you mean {meant}?"),
         None => format!(

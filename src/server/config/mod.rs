@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use self::api::ApiConfig;
+pub use self::api::{ApiConfig, ApiJwtConfig};
 pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
@@ -257,6 +257,7 @@ impl Cli {
             ) => return,
         };
         (serve.rooms, serve.identity, serve.hook) = (file.rooms, file.identity, file.hook);
+        serve.api_jwt = file.api;
     }
 }
 

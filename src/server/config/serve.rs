@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::log::log_filter;
 use super::value::{address, history_limit, positive, seconds, socket_path};
-use super::{ApiConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig};
+use super::{ApiConfig, ApiJwtConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig};
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
 
@@ -227,6 +227,10 @@ pub struct ServeConfig {
     /// The backend that rooms and identity ask. Only the file can set it.
     #[arg(skip)]
     pub hook: Option<HookConfig>,
+
+    /// The JSON Web Tokens that the HTTP API accepts. Only the file can set them.
+    #[arg(skip)]
+    pub api_jwt: Option<ApiJwtConfig>,
 }
 
 /// The driver of WebSocket connections.

@@ -654,6 +654,39 @@ fn mistakes_in_rules_are_one_line() {
 }
 
 #[test]
+fn the_tokens_of_the_api_are_its_own_or_those_of_the_identity() {
+    let jwt = |key: &str| format!("jwt = {{ algorithms = [\"HS256\"], secret_file = \"{key}\" }}");
+    let role = "[api]\nclaim = \"role\"\nvalues = [\"service_role\"]";
+    let identity = format!("[identity]\n{}", jwt("clients"));
+    let of = |file: &str| serve(file, &[]).api_jwt.expect("configured").jwt;
+    let clients = of(&format!("{role}\n{identity}"));
+    assert_eq!(of(&format!("{role}\n{}", jwt("clients"))), clients);
+    let programs = of(&format!("{role}\n{}\n{identity}", jwt("programs")));
+    assert_ne!(programs, clients);
+    for (api, expected) in [
+        (
+            role,
+            "line 1: [api]: it needs a jwt, its own or that of [identity]",
+        ),
+        ("[api]\nclaim = \"role\"", "missing field `values`"),
+        (
+            "[api]\nclaim = \"\"\nvalues = [\"x\"]",
+            "claim: must not be empty",
+        ),
+        ("[api]\nclaim = \"role\"\nvalues = []", "at least one value"),
+        ("[api]\nclaims = 1", "unknown field `claims`"),
+        (
+            "[api]\nclaim = \"role\"\nvalues = [\"x\"]\njwt = { algorithms = [\"HS256\"], secret_file = \"a\", close_after = \"1s\" }",
+            "close_after: a request",
+        ),
+    ] {
+        let problem = problem(api);
+        assert!(problem.contains(expected), "{api}: {problem}");
+        assert!(!problem.contains('\n'), "{problem}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_hook_are_one_line() {
     for (hook, expected) in [
         ("", "missing field `url`"),

@@ -47,6 +47,8 @@ pub(crate) struct VerifiedJwt {
     pub(crate) claims: Value,
     /// `exp`. `None` also if it is further away than a clock can count.
     pub(crate) expires: Option<SystemTime>,
+    /// `iat`. `None` also if it is no time.
+    pub(crate) issued: Option<SystemTime>,
 }
 
 /// Why a token is refused.
@@ -121,9 +123,11 @@ pub(crate) fn verify(
     }
     let claims: Map<String, Value> = decode(claims)?;
     let expires = check(&claims, policy, now)?;
+    let issued = claims.get("iat").and_then(Value::as_f64);
     Ok(VerifiedJwt {
         claims: Value::Object(claims),
         expires,
+        issued: issued.and_then(since_1970),
     })
 }
 
@@ -159,8 +163,12 @@ fn check(
     if !names_one(claims.get("aud"), &policy.audiences) {
         return Err(JwtRefused::Audience);
     }
-    let exp = exp.and_then(|exp| Duration::try_from_secs_f64(exp).ok());
-    Ok(exp.and_then(|exp| UNIX_EPOCH.checked_add(exp)))
+    Ok(exp.and_then(since_1970))
+}
+
+fn since_1970(seconds: f64) -> Option<SystemTime> {
+    let since = Duration::try_from_secs_f64(seconds).ok()?;
+    UNIX_EPOCH.checked_add(since)
 }
 
 /// A NumericDate: seconds, also with a fraction.

@@ -54,6 +54,11 @@ pub(crate) struct JwtConfig {
 }
 
 impl JwtConfig {
+    /// Whether `close_after` is written.
+    pub(crate) fn closes(&self) -> bool {
+        self.close_after.is_some()
+    }
+
     /// The time from `exp` to the end of the connection.
     pub(crate) fn close_after(&self) -> Duration {
         self.close_after.unwrap_or(CLOSE_AFTER)
@@ -81,7 +86,7 @@ impl TryFrom<WrittenJoinToken> for JoinToken {
     fn try_from(written: WrittenJoinToken) -> Result<Self, Self::Error> {
         match (written.phoenix_token, written.jwt) {
             (Some(tokens), None) => Ok(Self::Phoenix(tokens)),
-            (None, Some(tokens)) if tokens.close_after.is_some() => {
+            (None, Some(tokens)) if tokens.closes() => {
                 Err("close_after: a connection ends with the token of [identity] alone")
             }
             (None, Some(tokens)) => Ok(Self::Jwt(tokens)),

@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::accepted_token::{TokenVerifier, VerifiedToken};
 use super::backend;
 use super::identity::{Identity, IdentityError, MAX_BYTES};
 use super::random::Uuid;
+use super::standing::{self, TokenStanding};
 use crate::assigns::Assigns;
+use crate::revocation::Revocations;
 use crate::server::hook::Hook;
 use crate::server::language::template::Values;
 use crate::server::language::{IdentityConfig, Source};
+use crate::server::tokens::{TokenRefused, TokenVerifier, VerifiedToken};
 use crate::socket::{ConnectInfo, ConnectRefused, Expiry, Params};
 
 /// `[identity]`, with the keys of its tokens.
@@ -21,6 +23,8 @@ pub(super) struct Authority {
     config: IdentityConfig,
     tokens: Vec<AcceptedTokens>,
     hook: Option<Arc<Hook>>,
+    /// `None`: there can be none.
+    revocations: Option<Revocations>,
 }
 
 impl fmt::Debug for Authority {
@@ -48,6 +52,8 @@ pub(super) struct Renewal {
     /// `sub`; null if the token has none.
     subject: Value,
     expiry: Expiry,
+    /// `None`: nothing can revoke the connection.
+    standing: Option<Arc<TokenStanding>>,
 }
 
 impl Authority {
@@ -57,6 +63,7 @@ impl Authority {
         config: IdentityConfig,
         secret: Option<&str>,
         hook: Option<Arc<Hook>>,
+        revocations: Option<Revocations>,
     ) -> Result<Self, IdentityError> {
         let mut tokens = Vec::new();
         if let Some(accepted) = &config.phoenix_token {
@@ -77,13 +84,14 @@ impl Authority {
             config,
             tokens,
             hook,
+            revocations,
         })
     }
 
-    /// Assigns the identity of a client that connects, and the end of its connection.
+    /// Assigns the identity of a client that connects, and what ends its connection.
     ///
     /// # Errors
-    /// If its token is wrong or expired, or a required field is null.
+    /// If its token is wrong, expired or revoked, or a required field is null.
     pub(super) async fn identify(
         self: &Arc<Self>,
         params: &Params,
@@ -94,7 +102,13 @@ impl Authority {
         let (source, token) = self.token(params, auth_token).await?;
         let mut identity = Identity::new(Value::Null);
         identity.headers = info.headers.as_slice().into();
-        let mut identity = self.complete(identity, params, &token.content).await?;
+        let mut identity = self.complete(identity, params, &token).await?;
+        let revocations = self.revocations.as_ref();
+        let standing =
+            revocations.and_then(|revocations| TokenStanding::new(revocations, &identity, &token));
+        if let Some(standing) = &standing {
+            assigns.insert(standing.permit());
+        }
         if source == Source::Jwt {
             let expiry = Expiry::never();
             expiry.set(self.time_left(&token));
@@ -105,13 +119,14 @@ impl Authority {
                 identity: identity.clone(),
                 subject: token.content["sub"].clone(),
                 expiry,
+                standing,
             }));
         }
         assigns.insert(identity);
         Ok(())
     }
 
-    /// The client's token, and its source; null if the identity comes from its params.
+    /// The client's token, and its source; a token of nothing if the identity comes from its params.
     ///
     /// # Errors
     /// If the token is wrong or expired. Then the server does not fall back to the params.
@@ -122,10 +137,10 @@ impl Authority {
     ) -> Result<(Source, VerifiedToken), ConnectRefused> {
         for source in self.config.sources() {
             match source {
-                Source::Params => return Ok((source, VerifiedToken::default())),
+                Source::Params => return Ok((source, VerifiedToken::none())),
                 // It stands last: the client has sent no token.
                 Source::Hook if self.tokens.is_empty() => {
-                    return Ok((source, VerifiedToken::default()));
+                    return Ok((source, VerifiedToken::none()));
                 }
                 Source::Hook | Source::PhoenixToken | Source::Jwt => {}
             }
@@ -144,20 +159,29 @@ impl Authority {
                 .map(|token| (source, token))
                 .map_err(ConnectRefused::from);
         }
-        Err(ConnectRefused::because("no token"))
+        Err(TokenRefused::Missing.counted().into())
     }
 
     /// The identity with the fields of a token, those of the backend, and the socket's id.
+    ///
+    /// # Errors
+    /// If the token is revoked, the backend refuses it, or a required field is null.
     async fn complete(
         &self,
         identity: Identity,
         params: &Params,
-        token: &Value,
+        token: &VerifiedToken,
     ) -> Result<Identity, ConnectRefused> {
-        identity.set_user(self.fields(params, token)?);
+        identity.set_user(self.fields(params, &token.content)?);
+        self.refuse_revoked(token, &identity)?;
         let mut identity = match &self.hook {
             _ if !self.config.asks_hook() => identity,
-            Some(hook) => backend::connect(hook, identity, params).await?,
+            Some(hook) => {
+                let identity = backend::connect(hook, identity, params).await?;
+                // It may have given the user another id, and its answer took a while.
+                self.refuse_revoked(token, &identity)?;
+                identity
+            }
             None => return Err(ConnectRefused::unavailable("there is no hook")),
         };
         let user = identity.user();
@@ -174,6 +198,18 @@ impl Authority {
         let name = self.config.socket_id.as_ref();
         identity.name = name.and_then(|template| template.text(&values));
         Ok(identity)
+    }
+
+    fn refuse_revoked(
+        &self,
+        token: &VerifiedToken,
+        identity: &Identity,
+    ) -> Result<(), TokenRefused> {
+        let revocations = self.revocations.as_ref();
+        match revocations.filter(|all| standing::is_revoked(token, &identity.user(), all)) {
+            Some(_) => Err(TokenRefused::Revoked.counted()),
+            None => Ok(()),
+        }
     }
 
     fn fields(&self, params: &Params, token: &Value) -> Result<Value, ConnectRefused> {
@@ -207,7 +243,7 @@ impl Renewal {
     /// Gives the connection's identity the fields of a new token, and moves the end of its connection. Returns `exp`.
     ///
     /// # Errors
-    /// If the token is wrong or expired, or another user's. Then nothing changes.
+    /// If the token is wrong, expired or revoked, or another user's. Then nothing changes.
     pub(super) async fn renew(&self, token: &str) -> Result<Option<SystemTime>, ConnectRefused> {
         let authority = &self.authority;
         let mut accepted = authority.tokens.iter();
@@ -220,9 +256,7 @@ impl Renewal {
             .map_err(ConnectRefused::from)?;
         let mut new = Identity::new(Value::Null);
         new.headers = self.identity.headers.clone();
-        let new = authority
-            .complete(new, &self.params, &token.content)
-            .await?;
+        let new = authority.complete(new, &self.params, &token).await?;
         let (old, user) = (&self.identity, new.user());
         // A token without a name must say the same of its user.
         let is_named = !self.subject.is_null() || new.name.is_some();
@@ -230,9 +264,17 @@ impl Renewal {
             && new.name == old.name
             && (is_named || user == old.user());
         if !is_same {
-            return Err(ConnectRefused::because("the token of another user"));
+            return Err(TokenRefused::OtherUser.counted().into());
         }
         old.set_user(Value::clone(&user));
+        if let Some(standing) = &self.standing {
+            standing.renew(&token);
+            // A revocation since the check has asked about the token before this one.
+            if standing.is_revoked() {
+                self.expiry.set(Some(Duration::ZERO));
+                return Err(TokenRefused::Revoked.counted().into());
+            }
+        }
         self.expiry.set(authority.time_left(&token));
         Ok(token.expires)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::accepted_token::{JoinVerifier, TokenRefused};
+use super::accepted_token::JoinVerifier;
 use super::access_token::ACCESS_TOKEN;
 use super::backend::{self, RoomBackend};
 use super::identity::Identity;
@@ -25,6 +25,7 @@ use crate::client::log_client;
 use crate::message::{Payload, RawJson, reason};
 use crate::server::language::template::Variable;
 use crate::server::language::{Announcement, Moment, OtherEvents};
+use crate::server::tokens::TokenRefused;
 
 const PING: &str = "ping";
 pub(super) const UPDATE_MESSAGE: &str = "update_message";
@@ -215,7 +216,8 @@ async fn token(
     };
     let verifier = ctx.assigns().get::<JoinVerifier>();
     let verifier = verifier.ok_or(TokenRefused::Missing)?;
-    verifier.verify(config, params).await
+    let identity = ctx.assigns().get::<Identity>();
+    verifier.verify(config, params, identity).await
 }
 
 /// Applies the rules of the join.

@@ -12,10 +12,12 @@ use crate::assigns::Assigns;
 use crate::lock::lock;
 use crate::pattern::TopicPattern;
 use crate::rate::Rate;
+use crate::revocation::Revocations;
 use crate::server::config::JwtSetupError;
 use crate::server::hook::{Hook, PassedHeaders};
 use crate::server::language::IdentityConfig;
 use crate::server::language::template::{TooLong, Values};
+use crate::server::tokens::TokenSetupError;
 use crate::socket::{ConnectInfo, ConnectRefused, Params, Socket};
 use crate::token::SecretTooShort;
 
@@ -31,11 +33,14 @@ pub struct UserSocket;
 
 impl Socket for UserSocket {}
 
+/// The fields of a user, which a renewed token changes.
+pub(super) type SharedUser = Arc<Mutex<Arc<Value>>>;
+
 /// `user.*` of the rooms. A socket of your own may assign it in `connect`.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Shared by all memberships of the connection: a renewed token changes it for all of them.
-    user: Arc<Mutex<Arc<Value>>>,
+    user: SharedUser,
     pub(super) socket_id: String,
     /// Headers of the handshake for calls to the backend.
     pub(super) headers: PassedHeaders,
@@ -87,6 +92,10 @@ impl Identity {
             ..Values::default()
         };
         values.label("user.id")
+    }
+
+    pub(super) fn shared_user(&self) -> SharedUser {
+        Arc::clone(&self.user)
     }
 
     pub(super) fn set_user(&self, user: Value) {
@@ -141,6 +150,15 @@ pub enum IdentityError {
     },
 }
 
+impl From<TokenSetupError> for IdentityError {
+    fn from(error: TokenSetupError) -> Self {
+        match error {
+            TokenSetupError::NoSecret => Self::NoSecret,
+            TokenSetupError::Secret(error) => Self::Secret(error),
+        }
+    }
+}
+
 impl IdentityError {
     /// The same error of the tokens that the joins of these topics need.
     pub(super) fn of_join(self, topics: &TopicPattern) -> Self {
@@ -157,6 +175,8 @@ impl IdentityError {
 }
 
 impl<S: Socket> Identified<S> {
+    /// `revocations`: those that end connections; `None`: there can be none.
+    ///
     /// # Errors
     /// If the identity comes from tokens, and there is no key for them or it cannot be used.
     pub(crate) fn new(
@@ -164,10 +184,12 @@ impl<S: Socket> Identified<S> {
         secret: Option<&str>,
         hook: Option<Arc<Hook>>,
         presences: Option<Rate>,
+        revocations: Option<&Revocations>,
         inner: S,
     ) -> Result<Self, IdentityError> {
         let max = config.as_ref().and_then(|config| config.max_connections);
-        let authority = config.map(|config| Authority::new(config, secret, hook).map(Arc::new));
+        let authority = config
+            .map(|config| Authority::new(config, secret, hook, revocations.cloned()).map(Arc::new));
         Ok(Self {
             authority: authority.transpose()?,
             connections: max.map(|max| UserConnections::new(max.get())),

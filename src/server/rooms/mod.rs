@@ -19,6 +19,7 @@ mod presence;
 mod random;
 mod room;
 mod selection;
+mod standing;
 
 use self::accepted_token::JoinVerifier;
 pub use self::channel::RoomChannel;
@@ -32,6 +33,7 @@ pub(crate) use self::selection::selector_of;
 use crate::assigns::Assigns;
 use crate::presence::Presence;
 use crate::pubsub::PubSub;
+use crate::revocation::Revocations;
 use crate::server::language::IdentityConfig;
 use crate::server::language::template::Variable;
 use crate::socket::SocketRouter;
@@ -45,7 +47,8 @@ pub fn router(rooms: &[Room]) -> SocketRouter {
     })
 }
 
-/// Adds the rooms behind the routes of `router`. `secret`: of Phoenix.Tokens.
+/// Adds the rooms behind the routes of `router`. `secret`: of Phoenix.Tokens. `revocations`: of the tokens that joins
+/// need.
 ///
 /// # Errors
 /// If a key of the tokens that joins need cannot be used.
@@ -53,12 +56,13 @@ pub(crate) fn with_rooms(
     router: SocketRouter,
     rooms: &[Room],
     secret: Option<&str>,
+    revocations: &Revocations,
 ) -> Result<SocketRouter, IdentityError> {
     let router = with_topics(router, rooms);
     rooms.iter().try_fold(router, |router, room| {
         let mut assigns = assigns(room);
         if let Some(token) = &room.rules.join.token {
-            let verifier = JoinVerifier::new(token, secret);
+            let verifier = JoinVerifier::new(token, secret, revocations);
             assigns.insert(verifier.map_err(|error| error.of_join(&room.topics))?);
         }
         Ok(router.channel_with::<RoomChannel>(&room.topics, assigns))

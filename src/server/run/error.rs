@@ -39,7 +39,7 @@ pub enum ServeError {
     Hook(#[from] HookError),
     /// The HTTP API without a database.
     #[error(
-        "--api-token and --api-token-salt: the HTTP API is for stored messages, it needs --persist on"
+        "--api-token, --api-token-salt and [api]: the HTTP API is for stored messages, it needs --persist on"
     )]
     ApiWithoutStore,
     /// The metrics recorder.
@@ -83,7 +83,8 @@ impl ServeError {
             }
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
-            Self::ApiWithoutStore
+            Self::Auth(AuthError::Jwt(_))
+            | Self::ApiWithoutStore
             | Self::Hook(_)
             | Self::Identity(
                 IdentityError::NoSecret | IdentityError::Jwt(_) | IdentityError::Join { .. },

@@ -5,6 +5,7 @@ mod error;
 mod http;
 mod parts;
 mod ready;
+mod revoked;
 mod signals;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
+use self::revoked::RevokedTokens;
 use self::signals::ServerSignals;
 use crate::assigns::Assigns;
 use crate::channel::Channel;
@@ -28,6 +30,7 @@ use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
+use crate::revocation::Revocations;
 use crate::server::api::{Api, Auth};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
 use crate::server::explain;
@@ -183,7 +186,8 @@ impl<S: Socket> Server<S> {
         let mut signals = ServerSignals::listen(logging, reads_command_line)?;
         let metrics = exporter::install()?;
         let check_origin = parts::check_origin(&config)?;
-        let auth = auth(&config)?;
+        let revocations = Revocations::default();
+        let auth = auth(&config, &revocations)?;
         let hook = parts::hook(&config)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         let address = SocketAddr::new(config.host, config.port);
@@ -202,14 +206,26 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let mount = sockets::mount(&config, socket, router, check_origin, &pubsub, hook.clone())?;
+        let revoked = match &writer {
+            Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
+            None => None,
+        };
+        let ends_connections = revoked.is_some().then_some(&revocations);
+        let mount = sockets::mount(
+            &config,
+            socket,
+            router,
+            check_origin,
+            &pubsub,
+            (hook.clone(), ends_connections),
+        )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
             .mount(mount)
             .build();
         let api = auth
             .zip(writer.as_ref())
-            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer));
+            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, revocations));
         let servers = writer
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
@@ -228,13 +244,14 @@ impl<S: Socket> Server<S> {
         let others = writer
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
+        let revoked = revoked.map(|revoked| actix_rt::spawn(revoked.keep(endpoint.clone())));
         let retention = writer
             .as_ref()
             .and_then(|writer| database::retention(&config, &endpoint, writer));
         let shutdown = async {
             let deadline = Instant::now() + config.shutdown_timeout;
             drop(retention);
-            others.iter().for_each(JoinHandle::abort);
+            others.iter().chain(&revoked).for_each(JoinHandle::abort);
             send_clients_away(&endpoint, &config).await;
             if let Some(hook) = hook {
                 // The notices about the members that have gone.
@@ -365,15 +382,21 @@ async fn on_own_thread<A: Send + 'static, T: Send + 'static>(
 }
 
 /// The authorization of the HTTP API; `None` if the API is off.
-fn auth(config: &ServeConfig) -> Result<Option<Auth>, ServeError> {
-    let auth = Auth::new(&config.api)?;
+fn auth(config: &ServeConfig, revocations: &Revocations) -> Result<Option<Auth>, ServeError> {
+    let auth = Auth::with_jwt(&config.api, config.api_jwt.as_ref(), revocations)?;
     if auth.is_some() && config.persist == Switch::Off {
         return Err(ServeError::ApiWithoutStore);
     }
     Ok(auth)
 }
 
-fn http_api(config: &ServeConfig, auth: Auth, endpoint: &Endpoint, writer: &DbWriterHandle) -> Api {
-    let max_body = config.max_frame_size;
-    Api::new(auth, endpoint, &sockets::rooms(config), writer, max_body)
+fn http_api(
+    config: &ServeConfig,
+    auth: Auth,
+    endpoint: &Endpoint,
+    writer: &DbWriterHandle,
+    revocations: Revocations,
+) -> Api {
+    let (rooms, max_body) = (sockets::rooms(config), config.max_frame_size);
+    Api::revoking(auth, endpoint, &rooms, writer, max_body, revocations)
 }

@@ -18,6 +18,7 @@ pub(super) mod message;
 pub(super) mod migrations;
 pub(super) mod readable;
 pub(super) mod remove;
+pub(super) mod revocation;
 pub(super) mod row;
 pub(super) mod run;
 pub(super) mod takeover;

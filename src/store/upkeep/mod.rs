@@ -1,4 +1,4 @@
-//! Work on stored messages: retention, erasing, exports, imports.
+//! Work on stored messages: retention, erasing, exports, imports. Revocations of tokens.
 
 mod erase;
 mod export;
@@ -6,8 +6,10 @@ mod import;
 mod lines;
 mod lone_writer;
 mod retention;
+mod revocations;
 
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::import::{ImportError, ImportOptions, ImportProblem, Imported};
 pub use self::retention::{Retention, RetentionRule, RetentionTask};
+pub use self::revocations::{RevocationsUnavailable, StoredRevocations};

@@ -16,10 +16,12 @@ use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, Pool};
 use crate::store::tables::history;
 use crate::store::tables::remove::Removal;
+use crate::store::tables::revocation::RevocationChange;
 use crate::store::write::capacity::{Capacity, StorageState};
 use crate::store::write::health::Health;
 use crate::store::write::intake::Intake;
-use crate::store::write::writer::{Close, Damaged, DbWriter, Open, Remove, RowsCame, Synced};
+use crate::store::write::turn::TopicWork;
+use crate::store::write::writer::{Change, Close, Damaged, DbWriter, Open, RowsCame, Synced};
 use crate::store::{Reader, StoreError};
 
 /// The [`MessageStore`] of a database: the writer, and connections for reading. Cloning is cheap. The writer ends with
@@ -73,8 +75,20 @@ impl DbWriterHandle {
 
     /// Deletes rows, in the writer's next round. Returns their number.
     pub(in crate::store) async fn remove(&self, removal: Removal) -> Result<usize, AnyError> {
+        self.change(TopicWork::Remove(removal)).await
+    }
+
+    /// Changes the table of revocations, in the writer's next round. Returns the number of changed rows.
+    pub(in crate::store) async fn change_revocations(
+        &self,
+        change: RevocationChange,
+    ) -> Result<usize, AnyError> {
+        self.change(TopicWork::Revoke(change)).await
+    }
+
+    async fn change(&self, work: TopicWork) -> Result<usize, AnyError> {
         let (answer, answered) = oneshot::channel();
-        self.addr.do_send(Remove { removal, answer });
+        self.addr.do_send(Change { work, answer });
         Ok(answered.await??)
     }
 

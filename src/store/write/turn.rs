@@ -1,4 +1,4 @@
-//! [`Turn`]: work on a topic, other than its rows. Runs begin and end, and rows are deleted.
+//! [`Turn`]: work on a topic, other than its rows, and on revocations. Runs begin and end, and rows are deleted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::DbConnection;
 use crate::store::tables::remove::{self, Removal};
+use crate::store::tables::revocation::RevocationChange;
 use crate::store::tables::run;
 
 /// Turns in the order of the requests.
@@ -25,7 +26,7 @@ pub(in crate::store) struct Turn {
 /// The channel to the caller.
 pub(in crate::store) enum TurnAnswer {
     Opening(oneshot::Sender<Result<OpenedRun, SharedError>>),
-    Removal(oneshot::Sender<Result<usize, SharedError>>),
+    Changed(oneshot::Sender<Result<usize, SharedError>>),
 }
 
 impl TurnAnswer {
@@ -33,7 +34,7 @@ impl TurnAnswer {
     pub(in crate::store) fn refuse(self, error: SharedError) {
         match self {
             Self::Opening(answer) => drop(answer.send(Err(error))),
-            Self::Removal(answer) => drop(answer.send(Err(error))),
+            Self::Changed(answer) => drop(answer.send(Err(error))),
         }
     }
 }
@@ -41,7 +42,7 @@ impl TurnAnswer {
 /// Shared, because a failure can concern several callers.
 pub(in crate::store) type SharedError = Arc<StoreError>;
 
-/// Work on one topic.
+/// Work on one topic, or on none.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum TopicWork {
     /// Opens the log. Its next run has this epoch.
@@ -60,14 +61,16 @@ pub(in crate::store) enum TopicWork {
     Close { topic: String, last: MessageId },
     /// Deletes rows.
     Remove(Removal),
+    /// Changes the table of revocations, which has no topics.
+    Revoke(RevocationChange),
 }
 
 /// The result of a piece of work.
 pub(in crate::store) enum WorkDone {
     /// The run that was found or begun.
     Opened(OpenedRun),
-    /// How many rows were deleted.
-    Removed(usize),
+    /// How many rows were changed or deleted.
+    Changed(usize),
     /// It is stored.
     Stored,
 }
@@ -105,7 +108,7 @@ impl Turns {
                 (Ok(WorkDone::Opened(run)), Some(TurnAnswer::Opening(answer))) => {
                     let _ = answer.send(Ok(run));
                 }
-                (Ok(WorkDone::Removed(rows)), Some(TurnAnswer::Removal(answer))) => {
+                (Ok(WorkDone::Changed(rows)), Some(TurnAnswer::Changed(answer))) => {
                     let _ = answer.send(Ok(rows));
                 }
                 (Err(error), Some(answer)) => answer.refuse(error),
@@ -143,6 +146,7 @@ impl TopicWork {
                 topic
             }
             Self::Remove(removal) => &removal.topic,
+            Self::Revoke(_) => "",
         }
     }
 
@@ -169,7 +173,8 @@ impl TopicWork {
                 run::close(connection, topic, *last)?;
                 WorkDone::Stored
             }
-            Self::Remove(removal) => WorkDone::Removed(remove::remove(connection, removal)?),
+            Self::Remove(removal) => WorkDone::Changed(remove::remove(connection, removal)?),
+            Self::Revoke(change) => WorkDone::Changed(change.run(connection)?),
         })
     }
 }

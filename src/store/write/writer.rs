@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, SpawnHandle};
 
-pub(in crate::store) use self::requests::{Close, Damaged, Open, Remove, RowsCame, Synced};
+pub(in crate::store) use self::requests::{Change, Close, Damaged, Open, RowsCame, Synced};
 use crate::log::{Epoch, LogEntry};
 use crate::metrics::metrics;
 use crate::store::backend::{Guard, Role};

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod backend;
 pub(crate) mod database;
+pub(crate) mod jwt;
 pub(crate) mod longpoll;
 pub(crate) mod masked;
 pub(crate) mod openapi;

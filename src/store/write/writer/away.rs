@@ -24,7 +24,7 @@ impl DbWriter {
         for answer in self.turns.take_callers(self.state.turns_in_flight()) {
             match answer {
                 TurnAnswer::Opening(answer) => self.open_without_database(answer),
-                removal @ TurnAnswer::Removal(_) => removal.refuse(Arc::new(StoreError::Away)),
+                changed @ TurnAnswer::Changed(_) => changed.refuse(Arc::new(StoreError::Away)),
             }
         }
         self.write_down(ctx);

@@ -10,7 +10,6 @@ use super::DbWriter;
 use crate::log::{MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::error::DAMAGED;
-use crate::store::tables::remove::Removal;
 use crate::store::write::turn::{SharedError, TopicWork, Turn, TurnAnswer};
 
 /// Opens a topic's log.
@@ -22,11 +21,11 @@ pub(in crate::store) struct Open {
     pub(in crate::store) answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
 }
 
-/// Deletes rows. The answer is their number.
+/// Changes rows that are no messages to publish. The answer is their number.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(in crate::store) struct Remove {
-    pub(in crate::store) removal: Removal,
+pub(in crate::store) struct Change {
+    pub(in crate::store) work: TopicWork,
     pub(in crate::store) answer: oneshot::Sender<Result<usize, SharedError>>,
 }
 
@@ -88,16 +87,16 @@ impl Handler<Open> for DbWriter {
     }
 }
 
-impl Handler<Remove> for DbWriter {
+impl Handler<Change> for DbWriter {
     type Result = ();
 
-    fn handle(&mut self, Remove { removal, answer }: Remove, ctx: &mut Self::Context) {
-        let answer = TurnAnswer::Removal(answer);
+    fn handle(&mut self, Change { work, answer }: Change, ctx: &mut Self::Context) {
+        let answer = TurnAnswer::Changed(answer);
         if self.state.is_away() {
             return answer.refuse(Arc::new(StoreError::Away));
         }
         self.turns.push(Turn {
-            work: TopicWork::Remove(removal),
+            work,
             answer: Some(answer),
         });
         self.wake(ctx);
