@@ -92,7 +92,8 @@ impl MemoryRooms {
             Switch::Off => PubSub::new(),
         };
         let router = SocketRouter::new();
-        let mount = sockets::mount(config, UserSocket, router, CheckOrigin::Off, &pubsub, None)?;
+        let off = CheckOrigin::Off;
+        let mount = sockets::mount(config, UserSocket, router, off, &pubsub, None, None)?;
         let endpoint = Endpoint::builder(pubsub).mount(mount).build();
         Ok(Self { endpoint, store })
     }

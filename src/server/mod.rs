@@ -26,6 +26,7 @@ pub mod rooms;
 mod run;
 mod sockets;
 pub(crate) mod telemetry;
+mod told;
 pub(crate) mod trial;
 
 pub use self::config::{

@@ -10,6 +10,7 @@ use crate::server::config::{Durability, ServeConfig};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
 use crate::server::rooms::{self, Identified, IdentityError, Room};
+use crate::server::told::Teller;
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions};
 
@@ -39,6 +40,7 @@ pub(super) fn mount(
     check_origin: CheckOrigin,
     pubsub: &PubSub,
     hook: Option<Arc<Hook>>,
+    teller: Option<Arc<Teller>>,
 ) -> Result<Mount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
@@ -76,6 +78,12 @@ pub(super) fn mount(
     };
     let router = match &hook {
         Some(hook) => router.state(Arc::clone(hook)),
+        None => router,
+    };
+    // Each join copies the state, so it has nothing that no room uses.
+    let tells = |room: &Room| room.rules.tell.has_members();
+    let router = match teller.filter(|_| configured.iter().any(tells)) {
+        Some(teller) => router.state(teller),
         None => router,
     };
     let secret = config.api.secret_key_base.as_deref();

@@ -16,4 +16,4 @@ pub(crate) use self::client::Hook;
 pub use self::client::HookError;
 pub(crate) use self::deny::DenyKey;
 pub(crate) use self::failure::CallFailure;
-pub(crate) use self::request::{Call, CallKind, PassedHeaders, WrittenCall};
+pub(crate) use self::request::{Call, CallKind, PassedHeaders, WrittenBatch, WrittenCall, millis};

@@ -22,6 +22,7 @@ use crate::server::hook::{
     Call, CallFailure, CallKind, DenyKey, Hook, HookAnswer, PassedHeaders, Verdict, WrittenCall,
 };
 use crate::server::language::{EventRule, check_event};
+use crate::server::told::{Teller, ToldMember};
 use crate::socket::{ConnectRefused, Params};
 
 static NO_MEMORY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
@@ -30,6 +31,10 @@ static NO_IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::new(json!({}
 /// The backend of one membership.
 pub(super) struct RoomBackend {
     hook: Arc<Hook>,
+    /// `None` if the room tells nothing of its members.
+    teller: Option<Arc<Teller>>,
+    /// The join was told: the end is told, too.
+    is_told: bool,
     topic: String,
     /// The backend has admitted the member, or is being asked to: it gets a notice of the end.
     is_known: bool,
@@ -61,13 +66,23 @@ impl RoomBackend {
         room: &Room,
         ctx: &Context<RoomChannel>,
     ) -> Result<Option<Box<Self>>, Refused> {
-        if !room.rules.asks_hook {
+        let tells = room.rules.tell.has_members();
+        if !room.rules.asks_hook && !tells {
             return Ok(None);
         }
-        let hook = ctx.assigns().get::<Arc<Hook>>();
-        let hook = hook.ok_or_else(|| Refused::reason(reason::UNAVAILABLE))?;
+        let Some(hook) = ctx.assigns().get::<Arc<Hook>>() else {
+            // Rooms in the process have no backend: what they tell is lost, what they ask is refused.
+            return if room.rules.asks_hook {
+                Err(Refused::reason(reason::UNAVAILABLE))
+            } else {
+                Ok(None)
+            };
+        };
+        let teller = tells.then(|| ctx.assigns().get::<Arc<Teller>>());
         Ok(Some(Box::new(Self {
             hook: Arc::clone(hook),
+            teller: teller.flatten().cloned(),
+            is_told: false,
             topic: ctx.topic().to_owned(),
             is_known: false,
             event: None,
@@ -388,12 +403,41 @@ pub(super) async fn end(
     );
 }
 
-/// Sends the notice of the end, once, and waits for nothing.
+/// The member has joined.
+pub(super) fn tell_joined(channel: &mut RoomChannel) {
+    let room = channel.room();
+    if let Some(backend) = &mut channel.backend
+        && let Some(teller) = &backend.teller
+    {
+        backend.is_told = true;
+        tell_of(&channel.member, &backend.topic, |member| {
+            teller.joined(room.rules.tell, member);
+        });
+    }
+}
+
+fn tell_of(member: &Member, topic: &str, tell: impl FnOnce(ToldMember<'_>)) {
+    let identity = member.identity().unwrap_or(&NO_IDENTITY);
+    tell(ToldMember {
+        topic,
+        socket: &identity.socket_id,
+        user: &identity.user(),
+    });
+}
+
+/// Sends the notices of the end, once, and waits for nothing.
 fn tell_leave(channel: &mut RoomChannel, reason: &str) {
     let room = channel.room();
     let Some(backend) = &mut channel.backend else {
         return;
     };
+    if std::mem::take(&mut backend.is_told)
+        && let Some(teller) = &backend.teller
+    {
+        tell_of(&channel.member, &backend.topic, |member| {
+            teller.left(room.rules.tell, member, reason);
+        });
+    }
     if !std::mem::take(&mut backend.is_known) {
         return;
     }

@@ -6,6 +6,7 @@ mod http;
 mod parts;
 mod ready;
 mod signals;
+mod told;
 
 use std::fmt;
 use std::io;
@@ -201,7 +202,17 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let mount = sockets::mount(&config, socket, router, check_origin, &pubsub, hook.clone())?;
+        let backend = hook.clone().zip(told::teller(&config)?);
+        let teller = backend.as_ref().map(|(_, teller)| Arc::clone(teller));
+        let mount = sockets::mount(
+            &config,
+            socket,
+            router,
+            check_origin,
+            &pubsub,
+            hook.clone(),
+            teller,
+        )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
             .mount(mount)
@@ -213,6 +224,9 @@ impl<S: Socket> Server<S> {
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
         let others = servers.as_ref().map(Servers::others).unwrap_or_default();
+        // Before the first client, so that no message is missed.
+        let told =
+            backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let readiness = ready::readiness(writer.clone(), others);
         let admin = admin::routes(&endpoint, &metrics, readiness);
         let own = own_routes(&endpoint, routes);
@@ -238,6 +252,9 @@ impl<S: Socket> Server<S> {
             if let Some(hook) = hook {
                 // The notices about the members that have gone.
                 hook.finish().await;
+            }
+            if let Some(told) = told {
+                told.finish().await;
             }
             // Nobody may publish over HTTP any more when the last row is saved.
             handle.stop(true).await;

@@ -36,7 +36,11 @@ pub(in crate::store) fn check(
             return Err(StoreError::NotAdopted);
         }
     }
-    for (migration, table) in [("_add_topics", "topics"), ("_add_servers", "servers")] {
+    for (migration, table) in [
+        ("_add_topics", "topics"),
+        ("_add_servers", "servers"),
+        ("_add_hook_cursors", "hook_cursors"),
+    ] {
         if lacks(migration) && exists(connection, table)? {
             return Err(StoreError::Foreign {
                 table,

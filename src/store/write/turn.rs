@@ -1,4 +1,4 @@
-//! [`Turn`]: work on a topic, other than its rows. Runs begin and end, and rows are deleted.
+//! [`Turn`]: work on a topic, other than its rows. Runs begin and end, rows are deleted, cursors move.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::DbConnection;
+use crate::store::tables::cursor::{self, CursorChange};
 use crate::store::tables::remove::{self, Removal};
 use crate::store::tables::run;
 
@@ -60,6 +61,8 @@ pub(in crate::store) enum TopicWork {
     Close { topic: String, last: MessageId },
     /// Deletes rows.
     Remove(Removal),
+    /// Changes a cursor over the rows of all topics.
+    Cursor(CursorChange),
 }
 
 /// The result of a piece of work.
@@ -143,6 +146,8 @@ impl TopicWork {
                 topic
             }
             Self::Remove(removal) => &removal.topic,
+            // It concerns no topic: the log names the cursor.
+            Self::Cursor(change) => change.name,
         }
     }
 
@@ -170,6 +175,10 @@ impl TopicWork {
                 WorkDone::Stored
             }
             Self::Remove(removal) => WorkDone::Removed(remove::remove(connection, removal)?),
+            Self::Cursor(change) => {
+                cursor::change(connection, *change)?;
+                WorkDone::Stored
+            }
         })
     }
 }
