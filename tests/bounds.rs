@@ -381,6 +381,41 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "notices about members that wait for the backend",
+        &[
+            (
+                "10,000",
+                "src/server/told/teller.rs",
+                "const MAX_QUEUE: usize = ",
+            ),
+            (
+                "16 MB",
+                "src/server/told/teller.rs",
+                "const MAX_QUEUE_BYTES: usize = ",
+            ),
+        ],
+    ),
+    (
+        "a batch of notices",
+        &[
+            (
+                "100",
+                "src/server/told/task.rs",
+                "const MAX_NOTICES: usize = ",
+            ),
+            (
+                "1 MB",
+                "src/server/told/task.rs",
+                "const MAX_BATCH_BYTES: usize = ",
+            ),
+            (
+                "250 ms",
+                "src/server/told/task.rs",
+                "const WINDOW: Duration = ",
+            ),
+        ],
+    ),
+    (
         "refused joins that `deny_cache` remembers",
         &[
             (

@@ -405,10 +405,11 @@ pub(super) async fn end(
 
 /// The member has joined.
 pub(super) fn tell_joined(channel: &mut RoomChannel) {
+    let Some(teller) = channel.backend.as_ref().and_then(|it| it.teller.clone()) else {
+        return;
+    };
     let room = channel.room();
-    if let Some(backend) = &mut channel.backend
-        && let Some(teller) = &backend.teller
-    {
+    if let Some(backend) = &mut channel.backend {
         backend.is_told = true;
         tell_of(&channel.member, &backend.topic, |member| {
             teller.joined(room.rules.tell, member);
