@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::support::backend::{Answer, HookBackend, SECRET, serve_with_hook};
 use crate::support::database::{Database, on_each_database};
@@ -50,6 +49,13 @@ on.say = {}
 
 async fn dial(addr: SocketAddr, params: &str) -> Phoenix {
     Phoenix::dial_with(addr, params).await
+}
+
+/// Ends a server in order. The backend answers meanwhile.
+async fn end(server: Process) {
+    server.signal("-TERM");
+    let ended = tokio::task::spawn_blocking(|| server.wait()).await;
+    assert_eq!(ended.expect("no panic"), Some(0));
 }
 
 fn taken() -> Answer {
@@ -134,12 +140,13 @@ fn serve(database: &Database, backend: &HookBackend, hook: &str, rooms: &str) ->
 #[actix_web::test]
 async fn each_kind_is_told() {
     let backend = HookBackend::start(|_| taken()).await;
-    let (_dir, server): (TempDir, Process) = backend.serve("", ROOMS);
+    let (_dir, server) = backend.serve("", ROOMS);
     let mut ann = dial(server.addr, "&id=7").await;
     let (join_ref, _) = ann.join("room:1").await;
     let payload = json!({"body": "hi", "client_ref": "c1"});
     ann.push(&join_ref, "room:1", "say", payload).await;
     let said = ann.next_event().await.1;
+    wait_for(&backend, "message", 1).await;
     ann.push(&join_ref, "room:1", "type", json!({})).await;
     assert_eq!(ann.next_event().await.0, "type");
     let delete = json!({"id": said["id"]});
@@ -148,9 +155,11 @@ async fn each_kind_is_told() {
     wait_for(&backend, "message", 2).await;
     ann.push(&join_ref, "room:1", "phx_leave", json!({})).await;
     wait_for(&backend, "vacated", 1).await;
+    let mut ann = dial(server.addr, "&id=7").await;
     // Nothing of a room that tells nothing, though a later pattern matches.
     let (quiet_ref, _) = ann.join("room:quiet").await;
     ann.push(&quiet_ref, "room:quiet", "shout", json!({})).await;
+    let mut ann = dial(server.addr, "&id=7").await;
     let (next_ref, _) = ann.join("room:2").await;
     ann.push(&next_ref, "room:2", "say", json!({})).await;
     wait_for(&backend, "message", 3).await;
@@ -280,8 +289,7 @@ async fn a_batch_is_sent_until_it_is_taken_and_the_log_says_it_once() {
     ] {
         assert!(metrics.contains(line), "{line} is in {metrics}");
     }
-    server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
+    end(server).await;
     let mut log = String::new();
     stderr.read_to_string(&mut log).expect("readable");
     for event in ["\"hook.told.failing\"", "\"hook.told.answering\""] {
@@ -344,10 +352,10 @@ async fn a_shutdown_tells_what_is_queued() {
         client.join(&format!("room:{n}")).await;
         clients.push(client);
     }
-    server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
+    end(server).await;
     let left = of_kind(&backend, "left");
-    assert_eq!(left.len(), 120);
+    let sizes: Vec<_> = batches(&backend).iter().map(Vec::len).collect();
+    assert_eq!(left.len(), 120, "{sizes:?}");
     assert!(left.iter().all(|notice| notice["reason"] == "shutdown"));
     assert_eq!(of_kind(&backend, "vacated").len(), 120);
 
@@ -357,8 +365,7 @@ async fn a_shutdown_tells_what_is_queued() {
     let mut ann = dial(server.addr, "&id=7").await;
     ann.join("room:1").await;
     let asked = Instant::now();
-    server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
+    end(server).await;
     assert!(
         asked.elapsed() < Duration::from_secs(4),
         "{:?}",
@@ -424,8 +431,7 @@ async fn messages_are_told_at_least_once_over_restarts_and_kills(database: Datab
     assert!(told.into_iter().eq(0..next));
 
     // After an end in order nothing is told again.
-    server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
+    end(server).await;
     let before = of_kind(&backend, "message").len();
     let server = serve();
     say(&server, "room:1", [next]).await;
@@ -438,8 +444,7 @@ async fn the_first_start_that_tells_begins_at_the_newest_message(database: Datab
     let mute = MESSAGES.replace("tell = [\"message\"]", "");
     let server = serve(&database, &backend, "", &mute);
     say(&server, "room:1", 0..30).await;
-    server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
+    end(server).await;
     let server = serve(&database, &backend, "", MESSAGES);
     say(&server, "room:1", 30..35).await;
     eventually("the new ones are told", || numbers(&backend).len() >= 5).await;
@@ -463,6 +468,38 @@ async fn deleted_messages_are_skipped(database: Database) {
     database.execute("DELETE FROM messages WHERE payload LIKE '%2%'");
     eventually("the last is told", || numbers(&backend).contains(&4)).await;
     assert_eq!(numbers(&backend), [0, 1, 3, 4]);
+}
+
+#[cfg(feature = "postgres")]
+mod shared_postgres {
+    use super::*;
+
+    /// Another server has a row with a lower id, which becomes visible later.
+    #[actix_web::test]
+    async fn a_row_of_another_server_is_waited_for() {
+        let database = Database::postgres();
+        let backend = HookBackend::start(|_| taken()).await;
+        end(serve(&database, &backend, "", MESSAGES)).await;
+        database.execute(
+            "INSERT INTO servers (id, name, seen_at) VALUES (1, 'other', now() + interval '1 hour')",
+        );
+        let server = serve(&database, &backend, "", MESSAGES);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut other = database.connect();
+        other.execute(
+            "BEGIN; INSERT INTO messages (topic, event, payload, seq, inserted_at, updated_at) \
+             VALUES ('room:2', 'say', '{\"n\": 1}', 1, now(), now())",
+        );
+        say(&server, "room:1", [2]).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(numbers(&backend).is_empty());
+        other.execute("COMMIT");
+        eventually("both are told", || numbers(&backend) == [1, 2]).await;
+        // A gap that stays, as of a transaction that was rolled back, is passed after a while.
+        other.execute("SELECT nextval(pg_get_serial_sequence('messages', 'id'))");
+        say(&server, "room:1", [3]).await;
+        eventually("the next is told", || numbers(&backend) == [1, 2, 3]).await;
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::event;
 use super::identity::Identity;
 use super::member::{Member, Occasion};
 use super::room::Room;
+use super::told::MemberNotices;
 use crate::channel::{Context, Failure, HandleIn, HandleInResult, Refused, StopReason};
 use crate::client::log_client;
 use crate::message::{Payload, RawJson, Reply, reason};
@@ -22,7 +23,6 @@ use crate::server::hook::{
     Call, CallFailure, CallKind, DenyKey, Hook, HookAnswer, PassedHeaders, Verdict, WrittenCall,
 };
 use crate::server::language::{EventRule, check_event};
-use crate::server::told::{Teller, ToldMember};
 use crate::socket::{ConnectRefused, Params};
 
 static NO_MEMORY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
@@ -32,9 +32,7 @@ static NO_IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::new(json!({}
 pub(super) struct RoomBackend {
     hook: Arc<Hook>,
     /// `None` if the room tells nothing of its members.
-    teller: Option<Arc<Teller>>,
-    /// The join was told: the end is told, too.
-    is_told: bool,
+    notices: Option<MemberNotices>,
     topic: String,
     /// The backend has admitted the member, or is being asked to: it gets a notice of the end.
     is_known: bool,
@@ -78,11 +76,9 @@ impl RoomBackend {
                 Ok(None)
             };
         };
-        let teller = tells.then(|| ctx.assigns().get::<Arc<Teller>>());
         Ok(Some(Box::new(Self {
             hook: Arc::clone(hook),
-            teller: teller.flatten().cloned(),
-            is_told: false,
+            notices: MemberNotices::of(room, ctx),
             topic: ctx.topic().to_owned(),
             is_known: false,
             event: None,
@@ -405,25 +401,11 @@ pub(super) async fn end(
 
 /// The member has joined.
 pub(super) fn tell_joined(channel: &mut RoomChannel) {
-    let Some(teller) = channel.backend.as_ref().and_then(|it| it.teller.clone()) else {
-        return;
-    };
-    let room = channel.room();
-    if let Some(backend) = &mut channel.backend {
-        backend.is_told = true;
-        tell_of(&channel.member, &backend.topic, |member| {
-            teller.joined(room.rules.tell, member);
-        });
+    if let Some(backend) = &mut channel.backend
+        && let Some(notices) = &mut backend.notices
+    {
+        notices.joined(&channel.member, &backend.topic);
     }
-}
-
-fn tell_of(member: &Member, topic: &str, tell: impl FnOnce(ToldMember<'_>)) {
-    let identity = member.identity().unwrap_or(&NO_IDENTITY);
-    tell(ToldMember {
-        topic,
-        socket: &identity.socket_id,
-        user: &identity.user(),
-    });
 }
 
 /// Sends the notices of the end, once, and waits for nothing.
@@ -432,12 +414,8 @@ fn tell_leave(channel: &mut RoomChannel, reason: &str) {
     let Some(backend) = &mut channel.backend else {
         return;
     };
-    if std::mem::take(&mut backend.is_told)
-        && let Some(teller) = &backend.teller
-    {
-        tell_of(&channel.member, &backend.topic, |member| {
-            teller.left(room.rules.tell, member, reason);
-        });
+    if let Some(notices) = &mut backend.notices {
+        notices.left(&channel.member, &backend.topic, reason);
     }
     if !std::mem::take(&mut backend.is_known) {
         return;

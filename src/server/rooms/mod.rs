@@ -19,6 +19,7 @@ mod presence;
 mod random;
 mod room;
 mod selection;
+mod told;
 
 use self::accepted_token::JoinVerifier;
 pub use self::channel::RoomChannel;

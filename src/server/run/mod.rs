@@ -185,6 +185,7 @@ impl<S: Socket> Server<S> {
         let check_origin = parts::check_origin(&config)?;
         let auth = auth(&config)?;
         let hook = parts::hook(&config)?;
+        let backend = hook.clone().zip(told::teller(&config)?);
         let frontend = page::page(config.static_dir.as_deref())?;
         let address = SocketAddr::new(config.host, config.port);
         // Before the database: if the port is in use, nothing is changed there.
@@ -202,7 +203,6 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let backend = hook.clone().zip(told::teller(&config)?);
         let teller = backend.as_ref().map(|(_, teller)| Arc::clone(teller));
         let mount = sockets::mount(
             &config,

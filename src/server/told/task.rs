@@ -29,6 +29,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// The same for reads of the database.
 const FIRST_READ_PAUSE: Duration = Duration::from_millis(50);
 const LAST_READ_PAUSE: Duration = Duration::from_secs(10);
+/// The last wait for rows that may come without a commit of this server.
+const MISSING_PAUSE: Duration = Duration::from_secs(1);
 /// The time between two log lines about failures.
 const QUIET: Duration = Duration::from_secs(60);
 /// How often the lag is measured while a batch waits.
@@ -159,24 +161,24 @@ impl BatchSender {
         if !feed.is_empty() || !feed.is_behind() || !(is_due || is_ending) || waits {
             return true;
         }
-        match feed.read(MAX_NOTICES, MAX_BATCH_BYTES).await {
+        let last_pause = match feed.read(MAX_NOTICES, MAX_BATCH_BYTES).await {
             Ok(true) => {
                 self.next_read = None;
                 self.read_pause = FIRST_READ_PAUSE;
                 self.unread.succeeded();
                 return true;
             }
-            // Rows are missing that may come without a commit.
-            Ok(false) => {}
+            Ok(false) => MISSING_PAUSE,
             Err(error) => {
                 if let Some(failures) = self.unread.failed() {
                     let error = error.source;
                     tracing::warn!(%error, failures, "hook.told.unread");
                 }
+                LAST_READ_PAUSE
             }
-        }
+        };
         self.next_read = Some(Instant::now() + self.read_pause);
-        self.read_pause = (2 * self.read_pause).min(LAST_READ_PAUSE);
+        self.read_pause = (2 * self.read_pause).min(last_pause);
         false
     }
 
