@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::channel::RoomChannel;
+use super::identity::Identity;
 use super::member::Member;
 use super::room::Room;
 use crate::channel::Context;
@@ -53,7 +54,7 @@ impl MemberNotices {
 
 fn with_facts(member: &Member, topic: &str, tell: impl FnOnce(ToldMember<'_>)) {
     let identity = member.identity();
-    let user = identity.map_or_else(|| Arc::clone(&NOBODY), |identity| identity.user());
+    let user = identity.map_or_else(|| Arc::clone(&NOBODY), Identity::user);
     tell(ToldMember {
         topic,
         socket: identity.map_or("", |identity| &identity.socket_id),
