@@ -129,12 +129,16 @@ const HOOK_OUTCOMES: [&str; 8] = [
     "invalid",
 ];
 
+/// The place of a name in a list of labels; the first if it is not in it.
+fn place(names: &[&str], name: &str) -> usize {
+    let place = names.iter().position(|known| *known == name);
+    place.unwrap_or_default()
+}
+
 impl HookMetrics {
     /// The calls with this type and this outcome.
     pub(crate) fn calls(&self, kind: &str, outcome: &str) -> &Counter {
-        let place = |names: &[&str], name| names.iter().position(|known| *known == name);
-        let (kind, outcome) = (place(&HOOK_TYPES, kind), place(&HOOK_OUTCOMES, outcome));
-        &self.calls[kind.unwrap_or_default()][outcome.unwrap_or_default()]
+        &self.calls[place(&HOOK_TYPES, kind)][place(&HOOK_OUTCOMES, outcome)]
     }
 }
 
@@ -182,14 +186,12 @@ const JWKS_OUTCOMES: [&str; 5] = ["ok", "unreachable", "timeout", "status", "inv
 impl TokenMetrics {
     /// The tokens that were refused for this reason.
     pub(crate) fn refusals(&self, reason: &str) -> &Counter {
-        let place = TOKEN_REFUSALS.iter().position(|known| *known == reason);
-        &self.refusals[place.unwrap_or_default()]
+        &self.refusals[place(&TOKEN_REFUSALS, reason)]
     }
 
     /// The fetches of keys with this outcome.
     pub(crate) fn jwks_fetches(&self, outcome: &str) -> &Counter {
-        let place = JWKS_OUTCOMES.iter().position(|known| *known == outcome);
-        &self.jwks_fetches[place.unwrap_or_default()]
+        &self.jwks_fetches[place(&JWKS_OUTCOMES, outcome)]
     }
 }
 
@@ -204,6 +206,51 @@ static TOKEN_METRICS: LazyLock<TokenMetrics> = LazyLock::new(|| TokenMetrics {
 /// The handles of the metrics of tokens.
 pub(crate) fn token_metrics() -> &'static TokenMetrics {
     &TOKEN_METRICS
+}
+
+/// The handles of the metrics of what the backend is told.
+pub(crate) struct ToldMetrics {
+    /// Seconds since the oldest notice that the backend has not taken; 0 if it has taken all.
+    pub(crate) lag: Gauge,
+    /// Notices by kind and outcome.
+    notices: [[Counter; TOLD_OUTCOMES.len()]; TOLD_KINDS.len()],
+    /// Requests by outcome.
+    batches: [Counter; TOLD_BATCH_OUTCOMES.len()],
+}
+
+/// The kinds of notices.
+const TOLD_KINDS: [&str; 5] = ["message", "joined", "left", "occupied", "vacated"];
+/// The outcomes of a notice.
+const TOLD_OUTCOMES: [&str; 2] = ["taken", "dropped"];
+/// The outcomes of a request with notices: taken, or the kind of failure.
+const TOLD_BATCH_OUTCOMES: [&str; 5] = ["taken", "unreachable", "timeout", "broken", "status"];
+
+impl ToldMetrics {
+    /// The notices of this kind with this outcome.
+    pub(crate) fn notices(&self, kind: &str, outcome: &str) -> &Counter {
+        &self.notices[place(&TOLD_KINDS, kind)][place(&TOLD_OUTCOMES, outcome)]
+    }
+
+    /// The requests with this outcome.
+    pub(crate) fn batches(&self, outcome: &str) -> &Counter {
+        &self.batches[place(&TOLD_BATCH_OUTCOMES, outcome)]
+    }
+}
+
+static TOLD_METRICS: LazyLock<ToldMetrics> = LazyLock::new(|| ToldMetrics {
+    lag: gauge!("slackir_told_lag_seconds"),
+    notices: TOLD_KINDS.map(|kind| {
+        TOLD_OUTCOMES.map(
+            |outcome| counter!("slackir_told_notices_total", "kind" => kind, "outcome" => outcome),
+        )
+    }),
+    batches: TOLD_BATCH_OUTCOMES
+        .map(|outcome| counter!("slackir_told_batches_total", "outcome" => outcome)),
+});
+
+/// The handles of the metrics of what the backend is told.
+pub(crate) fn told_metrics() -> &'static ToldMetrics {
+    &TOLD_METRICS
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -260,6 +307,19 @@ pub(crate) fn describe() {
     LazyLock::force(&METRICS);
     LazyLock::force(&HOOK_METRICS);
     LazyLock::force(&TOKEN_METRICS);
+    LazyLock::force(&TOLD_METRICS);
+    describe_counter!(
+        "slackir_told_notices_total",
+        "Notices to the backend, by kind and outcome"
+    );
+    describe_counter!(
+        "slackir_told_batches_total",
+        "Requests with notices to the backend, by outcome"
+    );
+    describe_gauge!(
+        "slackir_told_lag_seconds",
+        "Seconds since the oldest notice that the backend has not taken"
+    );
     describe_gauge!("slackir_connections", "Open client connections");
     describe_gauge!("slackir_channels", "Joined channels");
     describe_counter!(

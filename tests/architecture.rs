@@ -215,6 +215,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["metrics", "store", "store/backend", "store/tables"],
     ),
     (
+        "store/feed",
+        &["log", "message", "store", "store/backend", "store/tables"],
+    ),
+    (
+        "server/told",
+        &[
+            "lock",
+            "message",
+            "metrics",
+            "server/hook",
+            "server/language",
+            "store",
+        ],
+    ),
+    (
         "server/rooms",
         &[
             "assigns",
@@ -246,6 +261,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/jwks",
             "server/jwt",
             "server/language",
+            "server/told",
             "socket",
             "token",
         ],
@@ -319,6 +335,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/hook",
             "server/language",
             "server/rooms",
+            "server/told",
             "socket",
             "transport",
         ],
@@ -361,6 +378,7 @@ const WINGS: &[&str] = &["server", "store"];
 /// The rooms that speak to the database.
 const STORE: &[&str] = &[
     "store/backend",
+    "store/feed",
     "store/mod",
     "store/numbers",
     "store/reader",

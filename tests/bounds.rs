@@ -381,6 +381,41 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "notices about members that wait for the backend",
+        &[
+            (
+                "10,000",
+                "src/server/told/teller.rs",
+                "const MAX_QUEUE: usize = ",
+            ),
+            (
+                "16 MB",
+                "src/server/told/teller.rs",
+                "const MAX_QUEUE_BYTES: usize = ",
+            ),
+        ],
+    ),
+    (
+        "a batch of notices",
+        &[
+            (
+                "100",
+                "src/server/told/task.rs",
+                "const MAX_NOTICES: usize = ",
+            ),
+            (
+                "1 MB",
+                "src/server/told/task.rs",
+                "const MAX_BATCH_BYTES: usize = ",
+            ),
+            (
+                "250 ms",
+                "src/server/told/task.rs",
+                "const WINDOW: Duration = ",
+            ),
+        ],
+    ),
+    (
         "refused joins that `deny_cache` remembers",
         &[
             (
@@ -604,6 +639,7 @@ fn meant(number: &str) -> Vec<u64> {
         "kB" => &[1_000, 1_024],
         "MB" => &[1_000_000],
         "GB" => &[1_000_000_000],
+        "ms" => &[1],
         "s" => &[1_000],
         "million" => &[1_000_000],
         "minutes" => &[60_000],

@@ -7,7 +7,7 @@ use crate::log::{MemoryStore, MessageStore};
 use crate::pubsub::PubSub;
 use crate::server::config::{ServeConfig, SettingsError, Switch};
 use crate::server::rooms::{IdentityError, UserSocket};
-use crate::server::sockets::{self, MOUNT};
+use crate::server::sockets::{self, MOUNT, RoomServices};
 use crate::socket::SocketRouter;
 use crate::transport::CheckOrigin;
 
@@ -92,13 +92,14 @@ impl MemoryRooms {
             Switch::Off => PubSub::new(),
         };
         let router = SocketRouter::new();
+        let services = RoomServices::default();
         let mount = sockets::mount(
             config,
             UserSocket,
             router,
             CheckOrigin::Off,
             &pubsub,
-            (None, None),
+            services,
         )?;
         let endpoint = Endpoint::builder(pubsub).mount(mount).build();
         Ok(Self { endpoint, store })

@@ -27,6 +27,7 @@ mod run;
 mod sockets;
 pub(crate) mod telemetry;
 mod tokens;
+mod told;
 pub(crate) mod trial;
 
 pub use self::config::{

@@ -12,6 +12,7 @@ use crate::server::config::{Durability, ServeConfig};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
 use crate::server::rooms::{self, Identified, IdentityError, Room};
+use crate::server::told::Teller;
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions};
 
@@ -30,6 +31,17 @@ pub(super) fn pubsub(
     PubSub::with_logs(own.into_iter().chain(rules).collect())
 }
 
+/// The parts of a server that the rooms use, where it has them.
+#[derive(Default)]
+pub(super) struct RoomServices<'a> {
+    /// Asks the backend.
+    pub(super) hook: Option<Arc<Hook>>,
+    /// Tells the backend.
+    pub(super) teller: Option<Arc<Teller>>,
+    /// They end connections; without them only joins and handshakes are checked.
+    pub(super) revocations: Option<&'a Revocations>,
+}
+
 /// The mount at `/socket`. The program's own channels come before the rooms. `revocations`: those that end connections;
 /// `None`: there can be none.
 ///
@@ -41,7 +53,11 @@ pub(super) fn mount(
     router: SocketRouter,
     check_origin: CheckOrigin,
     pubsub: &PubSub,
-    (hook, revocations): (Option<Arc<Hook>>, Option<&Revocations>),
+    RoomServices {
+        hook,
+        teller,
+        revocations,
+    }: RoomServices<'_>,
 ) -> Result<Mount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
@@ -79,6 +95,12 @@ pub(super) fn mount(
     };
     let router = match &hook {
         Some(hook) => router.state(Arc::clone(hook)),
+        None => router,
+    };
+    // Each join copies the state, so it has nothing that no room uses.
+    let tells = |room: &Room| room.rules.tell.has_members();
+    let router = match teller.filter(|_| configured.iter().any(tells)) {
+        Some(teller) => router.state(teller),
         None => router,
     };
     let secret = config.api.secret_key_base.as_deref();

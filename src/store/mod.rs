@@ -14,11 +14,13 @@
 //! | `options`, `reader` | how a database is opened; reading |
 //! | `write` | the writer |
 //! | `upkeep`, `servers` | retention, erasing, exports, imports, revocations; other servers on the database |
+//! | `feed` | committed messages of all topics, behind a cursor |
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
 compile_error!("a store needs the feature `sqlite` or `postgres`");
 
 mod backend;
+mod feed;
 mod numbers;
 mod options;
 mod reader;
@@ -35,6 +37,7 @@ use std::path::PathBuf;
 pub use self::backend::FileFault;
 use self::backend::{Backend, DbConnection, Pool, Role, url};
 pub use self::backend::{Prepared, StoreError, redacted};
+pub(crate) use self::feed::{FedMessage, Feed, RowCursor};
 pub use self::options::{SpoolOptions, StoreOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
 pub use self::servers::{OtherServers, Servers};

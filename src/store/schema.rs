@@ -1,6 +1,13 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
+    hook_cursors (name) {
+        name -> Text,
+        row_id -> BigInt,
+    }
+}
+
+diesel::table! {
     messages (id) {
         id -> BigInt,
         name -> Nullable<Text>,
@@ -37,4 +44,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(messages, revocations, topics,);
+diesel::allow_tables_to_appear_in_same_query!(hook_cursors, messages, revocations, topics,);

@@ -62,5 +62,6 @@ mod tables;
 mod takeover;
 mod testing;
 mod timers;
+mod told;
 mod unfinished;
 mod writer;

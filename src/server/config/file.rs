@@ -292,8 +292,10 @@ fn read_rooms(
     let rooms = Vec::<Spanned<RoomConfig>>::deserialize(ValueDeserializer::from(value))
         .map_err(|error| FileProblem::of_toml(&error, text))?;
     for room in &rooms {
-        let no_hook = room.get_ref().asks_hook() && !has_hook;
-        let no_hook = no_hook.then(|| "\"hook\" needs the section [hook]".to_owned());
+        let (asks, tells) = (room.get_ref().asks_hook(), !room.get_ref().tell.is_empty());
+        let key = if asks { "hook" } else { "tell" };
+        let no_hook =
+            ((asks || tells) && !has_hook).then(|| format!("\"{key}\" needs the section [hook]"));
         if let Some(problem) = room.get_ref().contradiction().or(no_hook) {
             return Err(FileProblem {
                 at: room.span().start,

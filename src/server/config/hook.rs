@@ -44,6 +44,9 @@ pub struct HookConfig {
     /// Where calls go: `http` or `https`.
     #[serde(deserialize_with = "url")]
     pub(crate) url: Url,
+    /// Where notices go. `None`: to `url`.
+    #[serde(default, deserialize_with = "tell_url")]
+    pub(crate) tell_url: Option<Url>,
     /// The environment variable with the secret.
     #[serde(default)]
     secret_env: Option<String>,
@@ -88,6 +91,11 @@ pub enum HookSecretError {
 only_tables!(HookConfig);
 
 impl HookConfig {
+    /// Where notices go.
+    pub(crate) fn tell_url(&self) -> &Url {
+        self.tell_url.as_ref().unwrap_or(&self.url)
+    }
+
     /// The problem of keys that contradict each other.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         match (&self.secret_env, &self.secret_file) {
@@ -122,6 +130,10 @@ impl HookConfig {
         }
         Ok(secret)
     }
+}
+
+fn tell_url<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Url>, D::Error> {
+    url(input).map(Some)
 }
 
 fn url<'de, D: Deserializer<'de>>(input: D) -> Result<Url, D::Error> {

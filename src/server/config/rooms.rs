@@ -12,8 +12,8 @@ use crate::pattern::{ForTopics, TopicPattern};
 use crate::server::language::only_tables;
 use crate::server::language::template::{Template, Variable};
 use crate::server::language::{
-    Announcement, EventRule, JoinRule, MAX_NAME, Moment, OtherEvents, PresenceChange, PresenceRule,
-    RoomLimit, age, check_event, history_item, of_the_server,
+    Announcement, EventRule, JoinRule, MAX_NAME, Moment, NoticeKind, OtherEvents, PresenceChange,
+    PresenceRule, RoomLimit, Tell, age, check_event, history_item, of_the_server,
 };
 
 /// The default of the join param with the last message that a client has seen.
@@ -98,6 +98,9 @@ pub struct RoomConfig {
     /// Which messages are pruned. Default: none.
     #[serde(default, deserialize_with = "retention")]
     pub retention: RetentionConfig,
+    /// What the backend is told. Default: nothing.
+    #[serde(default)]
+    pub(crate) tell: Tell,
 }
 
 /// The order of a history that is a list.
@@ -168,6 +171,7 @@ impl Default for RoomConfig {
             fields: Fields::default(),
             limit: RoomLimit::default(),
             retention: RetentionConfig::default(),
+            tell: Tell::default(),
         }
     }
 }
@@ -217,6 +221,14 @@ impl RoomConfig {
         }
         if let Some(problem) = self.history_contradiction() {
             return Some(problem);
+        }
+        if self.tell.has(NoticeKind::Message)
+            && events.is_empty()
+            && self.stored_by_rules().is_empty()
+        {
+            return Some(
+                "tell: \"message\" is about saved messages, and the room saves none".to_owned(),
+            );
         }
         if let Some(event) = events.iter().find(|event| self.on.contains_key(*event)) {
             return Some(format!(

@@ -582,6 +582,20 @@ fn mistakes_in_rules_are_one_line() {
         ),
         ("other_events = \"hook\"", "needs the section [hook]"),
         (
+            "tell = [\"left\"]",
+            "line 1: [[rooms]]: \"tell\" needs the section [hook]",
+        ),
+        ("tell = []", "must name at least one kind of notice"),
+        ("tell = [\"left\", \"left\"]", "\"left\" is there twice"),
+        (
+            "tell = [\"gone\"]",
+            "unknown variant `gone`, expected one of `message`",
+        ),
+        (
+            "on.say = { store = false }\ntell = [\"message\"]",
+            "tell: \"message\" is about saved messages, and the room saves none",
+        ),
+        (
             "on.say = { as = \"presence_diff\" }",
             "an event that the server itself sends",
         ),
@@ -700,6 +714,10 @@ fn mistakes_in_the_hook_are_one_line() {
             "line 2: url: must be a URL that begins with http",
         ),
         ("url = \"a:4001\"", "must be a URL that begins with http"),
+        (
+            "url = \"http://a\"\ntell_url = \"a\"",
+            "line 3: tell_url: must be a URL that begins with http",
+        ),
         ("url = \"http://me:s3cret@a\"", "neither user nor password"),
         (
             "timeout = \"2\"",
@@ -762,6 +780,9 @@ fn a_hook_has_defaults_and_a_secret_of_32_bytes() {
         (defaults.max_in_flight, defaults.deny_cache),
         (64, Duration::ZERO)
     );
+    assert_eq!(defaults.tell_url(), &defaults.url);
+    let told = hook("tell_url = \"http://b/c\"");
+    assert_eq!(told.tell_url().as_str(), "http://b/c");
     let own = hook("timeout = \"500ms\"\nheaders = [\"Cookie\"]\ndeny_cache = \"1m\"");
     assert_eq!(own.timeout, Duration::from_millis(500));
     assert_eq!(

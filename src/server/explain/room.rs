@@ -8,8 +8,8 @@ use crate::server::config::{
     Fields, History, HistoryOrder, RESUME_PARAM, RetentionConfig, RoomConfig, ServeConfig, Switch,
 };
 use crate::server::language::{
-    Announcement, Audience, EventRule, JoinRule, JoinToken, MemberRate, Moment, OtherEvents,
-    PresenceRule, RoomLimit,
+    Announcement, Audience, EventRule, JoinRule, JoinToken, MemberRate, Moment, NoticeKind,
+    OtherEvents, PresenceRule, RoomLimit, Tell,
 };
 
 /// Explains the room at this place of the file.
@@ -38,6 +38,7 @@ pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usi
         fields,
         limit,
         retention,
+        tell,
     } = room;
     page.heading(&format!("Topics {topics}"));
     exceptions(page, &config.rooms[..place], room);
@@ -67,6 +68,7 @@ pub(super) fn explain(page: &mut Page, config: &ServeConfig, (place, room): (usi
         columns(page, fields);
     }
     self::retention(page, retention);
+    self::tell(page, *tell);
     for warning in warnings::of_room(config.identity.as_ref(), room) {
         page.warn(&warning);
     }
@@ -358,6 +360,23 @@ fn columns(page: &mut Page, fields: &Fields) {
     if *client_ref != usual.client_ref {
         page.say(&format!(
             "A client that sends the same {client_ref} again repeats a message, which is not saved twice."
+        ));
+    }
+}
+
+fn tell(page: &mut Page, tell: Tell) {
+    let about = |kind| match kind {
+        NoticeKind::Message => "each saved message",
+        NoticeKind::Joined => "each member that joins",
+        NoticeKind::Left => "each member that leaves",
+        NoticeKind::Occupied => "the first member of a topic",
+        NoticeKind::Vacated => "a topic that has had no member for 3 seconds",
+    };
+    let about: Vec<_> = tell.kinds().map(about).collect();
+    if !about.is_empty() {
+        page.say(&format!(
+            "The backend of [hook] is told, and not asked, about {}.",
+            about.join(", ")
         ));
     }
 }

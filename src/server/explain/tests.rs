@@ -121,6 +121,7 @@ fn a_backend_is_named_where_it_is_asked() {
         other_events = "hook"
         on.say = { hook = true, require = { body = "string" }, stamp = { name = "{user.name}" } }
         on.ask = { hook = true }
+        tell = ["vacated", "message", "left"]
         "#,
     );
     for sentence in [
@@ -129,6 +130,7 @@ fn a_backend_is_named_where_it_is_asked() {
         "The backend of [hook] is asked first",
         "The backend of [hook] decides what it does. Only if that relays it:",
         "Any other event goes to the backend of [hook]",
+        "The backend of [hook] is told, and not asked, about each saved message,",
     ] {
         assert!(text.contains(sentence), "{sentence}: {text}");
     }

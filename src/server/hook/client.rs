@@ -14,13 +14,13 @@ use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use bytes::Bytes;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use url::Url;
 
 use super::answer::{MAX_BYTES, Verdict};
 use super::deny::{DenyCache, DenyKey};
 use super::failure::{CallFailure, FailureLog};
-use super::request::WrittenCall;
+use super::request::{WrittenBatch, WrittenCall};
 use super::signature::{CallSigner, HEADER};
 use crate::message::{Payload, RawJson};
 use crate::metrics::hook_metrics;
@@ -28,6 +28,8 @@ use crate::server::config::{HookConfig, HookSecretError};
 
 /// How long an idle connection is kept: less than backends do, so that none is used while its backend closes it.
 const IDLE: Duration = Duration::from_secs(1);
+/// The most bytes that are read of an answer that does nothing.
+const IGNORED_BYTES: usize = 65_536;
 /// The pause before a refused connection is tried once more.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,6 +49,12 @@ pub enum HookError {
     /// Rooms or the identity use a hook, and there is none.
     #[error("[hook] is missing: [identity] or [[rooms]] ask it")]
     Missing,
+    /// Rooms tell the hook, and there is none.
+    #[error("[hook] is missing: [[rooms]] tell it")]
+    MissingToTell,
+    /// Rooms tell of saved messages, and none is saved.
+    #[error("[[rooms]] tell: \"message\" is about saved messages, it needs --persist on")]
+    NothingSaved,
 }
 
 /// The backend behind `[hook]`, for all workers.
@@ -54,6 +62,7 @@ pub(crate) struct Hook {
     /// Names the clients of this hook on each thread.
     id: u64,
     url: Url,
+    tell_url: Url,
     headers: Vec<String>,
     timeout: Duration,
     max_in_flight: usize,
@@ -88,13 +97,18 @@ impl Hook {
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             url: config.url.clone(),
+            tell_url: config.tell_url().clone(),
             headers: config.headers.clone(),
             timeout: config.timeout,
             max_in_flight: config.max_in_flight,
             signer: CallSigner::new(&config.secret()?),
-            tls: match config.url.scheme() {
-                "https" => Some(tls()?),
-                _ => None,
+            tls: if [&config.url, config.tell_url()]
+                .iter()
+                .any(|url| url.scheme() == "https")
+            {
+                Some(tls()?)
+            } else {
+                None
             },
             denied: DenyCache::new(config.deny_cache),
             failures: FailureLog::default(),
@@ -142,6 +156,35 @@ impl Hook {
             Ok(Ok(_slot)) => self.call(call).await.map(drop),
             _ => Err(CallFailure::Busy),
         }
+    }
+
+    /// Sends a batch of notices. Any status of 200 to 299 means that the backend has taken it; its answer does nothing.
+    /// Needs no slot: the caller sends one batch at a time.
+    ///
+    /// # Errors
+    /// If the backend has not taken the batch.
+    pub(crate) async fn deliver(&self, batch: &WrittenBatch) -> Result<(), CallFailure> {
+        let client = self.client();
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        let request = self.post(&client.client, &self.tell_url, &batch.body);
+        let sent = timeout_at(deadline, request.send_body(batch.body.clone()));
+        let mut response = match sent.await {
+            Ok(sent) => sent.map_err(|error| failure(&error))?,
+            Err(_) => return Err(CallFailure::Timeout),
+        };
+        let status = response.status();
+        // So that the connection can be used again. A broken body changes nothing: the status has come.
+        let _ = timeout_at(deadline, response.body().limit(IGNORED_BYTES)).await;
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(CallFailure::Status(status.as_u16()))
+        }
+    }
+
+    /// The time for a whole exchange.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// An answer that cannot be carried out, though it has the right form.
@@ -215,12 +258,7 @@ impl Hook {
     ) -> Result<Bytes, CallFailure> {
         let mut is_first = true;
         loop {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH);
-            let seconds = since.map_or(0, |since| since.as_secs());
-            let request = client
-                .post(self.url.as_str())
-                .insert_header((CONTENT_TYPE, "application/json"))
-                .insert_header((HEADER, self.signer.sign(seconds, &call.body)));
+            let request = self.post(client, &self.url, &call.body);
             let headers = call.headers.iter();
             let request = headers.fold(request, |request, (name, value)| {
                 request.append_header((name.as_str(), value.as_str()))
@@ -258,6 +296,16 @@ impl Hook {
                 error => CallFailure::Broken(format!("the answer is cut short: {error}")),
             });
         }
+    }
+
+    /// A signed request with this body.
+    fn post(&self, client: &awc::Client, url: &Url, body: &Bytes) -> awc::ClientRequest {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| since.as_secs());
+        client
+            .post(url.as_str())
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .insert_header((HEADER, self.signer.sign(seconds, body)))
     }
 
     /// The client of this thread.

@@ -23,7 +23,7 @@ pub(crate) enum CallFailure {
     /// The connection ended before the answer was whole, or the answer is no HTTP.
     #[error("{0}")]
     Broken(String),
-    #[error("the status is {0} and not 200")]
+    #[error("the status is {0}")]
     Status(u16),
     #[error("the answer is not understood: {0}")]
     Invalid(String),
@@ -31,7 +31,7 @@ pub(crate) enum CallFailure {
 
 impl CallFailure {
     /// One word for metrics and logs.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         KINDS[self.index()]
     }
 

@@ -16,4 +16,6 @@ pub(crate) use self::client::Hook;
 pub use self::client::HookError;
 pub(crate) use self::deny::DenyKey;
 pub(crate) use self::failure::CallFailure;
-pub(crate) use self::request::{Call, CallKind, PassedHeaders, WrittenCall};
+#[cfg(feature = "_store")]
+pub(crate) use self::request::WrittenBatch;
+pub(crate) use self::request::{Call, CallKind, PassedHeaders, WrittenCall, millis};

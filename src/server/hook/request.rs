@@ -70,6 +70,55 @@ pub(crate) struct WrittenCall {
     pub(super) headers: PassedHeaders,
 }
 
+/// Notices as they are sent. The same batch may be sent more than once.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenBatch {
+    /// The name of the batch in the logs of server and backend.
+    pub(crate) id: String,
+    pub(super) body: Bytes,
+}
+
+impl WrittenBatch {
+    /// A batch of these notices, each a JSON object.
+    pub(crate) fn new(notices: &[RawJson]) -> Self {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            v: u32,
+            id: &'a str,
+            r#type: &'a str,
+            at: u64,
+            notices: &'a [RawJson],
+        }
+        let id = random_id();
+        let body = Body {
+            v: VERSION,
+            id: &id,
+            r#type: "told",
+            at: millis(SystemTime::now()),
+            notices,
+        };
+        let body = serde_json::to_vec(&body).expect("strings and JSON have a JSON form");
+        Self {
+            id,
+            body: body.into(),
+        }
+    }
+}
+
+/// The name of a call or a batch.
+fn random_id() -> String {
+    // Without the system's randomness ids repeat. They name calls in logs, and nothing is looked up by them.
+    format!("h-{:016x}", getrandom::u64().unwrap_or_default())
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
 impl Call<'_> {
     /// Writes the body. The call carries these headers of its handshake.
     pub(crate) fn write(&self, headers: PassedHeaders) -> WrittenCall {
@@ -88,16 +137,12 @@ impl Call<'_> {
             payload: &'a RawJson,
             wants_reply: bool,
         }
-        // Without the system's randomness ids repeat. They name calls in logs, and nothing is looked up by them.
-        let id = format!("h-{:016x}", getrandom::u64().unwrap_or_default());
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let id = random_id();
         let body = Body {
             v: VERSION,
             id: &id,
             r#type: self.kind,
-            at: since.map_or(0, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }),
+            at: millis(SystemTime::now()),
             socket: self.socket,
             user: self.user,
             me: self.me,
@@ -124,6 +169,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_batch_has_its_notices_in_order() {
+        let notices = [json!({"n": 1}), json!({"n": 2})].map(RawJson::from);
+        let written = WrittenBatch::new(&notices);
+        let mut body: Value = serde_json::from_slice(&written.body).expect("JSON");
+        assert_eq!(body["id"].take(), written.id);
+        assert!(body["at"].take().is_u64());
+        let expected = json!({
+            "v": 1, "id": null, "type": "told", "at": null, "notices": [{"n": 1}, {"n": 2}],
+        });
+        assert_eq!(body, expected);
+    }
 
     #[test]
     fn the_body_has_every_member() {

@@ -15,6 +15,7 @@ use super::event;
 use super::identity::Identity;
 use super::member::{Member, Occasion};
 use super::room::Room;
+use super::told::MemberNotices;
 use crate::channel::{Context, Failure, HandleIn, HandleInResult, Refused, StopReason};
 use crate::client::log_client;
 use crate::message::{Payload, RawJson, Reply, reason};
@@ -30,6 +31,8 @@ static NO_IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::new(json!({}
 /// The backend of one membership.
 pub(super) struct RoomBackend {
     hook: Arc<Hook>,
+    /// `None` if the room tells nothing of its members.
+    notices: Option<MemberNotices>,
     topic: String,
     /// The backend has admitted the member, or is being asked to: it gets a notice of the end.
     is_known: bool,
@@ -61,13 +64,21 @@ impl RoomBackend {
         room: &Room,
         ctx: &Context<RoomChannel>,
     ) -> Result<Option<Box<Self>>, Refused> {
-        if !room.rules.asks_hook {
+        let tells = room.rules.tell.has_members();
+        if !room.rules.asks_hook && !tells {
             return Ok(None);
         }
-        let hook = ctx.assigns().get::<Arc<Hook>>();
-        let hook = hook.ok_or_else(|| Refused::reason(reason::UNAVAILABLE))?;
+        let Some(hook) = ctx.assigns().get::<Arc<Hook>>() else {
+            // Rooms in the process have no backend: what they tell is lost, what they ask is refused.
+            return if room.rules.asks_hook {
+                Err(Refused::reason(reason::UNAVAILABLE))
+            } else {
+                Ok(None)
+            };
+        };
         Ok(Some(Box::new(Self {
             hook: Arc::clone(hook),
+            notices: MemberNotices::of(room, ctx),
             topic: ctx.topic().to_owned(),
             is_known: false,
             event: None,
@@ -388,12 +399,24 @@ pub(super) async fn end(
     );
 }
 
-/// Sends the notice of the end, once, and waits for nothing.
+/// The member has joined.
+pub(super) fn tell_joined(channel: &mut RoomChannel) {
+    if let Some(backend) = &mut channel.backend
+        && let Some(notices) = &mut backend.notices
+    {
+        notices.joined(&channel.member, &backend.topic);
+    }
+}
+
+/// Sends the notices of the end, once, and waits for nothing.
 fn tell_leave(channel: &mut RoomChannel, reason: &str) {
     let room = channel.room();
     let Some(backend) = &mut channel.backend else {
         return;
     };
+    if let Some(notices) = &mut backend.notices {
+        notices.left(&channel.member, &backend.topic, reason);
+    }
     if !std::mem::take(&mut backend.is_known) {
         return;
     }

@@ -122,6 +122,7 @@ impl Channel for RoomChannel {
         }
         let join = Join::reply(channel, reply).with_log(request);
         Ok(join.then(|channel, ctx| {
+            backend::tell_joined(channel);
             presence::enter(channel, ctx)?;
             channel.announce(&Moment::Join, ctx)?;
             backend::entered(channel, ctx);

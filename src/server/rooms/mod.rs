@@ -20,6 +20,7 @@ mod random;
 mod room;
 mod selection;
 mod standing;
+mod told;
 
 use self::accepted_token::JoinVerifier;
 pub use self::channel::RoomChannel;
@@ -108,12 +109,15 @@ pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
     })
 }
 
-/// `[identity]`. Without that section an empty one, if a template of these rooms names `socket.id`, or a call to the
-/// backend or a limit of users does: it is in the identity.
+/// `[identity]`. Without that section an empty one, if a template of these rooms names `socket.id`, or a call or a
+/// notice to the backend or a limit of users does: it is in the identity.
 pub(crate) fn identity(config: Option<&IdentityConfig>, rooms: &[Room]) -> Option<IdentityConfig> {
     let mut rules = rooms.iter().map(|room| &room.rules);
     let names_socket = rules.any(|rules| {
-        rules.asks_hook || rules.limit.user.is_some() || rules.used.has(Variable::Socket)
+        rules.asks_hook
+            || rules.tell.has_members()
+            || rules.limit.user.is_some()
+            || rules.used.has(Variable::Socket)
     });
     config
         .cloned()

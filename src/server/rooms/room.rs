@@ -8,7 +8,7 @@ use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::server::config::{Fields, History, HistoryOrder, RoomConfig};
 use crate::server::language::template::{Scope, Template};
 use crate::server::language::{
-    Announcement, EventRule, JoinRule, OtherEvents, PresenceRule, RoomLimit, used,
+    Announcement, EventRule, JoinRule, OtherEvents, PresenceRule, RoomLimit, Tell, used,
 };
 
 /// The event of the default room.
@@ -68,6 +68,8 @@ pub struct RoomRules {
     pub(crate) changes_presence: bool,
     /// Whether the backend is asked.
     pub(crate) asks_hook: bool,
+    /// What the backend is told.
+    pub(crate) tell: Tell,
     /// The variables that the templates name.
     pub(crate) used: Scope,
 }
@@ -96,6 +98,7 @@ impl RoomRules {
             limit: config.limit,
             changes_presence: config.changes_presence(),
             asks_hook: config.asks_hook(),
+            tell: config.tell,
             used: parts.fold(config.join.used(), Scope::and),
         }
     }

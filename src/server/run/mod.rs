@@ -7,6 +7,7 @@ mod parts;
 mod ready;
 mod revoked;
 mod signals;
+mod told;
 
 use std::fmt;
 use std::io;
@@ -37,8 +38,9 @@ use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
+use crate::server::sockets::{self, RoomServices};
 use crate::server::telemetry::Logging;
-use crate::server::{admin, console, exporter, sockets};
+use crate::server::{admin, console, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
 use crate::store::{self, DbWriterHandle, Servers};
@@ -189,6 +191,7 @@ impl<S: Socket> Server<S> {
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
         let hook = parts::hook(&config)?;
+        let backend = hook.clone().zip(told::teller(&config)?);
         let frontend = page::page(config.static_dir.as_deref())?;
         let address = SocketAddr::new(config.host, config.port);
         // Before the database: if the port is in use, nothing is changed there.
@@ -210,14 +213,17 @@ impl<S: Socket> Server<S> {
             Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
             None => None,
         };
-        let ends_connections = revoked.is_some().then_some(&revocations);
         let mount = sockets::mount(
             &config,
             socket,
             router,
             check_origin,
             &pubsub,
-            (hook.clone(), ends_connections),
+            RoomServices {
+                hook: hook.clone(),
+                teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
+                revocations: revoked.is_some().then_some(&revocations),
+            },
         )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
@@ -230,6 +236,9 @@ impl<S: Socket> Server<S> {
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
         let others = servers.as_ref().map(Servers::others).unwrap_or_default();
+        // Before the first client, so that no message is missed.
+        let told =
+            backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let readiness = ready::readiness(writer.clone(), others);
         let admin = admin::routes(&endpoint, &metrics, readiness);
         let own = own_routes(&endpoint, routes);
@@ -256,6 +265,9 @@ impl<S: Socket> Server<S> {
             if let Some(hook) = hook {
                 // The notices about the members that have gone.
                 hook.finish().await;
+            }
+            if let Some(told) = told {
+                told.finish().await;
             }
             // Nobody may publish over HTTP any more when the last row is saved.
             handle.stop(true).await;

@@ -40,6 +40,9 @@ pub(super) fn hook(config: &ServeConfig) -> Result<Option<Arc<Hook>>, HookError>
     match &config.hook {
         Some(hook) => Ok(Some(Arc::new(Hook::new(hook)?))),
         None if asks || config.rooms.iter().any(RoomConfig::asks_hook) => Err(HookError::Missing),
+        None if config.rooms.iter().any(|room| !room.tell.is_empty()) => {
+            Err(HookError::MissingToTell)
+        }
         None => Ok(None),
     }
 }

@@ -13,6 +13,8 @@
 //! [`run`], and `TopicLine` in `upkeep::lines`.
 
 pub(super) mod columns;
+pub(super) mod cursor;
+pub(super) mod feed;
 pub(super) mod history;
 pub(super) mod message;
 pub(super) mod migrations;

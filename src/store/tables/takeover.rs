@@ -40,6 +40,7 @@ pub(in crate::store) fn check(
         ("_add_topics", "topics"),
         ("_add_servers", "servers"),
         ("_add_revocations", "revocations"),
+        ("_add_hook_cursors", "hook_cursors"),
     ] {
         if lacks(migration) && exists(connection, table)? {
             return Err(StoreError::Foreign {

@@ -18,6 +18,7 @@ use crate::store::tables::row::PendingRow;
 use crate::store::tables::run;
 use crate::store::write::batch::{self, RowOutcome, TransactionFailure};
 use crate::store::write::capacity::Capacity;
+use crate::store::write::commits::Commits;
 use crate::store::write::journal::Journal;
 use crate::store::write::turn::{SharedError, TopicWork, WorkDone};
 use crate::store::{Store, StoreError};
@@ -30,6 +31,7 @@ pub(in crate::store) struct Committer {
     housekeeper: Housekeeper,
     columns: Columns,
     capacity: Arc<Capacity>,
+    commits: Arc<Commits>,
     /// Its lock keeps other servers away from the database file.
     store: Store,
 }
@@ -70,7 +72,7 @@ impl Committer {
         store: Store,
         pool: Pool,
         columns: Columns,
-        capacity: Arc<Capacity>,
+        (capacity, commits): (Arc<Capacity>, Arc<Commits>),
     ) -> Result<Self, StoreError> {
         Ok(Self {
             pool,
@@ -78,6 +80,7 @@ impl Committer {
             housekeeper: store.backend.housekeeper()?,
             columns,
             capacity,
+            commits,
             store,
         })
     }
@@ -121,12 +124,13 @@ impl Committer {
         done: &mut usize,
     ) -> Result<(), StoreError> {
         let rows: Vec<_> = records.iter().map(PendingRow::from).collect();
-        batch::commit(connection, &rows, &self.columns, &mut |outcome| {
+        let committed = batch::commit(connection, &rows, &self.columns, &mut |outcome| {
             report(rows[*done], &outcome);
             *done += 1;
             self.capacity.release(1, 0);
-        })?;
-        Ok(())
+        });
+        self.commits.add(*done);
+        Ok(committed?)
     }
 
     fn work(&mut self, round: &Round, done: &mut Done) -> Result<(), StoreError> {
@@ -168,6 +172,7 @@ impl Committer {
             report(rows[*done - 1], &outcome);
             settle(entry, &outcome);
         });
+        self.commits.add(*done);
         metrics()
             .writer_commit
             .record(started.elapsed().as_secs_f64());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::Addr;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::log::{
     Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq,
@@ -14,14 +14,18 @@ use crate::log::{
 };
 use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, Pool};
+use crate::store::tables::cursor::CursorChange;
 use crate::store::tables::history;
 use crate::store::tables::remove::Removal;
 use crate::store::tables::revocation::RevocationChange;
 use crate::store::write::capacity::{Capacity, StorageState};
+use crate::store::write::commits::Commits;
 use crate::store::write::health::Health;
 use crate::store::write::intake::Intake;
 use crate::store::write::turn::TopicWork;
-use crate::store::write::writer::{Change, Close, Damaged, DbWriter, Open, RowsCame, Synced};
+use crate::store::write::writer::{
+    Change, ChangeCursor, Close, Damaged, DbWriter, Open, RowsCame, Synced,
+};
 use crate::store::{Reader, StoreError};
 
 /// The [`MessageStore`] of a database: the writer, and connections for reading. Cloning is cheap. The writer ends with
@@ -32,6 +36,7 @@ pub struct DbWriterHandle {
     addr: Addr<DbWriter>,
     capacity: Arc<Capacity>,
     health: Arc<Health>,
+    commits: Arc<Commits>,
     intake: Arc<Intake<Arc<LogEntry>>>,
     readers: Pool,
 }
@@ -43,6 +48,7 @@ impl DbWriterHandle {
         addr: Addr<DbWriter>,
         capacity: Arc<Capacity>,
         health: Arc<Health>,
+        commits: Arc<Commits>,
         intake: Arc<Intake<Arc<LogEntry>>>,
         readers: Pool,
     ) -> Self {
@@ -50,6 +56,7 @@ impl DbWriterHandle {
             addr,
             capacity,
             health,
+            commits,
             intake,
             readers,
         }
@@ -90,6 +97,17 @@ impl DbWriterHandle {
         let (answer, answered) = oneshot::channel();
         self.addr.do_send(Change { work, answer });
         Ok(answered.await??)
+    }
+
+    /// The number of rows that were committed since the start.
+    pub(in crate::store) fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.watch()
+    }
+
+    /// Changes a cursor in one of the writer's next rounds. Before a flush returns it is done, unless the database is
+    /// unreachable.
+    pub(in crate::store) fn change_cursor(&self, change: CursorChange) {
+        self.addr.do_send(ChangeCursor(change));
     }
 
     /// The number of published messages that are not committed.

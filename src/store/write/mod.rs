@@ -4,6 +4,7 @@
 mod batch;
 mod capacity;
 mod ceiling;
+mod commits;
 mod committer;
 mod flush;
 mod handle;

@@ -1,4 +1,4 @@
-//! [`Turn`]: work on a topic, other than its rows, and on revocations. Runs begin and end, and rows are deleted.
+//! [`Turn`]: work on a topic, other than its rows, on revocations and on cursors. Runs begin and end, rows are deleted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::DbConnection;
+use crate::store::tables::cursor::{self, CursorChange};
 use crate::store::tables::remove::{self, Removal};
 use crate::store::tables::revocation::RevocationChange;
 use crate::store::tables::run;
@@ -63,6 +64,8 @@ pub(in crate::store) enum TopicWork {
     Remove(Removal),
     /// Changes the table of revocations, which has no topics.
     Revoke(RevocationChange),
+    /// Changes a cursor over the rows of all topics.
+    Cursor(CursorChange),
 }
 
 /// The result of a piece of work.
@@ -147,6 +150,8 @@ impl TopicWork {
             }
             Self::Remove(removal) => &removal.topic,
             Self::Revoke(_) => "",
+            // It concerns no topic: the log names the cursor.
+            Self::Cursor(change) => change.name,
         }
     }
 
@@ -175,6 +180,10 @@ impl TopicWork {
             }
             Self::Remove(removal) => WorkDone::Changed(remove::remove(connection, removal)?),
             Self::Revoke(change) => WorkDone::Changed(change.run(connection)?),
+            Self::Cursor(change) => {
+                cursor::change(connection, *change)?;
+                WorkDone::Stored
+            }
         })
     }
 }

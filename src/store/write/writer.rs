@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, SpawnHandle};
 
-pub(in crate::store) use self::requests::{Change, Close, Damaged, Open, RowsCame, Synced};
+pub(in crate::store) use self::requests::{
+    Change, ChangeCursor, Close, Damaged, Open, RowsCame, Synced,
+};
 use crate::log::{Epoch, LogEntry};
 use crate::metrics::metrics;
 use crate::store::backend::{Guard, Role};
@@ -30,6 +32,7 @@ use crate::store::tables::run;
 use crate::store::write::batch::MAX_BATCH;
 use crate::store::write::capacity::{Capacity, StorageState};
 use crate::store::write::ceiling::Ceiling;
+use crate::store::write::commits::Commits;
 use crate::store::write::committer::{Committer, Done, Round};
 use crate::store::write::flush::FlushCallers;
 use crate::store::write::handle::DbWriterHandle;
@@ -99,7 +102,9 @@ impl DbWriter {
         let columns = Columns::new(options.columns);
         let prepared = store.prepared;
         let guard = store.backend.guard()?;
-        let mut committer = Committer::new(store, pool, columns, Arc::clone(&capacity))?;
+        let commits = Arc::new(Commits::default());
+        let signals = (Arc::clone(&capacity), Arc::clone(&commits));
+        let mut committer = Committer::new(store, pool, columns, signals)?;
         let mut journal = options.spool.as_ref().map(Journal::open).transpose()?;
         if let Some(journal) = &mut journal {
             capacity.add_earlier(journal.earlier());
@@ -133,7 +138,9 @@ impl DbWriter {
             spooling: false,
         };
         let addr = Self::start_in_arbiter(&Arbiter::new().handle(), |_| writer);
-        Ok(DbWriterHandle::new(addr, capacity, health, intake, readers))
+        Ok(DbWriterHandle::new(
+            addr, capacity, health, commits, intake, readers,
+        ))
     }
 
     /// Schedules a round after the messages in the mailbox.

@@ -10,6 +10,7 @@ use super::DbWriter;
 use crate::log::{MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::error::DAMAGED;
+use crate::store::tables::cursor::CursorChange;
 use crate::store::write::turn::{SharedError, TopicWork, Turn, TurnAnswer};
 
 /// Opens a topic's log.
@@ -36,6 +37,11 @@ pub(in crate::store) struct Close {
     pub(in crate::store) topic: String,
     pub(in crate::store) last: MessageId,
 }
+
+/// Changes a cursor. While the database is unreachable, the change waits for it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct ChangeCursor(pub(in crate::store) CursorChange);
 
 /// Rows are in the intake.
 #[derive(Message)]
@@ -110,6 +116,15 @@ impl Handler<Close> for DbWriter {
         self.ceiling.raise(last.seq);
         self.turns
             .push(Turn::quiet(TopicWork::Close { topic, last }));
+        self.wake(ctx);
+    }
+}
+
+impl Handler<ChangeCursor> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, ChangeCursor(change): ChangeCursor, ctx: &mut Self::Context) {
+        self.turns.push(Turn::quiet(TopicWork::Cursor(change)));
         self.wake(ctx);
     }
 }
