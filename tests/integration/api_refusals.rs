@@ -309,6 +309,8 @@ async fn a_server_that_shuts_down_takes_nothing_new() {
         api_token: Some(TOKEN.to_owned()),
         api_token_salt: None,
         api_token_max_age: Duration::from_secs(1),
+        api_requests_per_second: 0,
+        api_requests_burst: 0,
         secret_key_base: None,
     };
     let auth = Auth::new(&config).expect("sound").expect("configured");

@@ -265,3 +265,66 @@ async fn who_is_refused_a_hundred_times_is_not_read_for_a_second() {
     assert!(read_again >= Duration::from_millis(900), "{read_again:?}");
     assert_eq!(limited(server.addr).await, ["\"event\"} 101"]);
 }
+
+#[actix_web::test]
+async fn a_token_has_so_many_requests_to_the_api() {
+    let config =
+        "api_token = \"0123456789abcdef\"\napi_requests_per_second = 1\napi_requests_burst = 2";
+    let (_dir, server) = Process::configured(config, &[]);
+    let path = "/api/topics/random:lobby/messages";
+    let get = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", Some(&*bearer))];
+        let answer = http(server.addr, "GET", path, &headers, b"").await;
+        answer.expect("an answer")
+    };
+    for _ in 0..2 {
+        assert_eq!(get("0123456789abcdef").await.status, 200);
+    }
+    let refused = get("0123456789abcdef").await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.headers["retry-after"], "1");
+    let body: Value = serde_json::from_slice(&refused.body).expect("JSON");
+    assert_eq!(body["error"], "rate limited", "{body}");
+    assert_eq!(
+        get("a-wrong-token-of-16").await.status,
+        401,
+        "it uses up nothing"
+    );
+    assert_eq!(limited(server.addr).await, ["\"api\"} 1"]);
+    while get("0123456789abcdef").await.status != 200 {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_visitor_without_a_token_is_a_guest_and_a_wrong_token_is_refused() {
+    let (_dir, server) = serve(
+        r#"
+        secret_key_base = "a secret of at least 20 bytes"
+        [identity]
+        from = ["phoenix_token", "params"]
+        phoenix_token = {}
+        fields = { id = "{token.id|'guest'}" }
+        [[rooms]]
+        topics = "room:*"
+        join.reply = { id = "{user.id}" }
+        "#,
+    );
+    for params in ["", "&token=", "&token=undefined", "&token=null"] {
+        let mut guest: Phoenix = Phoenix::dial_with(server.addr, params).await;
+        let join_ref = guest.send_join("room:1", json!({})).await;
+        let reply = guest.reply_to(&join_ref).await;
+        assert_eq!(reply["response"]["id"], "guest", "{params}: {reply}");
+    }
+    let wrong = format!("{WEBSOCKET}&token=wrong");
+    let opened = WireClient::open(server.addr, &wrong, &[]).await;
+    assert_eq!(
+        opened
+            .expect("an answer")
+            .map(drop)
+            .expect_err("refused")
+            .status,
+        403
+    );
+}

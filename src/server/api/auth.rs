@@ -15,6 +15,8 @@ use tracing::field::DisplayValue;
 
 use super::{ApiError, Shared};
 use crate::log::MessageId;
+use crate::metrics::metrics;
+use crate::rate::{self, Buckets, Limit, Rate};
 use crate::revocation::{Revocations, RevokedSubject};
 use crate::server::config::{ApiConfig, ApiJwtConfig, JwtSetupError};
 use crate::server::jwt::JwtRefused;
@@ -55,6 +57,8 @@ pub struct Auth {
     token: Option<TokenMac>,
     signer: Option<(Signer, MaxAge)>,
     jwt: Option<RoleVerifier>,
+    /// Requests by token.
+    requests: Buckets,
 }
 
 named_debug!(Auth);
@@ -93,9 +97,23 @@ impl Auth {
             token,
             signer: signer.transpose()?,
             jwt: jwt.transpose()?,
+            requests: Buckets::new(Rate::new(
+                config.api_requests_per_second,
+                config.api_requests_burst,
+            )),
         };
         let configured = auth.token.is_some() || auth.signer.is_some() || auth.jwt.is_some();
         Ok(configured.then_some(auth))
+    }
+
+    /// Counts a request with this token.
+    fn count(&self, token: Option<&str>) -> Result<(), ApiError> {
+        self.requests.take(token, rate::now()).map_err(|wait| {
+            metrics().limited(Limit::Api).increment(1);
+            ApiError::RateLimited {
+                retry_after_ms: rate::retry_after_ms(wait),
+            }
+        })
     }
 
     /// The credential that lets the caller in. Counts a refusal.
@@ -242,8 +260,11 @@ impl FromRequest for Authorized {
         async move {
             let shared = request.app_data::<Data<Shared>>();
             let auth = &shared.ok_or(ApiError::NoRoute)?.auth;
+            let token = bearer(&request);
+            let credential = auth.check(token).await?;
+            auth.count(token)?;
             Ok(Self {
-                credential: auth.check(bearer(&request)).await?,
+                credential,
                 peer: request.peer_addr(),
             })
         }
@@ -275,6 +296,8 @@ mod tests {
             api_token: None,
             api_token_salt: None,
             api_token_max_age: Duration::from_secs(86_400),
+            api_requests_per_second: 0,
+            api_requests_burst: 0,
             secret_key_base: None,
         }
     }

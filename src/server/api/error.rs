@@ -65,6 +65,8 @@ pub(super) enum ApiError {
         "the database did not confirm the message in time; it may still be stored: try again with the same client_ref"
     )]
     Unconfirmed,
+    #[error("too many requests with this token")]
+    RateLimited { retry_after_ms: u64 },
     #[error("the database cannot take or give messages at present")]
     StorageUnavailable { retry_after_ms: u64 },
     #[error("the server is shutting down")]
@@ -115,13 +117,16 @@ impl ApiError {
             Self::StorageUnavailable { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, reason::STORAGE_UNAVAILABLE)
             }
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, reason::RATE_LIMITED),
             Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
         }
     }
 
     fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::StorageUnavailable { retry_after_ms } => Some(*retry_after_ms),
+            Self::StorageUnavailable { retry_after_ms } | Self::RateLimited { retry_after_ms } => {
+                Some(*retry_after_ms)
+            }
             Self::ShuttingDown | Self::NoKeys => Some(RETRY_AFTER_MS),
             Self::TooManyRevocations => Some(FULL_RETRY_AFTER_MS),
             _ => None,

@@ -29,6 +29,14 @@ pub struct ApiConfig {
     #[arg(long, default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
     pub api_token_max_age: Duration,
 
+    /// Requests to the HTTP API with one token a second; one over the limit is refused (429). 0 is no limit
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub api_requests_per_second: u32,
+
+    /// Requests with one token at once, before the limit a second applies
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub api_requests_burst: u32,
+
     /// Secret of the Phoenix application, at least 20 bytes
     #[arg(
         long,

@@ -148,11 +148,12 @@ impl Authority {
             let Some(tokens) = accepted.next() else {
                 continue;
             };
-            let token = match (params.as_map().get(&tokens.param), auth_token) {
+            let param = params.as_map().get(&tokens.param);
+            let token = match (param.filter(|token| !is_absent(token)), auth_token) {
                 // A token that is no string is wrong, not absent.
                 (Some(token), _) => token.as_str().unwrap_or_default(),
-                (None, Some(token)) => token,
-                (None, None) => continue,
+                (None, Some(token)) if !token.is_empty() => token,
+                (None, _) => continue,
             };
             let verified = tokens.verifier.verify(token).await;
             return verified
@@ -278,4 +279,9 @@ impl Renewal {
         self.expiry.set(authority.time_left(&token));
         Ok(token.expires)
     }
+}
+
+/// Whether a page has sent a variable without a token: an empty one, or what JavaScript writes for none.
+fn is_absent(token: &Value) -> bool {
+    matches!(token.as_str(), Some("" | "undefined" | "null"))
 }
