@@ -1,5 +1,5 @@
 //! [`Rate`]: a limit on how often something may be done. [`Bucket`]: the count of one client. Pure, except for
-//! [`now`]: the clock is an argument.
+//! `now`: the clock is an argument.
 
 mod buckets;
 mod limit;

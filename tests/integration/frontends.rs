@@ -401,6 +401,41 @@ async fn a_token_says_who_may_join_and_a_wrong_one_lets_nobody_in() {
     );
 }
 
+/// Params in params, as jQuery's and phoenix.js's serializers write them.
+#[actix_web::test]
+async fn tokens_may_be_nested_in_the_params() {
+    const SECRET: &str = "a secret that is long enough for all";
+    let (_dir, server) = serve_with_secret(
+        r#"
+        [identity]
+        phoenix_token = { salt = "user", param = "user.token" }
+        fields = { id = "{token}", page = "{connect.user.page}" }
+        [[rooms]]
+        topics = "room:*"
+        history = "none"
+        join = { token = { phoenix_token = { salt = "room", param = "params.token" } }, reply = { id = "{user.id}", room = "{token}", page = "{user.page}" } }
+        "#,
+        SECRET,
+    );
+    let secret = SecretKeyBase::new(SECRET).expect("long enough");
+    let token = |salt: &str, data: i64| {
+        let signer = Signer::new(&secret, salt, KeyOptions::default());
+        signer.sign(data, SignOptions::now()).expect("a token")
+    };
+    let params = format!("&user[token]={}&user[page]=home", token("user", 7));
+    let mut ann = dial(server.addr, &params).await;
+    let nested = json!({"params": {"token": token("room", 12)}});
+    let (_, reply) = join(&mut ann, "room:12", nested).await;
+    assert_eq!(
+        reply,
+        json!({"status": "ok", "response": {"id": 7, "room": 12, "page": "home"}})
+    );
+    for params in [json!({"token": token("room", 12)}), json!({"params": "x"})] {
+        let (_, reply) = join(&mut ann, "room:13", params).await;
+        assert_eq!(reply["status"], "error", "{reply}");
+    }
+}
+
 /// What the server of i-ka/simple_phoenix_chat answers: two conversations of three users.
 fn simple_phoenix_chat(call: &Value) -> Value {
     let (user, payload) = (&call["user"]["id"], &call["payload"]);

@@ -225,7 +225,16 @@ impl FileProblem {
         // The value is left out: it may be a password.
         let key = line.split(['=', '#']).next().unwrap_or_default().trim();
         let message = error.message().replace('\n', ", ");
-        let hint = hint(&message);
+        // The word of an enum.
+        let message = message.replace("wanted string or table", "must be a string");
+        let hint = if message == "duplicate key" && key.starts_with("[[") {
+            format!(
+                "; tables in it, such as [{}.NAME], come after it",
+                key.trim_matches(['[', ']'])
+            )
+        } else {
+            hint(&message)
+        };
         Self {
             at,
             text: format!("{key}: {message}{hint}"),

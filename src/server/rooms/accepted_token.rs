@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::identity::{Identity, IdentityError};
-use crate::message::Payload;
+use crate::message::{Payload, RawJson};
 use crate::revocation::Revocations;
 use crate::server::language::JoinToken;
 use crate::server::tokens::{TokenRefused, TokenVerifier, text_of};
@@ -42,10 +42,9 @@ impl JoinVerifier {
         identity: Option<&Identity>,
     ) -> Result<Value, TokenRefused> {
         let token = match params {
-            Payload::Json(params) => params.members([config.param()]).and_then(|[token]| token),
+            Payload::Json(params) => text_at(params, config.param()),
             Payload::Binary(_) => None,
         };
-        let token = token.and_then(|token| serde_json::from_str::<String>(token.get()).ok());
         let token = token.ok_or_else(|| TokenRefused::Missing.counted())?;
         let token = self.tokens.verify(&token).await?;
         let user = identity.map(Identity::user);
@@ -58,4 +57,14 @@ impl JoinVerifier {
         }
         Ok(token.content)
     }
+}
+
+/// The text of the member with this name, or at this path of names with dots.
+fn text_at(params: &RawJson, path: &str) -> Option<String> {
+    if let Some([Some(text)]) = params.members([path]) {
+        return serde_json::from_str(text.get()).ok();
+    }
+    let (name, rest) = path.split_once('.')?;
+    let [inner] = params.members([name])?;
+    text_at(&RawJson::trusted(inner?.get().into()), rest)
 }

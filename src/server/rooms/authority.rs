@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::backend;
 use super::identity::{Identity, IdentityError, MAX_BYTES};
@@ -148,7 +148,7 @@ impl Authority {
             let Some(tokens) = accepted.next() else {
                 continue;
             };
-            let param = params.as_map().get(&tokens.param);
+            let param = value_at(params.as_map(), &tokens.param);
             let token = match (param.filter(|token| !is_absent(token)), auth_token) {
                 // A token that is no string is wrong, not absent.
                 (Some(token), _) => token.as_str().unwrap_or_default(),
@@ -279,6 +279,15 @@ impl Renewal {
         self.expiry.set(authority.time_left(&token));
         Ok(token.expires)
     }
+}
+
+/// The param with this name, or at this path of names with dots.
+fn value_at<'a>(params: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = params.get(path) {
+        return Some(value);
+    }
+    let (name, rest) = path.split_once('.')?;
+    value_at(params.get(name)?.as_object()?, rest)
 }
 
 /// Whether a page has sent a variable without a token: an empty one, or what JavaScript writes for none.

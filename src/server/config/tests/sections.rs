@@ -387,6 +387,23 @@ fn mistakes_in_tokens_are_one_line() {
     }
 }
 
+#[test]
+fn a_mistake_of_form_names_the_form() {
+    for (file, expected) in [
+        (
+            "[rooms.on.say]\nignore = true\n[[rooms]]\ntopics = \"a\"",
+            "line 3: [[rooms]]: duplicate key; tables in it, such as [rooms.NAME], come after it",
+        ),
+        (
+            "[[rooms]]\ntopics = \"a\"\nhistory = true",
+            "line 3: history: must be a string",
+        ),
+    ] {
+        let problem = problem(file);
+        assert!(problem.contains(expected), "{file}: {problem}");
+    }
+}
+
 /// serde alone would read an array as the fields of a struct, in their order.
 #[test]
 fn an_array_is_no_table() {
