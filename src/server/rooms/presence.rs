@@ -112,9 +112,8 @@ fn track(
 /// The presences as clients get them: the `entry` of a member's newest meta stands beside the `metas` of its key.
 pub(super) fn with_entries(mut presences: Presences) -> Presences {
     for presence in presences.values_mut() {
-        let Some(metas) = presence["metas"].as_array_mut() else {
-            continue;
-        };
+        let metas = presence.get_mut("metas").and_then(Value::as_array_mut);
+        let Some(metas) = metas else { continue };
         let metas = metas.iter_mut().filter_map(Value::as_object_mut);
         let entries: Vec<_> = metas.filter_map(|meta| meta.remove(ENTRY)).collect();
         let newest = entries.into_iter().next_back();
