@@ -57,7 +57,7 @@ impl Buckets {
     /// # Errors
     /// If there is none: the time until there is one.
     pub(crate) fn take(&self, key: impl Hash, now: Duration) -> Result<(), Duration> {
-        if self.rate == Rate::UNLIMITED {
+        if self.rate.tokens == 0 {
             return Ok(());
         }
         let hash = self.hasher.hash_one(key);
@@ -104,6 +104,13 @@ mod tests {
         assert_eq!(take("ada", 0), Err(Duration::from_secs(1)));
         assert_eq!(take("bob", 0), Ok(()));
         assert_eq!(take("ada", 1), Ok(()));
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_kept() {
+        let buckets = Buckets::new(Rate::new(0, 2));
+        assert!((0..5).all(|_| buckets.take("ada", Duration::ZERO).is_ok()));
+        assert_eq!(buckets.len(), 0);
     }
 
     #[test]

@@ -130,6 +130,8 @@ impl RoomChannel {
         };
         match read {
             Ok(Some(entries)) => Ok(entries),
+            // A room that keeps nothing.
+            Ok(None) if before.is_none() => Ok(Vec::new()),
             Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, event, ctx)),
             Err(error) => {
                 let (client, topic) = (ctx.client(), ctx.topic());
