@@ -31,6 +31,10 @@ pub(super) struct TopicState {
     /// The topic was removed from the registry: a holder must look it up again.
     pub(super) evicted: bool,
     pub(super) members: Members,
+    /// The members that are channels of clients.
+    pub(super) channels: usize,
+    /// The broadcasts since the topic is in memory.
+    pub(super) broadcasts: u64,
     /// Running erasures. They keep the log in memory.
     pub(super) erasures: usize,
     log: Option<TopicLog<Arc<Broadcast>>>,
@@ -50,6 +54,8 @@ impl Topic {
             state: Mutex::new(TopicState {
                 evicted: false,
                 members: Members::default(),
+                channels: 0,
+                broadcasts: 0,
                 erasures: 0,
                 log: None,
                 pruned_through: Seq::ZERO,

@@ -26,6 +26,7 @@ mod hook;
 mod hook_failures;
 mod hostile;
 mod identity_jwt;
+mod inspect;
 mod kills;
 mod limits;
 mod logging;
