@@ -21,7 +21,7 @@ pub struct TopicInfo {
     pub members: usize,
     /// The broadcasts since it is in memory, those of presences included.
     pub broadcasts: u64,
-    /// Whether it keeps messages.
+    /// Whether messages of it are stored.
     pub is_saved: bool,
 }
 
@@ -109,7 +109,7 @@ impl PubSub {
             topic: seen.topic.name().to_owned(),
             members: seen.members,
             broadcasts: seen.broadcasts,
-            is_saved: seen.topic.has_log(),
+            is_saved: seen.topic.stores_any(),
         });
         ListedTopics {
             topics: topics.collect(),

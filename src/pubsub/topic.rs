@@ -80,6 +80,11 @@ impl Topic {
         self.rule.as_ref().is_some_and(|rule| rule.stores(event))
     }
 
+    /// Whether broadcasts of any event are stored.
+    pub(super) fn stores_any(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.stores_any())
+    }
+
     /// Whether a join can proceed without [`load`](Self::load).
     pub(crate) fn is_loaded(&self) -> bool {
         self.rule.is_none() || self.filled.load(Ordering::Acquire)

@@ -163,6 +163,7 @@ async fn connections_are_ended_by_user_address_and_id<W: Wire>() {
     assert_eq!(endpoint.disconnect(one(id)).await, 1);
     bob.ended_with(1001).await;
     let mut cleo = dial("cleo").await;
+    cleo.heartbeat().await;
     let near = ConnectionFilter {
         address: Some(server.addr.ip()),
         ..ConnectionFilter::default()

@@ -2,6 +2,7 @@
 
 mod admission;
 mod api;
+mod api_operations;
 mod api_refusals;
 mod away;
 mod channel_api;
