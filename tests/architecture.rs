@@ -297,6 +297,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "message",
             "metrics",
             "pattern",
+            "presence",
             "pubsub",
             "rate",
             "revocation",
@@ -308,6 +309,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/methods",
             "server/telemetry",
             "server/tokens",
+            "socket",
             "store",
             "token",
         ],
@@ -330,6 +332,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "endpoint",
             "log",
+            "presence",
             "pubsub",
             "rate",
             "revocation",

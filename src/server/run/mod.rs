@@ -32,7 +32,7 @@ use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
-use crate::server::api::{Api, Auth};
+use crate::server::api::{Api, ApiServices, Auth};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
@@ -213,25 +213,30 @@ impl<S: Socket> Server<S> {
             Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
             None => None,
         };
+        let presence = sockets::presence(&config, &pubsub);
         let mount = sockets::mount(
             &config,
             socket,
             router,
             check_origin,
-            &pubsub,
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
                 revocations: revoked.is_some().then_some(&revocations),
+                presence: presence.clone(),
             },
         )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
             .mount(mount)
             .build();
-        let api = auth
-            .zip(writer.as_ref())
-            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, revocations));
+        let api = auth.zip(writer.as_ref()).map(|(auth, writer)| {
+            let services = ApiServices {
+                revocations,
+                presence,
+            };
+            http_api(&config, auth, &endpoint, writer, services)
+        });
         let servers = writer
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
@@ -407,8 +412,8 @@ fn http_api(
     auth: Auth,
     endpoint: &Endpoint,
     writer: &DbWriterHandle,
-    revocations: Revocations,
+    services: ApiServices,
 ) -> Api {
     let (rooms, max_body) = (sockets::rooms(config), config.max_frame_size);
-    Api::revoking(auth, endpoint, &rooms, writer, max_body, revocations)
+    Api::with(auth, endpoint, &rooms, writer, max_body, services)
 }
