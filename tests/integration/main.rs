@@ -8,6 +8,7 @@ mod channel_api;
 mod chat;
 mod cli;
 mod config_file;
+mod configuration;
 mod conformance;
 mod connect;
 mod crashes;

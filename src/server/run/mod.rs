@@ -187,7 +187,7 @@ impl<S: Socket> Server<S> {
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
         let mut signals = ServerSignals::listen(logging, reads_command_line)?;
         let metrics = exporter::install()?;
-        let check_origin = parts::check_origin(&config)?;
+        let check_origin = sockets::check_origin(&config)?;
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
         let hook = parts::hook(&config)?;

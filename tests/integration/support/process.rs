@@ -33,10 +33,12 @@ fn forget_settings(command: &mut Command) {
         "POOL_SIZE",
         "PHX_HOST",
         "RUST_LOG",
-        "SLACKIR_CONFIG",
         "SECRET_KEY_BASE",
-        "SLACKIR_API_TOKEN",
     ] {
+        command.env_remove(name);
+    }
+    let others = std::env::vars_os().map(|(name, _)| name);
+    for name in others.filter(|name| name.to_string_lossy().starts_with("SLACKIR_")) {
         command.env_remove(name);
     }
 }
