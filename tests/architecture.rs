@@ -313,6 +313,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("server/probe", &[]),
+    ("server/systemd", &[]),
     (
         "server/check",
         &[
@@ -339,6 +340,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/config",
             "server/console",
             "server/explain",
+            "server/probe",
             "server/rooms",
             "server/trial",
             "store",
@@ -438,6 +440,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_service", &["transport", "endpoint"]),
     ("actix_codec", &["transport"]),
     ("indicatif", &["server/commands"]),
+    ("listenfd", &["server/systemd"]),
+    ("sd_notify", &["server/systemd"]),
     ("ring", &["server/hook", "server/jwks", "server/jwt"]),
     ("std::env", &["server/config"]),
     ("counter!", &["metrics"]),

@@ -29,6 +29,8 @@ pub mod rooms;
 #[cfg(feature = "_store")]
 mod run;
 mod sockets;
+#[cfg(feature = "_store")]
+pub(crate) mod systemd;
 pub(crate) mod telemetry;
 mod tokens;
 mod told;

@@ -16,11 +16,13 @@ use crate::server::commands::config::{check, init, report, show};
 use crate::server::commands::data::{DataCommandError, erase, export, import};
 use crate::server::commands::migrate::{MigrateError, migrate};
 use crate::server::commands::rooms::rooms;
+use crate::server::commands::service::{completions, health, man};
 use crate::server::commands::token::token;
 use crate::server::config::{
     Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig,
 };
 use crate::server::console::{OutputError, say};
+use crate::server::systemd;
 use crate::server::telemetry::{Logging, fatal};
 use crate::shutdown::Signals;
 use crate::socket::Socket;
@@ -92,6 +94,11 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         Some(Command::Token(config)) => {
             run(move || token(&config.action), ToString::to_string).await
         }
+        Some(Command::Health(config)) => run(move || health(&config), ToString::to_string).await,
+        Some(Command::Completions(config)) => {
+            run(move || completions(&config), ToString::to_string).await
+        }
+        Some(Command::Man(config)) => run(move || man(&config), ToString::to_string).await,
     }
 }
 
@@ -126,11 +133,21 @@ async fn serve<S: Socket>(
     lines: &FileLines,
     extend: impl FnOnce(Server) -> Server<S>,
 ) -> ExitCode {
+    // Before the thread of the log is started.
+    let listener = match systemd::listener() {
+        Ok(listener) => listener,
+        Err(error) => return fail(&error, &format!("the socket of systemd: {error}")),
+    };
     let logging = match Logging::init(&config.log, config.log_format) {
         Ok(logging) => logging,
         Err(error) => return fail(&error, &lines.locate("log", &error.to_string())),
     };
-    let server = extend(Server::from_config(config));
+    let server = Server::from_config(config);
+    let server = match listener {
+        Some(listener) => server.listener(listener),
+        None => server,
+    };
+    let server = extend(server);
     match server.run_by_command_line(&logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -53,6 +53,7 @@ mod retention;
 mod revocation;
 mod room_limits;
 mod rooms_command;
+mod service;
 mod serving;
 mod siblings;
 mod socket_rules;

@@ -7,4 +7,6 @@ pub(crate) mod data;
 #[cfg(feature = "_store")]
 pub(crate) mod migrate;
 pub(crate) mod rooms;
+#[cfg(feature = "_store")]
+pub(crate) mod service;
 pub(crate) mod token;

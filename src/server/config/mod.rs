@@ -18,6 +18,7 @@ mod rooms;
 mod rooms_command;
 mod secret_files;
 mod serve;
+mod service_command;
 mod token;
 mod value;
 
@@ -41,6 +42,7 @@ pub use self::rooms::{Fields, HistoryOrder, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
 use self::secret_files::{SecretFileError, SecretFiles};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
+pub(crate) use self::service_command::{CompletionsConfig, HealthConfig, ManConfig};
 pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
 
 /// The command line of `slackir`.
@@ -85,6 +87,12 @@ pub(crate) enum Command {
     Rooms(RoomsConfig),
     /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
     Token(TokenConfig),
+    /// Ask the server that runs on this machine whether it is well
+    Health(Box<HealthConfig>),
+    /// Print a script that completes the commands in a shell
+    Completions(CompletionsConfig),
+    /// Write manual pages
+    Man(ManConfig),
 }
 
 /// `slackir migrate`.
@@ -212,6 +220,12 @@ impl Cli {
         Self::load_from(&args)
     }
 
+    /// The command line with all that it has, for manual pages and completions.
+    #[cfg(feature = "_store")]
+    pub(crate) fn whole() -> clap::Command {
+        flags::with_environment(Self::command())
+    }
+
     /// The settings of the server. For another command: the defaults.
     pub(crate) fn into_serve(mut self) -> ServeConfig {
         self.serve_mut().clone()
@@ -300,7 +314,10 @@ impl Cli {
             Some(Command::Erase(erase)) => &erase.file,
             Some(Command::Export(export)) => &export.file,
             Some(Command::Import(import)) => &import.file,
-            Some(Command::Rooms(_) | Command::Token(_)) => return None,
+            Some(Command::Health(health)) => &health.serve.file,
+            Some(
+                Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),
+            ) => return None,
         };
         file.path.as_ref()
     }
@@ -317,6 +334,7 @@ impl Cli {
     fn serve_mut(&mut self) -> &mut ServeConfig {
         match &mut self.command {
             Some(Command::Serve(serve)) => serve,
+            Some(Command::Health(health)) => &mut health.serve,
             Some(Command::Config(config)) => match &mut config.action {
                 ConfigAction::Show(show) => &mut show.serve,
                 ConfigAction::Check(check) => &mut check.serve,
