@@ -22,7 +22,7 @@ use foldhash::fast::RandomState;
 
 pub use self::address::{ClientAddress, InvalidProxy, TrustedProxies};
 use self::notice::Notice;
-use crate::metrics::metrics;
+use crate::metrics::{Refused, connection_metrics, metrics};
 use crate::rate::{self, Buckets, Limit, Rate};
 
 /// The parts of the table of addresses, each with its own lock.
@@ -215,7 +215,7 @@ impl Admission {
         let address = self.limited(client).filter(|_| !client.is_proxy());
         let admitted = self.count(Kind::Stream, address)?;
         if self.0.streams.load(Ordering::Relaxed) > self.0.options.max_files {
-            metrics().refused_files.increment(1);
+            connection_metrics().refused(Refused::Files).increment(1);
             if let Some(refused) = self.0.out_of_files.count() {
                 let max_files = self.0.options.max_files;
                 tracing::warn!(
@@ -245,7 +245,7 @@ impl Admission {
         let address = client.and_then(|client| self.limited(client));
         let admitted = self.count(Kind::Socket, address)?;
         if self.is_over() && !make_room() {
-            metrics().refused_full.increment(1);
+            connection_metrics().refused(Refused::Full).increment(1);
             if let Some(refused) = self.0.server_full.count() {
                 let max_connections = self.0.options.max_connections;
                 tracing::info!(refused, max_connections, "admission.server.full");
@@ -261,6 +261,7 @@ impl Admission {
             return Ok(());
         };
         metrics().limited(Limit::Connects).increment(1);
+        connection_metrics().refused(Refused::Rate).increment(1);
         if let Some(refused) = self.0.address_often.count() {
             tracing::info!(
                 refused, %address,
@@ -313,7 +314,9 @@ impl Admission {
     }
 
     fn refuse(&self, address: Network) {
-        metrics().refused_address.increment(1);
+        connection_metrics()
+            .refused(Refused::AddressLimit)
+            .increment(1);
         if let Some(refused) = self.0.address_full.count() {
             let max_connections_per_ip = self.0.options.per_address.max;
             tracing::info!(

@@ -15,6 +15,7 @@ pub(crate) mod console;
 pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod hook;
+mod http_metrics;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
 pub(crate) mod language;
@@ -37,9 +38,9 @@ mod told;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder,
-    HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig,
-    SecretFilesConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
+    AdminConfig, ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History,
+    HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig,
+    RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
 };
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;

@@ -233,6 +233,7 @@ impl Sockets {
     /// the number of connections left at the timeout.
     pub(crate) async fn drain(&self, options: DrainOptions) -> usize {
         self.shared.draining.store(true, Ordering::Release);
+        metrics().draining.set(1.0);
         let deadline = Instant::now() + options.shutdown;
         let mut count = self.shared.count.subscribe();
         let all_gone = async {
@@ -312,7 +313,6 @@ impl Registration {
         if self.sockets.is_draining() {
             socket.do_send(Drain);
         }
-        metrics().connections.increment(1);
     }
 
     /// Notes whether the connection has a joined channel.
@@ -342,6 +342,5 @@ impl Drop for Registration {
         }
         shared.count.send_replace(open.sockets.len());
         drop(open);
-        metrics().connections.decrement(1);
     }
 }

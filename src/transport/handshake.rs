@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -21,6 +21,7 @@ use crate::admission::{Admitted, ClientAddress, Full};
 use crate::assigns::Assigns;
 use crate::client::{Client, log_client};
 use crate::flow::Flow;
+use crate::metrics::{Refused, connection_metrics};
 use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
@@ -136,8 +137,12 @@ pub(super) enum Refusal {
     /// The query is not UTF-8, or the request is not a WebSocket handshake. The text is the body of the
     /// response.
     BadRequest(String),
-    /// The origin, the subprotocol or the `vsn` is not allowed.
-    Forbidden,
+    /// The origin is not allowed.
+    Origin,
+    /// The subprotocol is not allowed.
+    Subprotocol,
+    /// The `vsn` is not served.
+    Version,
     /// The application's `connect` has refused.
     Refused(ConnectRefused),
     /// The server or the client's address has its maximum of connections.
@@ -148,6 +153,26 @@ pub(super) enum Refusal {
     NoRoom,
     /// `connect` panicked.
     Crashed,
+}
+
+impl Refusal {
+    /// Counts it. The admission counts its own.
+    pub(super) fn count(&self) {
+        let label = match self {
+            Self::Method | Self::BadRequest(_) => Refused::BadRequest,
+            Self::Origin => Refused::Origin,
+            Self::Subprotocol => Refused::Subprotocol,
+            Self::Version => Refused::Version,
+            Self::Refused(refused) if refused.is_too_many() => Refused::UserLimit,
+            Self::Refused(refused) if refused.is_unavailable() => Refused::Unavailable,
+            Self::Refused(_) => Refused::Connect,
+            Self::Full(_) => return,
+            Self::Draining => Refused::Draining,
+            Self::NoRoom => Refused::Full,
+            Self::Crashed => Refused::Error,
+        };
+        connection_metrics().refused(label).increment(1);
+    }
 }
 
 /// The application's answer to a client that may connect.
@@ -235,7 +260,7 @@ impl Mounted {
         let origin = origin::shown(req);
         let setting = CheckOrigin::setting_for(&origin);
         tracing::info!(origin, setting, peer, forwarded, "transport.origin.refused");
-        Err(Refusal::Forbidden)
+        Err(Refusal::Origin)
     }
 
     /// Logs a request that no transport can serve.
@@ -251,6 +276,7 @@ impl Mounted {
         mut params: Map<String, Value>,
         auth_token: Option<String>,
     ) -> Result<Accepted, Refusal> {
+        let begun = Instant::now();
         if self.sockets.is_draining() {
             return Err(Refusal::Draining);
         }
@@ -268,7 +294,7 @@ impl Mounted {
             .ok_or_else(|| {
                 let (peer, forwarded) = self.address_fields(req);
                 tracing::info!(vsn, peer, forwarded, "transport.vsn.refused");
-                Refusal::Forbidden
+                Refusal::Version
             })?;
         let info = ConnectInfo {
             auth_token,
@@ -280,8 +306,9 @@ impl Mounted {
             let assigns = self.taken_over(req);
             self.ask(&params, &info, assigns).await
         };
-        let asked = AssertUnwindSafe(asked).catch_unwind();
-        match asked.await {
+        let asked = AssertUnwindSafe(asked).catch_unwind().await;
+        connection_metrics().connect_seconds.record(begun.elapsed());
+        match asked {
             Ok(Ok(asked)) => Ok(Accepted {
                 asked,
                 address,

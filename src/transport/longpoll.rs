@@ -122,6 +122,7 @@ pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) 
 
 /// The answer of Phoenix's long-poll transport to a refused request.
 fn refuse(refusal: &Refusal) -> HttpResponse {
+    refusal.count();
     match refusal {
         Refusal::Method => with_cors(HttpResponse::BadRequest()).finish(),
         Refusal::BadRequest(text) => with_cors(HttpResponse::BadRequest()).body(text.clone()),
@@ -131,10 +132,12 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
         Refusal::Refused(refused) if refused.is_unavailable() => {
             with_cors(HttpResponse::ServiceUnavailable()).finish()
         }
-        Refusal::Forbidden | Refusal::Refused(_) => json(&SessionAnswer {
-            status: status::FORBIDDEN,
-            ..SessionAnswer::default()
-        }),
+        Refusal::Origin | Refusal::Subprotocol | Refusal::Version | Refusal::Refused(_) => {
+            json(&SessionAnswer {
+                status: status::FORBIDDEN,
+                ..SessionAnswer::default()
+            })
+        }
         // phoenix.js takes an answer without a body for a lost connection, and connects again later.
         Refusal::Full(full) => with_cors(full_response(*full)).finish(),
         Refusal::Draining | Refusal::NoRoom => {

@@ -36,7 +36,8 @@ use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
-use crate::server::api::{Api, ApiServices, Auth};
+use crate::server::admin::MetricsToken;
+use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
@@ -203,6 +204,8 @@ impl<S: Socket> Server<S> {
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
         let mut signals = ServerSignals::listen(logging, reads_command_line)?;
         let metrics = exporter::install()?;
+        parts::show_build(&config);
+        let metrics_token = MetricsToken::new(config.admin.metrics_token.as_deref())?;
         let check_origin = sockets::check_origin(&config)?;
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
@@ -212,6 +215,7 @@ impl<S: Socket> Server<S> {
         // Before the database: if the port is in use, nothing is changed there.
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
+        let for_operators = parts::operators_listener(&config)?;
         let writer = match config.persist {
             Switch::On => {
                 tokio::select! {
@@ -260,7 +264,11 @@ impl<S: Socket> Server<S> {
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let leaving = Leaving::default();
         let readiness = ready::readiness(writer.clone(), others, leaving.clone());
-        let admin = admin::routes(&endpoint, &metrics, readiness.clone());
+        let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
+        let operators = move |config: &mut ServiceConfig| {
+            config.configure(admin).configure(api::routes(api.as_ref()));
+        };
+        let (here, elsewhere) = parts::place(operators, for_operators);
         let watchdog = Watchdog::wanted();
         if let Some(watchdog) = watchdog.clone() {
             routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
@@ -270,10 +278,18 @@ impl<S: Socket> Server<S> {
             &config,
             &endpoint,
             admission,
-            (admin, own, api, frontend),
+            (here, own, frontend),
             listener,
         )?;
         let handle = server.handle();
+        let operators = elsewhere
+            .map(|(routes, listener)| http::operators_server(routes, listener))
+            .transpose()?;
+        let operators = operators.map(|server| {
+            let handle = server.handle();
+            actix_rt::spawn(server);
+            handle
+        });
         let others = writer
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
@@ -301,6 +317,9 @@ impl<S: Socket> Server<S> {
             };
             if let Some(servers) = servers {
                 servers.leave().await;
+            }
+            if let Some(operators) = operators {
+                operators.stop(true).await;
             }
             unsaved
         };
