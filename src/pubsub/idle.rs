@@ -63,7 +63,7 @@ impl PubSub {
     pub(super) fn release(&self, topic: &Arc<Topic>, table: &Table, was_channel: bool) {
         let mut state = topic.lock();
         state.members.remove(table.inbox());
-        state.channels -= usize::from(was_channel);
+        state.channels -= u32::from(was_channel);
         if !state.members.is_empty() {
             return;
         }

@@ -175,7 +175,7 @@ impl PubSub {
             Err(pager) => return Some(Subscribed::Behind(pager)),
         };
         state.members.add(table.inbox());
-        state.channels += usize::from(subscriber.fastlane.is_some());
+        state.channels += u32::from(subscriber.fastlane.is_some());
         let key = table.insert(topic, subscriber);
         drop(state);
         let subscription = Subscription::new(self.clone(), table, Arc::clone(topic), key);

@@ -29,6 +29,8 @@ mod program;
 pub mod rooms;
 #[cfg(feature = "_store")]
 mod run;
+#[cfg(feature = "_store")]
+pub(crate) mod sanctions;
 mod sockets;
 #[cfg(feature = "_store")]
 pub(crate) mod systemd;

@@ -56,7 +56,7 @@ pub(super) struct Drain;
 #[rtype(result = "()")]
 pub(super) struct Displace;
 
-/// The connection's permit may not hold any more.
+/// The connection's permit may not hold any more, or it may be banned.
 #[derive(ActixMessage)]
 #[rtype(result = "()")]
 pub(super) struct CheckPermit;
@@ -112,7 +112,7 @@ impl SocketServer {
             connection.registration.enter(number, &addr);
             count_open(&connection, 1.0);
             connection_metrics().opened(connection.polls()).increment(1);
-            if !is_permitted(&connection) {
+            if due_end(&connection).is_some() {
                 addr.do_send(CheckPermit);
             }
             let id = connection.outbox.client().id();
@@ -438,8 +438,8 @@ impl Handler<CheckPermit> for SocketServer {
     type Result = ();
 
     fn handle(&mut self, _: CheckPermit, ctx: &mut Self::Context) {
-        if !is_permitted(&self.connection) {
-            self.end(ConnectionEnd::TokenRevoked, ctx);
+        if let Some(why) = due_end(&self.connection) {
+            self.end(why, ctx);
         }
     }
 }
@@ -512,10 +512,18 @@ fn count_received(polls: bool, message: &Message, size: usize) {
     count(kind, 1);
 }
 
-/// Whether the connection may go on.
-fn is_permitted(connection: &Connection) -> bool {
+/// Why the connection may not go on; `None` if it may.
+fn due_end(connection: &Connection) -> Option<ConnectionEnd> {
     let permit = connection.assigns.get::<Permit>();
-    permit.is_none_or(Permit::holds)
+    if !permit.is_none_or(Permit::holds) {
+        return Some(ConnectionEnd::TokenRevoked);
+    }
+    let bans = connection.registration.sockets().bans();
+    let is_banned = bans.refuse_any() && {
+        let user = connection.user();
+        bans.refuses(user.as_deref(), connection.client().ip())
+    };
+    is_banned.then_some(ConnectionEnd::Banned)
 }
 
 /// Listens on the socket's id.

@@ -1,5 +1,6 @@
-//! Work on stored messages: retention, erasing, exports, imports, backups. Revocations of tokens.
+//! Work on stored messages: retention, erasing, exports, imports. Revocations and bans. The condition of a database.
 
+mod bans;
 mod condition;
 mod erase;
 mod export;
@@ -9,6 +10,7 @@ mod lone_writer;
 mod retention;
 mod revocations;
 
+pub use self::bans::{BansUnavailable, StoredBans};
 pub use self::condition::DatabaseCondition;
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
