@@ -36,6 +36,7 @@ mod logging;
 mod longpoll;
 mod longpoll_answers;
 mod longpoll_delivery;
+mod metrics;
 mod older;
 mod order;
 mod pages;
