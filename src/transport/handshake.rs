@@ -8,21 +8,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header};
+use actix_web::{HttpRequest, HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tracing::field::display;
 
 use super::head::Head;
 use super::origin::CheckOrigin;
+use super::refusal::{Refusal, banned};
 use super::{cookie, forwarded, origin, query};
-use crate::admission::{Admitted, ClientAddress, Full};
+use crate::admission::{Admitted, ClientAddress};
 use crate::assigns::Assigns;
 use crate::client::{Client, log_client};
 use crate::flow::Flow;
-use crate::metrics::{Refused, connection_metrics};
+use crate::metrics::connection_metrics;
 use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
@@ -128,52 +128,6 @@ pub(crate) struct Mounted {
     on_request: Option<RequestHook>,
     pubsub: PubSub,
     sockets: Sockets,
-}
-
-/// Why a request for a connection is refused.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// The transport does not serve the request's method.
-    Method,
-    /// The query is not UTF-8, or the request is not a WebSocket handshake. The text is the body of the
-    /// response.
-    BadRequest(String),
-    /// The origin is not allowed.
-    Origin,
-    /// The subprotocol is not allowed.
-    Subprotocol,
-    /// The `vsn` is not served.
-    Version,
-    /// The application's `connect` has refused.
-    Refused(ConnectRefused),
-    /// The server or the client's address has its maximum of connections.
-    Full(Full),
-    /// The server is shutting down.
-    Draining,
-    /// The budget for incomplete bodies has no room for this one.
-    NoRoom,
-    /// `connect` panicked.
-    Crashed,
-}
-
-impl Refusal {
-    /// Counts it. The admission counts its own.
-    pub(super) fn count(&self) {
-        let label = match self {
-            Self::Method | Self::BadRequest(_) => Refused::BadRequest,
-            Self::Origin => Refused::Origin,
-            Self::Subprotocol => Refused::Subprotocol,
-            Self::Version => Refused::Version,
-            Self::Refused(refused) if refused.is_too_many() => Refused::UserLimit,
-            Self::Refused(refused) if refused.is_unavailable() => Refused::Unavailable,
-            Self::Refused(_) => Refused::Connect,
-            Self::Full(_) => return,
-            Self::Draining => Refused::Draining,
-            Self::NoRoom => Refused::Full,
-            Self::Crashed => Refused::Error,
-        };
-        connection_metrics().refused(label).increment(1);
-    }
 }
 
 /// The application's answer to a client that may connect.
@@ -477,31 +431,10 @@ impl Mounted {
     }
 }
 
-fn banned() -> ConnectRefused {
-    ConnectRefused::because("banned")
-}
-
 /// The time, in seconds since 1970.
 fn unix_seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u32::try_from(since.unwrap_or_default().as_secs()).unwrap_or(u32::MAX)
-}
-
-/// The response to a client for whom there is no room.
-pub(super) fn full_response(full: Full) -> HttpResponseBuilder {
-    let mut response = HttpResponse::build(full_status(full));
-    if let Full::Often(wait) = full {
-        response.insert_header((header::RETRY_AFTER, wait.as_secs() + 1));
-    }
-    response
-}
-
-/// Its status.
-pub(super) fn full_status(full: Full) -> StatusCode {
-    match full {
-        Full::Server => StatusCode::SERVICE_UNAVAILABLE,
-        Full::Address | Full::Often(_) => StatusCode::TOO_MANY_REQUESTS,
-    }
 }
 
 /// The first value of a header, if it is text.

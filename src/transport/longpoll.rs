@@ -21,11 +21,12 @@ use serde_json::{Map, Value};
 
 use super::delivery::ToldBody;
 use super::edge::ClientStream;
-use super::handshake::{Mounted, Refusal, full_response, text, texts};
+use super::handshake::{Mounted, text, texts};
 use super::head::Head;
 use super::longpoll_server::{
     LongPollServer, Poll, PollBatch, Posted, Publish, Sessions, first_silence,
 };
+use super::refusal::{Refusal, full_response};
 use super::tcp;
 use super::unfinished::Room;
 use crate::socket::Sign;

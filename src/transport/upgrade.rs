@@ -7,8 +7,9 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::direct::Handover;
 use super::edge::OwnStream;
-use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, full_response, text, texts};
+use super::handshake::{Accepted, HandshakeOptions, Mounted, text, texts};
 use super::head::Head;
+use super::refusal::{Refusal, full_response};
 use super::{subprotocol, websocket};
 
 impl Mounted {

@@ -1,4 +1,4 @@
-//! Work on stored messages: retention, erasing, exports, imports. Revocations and bans. The condition of a database.
+//! Work on stored messages: retention, erasing, exports, imports, backups. Revocations and bans.
 
 mod bans;
 mod condition;
