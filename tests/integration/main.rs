@@ -4,6 +4,7 @@ mod admission;
 mod api;
 mod api_refusals;
 mod away;
+mod backup;
 mod channel_api;
 mod chat;
 mod cli;

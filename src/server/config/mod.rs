@@ -30,7 +30,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
-pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
+pub(crate) use self::data::{BackupConfig, EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
 pub use self::hook::{HookConfig, HookSecretError};
@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Export(ExportConfig),
     /// Read the messages of an export
     Import(ImportConfig),
+    /// Copy the SQLite database to a file, also while a server runs
+    Backup(BackupConfig),
     /// Explain and try the rooms of a config file, without a server
     Rooms(RoomsConfig),
     /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
@@ -314,6 +316,7 @@ impl Cli {
             Some(Command::Erase(erase)) => &erase.file,
             Some(Command::Export(export)) => &export.file,
             Some(Command::Import(import)) => &import.file,
+            Some(Command::Backup(backup)) => &backup.file,
             Some(Command::Health(health)) => &health.serve.file,
             Some(
                 Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),

@@ -1,5 +1,6 @@
 //! Work on stored messages: retention, erasing, exports, imports, backups. Revocations of tokens.
 
+mod backup;
 mod condition;
 mod erase;
 mod export;
@@ -9,6 +10,7 @@ mod lone_writer;
 mod retention;
 mod revocations;
 
+pub use self::backup::{BackupError, back_up};
 pub use self::condition::DatabaseCondition;
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
