@@ -93,7 +93,7 @@ impl MemoryRooms {
         };
         let router = SocketRouter::new();
         let services = RoomServices::default();
-        let mount = sockets::mount(
+        let rooms = sockets::mount(
             config,
             UserSocket,
             router,
@@ -101,7 +101,7 @@ impl MemoryRooms {
             &pubsub,
             services,
         )?;
-        let endpoint = Endpoint::builder(pubsub).mount(mount).build();
+        let endpoint = Endpoint::builder(pubsub).mount(rooms.mount).build();
         Ok(Self { endpoint, store })
     }
 

@@ -11,7 +11,7 @@ use crate::revocation::Revocations;
 use crate::server::config::{Durability, ServeConfig};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
-use crate::server::rooms::{self, Identified, IdentityError, Room};
+use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, Room};
 use crate::server::told::Teller;
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
@@ -42,6 +42,17 @@ pub(super) struct RoomServices<'a> {
     pub(super) revocations: Option<&'a Revocations>,
 }
 
+/// The mount of the rooms.
+pub(super) struct RoomMount {
+    pub(super) mount: Mount,
+    /// The keys of `[identity]`, which can be read again.
+    #[cfg_attr(
+        not(feature = "_store"),
+        expect(dead_code, reason = "only a server reads them again")
+    )]
+    pub(super) keys: IdentityKeys,
+}
+
 /// The mount at `/socket`. The program's own channels come before the rooms. `revocations`: those that end connections;
 /// `None`: there can be none.
 ///
@@ -58,7 +69,7 @@ pub(super) fn mount(
         teller,
         revocations,
     }: RoomServices<'_>,
-) -> Result<Mount, IdentityError> {
+) -> Result<RoomMount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
         max_frame_size: config.max_frame_size,
@@ -111,12 +122,14 @@ pub(super) fn mount(
     let changed = rules.any(|rules| rules.changes_presence);
     let presences = changed.then(|| Rate::new(config.presences_per_second, config.presences_burst));
     let socket = Identified::new(identity, secret, hook, presences, revocations, socket)?;
+    let keys = socket.keys();
     let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options);
     let further: BTreeSet<_> = config.socket_paths.iter().collect();
     let further = further.into_iter().filter(|path| *path != MOUNT);
-    Ok(further.fold(mount, |mount, path| mount.also_at(path)))
+    let mount = further.fold(mount, |mount, path| mount.also_at(path));
+    Ok(RoomMount { mount, keys })
 }
 
 /// Why the rule for origins cannot be used.

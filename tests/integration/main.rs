@@ -44,6 +44,7 @@ mod postgres;
 mod presence;
 mod random_rooms;
 mod rates;
+mod reload;
 mod replay;
 mod replies;
 mod restart;

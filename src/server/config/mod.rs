@@ -13,6 +13,7 @@ mod hook;
 mod in_force;
 mod jwt;
 mod log;
+#[cfg(feature = "_store")]
 mod reload;
 mod rooms;
 mod rooms_command;
@@ -37,6 +38,8 @@ pub use self::hook::{HookConfig, HookSecretError};
 pub(crate) use self::in_force::{SettingInForce, SettingSource};
 pub use self::jwt::JwtSetupError;
 pub(crate) use self::jwt::jwt_keys;
+#[cfg(feature = "_store")]
+pub(crate) use self::reload::{ChangedSettings, RunningSettings};
 pub(crate) use self::rooms::RESUME_PARAM;
 pub use self::rooms::{Fields, HistoryOrder, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
@@ -63,7 +66,8 @@ pub(crate) struct Cli {
     /// The lines of the file whose values are in force.
     #[arg(skip)]
     pub file_lines: FileLines,
-    /// All settings of the command, with the places that their values come from. For `slackir config show` alone.
+    /// All settings of the command, with the places that their values come from: of a server, and of
+    /// `slackir config show`.
     #[arg(skip)]
     pub in_force: Vec<SettingInForce>,
 }
@@ -281,7 +285,7 @@ impl Cli {
             matches = command.clone().try_get_matches_from(args)?;
         }
         let mut cli = Self::from_arg_matches(&matches)?;
-        if cli.shows_settings() {
+        if cli.needs_sources() {
             let from_file = file.as_ref().map(|(path, file)| (*path, file));
             cli.in_force = in_force::in_force(&command, &matches, (from_file, &lines), &secrets);
         }
@@ -325,12 +329,13 @@ impl Cli {
         file.path.as_ref()
     }
 
-    /// Whether the command is `slackir config show`.
-    fn shows_settings(&self) -> bool {
-        let Some(Command::Config(config)) = &self.command else {
-            return false;
-        };
-        matches!(config.action, ConfigAction::Show(_))
+    /// Whether the command needs the sources of its settings: to show them, or to tell which have changed.
+    fn needs_sources(&self) -> bool {
+        match &self.command {
+            None | Some(Command::Serve(_)) => true,
+            Some(Command::Config(config)) => matches!(config.action, ConfigAction::Show(_)),
+            Some(_) => false,
+        }
     }
 
     /// The settings of a server of this command. For a command without: those that nothing reads.
