@@ -371,8 +371,9 @@ impl Mounted {
 
     /// The client's address. `None` if the server does not listen on TCP.
     pub(super) fn client_address(&self, req: &Head<'_>) -> Option<ClientAddress> {
-        let proxies = &self.sockets.admission().options().trusted_proxies;
+        let options = self.sockets.admission().options();
         let peer = req.peer_addr()?;
+        let proxies = &options.trusted_proxies;
         Some(forwarded::client_address(peer, req.headers(), proxies))
     }
 

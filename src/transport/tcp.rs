@@ -92,7 +92,8 @@ pub(super) fn admit(
     peer: SocketAddr,
     admission: &Admission,
 ) -> Option<Admitted> {
-    let client = ClientAddress::of_peer(peer, &admission.options().trusted_proxies);
+    let options = admission.options();
+    let client = ClientAddress::of_peer(peer, &options.trusted_proxies);
     let full = match admission.stream(client) {
         Ok(admitted) => return Some(admitted),
         Err(full) => full,

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::wire::{Headers, http};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
+use crate::support::wire::{Headers, http};
 
 /// The text of `/metrics`.
 async fn scrape(addr: SocketAddr, headers: Headers<'_>) -> String {

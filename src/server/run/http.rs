@@ -107,15 +107,20 @@ pub(super) fn admission(config: &ServeConfig) -> Admission {
     }
     let most = config.max_connections.min(max_files);
     connection_metrics().max.set(most as f64);
+    Admission::new(admission_options(config, max_files))
+}
+
+/// The limits of the settings.
+pub(super) fn admission_options(config: &ServeConfig, max_files: usize) -> AdmissionOptions {
     let per_address = config.max_connections_per_ip.map(AddressLimit::new);
-    Admission::new(AdmissionOptions {
+    AdmissionOptions {
         max_connections: config.max_connections,
         per_address: per_address.unwrap_or_default(),
         connects: Rate::new(config.connects_per_second, config.connects_burst),
         trusted_proxies: config.trusted_proxies.clone(),
         max_files,
         ..AdmissionOptions::default()
-    })
+    }
 }
 
 /// The number of files for TCP connections: the system's limit, less the files that are open now and a reserve

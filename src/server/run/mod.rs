@@ -5,6 +5,7 @@ mod error;
 mod http;
 mod parts;
 mod ready;
+mod reload;
 mod sanctions;
 mod service;
 mod signals;
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
+use self::reload::{Reloadable, Reloader};
 use self::sanctions::KeptSanctions;
 use self::service::Leaving;
 use self::signals::ServerSignals;
@@ -39,19 +41,20 @@ use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
 use crate::server::admin::MetricsToken;
 use crate::server::api::{self, Api, ApiServices, Auth};
-use crate::server::config::{LogFormat, ServeConfig, Switch};
+use crate::server::config::{LogFormat, RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sanctions::Sanctions;
-use crate::server::sockets::{self, RoomServices};
+use crate::server::sockets::{self, RoomMount, RoomServices};
 use crate::server::systemd;
 use crate::server::telemetry::Logging;
 use crate::server::{admin, console, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
 use crate::store::{self, DbWriterHandle, Servers};
+use crate::transport::{CheckOrigin, SharedOrigin};
 
 /// The whole server: database, configured rooms, HTTP API, metrics, page, signals. A program adds its own
 /// channels to the socket at `/socket`.
@@ -88,8 +91,8 @@ pub struct Server<S = UserSocket> {
     logs: Vec<MakeLogRule>,
     routes: Vec<Routes>,
     listener: Option<TcpListener>,
-    /// Whether the settings come from the process's command line, so that SIGHUP can read them again.
-    reads_command_line: bool,
+    /// The settings of the process's command line, if they come from there: SIGHUP reads them again.
+    command_line: Option<RunningSettings>,
 }
 
 /// Makes a rule that stores messages in the server's database.
@@ -109,7 +112,7 @@ impl Server {
             logs: Vec::new(),
             routes: Vec::new(),
             listener: None,
-            reads_command_line: false,
+            command_line: None,
         }
     }
 }
@@ -148,7 +151,7 @@ impl<S: Socket> Server<S> {
             logs: self.logs,
             routes: self.routes,
             listener: self.listener,
-            reads_command_line: self.reads_command_line,
+            command_line: self.command_line,
         }
     }
 
@@ -188,8 +191,13 @@ impl<S: Socket> Server<S> {
     }
 
     /// As [`Server::run`], with settings that come from the command line.
-    pub(crate) async fn run_by_command_line(mut self, logging: &Logging) -> Result<(), ServeError> {
-        self.reads_command_line = true;
+    pub(crate) async fn run_by_command_line(
+        mut self,
+        settings: Vec<SettingInForce>,
+        logging: &Logging,
+    ) -> Result<(), ServeError> {
+        let running = RunningSettings::new(settings, self.config.clone());
+        self.command_line = Some(running);
         self.run_with(logging).await
     }
 
@@ -201,14 +209,14 @@ impl<S: Socket> Server<S> {
             logs,
             mut routes,
             listener,
-            reads_command_line,
+            command_line,
         } = self;
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
-        let mut signals = ServerSignals::listen(logging, reads_command_line)?;
+        let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
         parts::show_build(&config);
         let metrics_token = MetricsToken::new(config.admin.metrics_token.as_deref())?;
-        let check_origin = sockets::check_origin(&config)?;
+        let origin = SharedOrigin::new(sockets::check_origin(&config)?);
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
         let hook = parts::hook(&config)?;
@@ -235,11 +243,11 @@ impl<S: Socket> Server<S> {
             None => None,
         };
         let presence = sockets::presence(&config, &pubsub);
-        let mount = sockets::mount(
+        let RoomMount { mount, keys } = sockets::mount(
             &config,
             socket,
             router,
-            check_origin,
+            CheckOrigin::Shared(origin.clone()),
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
@@ -255,7 +263,7 @@ impl<S: Socket> Server<S> {
             .build();
         let sanctions = writer
             .as_ref()
-            .map(|writer| Sanctions::new(revocations, writer, &endpoint));
+            .map(|writer| Sanctions::new(revocations.clone(), writer, &endpoint));
         let services = ApiServices {
             sanctions,
             presence,
@@ -263,6 +271,13 @@ impl<S: Socket> Server<S> {
         let api = auth
             .zip(writer.as_ref())
             .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, services));
+        signals.reload_into(Reloadable {
+            admission: admission.clone(),
+            origin,
+            api: api.clone(),
+            keys,
+            revocations: revocations.clone(),
+        });
         let servers = writer
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
