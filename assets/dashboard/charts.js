@@ -100,7 +100,7 @@ class Chart {
     const axis = (i, side) => ({
       scale: `y${i}`,
       side,
-      size: 58,
+      size: 50,
       gap: 4,
       font: "11px ui-sans-serif, system-ui, sans-serif",
       stroke: () => colors.series[i],
@@ -121,7 +121,8 @@ class Chart {
         {
           size: 22,
           gap: 3,
-          space: 70,
+          incrs: [60, 120, 300, 600],
+          space: 60,
           font: "11px ui-sans-serif, system-ui, sans-serif",
           stroke: () => colors.muted,
           grid: { show: false },

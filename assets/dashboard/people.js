@@ -11,6 +11,7 @@ const TIMES = [
   [315_360_000, "For ever"],
 ];
 const KINDS = { user: "User", address: "Address" };
+const BANS = { ban: "Ban", mute: "Mute" };
 
 export const peopleHash = (by, value) => `#/people/${by}/${encodeURIComponent(value)}`;
 
@@ -177,16 +178,18 @@ async function revoke(app, user) {
 async function ban(app, by = "user", value = "") {
   const who = choice(Object.entries(KINDS), { name: "by" });
   who.value = KINDS[by] ? by : "user";
+  const kind = choice(Object.entries(BANS), { name: "kind" });
+  kind.addEventListener("change", () => write(kind.form.querySelector("[value=yes]"), BANS[kind.value]));
   const wanted = await askOnce({
     title: "Ban or mute",
     body: ["Who is banned can’t connect. Who is muted can read, but write nothing."],
     fields: [
-      field("What", choice([["ban", "Ban"], ["mute", "Mute"]], { name: "kind" })),
+      field("What", kind),
       field("By", who),
       field("Who exactly", h("input", { name: "value", type: "text", value, required: true, dir: "auto", autocomplete: "off", autocapitalize: "none", spellcheck: "false" })),
       field("For how long", choice(TIMES, { name: "seconds" })),
     ],
-    yes: "Do it",
+    yes: BANS.ban,
     danger: true,
   });
   if (!wanted) return;

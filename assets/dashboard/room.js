@@ -17,12 +17,12 @@ export function room(app, [topic]) {
   const summary = h("p", { class: "total" });
   const exported = h(
     "a",
-    { class: "button", href: `/dashboard/export?topic=${encodeURIComponent(topic)}`, download: "", hidden: true },
-    "Export messages",
+    { class: "button small", href: `/dashboard/export?topic=${encodeURIComponent(topic)}`, download: "", hidden: true },
+    "Export all",
   );
   const memberCount = h("span", { class: "count" });
   const presenceCount = h("span", { class: "count" });
-  const messagePanel = panel("Last messages", [exported], messages, noMessages);
+  const messagePanel = panel("Last messages, newest first", [exported], messages, noMessages);
   const title = h("h2", { class: "room-title", tabindex: "-1", dir: "auto" });
   writeName(title, topic);
 
@@ -42,7 +42,7 @@ export function room(app, [topic]) {
   function show(now) {
     write(summary, `${plural(now.members_total, "member")} · history ${now.saved ? "saved" : "not saved"}`);
     members.show(now.members, (row) => row.connection);
-    write(memberCount, now.members.length < now.members_total ? `newest ${now.members.length} of ${count(now.members_total)}` : count(now.members_total));
+    write(memberCount, now.members.length < now.members_total ? `${now.members.length} of ${count(now.members_total)}` : count(now.members_total));
     const present = Object.entries(now.presence ?? {});
     write(presenceCount, count(present.length));
     fill(presence, present, ([key]) => key, presenceLine);

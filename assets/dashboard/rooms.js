@@ -36,7 +36,7 @@ export function rooms(app) {
   function membersCell(cell) {
     const bar = h("span", { class: "bar-share", "aria-hidden": "true" });
     const value = h("span", {});
-    cell.append(bar, value);
+    cell.append(h("span", { class: "share" }, value, bar));
     return (row) => {
       write(value, count(row.members));
       bar.style.setProperty("--share", row.members / most);
