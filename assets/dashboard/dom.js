@@ -2,7 +2,7 @@
 import { cut, json } from "./format.js";
 
 const SHOWN_NAME = 240;
-const SHOWN_PAYLOAD = 1_200;
+const SHOWN_PAYLOAD = 400;
 const SAID_MS = 6_000;
 
 export const $ = (id) => document.getElementById(id);

@@ -1,5 +1,5 @@
 // Who is connected: search, disconnect, revoke, ban, mute.
-import { askOnce, attempt, button, choice, field, h, named, number, panel, quoted, table, text, write } from "./dom.js";
+import { askOnce, attempt, button, choice, field, h, named, panel, quoted, table, text, write } from "./dom.js";
 import { ago, bytes, count, date, plural, until } from "./format.js";
 
 const SHOWN_TOPICS = 3;
@@ -88,12 +88,12 @@ function connectionTable(app) {
     "Connections",
     [
       { label: "User", class: "main", make: (cell, row) => void cell.append(userLink(row.user)) },
-      { label: "Address", make: (cell, row) => void cell.append(addressLink(row.address)) },
-      text("Transport", (row) => row.transport),
-      text("Connected for", (row) => ago(row.since)),
+      { label: "Address", class: "address", make: (cell, row) => void cell.append(addressLink(row.address)) },
+      text("Transport", (row) => row.transport, "spare"),
+      text("Here for", (row) => ago(row.since)),
       { label: "Rooms", class: "topics wide", make: topicsCell },
-      number("Waiting", (row) => bytes(row.outbox_bytes)),
-      number("Received", (row) => bytes(row.received_bytes)),
+      text("Waiting", (row) => bytes(row.outbox_bytes), "number spare"),
+      text("Received", (row) => bytes(row.received_bytes), "number spare"),
       {
         label: "Actions",
         class: "actions",

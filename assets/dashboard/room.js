@@ -85,7 +85,7 @@ function memberTable() {
     "Members",
     [
       { label: "User", class: "main", make: (cell, row) => void cell.append(userLink(row.user)) },
-      { label: "Address", make: (cell, row) => void cell.append(addressLink(row.address)) },
+      { label: "Address", class: "address", make: (cell, row) => void cell.append(addressLink(row.address)) },
       text("Transport", (row) => row.transport),
       text("Here for", (row) => ago(row.since)),
       number("Waiting", (row) => bytes(row.outbox_bytes)),
