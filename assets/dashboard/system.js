@@ -3,6 +3,7 @@ import { attempt, button, fill, h, named, panel, table, write, field } from "./d
 import { bytes, count, date, duration, until } from "./format.js";
 
 const REFRESH_MS = 10_000;
+const CHECK_MS = 30_000;
 const SOON_S = 14 * 86_400;
 const LEVELS = { ok: "ok", warn: "warning", fail: "fails" };
 const LEVEL_CLASS = { ok: "tag good", warn: "tag warn", fail: "tag bad" };
@@ -100,7 +101,7 @@ function checkPanel(app) {
     run.disabled = true;
     write(run, "Checking …");
     await attempt(async () => {
-      const answer = await app.ask("check");
+      const answer = await app.ask("check", {}, CHECK_MS);
       lines.replaceChildren(...answer.lines.map(checkLine));
       const failed = answer.lines.filter((line) => line.level !== "ok").length;
       write(note, failed === 0 ? "All is well." : `${failed} of ${answer.lines.length} need a look.`);
