@@ -7,19 +7,20 @@ const SECONDS = 600;
 const HEIGHT = 132;
 const SVG = "http://www.w3.org/2000/svg";
 
+// `least`: how far an axis reaches at least.
 const CHARTS = [
   {
     title: "Messages",
     series: [
-      { field: "deliveries", label: "deliveries/s", format: rate },
-      { field: "messages", label: "messages/s", format: rate },
+      { field: "deliveries", label: "deliveries/s", format: rate, least: 10 },
+      { field: "messages", label: "messages/s", format: rate, least: 10 },
     ],
   },
   {
     title: "Delay",
     series: [
-      { field: "commit_lag_ms", label: "commit lag p99", format: milliseconds },
-      { field: "outbox_bytes", label: "outboxes", format: bytes },
+      { field: "commit_lag_ms", label: "commit lag p99", format: milliseconds, least: 10 },
+      { field: "outbox_bytes", label: "outboxes", format: bytes, least: 10_000 },
     ],
   },
 ];
@@ -109,14 +110,15 @@ class Chart {
       space: 34,
       values: (_, ticks) => ticks.map((tick) => this.series[i].format(tick)),
     });
-    const range = (_, __, max) => [0, max > 0 ? max * 1.1 : 1];
+    // From zero, and never so near that the noise of a quiet server looks like a mountain.
+    const range = (i) => (_, __, max) => [0, Math.max((max ?? 0) * 1.1, this.series[i].least)];
     return {
       width,
       height: HEIGHT,
       padding: [8, 0, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { x: { time: true }, y0: { range }, y1: { range } },
+      scales: { x: { time: true }, y0: { range: range(0) }, y1: { range: range(1) } },
       axes: [
         {
           size: 22,

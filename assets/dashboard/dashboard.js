@@ -38,8 +38,12 @@ const app = {
       channel
         .push(event, payload, patience)
         .receive("ok", answered)
-        .receive("error", (reply) => failed(new Error(reply?.reason ?? "The server refused, without a reason.")))
-        .receive("timeout", () => failed(new Error(`The server did not answer within ${patience / 1_000} seconds.`)));
+        .receive("error", (reply) =>
+          failed(new Error(reply?.reason ?? "The server refused, without a reason.")),
+        )
+        .receive("timeout", () =>
+          failed(new Error(`The server did not answer within ${patience / 1_000} seconds.`)),
+        );
     });
   },
   // Pushes of the server, until the returned function is called.

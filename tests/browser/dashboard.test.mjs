@@ -134,10 +134,19 @@ test("a room shows members, presence and messages, and a message can be deleted"
   await operator.says("The message is deleted.");
   await eventually(() => messages.count(), 1);
   await page.reload();
-  await eventually(() => messages.allTextContents(), ([line]) => line?.includes(`${text} again`));
+  await eventually(
+    () => messages.allTextContents(),
+    ([line]) => line?.includes(`${text} again`),
+  );
   assert.equal(await messages.count(), 1);
-  const exported = await page.evaluate((href) => fetch(href).then((answer) => answer.text()), await link.getAttribute("href"));
-  const bodies = exported.trim().split("\n").map((line) => JSON.stringify(JSON.parse(line)));
+  const exported = await page.evaluate(
+    (href) => fetch(href).then((answer) => answer.text()),
+    await link.getAttribute("href"),
+  );
+  const bodies = exported
+    .trim()
+    .split("\n")
+    .map((line) => JSON.stringify(JSON.parse(line)));
   assert.equal(bodies.length, 1);
   assert.ok(bodies[0].includes(`${text} again`), bodies[0]);
   await operator.noTrouble();
@@ -174,7 +183,10 @@ test("an operator publishes a message, and is told of JSON that is none", async 
   const send = form.getByRole("button", { name: "Publish to all members" });
   await form.getByLabel("Payload (JSON)").fill("{no json");
   await send.click();
-  assert.match(await form.getByLabel("Payload (JSON)").evaluate((field) => field.validationMessage), /^This is no JSON/);
+  assert.match(
+    await form.getByLabel("Payload (JSON)").evaluate((field) => field.validationMessage),
+    /^This is no JSON/,
+  );
   await form.getByLabel("Payload (JSON)").fill(JSON.stringify({ name: "operator", message: text }));
   await send.click();
   await operator.says("The message is published.");
@@ -199,7 +211,10 @@ test("a user is found and disconnected", async (t) => {
   await page.getByRole("button", { name: "Disconnect all…" }).click();
   await operator.confirm("Disconnect");
   await operator.says("1 connection ended.");
-  await eventually(() => client.closes(), (closes) => closes > 0);
+  await eventually(
+    () => client.closes(),
+    (closes) => closes > 0,
+  );
   assert.equal(await bystander.closes(), 0);
   await operator.noTrouble();
 });
@@ -249,9 +264,15 @@ test("trouble and system say how the server is, and a check runs", async (t) => 
   await operator.open("#/system");
   await operator.row("Settings", "dashboard_password").waitFor();
   await page.getByLabel("Name contains").fill("password");
-  await eventually(() => page.getByRole("table", { name: "Settings" }).locator("tbody tr").count(), (rows) => rows > 0 && rows < 10);
+  await eventually(
+    () => page.getByRole("table", { name: "Settings" }).locator("tbody tr").count(),
+    (rows) => rows > 0 && rows < 10,
+  );
   const database = operator.panel("State").locator("div", { hasText: "Database" }).first();
-  await eventually(() => database.textContent(), (text) => /sqlite|postgres/.test(text));
+  await eventually(
+    () => database.textContent(),
+    (text) => /sqlite|postgres/.test(text),
+  );
   await page.getByRole("button", { name: "Check now" }).click();
   await operator.panel("Check").locator(".check li", { hasText: "database" }).first().waitFor();
   assert.ok(!(await page.locator("body").textContent()).includes(PASSWORD), "the password is redacted");
@@ -292,9 +313,14 @@ test("a tab that nobody sees asks nothing", async (t) => {
   const frames = { asked: 0, snapshots: 0 };
   page.on("websocket", (socket) => {
     socket.on("framesent", ({ payload }) => (frames.asked += String(payload).includes("heartbeat") ? 0 : 1));
-    socket.on("framereceived", ({ payload }) => (frames.snapshots += String(payload).includes('"snapshot"') ? 1 : 0));
+    socket.on(
+      "framereceived",
+      ({ payload }) => (frames.snapshots += String(payload).includes('"snapshot"') ? 1 : 0),
+    );
   });
-  await page.addInitScript(() => Object.defineProperty(document, "hidden", { get: () => window.away ?? false }));
+  await page.addInitScript(() =>
+    Object.defineProperty(document, "hidden", { get: () => window.away ?? false }),
+  );
   await page.goto(`${server.url}/dashboard`);
   await operator.signIn(PASSWORD);
   await operator.state("ready");
@@ -305,10 +331,16 @@ test("a tab that nobody sees asks nothing", async (t) => {
     }, away);
   await show(true);
   const before = { ...frames };
-  await eventually(() => frames.snapshots, (snapshots) => snapshots >= before.snapshots + 4);
+  await eventually(
+    () => frames.snapshots,
+    (snapshots) => snapshots >= before.snapshots + 4,
+  );
   assert.equal(frames.asked, before.asked);
   await show(false);
-  await eventually(() => frames.asked, (asked) => asked > before.asked);
+  await eventually(
+    () => frames.asked,
+    (asked) => asked > before.asked,
+  );
   await operator.noTrouble();
 });
 

@@ -98,7 +98,10 @@ export class Operator {
 
   async picture(file) {
     if (!SCREENSHOTS) return;
-    await this.page.screenshot({ path: path.join(SCREENSHOTS, `dashboard-${file}.png`), animations: "disabled" });
+    await this.page.screenshot({
+      path: path.join(SCREENSHOTS, `dashboard-${file}.png`),
+      animations: "disabled",
+    });
   }
 }
 
@@ -152,7 +155,10 @@ export class Client {
   }
 
   say(message) {
-    return this.page.evaluate((message) => void window.room.push("shout", { name: "client", message }), message);
+    return this.page.evaluate(
+      (message) => void window.room.push("shout", { name: "client", message }),
+      message,
+    );
   }
 
   got() {
@@ -170,15 +176,22 @@ export async function isAccessible(page, name) {
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(AXE);
   const found = await page.evaluate(async () => {
     const { violations } = await window.axe.run(document);
-    return violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.target.join(" "))}`);
+    return violations.map(
+      ({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.target.join(" "))}`,
+    );
   });
   assert.deepEqual(found, [], name);
 }
 
 export function smallTargets(page) {
-  return page.locator("a, button, input, select, textarea").evaluateAll((nodes) =>
-    nodes
-      .filter((node) => node.id !== "skip" && node.checkVisibility() && node.getBoundingClientRect().height < 43.5)
-      .map((node) => node.outerHTML.slice(0, 120)),
-  );
+  return page
+    .locator("a, button, input, select, textarea")
+    .evaluateAll((nodes) =>
+      nodes
+        .filter(
+          (node) =>
+            node.id !== "skip" && node.checkVisibility() && node.getBoundingClientRect().height < 43.5,
+        )
+        .map((node) => node.outerHTML.slice(0, 120)),
+    );
 }

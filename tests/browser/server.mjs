@@ -104,7 +104,9 @@ export async function eventually(look, holds) {
   for (;;) {
     const seen = await look();
     try {
-      return typeof holds === "function" ? assert.ok(holds(seen), `saw ${JSON.stringify(seen)}`) : assert.deepEqual(seen, holds);
+      return typeof holds === "function"
+        ? assert.ok(holds(seen), `saw ${JSON.stringify(seen)}`)
+        : assert.deepEqual(seen, holds);
     } catch (difference) {
       if (Date.now() > end) throw difference;
     }
