@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
+use crate::presence::Presence;
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
 use crate::revocation::Revocations;
@@ -14,7 +15,7 @@ use crate::server::language::IdentityConfig;
 use crate::server::rooms::{self, Identified, IdentityError, Room};
 use crate::server::told::Teller;
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
-use crate::transport::{CheckOrigin, HandshakeOptions};
+use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
 
 /// The path of the socket.
 pub(super) const MOUNT: &str = "/socket";
@@ -40,6 +41,8 @@ pub(super) struct RoomServices<'a> {
     pub(super) teller: Option<Arc<Teller>>,
     /// They end connections; without them only joins and handshakes are checked.
     pub(super) revocations: Option<&'a Revocations>,
+    /// Shows who is in the rooms.
+    pub(super) presence: Option<Presence>,
 }
 
 /// The mount at `/socket`. The program's own channels come before the rooms. `revocations`: those that end connections;
@@ -52,11 +55,11 @@ pub(super) fn mount(
     socket: impl Socket,
     router: SocketRouter,
     check_origin: CheckOrigin,
-    pubsub: &PubSub,
     RoomServices {
         hook,
         teller,
         revocations,
+        presence,
     }: RoomServices<'_>,
 ) -> Result<Mount, IdentityError> {
     let options = SocketOptions {
@@ -89,7 +92,7 @@ pub(super) fn mount(
         ..TransportOptions::default()
     };
     let configured = rooms(config);
-    let router = match rooms::presence(&configured, pubsub) {
+    let router = match presence {
         Some(presence) => router.state(presence),
         None => router,
     };
@@ -117,6 +120,40 @@ pub(super) fn mount(
     let further: BTreeSet<_> = config.socket_paths.iter().collect();
     let further = further.into_iter().filter(|path| *path != MOUNT);
     Ok(further.fold(mount, |mount, path| mount.also_at(path)))
+}
+
+/// The presences of the rooms, if one shows who is there.
+pub(super) fn presence(config: &ServeConfig, pubsub: &PubSub) -> Option<Presence> {
+    rooms::presence(&rooms(config), pubsub)
+}
+
+/// Why the rule for origins cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginError {
+    /// `--check-origin`.
+    #[error("--check-origin: {0}")]
+    CheckOrigin(#[from] InvalidOrigin),
+    /// `--public-host`.
+    #[error("--public-host: {0}")]
+    PublicHost(#[from] InvalidHost),
+}
+
+/// The rule for origins. A server with a public host accepts pages of that host only. A server without one
+/// accepts pages of its IP address.
+///
+/// # Errors
+/// If one of the two settings is not valid.
+pub(super) fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, OriginError> {
+    let public_host = config.public_host.as_deref();
+    let public_host = public_host.map(str::parse).transpose()?;
+    Ok(match (config.check_origin.parse()?, public_host) {
+        (CheckOrigin::OwnAddress, Some(host)) => CheckOrigin::Host(host),
+        (CheckOrigin::OwnAddress, None) if config.host.is_loopback() => {
+            CheckOrigin::OwnAddressOrLoopback
+        }
+        (other, _) => other,
+    })
 }
 
 /// The configured rooms.

@@ -6,12 +6,14 @@ mod http;
 mod parts;
 mod ready;
 mod revoked;
+mod service;
 mod signals;
 mod told;
+mod watchdog;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -24,7 +26,9 @@ use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
 use self::revoked::RevokedTokens;
+use self::service::Leaving;
 use self::signals::ServerSignals;
+use self::watchdog::Watchdog;
 use crate::assigns::Assigns;
 use crate::channel::Channel;
 use crate::endpoint::Endpoint;
@@ -32,13 +36,14 @@ use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
-use crate::server::api::{Api, Auth};
+use crate::server::api::{Api, ApiServices, Auth};
 use crate::server::config::{LogFormat, ServeConfig, Switch};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sockets::{self, RoomServices};
+use crate::server::systemd;
 use crate::server::telemetry::Logging;
 use crate::server::{admin, console, exporter};
 use crate::shutdown::run_until;
@@ -79,6 +84,7 @@ pub struct Server<S = UserSocket> {
     router: SocketRouter,
     logs: Vec<MakeLogRule>,
     routes: Vec<Routes>,
+    listener: Option<TcpListener>,
     /// Whether the settings come from the process's command line, so that SIGHUP can read them again.
     reads_command_line: bool,
 }
@@ -99,6 +105,7 @@ impl Server {
             router: SocketRouter::new(),
             logs: Vec::new(),
             routes: Vec::new(),
+            listener: None,
             reads_command_line: false,
         }
     }
@@ -137,8 +144,16 @@ impl<S: Socket> Server<S> {
             router: self.router,
             logs: self.logs,
             routes: self.routes,
+            listener: self.listener,
             reads_command_line: self.reads_command_line,
         }
+    }
+
+    /// Serves on this listener, in place of `host` and `port`. A supervisor that keeps it open can restart the server
+    /// without refusing a client.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listener = Some(listener);
+        self
     }
 
     /// Stores messages of other topics than those of the configured rooms. `rule` gets the server's database.
@@ -181,22 +196,21 @@ impl<S: Socket> Server<S> {
             socket,
             router,
             logs,
-            routes,
+            mut routes,
+            listener,
             reads_command_line,
         } = self;
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
         let mut signals = ServerSignals::listen(logging, reads_command_line)?;
         let metrics = exporter::install()?;
-        let check_origin = parts::check_origin(&config)?;
+        let check_origin = sockets::check_origin(&config)?;
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
         let hook = parts::hook(&config)?;
         let backend = hook.clone().zip(told::teller(&config)?);
         let frontend = page::page(config.static_dir.as_deref())?;
-        let address = SocketAddr::new(config.host, config.port);
         // Before the database: if the port is in use, nothing is changed there.
-        let listener = http::listen(address, config.backlog)
-            .map_err(|source| ServeError::Listen { address, source })?;
+        let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
         let writer = match config.persist {
             Switch::On => {
@@ -213,25 +227,30 @@ impl<S: Socket> Server<S> {
             Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
             None => None,
         };
+        let presence = sockets::presence(&config, &pubsub);
         let mount = sockets::mount(
             &config,
             socket,
             router,
             check_origin,
-            &pubsub,
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
                 revocations: revoked.is_some().then_some(&revocations),
+                presence: presence.clone(),
             },
         )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
             .mount(mount)
             .build();
-        let api = auth
-            .zip(writer.as_ref())
-            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, revocations));
+        let api = auth.zip(writer.as_ref()).map(|(auth, writer)| {
+            let services = ApiServices {
+                revocations,
+                presence,
+            };
+            http_api(&config, auth, &endpoint, writer, services)
+        });
         let servers = writer
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
@@ -239,8 +258,13 @@ impl<S: Socket> Server<S> {
         // Before the first client, so that no message is missed.
         let told =
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
-        let readiness = ready::readiness(writer.clone(), others);
-        let admin = admin::routes(&endpoint, &metrics, readiness);
+        let leaving = Leaving::default();
+        let readiness = ready::readiness(writer.clone(), others, leaving.clone());
+        let admin = admin::routes(&endpoint, &metrics, readiness.clone());
+        let watchdog = Watchdog::wanted();
+        if let Some(watchdog) = watchdog.clone() {
+            routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
+        }
         let own = own_routes(&endpoint, routes);
         let server = http::server(
             &config,
@@ -281,8 +305,13 @@ impl<S: Socket> Server<S> {
             unsaved
         };
         actix_rt::spawn(metrics.clone().upkeep());
+        actix_rt::spawn(service::tell_status(endpoint.clone(), readiness));
+        if let Some(watchdog) = watchdog {
+            actix_rt::spawn(watchdog.keep());
+        }
         announce(&config, address);
-        let rows = run_until(server, async || signals.end().await, shutdown).await?;
+        let asked = async || leaving.asked(&mut signals, config.shutdown_delay).await;
+        let rows = run_until(server, asked, shutdown).await?;
         if let Some(fault) = writer.as_ref().and_then(DbWriterHandle::fault) {
             return Err(ServeError::Storage(fault));
         }
@@ -339,7 +368,12 @@ async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
     }
 }
 
-/// Prints the server's URL to standard output and to the log.
+fn listen(config: &ServeConfig) -> Result<TcpListener, ServeError> {
+    let address = SocketAddr::new(config.host, config.port);
+    http::listen(address, config.backlog).map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Prints the server's URL to standard output and to the log, and tells systemd.
 fn announce(config: &ServeConfig, address: SocketAddr) {
     let url = format!("http://{address}");
     let database = match config.persist {
@@ -370,6 +404,7 @@ fn announce(config: &ServeConfig, address: SocketAddr) {
         tracing::warn!(topics, mistake, "serve.config.mistaken");
     }
     let line = format!("Slackir listens on {url}");
+    systemd::ready(&line);
     let line = match config.log_format {
         LogFormat::Text => line,
         LogFormat::Json => json!({ "message": line, "url": url }).to_string(),
@@ -407,8 +442,8 @@ fn http_api(
     auth: Auth,
     endpoint: &Endpoint,
     writer: &DbWriterHandle,
-    revocations: Revocations,
+    services: ApiServices,
 ) -> Api {
     let (rooms, max_body) = (sockets::rooms(config), config.max_frame_size);
-    Api::revoking(auth, endpoint, &rooms, writer, max_body, revocations)
+    Api::with(auth, endpoint, &rooms, writer, max_body, services)
 }
