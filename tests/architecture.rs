@@ -291,6 +291,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("server/page", &["server/methods"]),
     ("server/exporter", &["metrics"]),
+    ("server/http_metrics", &["metrics"]),
     (
         "server/admin",
         &["endpoint", "server/exporter", "server/methods"],
