@@ -8,6 +8,7 @@ mod backup;
 mod channel_api;
 mod chat;
 mod cli;
+mod client_commands;
 mod config_file;
 mod configuration;
 mod conformance;
