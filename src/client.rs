@@ -1,6 +1,7 @@
 //! [`Client`]: identifies the client of a connection in log lines.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::field::{DisplayValue, display};
@@ -8,10 +9,10 @@ use tracing::field::{DisplayValue, display};
 use crate::admission::ClientAddress;
 
 /// The client of a connection. It is stored in the outbox, which every sender to the client holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
-    /// The number of the connection, from 1 in this process; 0 for none.
-    number: u64,
+    /// The number of the connection, from 1 in this process.
+    number: NonZeroU64,
     address: Option<ClientAddress>,
     /// The socket's id.
     id: Option<Box<str>>,
@@ -20,16 +21,21 @@ pub(crate) struct Client {
 impl Client {
     /// The client of a new connection. `address` is `None` if the client has no network address.
     pub(crate) fn new(address: Option<ClientAddress>, id: Option<&str>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            number: NonZeroU64::MIN.saturating_add(NEXT.fetch_add(1, Ordering::Relaxed)),
             address,
             id: id.map(Box::from),
         }
     }
 
-    pub(crate) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> NonZeroU64 {
         self.number
+    }
+
+    /// The address of the client itself: behind a trusted proxy, the one that the proxy names.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip())
     }
 
     /// The other end of the TCP connection, as a log field.

@@ -139,7 +139,7 @@ impl Outbox {
     /// An empty outbox without a client.
     #[cfg(any(test, feature = "_bench"))]
     pub(crate) fn new(limits: OutboxLimits) -> Self {
-        Self::of(Client::default(), limits)
+        Self::of(Client::new(None, None), limits)
     }
 
     /// An empty outbox.
@@ -223,6 +223,11 @@ impl Outbox {
 
     fn is_within(&self, limits: OutboxLimits) -> bool {
         self.bytes.get() <= limits.bytes && self.queue.borrow().len() <= limits.frames
+    }
+
+    /// The bytes of the queued frames.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
     }
 
     /// Whether the outbox is at most half full. Only then are more messages of the client read.

@@ -301,6 +301,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "message",
             "metrics",
             "pattern",
+            "presence",
             "pubsub",
             "rate",
             "revocation",
@@ -312,6 +313,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/methods",
             "server/telemetry",
             "server/tokens",
+            "socket",
             "store",
             "token",
         ],
@@ -357,6 +359,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "endpoint",
             "log",
+            "presence",
             "pubsub",
             "rate",
             "revocation",
@@ -441,7 +444,12 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("awc", &["server/commands", "server/hook", "server/jwks"]),
     (
         "rustls",
-        &["server/commands", "server/hook", "server/jwks", "server/tls"],
+        &[
+            "server/commands",
+            "server/hook",
+            "server/jwks",
+            "server/tls",
+        ],
     ),
     // telemetry names the sources of log lines.
     ("actix_http", &["transport", "endpoint", "server/telemetry"]),

@@ -192,7 +192,7 @@ impl Link {
     }
 
     /// Whether the channel has ever joined its topic.
-    pub(super) fn is_joined(&self) -> bool {
+    pub(crate) fn is_joined(&self) -> bool {
         self.joined.get().is_some()
     }
 

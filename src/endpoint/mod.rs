@@ -1,6 +1,7 @@
 //! [`Endpoint`]: mounts sockets on an actix-web `App`, and disconnects their clients in order at shutdown.
 //! Phoenix: `Phoenix.Endpoint`.
 
+mod inspect;
 mod refused;
 mod route;
 mod serve;

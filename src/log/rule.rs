@@ -78,6 +78,11 @@ impl LogRule {
         &self.store
     }
 
+    /// Whether any event is stored: a room of a configuration may store none.
+    pub(crate) fn stores_any(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     pub(crate) fn stores(&self, event: &str) -> bool {
         self.events.iter().any(|stored| stored == event)
     }

@@ -59,9 +59,10 @@ impl IdleTopics {
 impl PubSub {
     /// Call when a worker's last member has left. Evicts the topic if it has no other members: at once if
     /// it keeps no log, else later.
-    pub(super) fn release(&self, topic: &Arc<Topic>, table: &Table) {
+    pub(super) fn release(&self, topic: &Arc<Topic>, table: &Table, was_channel: bool) {
         let mut state = topic.lock();
         state.members.remove(table.inbox());
+        state.channels -= usize::from(was_channel);
         if !state.members.is_empty() {
             return;
         }

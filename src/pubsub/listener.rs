@@ -38,17 +38,20 @@ pub struct Listener {
 
 named_debug!(Listener);
 
-/// The listener was too slow: a broadcast was dropped because 1,024 others, or 64 MB of them, were pending.
+/// The listener was too slow: broadcasts were dropped because 1,024 others, or 64 MB of them, were pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the listener was too slow and has missed broadcasts")]
-pub struct Lagged;
+#[error("the listener was too slow and has missed {missed} broadcasts")]
+pub struct Lagged {
+    /// The number of broadcasts that were dropped since the last one that was received.
+    pub missed: u64,
+}
 
 /// The pending broadcasts of a listener.
 #[derive(Default)]
 struct Mailbox {
     queue: RefCell<VecDeque<Arc<Broadcast>>>,
     bytes: Cell<usize>,
-    lagged: Cell<bool>,
+    missed: Cell<u64>,
     waiting: WakerSlot,
 }
 
@@ -60,7 +63,7 @@ impl Tap for Mailbox {
             self.bytes.set(bytes);
             queue.push_back(Arc::clone(broadcast));
         } else {
-            self.lagged.set(true);
+            self.missed.set(self.missed.get() + 1);
         }
         drop(queue);
         self.waiting.wake();
@@ -101,8 +104,9 @@ impl Listener {
                 self.mailbox.bytes.set(bytes);
                 return Poll::Ready(Ok(broadcast));
             }
-            if self.mailbox.lagged.take() {
-                return Poll::Ready(Err(Lagged));
+            let missed = self.mailbox.missed.take();
+            if missed > 0 {
+                return Poll::Ready(Err(Lagged { missed }));
             }
             self.mailbox.waiting.remember(cx);
             Poll::Pending

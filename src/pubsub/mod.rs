@@ -9,6 +9,7 @@
 mod erase;
 mod fastlane;
 mod idle;
+mod inspect;
 mod listener;
 mod publish;
 mod selector;
@@ -25,6 +26,7 @@ pub(crate) use self::erase::Erasure;
 pub use self::fastlane::Broadcast;
 pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
+pub use self::inspect::{ListedTopics, TopicInfo, TopicOrder};
 pub use self::listener::{Lagged, Listener};
 pub use self::publish::{Draft, PublishError, Published};
 pub(crate) use self::selector::Labels;
@@ -171,6 +173,7 @@ impl PubSub {
             Err(pager) => return Some(Subscribed::Behind(pager)),
         };
         state.members.add(table.inbox());
+        state.channels += usize::from(subscriber.fastlane.is_some());
         let key = table.insert(topic, subscriber);
         drop(state);
         let subscription = Subscription::new(self.clone(), table, Arc::clone(topic), key);

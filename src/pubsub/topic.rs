@@ -31,6 +31,10 @@ pub(super) struct TopicState {
     /// The topic was removed from the registry: a holder must look it up again.
     pub(super) evicted: bool,
     pub(super) members: Members,
+    /// The members that are channels of clients.
+    pub(super) channels: usize,
+    /// The broadcasts since the topic is in memory.
+    pub(super) broadcasts: u64,
     /// Running erasures. They keep the log in memory.
     pub(super) erasures: usize,
     log: Option<TopicLog<Arc<Broadcast>>>,
@@ -50,6 +54,8 @@ impl Topic {
             state: Mutex::new(TopicState {
                 evicted: false,
                 members: Members::default(),
+                channels: 0,
+                broadcasts: 0,
                 erasures: 0,
                 log: None,
                 pruned_through: Seq::ZERO,
@@ -72,6 +78,11 @@ impl Topic {
     /// Whether broadcasts of this event are stored.
     pub(super) fn stores(&self, event: &str) -> bool {
         self.rule.as_ref().is_some_and(|rule| rule.stores(event))
+    }
+
+    /// Whether broadcasts of any event are stored.
+    pub(super) fn stores_any(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.stores_any())
     }
 
     /// Whether a join can proceed without [`load`](Self::load).

@@ -180,17 +180,19 @@ impl Table {
             .insert(subscriber)
     }
 
-    fn remove(&self, topic: &Topic, key: usize) {
+    /// Removes a member. Returns whether it was a channel of a client.
+    fn remove(&self, topic: &Topic, key: usize) -> bool {
         let mut topics = self.topics.borrow_mut();
-        if let Some(members) = topics.get_mut(topic.name()) {
-            let gone = members.try_remove(key);
-            if members.is_empty() {
-                topics.remove(topic.name());
-            }
-            // Dropping its fields may use the table, so nothing may be borrowed here.
-            drop(topics);
-            drop(gone);
+        let Some(members) = topics.get_mut(topic.name()) else {
+            return false;
+        };
+        let gone = members.try_remove(key);
+        if members.is_empty() {
+            topics.remove(topic.name());
         }
+        // Dropping its fields may use the table, so nothing may be borrowed here.
+        drop(topics);
+        gone.is_some_and(|gone| gone.fastlane.is_some())
     }
 }
 
@@ -219,7 +221,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.table.remove(&self.topic, self.key);
-        self.pubsub.release(&self.topic, &self.table);
+        let was_channel = self.table.remove(&self.topic, self.key);
+        self.pubsub.release(&self.topic, &self.table, was_channel);
     }
 }

@@ -92,15 +92,11 @@ impl MemoryRooms {
             Switch::Off => PubSub::new(),
         };
         let router = SocketRouter::new();
-        let services = RoomServices::default();
-        let rooms = sockets::mount(
-            config,
-            UserSocket,
-            router,
-            CheckOrigin::Off,
-            &pubsub,
-            services,
-        )?;
+        let services = RoomServices {
+            presence: sockets::presence(config, &pubsub),
+            ..RoomServices::default()
+        };
+        let rooms = sockets::mount(config, UserSocket, router, CheckOrigin::Off, services)?;
         let endpoint = Endpoint::builder(pubsub).mount(rooms.mount).build();
         Ok(Self { endpoint, store })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
+use crate::presence::Presence;
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
 use crate::revocation::Revocations;
@@ -40,6 +41,8 @@ pub(super) struct RoomServices<'a> {
     pub(super) teller: Option<Arc<Teller>>,
     /// They end connections; without them only joins and handshakes are checked.
     pub(super) revocations: Option<&'a Revocations>,
+    /// Shows who is in the rooms.
+    pub(super) presence: Option<Presence>,
 }
 
 /// The mount of the rooms.
@@ -63,11 +66,11 @@ pub(super) fn mount(
     socket: impl Socket,
     router: SocketRouter,
     check_origin: CheckOrigin,
-    pubsub: &PubSub,
     RoomServices {
         hook,
         teller,
         revocations,
+        presence,
     }: RoomServices<'_>,
 ) -> Result<RoomMount, IdentityError> {
     let options = SocketOptions {
@@ -100,7 +103,7 @@ pub(super) fn mount(
         ..TransportOptions::default()
     };
     let configured = rooms(config);
-    let router = match rooms::presence(&configured, pubsub) {
+    let router = match presence {
         Some(presence) => router.state(presence),
         None => router,
     };
@@ -130,6 +133,11 @@ pub(super) fn mount(
     let further = further.into_iter().filter(|path| *path != MOUNT);
     let mount = further.fold(mount, |mount, path| mount.also_at(path));
     Ok(RoomMount { mount, keys })
+}
+
+/// The presences of the rooms, if one shows who is there.
+pub(super) fn presence(config: &ServeConfig, pubsub: &PubSub) -> Option<Presence> {
+    rooms::presence(&rooms(config), pubsub)
 }
 
 /// Why the rule for origins cannot be used.

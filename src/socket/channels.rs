@@ -73,6 +73,18 @@ impl Channels {
         self.0.take(topic).map(|ByTopic(link)| link)
     }
 
+    /// Whether the client has joined this topic.
+    pub(super) fn has_joined(&self, topic: &str) -> bool {
+        self.find(topic).is_some_and(Link::is_joined)
+    }
+
+    /// The joined topics.
+    pub(super) fn joined(&self) -> impl Iterator<Item = &str> {
+        let links = self.0.iter().map(|ByTopic(link)| link);
+        let joined = links.filter(|link| link.is_routed() && link.is_joined());
+        joined.map(|link| link.topic())
+    }
+
     /// Ends all channels for this reason.
     pub(super) fn close(&mut self, reason: &StopReason) {
         for ByTopic(link) in self.0.drain() {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Served;
 use super::ending::ConnectionEnd;
@@ -33,6 +34,8 @@ pub(crate) struct Connection {
     /// Counts it among the connections of the server and of the client's address.
     pub(crate) _admitted: Admitted,
     pub(crate) serializer: Serializer,
+    /// When it began, in seconds since 1970: it fills the padding beside the serializer.
+    pub(crate) since: u32,
     pub(crate) assigns: Assigns,
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) flow: Rc<Flow>,
@@ -42,6 +45,16 @@ pub(crate) struct Connection {
 impl Connection {
     pub(super) fn client(&self) -> &Client {
         self.outbox.client()
+    }
+
+    /// The user behind the client, as the application names it.
+    pub(super) fn user(&self) -> Option<String> {
+        self.mount.socket.user(&self.assigns)
+    }
+
+    /// When it began.
+    pub(super) fn since(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.since.into())
     }
 
     /// Answers a message in the socket's own name.

@@ -89,6 +89,11 @@ impl Activity {
         activity
     }
 
+    /// The kind of the client's transport.
+    pub(crate) fn sign(&self) -> Sign {
+        self.sign
+    }
+
     /// The client was heard.
     pub(crate) fn touch(&self) {
         self.last.set(Instant::now());

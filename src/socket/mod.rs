@@ -9,6 +9,7 @@ mod ending;
 mod expiry;
 mod held;
 mod idle;
+mod inspect;
 mod limits;
 mod permit;
 mod registry;
@@ -27,6 +28,7 @@ pub(crate) use self::connection::{Connection, Incoming};
 pub(crate) use self::ending::ConnectionEnd;
 pub use self::expiry::Expiry;
 pub(crate) use self::idle::{Activity, Sign};
+pub use self::inspect::{ConnectionFilter, ConnectionId, ConnectionInfo, ListedSockets};
 pub use self::limits::RateLimits;
 pub use self::permit::Permit;
 pub use self::registry::DrainOptions;
@@ -118,6 +120,24 @@ pub trait Socket: Send + Sync + 'static {
     /// # }
     /// ```
     fn id(&self, assigns: &Assigns) -> Option<String> {
+        let _ = assigns;
+        None
+    }
+
+    /// The user behind this client, as lists of connections show it, and as bans name it. `None`, the default, if
+    /// nobody knows.
+    ///
+    /// ```
+    /// # use slackir::prelude::*;
+    /// # struct UserSocket;
+    /// # struct UserId(u64);
+    /// # impl Socket for UserSocket {
+    /// fn user(&self, assigns: &Assigns) -> Option<String> {
+    ///     assigns.get::<UserId>().map(|user| user.0.to_string())
+    /// }
+    /// # }
+    /// ```
+    fn user(&self, assigns: &Assigns) -> Option<String> {
         let _ = assigns;
         None
     }
@@ -484,6 +504,8 @@ pub(crate) trait AnySocket: Send + Sync {
     ) -> LocalBoxFuture<'a, Result<(), ConnectRefused>>;
 
     fn id(&self, assigns: &Assigns) -> Option<String>;
+
+    fn user(&self, assigns: &Assigns) -> Option<String>;
 }
 
 impl<S: Socket> AnySocket for S {
@@ -498,6 +520,10 @@ impl<S: Socket> AnySocket for S {
 
     fn id(&self, assigns: &Assigns) -> Option<String> {
         Socket::id(self, assigns)
+    }
+
+    fn user(&self, assigns: &Assigns) -> Option<String> {
+        Socket::user(self, assigns)
     }
 }
 

@@ -13,6 +13,7 @@ use actix::{Addr, WeakAddr};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::inspect::ConnectionId;
 use super::server::{CheckPermit, Displace, Drain, SocketServer};
 use crate::admission::{Admission, Admitted, ClientAddress, Full};
 use crate::lock::lock;
@@ -49,8 +50,8 @@ impl Default for DrainOptions {
 /// A drain waits at most this long for clients to read their last frames, once their channels have ended.
 const STREAM_GRACE: Duration = Duration::from_secs(5);
 
-/// The connections that are asked for their permits in one turn of the thread.
-const CHECKED_AT_ONCE: usize = 500;
+/// The connections that are asked in one turn of the thread.
+pub(super) const ASKED_AT_ONCE: usize = 500;
 
 /// The connections of one endpoint, on all its workers.
 #[derive(Clone)]
@@ -67,11 +68,13 @@ struct SharedSockets {
     /// The last ticket.
     last: AtomicU64,
     draining: AtomicBool,
+    /// Held while connections are described: one list at a time.
+    listing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct OpenSockets {
-    /// By their keys, which increase. Weak, because each strong address costs allocations of its own.
+    /// By their numbers in log lines. Weak, because each strong address costs allocations of its own.
     sockets: BTreeMap<NonZeroU64, WeakAddr<SocketServer>>,
     /// The connections without a joined channel, by tickets that increase: since when, and their keys.
     joinless: BTreeMap<NonZeroU64, (Instant, NonZeroU64)>,
@@ -93,6 +96,7 @@ impl Sockets {
                 streams: watch::Sender::new(0),
                 last: AtomicU64::new(0),
                 draining: AtomicBool::new(false),
+                listing: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -177,7 +181,7 @@ impl Sockets {
             let checked: Vec<_> = {
                 let open = lock(&self.shared.open);
                 let sockets = open.sockets.range((last, Included(end)));
-                let sockets = sockets.take(CHECKED_AT_ONCE);
+                let sockets = sockets.take(ASKED_AT_ONCE);
                 sockets
                     .map(|(key, socket)| (*key, socket.clone()))
                     .collect()
@@ -193,6 +197,36 @@ impl Sockets {
             last = Excluded(key);
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Held while connections are described.
+    pub(super) async fn one_listing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.listing.lock().await
+    }
+
+    /// The open connection with this id.
+    pub(super) fn find(&self, id: ConnectionId) -> Option<Addr<SocketServer>> {
+        let open = lock(&self.shared.open);
+        open.sockets.get(&id.number()).and_then(WeakAddr::upgrade)
+    }
+
+    /// The newest connections, or those before `last`; at most so many. Returns the oldest of them, too; `None` if
+    /// there are none.
+    pub(super) fn newest_before(
+        &self,
+        last: Option<ConnectionId>,
+        most: usize,
+    ) -> Option<(ConnectionId, Vec<Addr<SocketServer>>)> {
+        let open = lock(&self.shared.open);
+        let end = last.map_or(Unbounded, |last| Excluded(last.number()));
+        let newest = open.sockets.range((Unbounded, end)).rev().take(most);
+        let mut oldest = None;
+        let sockets = newest.filter_map(|(key, socket)| {
+            oldest = Some(ConnectionId::from(*key));
+            socket.upgrade()
+        });
+        let sockets = sockets.collect();
+        Some((oldest?, sockets))
     }
 
     /// Refuses new connections and drains the open ones, batch after batch, then waits until none is left. Returns
@@ -264,14 +298,14 @@ impl Registration {
     }
 
     /// Counts the connection, whose actor has started.
-    pub(super) fn enter(&mut self, socket: &Addr<SocketServer>) {
-        let key = self.sockets.ticket();
+    pub(super) fn enter(&mut self, key: NonZeroU64, socket: &Addr<SocketServer>) {
+        let ticket = self.sockets.ticket();
         self.key = Some(key);
-        self.joinless.set(Some(key));
+        self.joinless.set(Some(ticket));
         let shared = &self.sockets.shared;
         let mut open = lock(&shared.open);
         open.sockets.insert(key, socket.downgrade());
-        open.joinless.insert(key, (Instant::now(), key));
+        open.joinless.insert(ticket, (Instant::now(), key));
         shared.count.send_replace(open.sockets.len());
         drop(open);
         // Its handshake may have begun before the drain did.

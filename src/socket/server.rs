@@ -23,6 +23,7 @@ use super::connection::{Connection, Incoming};
 use super::ending::ConnectionEnd;
 use super::expiry::Expiry;
 use super::held::Held;
+use super::inspect::{ConnectionFilter, ConnectionInfo};
 use super::limits::Gate;
 use super::permit::Permit;
 use crate::channel::{ChannelSignal, ChannelWork, JoinState, Start, Started};
@@ -58,6 +59,16 @@ pub(super) struct Displace;
 #[rtype(result = "()")]
 pub(super) struct CheckPermit;
 
+/// Asks the connection what it is, if the filter selects it.
+#[derive(ActixMessage)]
+#[rtype(result = "Option<ConnectionInfo>")]
+pub(super) struct Describe(pub(super) Arc<ConnectionFilter>);
+
+/// Ends the connection, if the filter selects it. The answer: whether it does.
+#[derive(ActixMessage)]
+#[rtype(result = "bool")]
+pub(super) struct DisconnectSelected(pub(super) Arc<ConnectionFilter>);
+
 /// A `disconnect` broadcast on the socket's id.
 #[derive(ActixMessage)]
 #[rtype(result = "()")]
@@ -72,6 +83,8 @@ pub(crate) struct SocketServer {
     /// Channel actors that have not ended, entries or not.
     alive: u32,
     ending: bool,
+    /// The bytes of the client's messages.
+    received: u64,
     /// Listens on the socket's id until the actor ends.
     _id: Option<Box<Subscription>>,
     signals: Rc<Recipient<ChannelSignal>>,
@@ -92,7 +105,8 @@ impl SocketServer {
                 let end = wrap_future::<_, Self>(expiry.passed());
                 ctx.spawn(end.map(|(), socket, ctx| socket.end(ConnectionEnd::TokenExpired, ctx)));
             }
-            connection.registration.enter(&addr);
+            let number = connection.client().number();
+            connection.registration.enter(number, &addr);
             if !is_permitted(&connection) {
                 addr.do_send(CheckPermit);
             }
@@ -105,12 +119,14 @@ impl SocketServer {
                 gate: Gate::default(),
                 alive: 0,
                 ending: false,
+                received: 0,
                 signals: Rc::new(addr.recipient()),
             }
         });
     }
 
     fn receive(&mut self, message: Message, size: usize) {
+        self.received += size as u64;
         match self.gate.admit(&self.connection, &message, size) {
             Ok(ticket) if self.held.is_behind() => self.held.push(message, ticket),
             Ok(ticket) => self.dispatch(message, ticket),
@@ -283,6 +299,39 @@ impl SocketServer {
         self.channels.close(&why.stop());
     }
 
+    /// Whether the filter selects the connection.
+    fn is_selected(&self, filter: &ConnectionFilter) -> bool {
+        let ConnectionFilter {
+            id,
+            user,
+            address,
+            topic,
+        } = filter;
+        let connection = &self.connection;
+        let client = connection.client();
+        !self.ending
+            && id.is_none_or(|id| id.number() == client.number())
+            && address.is_none_or(|ip| client.ip() == Some(ip.to_canonical()))
+            && (topic.as_ref()).is_none_or(|topic| self.channels.has_joined(topic))
+            && (user.as_ref()).is_none_or(|user| connection.user().as_ref() == Some(user))
+    }
+
+    fn describe(&self) -> ConnectionInfo {
+        let connection = &self.connection;
+        let client = connection.client();
+        ConnectionInfo {
+            id: client.number().into(),
+            socket_id: client.id().map(str::to_owned),
+            user: connection.user(),
+            address: client.ip(),
+            transport: connection.activity.sign().transport(),
+            since: connection.since(),
+            topics: self.channels.joined().map(str::to_owned).collect(),
+            outbox_bytes: connection.outbox.bytes(),
+            received_bytes: self.received,
+        }
+    }
+
     fn stop_if_alone(&self, ctx: &mut Context<Self>) {
         if self.ending && self.alive == 0 {
             ctx.stop();
@@ -375,6 +424,30 @@ impl Handler<CheckPermit> for SocketServer {
         if !is_permitted(&self.connection) {
             self.end(ConnectionEnd::TokenRevoked, ctx);
         }
+    }
+}
+
+impl Handler<Describe> for SocketServer {
+    type Result = Option<ConnectionInfo>;
+
+    fn handle(&mut self, Describe(filter): Describe, _: &mut Self::Context) -> Self::Result {
+        self.is_selected(&filter).then(|| self.describe())
+    }
+}
+
+impl Handler<DisconnectSelected> for SocketServer {
+    type Result = bool;
+
+    fn handle(
+        &mut self,
+        DisconnectSelected(filter): DisconnectSelected,
+        ctx: &mut Self::Context,
+    ) -> bool {
+        let is_selected = self.is_selected(&filter);
+        if is_selected {
+            self.end(ConnectionEnd::Disconnected, ctx);
+        }
+        is_selected
     }
 }
 

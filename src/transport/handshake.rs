@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -367,6 +367,7 @@ impl Mounted {
             registration: self.sockets.registration(),
             _admitted: accepted.admitted,
             serializer: accepted.serializer,
+            since: unix_seconds(),
             assigns: accepted.asked.assigns,
             flow: Flow::new(options.flow),
             activity: Activity::watch(sign, timeout, options.message_timeout, Rc::clone(&outbox)),
@@ -435,6 +436,12 @@ impl Mounted {
         }
         info
     }
+}
+
+/// The time, in seconds since 1970.
+fn unix_seconds() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u32::try_from(since.unwrap_or_default().as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The response to a client for whom there is no room.

@@ -143,7 +143,8 @@ async fn what_is_not_there_is_not_found(database: Database) {
     for (target, error) in [
         ("/api", "not found"),
         ("/api/", "not found"),
-        ("/api/topics", "not found"),
+        ("/api/topics/", "not found"),
+        ("/api/bans/", "not found"),
         ("/api/topics//messages", "not found"),
         ("/api/topics/random:lobby/messages/", "not found"),
         ("/api/topics/random:lobby/messages/1/2", "not found"),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod api;
+mod api_operations;
 mod api_refusals;
 mod away;
 mod backup;
@@ -29,6 +30,7 @@ mod hook;
 mod hook_failures;
 mod hostile;
 mod identity_jwt;
+mod inspect;
 mod kills;
 mod limits;
 mod logging;

@@ -240,6 +240,17 @@ impl Authorized {
         tracing::info!(target: AUDIT, done, user, token, peer, %credential, sub, "api.revocation.changed");
     }
 
+    /// Logs that the caller has ended connections.
+    pub(super) fn audit_disconnected(
+        &self,
+        user: Option<&str>,
+        connection: Option<&str>,
+        connections: usize,
+    ) {
+        let (credential, sub, peer) = self.caller();
+        tracing::info!(target: AUDIT, user, connection, connections, peer, %credential, sub, "api.connections.ended");
+    }
+
     /// Logs that the caller has erased messages.
     pub(super) fn audit_erasure(&self, target: &Target, messages: u64) {
         let (credential, sub, peer) = self.caller();

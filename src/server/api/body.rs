@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use serde_json::value::RawValue;
 
-use super::error::FieldProblems;
+use super::error::{FieldProblems, IDEMPOTENCY_KEY};
 use super::{ApiError, Shared};
 use crate::message::{Payload, RawJson};
 use crate::pubsub::{Draft, Selector};
@@ -20,6 +20,10 @@ const PAYLOAD: &str = "payload";
 const CLIENT_REF: &str = "client_ref";
 const TO: &str = "to";
 const FOR: &str = "for";
+const MESSAGES: &str = "messages";
+const TOPIC: &str = "topic";
+/// The most messages of a batch.
+const MAX_BATCH: usize = 100;
 /// The field name for a problem of the whole body.
 const BODY: &str = "body";
 
@@ -33,30 +37,93 @@ impl Shared {
     }
 }
 
-/// The body of a POST: the message to publish.
-pub(super) fn created(body: &[u8], room: &Room) -> Result<Draft, ApiError> {
+/// The name of the message in the header `Idempotency-Key`: bare, or quoted as a structured field.
+pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+    let mut keys = request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(key.as_bytes()).ok().map(str::trim);
+    let bare = |text: &'_ str| -> Option<String> {
+        let inner = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        let key = inner.unwrap_or(text);
+        is_client_ref(key).then(|| key.to_owned())
+    };
+    let key = text.and_then(bare).filter(|_| keys.next().is_none());
+    let problem = "must be one text of 1 to 64 bytes, as a client_ref";
+    key.map(Some)
+        .ok_or_else(|| ApiError::field(IDEMPOTENCY_KEY, problem))
+}
+
+/// The body of a POST: the message to publish. `key`: its `client_ref`, from the header.
+pub(super) fn created(body: &[u8], room: &Room, key: Option<String>) -> Result<Draft, ApiError> {
+    BodyFields::read(body)?.created(room, key)
+}
+
+/// The body of a batch: its messages.
+pub(super) fn batch(body: &[u8]) -> Result<Vec<BatchItem<'_>>, ApiError> {
     let mut form = BodyFields::read(body)?;
-    let stored = room.stored_events();
-    let first = room.events.first().map(String::as_str);
-    let event = form.event(&stored, first.or(stored.first().copied()));
-    let payload = form.payload(room);
-    let own_ref = form.client_ref();
-    // As in a shout, the payload may hold the client_ref.
-    let inner_ref = payload
-        .as_ref()
-        .map_or(Ok(None), |json| room.client_ref(json));
-    if inner_ref.is_err() {
-        form.refuse(
-            PAYLOAD,
-            format!("its {} {CLIENT_REF_RULE}", room.fields.client_ref),
-        );
-    }
+    let list = form.members.remove(MESSAGES);
+    let list = list.map(|json| serde_json::from_str::<Vec<&RawValue>>(json.get()));
+    let items = match list {
+        Some(Ok(items)) if (1..=MAX_BATCH).contains(&items.len()) => items,
+        _ => {
+            form.refuse(
+                MESSAGES,
+                format!("must be a list of 1 to {MAX_BATCH} messages"),
+            );
+            Vec::new()
+        }
+    };
     form.finish()?;
-    let draft = Draft::new(&event, payload.map_or(Payload::EMPTY, Payload::Json));
-    Ok(match own_ref.or(inner_ref.unwrap_or_default()) {
-        Some(client_ref) => draft.client_ref(client_ref),
-        None => draft,
-    })
+    Ok(items.into_iter().map(BatchItem).collect())
+}
+
+/// One message of a batch.
+pub(super) struct BatchItem<'a>(&'a RawValue);
+
+impl<'a> BatchItem<'a> {
+    /// Its topic, and the rest of it.
+    pub(super) fn topic(self) -> Result<(String, BodyFields<'a>), ApiError> {
+        let mut form = BodyFields::read(self.0.get().as_bytes())?;
+        let topic = form.members.remove(TOPIC);
+        let topic = topic.and_then(|json| serde_json::from_str(json.get()).ok());
+        let topic = topic.ok_or(ApiError::field(TOPIC, "must be a text"))?;
+        Ok((topic, form))
+    }
+}
+
+impl BodyFields<'_> {
+    /// The message to publish.
+    pub(super) fn created(self, room: &Room, key: Option<String>) -> Result<Draft, ApiError> {
+        let mut form = self;
+        let stored = room.stored_events();
+        let first = room.events.first().map(String::as_str);
+        let event = form.event(&stored, first.or(stored.first().copied()));
+        let payload = form.payload(room);
+        let own_ref = form.client_ref();
+        // As in a shout, the payload may hold the client_ref.
+        let inner_ref = payload
+            .as_ref()
+            .map_or(Ok(None), |json| room.client_ref(json));
+        if inner_ref.is_err() {
+            form.refuse(
+                PAYLOAD,
+                format!("its {} {CLIENT_REF_RULE}", room.fields.client_ref),
+            );
+        }
+        form.finish()?;
+        if own_ref.is_some() && key.is_some() && own_ref != key {
+            return Err(ApiError::ConflictingKeys);
+        }
+        let draft = Draft::new(&event, payload.map_or(Payload::EMPTY, Payload::Json));
+        Ok(match own_ref.or(key).or(inner_ref.unwrap_or_default()) {
+            Some(client_ref) => draft.client_ref(client_ref),
+            None => draft,
+        })
+    }
 }
 
 /// The body of a PUT: the new payload.
@@ -108,7 +175,7 @@ pub(super) fn revocation(body: &[u8]) -> Result<Option<Duration>, ApiError> {
 const CLIENT_REF_RULE: &str = "must be a text of 1 to 64 bytes without NUL, or null";
 
 /// The members of a body that are not yet read, and the problems of those that are.
-struct BodyFields<'a> {
+pub(super) struct BodyFields<'a> {
     members: BTreeMap<Cow<'a, str>, &'a RawValue>,
     problems: FieldProblems,
 }
@@ -220,7 +287,7 @@ mod tests {
     use super::*;
 
     fn problems(body: &str) -> Vec<(String, String)> {
-        match created(body.as_bytes(), &Room::default()) {
+        match created(body.as_bytes(), &Room::default(), None) {
             Err(ApiError::Invalid(fields)) => fields
                 .into_iter()
                 .map(|(field, problem)| (field, problem.into_owned()))
@@ -295,7 +362,10 @@ mod tests {
                 events: vec!["shout".to_owned(), "wave".to_owned()],
                 ..Room::default()
             };
-            let draft = format!("{:?}", created(body.as_bytes(), &room).expect("sound"));
+            let draft = format!(
+                "{:?}",
+                created(body.as_bytes(), &room, None).expect("sound")
+            );
             assert!(draft.contains(&format!("event: {event:?}")), "{draft}");
             let named = format!("client_ref: {:?}", client_ref.map(str::to_owned));
             assert!(draft.contains(&named), "{draft}");

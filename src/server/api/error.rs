@@ -19,6 +19,9 @@ use crate::server::tokens::TokenRefused;
 use crate::store::{EraseError, RevocationsUnavailable};
 use crate::token::TokenError;
 
+/// The header that names a message.
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// The time after which a caller should retry, in milliseconds, if the failure itself names none.
 const RETRY_AFTER_MS: u64 = 1_000;
 /// The same if the memory for revocations is full.
@@ -55,6 +58,12 @@ pub(super) enum ApiError {
         "{MAX_REVOCATIONS} revocations are remembered, and there is room for no other until one ends or is taken back"
     )]
     TooManyRevocations,
+    #[error("there is no open connection with this id")]
+    UnknownConnection,
+    #[error("no room shows who is present in this topic")]
+    NoPresence,
+    #[error("the header Idempotency-Key and the client_ref of the body differ: send one of them")]
+    ConflictingKeys,
     #[error("the topic has no message with this id")]
     UnknownMessage,
     #[error("the message of this client_ref was stored, and has been deleted since")]
@@ -75,7 +84,7 @@ pub(super) enum ApiError {
 
 /// The body of every failure.
 #[derive(Serialize)]
-struct FailureBody<'a> {
+pub(super) struct FailureBody<'a> {
     error: &'static str,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +114,9 @@ impl ApiError {
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Self::NoKeys => (StatusCode::SERVICE_UNAVAILABLE, "no keys"),
             Self::NotRevoked => (StatusCode::NOT_FOUND, "not revoked"),
+            Self::UnknownConnection => (StatusCode::NOT_FOUND, "unknown connection"),
+            Self::NoPresence => (StatusCode::NOT_FOUND, "no presence"),
+            Self::ConflictingKeys => (StatusCode::BAD_REQUEST, "conflicting keys"),
             Self::TooManyRevocations => (StatusCode::SERVICE_UNAVAILABLE, "too many revocations"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
@@ -119,6 +131,22 @@ impl ApiError {
             }
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, reason::RATE_LIMITED),
             Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind().0
+    }
+
+    pub(super) fn body(&self) -> FailureBody<'_> {
+        FailureBody {
+            error: self.kind().1,
+            detail: self.to_string(),
+            fields: match self {
+                Self::Invalid(fields) => Some(fields),
+                _ => None,
+            },
+            retry_after_ms: self.retry_after_ms(),
         }
     }
 
@@ -154,24 +182,15 @@ impl ApiError {
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        self.kind().0
+        self.status()
     }
 
     fn error_response(&self) -> HttpResponse {
-        let (status, error) = self.kind();
-        let mut answer = HttpResponse::build(status);
+        let mut answer = HttpResponse::build(self.status());
         if let Some(header) = self.header() {
             answer.insert_header(header);
         }
-        answer.json(FailureBody {
-            error,
-            detail: self.to_string(),
-            fields: match self {
-                Self::Invalid(fields) => Some(fields),
-                _ => None,
-            },
-            retry_after_ms: self.retry_after_ms(),
-        })
+        answer.json(self.body())
     }
 }
 

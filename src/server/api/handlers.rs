@@ -10,7 +10,7 @@ use super::listing::Listing;
 use super::output::{ErasedJson, MessageJson, PageJson};
 use super::path::{LoggedTopic, MessageInPath};
 use super::{ApiError, OPENAPI, Shared, body};
-use crate::log::{MessageId, Stored};
+use crate::log::{MessageId, Receipt, Stored};
 use crate::pubsub::Draft;
 use crate::store::{CommittedMessage, Target};
 
@@ -52,9 +52,11 @@ pub(super) async fn create(
     api: Data<Shared>,
     caller: Authorized,
     topic: LoggedTopic,
+    request: HttpRequest,
     body: web::Payload,
 ) -> Answer {
-    let draft = body::created(&api.body(body).await?, &topic.room)?;
+    let key = body::idempotency_key(&request)?;
+    let draft = body::created(&api.body(body).await?, &topic.room, key)?;
     let Stored { id, duplicate } = api.publish(&topic, draft).await?;
     if !duplicate {
         caller.audit("created", &topic.name, id);
@@ -147,19 +149,27 @@ impl Shared {
 
     /// Broadcasts, and waits for the commit.
     async fn publish(&self, topic: &LoggedTopic, draft: Draft) -> Result<Stored, ApiError> {
+        Ok(self.begin(topic, draft).await?.confirmed().await?)
+    }
+
+    /// Broadcasts. The receipt tells when the message is committed.
+    pub(super) async fn begin(
+        &self,
+        topic: &LoggedTopic,
+        draft: Draft,
+    ) -> Result<Receipt, ApiError> {
         // A message published from now on might miss the last flush.
         if self.endpoint.is_draining() {
             return Err(ApiError::ShuttingDown);
         }
         let draft = draft.with_receipt();
         let published = self.endpoint.pubsub().publish(&topic.name, &draft).await?;
-        let receipt = published.receipt.ok_or(ApiError::NoLog)?;
-        Ok(receipt.confirmed().await?)
+        published.receipt.ok_or(ApiError::NoLog)
     }
 
     /// The message as it is stored now. A failed read is [`ApiError::Unconfirmed`], because the message was
     /// published.
-    async fn read_back(
+    pub(super) async fn read_back(
         &self,
         topic: &LoggedTopic,
         id: MessageId,

@@ -1,6 +1,6 @@
-//! The HTTP API for messages: programs list, read, create, update and delete the messages of the rooms. Each
+//! The HTTP API: programs list, read, create, update and delete the messages of the rooms. Each
 //! change is broadcast to the members of the topic. Programs also send members events that are not stored, and end
-//! their channels; and they revoke tokens.
+//! their channels; they revoke tokens, and they list and end connections.
 //!
 //! A read goes to the database directly, so it shows committed messages only. A write goes through
 //! [`PubSub`], which broadcasts and stores in one critical section. `openapi.json` describes the API, and tests
@@ -9,14 +9,17 @@
 //! [`PubSub`]: crate::pubsub::PubSub
 
 mod auth;
+mod batch;
 mod body;
 mod erasing;
 mod error;
 mod handlers;
+mod inspecting;
 mod listing;
 mod live;
 mod output;
 mod path;
+mod query;
 mod revoking;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,6 +33,7 @@ pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
 use self::revoking::Revoker;
 use crate::endpoint::Endpoint;
+use crate::presence::Presence;
 use crate::revocation::Revocations;
 use crate::server::methods;
 use crate::server::rooms::Room;
@@ -55,6 +59,8 @@ struct Shared {
     reader: Reader,
     eraser: Eraser,
     revoker: Revoker,
+    /// Of the rooms. `None` if no room shows who is present.
+    presence: Option<Presence>,
     /// Longest body of a request, in bytes.
     max_body: usize,
 }
@@ -68,18 +74,21 @@ impl Api {
         writer: &DbWriterHandle,
         max_body: usize,
     ) -> Self {
-        let revocations = Revocations::default();
-        Self::revoking(auth, endpoint, rooms, writer, max_body, revocations)
+        let services = ApiServices::default();
+        Self::with(auth, endpoint, rooms, writer, max_body, services)
     }
 
-    /// As [`Api::new`]. Its revocations are added to these, which the sockets of the endpoint heed.
-    pub(crate) fn revoking(
+    /// As [`Api::new`], with these services.
+    pub(crate) fn with(
         auth: Auth,
         endpoint: &Endpoint,
         rooms: &[Room],
         writer: &DbWriterHandle,
         max_body: usize,
-        revocations: Revocations,
+        ApiServices {
+            revocations,
+            presence,
+        }: ApiServices,
     ) -> Self {
         Self(Arc::new(Shared {
             auth: RwLock::new(Some(Arc::new(auth))),
@@ -88,6 +97,7 @@ impl Api {
             reader: writer.reader(),
             eraser: Eraser::new(writer, endpoint.pubsub()),
             revoker: Revoker::new(revocations, writer, endpoint),
+            presence,
             max_body,
         }))
     }
@@ -105,6 +115,15 @@ impl Shared {
         let auth = self.auth.read().unwrap_or_else(PoisonError::into_inner);
         auth.clone()
     }
+}
+
+/// What the API shares with the sockets of its endpoint.
+#[derive(Default)]
+pub(crate) struct ApiServices {
+    /// The sockets heed the revocations that the API adds.
+    pub(crate) revocations: Revocations,
+    /// The presences of the rooms.
+    pub(crate) presence: Option<Presence>,
 }
 
 /// Routes everything below `/api`; nothing if `api` is `None`.
@@ -128,7 +147,7 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 type Methods = Vec<(Method, Route)>;
 
 /// All paths of the API with their methods.
-fn table() -> [(&'static str, Methods); 8] {
+fn table() -> [(&'static str, Methods); 15] {
     [
         (
             "/openapi.json",
@@ -145,6 +164,34 @@ fn table() -> [(&'static str, Methods); 8] {
                 (Method::POST, web::post().to(handlers::create)),
                 (Method::DELETE, web::delete().to(handlers::erase)),
             ],
+        ),
+        (
+            "/messages/batch",
+            vec![(Method::POST, web::post().to(batch::create_all))],
+        ),
+        (
+            "/topics",
+            vec![(Method::GET, methods::get().to(inspecting::topics))],
+        ),
+        (
+            "/topics/{topic}/members",
+            vec![(Method::GET, methods::get().to(inspecting::members))],
+        ),
+        (
+            "/topics/{topic}/presence",
+            vec![(Method::GET, methods::get().to(inspecting::presence))],
+        ),
+        (
+            "/connections",
+            vec![(Method::GET, methods::get().to(inspecting::connections))],
+        ),
+        (
+            "/connections/{id}",
+            vec![(Method::DELETE, web::delete().to(inspecting::end_connection))],
+        ),
+        (
+            "/users/{id}/disconnect",
+            vec![(Method::POST, web::post().to(inspecting::disconnect_user))],
         ),
         (
             "/topics/{topic}/broadcast",

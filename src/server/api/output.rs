@@ -1,13 +1,18 @@
-//! The JSON of the answers: messages, pages, erasures, revocations.
+//! The JSON of the answers.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
+use super::error::FailureBody;
 use crate::log::MessageId;
 use crate::message::RawJson;
+use crate::presence::Presences;
+use crate::pubsub::{ListedTopics, TopicInfo};
 use crate::revocation::Revocation;
+use crate::socket::{ConnectionInfo, ListedSockets};
 use crate::store::{CommittedMessage, Page};
 
 /// One message of a topic.
@@ -59,6 +64,137 @@ impl<'a> PageJson<'a> {
             after: cursor(page.after),
         }
     }
+}
+
+/// The results of a batch, in the order of its messages.
+#[derive(Serialize)]
+pub(super) struct BatchJson<'a> {
+    pub(super) results: Vec<BatchResultJson<'a>>,
+}
+
+/// What the request of one message would have been answered.
+#[derive(Serialize)]
+pub(super) struct BatchResultJson<'a> {
+    pub(super) status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<MessageJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<FailureBody<'a>>,
+}
+
+/// The topics that clients have joined.
+#[derive(Serialize)]
+pub(super) struct TopicsJson<'a> {
+    topics: Vec<TopicJson<'a>>,
+    total: usize,
+}
+
+#[derive(Serialize)]
+struct TopicJson<'a> {
+    topic: &'a str,
+    members: usize,
+    messages: u64,
+    history: &'static str,
+}
+
+impl<'a> From<&'a ListedTopics> for TopicsJson<'a> {
+    fn from(listed: &'a ListedTopics) -> Self {
+        let topic = |info: &'a TopicInfo| TopicJson {
+            topic: &info.topic,
+            members: info.members,
+            messages: info.broadcasts,
+            history: if info.is_saved { "saved" } else { "none" },
+        };
+        Self {
+            topics: listed.topics.iter().map(topic).collect(),
+            total: listed.total,
+        }
+    }
+}
+
+/// The members of a topic.
+#[derive(Serialize)]
+pub(super) struct MembersJson<'a> {
+    members: Vec<MemberJson<'a>>,
+    total: usize,
+    complete: bool,
+}
+
+#[derive(Serialize)]
+struct MemberJson<'a> {
+    connection: String,
+    user: Option<&'a str>,
+    address: Option<IpAddr>,
+    transport: &'static str,
+    #[serde(serialize_with = "time")]
+    since: SystemTime,
+    outbox_bytes: usize,
+}
+
+impl<'a> From<&'a ConnectionInfo> for MemberJson<'a> {
+    fn from(info: &'a ConnectionInfo) -> Self {
+        Self {
+            connection: info.id.to_string(),
+            user: info.user.as_deref(),
+            address: info.address,
+            transport: info.transport,
+            since: info.since,
+            outbox_bytes: info.outbox_bytes,
+        }
+    }
+}
+
+impl<'a> From<&'a ListedSockets> for MembersJson<'a> {
+    fn from(listed: &'a ListedSockets) -> Self {
+        Self {
+            members: listed.sockets.iter().map(MemberJson::from).collect(),
+            total: listed.total,
+            complete: listed.is_complete,
+        }
+    }
+}
+
+/// Open connections.
+#[derive(Serialize)]
+pub(super) struct ConnectionsJson<'a> {
+    connections: Vec<ConnectionJson<'a>>,
+    total: usize,
+    complete: bool,
+}
+
+#[derive(Serialize)]
+struct ConnectionJson<'a> {
+    #[serde(flatten)]
+    member: MemberJson<'a>,
+    channels: &'a [String],
+    received_bytes: u64,
+}
+
+impl<'a> From<&'a ListedSockets> for ConnectionsJson<'a> {
+    fn from(listed: &'a ListedSockets) -> Self {
+        let connection = |info: &'a ConnectionInfo| ConnectionJson {
+            member: info.into(),
+            channels: &info.topics,
+            received_bytes: info.received_bytes,
+        };
+        Self {
+            connections: listed.sockets.iter().map(connection).collect(),
+            total: listed.total,
+            complete: listed.is_complete,
+        }
+    }
+}
+
+/// The presences in a topic.
+#[derive(Serialize)]
+pub(super) struct PresenceJson {
+    pub(super) presence: Presences,
+}
+
+/// The number of connections that were ended.
+#[derive(Serialize)]
+pub(super) struct DisconnectedJson {
+    pub(super) disconnected: usize,
 }
 
 /// The number of erased messages.

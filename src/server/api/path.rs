@@ -22,6 +22,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+const TOPIC: &str = "topic";
+
 /// A topic of a room that keeps messages.
 pub(super) struct LoggedTopic {
     pub(super) name: String,
@@ -40,6 +42,12 @@ impl LoggedTopic {
         let shared = request
             .app_data::<Data<Shared>>()
             .ok_or(ApiError::NoRoute)?;
+        Self::named(shared, name)
+    }
+
+    /// The topic with this name.
+    pub(super) fn named(shared: &Shared, name: String) -> Result<Self, ApiError> {
+        check_name(TOPIC, &name)?;
         let room = first_match(&*shared.rooms, &name).ok_or(ApiError::NoLog)?;
         let room = Arc::clone(room);
         Ok(Self { name, room })
@@ -79,14 +87,20 @@ fn name(request: &HttpRequest) -> Result<String, ApiError> {
     if percent_decode_str(request.path()).decode_utf8().is_err() {
         return Err(ApiError::field(variable, "must be UTF-8"));
     }
+    check_name(variable, &name)?;
+    Ok(name)
+}
+
+/// Refuses a name that the database cannot store.
+fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
     if name.len() > MAX_NAME_LEN {
         let problem = format!("must have at most {MAX_NAME_LEN} bytes");
-        return Err(ApiError::field(variable, problem));
+        return Err(ApiError::field(field, problem));
     }
     if name.contains('\0') {
-        return Err(ApiError::field(variable, "must not hold NUL"));
+        return Err(ApiError::field(field, "must not hold NUL"));
     }
-    Ok(name)
+    Ok(())
 }
 
 /// The id of the message in the path.

@@ -1,5 +1,6 @@
 //! [`Authority`]: determines identities by `[identity]`, and renews those of tokens.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,7 @@ use crate::revocation::Revocations;
 use crate::server::hook::Hook;
 use crate::server::language::template::Values;
 use crate::server::language::{IdentityConfig, Source};
-use crate::server::tokens::{TokenRefused, TokenVerifier, VerifiedToken};
+use crate::server::tokens::{TokenRefused, TokenVerifier, VerifiedToken, text_of};
 use crate::socket::{ConnectInfo, ConnectRefused, Expiry, Params};
 
 /// `[identity]`, with the keys of its tokens.
@@ -306,6 +307,11 @@ impl Authority {
 }
 
 impl Renewal {
+    /// The `sub` of the token, as text.
+    pub(super) fn subject(&self) -> Option<Cow<'_, str>> {
+        text_of(&self.subject)
+    }
+
     /// Gives the connection's identity the fields of a new token, and moves the end of its connection. Returns `exp`.
     ///
     /// # Errors

@@ -94,6 +94,12 @@ impl Identity {
         values.label("user.id")
     }
 
+    /// The user that lists, revocations and bans name: `user.id` as text, without it the `sub` of a JWT.
+    pub(super) fn user_name(&self) -> Option<String> {
+        let subject = || self.renewal.as_ref()?.subject().map(Into::into);
+        self.user_id().or_else(subject)
+    }
+
     pub(super) fn shared_user(&self) -> SharedUser {
         Arc::clone(&self.user)
     }
@@ -228,5 +234,10 @@ impl<S: Socket> Socket for Identified<S> {
     fn id(&self, assigns: &Assigns) -> Option<String> {
         let inner = self.inner.id(assigns);
         inner.or_else(|| assigns.get::<Identity>()?.name.clone())
+    }
+
+    fn user(&self, assigns: &Assigns) -> Option<String> {
+        let inner = self.inner.user(assigns);
+        inner.or_else(|| assigns.get::<Identity>()?.user_name())
     }
 }

@@ -38,7 +38,7 @@ use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
-use crate::server::api::{Api, Auth};
+use crate::server::api::{Api, ApiServices, Auth};
 use crate::server::config::{LogFormat, RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
@@ -235,25 +235,30 @@ impl<S: Socket> Server<S> {
             Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
             None => None,
         };
+        let presence = sockets::presence(&config, &pubsub);
         let RoomMount { mount, keys } = sockets::mount(
             &config,
             socket,
             router,
             CheckOrigin::Shared(origin.clone()),
-            &pubsub,
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
                 revocations: revoked.is_some().then_some(&revocations),
+                presence: presence.clone(),
             },
         )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
             .mount(mount)
             .build();
-        let api = auth
-            .zip(writer.as_ref())
-            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, revocations.clone()));
+        let api = auth.zip(writer.as_ref()).map(|(auth, writer)| {
+            let services = ApiServices {
+                revocations: revocations.clone(),
+                presence,
+            };
+            http_api(&config, auth, &endpoint, writer, services)
+        });
         signals.reload_into(Reloadable {
             admission: admission.clone(),
             origin,
@@ -452,8 +457,8 @@ fn http_api(
     auth: Auth,
     endpoint: &Endpoint,
     writer: &DbWriterHandle,
-    revocations: Revocations,
+    services: ApiServices,
 ) -> Api {
     let (rooms, max_body) = (sockets::rooms(config), config.max_frame_size);
-    Api::revoking(auth, endpoint, &rooms, writer, max_body, revocations)
+    Api::with(auth, endpoint, &rooms, writer, max_body, services)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::database::Database;
 use super::openapi::Document;
 use super::process::Process;
-use super::wire::{DEADLINE, HttpAnswer, http_within};
+use super::wire::{DEADLINE, Headers, HttpAnswer, http_within};
 
 pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 /// Longer than the server waits for the database.
@@ -51,10 +51,22 @@ impl Program {
 
     /// One request, whatever the body.
     pub(crate) async fn send(&self, method: &str, target: &str, body: &[u8]) -> HttpAnswer {
+        self.send_with(&[], method, target, body).await
+    }
+
+    /// The same, with more headers.
+    pub(crate) async fn send_with(
+        &self,
+        more: Headers<'_>,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> HttpAnswer {
         let headers = [
             ("Authorization", self.authorization.as_deref()),
             ("Content-Type", Some("application/json")),
         ];
+        let headers = [&headers, more].concat();
         let answer = http_within(PATIENCE, self.addr, method, target, &headers, body).await;
         let answer = answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"));
         self.document.judge(method, target, &answer);

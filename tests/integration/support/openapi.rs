@@ -1,5 +1,7 @@
 //! The server's own OpenAPI document as a judge: what a request was answered must stand in it.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::wire::HttpAnswer;
@@ -21,6 +23,16 @@ impl Document {
             methods.map(|method| (method.to_uppercase(), path.clone()))
         });
         operations.collect()
+    }
+
+    /// Every operation by its id: method in upper case, path.
+    pub(crate) fn operations_by_id(&self) -> BTreeMap<String, (String, String)> {
+        let operations = self.operations().into_iter();
+        let by_id = operations.map(|(method, path)| {
+            let operation = &self.0["paths"][&path][method.to_lowercase()];
+            (text(&operation["operationId"]).to_owned(), (method, path))
+        });
+        by_id.collect()
     }
 
     /// Whether the answer to this request is one that the document promises: status, headers, body.
@@ -167,6 +179,7 @@ fn is(name: &Value, value: &Value) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_i64() || value.is_u64(),
+        "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("the document uses the type {other}, which nobody checks"),
     }
