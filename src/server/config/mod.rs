@@ -6,6 +6,7 @@
 
 mod admin;
 mod api;
+mod client_command;
 mod config_command;
 mod data;
 mod file;
@@ -32,6 +33,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
+pub(crate) use self::client_command::{PublishConfig, TailConfig};
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
 pub(crate) use self::data::{BackupConfig, EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
@@ -95,6 +97,10 @@ pub(crate) enum Command {
     Rooms(RoomsConfig),
     /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
     Token(TokenConfig),
+    /// Publish a message by the HTTP API of a running server
+    Publish(PublishConfig),
+    /// Join a topic of a running server, and print each message as a line of JSON
+    Tail(TailConfig),
     /// Ask the server that runs on this machine whether it is well
     Health(Box<HealthConfig>),
     /// Print a script that completes the commands in a shell
@@ -325,7 +331,12 @@ impl Cli {
             Some(Command::Backup(backup)) => &backup.file,
             Some(Command::Health(health)) => &health.serve.file,
             Some(
-                Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),
+                Command::Rooms(_)
+                | Command::Token(_)
+                | Command::Publish(_)
+                | Command::Tail(_)
+                | Command::Completions(_)
+                | Command::Man(_),
             ) => return None,
         };
         file.path.as_ref()
