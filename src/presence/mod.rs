@@ -16,18 +16,22 @@
 )]
 mod state;
 
+mod builder;
+mod count;
+mod refs;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::state::{Diff, Entry, NotTracked, Replica, State, TopicDiff};
+use self::builder::Callbacks;
+pub use self::builder::{Changes, PresenceBuilder};
+use self::count::Keys;
+use self::refs::Refs;
+use self::state::{Diff, Entry, NotTracked, State, TopicDiff};
 use crate::channel::{Channel, Context, Join};
 use crate::lock::lock;
 use crate::message::{Payload, RawJson};
@@ -38,13 +42,13 @@ use crate::pubsub::{PubSub, SubscriberId};
 pub const PRESENCE_DIFF: &str = "presence_diff";
 /// The event with which a channel sends its client the whole list.
 pub const PRESENCE_STATE: &str = "presence_state";
+/// The event with the number of keys in a topic, `{"count": 7}`, where members get that in place of lists and
+/// changes ([`Changes::Count`]).
+pub const PRESENCE_COUNT: &str = "presence_count";
 
 /// Presences by key: `{"u1": {"metas": [{"phx_ref": "..", ..}, ..]}, ..}`.
 pub type Presences = Map<String, Value>;
 
-type Fetch = dyn Fn(&str, Presences) -> Presences + Send + Sync;
-type SendsDiffs = dyn Fn(&str) -> bool + Send + Sync;
-type HandleMetas = dyn Fn(&str, &Presences, &Presences, &Presences) + Send + Sync;
 type Meta = Map<String, Value>;
 
 /// Names of members that every JavaScript object has. phoenix.js looks presence keys up in plain objects,
@@ -133,29 +137,17 @@ struct Shared {
     /// Identifies this instance among the guards of a channel.
     id: u64,
     pubsub: PubSub,
-    fetch: Option<Box<Fetch>>,
-    handle_metas: Option<Box<HandleMetas>>,
-    /// Whether members of a topic get diffs. `None`: they do.
-    sends_diffs: Option<Box<SendsDiffs>>,
+    callbacks: Callbacks,
     refs: Refs,
-    presences: Mutex<Counted>,
+    presences: Mutex<Known>,
 }
 
-/// The presences, and their bytes.
-struct Counted {
+/// The presences, their bytes and the numbers of their keys.
+struct Known {
     state: State<SubscriberId, Meta>,
     bytes: usize,
+    keys: Keys,
 }
-
-/// Sets the callbacks of a [`Presence`].
-pub struct PresenceBuilder {
-    pubsub: PubSub,
-    fetch: Option<Box<Fetch>>,
-    handle_metas: Option<Box<HandleMetas>>,
-    sends_diffs: Option<Box<SendsDiffs>>,
-}
-
-named_debug!(PresenceBuilder);
 
 impl Presence {
     /// Makes presences without callbacks.
@@ -165,12 +157,7 @@ impl Presence {
 
     /// Makes presences with callbacks.
     pub fn builder(pubsub: PubSub) -> PresenceBuilder {
-        PresenceBuilder {
-            pubsub,
-            fetch: None,
-            handle_metas: None,
-            sends_diffs: None,
-        }
+        PresenceBuilder::new(pubsub)
     }
 
     /// Tracks this channel's client under `key` in the channel's topic, until it is untracked or the
@@ -271,6 +258,13 @@ impl Presence {
         self.shared.everybody(&presences.state, topic)
     }
 
+    /// The number of keys in a topic. Costs the same in a topic of any size. Phoenix has `map_size/1` of a whole
+    /// list.
+    pub fn count(&self, topic: &str) -> usize {
+        let presences = lock(&self.shared.presences);
+        presences.keys.get(topic).map_or(0, |keys| keys.count)
+    }
+
     /// One key of a topic, as `{"metas": [..]}`. `None` if no client is present under it.
     pub fn get_by_key(&self, topic: &str, key: &str) -> Option<Value> {
         let presences = lock(&self.shared.presences);
@@ -304,63 +298,6 @@ impl<C: Channel> Join<C> {
     }
 }
 
-impl PresenceBuilder {
-    /// Adds data to presences before they are sent or listed. `fetch` gets the topic and the presences of a
-    /// list, of a diff's joins, or of its leaves. It must return the same keys, each with its `metas`. It
-    /// runs under the presences' lock, so it must be quick and must not use the `Presence`. Phoenix:
-    /// `fetch/2`.
-    pub fn fetch(
-        mut self,
-        fetch: impl Fn(&str, Presences) -> Presences + Send + Sync + 'static,
-    ) -> Self {
-        self.fetch = Some(Box::new(fetch));
-        self
-    }
-
-    /// Runs after each diff is sent, with the topic, the joins, the leaves, and all presences of the topic.
-    /// It runs under the presences' lock, in the order of the changes, and must not use the `Presence`.
-    /// Phoenix: `handle_metas/4`.
-    pub fn handle_metas(
-        mut self,
-        handle: impl Fn(&str, &Presences, &Presences, &Presences) + Send + Sync + 'static,
-    ) -> Self {
-        self.handle_metas = Some(Box::new(handle));
-        self
-    }
-
-    /// Says by the topic whether its members get each change as `presence_diff`. In a large topic that nobody watches
-    /// live they can do without. Default: all do.
-    pub fn sends_diffs(mut self, sends: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.sends_diffs = Some(Box::new(sends));
-        self
-    }
-
-    /// Makes the `Presence`.
-    pub fn build(self) -> Presence {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let refs = Refs::new();
-        let me = Replica {
-            name: Arc::from("local"),
-            incarnation: refs.started,
-        };
-        let shared = Shared {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            pubsub: self.pubsub,
-            fetch: self.fetch,
-            handle_metas: self.handle_metas,
-            sends_diffs: self.sends_diffs,
-            refs,
-            presences: Mutex::new(Counted {
-                state: State::new(me),
-                bytes: 0,
-            }),
-        };
-        Presence {
-            shared: Arc::new(shared),
-        }
-    }
-}
-
 impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presence").finish_non_exhaustive()
@@ -376,17 +313,17 @@ impl Shared {
         self.fetched(topic, listed.collect())
     }
 
-    /// Makes a change and broadcasts its diff to the members of each topic, in one critical section.
-    /// `change` gets the number of bytes that are left.
+    /// Makes a change and tells the members of each topic, in one critical section. `change` gets the number of
+    /// bytes that are left.
     fn change(
-        &self,
+        self: &Arc<Self>,
         change: impl FnOnce(
             &mut State<SubscriberId, Meta>,
             usize,
         ) -> Result<Diff<SubscriberId, Meta>, PresenceError>,
     ) -> Result<(), PresenceError> {
         let mut presences = lock(&self.presences);
-        let Counted { state, bytes } = &mut *presences;
+        let Known { state, bytes, keys } = &mut *presences;
         let diff = change(state, MAX_BYTES - *bytes)?;
         let before = *bytes;
         for TopicDiff { joins, leaves } in diff.values() {
@@ -396,29 +333,47 @@ impl Shared {
         metrics()
             .presence_bytes
             .increment(*bytes as f64 - before as f64);
-        for (topic, TopicDiff { joins, leaves }) in &diff {
-            let joins = self.fetched(topic, grouped(joins));
-            let leaves = self.fetched(topic, grouped(leaves));
-            if self.sends_diffs.as_ref().is_none_or(|sends| sends(topic)) {
-                let payload = Payload::from(json!({"joins": &joins, "leaves": &leaves}));
-                self.pubsub.broadcast_live(topic, PRESENCE_DIFF, &payload);
+        for (topic, diff) in &diff {
+            let count_changed = count::count(keys, state, topic, diff);
+            let changes = self.callbacks.changes(topic);
+            if changes == Changes::Count && count_changed {
+                count::tell(self, keys, topic);
             }
-            if let Some(handle_metas) = &self.handle_metas {
-                let now = state.list(topic).into_iter();
-                let now = now.map(|(key, metas)| {
-                    (
-                        key.to_owned(),
-                        with_metas(metas.into_iter().cloned().collect()),
-                    )
-                });
-                handle_metas(topic, &joins, &leaves, &now.collect());
+            if changes == Changes::Diffs || self.callbacks.handle_metas.is_some() {
+                self.tell_diff(state, topic, diff, changes);
             }
         }
         Ok(())
     }
 
+    /// Sends a diff to the members of its topic, if they get diffs, and to `handle_metas`.
+    fn tell_diff(
+        &self,
+        state: &State<SubscriberId, Meta>,
+        topic: &str,
+        TopicDiff { joins, leaves }: &TopicDiff<SubscriberId, Meta>,
+        changes: Changes,
+    ) {
+        let joins = self.fetched(topic, grouped(joins));
+        let leaves = self.fetched(topic, grouped(leaves));
+        if changes == Changes::Diffs {
+            let payload = Payload::from(json!({"joins": &joins, "leaves": &leaves}));
+            self.pubsub.broadcast_live(topic, PRESENCE_DIFF, &payload);
+        }
+        if let Some(handle_metas) = &self.callbacks.handle_metas {
+            let now = state.list(topic).into_iter();
+            let now = now.map(|(key, metas)| {
+                (
+                    key.to_owned(),
+                    with_metas(metas.into_iter().cloned().collect()),
+                )
+            });
+            handle_metas(topic, &joins, &leaves, &now.collect());
+        }
+    }
+
     fn fetched(&self, topic: &str, presences: Presences) -> Presences {
-        match &self.fetch {
+        match &self.callbacks.fetch {
             Some(fetch) => fetch(topic, presences),
             None => presences,
         }
@@ -489,35 +444,4 @@ fn stripped(mut meta: Meta) -> Meta {
     meta.remove("phx_ref");
     meta.remove("phx_ref_prev");
     meta
-}
-
-/// Makes refs as Phoenix does: 8 bytes of time, 2 of the node, 2 of a counter.
-struct Refs {
-    started: u64,
-    counter: AtomicU16,
-}
-
-impl Refs {
-    fn new() -> Self {
-        Self {
-            started: now(),
-            counter: AtomicU16::new(0),
-        }
-    }
-
-    fn next(&self) -> String {
-        let mut bytes = [0; 12];
-        bytes[..8].copy_from_slice(&now().to_be_bytes());
-        bytes[8..10].copy_from_slice(&self.started.to_le_bytes()[..2]);
-        bytes[10..].copy_from_slice(&self.counter.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
-    }
-}
-
-/// Nanoseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

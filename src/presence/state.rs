@@ -255,6 +255,13 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         let entries = self.visible.from(Place::first(topic, key), within);
         entries.map(|entry| &entry.meta).collect()
     }
+
+    /// The number of entries under one key of a topic. Counts no further than `most`.
+    pub(crate) fn holders(&self, topic: &str, key: &str, most: usize) -> usize {
+        let within = |place: &Place| &*place.topic == topic && &*place.key == key;
+        let entries = self.visible.from(Place::first(topic, key), within);
+        entries.take(most).count()
+    }
 }
 
 /// The exchange between nodes.

@@ -292,3 +292,45 @@ async fn presences_come_without_diffs_where_the_room_says_so() {
     ann.push(&join_ref, topic, "say", json!({})).await;
     assert_eq!(ann.next_event().await, event("say", json!({})));
 }
+
+/// A large room: its members get how many are here, and nobody's presence. Two tabs of one user are one.
+#[actix_web::test]
+async fn members_get_the_number_of_presences_where_the_room_says_so() {
+    let (_dir, server) = serve(
+        r#"
+        [identity]
+        fields = { id = "{connect.id}" }
+        [[rooms]]
+        topics = "room:*"
+        history = "none"
+        presence = { key = "{user.id}", count = true }
+        "#,
+    );
+    let topic = "room:1";
+    let count = |count: u32| event("presence_count", json!({ "count": count }));
+    let (mut ann, _) = member(server.addr, 1, "", topic).await;
+    assert_eq!(ann.next_event().await, count(1), "the change");
+    assert_eq!(ann.next_event().await, count(1), "the push after the join");
+    let (mut tab, _) = member(server.addr, 1, "", topic).await;
+    assert_eq!(tab.next_event().await, count(1));
+    let (bob, _) = member(server.addr, 2, "", topic).await;
+    let mut guests = Vec::new();
+    for id in 3..=20 {
+        guests.push(member(server.addr, id, "", topic).await);
+    }
+    let mut counts = 0;
+    loop {
+        let (name, payload) = ann.next_event().await;
+        assert_eq!(name, "presence_count");
+        counts += 1;
+        if payload == json!({ "count": 20 }) {
+            break;
+        }
+    }
+    // Twenty joins take a small part of a second, so most of them share a message.
+    assert!(counts < 15, "{counts} messages for 19 joins");
+    drop(bob);
+    assert_eq!(ann.next_event().await, count(19));
+    drop((tab, guests));
+    while ann.next_event().await != count(1) {}
+}

@@ -219,6 +219,10 @@ impl RoomConfig {
         if let Some(problem) = self.join.contradiction() {
             return Some(format!("join: {problem}"));
         }
+        let presence = self.presence.as_ref();
+        if let Some(problem) = presence.and_then(PresenceRule::contradiction) {
+            return Some(format!("presence: {problem}"));
+        }
         if let Some(problem) = self.history_contradiction() {
             return Some(problem);
         }

@@ -267,10 +267,15 @@ fn presence(page: &mut Page, rule: &PresenceRule) {
         at,
         state_event,
         diff,
+        count,
         list_only,
     } = rule;
     page.section("Presence");
-    page.detail(&if *diff {
+    page.detail(&if *count {
+        "After a join a client gets the number of those who are present (presence_count), and then the new number \
+         at most once a second."
+            .to_owned()
+    } else if *diff {
         format!(
             "After a join a client gets everybody who is present ({state_event}), and then each change \
              (presence_diff)."

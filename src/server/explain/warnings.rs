@@ -245,6 +245,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
         at: _,
         state_event: _,
         diff: _,
+        count: _,
         list_only: _,
     }) = &room.presence
     {

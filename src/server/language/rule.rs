@@ -12,6 +12,7 @@ use super::limit::MemberRate;
 use super::shape::Shapes;
 use super::table::only_tables;
 use super::template::{Scope, Template, Variable};
+use crate::presence::{Changes, PRESENCE_STATE};
 
 /// The variables at a join.
 const JOIN: Scope = Scope::of(&[
@@ -145,6 +146,9 @@ pub struct PresenceRule {
     /// Whether members get each change as `presence_diff`. Without it they get the presences once, at their join.
     #[serde(default = "yes")]
     pub(crate) diff: bool,
+    /// Whether members get the number of keys, as `presence_count`, in place of presences.
+    #[serde(default)]
+    pub(crate) count: bool,
     /// Whether members see the presences without being among them.
     #[serde(default)]
     pub(crate) list_only: bool,
@@ -293,7 +297,7 @@ fn yes() -> bool {
 }
 
 fn presence_state() -> String {
-    crate::presence::PRESENCE_STATE.to_owned()
+    PRESENCE_STATE.to_owned()
 }
 
 only_tables!(EventRule, JoinRule, PresenceRule, Announcement);
@@ -359,6 +363,23 @@ impl PresenceRule {
     /// The variables that its templates name.
     pub(crate) fn used(&self) -> Scope {
         self.key.used().and(used(&[&self.meta, &self.entry]))
+    }
+
+    /// What members get when somebody comes or goes.
+    pub(crate) fn changes(&self) -> Changes {
+        match (self.count, self.diff) {
+            (true, _) => Changes::Count,
+            (false, true) => Changes::Diffs,
+            (false, false) => Changes::Nothing,
+        }
+    }
+
+    /// The contradiction in the rule, if there is one.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let shows = self.entry.is_some() || !self.diff || self.state_event != PRESENCE_STATE;
+        (self.count && shows).then_some(
+            "\"count\" sends the number of presences, and \"entry\", \"diff\" and \"state_event\" are about a list",
+        )
     }
 }
 

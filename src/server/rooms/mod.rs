@@ -98,7 +98,7 @@ pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
     let has_entries = rules.any(|rule| rule.entry.is_some());
     shows.then(|| {
         let presence = Presence::builder(pubsub.clone());
-        let presence = presence.sends_diffs(move |topic| all.sends_diffs(topic));
+        let presence = presence.changes(move |topic| all.presence_changes(topic));
         if has_entries {
             presence
                 .fetch(|_, presences| presence::with_entries(presences))

@@ -1,6 +1,6 @@
-//! The presence of members: `presence_state` at the join, tracking, changes of a meta by events.
+//! The presence of members: the list or the count at the join, tracking, changes of a meta by events.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::channel::RoomChannel;
 use super::limits;
@@ -8,7 +8,7 @@ use super::member::{Member, Occasion};
 use super::room::Room;
 use crate::channel::{Context, Handled, Refused};
 use crate::client::log_client;
-use crate::presence::{Presence, PresenceError, Presences};
+use crate::presence::{PRESENCE_COUNT, Presence, PresenceError, Presences};
 use crate::server::language::template::Template;
 use crate::server::language::{EventRule, Moment, PresenceChange, PresenceRule};
 
@@ -28,8 +28,12 @@ pub(super) fn enter(channel: &mut RoomChannel, ctx: &mut Context<RoomChannel>) -
         // The member stays, without presence: its name cannot be a key.
         log_client!(info, ctx.client(), topic, %refused, "chat.presence.refused");
     }
-    let everybody = ctx.state::<Presence>().list(&topic);
-    ctx.push(&rule.state_event, Value::Object(everybody))?;
+    let presence = ctx.state::<Presence>();
+    if rule.count {
+        ctx.push(PRESENCE_COUNT, json!({ "count": presence.count(&topic) }))?;
+    } else {
+        ctx.push(&rule.state_event, Value::Object(presence.list(&topic)))?;
+    }
     Ok(())
 }
 

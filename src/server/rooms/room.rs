@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::channel::HistoryMode;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
+use crate::presence::Changes;
 use crate::server::config::{Fields, History, HistoryOrder, RoomConfig};
 use crate::server::language::template::{Scope, Template};
 use crate::server::language::{
@@ -184,11 +185,11 @@ impl Rooms {
         room.is_some_and(|room| room.stored_events().contains(&event))
     }
 
-    /// Whether members of the topic get each change of its presences.
-    pub(super) fn sends_diffs(&self, topic: &str) -> bool {
+    /// What members of the topic get of changes of its presences.
+    pub(super) fn presence_changes(&self, topic: &str) -> Changes {
         let room = first_match(&*self.0, topic);
         let rule = room.and_then(|room| room.rules.presence.as_ref());
-        rule.is_none_or(|rule| rule.diff)
+        rule.map_or(Changes::Diffs, PresenceRule::changes)
     }
 }
 
