@@ -50,6 +50,8 @@ pub mod reason {
     /// The client exceeds its rate of joins, pushes or bytes. The response says when to retry, as
     /// `retry_after_ms`.
     pub const RATE_LIMITED: &str = "rate limited";
+    /// The user or the address is muted for a while.
+    pub const MUTED: &str = "muted";
     /// The unhandled messages of all clients leave no room for this one. The response says when to retry,
     /// as `retry_after_ms`.
     pub const OVERLOADED: &str = "overloaded";

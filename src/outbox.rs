@@ -90,6 +90,8 @@ pub(crate) enum CloseReason {
     TokenExpired,
     /// The client's permission was taken back.
     TokenRevoked,
+    /// The client's user or address is banned.
+    Banned,
     /// The server is shutting down. The client should reconnect.
     Draining,
     /// The client reads too slowly.

@@ -24,6 +24,8 @@ mod program;
 pub mod rooms;
 #[cfg(feature = "_store")]
 mod run;
+#[cfg(feature = "_store")]
+pub(crate) mod sanctions;
 mod sockets;
 pub(crate) mod telemetry;
 mod tokens;

@@ -38,6 +38,8 @@ pub(crate) enum ConnectionEnd {
     TokenExpired,
     /// The connection's `Permit` does not hold.
     TokenRevoked,
+    /// The client's user or address is banned.
+    Banned,
     /// The server is full, and the client has joined nothing.
     Displaced,
     /// The server is going down.
@@ -122,6 +124,7 @@ impl ConnectionEnd {
             Self::Disconnected => (CloseReason::Disconnected, StopReason::Disconnected, AtOnce),
             Self::TokenExpired => (CloseReason::TokenExpired, Aborted("token expired"), AtOnce),
             Self::TokenRevoked => (CloseReason::TokenRevoked, Aborted("token revoked"), AtOnce),
+            Self::Banned => (CloseReason::Banned, Aborted("banned"), AtOnce),
             Self::Displaced => (CloseReason::Displaced, StopReason::Disconnected, AtOnce),
             Self::Draining => (CloseReason::Draining, StopReason::Draining, AtOnce),
             Self::Crashed => (CloseReason::Crashed, Aborted("socket crashed"), AtOnce),

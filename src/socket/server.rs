@@ -54,7 +54,7 @@ pub(super) struct Drain;
 #[rtype(result = "()")]
 pub(super) struct Displace;
 
-/// The connection's permit may not hold any more.
+/// The connection's permit may not hold any more, or it may be banned.
 #[derive(ActixMessage)]
 #[rtype(result = "()")]
 pub(super) struct CheckPermit;
@@ -107,7 +107,7 @@ impl SocketServer {
             }
             let number = connection.client().number();
             connection.registration.enter(number, &addr);
-            if !is_permitted(&connection) {
+            if due_end(&connection).is_some() {
                 addr.do_send(CheckPermit);
             }
             let id = connection.outbox.client().id();
@@ -421,8 +421,8 @@ impl Handler<CheckPermit> for SocketServer {
     type Result = ();
 
     fn handle(&mut self, _: CheckPermit, ctx: &mut Self::Context) {
-        if !is_permitted(&self.connection) {
-            self.end(ConnectionEnd::TokenRevoked, ctx);
+        if let Some(why) = due_end(&self.connection) {
+            self.end(why, ctx);
         }
     }
 }
@@ -468,10 +468,18 @@ impl Drop for SocketServer {
     }
 }
 
-/// Whether the connection may go on.
-fn is_permitted(connection: &Connection) -> bool {
+/// Why the connection may not go on; `None` if it may.
+fn due_end(connection: &Connection) -> Option<ConnectionEnd> {
     let permit = connection.assigns.get::<Permit>();
-    permit.is_none_or(Permit::holds)
+    if !permit.is_none_or(Permit::holds) {
+        return Some(ConnectionEnd::TokenRevoked);
+    }
+    let bans = connection.registration.sockets().bans();
+    let is_banned = bans.refuse_any() && {
+        let user = connection.user();
+        bans.refuses(user.as_deref(), connection.client().ip())
+    };
+    is_banned.then_some(ConnectionEnd::Banned)
 }
 
 /// Listens on the socket's id.

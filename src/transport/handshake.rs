@@ -2,6 +2,7 @@
 //! checks in Phoenix's order.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -255,6 +256,10 @@ impl Mounted {
             return Err(Refusal::Draining);
         }
         let address = self.client_address(req);
+        let ip = address.map(|address| address.ip());
+        if self.sockets.bans().refuses(None, ip) {
+            return Err(self.refused(req, banned()));
+        }
         let admitted = self.sockets.admit(address).map_err(Refusal::Full)?;
         // Path variables win over the query.
         let variables = req.variables().filter(|(name, _)| !name.starts_with('_'));
@@ -278,7 +283,7 @@ impl Mounted {
         let params = Params::new(params);
         let asked = async {
             let assigns = self.taken_over(req);
-            self.ask(&params, &info, assigns).await
+            self.ask(&params, &info, ip, assigns).await
         };
         let asked = AssertUnwindSafe(asked).catch_unwind();
         match asked.await {
@@ -289,12 +294,7 @@ impl Mounted {
                 serializer,
                 admitted,
             }),
-            Ok(Err(refused)) => {
-                let (peer, forwarded) = self.address_fields(req);
-                let user_agent = text(req.headers(), &header::USER_AGENT);
-                tracing::info!(%refused, peer, forwarded, user_agent, "socket.connect.refused");
-                Err(Refusal::Refused(refused))
-            }
+            Ok(Err(refused)) => Err(self.refused(req, refused)),
             Err(_) => {
                 let (peer, forwarded) = self.address_fields(req);
                 let user_agent = text(req.headers(), &header::USER_AGENT);
@@ -304,6 +304,14 @@ impl Mounted {
         }
     }
 
+    /// Logs a refusal.
+    fn refused(&self, req: &Head<'_>, refused: ConnectRefused) -> Refusal {
+        let (peer, forwarded) = self.address_fields(req);
+        let user_agent = text(req.headers(), &header::USER_AGENT);
+        tracing::info!(%refused, peer, forwarded, user_agent, "socket.connect.refused");
+        Refusal::Refused(refused)
+    }
+
     /// Asks `connect` about a client without a network. The client counts against no limit.
     pub(crate) async fn accept(
         &self,
@@ -311,7 +319,7 @@ impl Mounted {
         params: &Params,
         info: &ConnectInfo,
     ) -> Result<Accepted, ConnectRefused> {
-        let asked = self.ask(params, info, Assigns::default()).await?;
+        let asked = self.ask(params, info, None, Assigns::default()).await?;
         Ok(Accepted::alone(asked, serializer))
     }
 
@@ -330,17 +338,22 @@ impl Mounted {
         assigns
     }
 
-    /// Calls the application's `connect`.
+    /// Calls the application's `connect`, and refuses a user that is banned.
     async fn ask(
         &self,
         params: &Params,
         info: &ConnectInfo,
+        ip: Option<IpAddr>,
         mut assigns: Assigns,
     ) -> Result<Asked, ConnectRefused> {
         self.mount
             .socket
             .connect(params, info, &mut assigns)
             .await?;
+        let bans = self.sockets.bans();
+        if bans.refuse_any() && bans.refuses(self.mount.socket.user(&assigns).as_deref(), ip) {
+            return Err(banned());
+        }
         let id = self.mount.socket.id(&assigns);
         Ok(Asked { assigns, id })
     }
@@ -435,6 +448,10 @@ impl Mounted {
         }
         info
     }
+}
+
+fn banned() -> ConnectRefused {
+    ConnectRefused::because("banned")
 }
 
 /// The time, in seconds since 1970.

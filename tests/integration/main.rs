@@ -5,6 +5,7 @@ mod api;
 mod api_operations;
 mod api_refusals;
 mod away;
+mod bans;
 mod channel_api;
 mod chat;
 mod cli;

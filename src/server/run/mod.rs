@@ -5,7 +5,7 @@ mod error;
 mod http;
 mod parts;
 mod ready;
-mod revoked;
+mod sanctions;
 mod signals;
 mod told;
 
@@ -23,9 +23,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
-use self::revoked::RevokedTokens;
+use self::sanctions::KeptSanctions;
 use self::signals::ServerSignals;
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
@@ -38,6 +39,7 @@ use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
+use crate::server::sanctions::Sanctions;
 use crate::server::sockets::{self, RoomServices};
 use crate::server::telemetry::Logging;
 use crate::server::{admin, console, exporter};
@@ -209,8 +211,9 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let revoked = match &writer {
-            Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
+        let bans = Bans::default();
+        let kept = match &writer {
+            Some(writer) => Some(KeptSanctions::load(writer, &revocations, &bans).await),
             None => None,
         };
         let presence = sockets::presence(&config, &pubsub);
@@ -222,21 +225,26 @@ impl<S: Socket> Server<S> {
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
-                revocations: revoked.is_some().then_some(&revocations),
+                revocations: kept.is_some().then_some(&revocations),
+                bans: Some(&bans),
                 presence: presence.clone(),
             },
         )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
+            .bans(bans)
             .mount(mount)
             .build();
-        let api = auth.zip(writer.as_ref()).map(|(auth, writer)| {
-            let services = ApiServices {
-                revocations,
-                presence,
-            };
-            http_api(&config, auth, &endpoint, writer, services)
-        });
+        let sanctions = writer
+            .as_ref()
+            .map(|writer| Sanctions::new(revocations, writer, &endpoint));
+        let services = ApiServices {
+            sanctions,
+            presence,
+        };
+        let api = auth
+            .zip(writer.as_ref())
+            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, services));
         let servers = writer
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
@@ -258,14 +266,14 @@ impl<S: Socket> Server<S> {
         let others = writer
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
-        let revoked = revoked.map(|revoked| actix_rt::spawn(revoked.keep(endpoint.clone())));
+        let kept = kept.map(|kept| actix_rt::spawn(kept.keep(endpoint.clone())));
         let retention = writer
             .as_ref()
             .and_then(|writer| database::retention(&config, &endpoint, writer));
         let shutdown = async {
             let deadline = Instant::now() + config.shutdown_timeout;
             drop(retention);
-            others.iter().chain(&revoked).for_each(JoinHandle::abort);
+            others.iter().chain(&kept).for_each(JoinHandle::abort);
             send_clients_away(&endpoint, &config).await;
             if let Some(hook) = hook {
                 // The notices about the members that have gone.

@@ -1,5 +1,6 @@
-//! Work on stored messages: retention, erasing, exports, imports. Revocations of tokens.
+//! Work on stored messages: retention, erasing, exports, imports. Revocations and bans.
 
+mod bans;
 mod erase;
 mod export;
 mod import;
@@ -8,6 +9,7 @@ mod lone_writer;
 mod retention;
 mod revocations;
 
+pub use self::bans::{BansUnavailable, StoredBans};
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::import::{ImportError, ImportOptions, ImportProblem, Imported};
