@@ -13,5 +13,6 @@ USER 65532
 VOLUME /data
 WORKDIR /data
 EXPOSE 4000
+HEALTHCHECK CMD ["slackir", "health"]
 ENTRYPOINT ["slackir"]
 CMD ["serve", "--host", "0.0.0.0"]

@@ -133,6 +133,16 @@ impl RemoteKeys {
         }
     }
 
+    /// Whether the URL has keys.
+    ///
+    /// # Errors
+    /// If they cannot be fetched now.
+    #[cfg(feature = "_store")]
+    pub(crate) async fn reach(&self) -> Result<(), FetchError> {
+        let fetched = timeout(TIMEOUT, self.fetch()).await;
+        fetched.unwrap_or(Err(FetchError::Timeout)).map(drop)
+    }
+
     async fn fetch(&self) -> Result<JwkSet, FetchError> {
         let invalid = |error: &dyn std::fmt::Display| FetchError::Invalid(error.to_string());
         // Fetches are rare: no client is kept.

@@ -7,6 +7,8 @@
 pub(crate) mod admin;
 #[cfg(feature = "_store")]
 pub mod api;
+#[cfg(feature = "_store")]
+pub(crate) mod check;
 pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod console;
@@ -20,6 +22,8 @@ mod memory_rooms;
 pub(crate) mod methods;
 pub mod page;
 #[cfg(feature = "_store")]
+pub(crate) mod probe;
+#[cfg(feature = "_store")]
 mod program;
 pub mod rooms;
 #[cfg(feature = "_store")]
@@ -27,6 +31,8 @@ mod run;
 #[cfg(feature = "_store")]
 pub(crate) mod sanctions;
 mod sockets;
+#[cfg(feature = "_store")]
+pub(crate) mod systemd;
 pub(crate) mod telemetry;
 mod tokens;
 mod told;
@@ -35,7 +41,7 @@ pub(crate) mod trial;
 pub use self::config::{
     ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder,
     HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig,
-    ServeConfig, SettingsError, Switch, WebsocketDriver,
+    SecretFilesConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
 };
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;
@@ -47,4 +53,5 @@ pub use self::memory_rooms::{MemoryRooms, MemoryRoomsError};
 pub use self::program::main;
 #[cfg(feature = "_store")]
 pub use self::run::{ServeError, Server};
+pub use self::sockets::OriginError;
 pub use self::telemetry::{InvalidFilter, Logging};

@@ -11,12 +11,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::server::Server;
+use crate::server::check::Finding;
+use crate::server::commands::config::{check, init, report, show};
 use crate::server::commands::data::{DataCommandError, erase, export, import};
 use crate::server::commands::migrate::{MigrateError, migrate};
 use crate::server::commands::rooms::rooms;
+use crate::server::commands::service::{completions, health, man};
 use crate::server::commands::token::token;
-use crate::server::config::{Cli, CliError, Command, FileLines, LogFormat, ServeConfig};
+use crate::server::config::{
+    Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig,
+};
 use crate::server::console::{OutputError, say};
+use crate::server::systemd;
 use crate::server::telemetry::{Logging, fatal};
 use crate::shutdown::Signals;
 use crate::socket::Socket;
@@ -55,14 +61,29 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
     }
     let cli = match Cli::load() {
         Ok(cli) => cli,
+        Err(CliError::Usage(usage)) => return refuse(&CliError::Usage(usage)),
+        Err(error) if Cli::is_check() => {
+            let finding = Finding::fail("config", error.to_string());
+            return run(move || report(&[finding]), ToString::to_string).await;
+        }
         Err(error) => return refuse(&error),
     };
+    let in_force = cli.in_force;
     let lines = cli.file_lines;
     let worked = |error: &DataCommandError| locate(error, error.setting(), &lines);
     let migrated = |error: &MigrateError| locate(error, error.setting(), &lines);
     match cli.command {
         None => serve(cli.serve, &lines, extend).await,
         Some(Command::Serve(config)) => serve(*config, &lines, extend).await,
+        Some(Command::Config(config)) => match config.action {
+            ConfigAction::Init { file } => run(move || init(&file), ToString::to_string).await,
+            ConfigAction::Show(config) => {
+                run(move || show(&in_force, config.format), ToString::to_string).await
+            }
+            ConfigAction::Check(config) => {
+                run(move || check(&config.serve), ToString::to_string).await
+            }
+        },
         Some(Command::Migrate(config)) => run(move || migrate(&config.database), migrated).await,
         Some(Command::Erase(config)) => run(move || erase(config), worked).await,
         Some(Command::Export(config)) => run(move || export(&config), worked).await,
@@ -73,6 +94,11 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         Some(Command::Token(config)) => {
             run(move || token(&config.action), ToString::to_string).await
         }
+        Some(Command::Health(config)) => run(move || health(&config), ToString::to_string).await,
+        Some(Command::Completions(config)) => {
+            run(move || completions(&config), ToString::to_string).await
+        }
+        Some(Command::Man(config)) => run(move || man(&config), ToString::to_string).await,
     }
 }
 
@@ -107,11 +133,21 @@ async fn serve<S: Socket>(
     lines: &FileLines,
     extend: impl FnOnce(Server) -> Server<S>,
 ) -> ExitCode {
+    // Before the thread of the log is started.
+    let listener = match systemd::listener() {
+        Ok(listener) => listener,
+        Err(error) => return fail(&error, &format!("the socket of systemd: {error}")),
+    };
     let logging = match Logging::init(&config.log, config.log_format) {
         Ok(logging) => logging,
         Err(error) => return fail(&error, &lines.locate("log", &error.to_string())),
     };
-    let server = extend(Server::from_config(config));
+    let server = Server::from_config(config);
+    let server = match listener {
+        Some(listener) => server.listener(listener),
+        None => server,
+    };
+    let server = extend(server);
     match server.run_by_command_line(&logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

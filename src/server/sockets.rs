@@ -16,7 +16,7 @@ use crate::server::language::IdentityConfig;
 use crate::server::rooms::{self, Identified, IdentityError, Room};
 use crate::server::told::Teller;
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
-use crate::transport::{CheckOrigin, HandshakeOptions};
+use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
 
 /// The path of the socket.
 pub(super) const MOUNT: &str = "/socket";
@@ -137,6 +137,35 @@ pub(super) fn mount(
 /// The presences of the rooms, if one shows who is there.
 pub(super) fn presence(config: &ServeConfig, pubsub: &PubSub) -> Option<Presence> {
     rooms::presence(&rooms(config), pubsub)
+}
+
+/// Why the rule for origins cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginError {
+    /// `--check-origin`.
+    #[error("--check-origin: {0}")]
+    CheckOrigin(#[from] InvalidOrigin),
+    /// `--public-host`.
+    #[error("--public-host: {0}")]
+    PublicHost(#[from] InvalidHost),
+}
+
+/// The rule for origins. A server with a public host accepts pages of that host only. A server without one
+/// accepts pages of its IP address.
+///
+/// # Errors
+/// If one of the two settings is not valid.
+pub(super) fn check_origin(config: &ServeConfig) -> Result<CheckOrigin, OriginError> {
+    let public_host = config.public_host.as_deref();
+    let public_host = public_host.map(str::parse).transpose()?;
+    Ok(match (config.check_origin.parse()?, public_host) {
+        (CheckOrigin::OwnAddress, Some(host)) => CheckOrigin::Host(host),
+        (CheckOrigin::OwnAddress, None) if config.host.is_loopback() => {
+            CheckOrigin::OwnAddressOrLoopback
+        }
+        (other, _) => other,
+    })
 }
 
 /// The configured rooms.

@@ -44,9 +44,9 @@ pub use self::servers::{OtherServers, Servers};
 pub use self::tables::ColumnFields;
 use self::tables::migrations;
 pub use self::upkeep::{
-    BansUnavailable, EraseError, Eraser, ExportError, ExportEvent, Exported, Exporter, ImportError,
-    ImportOptions, ImportProblem, Imported, Retention, RetentionRule, RetentionTask,
-    RevocationsUnavailable, StoredBans, StoredRevocations, Target,
+    BansUnavailable, DatabaseCondition, EraseError, Eraser, ExportError, ExportEvent, Exported,
+    Exporter, ImportError, ImportOptions, ImportProblem, Imported, Retention, RetentionRule,
+    RetentionTask, RevocationsUnavailable, StoredBans, StoredRevocations, Target,
 };
 pub use self::write::{DbWriter, DbWriterHandle, StorageState};
 

@@ -172,6 +172,17 @@ impl fmt::Display for HostName {
 }
 
 impl OriginPattern {
+    /// Whether it allows pages of this host, of some scheme and port.
+    #[cfg(feature = "server")]
+    pub(crate) fn has_host(&self, host: &HostName) -> bool {
+        let origin = Origin {
+            scheme: self.scheme.as_deref().unwrap_or_default(),
+            host: &host.0,
+            port: self.port,
+        };
+        self.matches(&origin)
+    }
+
     fn matches(&self, origin: &Origin<'_>) -> bool {
         let scheme = self
             .scheme

@@ -1,8 +1,12 @@
 //! The commands of `slackir` other than `serve`.
 
 #[cfg(feature = "_store")]
+pub(crate) mod config;
+#[cfg(feature = "_store")]
 pub(crate) mod data;
 #[cfg(feature = "_store")]
 pub(crate) mod migrate;
 pub(crate) mod rooms;
+#[cfg(feature = "_store")]
+pub(crate) mod service;
 pub(crate) mod token;

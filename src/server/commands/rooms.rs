@@ -49,7 +49,7 @@ pub(crate) fn rooms(action: &RoomsAction) -> Result<(), RoomsCommandError> {
     match action {
         RoomsAction::Explain { file } => {
             let config = match file {
-                Some(file) => ServeConfig::from_file(file)?,
+                Some(file) => ServeConfig::from_file_without_secrets(file)?,
                 None => ServeConfig::default(),
             };
             print(explain(&config).trim_end())?;
@@ -59,6 +59,7 @@ pub(crate) fn rooms(action: &RoomsAction) -> Result<(), RoomsCommandError> {
             file,
             frames,
             secret_key_base,
+            secret_key_base_file: _,
         } => {
             let mut config = ServeConfig::from_file(file)?;
             if secret_key_base.is_some() {

@@ -61,6 +61,8 @@ pub(crate) fn token(action: &TokenAction) -> Result<(), TokenCommandError> {
 }
 
 fn signer(key: &TokenKey) -> Result<Signer, SecretTooShort> {
-    let secret = SecretKeyBase::new(key.secret_key_base.as_bytes())?;
+    // The command line has the secret, or a file whose text is the default.
+    let secret = key.secret_key_base.as_deref().unwrap_or_default();
+    let secret = SecretKeyBase::new(secret.as_bytes())?;
     Ok(Signer::new(&secret, &key.salt, KeyOptions::DEFAULT))
 }

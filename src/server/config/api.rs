@@ -1,5 +1,6 @@
 //! The settings of the HTTP API. It is off unless `api_token`, `api_token_salt` or `[api]` is set.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -45,6 +46,19 @@ pub struct ApiConfig {
         value_name = "SECRET"
     )]
     pub secret_key_base: Option<String>,
+}
+
+/// Files with the secrets of the server, for systemd's `LoadCredential` and for Docker's secrets. They are read when
+/// the settings are read; a program that makes its settings itself sets the secrets.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SecretFilesConfig {
+    /// File with the --api-token
+    #[arg(long, value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+
+    /// File with the --secret-key-base
+    #[arg(long, value_name = "FILE")]
+    pub secret_key_base_file: Option<PathBuf>,
 }
 
 /// The section `[api]`: the JSON Web Tokens that the HTTP API accepts.

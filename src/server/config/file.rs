@@ -18,6 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::api::{ApiJwtConfig, WrittenApiJwt};
+use super::flags::mut_settings;
 use super::hook::HookConfig;
 use super::rooms::{RoomConfig, unaccepted};
 use crate::pattern::shadowed;
@@ -33,8 +34,8 @@ const HOOK: &str = "hook";
 const API: &str = "api";
 /// The flag that cannot be set in the file.
 const CONFIG: &str = "config";
-/// The subcommands that take settings from the file.
-const SUBCOMMANDS: [&str; 5] = ["serve", "migrate", "erase", "export", "import"];
+/// The keys of sections, which have no flag.
+const SECTIONS: [&str; 4] = [IDENTITY, HOOK, API, ROOMS];
 
 /// The file cannot be used. The message is one line, with the place of the problem.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,8 @@ pub(crate) enum FileError {
 pub(super) struct ConfigFile {
     /// By the flags' names.
     settings: BTreeMap<String, Setting>,
+    /// The sections that it has, with their lines.
+    pub(super) sections: Vec<(&'static str, usize)>,
     pub(super) rooms: Vec<RoomConfig>,
     /// Who clients are; `None`: anonymous.
     pub(super) identity: Option<IdentityConfig>,
@@ -90,6 +93,17 @@ pub(crate) struct FileLines {
 }
 
 impl FileLines {
+    /// Whether the setting's value in the file is in force.
+    pub(super) fn has(&self, setting: &str) -> bool {
+        self.lines.contains_key(setting)
+    }
+
+    /// The file and the line of a value that is in force.
+    pub(super) fn place_of(&self, setting: &str) -> Option<(&Path, usize)> {
+        let line = self.lines.get(setting)?;
+        Some((&self.file, *line))
+    }
+
     /// Puts the setting's line of the file before an error. Returns the error unchanged if the value does not
     /// come from the file.
     pub(crate) fn locate(&self, setting: &str, error: &str) -> String {
@@ -137,6 +151,7 @@ impl ConfigFile {
         let mut table = DeTable::parse(text)
             .map_err(|error| FileProblem::of_toml(&error, text))?
             .into_inner();
+        let sections = sections(&table, text);
         let hook = table.remove(HOOK);
         let hook = hook.map(|hook| read_hook(hook, text)).transpose()?;
         let rooms = match table.remove(ROOMS) {
@@ -175,6 +190,7 @@ impl ConfigFile {
         }
         Ok(Self {
             settings,
+            sections,
             rooms,
             identity,
             hook,
@@ -188,18 +204,13 @@ impl ConfigFile {
             Some(setting) => arg.default_value(&setting.value),
             None => arg,
         };
-        SUBCOMMANDS
-            .iter()
-            .fold(command.mut_args(default), |command, name| {
-                command.mut_subcommand(name, |command| command.mut_args(default))
-            })
+        mut_settings(command, &default)
     }
 }
 
 impl ConfigFile {
-    /// The lines of the settings that `matches` has from the file at `path`.
+    /// The lines of the settings that the `matches` of a command have from the file at `path`.
     pub(super) fn lines_in_force(&self, path: &Path, matches: &ArgMatches) -> FileLines {
-        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
         let from_file = |key: &str| {
             // The command may have no such flag.
             let known = matches.try_contains_id(key).is_ok();
@@ -259,6 +270,16 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     let like = rated.filter(|(likeness, _)| *likeness > LIKE);
     like.max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
+}
+
+/// The sections of the file, with their lines.
+fn sections(table: &DeTable<'_>, text: &str) -> Vec<(&'static str, usize)> {
+    let line_of = |name: &'static str| {
+        let mut keys = table.keys();
+        let key = keys.find(|key| key.get_ref() == name)?;
+        Some((name, line(text, key.span().start)))
+    };
+    SECTIONS.into_iter().filter_map(line_of).collect()
 }
 
 fn line(text: &str, at: usize) -> usize {
@@ -354,7 +375,7 @@ fn setting(command: &Command, key: &str, value: &DeValue<'_>) -> Result<(String,
     }
 }
 
-fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
+pub(super) fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
     command
         .get_arguments()
         .filter(|arg| arg.get_long().is_some_and(|flag| flag != CONFIG))
@@ -365,7 +386,7 @@ fn unknown(command: &Command, key: &str) -> String {
         .filter_map(Arg::get_long)
         .map(|flag| flag.replace('-', "_"))
         .collect();
-    known.extend([ROOMS, IDENTITY, HOOK, API].map(str::to_owned));
+    known.extend(SECTIONS.map(str::to_owned));
     match nearest(key, known.iter().map(String::as_str)) {
         Some(meant) => format!("{key}: there is no such setting; did you mean {meant}?"),
         None => format!(
@@ -399,13 +420,13 @@ fn text(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
 
 /// The TOML type of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TomlType {
+pub(super) enum TomlType {
     Text,
     Number,
 }
 
 impl TomlType {
-    fn of(arg: &Arg) -> Self {
+    pub(super) fn of(arg: &Arg) -> Self {
         let numbers = [
             TypeId::of::<u16>(),
             TypeId::of::<u32>(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::server::jwt::{JwkSet, JwtAlgorithm, JwtKey, JwtKeys};
-use crate::server::language::LocalKeySource;
+use crate::server::language::{LocalKeySource, SecretSource};
 
 /// Why a key cannot be used. The message is for the user, and begins with the key of the file.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +31,13 @@ pub(crate) fn jwt_keys(
     algorithms: &[JwtAlgorithm],
 ) -> Result<JwtKeys, JwtSetupError> {
     match source {
-        LocalKeySource::SecretEnv { name, previous } => {
-            let secret = env_secret("secret_env", name)?;
-            with_previous(secret, previous.as_deref())
-        }
-        LocalKeySource::SecretFile { path, previous } => {
-            let text = read("secret_file", path)?;
-            let secret = secret("secret_file", text.trim_ascii_end())?;
-            with_previous(secret, previous.as_deref())
+        LocalKeySource::Secret { current, previous } => {
+            let mut keys = vec![secret_key(["secret_env", "secret_file"], current)?];
+            if let Some(previous) = previous {
+                let settings = ["previous_secret_env", "previous_secret_file"];
+                keys.push(secret_key(settings, previous)?);
+            }
+            Ok(JwtKeys::Configured(keys))
         }
         LocalKeySource::PublicKeyFile(path) => public_key(algorithms, path),
         LocalKeySource::JwksFile(path) => jwks(algorithms, path),
@@ -75,18 +74,20 @@ fn jwks(algorithms: &[JwtAlgorithm], path: &Path) -> Result<JwtKeys, JwtSetupErr
     Ok(JwtKeys::Set(Arc::new(set)))
 }
 
-fn with_previous(secret: JwtKey, previous: Option<&str>) -> Result<JwtKeys, JwtSetupError> {
-    let mut keys = vec![secret];
-    if let Some(name) = previous {
-        keys.push(env_secret("previous_secret_env", name)?);
+/// `settings`: the settings of a secret in the environment, and of one in a file.
+fn secret_key(
+    [in_env, in_file]: [&'static str; 2],
+    source: &SecretSource,
+) -> Result<JwtKey, JwtSetupError> {
+    match source {
+        SecretSource::Env(name) => {
+            let value = std::env::var_os(name);
+            let value =
+                value.ok_or_else(|| failed(in_env, format!("the environment has no {name}")))?;
+            secret(in_env, value.as_encoded_bytes())
+        }
+        SecretSource::File(path) => secret(in_file, read(in_file, path)?.trim_ascii_end()),
     }
-    Ok(JwtKeys::Configured(keys))
-}
-
-fn env_secret(key: &'static str, name: &str) -> Result<JwtKey, JwtSetupError> {
-    let value = std::env::var_os(name);
-    let value = value.ok_or_else(|| failed(key, format!("the environment has no {name}")))?;
-    secret(key, value.as_encoded_bytes())
 }
 
 fn secret(key: &'static str, bytes: &[u8]) -> Result<JwtKey, JwtSetupError> {

@@ -16,6 +16,9 @@ const DEFAULT: &str = "info";
 /// The setting's long flag, and its key in the file.
 const FORMAT: (&str, &str) = ("--log-format", "log_format");
 
+/// Its name in the environment.
+const FORMAT_ENVIRONMENT: &str = "SLACKIR_LOG_FORMAT";
+
 /// Checks a filter of `tracing-subscriber`. A single word must be a level: `tracing-subscriber` would take any
 /// other word for a module, log everything of that module, and nothing else.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
@@ -51,10 +54,19 @@ impl Cli {
         let args: Vec<_> = std::env::args_os().collect();
         let file = flag(&args, "--config").or_else(|| std::env::var_os("SLACKIR_CONFIG"));
         let named = flag(&args, FORMAT.0)
+            .or_else(|| std::env::var_os(FORMAT_ENVIRONMENT))
             .and_then(|format| format.into_string().ok())
             .or_else(|| in_file(&file?.into()));
         let format = named.and_then(|format| LogFormat::from_str(&format, false).ok());
         format.unwrap_or(LogFormat::Text)
+    }
+}
+
+impl Cli {
+    /// Whether the command is `slackir config check`, even if its settings are not valid: that is what it finds.
+    pub(crate) fn is_check() -> bool {
+        let words: Vec<_> = std::env::args_os().skip(1).take(2).collect();
+        words == ["config", "check"]
     }
 }
 

@@ -1,17 +1,24 @@
 //! All settings, their defaults and their validation. No other module reads the environment.
 //!
 //! A flag overrides the environment, the environment overrides the file, and the file overrides the default.
-//! The file's values become clap's defaults, so that clap alone reads, checks and ranks all values.
+//! The file's values become clap's defaults, so that clap alone reads, checks and ranks all values. So do the secrets
+//! that are in files of their own.
 
 mod api;
+mod config_command;
 mod data;
 mod file;
+mod flags;
 mod hook;
+mod in_force;
 mod jwt;
 mod log;
+mod reload;
 mod rooms;
 mod rooms_command;
+mod secret_files;
 mod serve;
+mod service_command;
 mod token;
 mod value;
 
@@ -19,23 +26,27 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use self::api::{ApiConfig, ApiJwtConfig};
+pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
+pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
 pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
 pub use self::hook::{HookConfig, HookSecretError};
+pub(crate) use self::in_force::{SettingInForce, SettingSource};
 pub use self::jwt::JwtSetupError;
 pub(crate) use self::jwt::jwt_keys;
 pub(crate) use self::rooms::RESUME_PARAM;
 pub use self::rooms::{Fields, HistoryOrder, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
+use self::secret_files::{SecretFileError, SecretFiles};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
+pub(crate) use self::service_command::{CompletionsConfig, HealthConfig, ManConfig};
 pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
 
 /// The command line of `slackir`.
-#[derive(Clone, Debug, Parser)]
+#[derive(Debug, Parser)]
 #[command(
     name = "slackir",
     version,
@@ -52,6 +63,9 @@ pub(crate) struct Cli {
     /// The lines of the file whose values are in force.
     #[arg(skip)]
     pub file_lines: FileLines,
+    /// All settings of the command, with the places that their values come from. For `slackir config show` alone.
+    #[arg(skip)]
+    pub in_force: Vec<SettingInForce>,
 }
 
 /// The subcommands of `slackir`.
@@ -59,6 +73,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the server (the default)
     Serve(Box<ServeConfig>),
+    /// Write, print and check the configuration
+    Config(ConfigCommand),
     /// Run the pending migrations of the database, and exit
     Migrate(MigrateConfig),
     /// Erase the messages of a topic or of a name
@@ -71,6 +87,12 @@ pub(crate) enum Command {
     Rooms(RoomsConfig),
     /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
     Token(TokenConfig),
+    /// Ask the server that runs on this machine whether it is well
+    Health(Box<HealthConfig>),
+    /// Print a script that completes the commands in a shell
+    Completions(CompletionsConfig),
+    /// Write manual pages
+    Man(ManConfig),
 }
 
 /// `slackir migrate`.
@@ -104,6 +126,10 @@ pub struct DatabaseConfig {
         value_name = "URL"
     )]
     pub database_url: String,
+
+    /// File with the --database-url, for a URL with a password
+    #[arg(long, value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
 }
 
 /// The settings cannot be used.
@@ -115,6 +141,9 @@ pub(crate) enum CliError {
     /// The file is not valid.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The file of a secret cannot be used.
+    #[error(transparent)]
+    SecretFile(#[from] SecretFileError),
 }
 
 /// The settings of a server are not valid. The message is written for the user who set them.
@@ -143,9 +172,11 @@ impl ServeConfig {
     /// If a setting is not valid. The error names the line.
     pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
         let named = PathBuf::from("config");
-        Ok(Cli::from_file(&named, |path, command| {
-            ConfigFile::of_text(text, path, command)
-        })?)
+        Ok(Cli::from_file(
+            &named,
+            |path, command| ConfigFile::of_text(text, path, command),
+            true,
+        )?)
     }
 
     /// As [`from_toml`](Self::from_toml), for a file.
@@ -153,7 +184,16 @@ impl ServeConfig {
     /// # Errors
     /// If the file cannot be read or a setting is not valid. The error names the file and the line.
     pub(crate) fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        Ok(Cli::from_file(path, ConfigFile::read)?)
+        Ok(Cli::from_file(path, ConfigFile::read, true)?)
+    }
+
+    /// As [`from_file`](Self::from_file), without the secrets that are in files of their own: a reader of the file
+    /// need not have them.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    pub(crate) fn from_file_without_secrets(path: &Path) -> Result<Self, SettingsError> {
+        Ok(Cli::from_file(path, ConfigFile::read, false)?)
     }
 }
 
@@ -180,52 +220,84 @@ impl Cli {
         Self::load_from(&args)
     }
 
-    /// The settings of the server. For another command: the defaults.
-    pub(crate) fn into_serve(self) -> ServeConfig {
-        match self.command {
-            Some(Command::Serve(serve)) => *serve,
-            _ => self.serve,
-        }
+    /// The command line with all that it has, for manual pages and completions.
+    #[cfg(feature = "_store")]
+    pub(crate) fn whole() -> clap::Command {
+        flags::with_environment(Self::command())
     }
 
-    /// The settings of a server with this file, and neither a command line nor an environment.
+    /// The settings of the server. For another command: the defaults.
+    pub(crate) fn into_serve(mut self) -> ServeConfig {
+        self.serve_mut().clone()
+    }
+
+    /// The settings of a server with this file, and neither a command line nor an environment. `with_secrets`: also
+    /// with those that are in files of their own.
     fn from_file(
         path: &Path,
         read: impl FnOnce(&Path, &clap::Command) -> Result<ConfigFile, FileError>,
+        with_secrets: bool,
     ) -> Result<ServeConfig, CliError> {
         let command = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
         let file = read(path, &command)?;
-        let matches = file
-            .as_defaults(command)
-            .try_get_matches_from(["slackir"])?;
+        let command = file.as_defaults(command);
+        let mut matches = command.clone().try_get_matches_from(["slackir"])?;
+        if with_secrets {
+            let lines = file.lines_in_force(path, &matches);
+            let secrets = SecretFiles::read(&matches, &lines)?;
+            matches = secrets
+                .as_defaults(command)
+                .try_get_matches_from(["slackir"])?;
+        }
         let mut cli = Self::from_arg_matches(&matches)?;
         cli.set_rooms(file);
         Ok(cli.into_serve())
     }
 
+    /// The file's values become defaults, and then the secrets that are in files of their own.
     fn load_from(args: &[impl AsRef<OsStr>]) -> Result<Self, CliError> {
         let args = args.iter().map(AsRef::as_ref);
-        let command = Self::command_of(args.clone());
-        let matches = command.clone().try_get_matches_from(args.clone())?;
-        let cli = Self::from_arg_matches(&matches)?;
-        let Some(path) = cli.file() else {
-            return Ok(cli);
+        let mut command = Self::command_of(args.clone());
+        let mut matches = command.clone().try_get_matches_from(args.clone())?;
+        let path = Self::from_arg_matches(&matches)?.file().cloned();
+        let file = match &path {
+            Some(path) => {
+                let file = ConfigFile::read(path, &command)?;
+                command = file.as_defaults(command);
+                matches = command.clone().try_get_matches_from(args.clone())?;
+                Some((&**path, file))
+            }
+            None => None,
         };
-        let file = ConfigFile::read(path, &command)?;
-        let matches = file.as_defaults(command).try_get_matches_from(args)?;
+        let lines = file
+            .as_ref()
+            .map(|(path, file)| file.lines_in_force(path, leaf(&matches)));
+        let lines = lines.unwrap_or_default();
+        let secrets = SecretFiles::read(leaf(&matches), &lines)?;
+        if !secrets.is_empty() {
+            command = secrets.as_defaults(command);
+            matches = command.clone().try_get_matches_from(args)?;
+        }
         let mut cli = Self::from_arg_matches(&matches)?;
-        cli.file_lines = file.lines_in_force(path, &matches);
-        cli.set_rooms(file);
+        if cli.shows_settings() {
+            let from_file = file.as_ref().map(|(path, file)| (*path, file));
+            cli.in_force = in_force::in_force(&command, &matches, (from_file, &lines), &secrets);
+        }
+        cli.file_lines = lines;
+        if let Some((_, file)) = file {
+            cli.set_rooms(file);
+        }
         Ok(cli)
     }
 
     /// The command that parses these arguments. If they name a subcommand, the environment is not read for the
     /// settings of a server without one: an invalid `PORT` does not stop `slackir migrate`.
     fn command_of<'a>(args: impl Iterator<Item = &'a OsStr>) -> clap::Command {
-        let without_environment = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
+        let command = flags::with_environment(Self::command());
+        let without_environment = command.clone().mut_args(|arg| arg.env(Resettable::Reset));
         match without_environment.clone().try_get_matches_from(args) {
             Ok(matches) if matches.subcommand_name().is_some() => without_environment,
-            _ => Self::command(),
+            _ => command,
         }
     }
 
@@ -233,32 +305,57 @@ impl Cli {
         let file = match &self.command {
             None => &self.serve.file,
             Some(Command::Serve(serve)) => &serve.file,
+            Some(Command::Config(config)) => match &config.action {
+                ConfigAction::Show(show) => &show.serve.file,
+                ConfigAction::Check(check) => &check.serve.file,
+                ConfigAction::Init { .. } => return None,
+            },
             Some(Command::Migrate(migrate)) => &migrate.file,
             Some(Command::Erase(erase)) => &erase.file,
             Some(Command::Export(export)) => &export.file,
             Some(Command::Import(import)) => &import.file,
-            Some(Command::Rooms(_) | Command::Token(_)) => return None,
+            Some(Command::Health(health)) => &health.serve.file,
+            Some(
+                Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),
+            ) => return None,
         };
         file.path.as_ref()
     }
 
+    /// Whether the command is `slackir config show`.
+    fn shows_settings(&self) -> bool {
+        let Some(Command::Config(config)) = &self.command else {
+            return false;
+        };
+        matches!(config.action, ConfigAction::Show(_))
+    }
+
+    /// The settings of a server of this command. For a command without: those that nothing reads.
+    fn serve_mut(&mut self) -> &mut ServeConfig {
+        match &mut self.command {
+            Some(Command::Serve(serve)) => serve,
+            Some(Command::Health(health)) => &mut health.serve,
+            Some(Command::Config(config)) => match &mut config.action {
+                ConfigAction::Show(show) => &mut show.serve,
+                ConfigAction::Check(check) => &mut check.serve,
+                ConfigAction::Init { .. } => &mut self.serve,
+            },
+            _ => &mut self.serve,
+        }
+    }
+
     /// What the file alone can say.
     fn set_rooms(&mut self, file: ConfigFile) {
-        let serve = match &mut self.command {
-            None => &mut self.serve,
-            Some(Command::Serve(serve)) => serve,
-            Some(
-                Command::Migrate(_)
-                | Command::Erase(_)
-                | Command::Export(_)
-                | Command::Import(_)
-                | Command::Rooms(_)
-                | Command::Token(_),
-            ) => return,
-        };
+        let serve = self.serve_mut();
         (serve.rooms, serve.identity, serve.hook) = (file.rooms, file.identity, file.hook);
         serve.api_jwt = file.api;
     }
+}
+
+/// The matches of the innermost subcommand.
+fn leaf(matches: &ArgMatches) -> &ArgMatches {
+    let inner = matches.subcommand();
+    inner.map_or(matches, |(_, inner)| leaf(inner))
 }
 
 #[cfg(test)]

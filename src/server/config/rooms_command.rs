@@ -43,5 +43,8 @@ pub(crate) enum RoomsAction {
             value_name = "SECRET"
         )]
         secret_key_base: Option<String>,
+        /// File with that secret
+        #[arg(long, value_name = "FILE")]
+        secret_key_base_file: Option<PathBuf>,
     },
 }

@@ -1,5 +1,5 @@
-//! [`ServeConfig`]: the settings of a server. Each is a flag and a key of the file; some are environment
-//! variables, too. The comments are the texts of `--help`.
+//! [`ServeConfig`]: the settings of a server. Each is a flag, a key of the file, and an environment variable. The
+//! comments are the texts of `--help`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,8 +9,10 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::log::log_filter;
-use super::value::{address, history_limit, positive, seconds, socket_path};
-use super::{ApiConfig, ApiJwtConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig};
+use super::value::{address, delay, history_limit, positive, seconds, socket_path};
+use super::{
+    ApiConfig, ApiJwtConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig, SecretFilesConfig,
+};
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
 
@@ -199,6 +201,11 @@ pub struct ServeConfig {
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     pub shutdown_timeout: Duration,
 
+    /// Seconds for which a server that is asked to end goes on as before, with 503 in /readyz, so that a
+    /// balancer can send new clients elsewhere; a second signal ends the wait
+    #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = delay)]
+    pub shutdown_delay: Duration,
+
     /// Connections that a shutdown closes at once; the next batch follows after 2 seconds
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = positive)]
     pub drain_batch: usize,
@@ -206,6 +213,10 @@ pub struct ServeConfig {
     /// The HTTP API.
     #[command(flatten)]
     pub api: ApiConfig,
+
+    /// Files with secrets.
+    #[command(flatten)]
+    pub secret_files: SecretFilesConfig,
 
     /// Filter of the log on standard error: a level, or tracing directives
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]

@@ -1,5 +1,6 @@
 //! The arguments of `slackir token`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -49,9 +50,13 @@ pub(crate) struct TokenKey {
         long,
         env = "SECRET_KEY_BASE",
         hide_env_values = true,
+        required_unless_present = "secret_key_base_file",
         value_name = "SECRET"
     )]
-    pub secret_key_base: String,
+    pub secret_key_base: Option<String>,
+    /// File with the secret
+    #[arg(long, value_name = "FILE")]
+    pub secret_key_base_file: Option<PathBuf>,
     /// Salt, which names the purpose of the token
     #[arg(long, default_value = "user socket", value_name = "SALT")]
     pub salt: String,

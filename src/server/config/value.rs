@@ -6,6 +6,9 @@ use std::time::Duration;
 /// The longest timeout: ten years.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// The longest delay of a shutdown.
+const MAX_DELAY: Duration = Duration::from_secs(3_600);
+
 /// The most messages of a history, which may be one push.
 const MAX_HISTORY: usize = 10_000;
 
@@ -51,10 +54,23 @@ pub(super) fn history_limit(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}"))?;
+    let duration = number_of_seconds(text)?;
     if duration.is_zero() || duration > MAX_DURATION {
         return Err("must be more than 0 and at most ten years".to_owned());
     }
     Ok(duration)
+}
+
+/// Seconds to wait.
+pub(super) fn delay(text: &str) -> Result<Duration, String> {
+    let duration = number_of_seconds(text)?;
+    if duration > MAX_DELAY {
+        return Err("must be at most an hour".to_owned());
+    }
+    Ok(duration)
+}
+
+fn number_of_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}"))
 }

@@ -182,6 +182,20 @@ impl Hook {
         }
     }
 
+    /// Whether anything answers at the URL; returns the status. The request has neither body nor signature.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    #[cfg(feature = "_store")]
+    pub(crate) async fn reach(&self) -> Result<u16, CallFailure> {
+        let request = self.client().client.get(self.url.as_str());
+        match timeout(self.timeout, request.send()).await {
+            Ok(Ok(response)) => Ok(response.status().as_u16()),
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(_) => Err(CallFailure::Timeout),
+        }
+    }
+
     /// The time for a whole exchange.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout

@@ -12,6 +12,7 @@ use super::age::age;
 use super::table::only_tables;
 use crate::server::jwt::{JwtAlgorithm, JwtKeyKind, JwtPolicy};
 
+const PREVIOUS: &str = "previous_secret_env and previous_secret_file";
 const SOURCES: &str = "secret_env, secret_file, public_key_file, jwks_file and jwks_url";
 
 /// The default of how far two clocks may differ.
@@ -117,20 +118,24 @@ pub(crate) enum JwtKeySource {
 /// Where the keys of an issuer are on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LocalKeySource {
-    /// A secret in the environment, and the one before it.
-    SecretEnv {
-        name: String,
-        previous: Option<String>,
-    },
-    /// A secret in a file, and the one before it, in the environment.
-    SecretFile {
-        path: PathBuf,
-        previous: Option<String>,
+    /// A secret, and the one before it.
+    Secret {
+        current: SecretSource,
+        previous: Option<SecretSource>,
     },
     /// A file with a public key in PEM.
     PublicKeyFile(PathBuf),
     /// A file with the issuer's JWKS.
     JwksFile(PathBuf),
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SecretSource {
+    /// In this environment variable.
+    Env(String),
+    /// In a file, without the line break at its end.
+    File(PathBuf),
 }
 
 #[derive(Deserialize)]
@@ -142,6 +147,7 @@ struct WrittenJwtConfig {
     secret_env: Option<String>,
     secret_file: Option<PathBuf>,
     previous_secret_env: Option<String>,
+    previous_secret_file: Option<PathBuf>,
     public_key_file: Option<PathBuf>,
     jwks_file: Option<PathBuf>,
     #[serde(default, deserialize_with = "jwks_url")]
@@ -196,16 +202,21 @@ impl WrittenJwtConfig {
     /// # Errors
     /// If there is no key, or more than one.
     fn keys(&mut self) -> Result<JwtKeySource, String> {
-        let previous = self.previous_secret_env.take();
+        let previous = match (
+            self.previous_secret_env.take(),
+            self.previous_secret_file.take(),
+        ) {
+            (Some(_), Some(_)) => return Err(format!("only one of {PREVIOUS} may be there")),
+            (Some(name), None) => Some(SecretSource::Env(name)),
+            (None, path) => path.map(SecretSource::File),
+        };
         let of_secret = previous.is_some();
-        let in_env = self.secret_env.take().map(|name| {
-            let previous = previous.clone();
-            LocalKeySource::SecretEnv { name, previous }
-        });
-        let in_file = self.secret_file.take().map(|path| {
-            let previous = previous.clone();
-            LocalKeySource::SecretFile { path, previous }
-        });
+        let secret = |current| LocalKeySource::Secret {
+            current,
+            previous: previous.clone(),
+        };
+        let in_env = self.secret_env.take().map(SecretSource::Env).map(secret);
+        let in_file = self.secret_file.take().map(SecretSource::File).map(secret);
         let public = self.public_key_file.take();
         let public = public.map(LocalKeySource::PublicKeyFile);
         let set = self.jwks_file.take().map(LocalKeySource::JwksFile);
@@ -222,9 +233,9 @@ impl WrittenJwtConfig {
                         .to_owned(),
                 )
             }
-            (Some(source), None) if of_secret && !source.is_secret() => {
-                Err("previous_secret_env: there is no secret before which it was".to_owned())
-            }
+            (Some(source), None) if of_secret && !source.is_secret() => Err(format!(
+                "{PREVIOUS}: there is no secret before which it was"
+            )),
             (Some(source), None) => Ok(source),
             (None, _) => Err(format!("it needs one of {SOURCES}")),
             (Some(_), Some(_)) => Err(format!("only one of {SOURCES} may be there")),
@@ -234,8 +245,7 @@ impl WrittenJwtConfig {
 
 impl JwtKeySource {
     fn is_secret(&self) -> bool {
-        use LocalKeySource::{SecretEnv, SecretFile};
-        matches!(self, Self::Local(SecretEnv { .. } | SecretFile { .. }))
+        matches!(self, Self::Local(LocalKeySource::Secret { .. }))
     }
 }
 

@@ -18,7 +18,7 @@ mod table;
 pub(crate) mod template;
 
 pub(crate) use self::accepted_token::{
-    JoinToken, JwtConfig, JwtKeySource, LocalKeySource, PhoenixTokenConfig,
+    JoinToken, JwtConfig, JwtKeySource, LocalKeySource, PhoenixTokenConfig, SecretSource,
 };
 pub(crate) use self::age::age;
 pub(crate) use self::audience::{Audience, LabelTemplate, check_label, several};

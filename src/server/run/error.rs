@@ -8,9 +8,9 @@ use crate::server::exporter::ExporterError;
 use crate::server::hook::HookError;
 use crate::server::page::PageError;
 use crate::server::rooms::IdentityError;
+use crate::server::sockets::OriginError;
 use crate::server::telemetry::InvalidFilter;
 use crate::store::StoreError;
-use crate::transport::{InvalidHost, InvalidOrigin};
 
 /// Why the server did not start, or did not end in order. The message is one line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,9 @@ pub enum ServeError {
     /// The frontend's folder.
     #[error(transparent)]
     Page(#[from] PageError),
-    /// `--check-origin`.
-    #[error("--check-origin: {0}")]
-    CheckOrigin(#[from] InvalidOrigin),
-    /// `--public-host`.
-    #[error("--public-host: {0}")]
-    PublicHost(#[from] InvalidHost),
+    /// `--check-origin` and `--public-host`.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// The HTTP API's tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -74,8 +71,8 @@ impl ServeError {
         match self {
             Self::Store(error) => error.setting(),
             Self::Page(_) => Some("static_dir"),
-            Self::CheckOrigin(_) => Some("check_origin"),
-            Self::PublicHost(_) => Some("public_host"),
+            Self::Origin(OriginError::CheckOrigin(_)) => Some("check_origin"),
+            Self::Origin(OriginError::PublicHost(_)) => Some("public_host"),
             Self::Auth(AuthError::Token) => Some("api_token"),
             Self::Auth(AuthError::NoSecret) => Some("api_token_salt"),
             Self::Auth(AuthError::Secret(_)) | Self::Identity(IdentityError::Secret(_)) => {

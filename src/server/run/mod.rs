@@ -6,12 +6,14 @@ mod http;
 mod parts;
 mod ready;
 mod sanctions;
+mod service;
 mod signals;
 mod told;
+mod watchdog;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -24,7 +26,9 @@ use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
 use self::sanctions::KeptSanctions;
+use self::service::Leaving;
 use self::signals::ServerSignals;
+use self::watchdog::Watchdog;
 use crate::assigns::Assigns;
 use crate::ban::Bans;
 use crate::channel::Channel;
@@ -41,6 +45,7 @@ use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sanctions::Sanctions;
 use crate::server::sockets::{self, RoomServices};
+use crate::server::systemd;
 use crate::server::telemetry::Logging;
 use crate::server::{admin, console, exporter};
 use crate::shutdown::run_until;
@@ -81,6 +86,7 @@ pub struct Server<S = UserSocket> {
     router: SocketRouter,
     logs: Vec<MakeLogRule>,
     routes: Vec<Routes>,
+    listener: Option<TcpListener>,
     /// Whether the settings come from the process's command line, so that SIGHUP can read them again.
     reads_command_line: bool,
 }
@@ -101,6 +107,7 @@ impl Server {
             router: SocketRouter::new(),
             logs: Vec::new(),
             routes: Vec::new(),
+            listener: None,
             reads_command_line: false,
         }
     }
@@ -139,8 +146,16 @@ impl<S: Socket> Server<S> {
             router: self.router,
             logs: self.logs,
             routes: self.routes,
+            listener: self.listener,
             reads_command_line: self.reads_command_line,
         }
+    }
+
+    /// Serves on this listener, in place of `host` and `port`. A supervisor that keeps it open can restart the server
+    /// without refusing a client.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listener = Some(listener);
+        self
     }
 
     /// Stores messages of other topics than those of the configured rooms. `rule` gets the server's database.
@@ -183,22 +198,21 @@ impl<S: Socket> Server<S> {
             socket,
             router,
             logs,
-            routes,
+            mut routes,
+            listener,
             reads_command_line,
         } = self;
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
         let mut signals = ServerSignals::listen(logging, reads_command_line)?;
         let metrics = exporter::install()?;
-        let check_origin = parts::check_origin(&config)?;
+        let check_origin = sockets::check_origin(&config)?;
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
         let hook = parts::hook(&config)?;
         let backend = hook.clone().zip(told::teller(&config)?);
         let frontend = page::page(config.static_dir.as_deref())?;
-        let address = SocketAddr::new(config.host, config.port);
         // Before the database: if the port is in use, nothing is changed there.
-        let listener = http::listen(address, config.backlog)
-            .map_err(|source| ServeError::Listen { address, source })?;
+        let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
         let writer = match config.persist {
             Switch::On => {
@@ -252,8 +266,13 @@ impl<S: Socket> Server<S> {
         // Before the first client, so that no message is missed.
         let told =
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
-        let readiness = ready::readiness(writer.clone(), others);
-        let admin = admin::routes(&endpoint, &metrics, readiness);
+        let leaving = Leaving::default();
+        let readiness = ready::readiness(writer.clone(), others, leaving.clone());
+        let admin = admin::routes(&endpoint, &metrics, readiness.clone());
+        let watchdog = Watchdog::wanted();
+        if let Some(watchdog) = watchdog.clone() {
+            routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
+        }
         let own = own_routes(&endpoint, routes);
         let server = http::server(
             &config,
@@ -294,8 +313,13 @@ impl<S: Socket> Server<S> {
             unsaved
         };
         actix_rt::spawn(metrics.clone().upkeep());
+        actix_rt::spawn(service::tell_status(endpoint.clone(), readiness));
+        if let Some(watchdog) = watchdog {
+            actix_rt::spawn(watchdog.keep());
+        }
         announce(&config, address);
-        let rows = run_until(server, async || signals.end().await, shutdown).await?;
+        let asked = async || leaving.asked(&mut signals, config.shutdown_delay).await;
+        let rows = run_until(server, asked, shutdown).await?;
         if let Some(fault) = writer.as_ref().and_then(DbWriterHandle::fault) {
             return Err(ServeError::Storage(fault));
         }
@@ -352,7 +376,12 @@ async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
     }
 }
 
-/// Prints the server's URL to standard output and to the log.
+fn listen(config: &ServeConfig) -> Result<TcpListener, ServeError> {
+    let address = SocketAddr::new(config.host, config.port);
+    http::listen(address, config.backlog).map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Prints the server's URL to standard output and to the log, and tells systemd.
 fn announce(config: &ServeConfig, address: SocketAddr) {
     let url = format!("http://{address}");
     let database = match config.persist {
@@ -383,6 +412,7 @@ fn announce(config: &ServeConfig, address: SocketAddr) {
         tracing::warn!(topics, mistake, "serve.config.mistaken");
     }
     let line = format!("Slackir listens on {url}");
+    systemd::ready(&line);
     let line = match config.log_format {
         LogFormat::Text => line,
         LogFormat::Json => json!({ "message": line, "url": url }).to_string(),

@@ -1,5 +1,6 @@
 //! The readiness for `/readyz`.
 
+use super::service::Leaving;
 use crate::server::admin::Readiness;
 use crate::store::{DbWriterHandle, OtherServers, StorageState};
 
@@ -8,8 +9,12 @@ use crate::store::{DbWriterHandle, OtherServers, StorageState};
 pub(super) fn readiness(
     writer: Option<DbWriterHandle>,
     others: OtherServers,
+    leaving: Leaving,
 ) -> impl Fn() -> Readiness + Clone + Send {
     move || {
+        if leaving.has_begun() {
+            return Readiness::NotReady("shutting down".to_owned());
+        }
         let Some(writer) = &writer else {
             return Readiness::Ready;
         };

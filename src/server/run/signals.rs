@@ -7,6 +7,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::server::config::Cli;
+use crate::server::systemd;
 use crate::server::telemetry::Logging;
 use crate::shutdown::Signals;
 
@@ -52,7 +53,9 @@ impl<'a> ServerSignals<'a> {
                         return;
                     }
                     if self.reads_command_line {
+                        systemd::reloading();
                         self.reload();
+                        systemd::reloaded();
                     } else {
                         tracing::info!(signal = "SIGHUP", "serve.signal.ignored");
                     }

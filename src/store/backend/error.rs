@@ -104,6 +104,9 @@ pub enum StoreError {
     /// There is no such file.
     #[error("there is no database file {0}")]
     Missing(PathBuf),
+    /// The folder of the file is missing.
+    #[error("there is no folder {0} for the database file: create it")]
+    NoFolder(PathBuf),
     /// The tables are missing, or from another version.
     #[error(
         "the database's tables cannot be read: run `slackir migrate` if it is an older database ({0})"

@@ -116,6 +116,15 @@ impl Backend {
         }
     }
 
+    /// As [`open_to_read`](Self::open_to_read), with connections that cannot write. Of a file that a server owns, too.
+    pub(in crate::store) fn open_to_look(url: &str) -> Result<Self, StoreError> {
+        match url::Scheme::of(url)? {
+            #[cfg(feature = "sqlite")]
+            url::Scheme::Sqlite => sqlite::SqliteDatabase::open_to_look(url).map(Self::Sqlite),
+            _ => Self::open_to_read(url),
+        }
+    }
+
     /// A database on a server that was not reached yet.
     #[cfg(feature = "postgres")]
     pub(in crate::store) fn unreached(url: &str) -> Result<Self, StoreError> {

@@ -36,7 +36,7 @@ impl SqliteDatabase {
     ) -> Result<(Self, Prepared), StoreError> {
         let url = SqliteUrl::parse(url)?;
         match url.mode {
-            SqliteMode::Read => return Err(StoreError::ReadOnly(url.path)),
+            SqliteMode::Still | SqliteMode::Read => return Err(StoreError::ReadOnly(url.path)),
             SqliteMode::Write if !url.path.exists() => return Err(StoreError::Missing(url.path)),
             SqliteMode::Write | SqliteMode::Create => {}
         }
@@ -65,13 +65,28 @@ impl SqliteDatabase {
 
     /// Opens an existing file to read it. A server may own it.
     pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
-        let url = SqliteUrl::parse(url)?;
+        Self::open_existing(SqliteUrl::parse(url)?)
+    }
+
+    fn open_existing(url: SqliteUrl) -> Result<Self, StoreError> {
         // SQLite would create the file.
         if !url.path.is_file() {
             return Err(StoreError::Missing(url.path));
         }
         connect(&url)?;
         Ok(Self { url, _lock: None })
+    }
+
+    /// As [`open_to_read`](Self::open_to_read); no connection can write.
+    pub(in crate::store) fn open_to_look(url: &str) -> Result<Self, StoreError> {
+        let mut url = SqliteUrl::parse(url)?;
+        // A server that runs, or has crashed, has a write-ahead log. Without one nobody writes.
+        url.mode = if url::beside(&url.path, "-wal").exists() {
+            SqliteMode::Read
+        } else {
+            SqliteMode::Still
+        };
+        Self::open_existing(url)
     }
 
     pub(in crate::store) fn pool(&self, role: Role) -> Result<SqlitePool, StoreError> {

@@ -1,6 +1,7 @@
-//! Work on stored messages: retention, erasing, exports, imports. Revocations and bans.
+//! Work on stored messages: retention, erasing, exports, imports, backups. Revocations and bans.
 
 mod bans;
+mod condition;
 mod erase;
 mod export;
 mod import;
@@ -10,6 +11,7 @@ mod retention;
 mod revocations;
 
 pub use self::bans::{BansUnavailable, StoredBans};
+pub use self::condition::DatabaseCondition;
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::import::{ImportError, ImportOptions, ImportProblem, Imported};

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -33,10 +34,12 @@ fn forget_settings(command: &mut Command) {
         "POOL_SIZE",
         "PHX_HOST",
         "RUST_LOG",
-        "SLACKIR_CONFIG",
         "SECRET_KEY_BASE",
-        "SLACKIR_API_TOKEN",
     ] {
+        command.env_remove(name);
+    }
+    let others = std::env::vars_os().map(|(name, _)| name);
+    for name in others.filter(|name| name.to_string_lossy().starts_with("SLACKIR_")) {
         command.env_remove(name);
     }
 }
@@ -83,6 +86,26 @@ impl Process {
     pub(crate) fn start_on(dir: &TempDir, port: u16, args: &[&str]) -> Self {
         let mut command = slackir(&SERVE);
         command.args(["--port", &port.to_string()]).args(args);
+        Self::spawn(dir, command)
+    }
+
+    /// Starts a server in an environment that says this.
+    pub(crate) fn start_in(dir: &TempDir, environment: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut command = slackir(&SERVE);
+        command.args(["--port", "0"]).args(args);
+        command.envs(environment.iter().copied());
+        Self::spawn(dir, command)
+    }
+
+    /// Starts a server that gets a listening socket as systemd passes it, and stays open here.
+    pub(crate) fn start_on_socket(dir: &TempDir, listener: &TcpListener, args: &[&str]) -> Self {
+        let socket = listener.try_clone().expect("another descriptor");
+        let script = "exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(program());
+        command.args(SERVE).args(args);
+        command.stdin(OwnedFd::from(socket));
+        forget_settings(&mut command);
         Self::spawn(dir, command)
     }
 

@@ -350,7 +350,7 @@ fn mistakes_in_tokens_are_one_line() {
         ),
         (
             format!("jwt = {{ {RS}, jwks_file = \"a\", previous_secret_env = \"S\" }}"),
-            "jwt: previous_secret_env: there is no secret",
+            "jwt: previous_secret_env and previous_secret_file: there is no secret",
         ),
         (
             format!("jwt = {{ {RS}, jwks_url = \"https://id.test/jwks\", issuer = \"i\" }}"),

@@ -24,6 +24,12 @@ pub(in crate::store) struct SqliteUrl {
 /// The parameter `mode` of the URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) enum SqliteMode {
+    /// To read a file that nobody writes: SQLite creates no files beside it.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "without SQLite no file is opened")
+    )]
+    Still,
     /// `ro`.
     Read,
     /// `rw`: the file must exist.
@@ -62,6 +68,7 @@ impl SqliteUrl {
     #[cfg(feature = "sqlite")]
     pub(in crate::store) fn connection_string(&self) -> String {
         let mode = match self.mode {
+            SqliteMode::Still => "ro&immutable=1",
             SqliteMode::Read => "ro",
             SqliteMode::Write => "rw",
             SqliteMode::Create => "rwc",

@@ -1,0 +1,187 @@
+//! What the settings need of this machine: folders, the port, open files, the clock.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Access, access};
+
+use super::Finding;
+use crate::server::config::ServeConfig;
+use crate::server::probe;
+use crate::store;
+
+/// Open files of a server beside its connections.
+const OTHER_FILES: u64 = 128;
+
+/// The longest wait for what listens on the port.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// 2026-01-01, in seconds since 1970: before that there was no such server.
+const BEGINNING: Duration = Duration::from_secs(1_767_225_600);
+
+/// The time by which the clock may be behind the program's file.
+const BEHIND: Duration = Duration::from_secs(24 * 3_600);
+
+pub(super) fn spool(config: &ServeConfig) -> Finding {
+    const NAME: &str = "spool";
+    let dir = match &config.spool_dir {
+        Some(dir) => Ok(dir.clone()),
+        None => store::default_spool(&config.database.database_url),
+    };
+    let dir = match dir {
+        Ok(dir) => dir,
+        Err(error) => return Finding::fail(NAME, error.to_string()),
+    };
+    let shown = dir.display();
+    match fs::metadata(&dir) {
+        Ok(found) if !found.is_dir() => {
+            Finding::fail(NAME, format!("{shown} is no folder: correct spool_dir"))
+        }
+        Ok(_) if is_writable(&dir) => Finding::ok(NAME, format!("{shown} can be written")),
+        Ok(_) => Finding::fail(
+            NAME,
+            format!("{shown} cannot be written: give it to the user of the server (chown)"),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = dir
+                .ancestors()
+                .skip(1)
+                .find(|above| above.exists() || is_here(above));
+            match above {
+                Some(above) if is_writable(above) => {
+                    Finding::ok(NAME, format!("{shown} will be created"))
+                }
+                _ => Finding::fail(
+                    NAME,
+                    format!("{shown} cannot be created: create it for the user of the server"),
+                ),
+            }
+        }
+        Err(error) => Finding::fail(NAME, format!("{shown}: {error}")),
+    }
+}
+
+fn is_here(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+/// Whether this user may write into a folder. It writes nothing.
+fn is_writable(folder: &Path) -> bool {
+    let folder = if is_here(folder) {
+        Path::new(".")
+    } else {
+        folder
+    };
+    folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+pub(super) fn port(config: &ServeConfig) -> Finding {
+    const NAME: &str = "port";
+    let address = SocketAddr::new(config.host, config.port);
+    if config.port == 0 {
+        return Finding::ok(NAME, "a free one is taken");
+    }
+    let error = match TcpListener::bind(address) {
+        Ok(_) => return Finding::ok(NAME, format!("{address} is free")),
+        Err(error) => error,
+    };
+    match error.kind() {
+        io::ErrorKind::AddrInUse => in_use(address),
+        io::ErrorKind::PermissionDenied => Finding::fail(
+            NAME,
+            format!(
+                "{address} needs the right to use ports below 1024: take another, or give CAP_NET_BIND_SERVICE"
+            ),
+        ),
+        io::ErrorKind::AddrNotAvailable => Finding::fail(
+            NAME,
+            format!(
+                "{} is no address of this machine: correct host",
+                config.host
+            ),
+        ),
+        _ => Finding::fail(NAME, format!("{address}: {error}")),
+    }
+}
+
+/// The port of a server that runs is in use, of course.
+fn in_use(address: SocketAddr) -> Finding {
+    const NAME: &str = "port";
+    match probe::get(probe::reachable(address), "/healthz", PATIENCE) {
+        Ok(answer) if answer.status == 200 && answer.line == "ok" => Finding::warn(
+            NAME,
+            format!(
+                "{address} is in use by a server that answers as slackir does: stop it before you start another"
+            ),
+        ),
+        _ => Finding::fail(
+            NAME,
+            format!(
+                "{address} is in use by another program: take another port (`ss -ltnp` names the program)"
+            ),
+        ),
+    }
+}
+
+/// The server raises its own limit up to the hard one.
+pub(super) fn descriptors(config: &ServeConfig) -> Finding {
+    const NAME: &str = "descriptors";
+    let needed = config.max_connections as u64 + OTHER_FILES;
+    match rlimit::Resource::NOFILE.get_hard() {
+        Ok(hard) if hard >= needed => Finding::ok(
+            NAME,
+            format!(
+                "{} connections need {needed} open files",
+                config.max_connections
+            ),
+        ),
+        Ok(hard) => Finding::warn(
+            NAME,
+            format!(
+                "max_connections is {}, but the limit of open files is {hard}: raise it to {needed} \
+                 (LimitNOFILE= in systemd, --ulimit nofile= in Docker, ulimit -Hn), or lower max_connections",
+                config.max_connections
+            ),
+        ),
+        Err(error) => Finding::warn(NAME, format!("the limit of open files is unknown: {error}")),
+    }
+}
+
+/// Tokens, times of messages and retention need the time of day.
+pub(super) fn clock() -> Finding {
+    let program = fs::metadata("/proc/self/exe").and_then(|file| file.modified());
+    clock_at(SystemTime::now(), program.ok())
+}
+
+fn clock_at(now: SystemTime, program: Option<SystemTime>) -> Finding {
+    const NAME: &str = "clock";
+    let is_behind = program.is_some_and(|made| now + BEHIND < made);
+    if is_behind || now < UNIX_EPOCH + BEGINNING {
+        Finding::fail(
+            NAME,
+            "it is behind: tokens would count as not valid yet, and messages get wrong times; start a time \
+             service (`timedatectl set-ntp true`)",
+        )
+    } else {
+        Finding::ok(NAME, "it is later than the program")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn a_clock_before_the_program_is_wrong() {
+        let now = UNIX_EPOCH + BEGINNING + Duration::from_secs(1_000_000);
+        let level = |now, program| clock_at(now, program).level;
+        assert_eq!(level(now, None), Level::Ok);
+        assert_eq!(level(now, Some(now)), Level::Ok);
+        assert_eq!(level(now, Some(now + 2 * BEHIND)), Level::Fail);
+        assert_eq!(level(UNIX_EPOCH, None), Level::Fail);
+    }
+}
