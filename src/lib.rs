@@ -30,6 +30,8 @@ mod client;
 mod frame;
 mod lock;
 pub mod message;
+#[cfg(feature = "server")]
+mod metrics_stub;
 mod metrics;
 pub mod pattern;
 pub mod rate;

@@ -13,6 +13,8 @@ pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod explain;
+#[cfg(feature = "_store")]
+pub(crate) mod dashboard;
 pub(crate) mod exporter;
 pub(crate) mod hook;
 pub(crate) mod jwks;
@@ -39,10 +41,12 @@ mod told;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder,
+    ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder,
     HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig,
-    SecretFilesConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
+    SecretFilesConfig, ServeConfig, SettingsError, ShortPassword, Switch, WebsocketDriver,
 };
+#[cfg(feature = "_store")]
+pub use self::dashboard::DashboardError;
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;
 pub use self::language::{

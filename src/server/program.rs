@@ -19,7 +19,7 @@ use crate::server::commands::rooms::rooms;
 use crate::server::commands::service::{completions, health, man};
 use crate::server::commands::token::token;
 use crate::server::config::{
-    Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig,
+    Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig, SettingInForce,
 };
 use crate::server::console::{OutputError, say};
 use crate::server::systemd;
@@ -73,8 +73,8 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
     let worked = |error: &DataCommandError| locate(error, error.setting(), &lines);
     let migrated = |error: &MigrateError| locate(error, error.setting(), &lines);
     match cli.command {
-        None => serve(cli.serve, &lines, extend).await,
-        Some(Command::Serve(config)) => serve(*config, &lines, extend).await,
+        None => serve(cli.serve, (in_force, &lines), extend).await,
+        Some(Command::Serve(config)) => serve(*config, (in_force, &lines), extend).await,
         Some(Command::Config(config)) => match config.action {
             ConfigAction::Init { file } => run(move || init(&file), ToString::to_string).await,
             ConfigAction::Show(config) => {
@@ -130,7 +130,7 @@ fn refuse(error: &CliError) -> ExitCode {
 /// Runs the server. An error is printed in the format of the log.
 async fn serve<S: Socket>(
     config: ServeConfig,
-    lines: &FileLines,
+    (settings, lines): (Vec<SettingInForce>, &FileLines),
     extend: impl FnOnce(Server) -> Server<S>,
 ) -> ExitCode {
     // Before the thread of the log is started.
@@ -148,7 +148,7 @@ async fn serve<S: Socket>(
         None => server,
     };
     let server = extend(server);
-    match server.run_by_command_line(&logging).await {
+    match server.run_by_command_line(settings, &logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.fatal(&locate(&error, error.setting(), lines));

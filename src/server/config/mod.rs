@@ -6,6 +6,7 @@
 
 mod api;
 mod config_command;
+mod dashboard;
 mod data;
 mod file;
 mod flags;
@@ -29,6 +30,7 @@ use clap::builder::Resettable;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
+pub use self::dashboard::{DashboardConfig, ShortPassword};
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
 pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
@@ -63,7 +65,8 @@ pub(crate) struct Cli {
     /// The lines of the file whose values are in force.
     #[arg(skip)]
     pub file_lines: FileLines,
-    /// All settings of the command, with the places that their values come from. For `slackir config show` alone.
+    /// All settings of the command, with the places that their values come from. For `slackir config show` and
+    /// for a server.
     #[arg(skip)]
     pub in_force: Vec<SettingInForce>,
 }
@@ -322,12 +325,13 @@ impl Cli {
         file.path.as_ref()
     }
 
-    /// Whether the command is `slackir config show`.
+    /// Whether the command shows its settings: `slackir config show`, and a server on its dashboard.
     fn shows_settings(&self) -> bool {
-        let Some(Command::Config(config)) = &self.command else {
-            return false;
-        };
-        matches!(config.action, ConfigAction::Show(_))
+        match &self.command {
+            None | Some(Command::Serve(_)) => true,
+            Some(Command::Config(config)) => matches!(config.action, ConfigAction::Show(_)),
+            Some(_) => false,
+        }
     }
 
     /// The settings of a server of this command. For a command without: those that nothing reads.

@@ -26,7 +26,8 @@ pub(super) fn server(
     config: &ServeConfig,
     endpoint: &Endpoint,
     admission: Admission,
-    (admin, own, api, page): (
+    (admin, own, operators, api, page): (
+        impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
         impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
         impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
         Option<Api>,
@@ -40,6 +41,7 @@ pub(super) fn server(
             .configure(routed.routes())
             .configure(admin.clone())
             .configure(own.clone())
+            .configure(operators.clone())
             .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };

@@ -1,5 +1,6 @@
 //! [`Server`]: the server of the `slackir` binary. It assembles all parts, runs them, and ends them in order.
 
+mod dashboard;
 mod database;
 mod error;
 mod http;
@@ -38,7 +39,8 @@ use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
 use crate::server::api::{Api, ApiServices, Auth};
-use crate::server::config::{LogFormat, ServeConfig, Switch};
+use crate::server::config::{LogFormat, ServeConfig, SettingInForce, Switch};
+use crate::server::dashboard::{DashboardServices, ServedDashboard};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
@@ -87,8 +89,8 @@ pub struct Server<S = UserSocket> {
     logs: Vec<MakeLogRule>,
     routes: Vec<Routes>,
     listener: Option<TcpListener>,
-    /// Whether the settings come from the process's command line, so that SIGHUP can read them again.
-    reads_command_line: bool,
+    /// If the settings come from the process's command line, so that SIGHUP can read them again: with their sources.
+    settings: Option<Vec<SettingInForce>>,
 }
 
 /// Makes a rule that stores messages in the server's database.
@@ -108,7 +110,7 @@ impl Server {
             logs: Vec::new(),
             routes: Vec::new(),
             listener: None,
-            reads_command_line: false,
+            settings: None,
         }
     }
 }
@@ -147,7 +149,7 @@ impl<S: Socket> Server<S> {
             logs: self.logs,
             routes: self.routes,
             listener: self.listener,
-            reads_command_line: self.reads_command_line,
+            settings: self.settings,
         }
     }
 
@@ -187,8 +189,12 @@ impl<S: Socket> Server<S> {
     }
 
     /// As [`Server::run`], with settings that come from the command line.
-    pub(crate) async fn run_by_command_line(mut self, logging: &Logging) -> Result<(), ServeError> {
-        self.reads_command_line = true;
+    pub(crate) async fn run_by_command_line(
+        mut self,
+        settings: Vec<SettingInForce>,
+        logging: &Logging,
+    ) -> Result<(), ServeError> {
+        self.settings = Some(settings);
         self.run_with(logging).await
     }
 
@@ -200,14 +206,15 @@ impl<S: Socket> Server<S> {
             logs,
             mut routes,
             listener,
-            reads_command_line,
+            settings,
         } = self;
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
-        let mut signals = ServerSignals::listen(logging, reads_command_line)?;
+        let mut signals = ServerSignals::listen(logging, settings.is_some())?;
         let metrics = exporter::install()?;
         let check_origin = sockets::check_origin(&config)?;
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
+        dashboard::check(&config)?;
         let hook = parts::hook(&config)?;
         let backend = hook.clone().zip(told::teller(&config)?);
         let frontend = page::page(config.static_dir.as_deref())?;
@@ -253,8 +260,8 @@ impl<S: Socket> Server<S> {
             .as_ref()
             .map(|writer| Sanctions::new(revocations, writer, &endpoint));
         let services = ApiServices {
-            sanctions,
-            presence,
+            sanctions: sanctions.clone(),
+            presence: presence.clone(),
         };
         let api = auth
             .zip(writer.as_ref())
@@ -267,18 +274,33 @@ impl<S: Socket> Server<S> {
         let told =
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let leaving = Leaving::default();
-        let readiness = ready::readiness(writer.clone(), others, leaving.clone());
+        let readiness = ready::readiness(writer.clone(), others.clone(), leaving.clone());
         let admin = admin::routes(&endpoint, &metrics, readiness.clone());
         let watchdog = Watchdog::wanted();
         if let Some(watchdog) = watchdog.clone() {
             routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
         }
         let own = own_routes(&endpoint, routes);
+        let dashboard = dashboard::open(DashboardServices {
+            settings: settings.unwrap_or_default(),
+            address,
+            endpoint: endpoint.clone(),
+            rooms: sockets::rooms(&config),
+            writer: writer.clone(),
+            presence,
+            sanctions,
+            others,
+            metrics: metrics.clone(),
+            trouble: Arc::clone(logging.trouble()),
+            readiness: Box::new(readiness.clone()),
+            config: config.clone(),
+        })?;
+        let operators = dashboard::routes(dashboard.as_ref());
         let server = http::server(
             &config,
             &endpoint,
             admission,
-            (admin, own, api, frontend),
+            (admin, own, operators, api, frontend),
             listener,
         )?;
         let handle = server.handle();
@@ -301,6 +323,9 @@ impl<S: Socket> Server<S> {
             if let Some(told) = told {
                 told.finish().await;
             }
+            if let Some(dashboard) = &dashboard {
+                send_clients_away(&dashboard.endpoint, &config).await;
+            }
             // Nobody may publish over HTTP any more when the last row is saved.
             handle.stop(true).await;
             let unsaved = match &writer {
@@ -317,7 +342,10 @@ impl<S: Socket> Server<S> {
         if let Some(watchdog) = watchdog {
             actix_rt::spawn(watchdog.keep());
         }
-        announce(&config, address);
+        if let Some(dashboard) = &dashboard {
+            actix_rt::spawn(dashboard::keep(dashboard));
+        }
+        announce(&config, address, dashboard.as_ref());
         let asked = async || leaving.asked(&mut signals, config.shutdown_delay).await;
         let rows = run_until(server, asked, shutdown).await?;
         if let Some(fault) = writer.as_ref().and_then(DbWriterHandle::fault) {
@@ -381,8 +409,9 @@ fn listen(config: &ServeConfig) -> Result<TcpListener, ServeError> {
     http::listen(address, config.backlog).map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Prints the server's URL to standard output and to the log, and tells systemd.
-fn announce(config: &ServeConfig, address: SocketAddr) {
+/// Prints the server's URL to standard output and to the log, and tells systemd. Standard output gets the link to the
+/// dashboard, too.
+fn announce(config: &ServeConfig, address: SocketAddr, dashboard: Option<&ServedDashboard>) {
     let url = format!("http://{address}");
     let database = match config.persist {
         Switch::On => store::redacted(&config.database.database_url),
@@ -417,8 +446,12 @@ fn announce(config: &ServeConfig, address: SocketAddr) {
         LogFormat::Text => line,
         LogFormat::Json => json!({ "message": line, "url": url }).to_string(),
     };
+    let link = dashboard.and_then(|dashboard| dashboard::link(config, &url, dashboard));
     // On a thread, because a reader that stalls would block it.
-    thread::spawn(move || console::print(line));
+    thread::spawn(move || {
+        console::print(line)?;
+        link.map_or(Ok(()), console::print)
+    });
 }
 
 /// Runs blocking work on a thread. The process may end before the thread does.
