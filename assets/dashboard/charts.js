@@ -7,19 +7,20 @@ const SECONDS = 600;
 const HEIGHT = 132;
 const SVG = "http://www.w3.org/2000/svg";
 
+// `least`: how far an axis reaches at least.
 const CHARTS = [
   {
     title: "Messages",
     series: [
-      { field: "deliveries", label: "deliveries/s", format: rate },
-      { field: "messages", label: "messages/s", format: rate },
+      { field: "deliveries", label: "deliveries/s", format: rate, least: 10 },
+      { field: "messages", label: "messages/s", format: rate, least: 10 },
     ],
   },
   {
     title: "Delay",
     series: [
-      { field: "commit_lag_ms", label: "commit lag p99", format: milliseconds },
-      { field: "outbox_bytes", label: "outboxes", format: bytes },
+      { field: "commit_lag_ms", label: "commit lag p99", format: milliseconds, least: 10 },
+      { field: "outbox_bytes", label: "outboxes", format: bytes, least: 10_000 },
     ],
   },
 ];
@@ -100,7 +101,7 @@ class Chart {
     const axis = (i, side) => ({
       scale: `y${i}`,
       side,
-      size: 58,
+      size: 50,
       gap: 4,
       font: "11px ui-sans-serif, system-ui, sans-serif",
       stroke: () => colors.series[i],
@@ -109,19 +110,21 @@ class Chart {
       space: 34,
       values: (_, ticks) => ticks.map((tick) => this.series[i].format(tick)),
     });
-    const range = (_, __, max) => [0, max > 0 ? max * 1.1 : 1];
+    // From zero, and never so near that the noise of a quiet server looks like a mountain.
+    const range = (i) => (_, __, max) => [0, Math.max((max ?? 0) * 1.1, this.series[i].least)];
     return {
       width,
       height: HEIGHT,
       padding: [8, 0, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { x: { time: true }, y0: { range }, y1: { range } },
+      scales: { x: { time: true }, y0: { range: range(0) }, y1: { range: range(1) } },
       axes: [
         {
           size: 22,
           gap: 3,
-          space: 70,
+          incrs: [60, 120, 300, 600],
+          space: 60,
           font: "11px ui-sans-serif, system-ui, sans-serif",
           stroke: () => colors.muted,
           grid: { show: false },

@@ -11,6 +11,7 @@ import { system } from "./system.js";
 import { trouble } from "./trouble.js";
 
 const REFRESH_MS = 2_000;
+const PATIENCE_MS = 10_000;
 const SILENT_MS = 5_000;
 const SIGNED_OUT_CHECK_MS = 5_000;
 const NARROW = matchMedia("(max-width: 719.9px)");
@@ -31,14 +32,18 @@ let polling;
 
 const app = {
   // Asks the server; the answer, or an error whose message is a sentence.
-  ask(event, payload = {}) {
+  ask(event, payload = {}, patience = PATIENCE_MS) {
     if (!joined) return Promise.reject(new Error("There is no connection to the server. Nothing was done."));
     return new Promise((answered, failed) => {
       channel
-        .push(event, payload)
+        .push(event, payload, patience)
         .receive("ok", answered)
-        .receive("error", (reply) => failed(new Error(reply?.reason ?? "The server refused, without a reason.")))
-        .receive("timeout", () => failed(new Error("The server did not answer within 10 seconds.")));
+        .receive("error", (reply) =>
+          failed(new Error(reply?.reason ?? "The server refused, without a reason.")),
+        )
+        .receive("timeout", () =>
+          failed(new Error(`The server did not answer within ${patience / 1_000} seconds.`)),
+        );
     });
   },
   // Pushes of the server, until the returned function is called.
@@ -136,6 +141,8 @@ function showAbout(uptime) {
 function showTroubleCount() {
   const badge = $("trouble-count");
   if (view.name === "trouble" && !document.hidden) seen("trouble", warnings);
+  // A server that started anew counts anew.
+  if (warnings < seen("trouble")) seen("trouble", 0);
   badge.hidden = warnings === 0;
   badge.classList.toggle("fresh", warnings > seen("trouble"));
   write(badge, count(warnings));
@@ -179,8 +186,8 @@ function route() {
   const open = known === "rooms" && parts[0] ? room : VIEWS[known];
   view.leave?.();
   view = { ...open(app, parts), name: known };
-  $("view").replaceChildren(view.node, (view.problem = h("p", { class: "notice", role: "alert", hidden: true })));
-  view.node.before(view.problem);
+  view.problem = h("p", { class: "notice", role: "alert", hidden: true });
+  $("view").replaceChildren(view.problem, view.node);
   for (const link of document.querySelectorAll("#tabs a")) {
     const here = link.hash === `#/${known}`;
     if (here) link.setAttribute("aria-current", "page");

@@ -2,7 +2,7 @@
 import { cut, json } from "./format.js";
 
 const SHOWN_NAME = 240;
-const SHOWN_PAYLOAD = 1_200;
+const SHOWN_PAYLOAD = 400;
 const SAID_MS = 6_000;
 
 export const $ = (id) => document.getElementById(id);
@@ -42,7 +42,11 @@ export function payload(value) {
   const text = json(value);
   const code = h("code", { class: "payload", dir: "auto" }, cut(text, SHOWN_PAYLOAD));
   if (text.length <= SHOWN_PAYLOAD) return code;
-  const all = h("button", { class: "link", type: "button" }, `Show all ${text.length.toLocaleString("en")} characters`);
+  const all = h(
+    "button",
+    { class: "link", type: "button" },
+    `Show all ${text.length.toLocaleString("en")} characters`,
+  );
   all.addEventListener("click", () => {
     code.textContent = text;
     all.remove();
@@ -148,7 +152,11 @@ export function choice(options, props = {}) {
 }
 
 export function button(label, listener, className = "", props = {}) {
-  return h("button", { class: `button ${className}`, type: "button", ...props, on: { click: listener } }, label);
+  return h(
+    "button",
+    { class: `button ${className}`, type: "button", ...props, on: { click: listener } },
+    label,
+  );
 }
 
 // ---- dialogs -------------------------------------------------------------
@@ -188,7 +196,11 @@ export function quoted(name) {
 
 // A mistake stays until somebody closes it.
 export function say(message, wrong = false) {
-  const toast = h("div", { class: wrong ? "toast wrong" : "toast" }, h("p", { dir: "auto" }, cut(message, 500)));
+  const toast = h(
+    "div",
+    { class: wrong ? "toast wrong" : "toast" },
+    h("p", { dir: "auto" }, cut(message, 500)),
+  );
   toast.append(h("button", { class: "link", type: "button", on: { click: () => toast.remove() } }, "Close"));
   const toasts = $("toasts");
   while (toasts.childElementCount > 3) toasts.firstElementChild.remove();

@@ -1,5 +1,18 @@
 // Who is connected: search, disconnect, revoke, ban, mute.
-import { askOnce, attempt, button, choice, field, h, named, number, panel, quoted, table, text, write } from "./dom.js";
+import {
+  askOnce,
+  attempt,
+  button,
+  choice,
+  field,
+  h,
+  named,
+  panel,
+  quoted,
+  table,
+  text,
+  write,
+} from "./dom.js";
 import { ago, bytes, count, date, plural, until } from "./format.js";
 
 const SHOWN_TOPICS = 3;
@@ -11,6 +24,7 @@ const TIMES = [
   [315_360_000, "For ever"],
 ];
 const KINDS = { user: "User", address: "Address" };
+const BANS = { ban: "Ban", mute: "Mute" };
 
 export const peopleHash = (by, value) => `#/people/${by}/${encodeURIComponent(value)}`;
 
@@ -44,7 +58,12 @@ export function people(app, [by, value]) {
       const [people, held] = await Promise.all([app.ask("connections", query), app.ask("bans")]);
       found.show(people.connections, (row) => row.connection);
       const shown = people.connections.length;
-      write(total, shown < people.total ? `${count(shown)} of ${plural(people.total, "connection")}` : plural(people.total, "connection"));
+      write(
+        total,
+        shown < people.total
+          ? `${count(shown)} of ${plural(people.total, "connection")}`
+          : plural(people.total, "connection"),
+      );
       bans.show(held.bans, (row) => row.id);
     },
   };
@@ -53,7 +72,16 @@ export function people(app, [by, value]) {
 function searchForm(app, by = "user", value = "") {
   const kind = choice(Object.entries(KINDS), { name: "by", id: "people-by" });
   kind.value = KINDS[by] ? by : "user";
-  const input = h("input", { type: "search", name: "value", id: "people-value", value, dir: "auto", autocomplete: "off", autocapitalize: "none", spellcheck: "false" });
+  const input = h("input", {
+    type: "search",
+    name: "value",
+    id: "people-value",
+    value,
+    dir: "auto",
+    autocomplete: "off",
+    autocapitalize: "none",
+    spellcheck: "false",
+  });
   const form = h(
     "form",
     { class: "tools", role: "search" },
@@ -87,12 +115,12 @@ function connectionTable(app) {
     "Connections",
     [
       { label: "User", class: "main", make: (cell, row) => void cell.append(userLink(row.user)) },
-      { label: "Address", make: (cell, row) => void cell.append(addressLink(row.address)) },
-      text("Transport", (row) => row.transport),
-      text("Connected for", (row) => ago(row.since)),
+      { label: "Address", class: "address", make: (cell, row) => void cell.append(addressLink(row.address)) },
+      text("Transport", (row) => row.transport, "spare"),
+      text("Here for", (row) => ago(row.since)),
       { label: "Rooms", class: "topics wide", make: topicsCell },
-      number("Waiting", (row) => bytes(row.outbox_bytes)),
-      number("Received", (row) => bytes(row.received_bytes)),
+      text("Waiting", (row) => bytes(row.outbox_bytes), "number spare"),
+      text("Received", (row) => bytes(row.received_bytes), "number spare"),
       {
         label: "Actions",
         class: "actions",
@@ -112,10 +140,24 @@ function topicsCell(cell) {
     const key = channels.join("\n");
     if (cell.dataset.topics === key) return;
     cell.dataset.topics = key;
-    const links = channels.slice(0, SHOWN_TOPICS).map((topic) => h("a", { class: "topic-link", href: `#/rooms/${encodeURIComponent(topic)}` }, named(topic)));
+    const links = channels
+      .slice(0, SHOWN_TOPICS)
+      .map((topic) =>
+        h("a", { class: "topic-link", href: `#/rooms/${encodeURIComponent(topic)}` }, named(topic)),
+      );
     const more = channels.length - links.length;
-    const rest = more > 0 ? h("span", { class: "nobody", title: channels.slice(SHOWN_TOPICS, 40).join("\n") }, `+ ${count(more)} more`) : null;
-    cell.replaceChildren(...(links.length ? links : [h("span", { class: "nobody" }, "none")]), ...(rest ? [rest] : []));
+    const rest =
+      more > 0
+        ? h(
+            "span",
+            { class: "nobody", title: channels.slice(SHOWN_TOPICS, 40).join("\n") },
+            `+ ${count(more)} more`,
+          )
+        : null;
+    cell.replaceChildren(
+      ...(links.length ? links : [h("span", { class: "nobody" }, "none")]),
+      ...(rest ? [rest] : []),
+    );
   };
 }
 
@@ -123,9 +165,18 @@ function banTable(app) {
   return table(
     "Bans and mutes",
     [
-      { label: "Who", class: "main", make: (cell, row) => void cell.append(row.user != null ? userLink(row.user) : addressLink(row.address)) },
+      {
+        label: "Who",
+        class: "main",
+        make: (cell, row) =>
+          void cell.append(row.user != null ? userLink(row.user) : addressLink(row.address)),
+      },
       text("By", (row) => (row.user != null ? "user" : "address")),
-      { label: "Kind", make: (cell, row) => void cell.append(h("span", { class: row.kind === "ban" ? "tag bad" : "tag warn" }, row.kind)) },
+      {
+        label: "Kind",
+        make: (cell, row) =>
+          void cell.append(h("span", { class: row.kind === "ban" ? "tag bad" : "tag warn" }, row.kind)),
+      },
       {
         label: "Ends",
         make: (cell) => (row) => {
@@ -136,7 +187,12 @@ function banTable(app) {
       {
         label: "Actions",
         class: "actions",
-        make: (cell, row) => void cell.append(button("Lift", () => lift(app, row), "small", { "aria-label": `Lift the ${row.kind} of ${row.user ?? row.address}` })),
+        make: (cell, row) =>
+          void cell.append(
+            button("Lift", () => lift(app, row), "small", {
+              "aria-label": `Lift the ${row.kind} of ${row.user ?? row.address}`,
+            }),
+          ),
       },
     ],
     "Nobody is banned or muted.",
@@ -149,14 +205,19 @@ async function disconnect(app, whom, name) {
   const all = whom.connection === undefined;
   const sure = await askOnce({
     title: all ? "Disconnect all of these?" : "Disconnect this connection?",
-    body: [quoted(name), whom.connection ? h("p", {}, "Connection ", named(whom.connection), ".") : null, "The client may come back at once. To keep it away, ban it."].filter(Boolean),
+    body: [
+      quoted(name),
+      whom.connection ? h("p", {}, "Connection ", named(whom.connection), ".") : null,
+      "The client may come back at once. To keep it away, ban it.",
+    ].filter(Boolean),
     yes: "Disconnect",
     danger: true,
   });
   if (!sure) return;
   await attempt(
     () => app.ask("disconnect", whom),
-    ({ disconnected }) => (disconnected === 0 ? "Nobody was connected any more." : `${plural(disconnected, "connection")} ended.`),
+    ({ disconnected }) =>
+      disconnected === 0 ? "Nobody was connected any more." : `${plural(disconnected, "connection")} ended.`,
   );
   app.refresh();
 }
@@ -164,29 +225,49 @@ async function disconnect(app, whom, name) {
 async function revoke(app, user) {
   const wanted = await askOnce({
     title: "Revoke the tokens of this user?",
-    body: [quoted(user), "Tokens that were issued before now are refused, and the user’s connections end. A new token works."],
+    body: [
+      quoted(user),
+      "Tokens that were issued before now are refused, and the user’s connections end. A new token works.",
+    ],
     fields: [field("As long as such tokens may live", choice(TIMES, { name: "seconds" }))],
     yes: "Revoke",
     danger: true,
   });
   if (!wanted) return;
-  await attempt(() => app.ask("revoke", { user, seconds: Number(wanted.seconds) }), "The tokens are revoked.");
+  await attempt(
+    () => app.ask("revoke", { user, seconds: Number(wanted.seconds) }),
+    "The tokens are revoked.",
+  );
   app.refresh();
 }
 
 async function ban(app, by = "user", value = "") {
   const who = choice(Object.entries(KINDS), { name: "by" });
   who.value = KINDS[by] ? by : "user";
+  const kind = choice(Object.entries(BANS), { name: "kind" });
+  kind.addEventListener("change", () => write(kind.form.querySelector("[value=yes]"), BANS[kind.value]));
   const wanted = await askOnce({
     title: "Ban or mute",
     body: ["Who is banned can’t connect. Who is muted can read, but write nothing."],
     fields: [
-      field("What", choice([["ban", "Ban"], ["mute", "Mute"]], { name: "kind" })),
+      field("What", kind),
       field("By", who),
-      field("Who exactly", h("input", { name: "value", type: "text", value, required: true, dir: "auto", autocomplete: "off", autocapitalize: "none", spellcheck: "false" })),
+      field(
+        "Who exactly",
+        h("input", {
+          name: "value",
+          type: "text",
+          value,
+          required: true,
+          dir: "auto",
+          autocomplete: "off",
+          autocapitalize: "none",
+          spellcheck: "false",
+        }),
+      ),
       field("For how long", choice(TIMES, { name: "seconds" })),
     ],
-    yes: "Do it",
+    yes: BANS.ban,
     danger: true,
   });
   if (!wanted) return;
@@ -199,6 +280,9 @@ async function lift(app, row) {
   const name = row.user ?? row.address;
   const sure = await askOnce({ title: `Lift this ${row.kind}?`, body: [quoted(name)], yes: "Lift" });
   if (!sure) return;
-  await attempt(() => app.ask("unban", { id: row.id }), row.kind === "ban" ? "The ban is lifted." : "The mute is lifted.");
+  await attempt(
+    () => app.ask("unban", { id: row.id }),
+    row.kind === "ban" ? "The ban is lifted." : "The mute is lifted.",
+  );
   app.refresh();
 }

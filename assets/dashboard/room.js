@@ -1,5 +1,20 @@
 // One room: members, presence, its last messages, what is said in it now.
-import { askOnce, attempt, button, field, fill, h, named, number, panel, payload, table, text, write, writeName } from "./dom.js";
+import {
+  askOnce,
+  attempt,
+  button,
+  field,
+  fill,
+  h,
+  named,
+  number,
+  panel,
+  payload,
+  table,
+  text,
+  write,
+  writeName,
+} from "./dom.js";
 import { ago, bytes, clock, count, date, json, moment, plural } from "./format.js";
 import { userLink, addressLink } from "./people.js";
 
@@ -17,19 +32,27 @@ export function room(app, [topic]) {
   const summary = h("p", { class: "total" });
   const exported = h(
     "a",
-    { class: "button", href: `/dashboard/export?topic=${encodeURIComponent(topic)}`, download: "", hidden: true },
-    "Export messages",
+    {
+      class: "button small",
+      href: `/dashboard/export?topic=${encodeURIComponent(topic)}`,
+      download: "",
+      hidden: true,
+    },
+    "Export all",
   );
   const memberCount = h("span", { class: "count" });
   const presenceCount = h("span", { class: "count" });
-  const messagePanel = panel("Last messages", [exported], messages, noMessages);
+  const messagePanel = panel("Last messages, newest first", [exported], messages, noMessages);
   const title = h("h2", { class: "room-title", tabindex: "-1", dir: "auto" });
   writeName(title, topic);
 
   async function remove(message) {
     const sure = await askOnce({
       title: "Delete this message?",
-      body: [h("div", { class: "quoted" }, payload(message.payload)), "It is gone from the saved messages for good. Who has read it keeps it."],
+      body: [
+        h("div", { class: "quoted" }, payload(message.payload)),
+        "It is gone from the saved messages for good. Who has read it keeps it.",
+      ],
       yes: "Delete",
       danger: true,
     });
@@ -42,24 +65,45 @@ export function room(app, [topic]) {
   function show(now) {
     write(summary, `${plural(now.members_total, "member")} · history ${now.saved ? "saved" : "not saved"}`);
     members.show(now.members, (row) => row.connection);
-    write(memberCount, now.members.length < now.members_total ? `newest ${now.members.length} of ${count(now.members_total)}` : count(now.members_total));
+    write(
+      memberCount,
+      now.members.length < now.members_total
+        ? `${now.members.length} of ${count(now.members_total)}`
+        : count(now.members_total),
+    );
     const present = Object.entries(now.presence ?? {});
     write(presenceCount, count(present.length));
     fill(presence, present, ([key]) => key, presenceLine);
     noPresence.hidden = present.length > 0;
     exported.hidden = !now.saved;
     const newest = [...now.messages].reverse();
-    fill(messages, newest, (message) => message.id, (message) => messageLine(message, remove));
+    fill(
+      messages,
+      newest,
+      (message) => message.id,
+      (message) => messageLine(message, remove),
+    );
     messages.hidden = newest.length === 0;
     noMessages.hidden = newest.length > 0;
-    write(noMessages, now.saved ? "Nothing was written here yet." : "This room saves no messages. The live view below shows them as they come.");
+    write(
+      noMessages,
+      now.saved
+        ? "Nothing was written here yet."
+        : "This room saves no messages. The live view below shows them as they come.",
+    );
   }
 
   return {
     node: h(
       "div",
       { class: "room" },
-      h("div", { class: "room-head" }, h("a", { class: "back", href: "#/rooms" }, "‹ All rooms"), title, summary),
+      h(
+        "div",
+        { class: "room-head" },
+        h("a", { class: "back", href: "#/rooms" }, "‹ All rooms"),
+        title,
+        summary,
+      ),
       h(
         "div",
         { class: "columns" },
@@ -85,7 +129,7 @@ function memberTable() {
     "Members",
     [
       { label: "User", class: "main", make: (cell, row) => void cell.append(userLink(row.user)) },
-      { label: "Address", make: (cell, row) => void cell.append(addressLink(row.address)) },
+      { label: "Address", class: "address", make: (cell, row) => void cell.append(addressLink(row.address)) },
       text("Transport", (row) => row.transport),
       text("Here for", (row) => ago(row.since)),
       number("Waiting", (row) => bytes(row.outbox_bytes)),
@@ -127,10 +171,17 @@ class Tail {
     this.until = null;
     this.waiting = [];
     this.skipped = 0;
-    this.lines = h("ol", { class: "lines live-lines", tabindex: "0", "aria-label": "Live messages", hidden: true });
+    this.lines = h("ol", {
+      class: "lines live-lines",
+      tabindex: "0",
+      "aria-label": "Live messages",
+      hidden: true,
+    });
     this.note = h("p", { class: "empty" }, "Shows each message as it comes, for up to 10 minutes.");
     this.state = h("span", { class: "count", role: "status" });
-    this.toggle = button("Start", () => (this.until ? this.stop() : this.start()), "small", { "aria-label": "Start the live view" });
+    this.toggle = button("Start", () => (this.until ? this.stop() : this.start()), "small", {
+      "aria-label": "Start the live view",
+    });
     this.node = panel("Live", [this.state, this.toggle], this.lines, this.note);
     this.offs = [
       app.on("tail", (message) => this.take(message)),
@@ -185,11 +236,12 @@ class Tail {
     const { scrollHeight, scrollTop, clientHeight } = this.lines;
     const follows = scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM_PX;
     const fresh = this.waiting.map(tailLine);
-    if (this.skipped > 0) fresh.unshift(h("li", { class: "line gap" }, `${plural(this.skipped, "message")} too fast to show`));
+    if (this.skipped > 0)
+      fresh.unshift(h("li", { class: "line gap" }, `${plural(this.skipped, "message")} too fast to show`));
     this.waiting = [];
     this.skipped = 0;
     this.lines.append(...fresh);
-    while (this.lines.childElementCount > TAIL_LINES) this.lines.firstElementChild.remove();
+    while (this.lines.childElementCount > TAIL_LINES + 1) this.lines.firstElementChild.remove();
     this.show();
     if (follows) this.lines.scrollTop = this.lines.scrollHeight;
   }
@@ -213,14 +265,34 @@ class Tail {
 }
 
 function tailLine({ event, payload: body, at }) {
-  return h("li", { class: "line" }, h("time", { title: date(at) }, clock(at)), named(event, { class: "event" }), payload(body));
+  return h(
+    "li",
+    { class: "line" },
+    h("time", { title: date(at) }, clock(at)),
+    named(event, { class: "event" }),
+    payload(body),
+  );
 }
 
 // ---- publish -------------------------------------------------------------
 
 function publishPanel(app, topic) {
-  const event = h("input", { name: "event", type: "text", value: "shout", required: true, autocapitalize: "none", spellcheck: "false", autocomplete: "off" });
-  const body = h("textarea", { name: "payload", rows: "3", spellcheck: "false", autocapitalize: "none", dir: "auto" });
+  const event = h("input", {
+    name: "event",
+    type: "text",
+    value: "shout",
+    required: true,
+    autocapitalize: "none",
+    spellcheck: "false",
+    autocomplete: "off",
+  });
+  const body = h("textarea", {
+    name: "payload",
+    rows: "3",
+    spellcheck: "false",
+    autocapitalize: "none",
+    dir: "auto",
+  });
   body.value = '{"name": "operator", "message": "This is a test."}';
   const form = h(
     "form",
@@ -245,4 +317,3 @@ function publishPanel(app, topic) {
   body.addEventListener("input", () => body.setCustomValidity(""));
   return panel("Publish a test message", [], form);
 }
-

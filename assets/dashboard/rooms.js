@@ -36,7 +36,7 @@ export function rooms(app) {
   function membersCell(cell) {
     const bar = h("span", { class: "bar-share", "aria-hidden": "true" });
     const value = h("span", {});
-    cell.append(bar, value);
+    cell.append(h("span", { class: "share" }, value, bar));
     return (row) => {
       write(value, count(row.members));
       bar.style.setProperty("--share", row.members / most);
@@ -100,7 +100,13 @@ export function rooms(app) {
       "div",
       { class: "rooms" },
       h("h2", { class: "hidden", tabindex: "-1" }, "Rooms"),
-      h("div", { class: "tools" }, field("Topic begins with", search, "grow"), field("Sorted by", order), total),
+      h(
+        "div",
+        { class: "tools" },
+        field("Topic begins with", search, "grow"),
+        field("Sorted by", order),
+        total,
+      ),
       list.node,
     ),
     async refresh() {
@@ -111,7 +117,8 @@ export function rooms(app) {
       for (const row of topics) row.rate = rates.of(row);
       list.show(topics, (row) => row.topic);
       list.explain(...nothing(prefix));
-      const shown = topics.length < all ? `${count(topics.length)} of ${plural(all, "room")}` : plural(all, "room");
+      const shown =
+        topics.length < all ? `${count(topics.length)} of ${plural(all, "room")}` : plural(all, "room");
       write(total, shown);
     },
     leave: () => clearTimeout(typing),
@@ -121,7 +128,12 @@ export function rooms(app) {
 // A saved room has messages even while nobody is in it.
 function nothing(prefix) {
   if (!prefix) return ["Nobody has joined a room."];
-  return ["No open room begins with ", named(prefix), ". ", h("a", { href: roomLink(prefix) }, "Look at it anyway")];
+  return [
+    "No open room begins with ",
+    named(prefix),
+    ". ",
+    h("a", { href: roomLink(prefix) }, "Look at it anyway"),
+  ];
 }
 
 // The server counts messages since a room is open; the page makes a rate of it.

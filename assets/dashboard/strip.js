@@ -17,8 +17,18 @@ const TILES = [
     note: (s) => `of ${count(s.connections_max)}`,
     wrong: (s) => nearlyFull(s.connections, s.connections_max),
   },
-  { label: "Joins/s", field: "joins", value: (s) => rate(s.joins), note: (s) => plural(s.channels, "channel") },
-  { label: "Messages/s", field: "messages", value: (s) => rate(s.messages), note: (s) => plural(s.topics, "topic") },
+  {
+    label: "Joins/s",
+    field: "joins",
+    value: (s) => rate(s.joins),
+    note: (s) => plural(s.channels, "channel"),
+  },
+  {
+    label: "Messages/s",
+    field: "messages",
+    value: (s) => rate(s.messages),
+    note: (s) => plural(s.topics, "topic"),
+  },
   {
     label: "Deliveries/s",
     field: "deliveries",

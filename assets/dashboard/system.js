@@ -3,6 +3,7 @@ import { attempt, button, fill, h, named, panel, table, write, field } from "./d
 import { bytes, count, date, duration, until } from "./format.js";
 
 const REFRESH_MS = 10_000;
+const CHECK_MS = 30_000;
 const SOON_S = 14 * 86_400;
 const LEVELS = { ok: "ok", warn: "warning", fail: "fails" };
 const LEVEL_CLASS = { ok: "tag good", warn: "tag warn", fail: "tag bad" };
@@ -19,7 +20,13 @@ export function system(app) {
     ],
     "No setting has this in its name.",
   );
-  const search = h("input", { type: "search", id: "setting-name", autocomplete: "off", autocapitalize: "none", spellcheck: "false" });
+  const search = h("input", {
+    type: "search",
+    id: "setting-name",
+    autocomplete: "off",
+    autocapitalize: "none",
+    spellcheck: "false",
+  });
   search.addEventListener("input", showSettings);
   const total = h("p", { class: "total", role: "status" });
 
@@ -27,7 +34,12 @@ export function system(app) {
     const wanted = search.value.trim().toLowerCase();
     const shown = settings.filter((row) => row.name.toLowerCase().includes(wanted));
     list.show(shown, (row) => row.name);
-    write(total, shown.length === settings.length ? `${count(settings.length)} settings` : `${count(shown.length)} of ${count(settings.length)} settings`);
+    write(
+      total,
+      shown.length === settings.length
+        ? `${count(settings.length)} settings`
+        : `${count(shown.length)} of ${count(settings.length)} settings`,
+    );
   }
 
   const facts = h("dl", { class: "facts" });
@@ -38,7 +50,12 @@ export function system(app) {
       { class: "system" },
       h("h2", { class: "hidden", tabindex: "-1" }, "System"),
       h("div", { class: "columns" }, panel("State", [], facts), checkPanel(app)),
-      panel("Settings", [total], h("div", { class: "tools" }, field("Name contains", search, "grow")), list.node),
+      panel(
+        "Settings",
+        [total],
+        h("div", { class: "tools" }, field("Name contains", search, "grow")),
+        list.node,
+      ),
     ),
     async refresh() {
       const now = await app.ask("system");
@@ -70,7 +87,11 @@ function factsOf({ database, certificate_expires: expires, jwks_age: jwks, other
     ["Database", database?.url ?? "none"],
     ["Database size", bytes(database?.bytes)],
     ["Write-ahead log", bytes(database?.wal_bytes)],
-    ["Certificate", expires == null ? "no TLS here" : `ends ${until(expires)} (${date(expires * 1_000).slice(0, 10)})`, left !== null && left < SOON_S],
+    [
+      "Certificate",
+      expires == null ? "no TLS here" : `ends ${until(expires)} (${date(expires * 1_000).slice(0, 10)})`,
+      left !== null && left < SOON_S,
+    ],
     ["Keys (JWKS)", jwks == null ? "not used" : `fetched ${duration(jwks)} ago`],
     ["Other servers", others?.length ? others.join(", ") : "none"],
   ];
@@ -92,7 +113,11 @@ function factLine([label]) {
 
 function checkPanel(app) {
   const lines = h("ul", { class: "check" });
-  const note = h("p", { class: "empty" }, "Looks whether database, files, certificate and limits are as they should be.");
+  const note = h(
+    "p",
+    { class: "empty" },
+    "Looks whether database, files, certificate and limits are as they should be.",
+  );
   const run = button("Check now", check, "primary small");
   const result = panel("Check", [run], h("div", { role: "status" }, lines, note));
 
@@ -100,7 +125,7 @@ function checkPanel(app) {
     run.disabled = true;
     write(run, "Checking …");
     await attempt(async () => {
-      const answer = await app.ask("check");
+      const answer = await app.ask("check", {}, CHECK_MS);
       lines.replaceChildren(...answer.lines.map(checkLine));
       const failed = answer.lines.filter((line) => line.level !== "ok").length;
       write(note, failed === 0 ? "All is well." : `${failed} of ${answer.lines.length} need a look.`);

@@ -14,7 +14,11 @@ export function trouble(app) {
         label: "Time",
         class: "time",
         make: (cell, row) => {
-          const time = h("time", { datetime: new Date(row.at).toISOString(), title: date(row.at) }, moment(row.at));
+          const time = h(
+            "time",
+            { datetime: new Date(row.at).toISOString(), title: date(row.at) },
+            moment(row.at),
+          );
           cell.append(time);
         },
       },
@@ -25,7 +29,13 @@ export function trouble(app) {
     ],
     "No warnings and no errors since the server started.",
   );
-  const which = choice([["all", "Warnings and errors"], ["errors", "Errors only"]], { id: "trouble-level" });
+  const which = choice(
+    [
+      ["all", "Warnings and errors"],
+      ["errors", "Errors only"],
+    ],
+    { id: "trouble-level" },
+  );
   which.addEventListener("change", () => {
     errorsOnly = which.value === "errors";
     show();
@@ -36,16 +46,29 @@ export function trouble(app) {
   function show() {
     const shown = errorsOnly ? entries.filter((entry) => entry.level === "ERROR") : entries;
     list.show(shown, (row) => `${row.at} ${row.event} ${row.level} ${JSON.stringify(row.fields)}`);
-    list.explain(errorsOnly && entries.length > 0 ? "No errors, only warnings." : "No warnings and no errors since the server started.");
+    list.explain(
+      errorsOnly && entries.length > 0
+        ? "No errors, only warnings."
+        : "No warnings and no errors since the server started.",
+    );
     write(total, `${plural(shown.length, "entry", "entries")}, newest first`);
   }
 
   function showCounts({ slow_consumers: slow, limited = {}, refused = {} }) {
     const rows = [["Slow consumers", slow]];
-    for (const [limit, hits] of Object.entries(limited)) rows.push([`Limit hit: ${limit.replaceAll("_", " ")}`, hits]);
-    for (const [reason, times] of Object.entries(refused)) rows.push([`Refused: ${REFUSED[reason] ?? reason.replaceAll("_", " ")}`, times]);
+    for (const [limit, hits] of Object.entries(limited))
+      rows.push([`Limit hit: ${limit.replaceAll("_", " ")}`, hits]);
+    for (const [reason, times] of Object.entries(refused))
+      rows.push([`Refused: ${REFUSED[reason] ?? reason.replaceAll("_", " ")}`, times]);
     counts.replaceChildren(
-      ...rows.map(([label, value]) => h("div", { class: value > 0 ? "tally some" : "tally" }, h("dt", {}, label), h("dd", {}, count(value)))),
+      ...rows.map(([label, value]) =>
+        h(
+          "div",
+          { class: value > 0 ? "tally some" : "tally" },
+          h("dt", {}, label),
+          h("dd", {}, count(value)),
+        ),
+      ),
     );
   }
 
@@ -68,13 +91,22 @@ export function trouble(app) {
 }
 
 function level(name) {
-  return h("span", { class: name === "ERROR" ? "tag bad" : "tag warn" }, name === "ERROR" ? "error" : "warning");
+  return h(
+    "span",
+    { class: name === "ERROR" ? "tag bad" : "tag warn" },
+    name === "ERROR" ? "error" : "warning",
+  );
 }
 
 function fieldsCell(cell, row) {
   const parts = Object.entries(row.fields ?? {}).map(([name, value]) => {
     const shown = typeof value === "string" ? value : JSON.stringify(value);
-    return h("span", { class: "pair" }, h("span", { class: "pair-name" }, `${name} `), h("bdi", {}, cut(shown ?? "", 400)));
+    return h(
+      "span",
+      { class: "pair" },
+      h("span", { class: "pair-name" }, `${name} `),
+      h("bdi", {}, cut(shown ?? "", 400)),
+    );
   });
   cell.append(...(parts.length ? parts : ["–"]));
 }
