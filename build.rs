@@ -48,7 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     embed(PHOENIX, |hash| {
         let imports = read(CDN_IMPORTS)?;
         let known = imports["integrity"].as_object().into_iter().flatten();
-        if known.map(|(_, integrity)| integrity).any(|known| known == hash) {
+        if known
+            .map(|(_, integrity)| integrity)
+            .any(|known| known == hash)
+        {
             return Ok(());
         }
         Err(format!("its hash {hash} is not the one in {CDN_IMPORTS}").into())

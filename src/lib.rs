@@ -30,9 +30,9 @@ mod client;
 mod frame;
 mod lock;
 pub mod message;
+mod metrics;
 #[cfg(feature = "server")]
 mod metrics_stub;
-mod metrics;
 pub mod pattern;
 pub mod rate;
 pub mod revocation;

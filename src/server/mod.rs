@@ -12,9 +12,9 @@ pub(crate) mod check;
 pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod console;
-pub(crate) mod explain;
 #[cfg(feature = "_store")]
 pub(crate) mod dashboard;
+pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod hook;
 pub(crate) mod jwks;
@@ -41,9 +41,10 @@ mod told;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder,
-    HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig,
-    SecretFilesConfig, ServeConfig, SettingsError, ShortPassword, Switch, WebsocketDriver,
+    ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields, FileConfig,
+    History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig,
+    RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, ShortPassword, Switch,
+    WebsocketDriver,
 };
 #[cfg(feature = "_store")]
 pub use self::dashboard::DashboardError;

@@ -30,8 +30,8 @@ use clap::builder::Resettable;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
-pub use self::dashboard::{DashboardConfig, ShortPassword};
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
+pub use self::dashboard::{DashboardConfig, ShortPassword};
 pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};

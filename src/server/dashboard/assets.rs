@@ -110,7 +110,12 @@ impl Assets {
         let index = if is_complete { INDEX } else { INCOMPLETE };
         Self {
             index: Asset::new(("index.html", HTML, index.as_bytes())),
-            files: FILES.iter().copied().chain(foreign).map(Asset::new).collect(),
+            files: FILES
+                .iter()
+                .copied()
+                .chain(foreign)
+                .map(Asset::new)
+                .collect(),
         }
     }
 
@@ -145,7 +150,13 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/dashboard");
         let entries = std::fs::read_dir(folder).expect("the folder");
         let names: BTreeSet<_> = entries
-            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("text")
+            })
             .collect();
         let served = FILES.iter().map(|(name, ..)| (*name).to_owned());
         let pages = ["index.html", "login.html"].map(str::to_owned);

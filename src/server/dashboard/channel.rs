@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Dashboard;
-use super::operator::Operator;
 use super::audit::Deed;
+use super::operator::Operator;
 use super::requests::{Answer, Request, topic};
 use super::tail::{Tail, TailNews};
 use crate::channel::{

@@ -66,9 +66,22 @@ mod tests {
             });
         }
         let shown = history.to_json();
-        for list in ["at", "deliveries", "messages", "commit_lag_ms", "outbox_bytes"] {
-            assert_eq!(shown[list].as_array().map(Vec::len), Some(MAX_POINTS), "{list}");
+        for list in [
+            "at",
+            "deliveries",
+            "messages",
+            "commit_lag_ms",
+            "outbox_bytes",
+        ] {
+            assert_eq!(
+                shown[list].as_array().map(Vec::len),
+                Some(MAX_POINTS),
+                "{list}"
+            );
         }
-        assert_eq!((&shown["at"][0], &shown["at"][599]), (&json!(5), &json!(604)));
+        assert_eq!(
+            (&shown["at"][0], &shown["at"][599]),
+            (&json!(5), &json!(604))
+        );
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::assets::login_page;
 use super::export::export;
+use super::operator::Operator;
 use super::session::{Attempt, COOKIE, LIFETIME};
 use super::{Dashboard, ROOT};
 use crate::endpoint::Endpoint;
@@ -74,7 +75,7 @@ async fn enter(
         Some(token) if request.method() == Method::GET => {
             let address = dashboard.address(&request);
             let attempt = dashboard.0.sessions.follow_link(&token, address);
-            dashboard.answer(&request, "link", attempt)
+            dashboard.attempted(&request, "link", attempt)
         }
         _ => redirect(HttpResponse::Found(), "/"),
     }
@@ -88,7 +89,11 @@ async fn index(dashboard: Data<Dashboard>, request: HttpRequest) -> HttpResponse
     }
 }
 
-async fn file(dashboard: Data<Dashboard>, request: HttpRequest, name: Path<String>) -> HttpResponse {
+async fn file(
+    dashboard: Data<Dashboard>,
+    request: HttpRequest,
+    name: Path<String>,
+) -> HttpResponse {
     dashboard.0.assets.file(&name, &request)
 }
 
@@ -115,7 +120,7 @@ async fn login(
     let address = dashboard.address(&request);
     let sessions = &dashboard.0.sessions;
     let attempt = sessions.sign_in(&credentials.password, address);
-    dashboard.answer(&request, "password", attempt)
+    dashboard.attempted(&request, "password", attempt)
 }
 
 async fn logout(
@@ -138,11 +143,11 @@ async fn logout(
 
 impl Dashboard {
     /// The answer to an attempt to sign in. `by` is what was presented, for the log.
-    fn answer(&self, request: &HttpRequest, by: &str, attempt: Attempt) -> HttpResponse {
+    fn attempted(&self, request: &HttpRequest, by: &str, attempt: Attempt) -> HttpResponse {
         match attempt {
             Attempt::Accepted(session) => {
                 let address = self.address(request);
-                super::operator::Operator { session, address }.audit_session("signed in", by);
+                Operator { session, address }.audit_session("signed in", by);
                 let value = self.0.sessions.cookie(session);
                 let cookie = self.cookie(request, &value, LIFETIME.as_secs());
                 let mut answer = HttpResponse::SeeOther();
@@ -164,7 +169,11 @@ impl Dashboard {
     }
 
     fn cookie(&self, request: &HttpRequest, value: &str, max_age: u64) -> String {
-        let secure = if self.is_secure(request) { "; Secure" } else { "" };
+        let secure = if self.is_secure(request) {
+            "; Secure"
+        } else {
+            ""
+        };
         format!(
             "{COOKIE}={value}; Path={ROOT}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
         )

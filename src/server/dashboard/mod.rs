@@ -34,9 +34,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(crate) use self::http::routes;
 use self::assets::Assets;
 use self::history::History;
+pub(crate) use self::http::routes;
 use self::session::Sessions;
 use crate::admission::TrustedProxies;
 use crate::endpoint::Endpoint;

@@ -23,7 +23,8 @@ impl Dashboard {
         let pairs = cookies
             .filter_map(|header| header.to_str().ok())
             .flat_map(|header| header.split(';'));
-        let mut values = pairs.filter_map(|pair| pair.trim().strip_prefix(SESSION)?.strip_prefix('='));
+        let mut values =
+            pairs.filter_map(|pair| pair.trim().strip_prefix(SESSION)?.strip_prefix('='));
         let session = values.find_map(|value| self.0.sessions.of_cookie(value))?;
         Some(Operator {
             session,
@@ -56,7 +57,11 @@ impl Dashboard {
         authority.is_some_and(|(_, authority)| {
             let host = authority.split(':').next();
             text(request, &HOST).is_some_and(|own| own.eq_ignore_ascii_case(authority))
-                || self.0.public_host.as_deref().is_some_and(|own| host == Some(own))
+                || self
+                    .0
+                    .public_host
+                    .as_deref()
+                    .is_some_and(|own| host == Some(own))
         })
     }
 }

@@ -25,7 +25,12 @@ impl Dashboard {
             user: whom.user,
             ..ConnectionFilter::default()
         };
-        let listed = self.0.services.endpoint.list_sockets(filter, MAX_ROWS).await;
+        let listed = self
+            .0
+            .services
+            .endpoint
+            .list_sockets(filter, MAX_ROWS)
+            .await;
         let rows = listed.sockets.iter().map(|info| {
             let mut row = connection(info);
             row["channels"] = json!(info.topics);
@@ -40,7 +45,10 @@ impl Dashboard {
         self.may_change()?;
         let id = match &whom.connection {
             None => None,
-            Some(id) => Some(id.parse().map_err(|_| format!("There is no connection {id:?}."))?),
+            Some(id) => Some(
+                id.parse()
+                    .map_err(|_| format!("There is no connection {id:?}."))?,
+            ),
         };
         let address = whom.ip()?;
         let filter = ConnectionFilter {
@@ -131,7 +139,8 @@ impl Dashboard {
         self.may_change()?;
         let sanctions = self.0.services.sanctions.as_ref();
         sanctions.ok_or_else(|| {
-            "A server without a database (persist is off) keeps no revocations and no bans.".to_owned()
+            "A server without a database (persist is off) keeps no revocations and no bans."
+                .to_owned()
         })
     }
 }
@@ -175,7 +184,9 @@ fn lasting(seconds: u64) -> Result<Duration, String> {
 /// Refuses a name that the database cannot store.
 fn check_user(user: &str) -> Result<(), String> {
     if user.is_empty() || user.len() > MAX_NAME_LEN || user.contains('\0') {
-        return Err(format!("The user must have 1 to {MAX_NAME_LEN} bytes, without NUL."));
+        return Err(format!(
+            "The user must have 1 to {MAX_NAME_LEN} bytes, without NUL."
+        ));
     }
     Ok(())
 }

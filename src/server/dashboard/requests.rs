@@ -232,14 +232,32 @@ mod tests {
             ("topics", json!({"sort": "size"}), "sorted by"),
             ("topic", json!({}), "missing field `topic`"),
             ("topic", json!({"topic": ""}), "1 to 255 bytes"),
-            ("publish", json!({"topic": "a", "event": "", "payload": {}}), "event"),
-            ("ban", json!({"user": "eve", "seconds": -1, "kind": "ban"}), "not valid"),
+            (
+                "publish",
+                json!({"topic": "a", "event": "", "payload": {}}),
+                "event",
+            ),
+            (
+                "ban",
+                json!({"user": "eve", "seconds": -1, "kind": "ban"}),
+                "not valid",
+            ),
         ] {
             let error = Request::read(event, &payload.into_payload()).err();
             assert!(error.is_some_and(|error| error.contains(part)), "{event}");
         }
-        for event in ["topics", "connections", "bans", "trouble", "system", "check"] {
-            assert!(Request::read(event, &json!({}).into_payload()).is_ok(), "{event}");
+        for event in [
+            "topics",
+            "connections",
+            "bans",
+            "trouble",
+            "system",
+            "check",
+        ] {
+            assert!(
+                Request::read(event, &json!({}).into_payload()).is_ok(),
+                "{event}"
+            );
         }
     }
 }

@@ -151,7 +151,9 @@ impl Dashboard {
         } = message;
         // These have a meaning for phoenix.js.
         if event.starts_with("phx_") || event.starts_with("presence_") {
-            return Err(format!("{event:?} is an event of the protocol. Take another one."));
+            return Err(format!(
+                "{event:?} is an event of the protocol. Take another one."
+            ));
         }
         let draft = Draft::new(&event, payload);
         let published = self.pubsub().publish(&topic, &draft).await;
@@ -206,6 +208,9 @@ mod tests {
         let shown = viewed(&long);
         assert_eq!(shown["_bytes"], 2 * WHOLE + 14);
         let beginning = shown["_cut"].as_str().unwrap_or_default();
-        assert!(beginning.ends_with("ä…") && beginning.len() <= BEGINNING + 3, "{shown}");
+        assert!(
+            beginning.ends_with("ä…") && beginning.len() <= BEGINNING + 3,
+            "{shown}"
+        );
     }
 }

@@ -72,7 +72,8 @@ impl Dashboard {
                 at: unix_seconds(),
                 deliveries: rates.deliveries,
                 messages: rates.messages,
-                commit_lag_ms: commit_lag().map(|lag| (lag.as_secs_f64() * 10_000.0).round() / 10.0),
+                commit_lag_ms: commit_lag()
+                    .map(|lag| (lag.as_secs_f64() * 10_000.0).round() / 10.0),
                 outbox_bytes: outbox::total_bytes(),
             };
             self.0.history.add(point);
@@ -127,7 +128,10 @@ impl Dashboard {
             Readiness::NotReady(why) => (false, why),
         };
         let storage = services.writer.as_ref().map(DbWriterHandle::state);
-        let has_fault = services.writer.as_ref().is_some_and(|it| it.fault().is_some());
+        let has_fault = services
+            .writer
+            .as_ref()
+            .is_some_and(|it| it.fault().is_some());
         let state = match storage {
             _ if services.endpoint.is_draining() => "draining",
             _ if has_fault => "refusing",

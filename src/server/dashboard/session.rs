@@ -271,7 +271,10 @@ mod tests {
         assert_eq!(all.follow_link("", None), Attempt::Wrong);
         let token = all.new_link().expect("random bytes");
         assert_eq!(all.follow_link(&token[1..], None), Attempt::Wrong);
-        assert!(matches!(all.follow_link(&token, None), Attempt::Accepted(_)));
+        assert!(matches!(
+            all.follow_link(&token, None),
+            Attempt::Accepted(_)
+        ));
         assert_eq!(all.follow_link(&token, None), Attempt::Wrong);
     }
 

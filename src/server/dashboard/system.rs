@@ -74,7 +74,10 @@ impl Metrics {
     /// The values of a metric by its one label.
     fn by_label(&self, name: &str) -> Map<String, Value> {
         let values = self.0.lines().filter_map(|line| {
-            let (label, value) = line.strip_prefix(name)?.strip_prefix('{')?.split_once("\"} ")?;
+            let (label, value) = line
+                .strip_prefix(name)?
+                .strip_prefix('{')?
+                .split_once("\"} ")?;
             let (_, label) = label.split_once("=\"")?;
             Some((label.to_owned(), number(value).into()))
         });
@@ -143,7 +146,8 @@ mod tests {
 
     #[test]
     fn metrics_are_read_from_their_text() {
-        let text = "# TYPE a counter\na_total 7\na_total_x 9\nl{limit=\"joins\"} 3\nl{limit=\"api\"} 0\n";
+        let text =
+            "# TYPE a counter\na_total 7\na_total_x 9\nl{limit=\"joins\"} 3\nl{limit=\"api\"} 0\n";
         let metrics = Metrics(text.to_owned());
         assert_eq!(metrics.value("a_total"), 7);
         assert_eq!(metrics.value("b_total"), 0);

@@ -94,7 +94,11 @@ impl Follower {
     async fn follow(&mut self, mut listener: Listener) {
         let end = Instant::now() + LIFETIME;
         loop {
-            let wake = if self.skipped > 0 { self.second.min(end) } else { end };
+            let wake = if self.skipped > 0 {
+                self.second.min(end)
+            } else {
+                end
+            };
             let heard = timeout_at(wake, listener.recv()).await;
             self.turn();
             match heard {

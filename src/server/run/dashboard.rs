@@ -10,7 +10,9 @@ use crate::server::dashboard::{self, DashboardError, DashboardServices, ServedDa
 /// Refuses settings with which there can be no dashboard. Before anything is opened.
 pub(super) fn check(config: &ServeConfig) -> Result<(), ServeError> {
     let password = config.dashboard.password();
-    password.map(drop).map_err(|error| DashboardError::from(error).into())
+    password
+        .map(drop)
+        .map_err(|error| DashboardError::from(error).into())
 }
 
 /// The dashboard; `None` if it is off.

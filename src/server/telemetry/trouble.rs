@@ -155,7 +155,10 @@ mod tests {
             .iter()
             .map(|entry| (entry.level, &*entry.event, entry.count))
             .collect();
-        let wanted = [(Level::ERROR, "store.bad", 2), (Level::WARN, "store.odd", 8)];
+        let wanted = [
+            (Level::ERROR, "store.bad", 2),
+            (Level::WARN, "store.odd", 8),
+        ];
         assert_eq!(shown, wanted);
         assert_eq!(entries[1].fields["rows"], 3);
         assert_eq!(entries[1].fields["file"], "a\nb");
