@@ -31,8 +31,6 @@ mod frame;
 mod lock;
 pub mod message;
 mod metrics;
-#[cfg(feature = "server")]
-mod metrics_stub;
 pub mod pattern;
 pub mod rate;
 pub mod revocation;

@@ -478,6 +478,11 @@ impl Reply {
         &self.status
     }
 
+    /// The reason of an error, if it has one; `None` if this is no error.
+    pub(crate) fn failure(&self) -> Option<Option<String>> {
+        (self.status == "error").then(|| self.response.reason())
+    }
+
     /// The response.
     pub fn response(&self) -> &Payload {
         &self.response

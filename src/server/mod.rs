@@ -17,6 +17,7 @@ pub(crate) mod dashboard;
 pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod hook;
+mod http_metrics;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
 pub(crate) mod language;
@@ -41,10 +42,10 @@ mod told;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields, FileConfig,
-    History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig,
-    RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, ShortPassword, Switch,
-    WebsocketDriver,
+    AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields,
+    FileConfig, History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat,
+    RetentionConfig, RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, ShortPassword,
+    Switch, WebsocketDriver,
 };
 #[cfg(feature = "_store")]
 pub use self::dashboard::DashboardError;

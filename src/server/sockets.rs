@@ -13,7 +13,7 @@ use crate::revocation::Revocations;
 use crate::server::config::{Durability, ServeConfig};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
-use crate::server::rooms::{self, Identified, IdentityError, Room};
+use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, Room};
 use crate::server::told::Teller;
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
@@ -48,6 +48,17 @@ pub(super) struct RoomServices<'a> {
     pub(super) presence: Option<Presence>,
 }
 
+/// The mount of the rooms.
+pub(super) struct RoomMount {
+    pub(super) mount: Mount,
+    /// The keys of `[identity]`, which can be read again.
+    #[cfg_attr(
+        not(feature = "_store"),
+        expect(dead_code, reason = "only a server reads them again")
+    )]
+    pub(super) keys: IdentityKeys,
+}
+
 /// The mount at `/socket`. The program's own channels come before the rooms. `revocations`: those that end connections;
 /// `None`: there can be none.
 ///
@@ -65,7 +76,7 @@ pub(super) fn mount(
         bans,
         presence,
     }: RoomServices<'_>,
-) -> Result<Mount, IdentityError> {
+) -> Result<RoomMount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
         max_frame_size: config.max_frame_size,
@@ -126,12 +137,14 @@ pub(super) fn mount(
         (revocations, bans),
         socket,
     )?;
+    let keys = socket.keys();
     let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options);
     let further: BTreeSet<_> = config.socket_paths.iter().collect();
     let further = further.into_iter().filter(|path| *path != MOUNT);
-    Ok(further.fold(mount, |mount, path| mount.also_at(path)))
+    let mount = further.fold(mount, |mount, path| mount.also_at(path));
+    Ok(RoomMount { mount, keys })
 }
 
 /// The presences of the rooms, if one shows who is there.

@@ -246,6 +246,7 @@ impl Sockets {
     /// the number of connections left at the timeout.
     pub(crate) async fn drain(&self, options: DrainOptions) -> usize {
         self.shared.draining.store(true, Ordering::Release);
+        metrics().draining.set(1.0);
         let deadline = Instant::now() + options.shutdown;
         let mut count = self.shared.count.subscribe();
         let all_gone = async {
@@ -325,7 +326,6 @@ impl Registration {
         if self.sockets.is_draining() {
             socket.do_send(Drain);
         }
-        metrics().connections.increment(1);
     }
 
     /// Notes whether the connection has a joined channel.
@@ -355,6 +355,5 @@ impl Drop for Registration {
         }
         shared.count.send_replace(open.sockets.len());
         drop(open);
-        metrics().connections.decrement(1);
     }
 }

@@ -6,22 +6,23 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header};
+use actix_web::{HttpRequest, HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tracing::field::display;
 
 use super::head::Head;
 use super::origin::CheckOrigin;
+use super::refusal::{Refusal, banned};
 use super::{cookie, forwarded, origin, query};
-use crate::admission::{Admitted, ClientAddress, Full};
+use crate::admission::{Admitted, ClientAddress};
 use crate::assigns::Assigns;
 use crate::client::{Client, log_client};
 use crate::flow::Flow;
+use crate::metrics::connection_metrics;
 use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
@@ -129,28 +130,6 @@ pub(crate) struct Mounted {
     sockets: Sockets,
 }
 
-/// Why a request for a connection is refused.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// The transport does not serve the request's method.
-    Method,
-    /// The query is not UTF-8, or the request is not a WebSocket handshake. The text is the body of the
-    /// response.
-    BadRequest(String),
-    /// The origin, the subprotocol or the `vsn` is not allowed.
-    Forbidden,
-    /// The application's `connect` has refused.
-    Refused(ConnectRefused),
-    /// The server or the client's address has its maximum of connections.
-    Full(Full),
-    /// The server is shutting down.
-    Draining,
-    /// The budget for incomplete bodies has no room for this one.
-    NoRoom,
-    /// `connect` panicked.
-    Crashed,
-}
-
 /// The application's answer to a client that may connect.
 struct Asked {
     assigns: Assigns,
@@ -236,7 +215,7 @@ impl Mounted {
         let origin = origin::shown(req);
         let setting = CheckOrigin::setting_for(&origin);
         tracing::info!(origin, setting, peer, forwarded, "transport.origin.refused");
-        Err(Refusal::Forbidden)
+        Err(Refusal::Origin)
     }
 
     /// Logs a request that no transport can serve.
@@ -252,6 +231,7 @@ impl Mounted {
         mut params: Map<String, Value>,
         auth_token: Option<String>,
     ) -> Result<Accepted, Refusal> {
+        let begun = Instant::now();
         if self.sockets.is_draining() {
             return Err(Refusal::Draining);
         }
@@ -273,7 +253,7 @@ impl Mounted {
             .ok_or_else(|| {
                 let (peer, forwarded) = self.address_fields(req);
                 tracing::info!(vsn, peer, forwarded, "transport.vsn.refused");
-                Refusal::Forbidden
+                Refusal::Version
             })?;
         let info = ConnectInfo {
             auth_token,
@@ -285,8 +265,9 @@ impl Mounted {
             let assigns = self.taken_over(req);
             self.ask(&params, &info, ip, assigns).await
         };
-        let asked = AssertUnwindSafe(asked).catch_unwind();
-        match asked.await {
+        let asked = AssertUnwindSafe(asked).catch_unwind().await;
+        connection_metrics().connect_seconds.record(begun.elapsed());
+        match asked {
             Ok(Ok(asked)) => Ok(Accepted {
                 asked,
                 address,
@@ -390,8 +371,9 @@ impl Mounted {
 
     /// The client's address. `None` if the server does not listen on TCP.
     pub(super) fn client_address(&self, req: &Head<'_>) -> Option<ClientAddress> {
-        let proxies = &self.sockets.admission().options().trusted_proxies;
+        let options = self.sockets.admission().options();
         let peer = req.peer_addr()?;
+        let proxies = &options.trusted_proxies;
         Some(forwarded::client_address(peer, req.headers(), proxies))
     }
 
@@ -450,31 +432,10 @@ impl Mounted {
     }
 }
 
-fn banned() -> ConnectRefused {
-    ConnectRefused::because("banned")
-}
-
 /// The time, in seconds since 1970.
 fn unix_seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u32::try_from(since.unwrap_or_default().as_secs()).unwrap_or(u32::MAX)
-}
-
-/// The response to a client for whom there is no room.
-pub(super) fn full_response(full: Full) -> HttpResponseBuilder {
-    let mut response = HttpResponse::build(full_status(full));
-    if let Full::Often(wait) = full {
-        response.insert_header((header::RETRY_AFTER, wait.as_secs() + 1));
-    }
-    response
-}
-
-/// Its status.
-pub(super) fn full_status(full: Full) -> StatusCode {
-    match full {
-        Full::Server => StatusCode::SERVICE_UNAVAILABLE,
-        Full::Address | Full::Often(_) => StatusCode::TOO_MANY_REQUESTS,
-    }
 }
 
 /// The first value of a header, if it is text.

@@ -289,7 +289,8 @@ impl FromRequest for Authorized {
         let request = request.clone();
         async move {
             let shared = request.app_data::<Data<Shared>>();
-            let auth = &shared.ok_or(ApiError::NoRoute)?.auth;
+            let auth = shared.ok_or(ApiError::NoRoute)?.auth();
+            let auth = auth.ok_or_else(|| TokenRefused::from(TokenError::Missing).counted())?;
             let token = bearer(&request);
             let credential = auth.check(token).await?;
             auth.count(token)?;

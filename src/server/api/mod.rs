@@ -23,7 +23,7 @@ mod path;
 mod query;
 mod revoking;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
@@ -52,7 +52,8 @@ pub struct Api(Arc<Shared>);
 named_debug!(Api);
 
 struct Shared {
-    auth: Auth,
+    /// Read once for each request. `None`: nobody is let in.
+    auth: RwLock<Option<Arc<Auth>>>,
     endpoint: Endpoint,
     /// The rooms whose messages the API serves.
     rooms: Vec<Arc<Room>>,
@@ -91,7 +92,7 @@ impl Api {
         }: ApiServices,
     ) -> Self {
         Self(Arc::new(Shared {
-            auth,
+            auth: RwLock::new(Some(Arc::new(auth))),
             endpoint: endpoint.clone(),
             rooms: rooms.iter().cloned().map(Arc::new).collect(),
             reader: writer.reader(),
@@ -101,6 +102,20 @@ impl Api {
             presence,
             max_body,
         }))
+    }
+
+    /// Lets in the callers of these credentials alone, from now on. `None`: nobody.
+    pub(crate) fn set_auth(&self, auth: Option<Auth>) {
+        // No code panics while it holds this lock.
+        let mut present = self.0.auth.write().unwrap_or_else(PoisonError::into_inner);
+        *present = auth.map(Arc::new);
+    }
+}
+
+impl Shared {
+    fn auth(&self) -> Option<Arc<Auth>> {
+        let auth = self.auth.read().unwrap_or_else(PoisonError::into_inner);
+        auth.clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`DashboardChannel`]: one open dashboard. It answers the requests of the page, and passes a tail on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
@@ -43,6 +44,7 @@ impl Channel for DashboardChannel {
         let operator = operator.ok_or(Refused::reason("nobody has signed in"))?;
         let dashboard = ctx.state::<Dashboard>();
         let reply = dashboard.hello();
+        dashboard.0.own.joins.fetch_add(1, Ordering::Relaxed);
         let channel = Self {
             dashboard,
             operator,
@@ -58,6 +60,8 @@ impl Channel for DashboardChannel {
         payload: Payload,
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
+        let own = &self.dashboard.0.own;
+        own.messages.fetch_add(1, Ordering::Relaxed);
         let request = match event {
             "tail" => match topic(&payload) {
                 Ok(topic) => return Ok(HandleIn::ok(self.follow(topic, ctx))),

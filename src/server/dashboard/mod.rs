@@ -37,6 +37,7 @@ use std::time::Instant;
 use self::assets::Assets;
 use self::history::History;
 pub(crate) use self::http::routes;
+use self::sampler::OwnTraffic;
 use self::session::Sessions;
 use crate::admission::TrustedProxies;
 use crate::endpoint::Endpoint;
@@ -70,7 +71,7 @@ pub(crate) struct DashboardServices {
     pub(crate) config: ServeConfig,
     /// The settings with their sources. Empty for a program that makes its settings itself.
     pub(crate) settings: Vec<SettingInForce>,
-    /// The address on which the server listens.
+    /// The address on which the dashboard is served.
     pub(crate) address: SocketAddr,
     /// The sockets of the server.
     pub(crate) endpoint: Endpoint,
@@ -103,6 +104,8 @@ struct Shared {
     assets: Assets,
     sessions: Sessions,
     history: History,
+    /// What the dashboards themselves have added to the counters of the process.
+    own: OwnTraffic,
     started: Instant,
     /// The host of `public_host`, under which browsers may reach the page.
     public_host: Option<String>,
@@ -115,7 +118,7 @@ pub(crate) struct ServedDashboard {
     pub(crate) dashboard: Dashboard,
     /// Its sockets, to be drained at the end of the server.
     pub(crate) endpoint: Endpoint,
-    /// The path and query of the link that lets one browser in; `None` if there is a password.
+    /// The link that lets one browser in; `None` if there is a password.
     pub(crate) link: Option<String>,
 }
 
@@ -129,7 +132,11 @@ impl ServedDashboard {
         let sessions = Sessions::new(password)?;
         let link = match password {
             Some(_) => None,
-            None => Some(format!("{ROOT}?token={}", sessions.new_link()?)),
+            None => Some(format!(
+                "http://{}{ROOT}?token={}",
+                services.address,
+                sessions.new_link()?
+            )),
         };
         services.trouble.remember();
         let dashboard = Dashboard(Arc::new(Shared {
@@ -139,6 +146,7 @@ impl ServedDashboard {
             assets: Assets::load(),
             sessions,
             history: History::default(),
+            own: OwnTraffic::default(),
             started: Instant::now(),
         }));
         Ok(Self {

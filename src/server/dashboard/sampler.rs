@@ -1,5 +1,6 @@
 //! The numbers of each second: a point of the history, and the snapshot for the dashboards that are open.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_rt::task::spawn_blocking;
@@ -13,13 +14,40 @@ use super::process::{ProcessUse, max_files};
 use super::session::unix_seconds;
 use super::system::Metrics;
 use crate::endpoint::Endpoint;
-use crate::metrics_stub::{Totals, commit_lag, totals};
+use crate::metrics::{Totals, commit_lag, name, totals};
 use crate::outbox;
 use crate::server::admin::Readiness;
 use crate::store::{DbWriterHandle, StorageState};
 
 /// The time between two points.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// The joins, messages and deliveries of the dashboards, which the numbers leave out: an idle server shows 0.
+#[derive(Default)]
+pub(super) struct OwnTraffic {
+    pub(super) joins: AtomicU64,
+    pub(super) messages: AtomicU64,
+    deliveries: AtomicU64,
+}
+
+impl OwnTraffic {
+    /// The sums of the process without the dashboards.
+    fn left_out(&self) -> Totals {
+        let Totals {
+            joins,
+            messages,
+            deliveries,
+            dropped,
+        } = totals();
+        let without = |all: u64, own: &AtomicU64| all.saturating_sub(own.load(Ordering::Relaxed));
+        Totals {
+            joins: without(joins, &self.joins),
+            messages: without(messages, &self.messages),
+            deliveries: without(deliveries, &self.deliveries),
+            dropped,
+        }
+    }
+}
 
 /// What is a second, of the counters of two readings.
 struct Rates {
@@ -61,11 +89,11 @@ impl Dashboard {
     pub(crate) async fn keep(self, dashboards: Endpoint) {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = (Instant::now(), totals());
+        let mut before = (Instant::now(), self.0.own.left_out());
         let mut used = None;
         loop {
             ticks.tick().await;
-            let now = (Instant::now(), totals());
+            let now = (Instant::now(), self.0.own.left_out());
             let rates = Rates::between(before, now);
             before = now;
             let point = Point {
@@ -85,6 +113,8 @@ impl Dashboard {
             // An error: the process ends.
             let Ok(reading) = reading else { return };
             used = Some(reading);
+            let own = &self.0.own.deliveries;
+            own.fetch_add(dashboards.connections() as u64, Ordering::Relaxed);
             let snapshot = self.snapshot(&point, &rates, &reading);
             // Only the size of a topic's name and a log can refuse a broadcast.
             let sent = dashboards.broadcast(TOPIC, SNAPSHOT, snapshot).await;
@@ -113,11 +143,19 @@ impl Dashboard {
             "outbox_bytes": point.outbox_bytes,
             "uptime": self.0.started.elapsed().as_secs(),
             "topics": services.endpoint.pubsub().topic_count(),
-            "channels": Metrics(services.metrics.render()).value("slackir_channels"),
+            "channels": self.channels(),
             "open_files": used.open_files,
             "max_files": max_files(),
             "warnings": services.trouble.seen(),
         })
+    }
+
+    /// The joined channels, without those of the dashboards.
+    fn channels(&self) -> u64 {
+        let metrics = Metrics(self.0.services.metrics.render());
+        let by_pattern = metrics.by_label(name::CHANNELS).into_iter();
+        let of_clients = by_pattern.filter(|(pattern, _)| pattern != TOPIC);
+        of_clients.filter_map(|(_, count)| count.as_u64()).sum()
     }
 
     fn state(&self) -> (&'static str, String) {

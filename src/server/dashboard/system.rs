@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Dashboard;
 use super::requests::Answer;
+use crate::metrics::name;
 use crate::server::check::{self, Finding, Level};
 use crate::server::config::{ServeConfig, SettingInForce, SettingSource, Switch};
 use crate::server::telemetry::TroubleEntry;
@@ -49,13 +50,9 @@ impl Dashboard {
         let entries: Vec<_> = services.trouble.entries().iter().map(entry).collect();
         json!({
             "entries": entries,
-            "slow_consumers": metrics.value("slackir_slow_consumers_total"),
-            "limited": metrics.by_label("slackir_limited_total"),
-            "refused": {
-                "full": metrics.value("slackir_refused_full_total"),
-                "address": metrics.value("slackir_refused_address_total"),
-                "files": metrics.value("slackir_refused_files_total"),
-            },
+            "slow_consumers": metrics.value(name::SLOW_CONSUMERS),
+            "limited": metrics.by_label(name::LIMITED),
+            "refused": refused(metrics.by_label(name::REFUSED)),
         })
     }
 }
@@ -72,7 +69,7 @@ impl Metrics {
     }
 
     /// The values of a metric by its one label.
-    fn by_label(&self, name: &str) -> Map<String, Value> {
+    pub(super) fn by_label(&self, name: &str) -> Map<String, Value> {
         let values = self.0.lines().filter_map(|line| {
             let (label, value) = line
                 .strip_prefix(name)?
@@ -83,6 +80,22 @@ impl Metrics {
         });
         values.collect()
     }
+}
+
+/// The refused connections by reason: those of the limits, and the others that there are.
+fn refused(by_reason: Map<String, Value>) -> Map<String, Value> {
+    const LIMITS: [(&str, &str); 3] = [
+        ("full", "full"),
+        ("ip_limit", "address"),
+        ("files", "files"),
+    ];
+    let named = by_reason.into_iter().filter_map(|(reason, count)| {
+        match LIMITS.iter().find(|(limit, _)| *limit == reason) {
+            Some((_, shown)) => Some(((*shown).to_owned(), count)),
+            None => (count != 0).then_some((reason, count)),
+        }
+    });
+    named.collect()
 }
 
 fn number(text: &str) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 
-use super::authority::{Authority, Renewal};
+use super::authority::{Authority, IdentityKeys, Renewal};
 use super::limits::{PresenceBucket, UserConnections};
 use super::random::random_id;
 use crate::assigns::Assigns;
@@ -182,6 +182,11 @@ impl IdentityError {
 }
 
 impl<S: Socket> Identified<S> {
+    /// The keys of its tokens.
+    pub(crate) fn keys(&self) -> IdentityKeys {
+        self.authority.clone().into()
+    }
+
     /// The revocations and bans that end connections; `None`: there can be none.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ mod standing;
 mod told;
 
 use self::accepted_token::JoinVerifier;
+pub(crate) use self::authority::IdentityKeys;
 pub use self::channel::RoomChannel;
 pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::identity::{Identified, Identity, IdentityError, UserSocket};

@@ -41,8 +41,8 @@ pub(super) fn keep(dashboard: &ServedDashboard) -> impl Future<Output = ()> + us
 }
 
 /// The line with the link that lets one browser in. The log does not have it.
-pub(super) fn link(config: &ServeConfig, url: &str, dashboard: &ServedDashboard) -> Option<String> {
-    let url = format!("{url}{}", dashboard.link.as_ref()?);
+pub(super) fn link(config: &ServeConfig, dashboard: &ServedDashboard) -> Option<String> {
+    let url = dashboard.link.as_ref()?;
     Some(match config.log_format {
         LogFormat::Text => format!("dashboard {url}"),
         LogFormat::Json => json!({ "message": "dashboard", "url": url }).to_string(),

@@ -6,6 +6,7 @@ mod error;
 mod http;
 mod parts;
 mod ready;
+mod reload;
 mod sanctions;
 mod service;
 mod signals;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
+use self::reload::{Reloadable, Reloader};
 use self::sanctions::KeptSanctions;
 use self::service::Leaving;
 use self::signals::ServerSignals;
@@ -38,21 +40,23 @@ use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
-use crate::server::api::{Api, ApiServices, Auth};
-use crate::server::config::{LogFormat, ServeConfig, SettingInForce, Switch};
+use crate::server::admin::MetricsToken;
+use crate::server::api::{self, Api, ApiServices, Auth};
+use crate::server::config::{LogFormat, RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::dashboard::{DashboardServices, ServedDashboard};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sanctions::Sanctions;
-use crate::server::sockets::{self, RoomServices};
+use crate::server::sockets::{self, RoomMount, RoomServices};
 use crate::server::systemd;
 use crate::server::telemetry::Logging;
 use crate::server::{admin, console, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
 use crate::store::{self, DbWriterHandle, Servers};
+use crate::transport::{CheckOrigin, SharedOrigin};
 
 /// The whole server: database, configured rooms, HTTP API, metrics, page, signals. A program adds its own
 /// channels to the socket at `/socket`.
@@ -89,8 +93,8 @@ pub struct Server<S = UserSocket> {
     logs: Vec<MakeLogRule>,
     routes: Vec<Routes>,
     listener: Option<TcpListener>,
-    /// If the settings come from the process's command line, so that SIGHUP can read them again: with their sources.
-    settings: Option<Vec<SettingInForce>>,
+    /// The settings of the process's command line, if they come from there: SIGHUP reads them again.
+    command_line: Option<RunningSettings>,
 }
 
 /// Makes a rule that stores messages in the server's database.
@@ -110,7 +114,7 @@ impl Server {
             logs: Vec::new(),
             routes: Vec::new(),
             listener: None,
-            settings: None,
+            command_line: None,
         }
     }
 }
@@ -149,7 +153,7 @@ impl<S: Socket> Server<S> {
             logs: self.logs,
             routes: self.routes,
             listener: self.listener,
-            settings: self.settings,
+            command_line: self.command_line,
         }
     }
 
@@ -194,7 +198,8 @@ impl<S: Socket> Server<S> {
         settings: Vec<SettingInForce>,
         logging: &Logging,
     ) -> Result<(), ServeError> {
-        self.settings = Some(settings);
+        let running = RunningSettings::new(settings, self.config.clone());
+        self.command_line = Some(running);
         self.run_with(logging).await
     }
 
@@ -206,12 +211,16 @@ impl<S: Socket> Server<S> {
             logs,
             mut routes,
             listener,
-            settings,
+            command_line,
         } = self;
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
-        let mut signals = ServerSignals::listen(logging, settings.is_some())?;
+        let settings = command_line.as_ref().map(RunningSettings::settings);
+        let settings = settings.map_or_else(Vec::new, <[_]>::to_vec);
+        let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
-        let check_origin = sockets::check_origin(&config)?;
+        parts::show_build(&config);
+        let metrics_token = MetricsToken::new(config.admin.metrics_token.as_deref())?;
+        let origin = SharedOrigin::new(sockets::check_origin(&config)?);
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
         dashboard::check(&config)?;
@@ -221,6 +230,7 @@ impl<S: Socket> Server<S> {
         // Before the database: if the port is in use, nothing is changed there.
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
+        let for_operators = parts::operators_listener(&config)?;
         let writer = match config.persist {
             Switch::On => {
                 tokio::select! {
@@ -238,11 +248,11 @@ impl<S: Socket> Server<S> {
             None => None,
         };
         let presence = sockets::presence(&config, &pubsub);
-        let mount = sockets::mount(
+        let RoomMount { mount, keys } = sockets::mount(
             &config,
             socket,
             router,
-            check_origin,
+            CheckOrigin::Shared(origin.clone()),
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
@@ -258,7 +268,7 @@ impl<S: Socket> Server<S> {
             .build();
         let sanctions = writer
             .as_ref()
-            .map(|writer| Sanctions::new(revocations, writer, &endpoint));
+            .map(|writer| Sanctions::new(revocations.clone(), writer, &endpoint));
         let services = ApiServices {
             sanctions: sanctions.clone(),
             presence: presence.clone(),
@@ -266,6 +276,13 @@ impl<S: Socket> Server<S> {
         let api = auth
             .zip(writer.as_ref())
             .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, services));
+        signals.reload_into(Reloadable {
+            admission: admission.clone(),
+            origin,
+            api: api.clone(),
+            keys,
+            revocations: revocations.clone(),
+        });
         let servers = writer
             .as_ref()
             .and_then(|writer| Servers::start(writer, database::server_name(address)));
@@ -275,15 +292,14 @@ impl<S: Socket> Server<S> {
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let leaving = Leaving::default();
         let readiness = ready::readiness(writer.clone(), others.clone(), leaving.clone());
-        let admin = admin::routes(&endpoint, &metrics, readiness.clone());
-        let watchdog = Watchdog::wanted();
-        if let Some(watchdog) = watchdog.clone() {
-            routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
-        }
-        let own = own_routes(&endpoint, routes);
+        let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
+        let dashboard_address = match &for_operators {
+            Some(listener) => listener.local_addr()?,
+            None => address,
+        };
         let dashboard = dashboard::open(DashboardServices {
-            settings: settings.unwrap_or_default(),
-            address,
+            settings,
+            address: dashboard_address,
             endpoint: endpoint.clone(),
             rooms: sockets::rooms(&config),
             writer: writer.clone(),
@@ -295,15 +311,33 @@ impl<S: Socket> Server<S> {
             readiness: Box::new(readiness.clone()),
             config: config.clone(),
         })?;
-        let operators = dashboard::routes(dashboard.as_ref());
+        let pages = dashboard::routes(dashboard.as_ref());
+        let operators = move |config: &mut ServiceConfig| {
+            config.configure(admin).configure(pages);
+            config.configure(api::routes(api.as_ref()));
+        };
+        let (here, elsewhere) = parts::place(operators, for_operators);
+        let watchdog = Watchdog::wanted();
+        if let Some(watchdog) = watchdog.clone() {
+            routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
+        }
+        let own = own_routes(&endpoint, routes);
         let server = http::server(
             &config,
             &endpoint,
             admission,
-            (admin, own, operators, api, frontend),
+            (here, own, frontend),
             listener,
         )?;
         let handle = server.handle();
+        let operators = elsewhere
+            .map(|(routes, listener)| http::operators_server(routes, listener))
+            .transpose()?;
+        let operators = operators.map(|server| {
+            let handle = server.handle();
+            actix_rt::spawn(server);
+            handle
+        });
         let others = writer
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
@@ -334,6 +368,9 @@ impl<S: Socket> Server<S> {
             };
             if let Some(servers) = servers {
                 servers.leave().await;
+            }
+            if let Some(operators) = operators {
+                operators.stop(true).await;
             }
             unsaved
         };
@@ -446,7 +483,7 @@ fn announce(config: &ServeConfig, address: SocketAddr, dashboard: Option<&Served
         LogFormat::Text => line,
         LogFormat::Json => json!({ "message": line, "url": url }).to_string(),
     };
-    let link = dashboard.and_then(|dashboard| dashboard::link(config, &url, dashboard));
+    let link = dashboard.and_then(|dashboard| dashboard::link(config, dashboard));
     // On a thread, because a reader that stalls would block it.
     thread::spawn(move || {
         console::print(line)?;

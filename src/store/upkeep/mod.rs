@@ -1,5 +1,6 @@
 //! Work on stored messages: retention, erasing, exports, imports, backups. Revocations and bans.
 
+mod backup;
 mod bans;
 mod condition;
 mod erase;
@@ -10,6 +11,7 @@ mod lone_writer;
 mod retention;
 mod revocations;
 
+pub use self::backup::{BackupError, back_up};
 pub use self::bans::{BansUnavailable, StoredBans};
 pub use self::condition::DatabaseCondition;
 pub use self::erase::{EraseError, Eraser, Target};
