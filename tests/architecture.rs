@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("admission", &["metrics", "rate"]),
     ("assigns", &[]),
+    ("ban", &[]),
     ("client", &["admission"]),
     (
         "server/config",
@@ -73,6 +74,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "admission",
             "assigns",
+            "ban",
             "channel",
             "client",
             "flow",
@@ -113,6 +115,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "admission",
             "assigns",
+            "ban",
             "log",
             "message",
             "pubsub",
@@ -163,6 +166,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "store/tables",
         &[
+            "ban",
             "log",
             "pattern",
             "revocation",
@@ -199,6 +203,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "store/upkeep",
         &[
+            "ban",
             "log",
             "metrics",
             "pattern",
@@ -233,6 +238,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server/rooms",
         &[
             "assigns",
+            "ban",
             "channel",
             "client",
             "lock",
@@ -292,6 +298,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server/api",
         &[
+            "ban",
             "endpoint",
             "log",
             "message",
@@ -307,6 +314,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/jwt",
             "server/language",
             "server/methods",
+            "server/sanctions",
             "server/telemetry",
             "server/tokens",
             "socket",
@@ -335,6 +343,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "server/sanctions",
+        &["ban", "endpoint", "revocation", "store"],
+    ),
+    (
         "server/commands",
         &[
             "log",
@@ -352,6 +364,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server/sockets",
         &[
+            "ban",
             "endpoint",
             "log",
             "presence",

@@ -15,14 +15,14 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
 pub use self::address::{ClientAddress, InvalidProxy, TrustedProxies};
 use self::notice::Notice;
-use crate::metrics::metrics;
+use crate::metrics::{Refused, connection_metrics, metrics};
 use crate::rate::{self, Buckets, Limit, Rate};
 
 /// The parts of the table of addresses, each with its own lock.
@@ -103,17 +103,23 @@ impl Default for AddressLimit {
 pub struct Admission(Arc<Shared>);
 
 struct Shared {
-    options: AdmissionOptions,
+    /// Read once for each connection.
+    rules: RwLock<Arc<Rules>>,
     streams: AtomicUsize,
     sockets: AtomicUsize,
     /// Addresses with a stream or a socket, so the number of these bounds the size.
     addresses: [Mutex<HashMap<Network, Counts>>; SHARDS],
     hasher: RandomState,
-    connects: Buckets,
     server_full: Notice,
     address_full: Notice,
     address_often: Notice,
     out_of_files: Notice,
+}
+
+/// The options, which may change while the server runs.
+struct Rules {
+    options: Arc<AdmissionOptions>,
+    connects: Arc<Buckets>,
 }
 
 /// The counts of one address.
@@ -180,7 +186,7 @@ impl Default for Admission {
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Admission");
-        shown.field("options", &self.0.options);
+        shown.field("options", &self.rules().options);
         shown.field("streams", &self.0.streams);
         shown.field("sockets", &self.0.sockets).finish()
     }
@@ -189,9 +195,12 @@ impl fmt::Debug for Admission {
 impl Admission {
     /// Makes counts of zero.
     pub fn new(options: AdmissionOptions) -> Self {
+        let connects = Arc::new(Buckets::new(options.connects));
         Self(Arc::new(Shared {
-            connects: Buckets::new(options.connects),
-            options,
+            rules: RwLock::new(Arc::new(Rules {
+                options: Arc::new(options),
+                connects,
+            })),
             streams: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             addresses: Default::default(),
@@ -203,8 +212,30 @@ impl Admission {
         }))
     }
 
-    pub(crate) fn options(&self) -> &AdmissionOptions {
-        &self.0.options
+    pub(crate) fn options(&self) -> Arc<AdmissionOptions> {
+        Arc::clone(&self.rules().options)
+    }
+
+    /// Changes the options. They hold for new connections; those that are open stay, and are counted.
+    pub fn set_options(&self, options: AdmissionOptions) {
+        let old = self.rules();
+        // The same rate keeps its counts.
+        let connects = if old.options.connects == options.connects {
+            Arc::clone(&old.connects)
+        } else {
+            Arc::new(Buckets::new(options.connects))
+        };
+        let mut rules = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *rules = Arc::new(Rules {
+            options: Arc::new(options),
+            connects,
+        });
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        // No code panics while it holds this lock.
+        let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&rules)
     }
 
     /// Counts an accepted stream. A stream of a trusted proxy counts for no address.
@@ -214,10 +245,10 @@ impl Admission {
     pub(crate) fn stream(&self, client: ClientAddress) -> Result<Admitted, Full> {
         let address = self.limited(client).filter(|_| !client.is_proxy());
         let admitted = self.count(Kind::Stream, address)?;
-        if self.0.streams.load(Ordering::Relaxed) > self.0.options.max_files {
-            metrics().refused_files.increment(1);
+        let max_files = self.rules().options.max_files;
+        if self.0.streams.load(Ordering::Relaxed) > max_files {
+            connection_metrics().refused(Refused::Files).increment(1);
             if let Some(refused) = self.0.out_of_files.count() {
-                let max_files = self.0.options.max_files;
                 tracing::warn!(
                     refused,
                     max_files,
@@ -245,9 +276,9 @@ impl Admission {
         let address = client.and_then(|client| self.limited(client));
         let admitted = self.count(Kind::Socket, address)?;
         if self.is_over() && !make_room() {
-            metrics().refused_full.increment(1);
+            connection_metrics().refused(Refused::Full).increment(1);
             if let Some(refused) = self.0.server_full.count() {
-                let max_connections = self.0.options.max_connections;
+                let max_connections = self.rules().options.max_connections;
                 tracing::info!(refused, max_connections, "admission.server.full");
             }
             return Err(Full::Server);
@@ -257,10 +288,11 @@ impl Admission {
 
     /// Counts a new socket by the rate of its address.
     fn count_connect(&self, address: Network) -> Result<(), Full> {
-        let Err(wait) = self.0.connects.take(address, rate::now()) else {
+        let Err(wait) = self.rules().connects.take(address, rate::now()) else {
             return Ok(());
         };
         metrics().limited(Limit::Connects).increment(1);
+        connection_metrics().refused(Refused::Rate).increment(1);
         if let Some(refused) = self.0.address_often.count() {
             tracing::info!(
                 refused, %address,
@@ -276,7 +308,7 @@ impl Admission {
             max_connections,
             max_files,
             ..
-        } = self.0.options;
+        } = *self.rules().options;
         let sockets = self.0.sockets.load(Ordering::Relaxed);
         let files = self.0.streams.load(Ordering::Relaxed).max(sockets);
         sockets > max_connections || files > max_files.saturating_sub(FILES_FOR_HTTP)
@@ -287,14 +319,14 @@ impl Admission {
         let AddressLimit {
             max,
             holds_for_proxies,
-        } = self.0.options.per_address;
+        } = self.rules().options.per_address;
         let counts = max > 0 && (holds_for_proxies || !client.is_proxy());
         counts.then(|| client.ip().into())
     }
 
     fn count(&self, kind: Kind, address: Option<Network>) -> Result<Admitted, Full> {
         if let Some(address) = address {
-            let max = self.0.options.per_address.max;
+            let max = self.rules().options.per_address.max;
             let mut shard = self.shard(address);
             let count = shard.entry(address).or_default().of(kind);
             if *count >= max {
@@ -313,9 +345,11 @@ impl Admission {
     }
 
     fn refuse(&self, address: Network) {
-        metrics().refused_address.increment(1);
+        connection_metrics()
+            .refused(Refused::AddressLimit)
+            .increment(1);
         if let Some(refused) = self.0.address_full.count() {
-            let max_connections_per_ip = self.0.options.per_address.max;
+            let max_connections_per_ip = self.rules().options.per_address.max;
             tracing::info!(
                 refused, %address, max_connections_per_ip,
                 "admission.address.full: a proxy is to be named in trusted_proxies"

@@ -96,8 +96,8 @@ impl MemoryRooms {
             presence: sockets::presence(config, &pubsub),
             ..RoomServices::default()
         };
-        let mount = sockets::mount(config, UserSocket, router, CheckOrigin::Off, services)?;
-        let endpoint = Endpoint::builder(pubsub).mount(mount).build();
+        let rooms = sockets::mount(config, UserSocket, router, CheckOrigin::Off, services)?;
+        let endpoint = Endpoint::builder(pubsub).mount(rooms.mount).build();
         Ok(Self { endpoint, store })
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::server::Server;
 use crate::server::check::Finding;
+use crate::server::commands::backup::{BackupCommandError, backup};
 use crate::server::commands::config::{check, init, report, show};
 use crate::server::commands::data::{DataCommandError, erase, export, import};
 use crate::server::commands::migrate::{MigrateError, migrate};
@@ -19,7 +20,7 @@ use crate::server::commands::rooms::rooms;
 use crate::server::commands::service::{completions, health, man};
 use crate::server::commands::token::token;
 use crate::server::config::{
-    Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig,
+    Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig, SettingInForce,
 };
 use crate::server::console::{OutputError, say};
 use crate::server::systemd;
@@ -71,10 +72,11 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
     let in_force = cli.in_force;
     let lines = cli.file_lines;
     let worked = |error: &DataCommandError| locate(error, error.setting(), &lines);
+    let backed_up = |error: &BackupCommandError| locate(error, error.setting(), &lines);
     let migrated = |error: &MigrateError| locate(error, error.setting(), &lines);
     match cli.command {
-        None => serve(cli.serve, &lines, extend).await,
-        Some(Command::Serve(config)) => serve(*config, &lines, extend).await,
+        None => serve(cli.serve, in_force, &lines, extend).await,
+        Some(Command::Serve(config)) => serve(*config, in_force, &lines, extend).await,
         Some(Command::Config(config)) => match config.action {
             ConfigAction::Init { file } => run(move || init(&file), ToString::to_string).await,
             ConfigAction::Show(config) => {
@@ -88,6 +90,7 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         Some(Command::Erase(config)) => run(move || erase(config), worked).await,
         Some(Command::Export(config)) => run(move || export(&config), worked).await,
         Some(Command::Import(config)) => run(move || import(&config), worked).await,
+        Some(Command::Backup(config)) => run(move || backup(&config), backed_up).await,
         Some(Command::Rooms(config)) => {
             run(move || rooms(&config.action), ToString::to_string).await
         }
@@ -130,6 +133,7 @@ fn refuse(error: &CliError) -> ExitCode {
 /// Runs the server. An error is printed in the format of the log.
 async fn serve<S: Socket>(
     config: ServeConfig,
+    settings: Vec<SettingInForce>,
     lines: &FileLines,
     extend: impl FnOnce(Server) -> Server<S>,
 ) -> ExitCode {
@@ -148,7 +152,7 @@ async fn serve<S: Socket>(
         None => server,
     };
     let server = extend(server);
-    match server.run_by_command_line(&logging).await {
+    match server.run_by_command_line(settings, &logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.fatal(&locate(&error, error.setting(), lines));

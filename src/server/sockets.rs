@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::ban::Bans;
 use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
 use crate::presence::Presence;
@@ -12,7 +13,7 @@ use crate::revocation::Revocations;
 use crate::server::config::{Durability, ServeConfig};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
-use crate::server::rooms::{self, Identified, IdentityError, Room};
+use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, Room};
 use crate::server::told::Teller;
 use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
@@ -41,8 +42,21 @@ pub(super) struct RoomServices<'a> {
     pub(super) teller: Option<Arc<Teller>>,
     /// They end connections; without them only joins and handshakes are checked.
     pub(super) revocations: Option<&'a Revocations>,
+    /// The users and addresses that may not connect, or not write.
+    pub(super) bans: Option<&'a Bans>,
     /// Shows who is in the rooms.
     pub(super) presence: Option<Presence>,
+}
+
+/// The mount of the rooms.
+pub(super) struct RoomMount {
+    pub(super) mount: Mount,
+    /// The keys of `[identity]`, which can be read again.
+    #[cfg_attr(
+        not(feature = "_store"),
+        expect(dead_code, reason = "only a server reads them again")
+    )]
+    pub(super) keys: IdentityKeys,
 }
 
 /// The mount at `/socket`. The program's own channels come before the rooms. `revocations`: those that end connections;
@@ -59,9 +73,10 @@ pub(super) fn mount(
         hook,
         teller,
         revocations,
+        bans,
         presence,
     }: RoomServices<'_>,
-) -> Result<Mount, IdentityError> {
+) -> Result<RoomMount, IdentityError> {
     let options = SocketOptions {
         timeout: config.idle_timeout,
         max_frame_size: config.max_frame_size,
@@ -108,18 +123,28 @@ pub(super) fn mount(
     };
     let secret = config.api.secret_key_base.as_deref();
     let none = Revocations::default();
-    let router = rooms::with_rooms(router, &configured, secret, revocations.unwrap_or(&none))?;
+    let revoked = revocations.unwrap_or(&none);
+    let router = rooms::with_rooms(router, &configured, secret, revoked, bans)?;
     let identity = rooms::identity(config.identity.as_ref(), &configured);
     let mut rules = configured.iter().map(|room| &room.rules);
     let changed = rules.any(|rules| rules.changes_presence);
     let presences = changed.then(|| Rate::new(config.presences_per_second, config.presences_burst));
-    let socket = Identified::new(identity, secret, hook, presences, revocations, socket)?;
+    let socket = Identified::new(
+        identity,
+        secret,
+        hook,
+        presences,
+        (revocations, bans),
+        socket,
+    )?;
+    let keys = socket.keys();
     let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options);
     let further: BTreeSet<_> = config.socket_paths.iter().collect();
     let further = further.into_iter().filter(|path| *path != MOUNT);
-    Ok(further.fold(mount, |mount, path| mount.also_at(path)))
+    let mount = further.fold(mount, |mount, path| mount.also_at(path));
+    Ok(RoomMount { mount, keys })
 }
 
 /// The presences of the rooms, if one shows who is there.

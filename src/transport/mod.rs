@@ -26,6 +26,7 @@ mod longpoll_server;
 mod origin;
 mod query;
 mod reader;
+mod refusal;
 mod subprotocol;
 mod tcp;
 mod unfinished;
@@ -39,7 +40,7 @@ pub(crate) use self::in_process::InProcess;
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
 pub use self::origin::{
-    CheckOrigin, HostName, InvalidHost, InvalidOrigin, OriginCheck, OriginPattern,
+    CheckOrigin, HostName, InvalidHost, InvalidOrigin, OriginCheck, OriginPattern, SharedOrigin,
 };
 #[cfg(feature = "server")]
 pub(crate) use self::query::parse as parse_query;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::header;
 use url::Host;
@@ -37,8 +37,33 @@ pub enum CheckOrigin {
     Conn,
     /// The application decides. It also gets origins without a host.
     Callback(OriginCheck),
+    /// A rule that may change while the server runs.
+    Shared(SharedOrigin),
     /// Every origin passes.
     Off,
+}
+
+/// A rule for origins that may change while the server runs: each handshake uses the present one. Clones share it.
+#[derive(Clone)]
+pub struct SharedOrigin(Arc<RwLock<Arc<CheckOrigin>>>);
+
+named_debug!(SharedOrigin);
+
+impl SharedOrigin {
+    /// Begins with this rule.
+    pub fn new(rule: CheckOrigin) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(rule))))
+    }
+
+    /// Changes the rule for the handshakes to come.
+    pub fn set(&self, rule: CheckOrigin) {
+        // No code panics while it holds this lock.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rule);
+    }
+
+    fn rule(&self) -> Arc<CheckOrigin> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A host as browsers write it in an origin: in lower case and punycode, IPv6 in brackets.
@@ -94,6 +119,7 @@ impl CheckOrigin {
         match self {
             Self::Off => true,
             Self::Callback(allows) => allows(text),
+            Self::Shared(shared) => shared.rule().allows(req),
             _ => Origin::parse(text).is_some_and(|origin| self.matches(&origin, req)),
         }
     }
@@ -106,7 +132,7 @@ impl CheckOrigin {
 
     fn matches(&self, origin: &Origin<'_>, req: &Head<'_>) -> bool {
         match self {
-            Self::Off | Self::Callback(_) => true,
+            Self::Off | Self::Callback(_) | Self::Shared(_) => true,
             Self::Host(host) => origin.host == host.0,
             Self::Conn => {
                 let (scheme, host, port) = own(req);
@@ -265,6 +291,7 @@ impl fmt::Display for CheckOrigin {
             Self::Callback(_) => f.write_str("callback"),
             Self::Off => f.write_str("off"),
             Self::List(patterns) => write!(f, "{} origins", patterns.len()),
+            Self::Shared(shared) => shared.rule().fmt(f),
         }
     }
 }

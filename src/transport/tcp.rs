@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 use tokio::time::timeout;
 
-use super::handshake::full_status;
+use super::refusal::full_status;
 use crate::admission::{Admission, Admitted, ClientAddress};
 
 /// The kernel's send buffer for each client. By default Linux would queue up to 4 MB for a client that does
@@ -92,7 +92,8 @@ pub(super) fn admit(
     peer: SocketAddr,
     admission: &Admission,
 ) -> Option<Admitted> {
-    let client = ClientAddress::of_peer(peer, &admission.options().trusted_proxies);
+    let options = admission.options();
+    let client = ClientAddress::of_peer(peer, &options.trusted_proxies);
     let full = match admission.stream(client) {
         Ok(admitted) => return Some(admitted),
         Err(full) => full,

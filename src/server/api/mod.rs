@@ -1,6 +1,6 @@
 //! The HTTP API: programs list, read, create, update and delete the messages of the rooms. Each
 //! change is broadcast to the members of the topic. Programs also send members events that are not stored, and end
-//! their channels; they revoke tokens, and they list and end connections.
+//! their channels; they revoke tokens, ban clients, and list and end connections.
 //!
 //! A read goes to the database directly, so it shows committed messages only. A write goes through
 //! [`PubSub`], which broadcasts and stores in one critical section. `openapi.json` describes the API, and tests
@@ -9,6 +9,7 @@
 //! [`PubSub`]: crate::pubsub::PubSub
 
 mod auth;
+mod banning;
 mod batch;
 mod body;
 mod erasing;
@@ -22,7 +23,7 @@ mod path;
 mod query;
 mod revoking;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
@@ -31,12 +32,12 @@ use actix_web::{HttpResponse, Resource, Route};
 
 pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
-use self::revoking::Revoker;
 use crate::endpoint::Endpoint;
 use crate::presence::Presence;
 use crate::revocation::Revocations;
 use crate::server::methods;
 use crate::server::rooms::Room;
+use crate::server::sanctions::Sanctions;
 use crate::store::{DbWriterHandle, Eraser, Reader};
 
 /// The path of the API.
@@ -51,13 +52,14 @@ pub struct Api(Arc<Shared>);
 named_debug!(Api);
 
 struct Shared {
-    auth: Auth,
+    /// Read once for each request. `None`: nobody is let in.
+    auth: RwLock<Option<Arc<Auth>>>,
     endpoint: Endpoint,
     /// The rooms whose messages the API serves.
     rooms: Vec<Arc<Room>>,
     reader: Reader,
     eraser: Eraser,
-    revoker: Revoker,
+    sanctions: Sanctions,
     /// Of the rooms. `None` if no room shows who is present.
     presence: Option<Presence>,
     /// Longest body of a request, in bytes.
@@ -85,28 +87,43 @@ impl Api {
         writer: &DbWriterHandle,
         max_body: usize,
         ApiServices {
-            revocations,
+            sanctions,
             presence,
         }: ApiServices,
     ) -> Self {
         Self(Arc::new(Shared {
-            auth,
+            auth: RwLock::new(Some(Arc::new(auth))),
             endpoint: endpoint.clone(),
             rooms: rooms.iter().cloned().map(Arc::new).collect(),
             reader: writer.reader(),
             eraser: Eraser::new(writer, endpoint.pubsub()),
-            revoker: Revoker::new(revocations, writer, endpoint),
+            sanctions: sanctions
+                .unwrap_or_else(|| Sanctions::new(Revocations::default(), writer, endpoint)),
             presence,
             max_body,
         }))
+    }
+
+    /// Lets in the callers of these credentials alone, from now on. `None`: nobody.
+    pub(crate) fn set_auth(&self, auth: Option<Auth>) {
+        // No code panics while it holds this lock.
+        let mut present = self.0.auth.write().unwrap_or_else(PoisonError::into_inner);
+        *present = auth.map(Arc::new);
+    }
+}
+
+impl Shared {
+    fn auth(&self) -> Option<Arc<Auth>> {
+        let auth = self.auth.read().unwrap_or_else(PoisonError::into_inner);
+        auth.clone()
     }
 }
 
 /// What the API shares with the sockets of its endpoint.
 #[derive(Default)]
 pub(crate) struct ApiServices {
-    /// The sockets heed the revocations that the API adds.
-    pub(crate) revocations: Revocations,
+    /// The revocations and bans that the sockets heed. `None`: revocations of the API's own.
+    pub(crate) sanctions: Option<Sanctions>,
     /// The presences of the rooms.
     pub(crate) presence: Option<Presence>,
 }
@@ -132,7 +149,7 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 type Methods = Vec<(Method, Route)>;
 
 /// All paths of the API with their methods.
-fn table() -> [(&'static str, Methods); 15] {
+fn table() -> [(&'static str, Methods); 17] {
     [
         (
             "/openapi.json",
@@ -193,6 +210,17 @@ fn table() -> [(&'static str, Methods); 15] {
                 (Method::PUT, web::put().to(handlers::update)),
                 (Method::DELETE, web::delete().to(handlers::delete)),
             ],
+        ),
+        (
+            "/bans",
+            vec![
+                (Method::GET, methods::get().to(banning::list)),
+                (Method::POST, web::post().to(banning::ban)),
+            ],
+        ),
+        (
+            "/bans/{id}",
+            vec![(Method::DELETE, web::delete().to(banning::unban))],
         ),
         (
             "/users/{id}/revoke",

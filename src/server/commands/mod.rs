@@ -1,6 +1,8 @@
 //! The commands of `slackir` other than `serve`.
 
 #[cfg(feature = "_store")]
+pub(crate) mod backup;
+#[cfg(feature = "_store")]
 pub(crate) mod config;
 #[cfg(feature = "_store")]
 pub(crate) mod data;

@@ -1,4 +1,4 @@
-//! The arguments of `slackir erase`, `slackir export` and `slackir import`.
+//! The arguments of `slackir erase`, `slackir export`, `slackir import` and `slackir backup`.
 
 use std::path::PathBuf;
 
@@ -88,6 +88,26 @@ pub(crate) struct ImportConfig {
     /// Bring back messages that retention, an erasure or a deletion has removed from the database
     #[arg(long)]
     pub removed: bool,
+
+    /// The file of settings, which may name the database.
+    #[command(flatten)]
+    pub file: FileConfig,
+
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+}
+
+/// `slackir backup`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "A server may run meanwhile, and is not delayed. The copy has every message that was committed before. \
+    For PostgreSQL use pg_dump."
+)]
+pub(crate) struct BackupConfig {
+    /// File to write; an existing file is never overwritten
+    #[arg(value_name = "FILE")]
+    pub output: PathBuf,
 
     /// The file of settings, which may name the database.
     #[command(flatten)]

@@ -4,6 +4,7 @@
 //! The file's values become clap's defaults, so that clap alone reads, checks and ranks all values. So do the secrets
 //! that are in files of their own.
 
+mod admin;
 mod api;
 mod config_command;
 mod data;
@@ -13,6 +14,7 @@ mod hook;
 mod in_force;
 mod jwt;
 mod log;
+#[cfg(feature = "_store")]
 mod reload;
 mod rooms;
 mod rooms_command;
@@ -28,15 +30,18 @@ use std::path::{Path, PathBuf};
 use clap::builder::Resettable;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
-pub(crate) use self::data::{EraseConfig, ExportConfig, ImportConfig};
+pub(crate) use self::data::{BackupConfig, EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
 pub use self::hook::{HookConfig, HookSecretError};
 pub(crate) use self::in_force::{SettingInForce, SettingSource};
 pub use self::jwt::JwtSetupError;
 pub(crate) use self::jwt::jwt_keys;
+#[cfg(feature = "_store")]
+pub(crate) use self::reload::{ChangedSettings, RunningSettings};
 pub(crate) use self::rooms::RESUME_PARAM;
 pub use self::rooms::{Fields, HistoryOrder, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
@@ -63,7 +68,8 @@ pub(crate) struct Cli {
     /// The lines of the file whose values are in force.
     #[arg(skip)]
     pub file_lines: FileLines,
-    /// All settings of the command, with the places that their values come from. For `slackir config show` alone.
+    /// All settings of the command, with the places that their values come from: of a server, and of
+    /// `slackir config show`.
     #[arg(skip)]
     pub in_force: Vec<SettingInForce>,
 }
@@ -83,6 +89,8 @@ pub(crate) enum Command {
     Export(ExportConfig),
     /// Read the messages of an export
     Import(ImportConfig),
+    /// Copy the SQLite database to a file, also while a server runs
+    Backup(BackupConfig),
     /// Explain and try the rooms of a config file, without a server
     Rooms(RoomsConfig),
     /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
@@ -279,7 +287,7 @@ impl Cli {
             matches = command.clone().try_get_matches_from(args)?;
         }
         let mut cli = Self::from_arg_matches(&matches)?;
-        if cli.shows_settings() {
+        if cli.needs_sources() {
             let from_file = file.as_ref().map(|(path, file)| (*path, file));
             cli.in_force = in_force::in_force(&command, &matches, (from_file, &lines), &secrets);
         }
@@ -314,6 +322,7 @@ impl Cli {
             Some(Command::Erase(erase)) => &erase.file,
             Some(Command::Export(export)) => &export.file,
             Some(Command::Import(import)) => &import.file,
+            Some(Command::Backup(backup)) => &backup.file,
             Some(Command::Health(health)) => &health.serve.file,
             Some(
                 Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),
@@ -322,12 +331,13 @@ impl Cli {
         file.path.as_ref()
     }
 
-    /// Whether the command is `slackir config show`.
-    fn shows_settings(&self) -> bool {
-        let Some(Command::Config(config)) = &self.command else {
-            return false;
-        };
-        matches!(config.action, ConfigAction::Show(_))
+    /// Whether the command needs the sources of its settings: to show them, or to tell which have changed.
+    fn needs_sources(&self) -> bool {
+        match &self.command {
+            None | Some(Command::Serve(_)) => true,
+            Some(Command::Config(config)) => matches!(config.action, ConfigAction::Show(_)),
+            Some(_) => false,
+        }
     }
 
     /// The settings of a server of this command. For a command without: those that nothing reads.

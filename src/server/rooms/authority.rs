@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
@@ -12,6 +12,7 @@ use super::identity::{Identity, IdentityError, MAX_BYTES};
 use super::random::Uuid;
 use super::standing::{self, TokenStanding};
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::revocation::Revocations;
 use crate::server::hook::Hook;
 use crate::server::language::template::Values;
@@ -22,10 +23,12 @@ use crate::socket::{ConnectInfo, ConnectRefused, Expiry, Params};
 /// `[identity]`, with the keys of its tokens.
 pub(super) struct Authority {
     config: IdentityConfig,
-    tokens: Vec<AcceptedTokens>,
+    /// Read once for each token.
+    tokens: RwLock<Arc<[AcceptedTokens]>>,
     hook: Option<Arc<Hook>>,
     /// `None`: there can be none.
     revocations: Option<Revocations>,
+    bans: Option<Bans>,
 }
 
 impl fmt::Debug for Authority {
@@ -40,7 +43,80 @@ impl fmt::Debug for Authority {
 struct AcceptedTokens {
     source: Source,
     param: String,
-    verifier: TokenVerifier,
+    verifier: Arc<TokenVerifier>,
+}
+
+/// The keys of `[identity]`, which can be read again while the server runs. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct IdentityKeys(Option<Arc<Authority>>);
+
+/// Keys that are not used yet.
+#[cfg_attr(
+    not(feature = "_store"),
+    expect(dead_code, reason = "only a server reads keys again")
+)]
+pub(crate) struct NewKeys(Arc<[AcceptedTokens]>);
+
+#[cfg_attr(
+    not(feature = "_store"),
+    expect(dead_code, reason = "only a server reads keys again")
+)]
+impl IdentityKeys {
+    /// Reads the keys again. Those behind a URL are kept: they are fetched when a token needs them.
+    ///
+    /// # Errors
+    /// If a key cannot be used.
+    pub(crate) fn read(&self, secret: Option<&str>) -> Result<NewKeys, IdentityError> {
+        let Some(authority) = &self.0 else {
+            return Ok(NewKeys([].into()));
+        };
+        let old = authority.tokens();
+        accepted_tokens(&authority.config, secret, &old).map(NewKeys)
+    }
+
+    /// Verifies the tokens to come with these keys, those of connections that are open included.
+    pub(crate) fn set(&self, NewKeys(keys): NewKeys) {
+        if let Some(authority) = &self.0 {
+            // No code panics while it holds this lock.
+            let tokens = authority.tokens.write();
+            *tokens.unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+    }
+}
+
+impl From<Option<Arc<Authority>>> for IdentityKeys {
+    fn from(authority: Option<Arc<Authority>>) -> Self {
+        Self(authority)
+    }
+}
+
+/// The accepted tokens of `[identity]`. `old`: the present ones.
+fn accepted_tokens(
+    config: &IdentityConfig,
+    secret: Option<&str>,
+    old: &[AcceptedTokens],
+) -> Result<Arc<[AcceptedTokens]>, IdentityError> {
+    let mut tokens = Vec::new();
+    if let Some(accepted) = &config.phoenix_token {
+        tokens.push(AcceptedTokens {
+            source: Source::PhoenixToken,
+            param: accepted.param.clone(),
+            verifier: Arc::new(TokenVerifier::phoenix(accepted, secret)?),
+        });
+    }
+    if let Some(accepted) = &config.jwt {
+        let mut remote = old.iter().filter(|tokens| tokens.verifier.is_remote());
+        let verifier = match remote.next() {
+            Some(tokens) => Arc::clone(&tokens.verifier),
+            None => Arc::new(TokenVerifier::jwt(accepted)?),
+        };
+        tokens.push(AcceptedTokens {
+            source: Source::Jwt,
+            param: accepted.param.clone(),
+            verifier,
+        });
+    }
+    Ok(tokens.into())
 }
 
 /// What an identity by JWT needs to be renewed.
@@ -65,28 +141,20 @@ impl Authority {
         secret: Option<&str>,
         hook: Option<Arc<Hook>>,
         revocations: Option<Revocations>,
+        bans: Option<Bans>,
     ) -> Result<Self, IdentityError> {
-        let mut tokens = Vec::new();
-        if let Some(accepted) = &config.phoenix_token {
-            tokens.push(AcceptedTokens {
-                source: Source::PhoenixToken,
-                param: accepted.param.clone(),
-                verifier: TokenVerifier::phoenix(accepted, secret)?,
-            });
-        }
-        if let Some(accepted) = &config.jwt {
-            tokens.push(AcceptedTokens {
-                source: Source::Jwt,
-                param: accepted.param.clone(),
-                verifier: TokenVerifier::jwt(accepted)?,
-            });
-        }
+        let tokens = RwLock::new(accepted_tokens(&config, secret, &[])?);
         Ok(Self {
             config,
             tokens,
             hook,
             revocations,
+            bans,
         })
+    }
+
+    fn tokens(&self) -> Arc<[AcceptedTokens]> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Assigns the identity of a client that connects, and what ends its connection.
@@ -136,16 +204,17 @@ impl Authority {
         params: &Params,
         auth_token: Option<&str>,
     ) -> Result<(Source, VerifiedToken), ConnectRefused> {
+        let all = self.tokens();
         for source in self.config.sources() {
             match source {
                 Source::Params => return Ok((source, VerifiedToken::none())),
                 // It stands last: the client has sent no token.
-                Source::Hook if self.tokens.is_empty() => {
+                Source::Hook if all.is_empty() => {
                     return Ok((source, VerifiedToken::none()));
                 }
                 Source::Hook | Source::PhoenixToken | Source::Jwt => {}
             }
-            let mut accepted = self.tokens.iter().filter(|tokens| tokens.source == source);
+            let mut accepted = all.iter().filter(|tokens| tokens.source == source);
             let Some(tokens) = accepted.next() else {
                 continue;
             };
@@ -250,10 +319,11 @@ impl Renewal {
     /// Gives the connection's identity the fields of a new token, and moves the end of its connection. Returns `exp`.
     ///
     /// # Errors
-    /// If the token is wrong, expired or revoked, or another user's. Then nothing changes.
+    /// If the token is wrong, expired or revoked, or another user's, or its user is banned. Then nothing changes.
     pub(super) async fn renew(&self, token: &str) -> Result<Option<SystemTime>, ConnectRefused> {
         let authority = &self.authority;
-        let mut accepted = authority.tokens.iter();
+        let all = authority.tokens();
+        let mut accepted = all.iter();
         let accepted = accepted.find(|tokens| tokens.source == Source::Jwt);
         let accepted = accepted.ok_or_else(|| ConnectRefused::because("no tokens"))?;
         let token = accepted
@@ -272,6 +342,15 @@ impl Renewal {
             && (is_named || user == old.user());
         if !is_same {
             return Err(TokenRefused::OtherUser.counted().into());
+        }
+        let name = new.user_id();
+        let name = name
+            .as_deref()
+            .or(self.subject().as_deref())
+            .map(str::to_owned);
+        let bans = authority.bans.as_ref();
+        if bans.is_some_and(|bans| bans.refuses(name.as_deref(), None)) {
+            return Err(ConnectRefused::because("banned"));
         }
         old.set_user(Value::clone(&user));
         if let Some(standing) = &self.standing {

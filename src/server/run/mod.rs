@@ -5,7 +5,8 @@ mod error;
 mod http;
 mod parts;
 mod ready;
-mod revoked;
+mod reload;
+mod sanctions;
 mod service;
 mod signals;
 mod told;
@@ -25,30 +26,35 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
-use self::revoked::RevokedTokens;
+use self::reload::{Reloadable, Reloader};
+use self::sanctions::KeptSanctions;
 use self::service::Leaving;
 use self::signals::ServerSignals;
 use self::watchdog::Watchdog;
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
-use crate::server::api::{Api, ApiServices, Auth};
-use crate::server::config::{LogFormat, ServeConfig, Switch};
+use crate::server::admin::MetricsToken;
+use crate::server::api::{self, Api, ApiServices, Auth};
+use crate::server::config::{LogFormat, RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
-use crate::server::sockets::{self, RoomServices};
+use crate::server::sanctions::Sanctions;
+use crate::server::sockets::{self, RoomMount, RoomServices};
 use crate::server::systemd;
 use crate::server::telemetry::Logging;
 use crate::server::{admin, console, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
 use crate::store::{self, DbWriterHandle, Servers};
+use crate::transport::{CheckOrigin, SharedOrigin};
 
 /// The whole server: database, configured rooms, HTTP API, metrics, page, signals. A program adds its own
 /// channels to the socket at `/socket`.
@@ -85,8 +91,8 @@ pub struct Server<S = UserSocket> {
     logs: Vec<MakeLogRule>,
     routes: Vec<Routes>,
     listener: Option<TcpListener>,
-    /// Whether the settings come from the process's command line, so that SIGHUP can read them again.
-    reads_command_line: bool,
+    /// The settings of the process's command line, if they come from there: SIGHUP reads them again.
+    command_line: Option<RunningSettings>,
 }
 
 /// Makes a rule that stores messages in the server's database.
@@ -106,7 +112,7 @@ impl Server {
             logs: Vec::new(),
             routes: Vec::new(),
             listener: None,
-            reads_command_line: false,
+            command_line: None,
         }
     }
 }
@@ -145,7 +151,7 @@ impl<S: Socket> Server<S> {
             logs: self.logs,
             routes: self.routes,
             listener: self.listener,
-            reads_command_line: self.reads_command_line,
+            command_line: self.command_line,
         }
     }
 
@@ -185,8 +191,13 @@ impl<S: Socket> Server<S> {
     }
 
     /// As [`Server::run`], with settings that come from the command line.
-    pub(crate) async fn run_by_command_line(mut self, logging: &Logging) -> Result<(), ServeError> {
-        self.reads_command_line = true;
+    pub(crate) async fn run_by_command_line(
+        mut self,
+        settings: Vec<SettingInForce>,
+        logging: &Logging,
+    ) -> Result<(), ServeError> {
+        let running = RunningSettings::new(settings, self.config.clone());
+        self.command_line = Some(running);
         self.run_with(logging).await
     }
 
@@ -198,12 +209,14 @@ impl<S: Socket> Server<S> {
             logs,
             mut routes,
             listener,
-            reads_command_line,
+            command_line,
         } = self;
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
-        let mut signals = ServerSignals::listen(logging, reads_command_line)?;
+        let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
-        let check_origin = sockets::check_origin(&config)?;
+        parts::show_build(&config);
+        let metrics_token = MetricsToken::new(config.admin.metrics_token.as_deref())?;
+        let origin = SharedOrigin::new(sockets::check_origin(&config)?);
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
         let hook = parts::hook(&config)?;
@@ -212,6 +225,7 @@ impl<S: Socket> Server<S> {
         // Before the database: if the port is in use, nothing is changed there.
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
+        let for_operators = parts::operators_listener(&config)?;
         let writer = match config.persist {
             Switch::On => {
                 tokio::select! {
@@ -223,33 +237,46 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let revoked = match &writer {
-            Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
+        let bans = Bans::default();
+        let kept = match &writer {
+            Some(writer) => Some(KeptSanctions::load(writer, &revocations, &bans).await),
             None => None,
         };
         let presence = sockets::presence(&config, &pubsub);
-        let mount = sockets::mount(
+        let RoomMount { mount, keys } = sockets::mount(
             &config,
             socket,
             router,
-            check_origin,
+            CheckOrigin::Shared(origin.clone()),
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
-                revocations: revoked.is_some().then_some(&revocations),
+                revocations: kept.is_some().then_some(&revocations),
+                bans: Some(&bans),
                 presence: presence.clone(),
             },
         )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
+            .bans(bans)
             .mount(mount)
             .build();
-        let api = auth.zip(writer.as_ref()).map(|(auth, writer)| {
-            let services = ApiServices {
-                revocations,
-                presence,
-            };
-            http_api(&config, auth, &endpoint, writer, services)
+        let sanctions = writer
+            .as_ref()
+            .map(|writer| Sanctions::new(revocations.clone(), writer, &endpoint));
+        let services = ApiServices {
+            sanctions,
+            presence,
+        };
+        let api = auth
+            .zip(writer.as_ref())
+            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, services));
+        signals.reload_into(Reloadable {
+            admission: admission.clone(),
+            origin,
+            api: api.clone(),
+            keys,
+            revocations: revocations.clone(),
         });
         let servers = writer
             .as_ref()
@@ -260,7 +287,11 @@ impl<S: Socket> Server<S> {
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let leaving = Leaving::default();
         let readiness = ready::readiness(writer.clone(), others, leaving.clone());
-        let admin = admin::routes(&endpoint, &metrics, readiness.clone());
+        let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
+        let operators = move |config: &mut ServiceConfig| {
+            config.configure(admin).configure(api::routes(api.as_ref()));
+        };
+        let (here, elsewhere) = parts::place(operators, for_operators);
         let watchdog = Watchdog::wanted();
         if let Some(watchdog) = watchdog.clone() {
             routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
@@ -270,21 +301,29 @@ impl<S: Socket> Server<S> {
             &config,
             &endpoint,
             admission,
-            (admin, own, api, frontend),
+            (here, own, frontend),
             listener,
         )?;
         let handle = server.handle();
+        let operators = elsewhere
+            .map(|(routes, listener)| http::operators_server(routes, listener))
+            .transpose()?;
+        let operators = operators.map(|server| {
+            let handle = server.handle();
+            actix_rt::spawn(server);
+            handle
+        });
         let others = writer
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
-        let revoked = revoked.map(|revoked| actix_rt::spawn(revoked.keep(endpoint.clone())));
+        let kept = kept.map(|kept| actix_rt::spawn(kept.keep(endpoint.clone())));
         let retention = writer
             .as_ref()
             .and_then(|writer| database::retention(&config, &endpoint, writer));
         let shutdown = async {
             let deadline = Instant::now() + config.shutdown_timeout;
             drop(retention);
-            others.iter().chain(&revoked).for_each(JoinHandle::abort);
+            others.iter().chain(&kept).for_each(JoinHandle::abort);
             send_clients_away(&endpoint, &config).await;
             if let Some(hook) = hook {
                 // The notices about the members that have gone.
@@ -301,6 +340,9 @@ impl<S: Socket> Server<S> {
             };
             if let Some(servers) = servers {
                 servers.leave().await;
+            }
+            if let Some(operators) = operators {
+                operators.stop(true).await;
             }
             unsaved
         };

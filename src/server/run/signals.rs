@@ -1,4 +1,4 @@
-//! The signals of the server: those that end it, SIGHUP, which reloads the log filter, and SIGUSR1 and SIGUSR2,
+//! The signals of the server: those that end it, SIGHUP, which reloads settings, and SIGUSR1 and SIGUSR2,
 //! which are ignored.
 
 use std::fs::{self, File};
@@ -6,7 +6,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::server::config::Cli;
+use super::reload::{Reloadable, Reloader};
 use crate::server::systemd;
 use crate::server::telemetry::Logging;
 use crate::shutdown::Signals;
@@ -19,12 +19,13 @@ pub(super) struct ServerSignals<'a> {
     /// Whether a SIGHUP may mean that the terminal was closed.
     in_terminal: bool,
     logging: &'a Logging,
-    /// Whether SIGHUP reads the settings of the command line again.
-    reads_command_line: bool,
+    /// `None` if the settings do not come from the command line.
+    reloader: Option<Reloader>,
 }
 
 impl<'a> ServerSignals<'a> {
-    pub(super) fn listen(logging: &'a Logging, reads_command_line: bool) -> io::Result<Self> {
+    /// `reloader`: `None` if the settings do not come from the command line.
+    pub(super) fn listen(logging: &'a Logging, reloader: Option<Reloader>) -> io::Result<Self> {
         let in_terminal = has_terminal() && !is_hangup_ignored();
         Ok(Self {
             ending: Signals::listen()?,
@@ -35,8 +36,15 @@ impl<'a> ServerSignals<'a> {
             ],
             in_terminal,
             logging,
-            reads_command_line,
+            reloader,
         })
+    }
+
+    /// From now on SIGHUP applies new settings to these parts.
+    pub(super) fn reload_into(&mut self, parts: Reloadable) {
+        if let Some(reloader) = &mut self.reloader {
+            reloader.begin(parts);
+        }
     }
 
     /// Waits for a signal that ends the server, and handles the others meanwhile.
@@ -52,9 +60,9 @@ impl<'a> ServerSignals<'a> {
                         self.in_terminal = false;
                         return;
                     }
-                    if self.reads_command_line {
+                    if let Some(reloader) = &mut self.reloader {
                         systemd::reloading();
-                        self.reload();
+                        reloader.reload(self.logging);
                         systemd::reloaded();
                     } else {
                         tracing::info!(signal = "SIGHUP", "serve.signal.ignored");
@@ -63,21 +71,6 @@ impl<'a> ServerSignals<'a> {
                 _ = user1.recv() => tracing::info!(signal = "SIGUSR1", "serve.signal.ignored"),
                 _ = user2.recv() => tracing::info!(signal = "SIGUSR2", "serve.signal.ignored"),
             }
-        }
-    }
-
-    /// Reads the settings again, and applies the log filter.
-    fn reload(&self) {
-        let config = match Cli::load() {
-            Ok(cli) => cli.into_serve(),
-            Err(error) => {
-                tracing::error!(%error, "serve.reload.failed");
-                return;
-            }
-        };
-        match self.logging.set_filter(&config.log) {
-            Ok(()) => tracing::info!(signal = "SIGHUP", log = config.log, "serve.reloaded"),
-            Err(error) => tracing::error!(%error, "serve.reload.failed"),
         }
     }
 }

@@ -60,6 +60,11 @@ impl TokenVerifier {
         })
     }
 
+    /// Whether the keys are behind a URL.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self, Self::RemoteJwt { .. })
+    }
+
     /// Verifies a token now, and counts a refusal. The caller asks whether it is revoked.
     ///
     /// # Errors

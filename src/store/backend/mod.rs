@@ -125,6 +125,16 @@ impl Backend {
         }
     }
 
+    /// Whether a server has SQLite's file now.
+    pub(in crate::store) fn is_owned(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(database) => database.is_owned(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => false,
+        }
+    }
+
     /// A database on a server that was not reached yet.
     #[cfg(feature = "postgres")]
     pub(in crate::store) fn unreached(url: &str) -> Result<Self, StoreError> {

@@ -99,6 +99,12 @@ impl SqliteDatabase {
         Ok(pool)
     }
 
+    /// Whether a server has the file now.
+    pub(in crate::store) fn is_owned(&self) -> bool {
+        let lock = File::open(url::beside(&self.url.path, ".lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     pub(in crate::store) fn file(&self) -> Result<DatabaseFile, FileFault> {
         Ok(DatabaseFile::watch(&self.url.path)?)
     }

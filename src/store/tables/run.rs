@@ -244,6 +244,22 @@ pub(in crate::store) fn close(
     Ok(())
 }
 
+/// Ends all runs that are open, at their last stored message. For a copy of the database, which no server has.
+pub(in crate::store) fn end_all(connection: &mut DbConnection<'_>) -> QueryResult<()> {
+    let open = topics::table.filter(topics::clean.eq(false));
+    let open = open.select((topics::topic, topics::last_seq));
+    let open: Vec<(String, Seq)> = on_each_backend!(connection, |typed| open.load(typed))?;
+    for (topic, last_seq) in open {
+        let head = message::head(connection, &topic)?.max(last_seq);
+        let run = topics::table.find(topic);
+        let ended = (topics::last_seq.eq(head), topics::clean.eq(true));
+        on_each_backend!(connection, |typed| diesel::update(run)
+            .set(ended)
+            .execute(typed))?;
+    }
+    Ok(())
+}
+
 /// Stores that messages up to this seq may be deleted. None of these seqs is given again, even if the topic has no
 /// message left.
 pub(in crate::store) fn prune(

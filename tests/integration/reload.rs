@@ -1,0 +1,185 @@
+//! SIGHUP applies new settings to a server that runs; a mistake changes nothing.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
+use std::process::{ChildStderr, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+use crate::support::jwt::signed_with;
+use crate::support::process::Process;
+use crate::support::transport::Wire;
+use crate::support::wire::{WireClient, http};
+
+const SECRETS: [&str; 2] = [
+    "the first secret of thirty-two bytes or more",
+    "the second secret of thirty-two bytes or more",
+];
+
+const IDENTITY: &str =
+    "[identity]\njwt = { algorithms = [\"HS256\"], secret_file = \"jwt\", require_exp = false }\n";
+
+struct Running {
+    dir: TempDir,
+    server: Process,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    /// A server with these settings above the identity.
+    fn start(settings: &str) -> Self {
+        let dir = tempdir().expect("a temporary folder");
+        write(&dir, settings, SECRETS[0]);
+        let args = ["--config", "slackir.toml", "--log-format", "json"];
+        let mut server = Process::start_logging_to(Stdio::piped(), &dir, &args);
+        let log = BufReader::new(server.take_stderr()).lines();
+        Self { dir, server, log }
+    }
+
+    /// Writes other settings, sends SIGHUP, and waits for the line of the log.
+    fn reload(&mut self, settings: &str, secret: &str, event: &str) -> Value {
+        write(&self.dir, settings, secret);
+        self.server.signal("-HUP");
+        let lines = self.log.by_ref().map_while(Result::ok);
+        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let line = lines.find(|line| {
+            line["fields"]["message"]
+                .as_str()
+                .is_some_and(|message| message.starts_with("serve.reload"))
+        });
+        let fields = line.expect("the server logs it")["fields"].take();
+        assert_eq!(fields["message"], event, "{fields}");
+        fields
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.server.addr
+    }
+
+    /// The status of a request to the API with this token.
+    async fn api(&self, token: &str) -> u16 {
+        let authorization = format!("Bearer {token}");
+        let headers = [("Authorization", Some(&*authorization))];
+        let target = "/api/topics/random:lobby/messages";
+        let answer = http(self.addr(), "GET", target, &headers, b"").await;
+        answer.expect("an answer").status
+    }
+
+    /// The status of a handshake with a token of this secret, by a page of this host.
+    async fn handshake(&self, secret: &str, host: &str) -> (Option<WireClient>, u16) {
+        let token = signed_with(secret, &json!({"sub": "ada"}));
+        let target = format!("/socket/websocket?vsn=2.0.0&token={token}");
+        let origin = format!("http://{host}");
+        let dialled = WireClient::dial(self.addr(), &target, &[("Origin", Some(&*origin))]).await;
+        let (client, answer) = dialled.expect("an answer");
+        (client, answer.status)
+    }
+
+    fn end(self) {
+        self.server.signal("-TERM");
+        assert_eq!(self.server.wait(), Some(0));
+    }
+}
+
+fn write(dir: &TempDir, settings: &str, secret: &str) {
+    let config = format!("{settings}\n{IDENTITY}");
+    std::fs::write(dir.path().join("slackir.toml"), config).expect("writable");
+    std::fs::write(dir.path().join("jwt"), secret).expect("writable");
+}
+
+#[actix_web::test]
+async fn new_tokens_origins_limits_and_keys_hold_from_a_hangup_on() {
+    let first = "api_token = \"the-first-token-of-the-api\"\ncheck_origin = \"//a.example\"";
+    let mut running = Running::start(first);
+    assert_eq!(running.api("the-first-token-of-the-api").await, 200);
+    let (old, status) = running.handshake(SECRETS[0], "a.example").await;
+    assert_eq!(status, 101);
+
+    let second = "api_token = \"the-second-token-of-the-api\"\ncheck_origin = \"//b.example\"\n\
+                  max_connections_per_ip = 1\ndrain_batch = 5";
+    let line = running.reload(second, SECRETS[1], "serve.reloaded");
+    assert_eq!(
+        line["changed"], "check_origin, max_connections_per_ip, api_token",
+        "{line}"
+    );
+    assert_eq!(line["restart"], "drain_batch", "{line}");
+    assert_eq!(running.api("the-first-token-of-the-api").await, 401);
+    assert_eq!(running.api("the-second-token-of-the-api").await, 200);
+    assert_eq!(running.handshake(SECRETS[1], "a.example").await.1, 403);
+    assert_eq!(running.handshake(SECRETS[0], "b.example").await.1, 403);
+    let (new, status) = running.handshake(SECRETS[1], "b.example").await;
+    assert_eq!(status, 101);
+    // The one from before had no limit, because loopback is a trusted proxy.
+    assert_eq!(running.handshake(SECRETS[1], "b.example").await.1, 429);
+
+    // What needs a restart is named again, and nothing else.
+    let line = running.reload(second, SECRETS[1], "serve.reloaded");
+    assert_eq!(
+        (&line["changed"], &line["restart"]),
+        (&json!(""), &json!("drain_batch"))
+    );
+    drop((old, new));
+    running.end();
+}
+
+#[actix_web::test]
+async fn a_mistake_changes_nothing() {
+    let good = "api_token = \"the-first-token-of-the-api\"\ncheck_origin = \"//a.example\"";
+    let mut running = Running::start(good);
+    let other = "api_token = \"the-second-token-of-the-api\"\ncheck_origin = \"//b.example\"";
+    for (settings, secret, part) in [
+        (
+            format!("{other}\nprot = 1"),
+            SECRETS[1],
+            "prot: there is no such setting",
+        ),
+        (
+            other.replace("//b.example", "nonsense"),
+            SECRETS[1],
+            "--check-origin",
+        ),
+        (
+            other.replace("the-second-token-of-the-api", "short"),
+            SECRETS[1],
+            "--api-token",
+        ),
+        (other.to_owned(), "a short secret", "secret_file"),
+        (
+            format!("{other}\napi_token_file = \"jwt\""),
+            SECRETS[1],
+            "are both set",
+        ),
+    ] {
+        let line = running.reload(&settings, secret, "serve.reload.failed");
+        let error = line["error"].as_str().expect("a sentence");
+        assert!(error.contains(part), "{part}: {error}");
+        assert_eq!(
+            running.api("the-first-token-of-the-api").await,
+            200,
+            "{part}"
+        );
+        let (client, status) = running.handshake(SECRETS[0], "a.example").await;
+        assert_eq!(status, 101, "{part}");
+        drop(client);
+    }
+    running.end();
+}
+
+#[actix_web::test]
+async fn the_api_is_switched_on_by_a_restart_alone_and_off_by_a_hangup() {
+    let mut running = Running::start("log = \"info\"");
+    let on = "api_token = \"the-first-token-of-the-api\"";
+    let line = running.reload(on, SECRETS[0], "serve.reloaded");
+    assert_eq!(
+        (&line["changed"], &line["restart"]),
+        (&json!(""), &json!("api_token"))
+    );
+    running.end();
+
+    let mut running = Running::start(on);
+    let line = running.reload("", SECRETS[0], "serve.reloaded");
+    assert_eq!(line["changed"], "api_token");
+    assert_eq!(running.api("the-first-token-of-the-api").await, 401);
+    running.end();
+}
