@@ -25,6 +25,7 @@ macro_rules! named_debug {
 // Level 0: client addresses, messages, settings, metrics, tokens.
 pub mod admission;
 pub mod assigns;
+pub mod ban;
 mod client;
 mod frame;
 mod lock;

@@ -50,6 +50,8 @@ pub mod reason {
     /// The client exceeds its rate of joins, pushes or bytes. The response says when to retry, as
     /// `retry_after_ms`.
     pub const RATE_LIMITED: &str = "rate limited";
+    /// The user or the address is muted for a while.
+    pub const MUTED: &str = "muted";
     /// The unhandled messages of all clients leave no room for this one. The response says when to retry,
     /// as `retry_after_ms`.
     pub const OVERLOADED: &str = "overloaded";
@@ -474,6 +476,11 @@ impl Reply {
     /// `ok`, `error`, or the application's own status.
     pub fn status(&self) -> &str {
         &self.status
+    }
+
+    /// The reason of an error, if it has one; `None` if this is no error.
+    pub(crate) fn failure(&self) -> Option<Option<String>> {
+        (self.status == "error").then(|| self.response.reason())
     }
 
     /// The response.

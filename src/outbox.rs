@@ -22,7 +22,7 @@ use self::queue::Queue;
 use crate::budget::{Slack, Total};
 use crate::client::Client;
 use crate::frame::Frame;
-use crate::metrics::metrics;
+use crate::metrics::{Hot, count, metrics};
 use crate::waker::{WakerList, WakerSlot};
 
 /// How long an outbox may exceed its bound.
@@ -90,6 +90,8 @@ pub(crate) enum CloseReason {
     TokenExpired,
     /// The client's permission was taken back.
     TokenRevoked,
+    /// The client's user or address is banned.
+    Banned,
     /// The server is shutting down. The client should reconnect.
     Draining,
     /// The client reads too slowly.
@@ -111,6 +113,18 @@ pub(crate) enum Interrupt {
     Unfinished,
     /// The writer is gone: the TCP connection is lost.
     WriterGone,
+}
+
+/// What became of a frame for an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Queued,
+    /// The outbox was closed.
+    Closed,
+    /// The frame was one too many for a client that does not read.
+    Slow,
+    /// There is no such frame on the client's wire.
+    Unmade,
 }
 
 /// The frames to one connection.
@@ -166,16 +180,17 @@ impl Outbox {
 
     /// Queues a frame, or ends the connection by the slow-consumer rule. Does nothing after a close.
     pub(crate) fn push(&self, frame: Frame) {
-        self.push_with(|| Some(frame));
+        let _ = self.push_with(|| Some(frame));
     }
 
     /// Like [`push`](Self::push), with a frame that is made only if the outbox is open.
-    pub(crate) fn push_with(&self, frame: impl FnOnce() -> Option<Frame>) {
+    /// Returns what became of it.
+    pub(crate) fn push_with(&self, frame: impl FnOnce() -> Option<Frame>) -> Pushed {
         if self.closed.get().is_some() {
-            return;
+            return Pushed::Closed;
         }
         let Some(frame) = frame() else {
-            return;
+            return Pushed::Unmade;
         };
         let mut queue = self.queue.borrow_mut();
         let bytes = self.bytes.get() + frame.len();
@@ -187,7 +202,7 @@ impl Outbox {
             metrics().slow_consumers.increment(1);
             self.close(CloseReason::SlowConsumer);
             self.interrupt(Interrupt::SlowConsumer);
-            return;
+            return Pushed::Slow;
         }
         self.set_bytes(bytes);
         let was_empty = queue.is_empty();
@@ -197,6 +212,7 @@ impl Outbox {
         if was_empty {
             self.writer.wake();
         }
+        Pushed::Queued
     }
 
     fn set_bytes(&self, bytes: usize) {
@@ -262,7 +278,12 @@ impl Outbox {
     /// For the writer: the next frame; `None` once closed and drained.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
         let queued = ready!(self.poll_queued(cx));
-        Poll::Ready(queued.then(|| self.take()).flatten())
+        let frame = queued.then(|| self.take()).flatten();
+        if let Some(frame) = &frame {
+            count(Hot::WebSocketFramesSent, 1);
+            count(Hot::WebSocketBytesSent, frame.len() as u64);
+        }
+        Poll::Ready(frame)
     }
 
     /// For the writer: `Ready(true)` if a frame is queued, `Ready(false)` once closed and drained.
@@ -299,7 +320,12 @@ impl Outbox {
 
     /// Removes frames that have reached the client. After the slow-consumer rule there are none left.
     pub(crate) fn confirm(&self, frames: usize) {
-        (0..frames).map_while(|_| self.take()).for_each(drop);
+        let mut bytes = 0;
+        for frame in (0..frames).map_while(|_| self.take()) {
+            count(Hot::LongPollFramesSent, 1);
+            bytes += frame.len();
+        }
+        count(Hot::LongPollBytesSent, bytes as u64);
     }
 
     /// For a writer that owns its stream: takes the frame if it is whole and the only one in the queue, and
@@ -354,6 +380,8 @@ impl Outbox {
             && left >= first
         {
             left -= first;
+            count(Hot::WebSocketFramesSent, 1);
+            count(Hot::WebSocketBytesSent, first as u64);
             queue.take_first();
         }
         drop(queue);

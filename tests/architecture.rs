@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("admission", &["metrics", "rate"]),
     ("assigns", &[]),
+    ("ban", &[]),
     ("client", &["admission"]),
     (
         "server/config",
@@ -73,6 +74,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "admission",
             "assigns",
+            "ban",
             "channel",
             "client",
             "flow",
@@ -113,6 +115,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "admission",
             "assigns",
+            "ban",
             "log",
             "message",
             "pubsub",
@@ -163,6 +166,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "store/tables",
         &[
+            "ban",
             "log",
             "pattern",
             "revocation",
@@ -199,6 +203,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "store/upkeep",
         &[
+            "ban",
             "log",
             "metrics",
             "pattern",
@@ -233,6 +238,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server/rooms",
         &[
             "assigns",
+            "ban",
             "channel",
             "client",
             "lock",
@@ -296,6 +302,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server/api",
         &[
+            "ban",
             "endpoint",
             "log",
             "message",
@@ -311,6 +318,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/jwt",
             "server/language",
             "server/methods",
+            "server/sanctions",
             "server/telemetry",
             "server/tokens",
             "socket",
@@ -339,6 +347,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "server/sanctions",
+        &["ban", "endpoint", "revocation", "store"],
+    ),
+    (
         "server/commands",
         &[
             "log",
@@ -357,6 +369,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server/sockets",
         &[
+            "ban",
             "endpoint",
             "log",
             "presence",

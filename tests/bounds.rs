@@ -454,6 +454,10 @@ const ROWS: &[Row] = &[
         )],
     ),
     (
+        "bans and mutes of users and addresses",
+        &[("100,000", "src/ban.rs", "const MAX_BANS: usize = ")],
+    ),
+    (
         "a JSON Web Token, and the keys of its issuer",
         &[
             (

@@ -22,7 +22,7 @@ use foldhash::fast::RandomState;
 
 pub use self::address::{ClientAddress, InvalidProxy, TrustedProxies};
 use self::notice::Notice;
-use crate::metrics::metrics;
+use crate::metrics::{Refused, connection_metrics, metrics};
 use crate::rate::{self, Buckets, Limit, Rate};
 
 /// The parts of the table of addresses, each with its own lock.
@@ -247,7 +247,7 @@ impl Admission {
         let admitted = self.count(Kind::Stream, address)?;
         let max_files = self.rules().options.max_files;
         if self.0.streams.load(Ordering::Relaxed) > max_files {
-            metrics().refused_files.increment(1);
+            connection_metrics().refused(Refused::Files).increment(1);
             if let Some(refused) = self.0.out_of_files.count() {
                 tracing::warn!(
                     refused,
@@ -276,7 +276,7 @@ impl Admission {
         let address = client.and_then(|client| self.limited(client));
         let admitted = self.count(Kind::Socket, address)?;
         if self.is_over() && !make_room() {
-            metrics().refused_full.increment(1);
+            connection_metrics().refused(Refused::Full).increment(1);
             if let Some(refused) = self.0.server_full.count() {
                 let max_connections = self.rules().options.max_connections;
                 tracing::info!(refused, max_connections, "admission.server.full");
@@ -292,6 +292,7 @@ impl Admission {
             return Ok(());
         };
         metrics().limited(Limit::Connects).increment(1);
+        connection_metrics().refused(Refused::Rate).increment(1);
         if let Some(refused) = self.0.address_often.count() {
             tracing::info!(
                 refused, %address,
@@ -344,7 +345,9 @@ impl Admission {
     }
 
     fn refuse(&self, address: Network) {
-        metrics().refused_address.increment(1);
+        connection_metrics()
+            .refused(Refused::AddressLimit)
+            .increment(1);
         if let Some(refused) = self.0.address_full.count() {
             let max_connections_per_ip = self.rules().options.per_address.max;
             tracing::info!(

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use super::context::Context;
 use super::join::{AcceptedJoin, JoinFailed};
 use super::{Channel, HandleInResult, Handled, StopReason, Then};
 use crate::message::{Payload, Ref};
+use crate::metrics::RouteMetrics;
 use crate::pubsub::Broadcast;
 
 /// How long `terminate` may take. Phoenix: `shutdown: 5_000`.
@@ -91,10 +92,14 @@ pub(super) fn handle_in<C: Channel>(
     event: bytestring::ByteString,
     payload: Payload,
     reference: Ref,
+    timing: Option<(Instant, &'static RouteMetrics)>,
 ) -> Callback<C> {
     callback(live, async move |channel, ctx| {
         ctx.reference = reference.clone();
         let outcome = channel.handle_in(&event, payload, ctx).await;
+        if let Some((begun, metrics)) = timing {
+            metrics.handle_in_seconds.record(begun.elapsed());
+        }
         ctx.reference = Ref::NULL;
         CallbackDone::In(reference, outcome)
     })

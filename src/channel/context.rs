@@ -266,6 +266,13 @@ impl<C: Channel> Context<C> {
         Refused::rate_limited(None, wait)
     }
 
+    /// The refusal of a message whose sender is muted for this long. Counts as [`rate_limited`](Self::rate_limited) does.
+    #[cfg(feature = "server")]
+    pub(crate) fn muted(&self, left: Duration) -> Refused {
+        self.link.flow.count_refusal();
+        Refused::muted(left)
+    }
+
     /// Adds the `_meta` of the broadcast that is passed on, as one that was not intercepted has it.
     fn with_meta(&self, event: &str, payload: Payload) -> Payload {
         match (&self.passing, payload) {

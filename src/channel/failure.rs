@@ -52,6 +52,14 @@ impl Refused {
         Self::new(reply)
     }
 
+    /// Refused with `{"reason": "muted", "retry_after_ms": left}`.
+    pub(crate) fn muted(left: Duration) -> Self {
+        Self::new(json!({
+            "reason": reason::MUTED,
+            "retry_after_ms": rate::retry_after_ms(left),
+        }))
+    }
+
     /// Refused with `{"reason": reason}`.
     pub fn reason(reason: &str) -> Self {
         Self::new(json!({ "reason": reason }))

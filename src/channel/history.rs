@@ -175,6 +175,11 @@ impl Default for LogRequest {
 }
 
 impl LogRequest {
+    /// Whether the client has named the last message that it has seen.
+    pub(super) fn asks_to_resume(&self) -> bool {
+        self.last_seen.is_some()
+    }
+
     /// The history in this mode, with the number of messages of the topic's rule.
     ///
     /// ```

@@ -15,6 +15,7 @@ use super::{Channel, Failure, Join, Refused, StopReason, Then};
 use crate::client::log_client;
 use crate::log::{Backlog, MessageId};
 use crate::message::{Payload, reason};
+use crate::metrics::metrics;
 use crate::pubsub::{PubSub, Subscribed, Subscriber, Subscription, Tap, Topic, Want, Wire};
 
 /// A join that the application accepted.
@@ -45,6 +46,25 @@ impl Standing {
             }
             Self::Behind(behind) => behind.reply(log, reply),
         }
+    }
+
+    /// Counts a join that resumes, or would have.
+    pub(super) fn count_resume(&self, log: &LogRequest) {
+        let (result, sent_again) = match self {
+            Self::Live(_, Some(backlog)) if backlog.resumed => ("memory", backlog.entries.len()),
+            Self::Behind(Behind {
+                next: Missed::Backlog(backlog, _),
+                ..
+            }) if backlog.resumed => ("memory", backlog.entries.len()),
+            Self::Behind(Behind {
+                next: Missed::Pages(_),
+                ..
+            }) => return metrics().resumes("database").increment(1),
+            _ if log.asks_to_resume() => return metrics().resumes("history").increment(1),
+            _ => return,
+        };
+        metrics().resumes(result).increment(1);
+        metrics().resumed_messages.record(sent_again as f64);
     }
 
     pub(super) fn topic(&self) -> &Arc<Topic> {

@@ -12,8 +12,11 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
+use std::time::Instant;
 
-use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, Recipient, SpawnHandle};
+use actix::{
+    Actor, ActorFuture, AsyncContext, Handler, Message as ActixMessage, Recipient, SpawnHandle,
+};
 
 use super::callback::{self, Callback, CallbackDone, SharedLive};
 use super::link::Link;
@@ -24,12 +27,13 @@ use super::{Channel, Failure, HandleIn, HandleInResult, Refused, StopReason};
 use crate::client::{Client, log_client};
 use crate::flow::Ticket;
 use crate::frame::Frame;
-use crate::message::{Name, Payload, Ref, Reply};
+use crate::message::{Message, Name, Payload, Ref, Reply};
+use crate::metrics::{RouteMetrics, metrics, time_some};
 
 /// An info for `handle_info`.
 pub(super) struct InfoMessage<I>(pub(super) Box<I>, pub(super) Option<Tick>);
 
-impl<I: Send + 'static> Message for InfoMessage<I> {
+impl<I: Send + 'static> ActixMessage for InfoMessage<I> {
     type Result = ();
 }
 
@@ -51,6 +55,8 @@ pub(super) struct JoinAnswer {
     pub(super) reference: Ref,
     /// The `phx_close` of the channel that the join replaces.
     pub(super) replaced: Option<Frame>,
+    /// When the join began.
+    pub(super) since: Instant,
 }
 
 /// The actor. See the module.
@@ -69,6 +75,7 @@ pub(crate) struct ChannelServer<C: Channel> {
     timer: Option<SpawnHandle>,
     /// Whether the socket knows that this actor has ended.
     reported: bool,
+    metrics: &'static RouteMetrics,
 }
 
 type Actix<C> = actix::Context<ChannelServer<C>>;
@@ -81,6 +88,7 @@ impl<C: Channel> ChannelServer<C> {
         signals: Rc<Recipient<ChannelSignal>>,
         join: Callback<C>,
         answer: JoinAnswer,
+        metrics: &'static RouteMetrics,
     ) -> Self {
         Self {
             live,
@@ -92,6 +100,7 @@ impl<C: Channel> ChannelServer<C> {
             answer: Some(Box::new(answer)),
             timer: None,
             reported: false,
+            metrics,
         }
     }
 
@@ -152,8 +161,11 @@ impl<C: Channel> ChannelServer<C> {
                     let reason = StopReason::error("no handler for event that is no text");
                     return self.stop_unhandled(reason, actix);
                 };
-                let handle_in =
-                    callback::handle_in(live(), event, message.payload, message.reference);
+                let timing = time_some().map(|begun| (begun, self.metrics));
+                let Message {
+                    payload, reference, ..
+                } = message;
+                let handle_in = callback::handle_in(live(), event, payload, reference, timing);
                 (handle_in, Some(ticket))
             }
             ChannelWork::Out(broadcast) => {
@@ -246,6 +258,9 @@ impl<C: Channel> ChannelServer<C> {
 
     /// Replies; whether the reply could be encoded.
     fn reply(&self, join_ref: &Ref, reference: &Ref, reply: &Reply) -> bool {
+        if let Some(reason) = reply.failure() {
+            metrics().error_replies(reason.as_deref()).increment(1);
+        }
         self.link
             .reply(join_ref, reference, reply)
             .inspect_err(|error| {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use actix::{AsyncContext, Message, Recipient};
 use bytestring::ByteString;
@@ -16,6 +17,7 @@ use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::message::{Payload, Ref};
+use crate::metrics::RouteMetrics;
 use crate::outbox::Outbox;
 use crate::pubsub::{PubSub, SubscriberId};
 use crate::serializer::Serializer;
@@ -32,6 +34,8 @@ pub(crate) struct Start {
     pub(crate) flow: Rc<Flow>,
     pub(crate) pubsub: PubSub,
     pub(crate) signals: Rc<Recipient<ChannelSignal>>,
+    /// The metrics of its route.
+    pub(crate) metrics: &'static RouteMetrics,
     /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
     pub(crate) replaced: Option<Frame>,
 }
@@ -102,8 +106,16 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         join_ref: start.join_ref,
         reference: start.reference,
         replaced: start.replaced,
+        since: Instant::now(),
     };
-    let mut server = ChannelServer::new(live, Rc::clone(&link), start.signals, join, answer);
+    let mut server = ChannelServer::new(
+        live,
+        Rc::clone(&link),
+        start.signals,
+        join,
+        answer,
+        start.metrics,
+    );
     server.resume(&mut actix);
     let state = server.join_state();
     let runs = !server.has_ended();

@@ -24,6 +24,7 @@ use self::route::Route;
 pub use self::serve::{HttpServerExt, serve, serve_on, serve_with};
 use crate::admission::Admission;
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::log::Flushed;
 use crate::message::IntoPayload;
 use crate::pubsub::{Listener, PubSub, PublishError};
@@ -185,6 +186,7 @@ impl fmt::Debug for Mount {
 pub struct EndpointBuilder {
     pubsub: PubSub,
     admission: Admission,
+    bans: Bans,
     mounts: Vec<Mount>,
 }
 
@@ -219,6 +221,7 @@ impl Endpoint {
         EndpointBuilder {
             pubsub,
             admission: Admission::default(),
+            bans: Bans::default(),
             mounts: Vec::new(),
         }
     }
@@ -337,9 +340,16 @@ impl Endpoint {
     }
 
     /// Asks the [`Permit`](crate::socket::Permit) of every connection, on all workers, and closes the connections whose
-    /// permit does not hold. Call it after a permit has changed. It returns once all connections have the question.
+    /// permit does not hold, and those that are [banned](Self::bans). Call it after a permit has changed, or a ban was
+    /// added. It returns once all connections have the question.
     pub async fn check_permits(&self) {
         self.sockets.check_permits().await;
+    }
+
+    /// The users and addresses that may not connect. Handshakes heed a change at once, open connections at the next
+    /// [`check_permits`](Self::check_permits).
+    pub fn bans(&self) -> &Bans {
+        self.sockets.bans()
     }
 
     /// Whether the endpoint is disconnecting its clients and refuses new ones.
@@ -391,6 +401,12 @@ impl EndpointBuilder {
         self
     }
 
+    /// Sets the list of banned users and addresses. Default: an empty one, [`Endpoint::bans`].
+    pub fn bans(mut self, bans: Bans) -> Self {
+        self.bans = bans;
+        self
+    }
+
     /// Mounts a socket. If two of them match a path, the first counts.
     pub fn mount(mut self, mount: Mount) -> Self {
         self.mounts.push(mount);
@@ -412,7 +428,7 @@ impl EndpointBuilder {
             }
             mount.served.router.check();
         }
-        let sockets = Sockets::new(self.admission);
+        let sockets = Sockets::with_bans(self.admission, self.bans);
         let mounted = self.mounts.into_iter().flat_map(|mount| {
             let Mount {
                 paths,

@@ -327,6 +327,8 @@ impl Shared {
         let diff = change(state, MAX_BYTES - *bytes)?;
         let before = *bytes;
         for TopicDiff { joins, leaves } in diff.values() {
+            let change = joins.len() as f64 - leaves.len() as f64;
+            metrics().presences.increment(change);
             *bytes += joins.iter().map(size_of_entry).sum::<usize>();
             *bytes -= leaves.iter().map(size_of_entry).sum::<usize>();
         }

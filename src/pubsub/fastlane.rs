@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytestring::ByteString;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -13,7 +14,8 @@ use super::topic::Topic;
 use crate::frame::Frame;
 use crate::log::{LogEntry, MessageId, Meta};
 use crate::message::{Payload, RawJson};
-use crate::outbox::Outbox;
+use crate::metrics::time_some;
+use crate::outbox::{Outbox, Pushed};
 use crate::serializer::Serializer;
 
 /// Identifies a subscriber in the process, so that `broadcast_from` can leave it out.
@@ -37,6 +39,8 @@ pub struct Broadcast {
     direction: Option<Direction>,
     /// The message's id and time, if it is stored.
     stored: Option<Meta>,
+    /// When it was made; of some broadcasts, for the metrics.
+    made: Option<Instant>,
     /// One encoding for each wire, made by the first worker that needs it. The inner `None` means that the
     /// wire cannot carry the message.
     frames: [OnceLock<Option<Frame>>; Wire::COUNT],
@@ -98,6 +102,7 @@ impl Broadcast {
             from,
             direction: None,
             stored,
+            made: time_some(),
             frames: Default::default(),
         }
     }
@@ -146,6 +151,11 @@ impl Broadcast {
 
     pub(super) fn shared_topic(&self) -> &Arc<Topic> {
         &self.topic
+    }
+
+    /// When it was made, if it is timed.
+    pub(super) fn made(&self) -> Option<Instant> {
+        self.made
     }
 
     /// The bytes that the broadcast counts in an inbox.
@@ -204,14 +214,15 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn deliver(&self, broadcast: &Arc<Broadcast>) {
+    /// Returns what became of it; `None` if it is not for this subscriber, or the subscriber is no client.
+    pub(super) fn deliver(&self, broadcast: &Arc<Broadcast>) -> Option<Pushed> {
         if broadcast.from == Some(self.id) {
-            return;
+            return None;
         }
         if let Some(direction) = &broadcast.direction
             && !self.goes_on(direction)
         {
-            return;
+            return None;
         }
         match (&self.fastlane, &self.tap) {
             (Some((outbox, wire)), tap) => {
@@ -219,15 +230,20 @@ impl Subscriber {
                     && self.intercept.contains(&broadcast.event())
                     && let Some(tap) = tap
                 {
-                    if outbox.closed().is_none() {
-                        tap.receive(broadcast);
+                    if outbox.closed().is_some() {
+                        return Some(Pushed::Closed);
                     }
+                    tap.receive(broadcast);
+                    Some(Pushed::Queued)
                 } else {
-                    outbox.push_with(|| broadcast.frame(*wire).cloned());
+                    Some(outbox.push_with(|| broadcast.frame(*wire).cloned()))
                 }
             }
-            (None, Some(tap)) => tap.receive(broadcast),
-            (None, None) => {}
+            (None, Some(tap)) => {
+                tap.receive(broadcast);
+                None
+            }
+            (None, None) => None,
         }
     }
 

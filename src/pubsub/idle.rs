@@ -12,6 +12,7 @@ use super::topic::Topic;
 use super::worker::Table;
 use crate::lock::lock;
 use crate::log::{Flushed, MessageStore};
+use crate::metrics::metrics;
 
 /// How long a topic stays loaded after its last member has left.
 const IDLE_TOPIC: Duration = Duration::from_secs(300);
@@ -62,7 +63,7 @@ impl PubSub {
     pub(super) fn release(&self, topic: &Arc<Topic>, table: &Table, was_channel: bool) {
         let mut state = topic.lock();
         state.members.remove(table.inbox());
-        state.channels -= usize::from(was_channel);
+        state.channels -= u32::from(was_channel);
         if !state.members.is_empty() {
             return;
         }
@@ -72,7 +73,14 @@ impl PubSub {
         } else {
             state.evicted = true;
             drop(state);
-            lock(&self.shared.topics).remove(topic.name());
+            self.forget(topic.name());
+        }
+    }
+
+    /// Takes a topic out of the registry.
+    fn forget(&self, topic: &str) {
+        if lock(&self.shared.topics).remove(topic).is_some() {
+            metrics().topics.decrement(1.0);
         }
     }
 
@@ -111,7 +119,7 @@ impl PubSub {
         // Before the topic leaves the registry, so that its log cannot be opened again too early.
         state.close_log();
         drop(state);
-        lock(&self.shared.topics).remove(idle.topic.name());
+        self.forget(idle.topic.name());
         None
     }
 
@@ -151,7 +159,7 @@ impl PubSub {
             if topic.has_log() && !state.evicted {
                 state.close_log();
                 drop(state);
-                lock(&self.shared.topics).remove(topic.name());
+                self.forget(topic.name());
             }
         }
     }

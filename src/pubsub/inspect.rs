@@ -61,7 +61,7 @@ impl Seen {
         drop(state);
         (members > 0).then_some(Self {
             topic,
-            members,
+            members: usize::try_from(members).unwrap_or(usize::MAX),
             broadcasts,
         })
     }

@@ -36,6 +36,7 @@ use self::worker::Table;
 pub(crate) use self::worker::{Inbox, Subscription};
 use crate::lock::lock;
 use crate::log::{Backlog, Found, LoadError, LogEntry, LogRule, MessageId, Pager, RecentRefs, Seq};
+use crate::metrics::metrics;
 use crate::pattern::first_match;
 
 /// One server's topics. A clone is cheap and refers to the same topics. Two instances in one process share
@@ -141,6 +142,7 @@ impl PubSub {
         let refs = Arc::clone(&self.shared.refs);
         let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned(), refs));
         topics.insert(name, Arc::clone(&topic));
+        metrics().topics.increment(1.0);
         drop(topics);
         // Until the caller becomes a member, the topic counts as idle: the caller may give up.
         if topic.has_log() {
@@ -173,7 +175,7 @@ impl PubSub {
             Err(pager) => return Some(Subscribed::Behind(pager)),
         };
         state.members.add(table.inbox());
-        state.channels += usize::from(subscriber.fastlane.is_some());
+        state.channels += u32::from(subscriber.fastlane.is_some());
         let key = table.insert(topic, subscriber);
         drop(state);
         let subscription = Subscription::new(self.clone(), table, Arc::clone(topic), key);

@@ -32,7 +32,7 @@ pub(super) struct TopicState {
     pub(super) evicted: bool,
     pub(super) members: Members,
     /// The members that are channels of clients.
-    pub(super) channels: usize,
+    pub(super) channels: u32,
     /// The broadcasts since the topic is in memory.
     pub(super) broadcasts: u64,
     /// Running erasures. They keep the log in memory.

@@ -16,7 +16,8 @@ use slab::Slab;
 use super::topic::Topic;
 use super::{Broadcast, PubSub, Subscriber};
 use crate::lock::lock;
-use crate::metrics::metrics;
+use crate::metrics::{Hot, count, fanned_out, keep_adding, metrics};
+use crate::outbox::Pushed;
 
 /// Above this size the server stops reading from publishers until the inbox is half empty.
 const INBOX_BYTES: usize = 64_000_000;
@@ -136,6 +137,7 @@ impl Table {
             topics: RefCell::default(),
         });
         TABLES.with_borrow_mut(|tables| tables.insert(id, Rc::clone(&table)));
+        keep_adding();
         actix_rt::spawn(async move {
             loop {
                 tokio::time::sleep(REFS_TICK).await;
@@ -164,9 +166,7 @@ impl Table {
         for broadcast in self.inbox.take() {
             let topics = self.topics.borrow();
             if let Some(members) = topics.get(broadcast.shared_topic().name()) {
-                for (_, subscriber) in members {
-                    subscriber.deliver(&broadcast);
-                }
+                deliver(&broadcast, members);
             }
         }
     }
@@ -194,6 +194,33 @@ impl Table {
         drop(topics);
         gone.is_some_and(|gone| gone.fastlane.is_some())
     }
+}
+
+/// Gives a broadcast to the members, and counts.
+fn deliver(broadcast: &Arc<Broadcast>, members: &Slab<Subscriber>) {
+    let mut queued = 0;
+    for (_, subscriber) in members {
+        match subscriber.deliver(broadcast) {
+            Some(Pushed::Queued) => queued += 1,
+            Some(lost) => count_lost(lost),
+            None => {}
+        }
+    }
+    count(Hot::Deliveries, queued);
+    if let Some(made) = broadcast.made() {
+        fanned_out(made);
+    }
+}
+
+#[cold]
+fn count_lost(lost: Pushed) {
+    let reason = match lost {
+        Pushed::Queued => return,
+        Pushed::Closed => Hot::DroppedClosed,
+        Pushed::Slow => Hot::DroppedSlow,
+        Pushed::Unmade => Hot::DroppedWire,
+    };
+    count(reason, 1);
 }
 
 /// Membership of one topic, held by the member. Dropping it leaves the topic at once.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 
 use crate::metrics::{BUCKETS, describe};
 
@@ -16,11 +18,12 @@ pub struct ExporterError(#[from] BuildError);
 
 /// Renders the metrics. Cloning is cheap.
 #[derive(Clone)]
-pub(crate) struct Exporter(PrometheusHandle);
+pub(crate) struct Exporter(PrometheusHandle, Collector);
 
 impl Exporter {
     /// All metrics in Prometheus's text format.
     pub(crate) fn render(&self) -> String {
+        self.1.collect();
         self.0.render()
     }
 
@@ -43,7 +46,23 @@ pub(crate) fn install() -> Result<Exporter, ExporterError> {
             .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
                 builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
             })?;
-    let exporter = Exporter(builder.install_recorder()?);
+    let exporter = Exporter(builder.install_recorder()?, Collector::default());
+    exporter.1.describe();
     describe();
     Ok(exporter)
+}
+
+/// Shows in the metrics what runs here.
+pub(crate) fn show_build(database: &'static str, driver: &'static str) {
+    describe_gauge!(
+        "slackir_build_info",
+        "1; the version, the commit, the database and the driver are in the labels"
+    );
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("commit", option_env!("SLACKIR_COMMIT").unwrap_or("unknown")),
+        ("database", database),
+        ("driver", driver),
+    ];
+    gauge!("slackir_build_info", &labels).set(1.0);
 }

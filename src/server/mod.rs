@@ -15,6 +15,7 @@ pub(crate) mod console;
 pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod hook;
+mod http_metrics;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
 pub(crate) mod language;
@@ -28,6 +29,8 @@ mod program;
 pub mod rooms;
 #[cfg(feature = "_store")]
 mod run;
+#[cfg(feature = "_store")]
+pub(crate) mod sanctions;
 mod sockets;
 #[cfg(feature = "_store")]
 pub(crate) mod systemd;
@@ -38,9 +41,9 @@ mod told;
 pub(crate) mod trial;
 
 pub use self::config::{
-    ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder,
-    HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig, RoomConfig,
-    SecretFilesConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
+    AdminConfig, ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History,
+    HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig,
+    RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
 };
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::ban::Bans;
 use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
 use crate::presence::Presence;
@@ -41,6 +42,8 @@ pub(super) struct RoomServices<'a> {
     pub(super) teller: Option<Arc<Teller>>,
     /// They end connections; without them only joins and handshakes are checked.
     pub(super) revocations: Option<&'a Revocations>,
+    /// The users and addresses that may not connect, or not write.
+    pub(super) bans: Option<&'a Bans>,
     /// Shows who is in the rooms.
     pub(super) presence: Option<Presence>,
 }
@@ -70,6 +73,7 @@ pub(super) fn mount(
         hook,
         teller,
         revocations,
+        bans,
         presence,
     }: RoomServices<'_>,
 ) -> Result<RoomMount, IdentityError> {
@@ -119,12 +123,20 @@ pub(super) fn mount(
     };
     let secret = config.api.secret_key_base.as_deref();
     let none = Revocations::default();
-    let router = rooms::with_rooms(router, &configured, secret, revocations.unwrap_or(&none))?;
+    let revoked = revocations.unwrap_or(&none);
+    let router = rooms::with_rooms(router, &configured, secret, revoked, bans)?;
     let identity = rooms::identity(config.identity.as_ref(), &configured);
     let mut rules = configured.iter().map(|room| &room.rules);
     let changed = rules.any(|rules| rules.changes_presence);
     let presences = changed.then(|| Rate::new(config.presences_per_second, config.presences_burst));
-    let socket = Identified::new(identity, secret, hook, presences, revocations, socket)?;
+    let socket = Identified::new(
+        identity,
+        secret,
+        hook,
+        presences,
+        (revocations, bans),
+        socket,
+    )?;
     let keys = socket.keys();
     let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)

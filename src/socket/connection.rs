@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Served;
 use super::ending::ConnectionEnd;
-use super::idle::Activity;
+use super::idle::{Activity, Sign};
 use super::registry::Registration;
 use crate::admission::Admitted;
 use crate::assigns::Assigns;
@@ -43,6 +43,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Whether its client polls.
+    pub(super) fn polls(&self) -> bool {
+        self.activity.sign() == Sign::Polls
+    }
+
     pub(super) fn client(&self) -> &Client {
         self.outbox.client()
     }

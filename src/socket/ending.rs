@@ -3,6 +3,7 @@
 
 use super::Sign;
 use crate::channel::StopReason;
+use crate::metrics::End;
 use crate::outbox::{CloseReason, Interrupt};
 
 /// Why a connection ends.
@@ -38,6 +39,8 @@ pub(crate) enum ConnectionEnd {
     TokenExpired,
     /// The connection's `Permit` does not hold.
     TokenRevoked,
+    /// The client's user or address is banned.
+    Banned,
     /// The server is full, and the client has joined nothing.
     Displaced,
     /// The server is going down.
@@ -75,6 +78,26 @@ impl ConnectionEnd {
     /// The reason for the channels.
     pub(super) fn stop(self) -> StopReason {
         self.row().1
+    }
+
+    /// The label in the metric.
+    pub(super) fn label(self) -> End {
+        match self {
+            Self::Goodbye => End::Client,
+            Self::Lost => End::Lost,
+            Self::Idle | Self::Expired | Self::Unfinished => End::Idle,
+            Self::SlowConsumer => End::SlowConsumer,
+            Self::NotUtf8 | Self::Violation | Self::Undecodable | Self::EmptyFragment => {
+                End::Protocol
+            }
+            Self::TooBig => End::TooLarge,
+            Self::NoRoom | Self::Displaced => End::Limited,
+            Self::Disconnected => End::Kicked,
+            Self::TokenExpired => End::Expired,
+            Self::TokenRevoked | Self::Banned => End::Revoked,
+            Self::Draining => End::Drain,
+            Self::Crashed => End::Error,
+        }
     }
 
     /// Whether the end waits for the messages that the client sent before it.
@@ -122,6 +145,7 @@ impl ConnectionEnd {
             Self::Disconnected => (CloseReason::Disconnected, StopReason::Disconnected, AtOnce),
             Self::TokenExpired => (CloseReason::TokenExpired, Aborted("token expired"), AtOnce),
             Self::TokenRevoked => (CloseReason::TokenRevoked, Aborted("token revoked"), AtOnce),
+            Self::Banned => (CloseReason::Banned, Aborted("banned"), AtOnce),
             Self::Displaced => (CloseReason::Displaced, StopReason::Disconnected, AtOnce),
             Self::Draining => (CloseReason::Draining, StopReason::Draining, AtOnce),
             Self::Crashed => (CloseReason::Crashed, Aborted("socket crashed"), AtOnce),

@@ -4,6 +4,7 @@
 //! its channel.
 
 mod channels;
+mod connect_info;
 mod connection;
 mod ending;
 mod expiry;
@@ -16,14 +17,13 @@ mod registry;
 mod server;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt;
-use serde_json::{Map, Value};
 
+pub use self::connect_info::{ConnectInfo, Params, UriInfo};
 pub(crate) use self::connection::{Connection, Incoming};
 pub(crate) use self::ending::ConnectionEnd;
 pub use self::expiry::Expiry;
@@ -37,9 +37,10 @@ pub(crate) use self::server::SocketServer;
 use crate::assigns::Assigns;
 use crate::channel::{self, Channel, Start, Started};
 pub use crate::flow::FlowLimits;
+use crate::metrics::{RouteMetrics, route_metrics};
 pub use crate::outbox::OutboxLimits;
 use crate::pattern::{ForTopics, IntoPattern, TopicPattern, first_match, shadowed};
-use crate::token::{Term, TokenError};
+use crate::token::TokenError;
 
 /// Lets clients in, and names them. Phoenix: the callbacks `connect/3` and `id/1`.
 ///
@@ -240,77 +241,6 @@ impl ConnectRefused {
     }
 }
 
-/// The parameters of a connection: its query, decoded as Plug does. Values are strings, objects
-/// (`a[b]=1`) or lists (`l[]=1`).
-///
-/// ```
-/// use slackir::socket::Params;
-///
-/// fn locale(params: &Params) -> &str {
-///     params.get("locale").unwrap_or("en")
-/// }
-/// ```
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Params(Map<String, Value>);
-
-impl Params {
-    pub(crate) fn new(values: Map<String, Value>) -> Self {
-        Self(values)
-    }
-
-    /// A parameter, if it is a string.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_str()
-    }
-
-    /// All parameters, nested ones included.
-    pub fn as_map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-}
-
-/// The facts of a connection besides its parameters, as far as the mount lets them through.
-/// Phoenix: `connect_info`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ConnectInfo {
-    /// The other end of the TCP connection; behind a proxy, the proxy.
-    pub peer_data: Option<SocketAddr>,
-    /// `traceparent` and `tracestate`, as (name, value).
-    pub trace_context_headers: Vec<(String, String)>,
-    /// Headers that begin with `x-`, as (name, value).
-    pub x_headers: Vec<(String, String)>,
-    /// Headers that begin with `sec-websocket-`, as (name, value).
-    pub sec_websocket_headers: Vec<(String, String)>,
-    /// The URI of the request.
-    pub uri: Option<UriInfo>,
-    /// The `User-Agent` header.
-    pub user_agent: Option<String>,
-    /// The headers that [`HandshakeOptions::headers`](crate::transport::HandshakeOptions::headers) names, as (name,
-    /// value).
-    pub headers: Vec<(String, String)>,
-    /// The client's `authToken`, if the mount takes it.
-    pub auth_token: Option<String>,
-    /// The session of a Phoenix application, a map with string keys, if the mount reads it.
-    /// `None` if the cookie or the CSRF token is missing or wrong.
-    pub session: Option<Term>,
-}
-
-/// The parts of a request's URI.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UriInfo {
-    /// `http` or `https`.
-    pub scheme: String,
-    /// From the `Host` header, without the port.
-    pub host: String,
-    /// The port, or the scheme's own.
-    pub port: Option<u16>,
-    /// The path.
-    pub path: String,
-    /// The query, undecoded.
-    pub query: String,
-}
-
 /// The limits of one mounted socket's clients.
 ///
 /// ```
@@ -359,6 +289,7 @@ struct Routed {
     /// Starts a channel, whose type only the route knows.
     start: fn(Start) -> Started,
     assigns: Assigns,
+    metrics: &'static RouteMetrics,
 }
 
 impl ForTopics for Routed {
@@ -464,8 +395,10 @@ impl SocketRouter {
     /// # }
     /// ```
     pub fn channel_with<C: Channel>(mut self, pattern: impl IntoPattern, assigns: Assigns) -> Self {
+        let pattern = pattern.into_pattern();
         self.routes.push(Routed {
-            pattern: pattern.into_pattern(),
+            metrics: route_metrics(&pattern.to_string()),
+            pattern,
             start: channel::start::<C>,
             assigns,
         });

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::inspect::ConnectionId;
 use super::server::{CheckPermit, Displace, Drain, SocketServer};
 use crate::admission::{Admission, Admitted, ClientAddress, Full};
+use crate::ban::Bans;
 use crate::lock::lock;
 use crate::metrics::metrics;
 
@@ -61,6 +62,7 @@ pub(crate) struct Sockets {
 
 struct SharedSockets {
     admission: Admission,
+    bans: Bans,
     open: Mutex<OpenSockets>,
     count: watch::Sender<usize>,
     /// TCP streams that the server owns and has not closed yet.
@@ -87,10 +89,16 @@ impl OpenSockets {
 }
 
 impl Sockets {
+    #[cfg(test)]
     pub(crate) fn new(admission: Admission) -> Self {
+        Self::with_bans(admission, Bans::default())
+    }
+
+    pub(crate) fn with_bans(admission: Admission, bans: Bans) -> Self {
         Self {
             shared: Arc::new(SharedSockets {
                 admission,
+                bans,
                 open: Mutex::default(),
                 count: watch::Sender::new(0),
                 streams: watch::Sender::new(0),
@@ -114,6 +122,11 @@ impl Sockets {
     /// The admission of new connections.
     pub(crate) fn admission(&self) -> &Admission {
         &self.shared.admission
+    }
+
+    /// The clients that may not connect.
+    pub(crate) fn bans(&self) -> &Bans {
+        &self.shared.bans
     }
 
     /// Lets a client in. If the server is full, a connection that has joined nothing for long makes room.
@@ -170,7 +183,7 @@ impl Sockets {
         }
     }
 
-    /// Asks the permits of all connections. A connection that registers meanwhile asks its own.
+    /// Asks all connections for their permits, and whether they are banned. A connection that registers meanwhile asks its own.
     pub(crate) async fn check_permits(&self) {
         let mut last = Unbounded;
         // Under the lock: a later registration sees what the caller has changed.
@@ -233,6 +246,7 @@ impl Sockets {
     /// the number of connections left at the timeout.
     pub(crate) async fn drain(&self, options: DrainOptions) -> usize {
         self.shared.draining.store(true, Ordering::Release);
+        metrics().draining.set(1.0);
         let deadline = Instant::now() + options.shutdown;
         let mut count = self.shared.count.subscribe();
         let all_gone = async {
@@ -312,7 +326,6 @@ impl Registration {
         if self.sockets.is_draining() {
             socket.do_send(Drain);
         }
-        metrics().connections.increment(1);
     }
 
     /// Notes whether the connection has a joined channel.
@@ -342,6 +355,5 @@ impl Drop for Registration {
         }
         shared.count.send_replace(open.sockets.len());
         drop(open);
-        metrics().connections.decrement(1);
     }
 }

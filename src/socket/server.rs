@@ -33,7 +33,9 @@ use crate::frame::Frame;
 use crate::message::{
     HEARTBEAT, Message, PHOENIX_TOPIC, PHX_JOIN, PHX_LEAVE, Payload, Ref, Reply, reason,
 };
+use crate::metrics::{Hot, connection_metrics, count, keep_adding, metrics};
 use crate::pubsub::{Broadcast, PubSub, SubscriberId, Subscription, Tap};
+use crate::serializer::Serializer;
 
 /// A connection with held messages checks this often whether its client has read the answers.
 const ROOM_POLL: Duration = Duration::from_millis(10);
@@ -54,7 +56,7 @@ pub(super) struct Drain;
 #[rtype(result = "()")]
 pub(super) struct Displace;
 
-/// The connection's permit may not hold any more.
+/// The connection's permit may not hold any more, or it may be banned.
 #[derive(ActixMessage)]
 #[rtype(result = "()")]
 pub(super) struct CheckPermit;
@@ -97,6 +99,7 @@ impl SocketServer {
         mut connection: Connection,
         incoming: impl Stream<Item = Incoming> + 'static,
     ) {
+        keep_adding();
         Self::create(|ctx| {
             let addr = ctx.address();
             let disconnect = addr.clone().recipient();
@@ -107,7 +110,9 @@ impl SocketServer {
             }
             let number = connection.client().number();
             connection.registration.enter(number, &addr);
-            if !is_permitted(&connection) {
+            count_open(&connection, 1.0);
+            connection_metrics().opened(connection.polls()).increment(1);
+            if due_end(&connection).is_some() {
                 addr.do_send(CheckPermit);
             }
             let id = connection.outbox.client().id();
@@ -126,11 +131,17 @@ impl SocketServer {
     }
 
     fn receive(&mut self, message: Message, size: usize) {
+        count_received(self.connection.polls(), &message, size);
         self.received += size as u64;
         match self.gate.admit(&self.connection, &message, size) {
             Ok(ticket) if self.held.is_behind() => self.held.push(message, ticket),
             Ok(ticket) => self.dispatch(message, ticket),
-            Err(refusal) => self.connection.reply(&message.join_ref, &message, &refusal),
+            Err(refusal) => {
+                if let Some(reason) = refusal.failure() {
+                    metrics().error_replies(reason.as_deref()).increment(1);
+                }
+                self.connection.reply(&message.join_ref, &message, &refusal);
+            }
         }
     }
 
@@ -206,6 +217,7 @@ impl SocketServer {
             reference: message.reference,
             params: message.payload,
             assigns: connection.mount.router.assigns(routed, &connection.assigns),
+            metrics: routed.metrics,
             serializer: connection.serializer,
             outbox: Rc::clone(&connection.outbox),
             flow: Rc::clone(&connection.flow),
@@ -239,10 +251,14 @@ impl SocketServer {
             "socket.topic.unmatched"
         );
         let unmatched = Reply::error_reason(reason::UNMATCHED_TOPIC);
+        metrics()
+            .error_replies(Some(reason::UNMATCHED_TOPIC))
+            .increment(1);
         self.connection.reply(&Ref::NULL, message, &unmatched);
     }
 
     fn refuse(&self, message: &Message, reason: &'static str) {
+        metrics().error_replies(Some(reason)).increment(1);
         let refusal = Reply::error_reason(reason);
         self.connection.reply(&message.join_ref, message, &refusal);
     }
@@ -294,6 +310,7 @@ impl SocketServer {
     fn close_channels(&mut self, why: ConnectionEnd) {
         let reason = why.close();
         log_client!(info, self.connection.client(), ?reason, "socket.closed");
+        connection_metrics().closed(why.label()).increment(1);
         self.connection.outbox.close(reason);
         self.held.clear();
         self.channels.close(&why.stop());
@@ -421,8 +438,8 @@ impl Handler<CheckPermit> for SocketServer {
     type Result = ();
 
     fn handle(&mut self, _: CheckPermit, ctx: &mut Self::Context) {
-        if !is_permitted(&self.connection) {
-            self.end(ConnectionEnd::TokenRevoked, ctx);
+        if let Some(why) = due_end(&self.connection) {
+            self.end(why, ctx);
         }
     }
 }
@@ -465,13 +482,48 @@ impl Drop for SocketServer {
         if !self.ending {
             self.close_channels(ConnectionEnd::Crashed);
         }
+        count_open(&self.connection, -1.0);
     }
 }
 
-/// Whether the connection may go on.
-fn is_permitted(connection: &Connection) -> bool {
+/// Adds the connection to those that are open, or takes it out.
+fn count_open(connection: &Connection, change: f64) {
+    let is_v1 = connection.serializer == Serializer::V1;
+    let open = connection_metrics().open(connection.polls(), is_v1);
+    open.increment(change);
+}
+
+/// Counts a client's message by its transport and its kind.
+fn count_received(polls: bool, message: &Message, size: usize) {
+    let (frames, bytes) = if polls {
+        (Hot::LongPollFramesReceived, Hot::LongPollBytesReceived)
+    } else {
+        (Hot::WebSocketFramesReceived, Hot::WebSocketBytesReceived)
+    };
+    count(frames, 1);
+    count(bytes, size as u64);
+    let kind = match (&message.payload, message.event.as_str()) {
+        (Payload::Binary(_), _) => Hot::BinaryPushes,
+        (_, Some(HEARTBEAT)) => Hot::Heartbeats,
+        (_, Some(PHX_JOIN)) => Hot::Joins,
+        (_, Some(PHX_LEAVE)) => Hot::Leaves,
+        _ => Hot::Pushes,
+    };
+    count(kind, 1);
+}
+
+/// Why the connection may not go on; `None` if it may.
+fn due_end(connection: &Connection) -> Option<ConnectionEnd> {
     let permit = connection.assigns.get::<Permit>();
-    permit.is_none_or(Permit::holds)
+    if !permit.is_none_or(Permit::holds) {
+        return Some(ConnectionEnd::TokenRevoked);
+    }
+    let bans = connection.registration.sockets().bans();
+    let is_banned = bans.refuse_any() && {
+        let user = connection.user();
+        bans.refuses(user.as_deref(), connection.client().ip())
+    };
+    is_banned.then_some(ConnectionEnd::Banned)
 }
 
 /// Listens on the socket's id.

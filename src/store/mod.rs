@@ -13,7 +13,7 @@
 //! | `tables` | rows and statements |
 //! | `options`, `reader` | how a database is opened; reading |
 //! | `write` | the writer |
-//! | `upkeep`, `servers` | retention, erasing, exports, imports, backups, revocations; other servers on the database |
+//! | `upkeep`, `servers` | retention, erasing, exports, imports, backups, revocations, bans; other servers on the database |
 //! | `feed` | committed messages of all topics, behind a cursor |
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
@@ -44,9 +44,10 @@ pub use self::servers::{OtherServers, Servers};
 pub use self::tables::ColumnFields;
 use self::tables::migrations;
 pub use self::upkeep::{
-    BackupError, DatabaseCondition, EraseError, Eraser, ExportError, ExportEvent, Exported,
-    Exporter, ImportError, ImportOptions, ImportProblem, Imported, Retention, RetentionRule,
-    RetentionTask, RevocationsUnavailable, StoredRevocations, Target, back_up,
+    BackupError, BansUnavailable, DatabaseCondition, EraseError, Eraser, ExportError, ExportEvent,
+    Exported, Exporter, ImportError, ImportOptions, ImportProblem, Imported, Retention,
+    RetentionRule, RetentionTask, RevocationsUnavailable, StoredBans, StoredRevocations, Target,
+    back_up,
 };
 pub use self::write::{DbWriter, DbWriterHandle, StorageState};
 

@@ -1,6 +1,17 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
+    bans (kind, target, subject) {
+        kind -> Text,
+        target -> Text,
+        subject -> Text,
+        id -> Text,
+        since -> BigInt,
+        ends -> BigInt,
+    }
+}
+
+diesel::table! {
     hook_cursors (name) {
         name -> Text,
         row_id -> BigInt,
@@ -44,4 +55,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(hook_cursors, messages, revocations, topics,);
+diesel::allow_tables_to_appear_in_same_query!(bans, hook_cursors, messages, revocations, topics,);

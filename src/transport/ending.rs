@@ -13,6 +13,7 @@ pub(super) fn close_frame(outbox: &Outbox) -> Frame {
     let text = match reason {
         CloseReason::TokenExpired => "token expired",
         CloseReason::TokenRevoked => "token revoked",
+        CloseReason::Banned => "banned",
         _ => "",
     };
     let code = close_code(reason).to_be_bytes();
@@ -32,7 +33,10 @@ fn close_code(reason: CloseReason) -> u16 {
         CloseReason::Disconnected | CloseReason::Lost => 1001,
         CloseReason::ProtocolViolation | CloseReason::Idle => 1002,
         CloseReason::NotUtf8 => 1007,
-        CloseReason::EmptyFragment | CloseReason::TokenExpired | CloseReason::TokenRevoked => 1008,
+        CloseReason::EmptyFragment
+        | CloseReason::TokenExpired
+        | CloseReason::TokenRevoked
+        | CloseReason::Banned => 1008,
         CloseReason::TooBig => 1009,
         CloseReason::Undecodable | CloseReason::Crashed => 1011,
         CloseReason::Draining => 1012,

@@ -2,25 +2,27 @@
 //! checks in Phoenix's order.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header};
+use actix_web::{HttpRequest, HttpResponse, http::header};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tracing::field::display;
 
 use super::head::Head;
 use super::origin::CheckOrigin;
+use super::refusal::{Refusal, banned};
 use super::{cookie, forwarded, origin, query};
-use crate::admission::{Admitted, ClientAddress, Full};
+use crate::admission::{Admitted, ClientAddress};
 use crate::assigns::Assigns;
 use crate::client::{Client, log_client};
 use crate::flow::Flow;
+use crate::metrics::connection_metrics;
 use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
@@ -128,28 +130,6 @@ pub(crate) struct Mounted {
     sockets: Sockets,
 }
 
-/// Why a request for a connection is refused.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// The transport does not serve the request's method.
-    Method,
-    /// The query is not UTF-8, or the request is not a WebSocket handshake. The text is the body of the
-    /// response.
-    BadRequest(String),
-    /// The origin, the subprotocol or the `vsn` is not allowed.
-    Forbidden,
-    /// The application's `connect` has refused.
-    Refused(ConnectRefused),
-    /// The server or the client's address has its maximum of connections.
-    Full(Full),
-    /// The server is shutting down.
-    Draining,
-    /// The budget for incomplete bodies has no room for this one.
-    NoRoom,
-    /// `connect` panicked.
-    Crashed,
-}
-
 /// The application's answer to a client that may connect.
 struct Asked {
     assigns: Assigns,
@@ -235,7 +215,7 @@ impl Mounted {
         let origin = origin::shown(req);
         let setting = CheckOrigin::setting_for(&origin);
         tracing::info!(origin, setting, peer, forwarded, "transport.origin.refused");
-        Err(Refusal::Forbidden)
+        Err(Refusal::Origin)
     }
 
     /// Logs a request that no transport can serve.
@@ -251,10 +231,15 @@ impl Mounted {
         mut params: Map<String, Value>,
         auth_token: Option<String>,
     ) -> Result<Accepted, Refusal> {
+        let begun = Instant::now();
         if self.sockets.is_draining() {
             return Err(Refusal::Draining);
         }
         let address = self.client_address(req);
+        let ip = address.map(|address| address.ip());
+        if self.sockets.bans().refuses(None, ip) {
+            return Err(self.refused(req, banned()));
+        }
         let admitted = self.sockets.admit(address).map_err(Refusal::Full)?;
         // Path variables win over the query.
         let variables = req.variables().filter(|(name, _)| !name.starts_with('_'));
@@ -268,7 +253,7 @@ impl Mounted {
             .ok_or_else(|| {
                 let (peer, forwarded) = self.address_fields(req);
                 tracing::info!(vsn, peer, forwarded, "transport.vsn.refused");
-                Refusal::Forbidden
+                Refusal::Version
             })?;
         let info = ConnectInfo {
             auth_token,
@@ -278,10 +263,11 @@ impl Mounted {
         let params = Params::new(params);
         let asked = async {
             let assigns = self.taken_over(req);
-            self.ask(&params, &info, assigns).await
+            self.ask(&params, &info, ip, assigns).await
         };
-        let asked = AssertUnwindSafe(asked).catch_unwind();
-        match asked.await {
+        let asked = AssertUnwindSafe(asked).catch_unwind().await;
+        connection_metrics().connect_seconds.record(begun.elapsed());
+        match asked {
             Ok(Ok(asked)) => Ok(Accepted {
                 asked,
                 address,
@@ -289,12 +275,7 @@ impl Mounted {
                 serializer,
                 admitted,
             }),
-            Ok(Err(refused)) => {
-                let (peer, forwarded) = self.address_fields(req);
-                let user_agent = text(req.headers(), &header::USER_AGENT);
-                tracing::info!(%refused, peer, forwarded, user_agent, "socket.connect.refused");
-                Err(Refusal::Refused(refused))
-            }
+            Ok(Err(refused)) => Err(self.refused(req, refused)),
             Err(_) => {
                 let (peer, forwarded) = self.address_fields(req);
                 let user_agent = text(req.headers(), &header::USER_AGENT);
@@ -304,6 +285,14 @@ impl Mounted {
         }
     }
 
+    /// Logs a refusal.
+    fn refused(&self, req: &Head<'_>, refused: ConnectRefused) -> Refusal {
+        let (peer, forwarded) = self.address_fields(req);
+        let user_agent = text(req.headers(), &header::USER_AGENT);
+        tracing::info!(%refused, peer, forwarded, user_agent, "socket.connect.refused");
+        Refusal::Refused(refused)
+    }
+
     /// Asks `connect` about a client without a network. The client counts against no limit.
     pub(crate) async fn accept(
         &self,
@@ -311,7 +300,7 @@ impl Mounted {
         params: &Params,
         info: &ConnectInfo,
     ) -> Result<Accepted, ConnectRefused> {
-        let asked = self.ask(params, info, Assigns::default()).await?;
+        let asked = self.ask(params, info, None, Assigns::default()).await?;
         Ok(Accepted::alone(asked, serializer))
     }
 
@@ -330,17 +319,22 @@ impl Mounted {
         assigns
     }
 
-    /// Calls the application's `connect`.
+    /// Calls the application's `connect`, and refuses a user that is banned.
     async fn ask(
         &self,
         params: &Params,
         info: &ConnectInfo,
+        ip: Option<IpAddr>,
         mut assigns: Assigns,
     ) -> Result<Asked, ConnectRefused> {
         self.mount
             .socket
             .connect(params, info, &mut assigns)
             .await?;
+        let bans = self.sockets.bans();
+        if bans.refuse_any() && bans.refuses(self.mount.socket.user(&assigns).as_deref(), ip) {
+            return Err(banned());
+        }
         let id = self.mount.socket.id(&assigns);
         Ok(Asked { assigns, id })
     }
@@ -442,23 +436,6 @@ impl Mounted {
 fn unix_seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u32::try_from(since.unwrap_or_default().as_secs()).unwrap_or(u32::MAX)
-}
-
-/// The response to a client for whom there is no room.
-pub(super) fn full_response(full: Full) -> HttpResponseBuilder {
-    let mut response = HttpResponse::build(full_status(full));
-    if let Full::Often(wait) = full {
-        response.insert_header((header::RETRY_AFTER, wait.as_secs() + 1));
-    }
-    response
-}
-
-/// Its status.
-pub(super) fn full_status(full: Full) -> StatusCode {
-    match full {
-        Full::Server => StatusCode::SERVICE_UNAVAILABLE,
-        Full::Address | Full::Often(_) => StatusCode::TOO_MANY_REQUESTS,
-    }
 }
 
 /// The first value of a header, if it is text.

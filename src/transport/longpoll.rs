@@ -21,11 +21,12 @@ use serde_json::{Map, Value};
 
 use super::delivery::ToldBody;
 use super::edge::ClientStream;
-use super::handshake::{Mounted, Refusal, full_response, text, texts};
+use super::handshake::{Mounted, text, texts};
 use super::head::Head;
 use super::longpoll_server::{
     LongPollServer, Poll, PollBatch, Posted, Publish, Sessions, first_silence,
 };
+use super::refusal::{Refusal, full_response};
 use super::tcp;
 use super::unfinished::Room;
 use crate::socket::Sign;
@@ -122,6 +123,7 @@ pub(crate) async fn serve(longpoll: &LongPoll, req: HttpRequest, body: Payload) 
 
 /// The answer of Phoenix's long-poll transport to a refused request.
 fn refuse(refusal: &Refusal) -> HttpResponse {
+    refusal.count();
     match refusal {
         Refusal::Method => with_cors(HttpResponse::BadRequest()).finish(),
         Refusal::BadRequest(text) => with_cors(HttpResponse::BadRequest()).body(text.clone()),
@@ -131,10 +133,12 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
         Refusal::Refused(refused) if refused.is_unavailable() => {
             with_cors(HttpResponse::ServiceUnavailable()).finish()
         }
-        Refusal::Forbidden | Refusal::Refused(_) => json(&SessionAnswer {
-            status: status::FORBIDDEN,
-            ..SessionAnswer::default()
-        }),
+        Refusal::Origin | Refusal::Subprotocol | Refusal::Version | Refusal::Refused(_) => {
+            json(&SessionAnswer {
+                status: status::FORBIDDEN,
+                ..SessionAnswer::default()
+            })
+        }
         // phoenix.js takes an answer without a body for a lost connection, and connects again later.
         Refusal::Full(full) => with_cors(full_response(*full)).finish(),
         Refusal::Draining | Refusal::NoRoom => {

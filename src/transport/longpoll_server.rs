@@ -29,7 +29,7 @@ use super::delivery::{AnswerFate, Delivery};
 use crate::client::log_client;
 use crate::flow::Flow;
 use crate::lock::lock;
-use crate::metrics::metrics;
+use crate::metrics::{Hot, count, metrics};
 use crate::outbox::Outbox;
 use crate::serializer::{DecodeError, Serializer, is_v2_text};
 use crate::socket::{Activity, Connection, ConnectionEnd, Incoming, Sign, SocketServer};
@@ -281,6 +281,7 @@ impl Handler<Publish> for LongPollServer {
                     let (message, bad) = match decoded {
                         Ok(message) => (message, false),
                         Err(error) => {
+                            count(Hot::Undecodable, 1);
                             log_client!(info, outbox.client(), %error, "transport.message.undecodable");
                             (Incoming::End(ConnectionEnd::Undecodable), true)
                         }

@@ -26,6 +26,7 @@ mod longpoll_server;
 mod origin;
 mod query;
 mod reader;
+mod refusal;
 mod subprotocol;
 mod tcp;
 mod unfinished;

@@ -14,6 +14,7 @@ use crate::client::log_client;
 use crate::flow::Flow;
 use crate::frame::{Frame, Opcode};
 use crate::message::Message;
+use crate::metrics::{Hot, count};
 use crate::outbox::Outbox;
 use crate::serializer::{DecodeError, Serializer};
 use crate::socket::{Activity, Connection, ConnectionEnd, Incoming, Sign};
@@ -74,6 +75,7 @@ impl<S> MessageReader<S> {
         match decoded {
             Ok(message) => Poll::Ready(Some(Incoming::Message(message, size))),
             Err(error) => {
+                count(Hot::Undecodable, 1);
                 log_client!(info, self.outbox.client(), %error, "transport.message.undecodable");
                 self.end(ConnectionEnd::Undecodable)
             }

@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 use tokio::time::timeout;
 
-use super::handshake::full_status;
+use super::refusal::full_status;
 use crate::admission::{Admission, Admitted, ClientAddress};
 
 /// The kernel's send buffer for each client. By default Linux would queue up to 4 MB for a client that does

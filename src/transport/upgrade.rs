@@ -7,20 +7,24 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::direct::Handover;
 use super::edge::OwnStream;
-use super::handshake::{Accepted, HandshakeOptions, Mounted, Refusal, full_response, text, texts};
+use super::handshake::{Accepted, HandshakeOptions, Mounted, text, texts};
 use super::head::Head;
+use super::refusal::{Refusal, full_response};
 use super::{subprotocol, websocket};
 
 impl Mounted {
     /// The response of Phoenix's WebSocket transport to a refused request.
     fn refuse(&self, req: &Head<'_>, refusal: &Refusal) -> HttpResponse {
+        refusal.count();
         match refusal {
             Refusal::Method => HttpResponse::BadRequest().finish(),
             Refusal::BadRequest(reason) => {
                 self.log_malformed(req, reason);
                 HttpResponse::BadRequest().body(reason.clone())
             }
-            Refusal::Forbidden => HttpResponse::Forbidden().finish(),
+            Refusal::Origin | Refusal::Subprotocol | Refusal::Version => {
+                HttpResponse::Forbidden().finish()
+            }
             Refusal::Refused(refused) => match &self.handshake.error_handler {
                 Some(handler) if refused.has_reason() => handler(refused),
                 _ if refused.is_too_many() => HttpResponse::TooManyRequests().finish(),
@@ -80,7 +84,7 @@ async fn connect(
     let found =
         subprotocol::negotiate(&offered, *auth_token, subprotocols).map_err(|malformed| {
             ws.log_malformed(req, malformed);
-            Refusal::Forbidden
+            Refusal::Subprotocol
         })?;
     let accepted = ws.connect(req, params, found.auth_token).await?;
     validate_upgrade(req)?;

@@ -145,7 +145,7 @@ async fn the_limit_of_an_address_is_a_setting_and_refusals_are_counted() {
     let metrics = http(server.addr, "GET", "/metrics", &[], b"").await;
     let metrics = String::from_utf8(metrics.expect("an answer").body.to_vec()).expect("text");
     assert!(
-        metrics.contains("slackir_refused_address_total 1\n"),
+        metrics.contains("slackir_connections_refused_total{reason=\"ip_limit\"} 1\n"),
         "{metrics}"
     );
 }

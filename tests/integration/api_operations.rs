@@ -121,6 +121,15 @@ fn calls(message: &str, connection: &str) -> Vec<Call> {
         ),
         ("disconnect", connection.to_owned(), "", none(), 204),
         ("disconnectUser", user(), "", none(), 200),
+        (
+            "ban",
+            String::new(),
+            "",
+            json!({"address": "192.0.2.0/24", "kind": "mute", "seconds": 60}),
+            201,
+        ),
+        ("listBans", String::new(), "?limit=1", none(), 200),
+        ("unban", "{ban}".to_owned(), "", none(), 204),
         ("revokeUser", user(), "", none(), 200),
         ("restoreUser", user(), "", none(), 204),
         ("revokeToken", user(), "", none(), 200),
@@ -139,6 +148,7 @@ async fn each_operation_of_the_document_is_called(database: Database) {
     let connection = connections["connections"][0]["connection"]
         .as_str()
         .expect("one");
+    let mut ban = String::new();
     for (id, variables, query, body, status) in
         calls(message["id"].as_str().expect("an id"), connection)
     {
@@ -146,6 +156,7 @@ async fn each_operation_of_the_document_is_called(database: Database) {
             .remove(id)
             .unwrap_or_else(|| panic!("the document has no {id}"));
         let mut target = path;
+        let variables = variables.replace("{ban}", &ban);
         for value in variables.split('/').filter(|value| !value.is_empty()) {
             let (open, close) = (
                 target.find('{').expect("a variable"),
@@ -161,6 +172,9 @@ async fn each_operation_of_the_document_is_called(database: Database) {
             .ask(&method, &format!("{target}{query}"), &body)
             .await;
         assert_eq!(answered, status, "{id}: {answer}");
+        if id == "ban" {
+            answer["id"].as_str().expect("an id").clone_into(&mut ban);
+        }
     }
     assert!(listed.is_empty(), "nothing calls {listed:?}");
 }

@@ -317,11 +317,12 @@ async fn a_server_that_shuts_down_takes_nothing_new() {
     let auth = Auth::new(&config).expect("sound").expect("configured");
     let api = Api::new(auth, &endpoint, &rooms, &writer, 1_000);
     let app = test::init_service(App::new().configure(api::routes(Some(&api)))).await;
-    let request = |method: TestRequest| {
+    let send = |method: TestRequest, target: &str, body: &'static str| {
         let bearer = ("Authorization", format!("Bearer {TOKEN}"));
-        let request = method.uri(MESSAGES).insert_header(bearer);
-        test::call_service(&app, request.set_payload(r#"{"payload":{}}"#).to_request())
+        let request = method.uri(target).insert_header(bearer);
+        test::call_service(&app, request.set_payload(body).to_request())
     };
+    let request = |method: TestRequest| send(method, MESSAGES, r#"{"payload":{}}"#);
     assert_eq!(request(TestRequest::post()).await.status(), 201);
     assert_eq!(endpoint.drain(DrainOptions::default()).await, 0);
     let refused = request(TestRequest::post()).await;
@@ -329,6 +330,23 @@ async fn a_server_that_shuts_down_takes_nothing_new() {
     assert!(refused.headers().contains_key("retry-after"));
     let error: Value = test::read_body_json(refused).await;
     assert_eq!(error["error"], "shutting down");
+    for (method, target, body) in [
+        (
+            TestRequest::post(),
+            "/api/messages/batch",
+            r#"{"messages":[{"topic":"random:lobby","payload":{}}]}"#,
+        ),
+        (
+            TestRequest::post(),
+            "/api/bans",
+            r#"{"user":"eve","kind":"ban","seconds":9}"#,
+        ),
+        (TestRequest::delete(), "/api/bans/1", ""),
+        (TestRequest::delete(), "/api/connections/1", ""),
+        (TestRequest::post(), "/api/users/7/disconnect", ""),
+    ] {
+        assert_eq!(send(method, target, body).await.status(), 503, "{target}");
+    }
     assert_eq!(request(TestRequest::get()).await.status(), 200);
     assert_eq!(database.rows("random:lobby").len(), 1);
 }

@@ -594,10 +594,10 @@ async fn calls_are_counted_by_type_and_outcome() {
         .expect("an answer");
     let metrics = String::from_utf8_lossy(&answer.body).into_owned();
     for line in [
-        "slackir_hook_calls_total{type=\"join\",outcome=\"ok\"} 1",
-        "slackir_hook_calls_total{type=\"join\",outcome=\"refused\"} 1",
-        "slackir_hook_calls_total{type=\"leave\",outcome=\"timeout\"} 0",
-        "slackir_hook_in_flight 0",
+        "slackir_hook_requests_total{hook=\"join\",result=\"ok\"} 1",
+        "slackir_hook_requests_total{hook=\"join\",result=\"refused\"} 1",
+        "slackir_hook_requests_total{hook=\"leave\",result=\"timeout\"} 0",
+        "slackir_hook_queue 0",
         "slackir_hook_seconds_count 2",
     ] {
         assert!(metrics.contains(line), "{line} is in {metrics}");

@@ -158,7 +158,7 @@ async fn a_revoked_user_is_sent_away_and_comes_back_with_a_newer_token_alone(dat
     for line in [
         "# HELP slackir_token_refusals_total ",
         "slackir_token_refusals_total{reason=\"expired\"} 0",
-        "slackir_jwks_fetches_total{outcome=\"ok\"} 0",
+        "slackir_jwks_refresh_total{result=\"ok\"} 0",
         "slackir_revocations 2",
     ] {
         assert!(metrics.contains(line), "{line} is in {metrics}");

@@ -9,7 +9,6 @@ use crate::channel::start::ChannelSignal;
 use crate::channel::work::ChannelWork;
 use crate::channel::{Channel, StopReason};
 use crate::client::log_client;
-use crate::metrics::metrics;
 
 /// How long a leave waits for the callback that is running before it is dropped.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
@@ -36,11 +35,11 @@ impl<C: Channel> ChannelServer<C> {
 
     fn terminate(&mut self, reason: StopReason, crashed: bool, actix: &mut Actix<C>) {
         if crashed {
-            metrics().channel_crashes.increment(1);
+            self.metrics.crashes.increment(1);
         } else {
             self.link.end(false);
         }
-        metrics().channels.decrement(1);
+        self.metrics.channels.decrement(1);
         self.phase = Phase::Terminating { crashed };
         self.running = None;
         self.queue.clear();
@@ -72,7 +71,7 @@ impl<C: Channel> ChannelServer<C> {
     /// Ends the actor and reports it to the socket.
     pub(super) fn finish(&mut self, actix: &mut Actix<C>) {
         if self.phase == Phase::Joined {
-            metrics().channels.decrement(1);
+            self.metrics.channels.decrement(1);
         }
         self.phase = Phase::Ended;
         self.running = None;

@@ -12,7 +12,6 @@ use crate::channel::work::ChannelWork;
 use crate::channel::{Channel, LogRequest, Refused, StopReason, Then};
 use crate::client::log_client;
 use crate::message::{Payload, Reply, reason};
-use crate::metrics::metrics;
 
 impl<C: Channel> ChannelServer<C> {
     /// The join is complete: reply, close what it replaces, history; all before anything live.
@@ -28,7 +27,9 @@ impl<C: Channel> ChannelServer<C> {
             return self.join_crashed("the join reply has no form on the client's wire");
         }
         self.link.joined(standing.topic());
-        metrics().channels.increment(1);
+        standing.count_resume(&log);
+        self.metrics.channels.increment(1);
+        self.metrics.joined.increment(1);
         log_client!(info, self.client(), topic = self.topic(), "channel.joined");
         self.enter(Phase::Joined);
         match standing {
@@ -85,6 +86,7 @@ impl<C: Channel> ChannelServer<C> {
             reason = response.reason(),
             "channel.join.refused"
         );
+        self.metrics.refused.increment(1);
         if !self.answer(&Reply::error(response)) {
             return self.join_crashed("the refusal has no form on the client's wire");
         }
@@ -107,7 +109,8 @@ impl<C: Channel> ChannelServer<C> {
             panic,
             "channel.join.crashed"
         );
-        metrics().channel_crashes.increment(1);
+        self.metrics.join_crashed.increment(1);
+        self.metrics.crashes.increment(1);
         self.answer(&Reply::error_reason(reason::JOIN_CRASHED));
         self.enter(Phase::Ended);
         self.link.detach();
@@ -124,6 +127,9 @@ impl<C: Channel> ChannelServer<C> {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         let answer = self.answer.take();
+        if let Some(join) = &answer {
+            self.metrics.join_seconds.record(join.since.elapsed());
+        }
         if let Some(close) = answer.and_then(|join| join.replaced) {
             self.link.outbox.push(close);
         }

@@ -7,13 +7,15 @@ use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
+use chrono::{DateTime, SecondsFormat, Utc};
 use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tracing::field::DisplayValue;
+use tracing::field::{DisplayValue, display};
 
 use super::{ApiError, Shared};
+use crate::ban::{Ban, BanKind, BanTarget};
 use crate::log::MessageId;
 use crate::metrics::metrics;
 use crate::rate::{self, Buckets, Limit, Rate};
@@ -214,7 +216,7 @@ pub(super) struct Authorized {
 impl Authorized {
     /// The kind of the credential, the holder of a JWT, and the other end of the connection, for the log.
     fn caller(&self) -> (&'static str, Option<&str>, Option<DisplayValue<SocketAddr>>) {
-        let peer = self.peer.map(tracing::field::display);
+        let peer = self.peer.map(display);
         (self.credential.kind(), self.credential.sub(), peer)
     }
 
@@ -238,6 +240,23 @@ impl Authorized {
             RevokedSubject::Token(id) => (None, Some(id)),
         };
         tracing::info!(target: AUDIT, done, user, token, peer, %credential, sub, "api.revocation.changed");
+    }
+
+    /// Logs that the caller has banned or muted somebody (`added`), or taken that back (`removed`).
+    pub(super) fn audit_ban(&self, done: &str, ban: &Ban) {
+        let (credential, sub, peer) = self.caller();
+        let (user, address) = match &ban.target {
+            BanTarget::User(user) => (Some(user), None),
+            BanTarget::Address(range) => (None, Some(display(range))),
+        };
+        let kind = match ban.kind {
+            BanKind::Ban => "ban",
+            BanKind::Mute => "mute",
+        };
+        let ends = DateTime::<Utc>::from(ban.ends);
+        let ends = ends.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let id = &ban.id;
+        tracing::info!(target: AUDIT, done, kind, user, address, ends, id, peer, %credential, sub, "api.ban.changed");
     }
 
     /// Logs that the caller has ended connections.

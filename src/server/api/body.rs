@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::error::{FieldProblems, IDEMPOTENCY_KEY};
 use super::{ApiError, Shared};
-use crate::message::{Payload, RawJson};
+use crate::ban::{BanKind, BanTarget, InvalidAddress};
+use crate::message::{MAX_NAME_LEN, Payload, RawJson};
 use crate::pubsub::{Draft, Selector};
 use crate::serializer::check_relayable;
 use crate::server::language::age;
@@ -22,6 +23,12 @@ const TO: &str = "to";
 const FOR: &str = "for";
 const MESSAGES: &str = "messages";
 const TOPIC: &str = "topic";
+const USER: &str = "user";
+const ADDRESS: &str = "address";
+const KIND: &str = "kind";
+const SECONDS: &str = "seconds";
+/// A hundred years.
+const MAX_BAN_SECONDS: u64 = 3_153_600_000;
 /// The most messages of a batch.
 const MAX_BATCH: usize = 100;
 /// The field name for a problem of the whole body.
@@ -172,6 +179,41 @@ pub(super) fn revocation(body: &[u8]) -> Result<Option<Duration>, ApiError> {
     Ok(remembered)
 }
 
+/// A ban that a caller wants.
+pub(super) struct NewBan {
+    pub(super) kind: BanKind,
+    pub(super) target: BanTarget,
+    pub(super) lasts: Duration,
+}
+
+/// The body of a ban: a user or an address, the kind, and the seconds.
+pub(super) fn ban(body: &[u8]) -> Result<NewBan, ApiError> {
+    let mut form = BodyFields::read(body)?;
+    let target = form.ban_target();
+    let kind = match form.text(KIND).as_deref() {
+        Some("ban") => BanKind::Ban,
+        Some("mute") => BanKind::Mute,
+        _ => {
+            form.refuse(KIND, "must be ban or mute");
+            BanKind::Ban
+        }
+    };
+    let seconds = form.members.remove(SECONDS);
+    let seconds = seconds.and_then(|json| json.get().parse().ok());
+    let seconds = seconds.filter(|seconds| (1..=MAX_BAN_SECONDS).contains(seconds));
+    if seconds.is_none() {
+        let problem = format!("must be a whole number from 1 to {MAX_BAN_SECONDS}");
+        form.refuse(SECONDS, problem);
+    }
+    form.finish()?;
+    Ok(NewBan {
+        kind,
+        // Without it the form has a problem.
+        target: target.unwrap_or(BanTarget::User(String::new())),
+        lasts: Duration::from_secs(seconds.unwrap_or_default()),
+    })
+}
+
 const CLIENT_REF_RULE: &str = "must be a text of 1 to 64 bytes without NUL, or null";
 
 /// The members of a body that are not yet read, and the problems of those that are.
@@ -223,6 +265,39 @@ impl<'a> BodyFields<'a> {
             Err(_) => Err("must be an object of labels, as {\"user.id\": 7}".to_owned()),
         };
         labels.map_err(|problem| self.refuse(TO, problem)).ok()
+    }
+
+    fn text(&mut self, field: &str) -> Option<String> {
+        let json = self.members.remove(field)?;
+        serde_json::from_str(json.get()).ok()
+    }
+
+    /// The user, the address or the network of a ban.
+    fn ban_target(&mut self) -> Option<BanTarget> {
+        let both = [USER, ADDRESS].map(|field| self.members.contains_key(field));
+        let (field, target) = match both {
+            [true, false] => (USER, self.text(USER)),
+            [false, true] => (ADDRESS, self.text(ADDRESS)),
+            _ => {
+                self.members
+                    .retain(|name, _| name != USER && name != ADDRESS);
+                self.refuse(USER, "one of user and address must be there");
+                return None;
+            }
+        };
+        let read = match target {
+            Some(user) if field == USER => {
+                let is_name = (1..=MAX_NAME_LEN).contains(&user.len()) && !user.contains('\0');
+                let problem = format!("must be a text of 1 to {MAX_NAME_LEN} bytes without NUL");
+                is_name.then_some(BanTarget::User(user)).ok_or(problem)
+            }
+            Some(address) => {
+                let range = address.parse().map(BanTarget::Address);
+                range.map_err(|error: InvalidAddress| error.to_string())
+            }
+            None => Err("must be a text".to_owned()),
+        };
+        read.map_err(|problem| self.refuse(field, problem)).ok()
     }
 
     /// A time such as `"24h"`.

@@ -10,13 +10,14 @@ use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 
-use super::revoking::NotRevoked;
+use crate::ban::MAX_BANS;
 use crate::log::{LoadError, NotStored, StoreFull};
 use crate::message::reason;
 use crate::pubsub::PublishError;
 use crate::revocation::MAX_REVOCATIONS;
+use crate::server::sanctions::SanctionError;
 use crate::server::tokens::TokenRefused;
-use crate::store::{EraseError, RevocationsUnavailable};
+use crate::store::EraseError;
 use crate::token::TokenError;
 
 /// The header that names a message.
@@ -24,7 +25,7 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The time after which a caller should retry, in milliseconds, if the failure itself names none.
 const RETRY_AFTER_MS: u64 = 1_000;
-/// The same if the memory for revocations is full.
+/// The same if the memory for revocations or bans is full.
 const FULL_RETRY_AFTER_MS: u64 = 60_000;
 
 /// The problems of a request: a sentence for each field that is wrong.
@@ -58,6 +59,12 @@ pub(super) enum ApiError {
         "{MAX_REVOCATIONS} revocations are remembered, and there is room for no other until one ends or is taken back"
     )]
     TooManyRevocations,
+    #[error("there is no such ban")]
+    NotBanned,
+    #[error(
+        "{MAX_BANS} bans are remembered, and there is room for no other until one ends or is taken back"
+    )]
+    TooManyBans,
     #[error("there is no open connection with this id")]
     UnknownConnection,
     #[error("no room shows who is present in this topic")]
@@ -114,6 +121,8 @@ impl ApiError {
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Self::NoKeys => (StatusCode::SERVICE_UNAVAILABLE, "no keys"),
             Self::NotRevoked => (StatusCode::NOT_FOUND, "not revoked"),
+            Self::NotBanned => (StatusCode::NOT_FOUND, "not banned"),
+            Self::TooManyBans => (StatusCode::SERVICE_UNAVAILABLE, "too many bans"),
             Self::UnknownConnection => (StatusCode::NOT_FOUND, "unknown connection"),
             Self::NoPresence => (StatusCode::NOT_FOUND, "no presence"),
             Self::ConflictingKeys => (StatusCode::BAD_REQUEST, "conflicting keys"),
@@ -156,7 +165,7 @@ impl ApiError {
                 Some(*retry_after_ms)
             }
             Self::ShuttingDown | Self::NoKeys => Some(RETRY_AFTER_MS),
-            Self::TooManyRevocations => Some(FULL_RETRY_AFTER_MS),
+            Self::TooManyRevocations | Self::TooManyBans => Some(FULL_RETRY_AFTER_MS),
             _ => None,
         }
     }
@@ -250,20 +259,17 @@ impl From<TokenRefused> for ApiError {
     }
 }
 
-impl From<RevocationsUnavailable> for ApiError {
-    fn from(error: RevocationsUnavailable) -> Self {
-        tracing::error!(error = &error as &dyn Error, "api.revoke.failed");
-        Self::StorageUnavailable {
-            retry_after_ms: RETRY_AFTER_MS,
-        }
-    }
-}
-
-impl From<NotRevoked> for ApiError {
-    fn from(error: NotRevoked) -> Self {
+impl From<SanctionError> for ApiError {
+    fn from(error: SanctionError) -> Self {
         match error {
-            NotRevoked::Full => Self::TooManyRevocations,
-            NotRevoked::Unavailable(error) => error.into(),
+            SanctionError::FullOfRevocations => Self::TooManyRevocations,
+            SanctionError::FullOfBans => Self::TooManyBans,
+            SanctionError::RevocationsUnavailable(_) | SanctionError::BansUnavailable(_) => {
+                tracing::error!(error = &error as &dyn Error, "api.revoke.failed");
+                Self::StorageUnavailable {
+                    retry_after_ms: RETRY_AFTER_MS,
+                }
+            }
         }
     }
 }

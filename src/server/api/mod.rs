@@ -1,6 +1,6 @@
 //! The HTTP API: programs list, read, create, update and delete the messages of the rooms. Each
 //! change is broadcast to the members of the topic. Programs also send members events that are not stored, and end
-//! their channels; they revoke tokens, and they list and end connections.
+//! their channels; they revoke tokens, ban clients, and list and end connections.
 //!
 //! A read goes to the database directly, so it shows committed messages only. A write goes through
 //! [`PubSub`], which broadcasts and stores in one critical section. `openapi.json` describes the API, and tests
@@ -9,6 +9,7 @@
 //! [`PubSub`]: crate::pubsub::PubSub
 
 mod auth;
+mod banning;
 mod batch;
 mod body;
 mod erasing;
@@ -31,12 +32,12 @@ use actix_web::{HttpResponse, Resource, Route};
 
 pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
-use self::revoking::Revoker;
 use crate::endpoint::Endpoint;
 use crate::presence::Presence;
 use crate::revocation::Revocations;
 use crate::server::methods;
 use crate::server::rooms::Room;
+use crate::server::sanctions::Sanctions;
 use crate::store::{DbWriterHandle, Eraser, Reader};
 
 /// The path of the API.
@@ -58,7 +59,7 @@ struct Shared {
     rooms: Vec<Arc<Room>>,
     reader: Reader,
     eraser: Eraser,
-    revoker: Revoker,
+    sanctions: Sanctions,
     /// Of the rooms. `None` if no room shows who is present.
     presence: Option<Presence>,
     /// Longest body of a request, in bytes.
@@ -86,7 +87,7 @@ impl Api {
         writer: &DbWriterHandle,
         max_body: usize,
         ApiServices {
-            revocations,
+            sanctions,
             presence,
         }: ApiServices,
     ) -> Self {
@@ -96,7 +97,8 @@ impl Api {
             rooms: rooms.iter().cloned().map(Arc::new).collect(),
             reader: writer.reader(),
             eraser: Eraser::new(writer, endpoint.pubsub()),
-            revoker: Revoker::new(revocations, writer, endpoint),
+            sanctions: sanctions
+                .unwrap_or_else(|| Sanctions::new(Revocations::default(), writer, endpoint)),
             presence,
             max_body,
         }))
@@ -120,8 +122,8 @@ impl Shared {
 /// What the API shares with the sockets of its endpoint.
 #[derive(Default)]
 pub(crate) struct ApiServices {
-    /// The sockets heed the revocations that the API adds.
-    pub(crate) revocations: Revocations,
+    /// The revocations and bans that the sockets heed. `None`: revocations of the API's own.
+    pub(crate) sanctions: Option<Sanctions>,
     /// The presences of the rooms.
     pub(crate) presence: Option<Presence>,
 }
@@ -147,7 +149,7 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 type Methods = Vec<(Method, Route)>;
 
 /// All paths of the API with their methods.
-fn table() -> [(&'static str, Methods); 15] {
+fn table() -> [(&'static str, Methods); 17] {
     [
         (
             "/openapi.json",
@@ -208,6 +210,17 @@ fn table() -> [(&'static str, Methods); 15] {
                 (Method::PUT, web::put().to(handlers::update)),
                 (Method::DELETE, web::delete().to(handlers::delete)),
             ],
+        ),
+        (
+            "/bans",
+            vec![
+                (Method::GET, methods::get().to(banning::list)),
+                (Method::POST, web::post().to(banning::ban)),
+            ],
+        ),
+        (
+            "/bans/{id}",
+            vec![(Method::DELETE, web::delete().to(banning::unban))],
         ),
         (
             "/users/{id}/revoke",

@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use super::error::FailureBody;
+use crate::ban::{Ban, BanKind, BanTarget};
 use crate::log::MessageId;
 use crate::message::RawJson;
 use crate::presence::Presences;
@@ -195,6 +196,48 @@ pub(super) struct PresenceJson {
 #[derive(Serialize)]
 pub(super) struct DisconnectedJson {
     pub(super) disconnected: usize,
+}
+
+/// Bans in force.
+#[derive(Serialize)]
+pub(super) struct BansJson<'a> {
+    pub(super) bans: Vec<BanJson<'a>>,
+    pub(super) total: usize,
+}
+
+/// A ban.
+#[derive(Serialize)]
+pub(super) struct BanJson<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    kind: &'static str,
+    #[serde(serialize_with = "time")]
+    since: SystemTime,
+    #[serde(serialize_with = "time")]
+    ends: SystemTime,
+}
+
+impl<'a> From<&'a Ban> for BanJson<'a> {
+    fn from(ban: &'a Ban) -> Self {
+        let (user, address) = match &ban.target {
+            BanTarget::User(user) => (Some(user.as_str()), None),
+            BanTarget::Address(range) => (None, Some(range.to_string())),
+        };
+        Self {
+            id: &ban.id,
+            user,
+            address,
+            kind: match ban.kind {
+                BanKind::Ban => "ban",
+                BanKind::Mute => "mute",
+            },
+            since: ban.since,
+            ends: ban.ends,
+        }
+    }
 }
 
 /// The number of erased messages.

@@ -4,6 +4,7 @@
 //! The file's values become clap's defaults, so that clap alone reads, checks and ranks all values. So do the secrets
 //! that are in files of their own.
 
+mod admin;
 mod api;
 mod client_command;
 mod config_command;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::Resettable;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
 pub(crate) use self::client_command::{PublishConfig, TailConfig};
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};

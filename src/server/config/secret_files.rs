@@ -11,7 +11,12 @@ use super::file::FileLines;
 use super::flags::mut_settings;
 
 /// The settings that are secrets. Behind each, with `_file` at the end, is the setting that names its file.
-pub(super) const SECRETS: [&str; 3] = ["database_url", "api_token", "secret_key_base"];
+pub(super) const SECRETS: [&str; 4] = [
+    "database_url",
+    "api_token",
+    "secret_key_base",
+    "metrics_token",
+];
 
 /// The most bytes of a secret.
 const MAX_BYTES: u64 = 65_536;

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use super::log::log_filter;
 use super::value::{address, delay, history_limit, positive, seconds, socket_path};
 use super::{
-    ApiConfig, ApiJwtConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig, SecretFilesConfig,
+    AdminConfig, ApiConfig, ApiJwtConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig,
+    SecretFilesConfig,
 };
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
@@ -217,6 +218,10 @@ pub struct ServeConfig {
     /// Files with secrets.
     #[command(flatten)]
     pub secret_files: SecretFilesConfig,
+
+    /// What is for operators.
+    #[command(flatten)]
+    pub admin: AdminConfig,
 
     /// Filter of the log on standard error: a level, or tracing directives
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]

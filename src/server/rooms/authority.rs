@@ -12,6 +12,7 @@ use super::identity::{Identity, IdentityError, MAX_BYTES};
 use super::random::Uuid;
 use super::standing::{self, TokenStanding};
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::revocation::Revocations;
 use crate::server::hook::Hook;
 use crate::server::language::template::Values;
@@ -27,6 +28,7 @@ pub(super) struct Authority {
     hook: Option<Arc<Hook>>,
     /// `None`: there can be none.
     revocations: Option<Revocations>,
+    bans: Option<Bans>,
 }
 
 impl fmt::Debug for Authority {
@@ -139,6 +141,7 @@ impl Authority {
         secret: Option<&str>,
         hook: Option<Arc<Hook>>,
         revocations: Option<Revocations>,
+        bans: Option<Bans>,
     ) -> Result<Self, IdentityError> {
         let tokens = RwLock::new(accepted_tokens(&config, secret, &[])?);
         Ok(Self {
@@ -146,6 +149,7 @@ impl Authority {
             tokens,
             hook,
             revocations,
+            bans,
         })
     }
 
@@ -315,7 +319,7 @@ impl Renewal {
     /// Gives the connection's identity the fields of a new token, and moves the end of its connection. Returns `exp`.
     ///
     /// # Errors
-    /// If the token is wrong, expired or revoked, or another user's. Then nothing changes.
+    /// If the token is wrong, expired or revoked, or another user's, or its user is banned. Then nothing changes.
     pub(super) async fn renew(&self, token: &str) -> Result<Option<SystemTime>, ConnectRefused> {
         let authority = &self.authority;
         let all = authority.tokens();
@@ -338,6 +342,15 @@ impl Renewal {
             && (is_named || user == old.user());
         if !is_same {
             return Err(TokenRefused::OtherUser.counted().into());
+        }
+        let name = new.user_id();
+        let name = name
+            .as_deref()
+            .or(self.subject().as_deref())
+            .map(str::to_owned);
+        let bans = authority.bans.as_ref();
+        if bans.is_some_and(|bans| bans.refuses(name.as_deref(), None)) {
+            return Err(ConnectRefused::because("banned"));
         }
         old.set_user(Value::clone(&user));
         if let Some(standing) = &self.standing {

@@ -24,7 +24,7 @@ use crate::channel::{
 use crate::client::log_client;
 use crate::message::{Payload, RawJson, reason};
 use crate::server::language::template::Variable;
-use crate::server::language::{Announcement, Moment, OtherEvents};
+use crate::server::language::{Announcement, EventRule, Moment, OtherEvents};
 use crate::server::tokens::TokenRefused;
 
 const PING: &str = "ping";
@@ -137,8 +137,12 @@ impl Channel for RoomChannel {
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
         let room = self.room();
+        let rule = room.rule(event);
+        if !reads_only(event, rule) {
+            limits::refuse_muted(&room, event, ctx)?;
+        }
         limits::count_message(&room, &self.member, ctx)?;
-        if let Some(rule) = room.rule(event) {
+        if let Some(rule) = rule {
             if rule.hook {
                 let asked = backend::event(self, Some(rule), event, &payload, ctx);
                 return Box::pin(asked).await;
@@ -191,6 +195,14 @@ impl Channel for RoomChannel {
                 "chat.leave.not_announced"
             );
         }
+    }
+}
+
+/// Whether an event sends nothing to anybody else: a muted member may still send it.
+fn reads_only(event: &str, rule: Option<&EventRule>) -> bool {
+    match rule {
+        Some(rule) => rule.older.is_some() && !rule.hook,
+        None => matches!(event, ACCESS_TOKEN | PING | MESSAGES_BEFORE),
     }
 }
 

@@ -9,6 +9,7 @@ use super::authority::{Authority, IdentityKeys, Renewal};
 use super::limits::{PresenceBucket, UserConnections};
 use super::random::random_id;
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::lock::lock;
 use crate::pattern::TopicPattern;
 use crate::rate::Rate;
@@ -186,7 +187,7 @@ impl<S: Socket> Identified<S> {
         self.authority.clone().into()
     }
 
-    /// `revocations`: those that end connections; `None`: there can be none.
+    /// The revocations and bans that end connections; `None`: there can be none.
     ///
     /// # Errors
     /// If the identity comes from tokens, and there is no key for them or it cannot be used.
@@ -195,12 +196,13 @@ impl<S: Socket> Identified<S> {
         secret: Option<&str>,
         hook: Option<Arc<Hook>>,
         presences: Option<Rate>,
-        revocations: Option<&Revocations>,
+        (revocations, bans): (Option<&Revocations>, Option<&Bans>),
         inner: S,
     ) -> Result<Self, IdentityError> {
         let max = config.as_ref().and_then(|config| config.max_connections);
-        let authority = config
-            .map(|config| Authority::new(config, secret, hook, revocations.cloned()).map(Arc::new));
+        let authority = config.map(|config| {
+            Authority::new(config, secret, hook, revocations.cloned(), bans.cloned()).map(Arc::new)
+        });
         Ok(Self {
             authority: authority.transpose()?,
             connections: max.map(|max| UserConnections::new(max.get())),

@@ -6,11 +6,13 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::channel::RoomChannel;
+use super::channel::{RoomChannel, log_refusal};
+use super::identity::Identity;
 use super::member::Member;
 use super::room::Room;
 use crate::channel::{Context, Refused};
 use crate::lock::lock;
+use crate::message::reason;
 use crate::metrics::metrics;
 use crate::rate::{self, Bucket, Buckets, Limit, Rate};
 use crate::server::language::RoomLimit;
@@ -69,6 +71,29 @@ pub(super) fn count_message(
         metrics().limited(limit).increment(1);
         ctx.rate_limited(limit.name(), wait)
     })
+}
+
+/// Refuses a message of a member that is muted.
+///
+/// # Errors
+/// If its user or its address is. The error reply holds the time until the end.
+pub(super) fn refuse_muted(
+    room: &Room,
+    event: &str,
+    ctx: &Context<RoomChannel>,
+) -> Result<(), Refused> {
+    let Some(bans) = room.rules.bans.as_ref().filter(|bans| bans.has_mutes()) else {
+        return Ok(());
+    };
+    let identity = ctx.assigns().get::<Identity>();
+    let user = identity.and_then(Identity::user_name);
+    match bans.muted_for(user.as_deref(), ctx.client().ip()) {
+        None => Ok(()),
+        Some(left) => {
+            log_refusal(reason::MUTED, event, ctx);
+            Err(ctx.muted(left))
+        }
+    }
 }
 
 /// The changes that a client makes to its presences, in all its topics.

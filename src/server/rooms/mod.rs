@@ -33,6 +33,7 @@ pub use self::room::{Room, RoomRules, SHOUT};
 #[cfg(feature = "_store")]
 pub(crate) use self::selection::selector_of;
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::presence::Presence;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
@@ -50,7 +51,7 @@ pub fn router(rooms: &[Room]) -> SocketRouter {
 }
 
 /// Adds the rooms behind the routes of `router`. `secret`: of Phoenix.Tokens. `revocations`: of the tokens that joins
-/// need.
+/// need. `bans`: of the members that may not write.
 ///
 /// # Errors
 /// If a key of the tokens that joins need cannot be used.
@@ -59,10 +60,13 @@ pub(crate) fn with_rooms(
     rooms: &[Room],
     secret: Option<&str>,
     revocations: &Revocations,
+    bans: Option<&Bans>,
 ) -> Result<SocketRouter, IdentityError> {
     let router = with_topics(router, rooms);
     rooms.iter().try_fold(router, |router, room| {
-        let mut assigns = assigns(room);
+        let mut room = room.clone();
+        room.rules.bans = bans.cloned();
+        let mut assigns = assigns(&room);
         if let Some(token) = &room.rules.join.token {
             let verifier = JoinVerifier::new(token, secret, revocations);
             assigns.insert(verifier.map_err(|error| error.of_join(&room.topics))?);

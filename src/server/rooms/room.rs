@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use crate::ban::Bans;
 use crate::channel::HistoryMode;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::presence::Changes;
@@ -73,6 +74,8 @@ pub struct RoomRules {
     pub(crate) tell: Tell,
     /// The variables that the templates name.
     pub(crate) used: Scope,
+    /// The clients that may not write. `None`: nobody can be muted.
+    pub(crate) bans: Option<Bans>,
 }
 
 impl RoomRules {
@@ -101,6 +104,7 @@ impl RoomRules {
             asks_hook: config.asks_hook(),
             tell: config.tell,
             used: parts.fold(config.join.used(), Scope::and),
+            bans: None,
         }
     }
 }

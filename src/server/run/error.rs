@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::server::admin::MetricsTokenError;
 use crate::server::api::AuthError;
 use crate::server::exporter::ExporterError;
 use crate::server::hook::HookError;
@@ -39,6 +40,9 @@ pub enum ServeError {
         "--api-token, --api-token-salt and [api]: the HTTP API is for stored messages, it needs --persist on"
     )]
     ApiWithoutStore,
+    /// `--metrics-token`.
+    #[error(transparent)]
+    MetricsToken(#[from] MetricsTokenError),
     /// The metrics recorder.
     #[error("metrics: {0}")]
     Metrics(#[from] ExporterError),
@@ -80,6 +84,7 @@ impl ServeError {
             }
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
+            Self::MetricsToken(_) => Some("metrics_token"),
             Self::Auth(AuthError::Jwt(_))
             | Self::ApiWithoutStore
             | Self::Hook(_)

@@ -4,15 +4,17 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::App;
 use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpServer};
 
 use crate::admission::{AddressLimit, Admission, AdmissionOptions};
 use crate::endpoint::Endpoint;
+use crate::metrics::connection_metrics;
 use crate::rate::Rate;
-use crate::server::api::{self, Api};
 use crate::server::config::{ServeConfig, WebsocketDriver};
+use crate::server::http_metrics;
 use crate::transport::direct::{Driver, ServerOptions};
 
 /// How long HTTP requests may run after all sockets are closed.
@@ -26,10 +28,9 @@ pub(super) fn server(
     config: &ServeConfig,
     endpoint: &Endpoint,
     admission: Admission,
-    (admin, own, api, page): (
+    (operators, own, page): (
         impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
         impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
-        Option<Api>,
         impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     ),
     listener: TcpListener,
@@ -37,10 +38,10 @@ pub(super) fn server(
     let routed = endpoint.clone();
     let app = move || {
         App::new()
+            .wrap(from_fn(http_metrics::count))
             .configure(routed.routes())
-            .configure(admin.clone())
+            .configure(operators.clone())
             .configure(own.clone())
-            .configure(api::routes(api.as_ref()))
             .service(web::scope("").configure(page.clone()))
     };
     let options = ServerOptions {
@@ -59,6 +60,24 @@ pub(super) fn server(
         },
     };
     endpoint.serve(listener, app, options)
+}
+
+/// Serves what is for operators on a listener of its own, on one thread.
+pub(super) fn operators_server(
+    operators: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
+    listener: TcpListener,
+) -> io::Result<Server> {
+    let app = move || {
+        App::new()
+            .wrap(from_fn(http_metrics::count))
+            .configure(operators.clone())
+    };
+    let server = HttpServer::new(app)
+        .workers(1)
+        .shutdown_timeout(HTTP_GRACE.as_secs())
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
 }
 
 /// A listening socket. Its address can be reused at once after a restart.
@@ -86,6 +105,8 @@ pub(super) fn admission(config: &ServeConfig) -> Admission {
             "serve.files.few: raise the limit of open files (ulimit -n) or lower max_connections"
         );
     }
+    let most = config.max_connections.min(max_files);
+    connection_metrics().max.set(most as f64);
     Admission::new(admission_options(config, max_files))
 }
 

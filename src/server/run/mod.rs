@@ -6,7 +6,7 @@ mod http;
 mod parts;
 mod ready;
 mod reload;
-mod revoked;
+mod sanctions;
 mod service;
 mod signals;
 mod told;
@@ -27,23 +27,26 @@ use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
 use self::reload::{Reloadable, Reloader};
-use self::revoked::RevokedTokens;
+use self::sanctions::KeptSanctions;
 use self::service::Leaving;
 use self::signals::ServerSignals;
 use self::watchdog::Watchdog;
 use crate::assigns::Assigns;
+use crate::ban::Bans;
 use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
-use crate::server::api::{Api, ApiServices, Auth};
+use crate::server::admin::MetricsToken;
+use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::config::{LogFormat, RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
+use crate::server::sanctions::Sanctions;
 use crate::server::sockets::{self, RoomMount, RoomServices};
 use crate::server::systemd;
 use crate::server::telemetry::Logging;
@@ -211,6 +214,8 @@ impl<S: Socket> Server<S> {
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
         let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
+        parts::show_build(&config);
+        let metrics_token = MetricsToken::new(config.admin.metrics_token.as_deref())?;
         let origin = SharedOrigin::new(sockets::check_origin(&config)?);
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
@@ -220,6 +225,7 @@ impl<S: Socket> Server<S> {
         // Before the database: if the port is in use, nothing is changed there.
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
+        let for_operators = parts::operators_listener(&config)?;
         let writer = match config.persist {
             Switch::On => {
                 tokio::select! {
@@ -231,8 +237,9 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let revoked = match &writer {
-            Some(writer) => Some(RevokedTokens::load(writer, &revocations).await),
+        let bans = Bans::default();
+        let kept = match &writer {
+            Some(writer) => Some(KeptSanctions::load(writer, &revocations, &bans).await),
             None => None,
         };
         let presence = sockets::presence(&config, &pubsub);
@@ -244,27 +251,32 @@ impl<S: Socket> Server<S> {
             RoomServices {
                 hook: hook.clone(),
                 teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
-                revocations: revoked.is_some().then_some(&revocations),
+                revocations: kept.is_some().then_some(&revocations),
+                bans: Some(&bans),
                 presence: presence.clone(),
             },
         )?;
         let endpoint = Endpoint::builder(pubsub)
             .admission(admission.clone())
+            .bans(bans)
             .mount(mount)
             .build();
-        let api = auth.zip(writer.as_ref()).map(|(auth, writer)| {
-            let services = ApiServices {
-                revocations: revocations.clone(),
-                presence,
-            };
-            http_api(&config, auth, &endpoint, writer, services)
-        });
+        let sanctions = writer
+            .as_ref()
+            .map(|writer| Sanctions::new(revocations.clone(), writer, &endpoint));
+        let services = ApiServices {
+            sanctions,
+            presence,
+        };
+        let api = auth
+            .zip(writer.as_ref())
+            .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, services));
         signals.reload_into(Reloadable {
             admission: admission.clone(),
             origin,
             api: api.clone(),
             keys,
-            revocations,
+            revocations: revocations.clone(),
         });
         let servers = writer
             .as_ref()
@@ -275,7 +287,11 @@ impl<S: Socket> Server<S> {
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let leaving = Leaving::default();
         let readiness = ready::readiness(writer.clone(), others, leaving.clone());
-        let admin = admin::routes(&endpoint, &metrics, readiness.clone());
+        let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
+        let operators = move |config: &mut ServiceConfig| {
+            config.configure(admin).configure(api::routes(api.as_ref()));
+        };
+        let (here, elsewhere) = parts::place(operators, for_operators);
         let watchdog = Watchdog::wanted();
         if let Some(watchdog) = watchdog.clone() {
             routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
@@ -285,21 +301,29 @@ impl<S: Socket> Server<S> {
             &config,
             &endpoint,
             admission,
-            (admin, own, api, frontend),
+            (here, own, frontend),
             listener,
         )?;
         let handle = server.handle();
+        let operators = elsewhere
+            .map(|(routes, listener)| http::operators_server(routes, listener))
+            .transpose()?;
+        let operators = operators.map(|server| {
+            let handle = server.handle();
+            actix_rt::spawn(server);
+            handle
+        });
         let others = writer
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
-        let revoked = revoked.map(|revoked| actix_rt::spawn(revoked.keep(endpoint.clone())));
+        let kept = kept.map(|kept| actix_rt::spawn(kept.keep(endpoint.clone())));
         let retention = writer
             .as_ref()
             .and_then(|writer| database::retention(&config, &endpoint, writer));
         let shutdown = async {
             let deadline = Instant::now() + config.shutdown_timeout;
             drop(retention);
-            others.iter().chain(&revoked).for_each(JoinHandle::abort);
+            others.iter().chain(&kept).for_each(JoinHandle::abort);
             send_clients_away(&endpoint, &config).await;
             if let Some(hook) = hook {
                 // The notices about the members that have gone.
@@ -316,6 +340,9 @@ impl<S: Socket> Server<S> {
             };
             if let Some(servers) = servers {
                 servers.leave().await;
+            }
+            if let Some(operators) = operators {
+                operators.stop(true).await;
             }
             unsaved
         };

@@ -1,8 +1,13 @@
-//! The backend that the server asks, and the columns of its database, from the settings.
+//! Parts of the server, from its settings.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 
-use crate::server::config::{RoomConfig, ServeConfig};
+use actix_web::web::ServiceConfig;
+
+use super::{ServeError, http};
+use crate::server::config::{RoomConfig, ServeConfig, Switch, WebsocketDriver};
+use crate::server::exporter;
 use crate::server::hook::{Hook, HookError};
 use crate::server::language::IdentityConfig;
 use crate::server::rooms::Room;
@@ -29,4 +34,49 @@ pub(super) fn hook(config: &ServeConfig) -> Result<Option<Arc<Hook>>, HookError>
         }
         None => Ok(None),
     }
+}
+
+/// The listener for operators, if they have one of their own.
+pub(super) fn operators_listener(config: &ServeConfig) -> Result<Option<TcpListener>, ServeError> {
+    let address = config.admin.admin_listen;
+    let listen = |address| {
+        let listener = http::listen(address, config.backlog);
+        listener.map_err(|source| ServeError::Listen { address, source })
+    };
+    address.map(listen).transpose()
+}
+
+/// Places the routes for operators: on the main listener, or on their own.
+#[expect(clippy::type_complexity, reason = "two closures that have no names")]
+pub(super) fn place<R: FnOnce(&mut ServiceConfig) + Clone + Send + 'static>(
+    routes: R,
+    own: Option<TcpListener>,
+) -> (
+    impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static + use<R>,
+    Option<(R, TcpListener)>,
+) {
+    let (here, elsewhere) = match own {
+        None => (Some(routes), None),
+        Some(listener) => (None, Some((routes, listener))),
+    };
+    let here = move |config: &mut ServiceConfig| {
+        if let Some(routes) = here {
+            config.configure(routes);
+        }
+    };
+    (here, elsewhere)
+}
+
+/// Shows in the metrics what runs.
+pub(super) fn show_build(config: &ServeConfig) {
+    let database = match (config.persist, &config.database.database_url) {
+        (Switch::Off, _) => "none",
+        (Switch::On, url) if url.starts_with("postgres") => "postgres",
+        (Switch::On, _) => "sqlite",
+    };
+    let driver = match config.websocket_driver {
+        WebsocketDriver::Direct => "direct",
+        WebsocketDriver::ActixWs => "actix-ws",
+    };
+    exporter::show_build(database, driver);
 }

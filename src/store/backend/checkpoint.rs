@@ -39,6 +39,7 @@ const HELD_WARNING: Duration = Duration::from_secs(60);
 /// The writer's half of the thread. The thread ends with it.
 pub(in crate::store) struct Checkpointer {
     log: PathBuf,
+    database: PathBuf,
     wake: SyncSender<()>,
     /// The progress of the thread.
     copied: Receiver<Copied>,
@@ -84,6 +85,7 @@ impl Checkpointer {
         std::thread::spawn(move || copy_when_woken(connection, &woken, &done));
         Self {
             log: url::beside(database, "-wal"),
+            database: database.to_owned(),
             wake,
             copied,
             reader: None,
@@ -96,7 +98,9 @@ impl Checkpointer {
         connection: &mut SqliteConnection,
     ) -> QueryResult<()> {
         let length = std::fs::metadata(&self.log).map_or(0, |log| log.len());
-        metrics().sqlite_log_bytes.set(length as f64);
+        metrics().database_wal_bytes.set(length as f64);
+        let database = std::fs::metadata(&self.database).map_or(0, |file| file.len());
+        metrics().database_bytes.set(database as f64);
         if length <= LONG {
             self.release();
             return Ok(());

@@ -70,7 +70,9 @@ pub(in crate::store) fn versions(
     }
 }
 
-fn versions_of<DB: Backend>(source: &EmbeddedMigrations) -> Result<Vec<(String, String)>, StoreError>
+fn versions_of<DB: Backend>(
+    source: &EmbeddedMigrations,
+) -> Result<Vec<(String, String)>, StoreError>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {

@@ -12,6 +12,7 @@
 //! The compiler finds the other uses. To add a column of `topics`, change the migrations, `TopicRow` and `put` in
 //! [`run`], and `TopicLine` in `upkeep::lines`.
 
+pub(super) mod ban;
 pub(super) mod columns;
 pub(super) mod cursor;
 pub(super) mod feed;

@@ -41,6 +41,7 @@ pub(in crate::store) fn check(
         ("_add_servers", "servers"),
         ("_add_revocations", "revocations"),
         ("_add_hook_cursors", "hook_cursors"),
+        ("_add_bans", "bans"),
     ] {
         if lacks(migration) && exists(connection, table)? {
             return Err(StoreError::Foreign {

@@ -1,6 +1,7 @@
-//! Work on stored messages: retention, erasing, exports, imports, backups. Revocations of tokens.
+//! Work on stored messages: retention, erasing, exports, imports, backups. Revocations and bans.
 
 mod backup;
+mod bans;
 mod condition;
 mod erase;
 mod export;
@@ -11,6 +12,7 @@ mod retention;
 mod revocations;
 
 pub use self::backup::{BackupError, back_up};
+pub use self::bans::{BansUnavailable, StoredBans};
 pub use self::condition::DatabaseCondition;
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};

@@ -46,6 +46,10 @@ impl Capacity {
     pub(in crate::store) fn new(options: &WriterOptions) -> Self {
         let spool = options.spool.as_ref();
         let spool_bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        metrics().writer_queue_limit.set(options.rows as f64);
+        let spool_limit = spool.map_or(0, |spool| spool.limits.bytes);
+        metrics().spool_limit.set(spool_limit as f64);
+        metrics().database_up.set(1.0);
         Self {
             plain: (options.rows, options.bytes),
             spooled: spool.map(|spool| {
@@ -73,6 +77,7 @@ impl Capacity {
         let rows_before = self.rows.fetch_add(1, Ordering::AcqRel);
         let bytes_before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
         metrics().writer_queue.increment(1.0);
+        metrics().writer_queue_bytes.increment(bytes as f64);
         let full = rows_before >= max_rows || bytes_before + bytes > max_bytes;
         // An empty queue takes one row of any size.
         if full && rows_before > 0 {
@@ -86,7 +91,7 @@ impl Capacity {
     pub(in crate::store) fn add_earlier(&self, rows: usize) {
         self.rows.fetch_add(rows, Ordering::AcqRel);
         metrics().writer_queue.increment(rows as f64);
-        self.set_safe(rows);
+        self.safe.store(rows, Ordering::Release);
     }
 
     pub(in crate::store) fn refuse(&self) -> StoreFull {
@@ -100,6 +105,7 @@ impl Capacity {
         self.rows.fetch_sub(rows, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         metrics().writer_queue.decrement(rows as f64);
+        metrics().writer_queue_bytes.decrement(bytes as f64);
     }
 
     /// Rows that are not committed.
@@ -113,8 +119,10 @@ impl Capacity {
             .saturating_sub(self.safe.load(Ordering::Acquire))
     }
 
-    pub(in crate::store) fn set_safe(&self, rows: usize) {
+    /// Rows that are on disk in the spool, which has so many bytes.
+    pub(in crate::store) fn set_safe(&self, rows: usize, bytes: u64) {
         self.safe.store(rows, Ordering::Release);
+        metrics().spool_bytes.set(bytes as f64);
         metrics().spool_rows.set(rows as f64);
     }
 
@@ -135,6 +143,8 @@ impl Capacity {
     /// The writer's state has changed. Only the writer calls this.
     pub(in crate::store) fn set_state(&self, state: StorageState, away: bool) {
         self.state.store(state as u8, Ordering::Release);
-        self.away.store(away, Ordering::Release);
+        if self.away.swap(away, Ordering::AcqRel) != away {
+            metrics().database_up.set(f64::from(u8::from(!away)));
+        }
     }
 }

@@ -4,12 +4,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Context, Handler, Message, Recipient};
 
 use crate::log::{LogEntry, Seq};
-use crate::metrics::metrics;
+use crate::metrics::{committed as committed_now, metrics};
 use crate::store::backend::{DbConnection, Housekeeper, Pool, Pooled};
 use crate::store::spool::Record;
 use crate::store::tables::columns::Columns;
@@ -173,14 +173,19 @@ impl Committer {
             settle(entry, &outcome);
         });
         self.commits.add(*done);
+        if *done > 0 {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            let at = since.unwrap_or_default().as_secs_f64();
+            metrics().last_commit.set(at);
+        }
         metrics()
             .writer_commit
             .record(started.elapsed().as_secs_f64());
         metrics().writer_batch.record(entries.len() as f64);
         let lag = SystemTime::now().duration_since(oldest.at());
-        metrics()
-            .writer_lag
-            .record(lag.unwrap_or_default().as_secs_f64());
+        let lag = lag.unwrap_or_default();
+        metrics().writer_lag.record(lag.as_secs_f64());
+        committed_now(lag);
         Ok(committed?)
     }
 }

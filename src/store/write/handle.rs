@@ -14,6 +14,7 @@ use crate::log::{
 };
 use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, Pool};
+use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::CursorChange;
 use crate::store::tables::history;
 use crate::store::tables::remove::Removal;
@@ -91,6 +92,11 @@ impl DbWriterHandle {
         change: RevocationChange,
     ) -> Result<usize, AnyError> {
         self.change(TopicWork::Revoke(change)).await
+    }
+
+    /// Changes the table of bans, in the writer's next round. Returns the number of changed rows.
+    pub(in crate::store) async fn change_bans(&self, change: BanChange) -> Result<usize, AnyError> {
+        self.change(TopicWork::Ban(change)).await
     }
 
     async fn change(&self, work: TopicWork) -> Result<usize, AnyError> {

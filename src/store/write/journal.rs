@@ -129,6 +129,11 @@ impl Journal {
         self.earlier + self.synced
     }
 
+    /// The bytes of the spool on disk.
+    pub(in crate::store) fn bytes(&self) -> u64 {
+        self.spool.bytes()
+    }
+
     /// Whether all rows in the spool survive a power cut.
     pub(in crate::store) fn is_synced(&self) -> bool {
         self.synced == self.rows

@@ -1,4 +1,4 @@
-//! [`Turn`]: work on a topic, other than its rows, on revocations and on cursors. Runs begin and end, rows are deleted.
+//! [`Turn`]: work on a topic, other than its rows, on revocations, bans and cursors. Runs begin and end, rows are deleted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
 use crate::store::StoreError;
 use crate::store::backend::DbConnection;
+use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::{self, CursorChange};
 use crate::store::tables::remove::{self, Removal};
 use crate::store::tables::revocation::RevocationChange;
@@ -64,6 +65,8 @@ pub(in crate::store) enum TopicWork {
     Remove(Removal),
     /// Changes the table of revocations, which has no topics.
     Revoke(RevocationChange),
+    /// Changes the table of bans, which has no topics.
+    Ban(BanChange),
     /// Changes a cursor over the rows of all topics.
     Cursor(CursorChange),
 }
@@ -149,7 +152,7 @@ impl TopicWork {
                 topic
             }
             Self::Remove(removal) => &removal.topic,
-            Self::Revoke(_) => "",
+            Self::Revoke(_) | Self::Ban(_) => "",
             // It concerns no topic: the log names the cursor.
             Self::Cursor(change) => change.name,
         }
@@ -180,6 +183,7 @@ impl TopicWork {
             }
             Self::Remove(removal) => WorkDone::Changed(remove::remove(connection, removal)?),
             Self::Revoke(change) => WorkDone::Changed(change.run(connection)?),
+            Self::Ban(change) => WorkDone::Changed(change.run(connection)?),
             Self::Cursor(change) => {
                 cursor::change(connection, *change)?;
                 WorkDone::Stored

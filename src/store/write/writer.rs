@@ -110,7 +110,7 @@ impl DbWriter {
             capacity.add_earlier(journal.earlier());
             if prepared {
                 committer.replay(journal)?;
-                capacity.set_safe(journal.safe());
+                capacity.set_safe(journal.safe(), journal.bytes());
             }
         }
         let spool = options.spool.as_ref().map(|spool| &*spool.dir);

@@ -17,6 +17,7 @@ use slab::Slab;
 use super::writer::TcpWriter;
 use crate::frame::Frame;
 use crate::lock::lock;
+use crate::metrics::{Hot, count as count_sent, written};
 use crate::outbox::Outbox;
 use crate::socket::OpenStream;
 
@@ -150,11 +151,17 @@ impl Task {
                 None => self.others.push(index),
             }
         }
+        let (mut frames, mut bytes) = (0, 0);
         for (index, frame) in &self.lone {
-            if !self.writers[*index].0.send_lone(frame) {
+            if self.writers[*index].0.send_lone(frame) {
+                frames += 1;
+                bytes += frame.len() as u64;
+            } else {
                 self.others.push(*index);
             }
         }
+        count_sent(Hot::WebSocketFramesSent, frames);
+        count_sent(Hot::WebSocketBytesSent, bytes);
         self.lone.clear();
     }
 
@@ -186,6 +193,7 @@ impl Future for Task {
             task.send_lone_frames();
             let count = writers.count.get() - task.run_others();
             writers.count.set(count);
+            written();
             if count == 0 {
                 return Poll::Ready(());
             }

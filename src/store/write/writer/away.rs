@@ -73,7 +73,7 @@ impl DbWriter {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        self.capacity.set_safe(journal.safe());
+        self.capacity.set_safe(journal.safe(), journal.bytes());
         let needed = self.state.is_away() || !journal.is_empty();
         if needed && !std::mem::replace(&mut self.spooling, true) {
             ctx.run_later(SYNC, |writer, ctx| {

@@ -1,0 +1,98 @@
+//! [`KeptSanctions`]: reads the revocations and bans at the start, and forgets those that have ended.
+
+use std::time::{Duration, SystemTime};
+
+use crate::ban::Bans;
+use crate::endpoint::Endpoint;
+use crate::revocation::Revocations;
+use crate::store::{DbWriterHandle, StoredBans, StoredRevocations};
+
+/// The wait between two looks for what has ended.
+const PERIOD: Duration = Duration::from_secs(60);
+/// The wait after a failed read.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The revocations and bans of a server, in the database and in memory.
+pub(super) struct KeptSanctions {
+    stored_revocations: StoredRevocations,
+    stored_bans: StoredBans,
+    revocations: Revocations,
+    bans: Bans,
+    is_loaded: bool,
+    /// The database may have some that have ended.
+    is_due: bool,
+}
+
+impl KeptSanctions {
+    /// Reads the revocations and bans into these lists. If the database is unreachable, [`keep`](Self::keep) reads them
+    /// later; the server serves meanwhile, as it does without the messages of the database.
+    pub(super) async fn load(
+        writer: &DbWriterHandle,
+        revocations: &Revocations,
+        bans: &Bans,
+    ) -> Self {
+        let mut kept = Self {
+            stored_revocations: StoredRevocations::new(writer),
+            stored_bans: StoredBans::new(writer),
+            revocations: revocations.clone(),
+            bans: bans.clone(),
+            is_loaded: false,
+            is_due: true,
+        };
+        kept.read().await;
+        kept
+    }
+
+    async fn read(&mut self) {
+        let now = SystemTime::now();
+        let revocations = match self.stored_revocations.load(now).await {
+            Ok(revocations) => revocations,
+            Err(error) => return tracing::warn!(%error, "serve.revocations.unread"),
+        };
+        let bans = match self.stored_bans.load(now).await {
+            Ok(bans) => bans,
+            Err(error) => return tracing::warn!(%error, "serve.revocations.unread"),
+        };
+        for revocation in &revocations {
+            self.revocations.insert(revocation);
+        }
+        for ban in bans {
+            self.bans.insert(ban);
+        }
+        self.is_loaded = true;
+    }
+
+    /// Reads the lists if that has failed, and forgets what has ended. Never returns.
+    pub(super) async fn keep(mut self, endpoint: Endpoint) {
+        loop {
+            if self.is_loaded {
+                self.forget_ended().await;
+                tokio::time::sleep(PERIOD).await;
+            } else {
+                tokio::time::sleep(RETRY).await;
+                self.read().await;
+                if self.is_loaded {
+                    // Clients may have connected that are refused.
+                    endpoint.check_permits().await;
+                }
+            }
+        }
+    }
+
+    async fn forget_ended(&mut self) {
+        let now = SystemTime::now();
+        self.is_due |= self.revocations.forget_ended(now) > 0;
+        self.is_due |= self.bans.forget_ended(now) > 0;
+        if !self.is_due {
+            return;
+        }
+        let revocations = self.stored_revocations.prune(now).await;
+        let revocations = revocations.map_err(|error| error.to_string());
+        let bans = self.stored_bans.prune(now).await;
+        match revocations.and(bans.map_err(|error| error.to_string())) {
+            Ok(()) => self.is_due = false,
+            // The writer reports an unreachable database.
+            Err(error) => tracing::debug!(error, "serve.revocations.not_pruned"),
+        }
+    }
+}

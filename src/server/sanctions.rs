@@ -1,0 +1,152 @@
+//! [`Sanctions`]: changes revocations and bans, in this order: in the database, in memory, on the open connections.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Mutex;
+
+use crate::ban::{Ban, BanKind, BanTarget, Bans};
+use crate::endpoint::Endpoint;
+use crate::revocation::{Revocation, Revocations, RevokedSubject};
+use crate::store::{
+    BansUnavailable, DbWriterHandle, RevocationsUnavailable, StoredBans, StoredRevocations,
+};
+
+/// The revocations and bans of one server. A clone is cheap and shares them.
+#[derive(Clone)]
+pub(crate) struct Sanctions(Arc<SharedSanctions>);
+
+named_debug!(Sanctions);
+
+struct SharedSanctions {
+    revocations: Revocations,
+    stored_revocations: StoredRevocations,
+    stored_bans: StoredBans,
+    endpoint: Endpoint,
+    /// Held by the one change at a time, so that both places see the same order.
+    changing: Mutex<()>,
+}
+
+/// Why a revocation or a ban is not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SanctionError {
+    /// There are 100,000 revocations.
+    #[error("too many revocations are remembered: take one back, or wait until one ends")]
+    FullOfRevocations,
+    /// There are 100,000 bans.
+    #[error("too many bans are remembered: take one back, or wait until one ends")]
+    FullOfBans,
+    /// The database does not take it.
+    #[error(transparent)]
+    RevocationsUnavailable(#[from] RevocationsUnavailable),
+    /// The same, of a ban.
+    #[error(transparent)]
+    BansUnavailable(#[from] BansUnavailable),
+}
+
+impl Sanctions {
+    /// The sockets of the endpoint heed `revocations`, and the endpoint's own bans.
+    pub(crate) fn new(
+        revocations: Revocations,
+        writer: &DbWriterHandle,
+        endpoint: &Endpoint,
+    ) -> Self {
+        Self(Arc::new(SharedSanctions {
+            revocations,
+            stored_revocations: StoredRevocations::new(writer),
+            stored_bans: StoredBans::new(writer),
+            endpoint: endpoint.clone(),
+            changing: Mutex::default(),
+        }))
+    }
+
+    fn list(&self) -> &Bans {
+        self.0.endpoint.bans()
+    }
+
+    /// Stores a revocation, and closes the connections that it concerns. Returns the one in force.
+    pub(crate) async fn revoke(
+        &self,
+        revocation: &Revocation,
+    ) -> Result<Revocation, SanctionError> {
+        let shared = &*self.0;
+        let in_force = {
+            let _changing = shared.changing.lock().await;
+            if !shared.revocations.has_room_for(&revocation.subject) {
+                return Err(SanctionError::FullOfRevocations);
+            }
+            shared.stored_revocations.put(revocation).await?;
+            shared.revocations.insert(revocation)
+        };
+        shared.endpoint.check_permits().await;
+        in_force.ok_or(SanctionError::FullOfRevocations)
+    }
+
+    /// Takes a revocation back. Returns whether there was one.
+    pub(crate) async fn restore(&self, subject: &RevokedSubject) -> Result<bool, SanctionError> {
+        let shared = &*self.0;
+        let _changing = shared.changing.lock().await;
+        let was_stored = shared.stored_revocations.remove(subject).await?;
+        Ok(shared.revocations.remove(subject) || was_stored)
+    }
+
+    /// Stores a ban, in place of one of this kind for this target, and closes the connections that may not go on.
+    /// Returns it, and whether it is new.
+    pub(crate) async fn ban(
+        &self,
+        kind: BanKind,
+        target: BanTarget,
+        ends: SystemTime,
+    ) -> Result<(Ban, bool), SanctionError> {
+        let shared = &*self.0;
+        let (in_force, is_new) = {
+            let _changing = shared.changing.lock().await;
+            let known = self.list().id_of(kind, &target);
+            if known.is_none() && !self.list().has_room() {
+                return Err(SanctionError::FullOfBans);
+            }
+            let is_new = known.is_none();
+            let since = SystemTime::now();
+            let ban = Ban {
+                id: known.unwrap_or_else(|| new_id(since)),
+                kind,
+                target,
+                since,
+                ends,
+            };
+            shared.stored_bans.put(&ban).await?;
+            (self.list().insert(ban), is_new)
+        };
+        if kind == BanKind::Ban {
+            shared.endpoint.check_permits().await;
+        }
+        let ban = in_force.ok_or(SanctionError::FullOfBans)?;
+        Ok((ban, is_new))
+    }
+
+    /// Takes a ban back. Returns it; `None` if there is none with this id.
+    pub(crate) async fn unban(&self, id: &str) -> Result<Option<Ban>, SanctionError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(ban) = self.list().find(id) else {
+            return Ok(None);
+        };
+        self.0.stored_bans.remove(&ban).await?;
+        self.list().remove(id);
+        Ok(Some(ban))
+    }
+
+    /// The bans in force, the newest first: at most `limit`, and the number of all.
+    pub(crate) fn bans(&self, limit: usize) -> (Vec<Ban>, usize) {
+        self.list().list(limit)
+    }
+}
+
+/// An id that no other ban has.
+fn new_id(now: SystemTime) -> String {
+    let number = getrandom::u64().unwrap_or_else(|_| {
+        // Without the system's randomness the time has to do: one ban is made at a time.
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+    });
+    format!("{number:016x}")
+}
