@@ -283,7 +283,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/language",
         ],
     ),
-    ("server/jwks", &["lock", "metrics", "server/jwt"]),
+    (
+        "server/jwks",
+        &["lock", "metrics", "server/jwt", "server/tls"],
+    ),
+    ("server/tls", &[]),
     ("server/jwt", &[]),
     (
         "server/language",
@@ -291,6 +295,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("server/page", &["server/methods"]),
     ("server/exporter", &["metrics"]),
+    ("server/http_metrics", &["metrics"]),
     (
         "server/admin",
         &["endpoint", "server/exporter", "server/methods"],
@@ -388,6 +393,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/explain",
             "server/probe",
             "server/rooms",
+            "server/tls",
             "server/trial",
             "store",
             "token",
@@ -482,8 +488,16 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         ],
     ),
     ("actix_ws", &["transport"]),
-    ("awc", &["server/hook", "server/jwks"]),
-    ("rustls", &["server/hook", "server/jwks"]),
+    ("awc", &["server/commands", "server/hook", "server/jwks"]),
+    (
+        "rustls",
+        &[
+            "server/commands",
+            "server/hook",
+            "server/jwks",
+            "server/tls",
+        ],
+    ),
     // telemetry names the sources of log lines.
     ("actix_http", &["transport", "endpoint", "server/telemetry"]),
     ("actix_service", &["transport", "endpoint"]),
@@ -491,7 +505,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("indicatif", &["server/commands"]),
     ("listenfd", &["server/systemd"]),
     ("sd_notify", &["server/systemd"]),
-    ("ring", &["server/hook", "server/jwks", "server/jwt"]),
+    (
+        "ring",
+        &["server/hook", "server/jwks", "server/jwt", "server/tls"],
+    ),
     ("std::env", &["server/config"]),
     ("counter!", &["metrics"]),
     ("gauge!", &["metrics"]),

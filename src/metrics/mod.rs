@@ -7,6 +7,8 @@ mod backend;
 mod commit_lag;
 mod connection;
 mod hot;
+#[cfg(all(feature = "server", feature = "_store"))]
+mod http;
 mod route;
 
 use std::sync::LazyLock;
@@ -24,6 +26,8 @@ pub(crate) use self::connection::{End, Refused, connection_metrics};
 pub(crate) use self::hot::{Hot, count, fanned_out, keep_adding, time_some, written};
 #[cfg(all(feature = "server", feature = "_store"))]
 pub(crate) use self::hot::{Totals, totals};
+#[cfg(all(feature = "server", feature = "_store"))]
+pub(crate) use self::http::request;
 pub(crate) use self::route::{RouteMetrics, route_metrics};
 
 use crate::rate::Limit;
@@ -355,14 +359,23 @@ pub(crate) fn describe() {
         "Resumed joins, by where the missed messages came from; history: the client got that instead"
     );
     describe_counter!("slackir_replies_error_total", "Error replies, by reason");
-    describe_counter!(
-        "slackir_http_requests_total",
-        "HTTP requests, by route, method and status"
+    #[cfg(all(feature = "server", feature = "_store"))]
+    http::describe();
+}
+
+/// Shows in the metrics what runs here.
+pub(crate) fn show_build(database: &'static str, driver: &'static str) {
+    describe_gauge!(
+        "slackir_build_info",
+        "1; the version, the commit, the database and the driver are in the labels"
     );
-    describe_histogram!(
-        "slackir_http_request_seconds",
-        "Seconds of an HTTP request, by route"
-    );
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("commit", option_env!("SLACKIR_COMMIT").unwrap_or("unknown")),
+        ("database", database),
+        ("driver", driver),
+    ];
+    gauge!("slackir_build_info", &labels).set(1.0);
 }
 
 fn described_counter(name: &'static str, help: &'static str) -> Counter {

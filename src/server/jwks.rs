@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::lock::lock;
 use crate::metrics::token_metrics;
 use crate::server::jwt::{JwkSet, JwksCache};
+use crate::server::tls::{system_roots, tls};
 
 /// The time of a fetch, connection and body included.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -167,25 +168,6 @@ impl RemoteKeys {
         let body = body.map_err(|error| invalid(&error))?;
         JwkSet::parse(&body).map_err(|error| invalid(&error))
     }
-}
-
-fn system_roots() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("the system has no root certificates for https".to_owned());
-    }
-    Ok(roots)
-}
-
-/// TLS with servers that these roots vouch for, on ring.
-fn tls(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| error.to_string())?;
-    let config = builder.with_root_certificates(roots).with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 #[cfg(test)]

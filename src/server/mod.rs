@@ -37,6 +37,7 @@ mod sockets;
 #[cfg(feature = "_store")]
 pub(crate) mod systemd;
 pub(crate) mod telemetry;
+pub(crate) mod tls;
 mod tokens;
 mod told;
 pub(crate) mod trial;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::server::Server;
 use crate::server::check::Finding;
 use crate::server::commands::backup::{BackupCommandError, backup};
+use crate::server::commands::client::{publish, tail};
 use crate::server::commands::config::{check, init, report, show};
 use crate::server::commands::data::{DataCommandError, erase, export, import};
 use crate::server::commands::migrate::{MigrateError, migrate};
@@ -97,6 +98,8 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         Some(Command::Token(config)) => {
             run(move || token(&config.action), ToString::to_string).await
         }
+        Some(Command::Publish(config)) => run(move || publish(&config), ToString::to_string).await,
+        Some(Command::Tail(config)) => run(move || tail(&config), ToString::to_string).await,
         Some(Command::Health(config)) => run(move || health(&config), ToString::to_string).await,
         Some(Command::Completions(config)) => {
             run(move || completions(&config), ToString::to_string).await

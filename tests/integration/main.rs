@@ -10,6 +10,7 @@ mod bans;
 mod channel_api;
 mod chat;
 mod cli;
+mod client_commands;
 mod config_file;
 mod configuration;
 mod conformance;

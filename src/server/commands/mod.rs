@@ -3,6 +3,8 @@
 #[cfg(feature = "_store")]
 pub(crate) mod backup;
 #[cfg(feature = "_store")]
+pub(crate) mod client;
+#[cfg(feature = "_store")]
 pub(crate) mod config;
 #[cfg(feature = "_store")]
 pub(crate) mod data;

@@ -6,6 +6,7 @@
 
 mod admin;
 mod api;
+mod client_command;
 mod config_command;
 mod dashboard;
 mod data;
@@ -33,6 +34,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
+pub(crate) use self::client_command::{PublishConfig, TailConfig};
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
 pub use self::dashboard::{DashboardConfig, ShortPassword};
 pub(crate) use self::data::{BackupConfig, EraseConfig, ExportConfig, ImportConfig};
@@ -97,6 +99,10 @@ pub(crate) enum Command {
     Rooms(RoomsConfig),
     /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
     Token(TokenConfig),
+    /// Publish a message by the HTTP API of a running server
+    Publish(PublishConfig),
+    /// Join a topic of a running server, and print each message as a line of JSON
+    Tail(TailConfig),
     /// Ask the server that runs on this machine whether it is well
     Health(Box<HealthConfig>),
     /// Print a script that completes the commands in a shell
@@ -327,7 +333,12 @@ impl Cli {
             Some(Command::Backup(backup)) => &backup.file,
             Some(Command::Health(health)) => &health.serve.file,
             Some(
-                Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),
+                Command::Rooms(_)
+                | Command::Token(_)
+                | Command::Publish(_)
+                | Command::Tail(_)
+                | Command::Completions(_)
+                | Command::Man(_),
             ) => return None,
         };
         file.path.as_ref()

@@ -58,6 +58,13 @@ pub(crate) fn run_with(args: &[&str], dir: &Path, environment: &[(&str, &str)]) 
         .expect("the binary runs")
 }
 
+/// Starts `slackir`, whose output can be read.
+pub(crate) fn spawn(args: &[&str], dir: &Path) -> Child {
+    let mut command = slackir(args);
+    command.current_dir(dir).stdout(Stdio::piped());
+    command.spawn().expect("the binary runs")
+}
+
 /// Two workers, on whatever port, and no more than warnings.
 const SERVE: [&str; 5] = ["serve", "--workers", "2", "--log", "warn"];
 
