@@ -332,6 +332,26 @@ async fn without_a_password_other_addresses_have_no_dashboard() {
     assert_eq!(opened.err().expect("refused").status, 404);
 }
 
+#[actix_web::test]
+async fn it_moves_to_the_listener_of_the_operators() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // The kernel chooses the port; the link says which.
+    let mut server = Process::start(&dir, &["--admin-listen", "127.0.0.1:0"]);
+    let line = server.next_line();
+    let (addr, _) = line
+        .strip_prefix("dashboard http://")
+        .and_then(|rest| rest.split_once('/'))
+        .expect("a URL");
+    let admin: SocketAddr = addr.parse().expect("an address");
+    assert_ne!(admin, server.addr);
+    assert_eq!(get(admin, "/dashboard/login", None).await.status, 200);
+    assert_eq!(get(server.addr, "/dashboard/login", None).await.status, 404);
+    let target = line.split_once(addr).expect("the path").1;
+    let cookie = cookie(&get(admin, target, None).await);
+    let mut operator = Operator::with(admin, &cookie).await;
+    operator.pushed("snapshot").await;
+}
+
 #[test]
 fn a_password_that_could_be_guessed_is_refused() {
     let output = run(
