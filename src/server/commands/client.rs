@@ -96,7 +96,7 @@ pub(crate) fn publish(config: &PublishConfig) -> Result<(), ClientCommandError> 
             .bearer_auth(token)
             .timeout(PATIENCE);
         let sent = request.send_json(&body).await;
-        let mut answer = sent.map_err(|error| no_answer(&url, error))?;
+        let mut answer = sent.map_err(|error| no_answer(&url, &error))?;
         let body = answer.body().limit(MAX_BYTES).await;
         let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
         let status = answer.status().as_u16();
@@ -163,13 +163,13 @@ async fn follow(
 ) -> Result<(), ClientCommandError> {
     let request = client(&url)?.ws(url.as_str()).max_frame_size(MAX_BYTES);
     let connected = timeout(PATIENCE, request.connect()).await;
-    let connected = connected.map_err(|_| no_answer(&without_query(&url), "no answer in time"))?;
+    let connected = connected.map_err(|_| no_answer(&without_query(&url), &"no answer in time"))?;
     let (_, mut connection) = connected.map_err(|error| match error {
         awc::error::WsClientError::InvalidResponseStatus(status) => {
             let status = status.as_u16();
             ClientCommandError::NotConnected { status }
         }
-        error => no_answer(&without_query(&url), error),
+        error => no_answer(&without_query(&url), &error),
     })?;
     let ended = |error: &dyn std::fmt::Display| ClientCommandError::Ended(error.to_string());
     let join = json!([JOIN, JOIN, topic, "phx_join", join]).to_string();
@@ -245,7 +245,7 @@ fn client(url: &Url) -> Result<Client, ClientCommandError> {
     Ok(client.finish())
 }
 
-fn no_answer(url: &Url, problem: impl ToString) -> ClientCommandError {
+fn no_answer(url: &Url, problem: &impl ToString) -> ClientCommandError {
     ClientCommandError::NoAnswer {
         url: url.clone(),
         problem: problem.to_string(),

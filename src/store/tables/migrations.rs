@@ -64,17 +64,19 @@ pub(in crate::store) fn versions(
 ) -> Result<Vec<(String, String)>, StoreError> {
     match connection {
         #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(_) => versions_of::<diesel::sqlite::Sqlite>(SQLITE),
+        DbConnection::Sqlite(_) => versions_of::<diesel::sqlite::Sqlite>(&SQLITE),
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(_) => versions_of::<diesel::pg::Pg>(POSTGRES),
+        DbConnection::Postgres(_) => versions_of::<diesel::pg::Pg>(&POSTGRES),
     }
 }
 
-fn versions_of<DB: Backend>(source: EmbeddedMigrations) -> Result<Vec<(String, String)>, StoreError>
+fn versions_of<DB: Backend>(
+    source: &EmbeddedMigrations,
+) -> Result<Vec<(String, String)>, StoreError>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let migrations = MigrationSource::<DB>::migrations(&source).map_err(StoreError::Migration)?;
+    let migrations = MigrationSource::<DB>::migrations(source).map_err(StoreError::Migration)?;
     let names = migrations.iter().map(|migration| migration.name());
     let versions = names.map(|name| (name.version().to_string(), name.to_string()));
     Ok(versions.collect())
