@@ -1,5 +1,5 @@
-//! Embeds phoenix.js in the binary, if `npm ci --prefix assets` has installed it. The repository has no copy of
-//! the file; the published crate has one.
+//! Embeds phoenix.js and uPlot in the binary, if `npm ci --prefix assets` has installed them. The repository has no
+//! copy of the files; the published crate has one.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,34 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use sha2::{Digest, Sha384};
 
-/// The file that npm has installed, and npm's record of it.
-const PHOENIX: &str = "assets/node_modules/phoenix/priv/static/phoenix.mjs";
+/// The files that npm has installed: with their package and the name under which the program finds them.
+const PHOENIX: (&str, &str, &str) = (
+    "phoenix",
+    "assets/node_modules/phoenix/priv/static/phoenix.mjs",
+    "phoenix.mjs",
+);
+/// With the hashes that they must have.
+const UPLOT: [((&str, &str, &str), &str); 2] = [
+    (
+        (
+            "uplot",
+            "assets/node_modules/uplot/dist/uPlot.esm.js",
+            "uplot.mjs",
+        ),
+        "sha384-iUdBlEO5qc07+gOz+3rq/Besyud+KVIxM+xJEuUBObxLG3C/Dlkz8OYuPUcPrCGP",
+    ),
+    (
+        (
+            "uplot",
+            "assets/node_modules/uplot/dist/uPlot.min.css",
+            "uplot.css",
+        ),
+        "sha384-IfV0B7MIOYuO95kO9G5ySKPz/85zqFNOAs8iy4tkK5zd9izhJAB8b7lHrwYqqmYE",
+    ),
+];
+/// npm's record of them.
 const INSTALLED: &str = "assets/node_modules/.package-lock.json";
-/// The package that npm must install, and the hash of the file in it.
+/// The packages that npm must install, and the hash of phoenix.js.
 const WANTED: &str = "assets/package-lock.json";
 const CDN_IMPORTS: &str = "assets/importmap.cdn.json";
 
@@ -21,38 +45,61 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     // The folder, because a missing file would cause a rebuild each time.
     println!("cargo::rerun-if-changed=assets");
-    let phoenix = match fs::read(PHOENIX) {
+    embed(PHOENIX, |hash| {
+        let imports = read(CDN_IMPORTS)?;
+        let known = imports["integrity"].as_object().into_iter().flatten();
+        if known
+            .map(|(_, integrity)| integrity)
+            .any(|known| known == hash)
+        {
+            return Ok(());
+        }
+        Err(format!("its hash {hash} is not the one in {CDN_IMPORTS}").into())
+    })?;
+    for (file, known) in UPLOT {
+        embed(file, |hash| {
+            if hash == known {
+                return Ok(());
+            }
+            Err(format!("its hash {hash} is not the one in build.rs").into())
+        })?;
+    }
+    Ok(())
+}
+
+/// Copies a file to where the program includes it: an empty one if npm has not installed it.
+fn embed(
+    (package, path, name): (&str, &str, &str),
+    check_hash: impl FnOnce(&str) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let content = match fs::read(path) {
         Ok(bytes) => {
-            check(&bytes).map_err(|problem| {
-                format!("{PHOENIX}: {problem}; run npm ci --prefix assets, or remove assets/node_modules")
-            })?;
+            let hash = format!("sha384-{}", BASE64_STANDARD.encode(Sha384::digest(&bytes)));
+            check_package(package)
+                .and_then(|()| check_hash(&hash))
+                .map_err(|problem| {
+                    format!(
+                        "{path}: {problem}; run npm ci --prefix assets, or remove assets/node_modules"
+                    )
+                })?;
             bytes
         }
         // An empty file means that there is none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(format!("{PHOENIX}: {error}").into()),
+        Err(error) => return Err(format!("{path}: {error}").into()),
     };
     let out_dir = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    fs::write(PathBuf::from(out_dir).join("phoenix.mjs"), phoenix)?;
+    fs::write(PathBuf::from(out_dir).join(name), content)?;
     Ok(())
 }
 
-/// Fails unless the file has the hash in [`CDN_IMPORTS`], and its package is that of [`WANTED`].
-fn check(bytes: &[u8]) -> Result<(), Box<dyn Error>> {
-    let package = "/packages/node_modules~1phoenix/integrity";
+/// Fails unless npm has installed the package that [`WANTED`] names.
+fn check_package(name: &str) -> Result<(), Box<dyn Error>> {
+    let package = format!("/packages/node_modules~1{name}/integrity");
     let (installed, wanted) = (read(INSTALLED)?, read(WANTED)?);
-    let (installed, wanted) = (installed.pointer(package), wanted.pointer(package));
+    let (installed, wanted) = (installed.pointer(&package), wanted.pointer(&package));
     if wanted.is_none() || installed != wanted {
         return Err(format!("{INSTALLED} and {WANTED} name different packages").into());
-    }
-    let hash = format!("sha384-{}", BASE64_STANDARD.encode(Sha384::digest(bytes)));
-    let imports = read(CDN_IMPORTS)?;
-    let known = imports["integrity"].as_object().into_iter().flatten();
-    if !known
-        .map(|(_, integrity)| integrity)
-        .any(|integrity| *integrity == *hash)
-    {
-        return Err(format!("its hash {hash} is not the one in {CDN_IMPORTS}").into());
     }
     Ok(())
 }

@@ -113,6 +113,12 @@ impl Total {
         self.used.load(Ordering::Relaxed) > self.most
     }
 
+    /// The bytes in use. Each thread may be off by a chunk.
+    #[cfg(feature = "server")]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed).max(0).unsigned_abs()
+    }
+
     fn add(&self, bytes: isize) {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         (self.gauge)(metrics()).set(used.max(0) as f64);

@@ -41,6 +41,12 @@ const CROWDED_BYTES: usize = 64_000;
 
 static TOTAL: Total = Total::new(TOTAL_BYTES, |metrics| &metrics.outbox_bytes);
 
+/// The bytes in all outboxes beyond the first 64 kB of each.
+#[cfg(feature = "server")]
+pub(crate) fn total_bytes() -> usize {
+    TOTAL.used()
+}
+
 thread_local! {
     static SLACK: Slack = const { Slack::new() };
 }

@@ -501,6 +501,45 @@ const ROWS: &[Row] = &[
         &[("100", "src/log/past.rs", "const MAX_RUNS: usize = ")],
     ),
     (
+        "points of the dashboard's charts",
+        &[(
+            "600",
+            "src/server/dashboard/history.rs",
+            "const MAX_POINTS: usize = ",
+        )],
+    ),
+    (
+        "warnings and errors that the dashboard shows",
+        &[(
+            "200",
+            "src/server/telemetry/trouble.rs",
+            "const MAX_ENTRIES: usize = ",
+        )],
+    ),
+    (
+        "open dashboards; requests of one at once",
+        &[
+            (
+                "100",
+                "src/server/dashboard/socket.rs",
+                "const MAX_SOCKETS: usize = ",
+            ),
+            (
+                "8",
+                "src/server/dashboard/channel.rs",
+                "const MAX_RUNNING: usize = ",
+            ),
+        ],
+    ),
+    (
+        "messages of a tail on the dashboard",
+        &[(
+            "200",
+            "src/server/dashboard/tail.rs",
+            "const MAX_PER_SECOND: u32 = ",
+        )],
+    ),
+    (
         "log lines that wait for standard error",
         &[(
             "4,096",

@@ -1,5 +1,5 @@
 // Elements, tables, dialogs. What a client may have written goes in as text, never as markup.
-import { cut, json } from "./format.js";
+import { bytes, cut, json } from "./format.js";
 
 const SHOWN_NAME = 240;
 const SHOWN_PAYLOAD = 400;
@@ -37,15 +37,22 @@ export function named(name, props = {}) {
   return node;
 }
 
-// JSON of a client, the whole of it on demand.
+// JSON of a client, the whole of it on demand. Of a very long one the server sends the beginning.
 export function payload(value) {
-  const text = json(value);
+  if (typeof value?._cut === "string") {
+    const note = h("span", { class: "nobody" }, ` (${bytes(value._bytes)} in all)`);
+    return h("span", { class: "long" }, payloadText(value._cut, "Show"), note);
+  }
+  return payloadText(json(value));
+}
+
+function payloadText(text, show = "Show all") {
   const code = h("code", { class: "payload", dir: "auto" }, cut(text, SHOWN_PAYLOAD));
   if (text.length <= SHOWN_PAYLOAD) return code;
   const all = h(
     "button",
     { class: "link", type: "button" },
-    `Show all ${text.length.toLocaleString("en")} characters`,
+    `${show} ${text.length.toLocaleString("en")} characters`,
   );
   all.addEventListener("click", () => {
     code.textContent = text;

@@ -42,6 +42,7 @@ export function people(app, [by, value]) {
   const query = KINDS[by] && value ? { [by]: value } : {};
   const found = connectionTable(app);
   const bans = banTable(app);
+  const banned = h("span", { class: "count" });
   const total = h("p", { class: "total", role: "status" });
   const foundPanel = panel(value ? "Their connections" : "Newest connections", [total], found.node);
   return {
@@ -52,7 +53,11 @@ export function people(app, [by, value]) {
       searchForm(app, by, value),
       value && KINDS[by] ? actions(app, by, value) : null,
       foundPanel,
-      panel("Bans and mutes", [button("Ban or mute…", () => ban(app, by, value), "small")], bans.node),
+      panel(
+        "Bans and mutes",
+        [banned, button("Ban or mute…", () => ban(app, by, value), "small")],
+        bans.node,
+      ),
     ),
     async refresh() {
       const [people, held] = await Promise.all([app.ask("connections", query), app.ask("bans")]);
@@ -65,6 +70,8 @@ export function people(app, [by, value]) {
           : plural(people.total, "connection"),
       );
       bans.show(held.bans, (row) => row.id);
+      const all = held.total ?? held.bans.length;
+      write(banned, held.bans.length < all ? `${count(held.bans.length)} of ${count(all)}` : count(all));
     },
   };
 }

@@ -21,6 +21,9 @@ import { userLink, addressLink } from "./people.js";
 const TAIL_LINES = 300;
 const TAIL_TURN_MS = 150;
 const NEAR_BOTTOM_PX = 40;
+const UNREAD = "The saved messages can’t be read now. The next try follows by itself.";
+const EMPTY = "Nothing was written here yet.";
+const UNSAVED = "This room saves no messages. The live view shows them as they come.";
 
 export function room(app, [topic]) {
   const members = memberTable();
@@ -85,12 +88,7 @@ export function room(app, [topic]) {
     );
     messages.hidden = newest.length === 0;
     noMessages.hidden = newest.length > 0;
-    write(
-      noMessages,
-      now.saved
-        ? "Nothing was written here yet."
-        : "This room saves no messages. The live view below shows them as they come.",
-    );
+    write(noMessages, now.messages_unread ? UNREAD : now.saved ? EMPTY : UNSAVED);
   }
 
   return {

@@ -1,6 +1,6 @@
 // How the server is set up, and whether that holds.
 import { attempt, button, fill, h, named, panel, table, write, field } from "./dom.js";
-import { bytes, count, date, duration, until } from "./format.js";
+import { NOTHING, bytes, count, date, duration, until } from "./format.js";
 
 const REFRESH_MS = 10_000;
 const CHECK_MS = 30_000;
@@ -89,10 +89,10 @@ function factsOf({ database, certificate_expires: expires, jwks_age: jwks, other
     ["Write-ahead log", bytes(database?.wal_bytes)],
     [
       "Certificate",
-      expires == null ? "no TLS here" : `ends ${until(expires)} (${date(expires * 1_000).slice(0, 10)})`,
+      expires == null ? NOTHING : `ends ${until(expires)} (${date(expires * 1_000).slice(0, 10)})`,
       left !== null && left < SOON_S,
     ],
-    ["Keys (JWKS)", jwks == null ? "not used" : `fetched ${duration(jwks)} ago`],
+    ["Keys (JWKS)", jwks == null ? NOTHING : `fetched ${duration(jwks)} ago`],
     ["Other servers", others?.length ? others.join(", ") : "none"],
   ];
 }

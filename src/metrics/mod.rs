@@ -7,6 +7,8 @@ mod backend;
 mod commit_lag;
 mod connection;
 mod hot;
+#[cfg(all(feature = "server", feature = "_store"))]
+mod http;
 mod route;
 
 use std::sync::LazyLock;
@@ -17,12 +19,31 @@ use metrics::{
 };
 
 pub(crate) use self::backend::{hook_metrics, token_metrics, told_metrics};
-pub(crate) use self::commit_lag::{commit_lag, committed};
+#[cfg(all(feature = "server", feature = "_store"))]
+pub(crate) use self::commit_lag::commit_lag;
+pub(crate) use self::commit_lag::committed;
 pub(crate) use self::connection::{End, Refused, connection_metrics};
-pub(crate) use self::hot::{Hot, count, fanned_out, keep_adding, time_some, totals, written};
+pub(crate) use self::hot::{Hot, count, fanned_out, keep_adding, time_some, written};
+#[cfg(all(feature = "server", feature = "_store"))]
+pub(crate) use self::hot::{Totals, totals};
+#[cfg(all(feature = "server", feature = "_store"))]
+pub(crate) use self::http::request;
 pub(crate) use self::route::{RouteMetrics, route_metrics};
 
 use crate::rate::Limit;
+
+/// The names of the metrics that the dashboard reads from the text of `/metrics`.
+#[cfg(all(feature = "server", feature = "_store"))]
+pub(crate) mod name {
+    /// By pattern.
+    pub(crate) const CHANNELS: &str = "slackir_channels";
+    /// Without a label.
+    pub(crate) const SLOW_CONSUMERS: &str = "slackir_slow_consumers_total";
+    /// By limit.
+    pub(crate) const LIMITED: &str = "slackir_limited_total";
+    /// By reason.
+    pub(crate) const REFUSED: &str = "slackir_connections_refused_total";
+}
 
 /// Every metric of the server.
 pub(crate) struct Metrics {
@@ -338,14 +359,23 @@ pub(crate) fn describe() {
         "Resumed joins, by where the missed messages came from; history: the client got that instead"
     );
     describe_counter!("slackir_replies_error_total", "Error replies, by reason");
-    describe_counter!(
-        "slackir_http_requests_total",
-        "HTTP requests, by route, method and status"
+    #[cfg(all(feature = "server", feature = "_store"))]
+    http::describe();
+}
+
+/// Shows in the metrics what runs here.
+pub(crate) fn show_build(database: &'static str, driver: &'static str) {
+    describe_gauge!(
+        "slackir_build_info",
+        "1; the version, the commit, the database and the driver are in the labels"
     );
-    describe_histogram!(
-        "slackir_http_request_seconds",
-        "Seconds of an HTTP request, by route"
-    );
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("commit", option_env!("SLACKIR_COMMIT").unwrap_or("unknown")),
+        ("database", database),
+        ("driver", driver),
+    ];
+    gauge!("slackir_build_info", &labels).set(1.0);
 }
 
 fn described_counter(name: &'static str, help: &'static str) -> Counter {

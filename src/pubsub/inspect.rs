@@ -116,4 +116,16 @@ impl PubSub {
             total,
         }
     }
+
+    /// The number of topics in memory.
+    #[cfg(feature = "server")]
+    pub(crate) fn topic_count(&self) -> usize {
+        lock(&self.shared.topics).len()
+    }
+
+    /// Whether messages of a topic with this name are stored.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_saved(&self, topic: &str) -> bool {
+        self.rule(topic).is_some_and(|rule| rule.stores_any())
+    }
 }

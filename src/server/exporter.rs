@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
@@ -50,19 +49,4 @@ pub(crate) fn install() -> Result<Exporter, ExporterError> {
     exporter.1.describe();
     describe();
     Ok(exporter)
-}
-
-/// Shows in the metrics what runs here.
-pub(crate) fn show_build(database: &'static str, driver: &'static str) {
-    describe_gauge!(
-        "slackir_build_info",
-        "1; the version, the commit, the database and the driver are in the labels"
-    );
-    let labels = [
-        ("version", env!("CARGO_PKG_VERSION")),
-        ("commit", option_env!("SLACKIR_COMMIT").unwrap_or("unknown")),
-        ("database", database),
-        ("driver", driver),
-    ];
-    gauge!("slackir_build_info", &labels).set(1.0);
 }

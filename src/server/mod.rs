@@ -12,6 +12,8 @@ pub(crate) mod check;
 pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod console;
+#[cfg(feature = "_store")]
+pub(crate) mod dashboard;
 pub(crate) mod explain;
 pub(crate) mod exporter;
 pub(crate) mod hook;
@@ -41,10 +43,13 @@ mod told;
 pub(crate) mod trial;
 
 pub use self::config::{
-    AdminConfig, ApiConfig, ApiJwtConfig, DatabaseConfig, Durability, Fields, FileConfig, History,
-    HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat, RetentionConfig,
-    RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, Switch, WebsocketDriver,
+    AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields,
+    FileConfig, History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat,
+    RetentionConfig, RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, ShortPassword,
+    Switch, WebsocketDriver,
 };
+#[cfg(feature = "_store")]
+pub use self::dashboard::DashboardError;
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;
 pub use self::language::{

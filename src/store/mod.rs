@@ -166,3 +166,12 @@ pub fn default_spool(url: &str) -> Result<PathBuf, StoreError> {
         url::Scheme::Postgres => PathBuf::from("slackir.spool"),
     })
 }
+
+/// The file of a SQLite URL; `None` for PostgreSQL.
+#[cfg(feature = "server")]
+pub(crate) fn sqlite_file(url: &str) -> Option<PathBuf> {
+    match url::Scheme::of(url).ok()? {
+        url::Scheme::Sqlite => Some(url::SqliteUrl::parse(url).ok()?.path),
+        url::Scheme::Postgres => None,
+    }
+}

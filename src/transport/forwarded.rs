@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 use crate::admission::{ClientAddress, TrustedProxies};
 
 /// The client that sent a request. `Forwarded` counts only if there is no `X-Forwarded-For`.
-pub(super) fn client_address(
+pub(crate) fn client_address(
     peer: SocketAddr,
     headers: &HeaderMap,
     proxies: &TrustedProxies,

@@ -33,6 +33,8 @@ mod unfinished;
 mod upgrade;
 mod websocket;
 
+#[cfg(feature = "server")]
+pub(crate) use self::forwarded::client_address;
 pub use self::handshake::{ConnectInfoKey, ErrorHandler, HandshakeOptions, Serializers};
 pub(crate) use self::handshake::{Mounted, RequestHook};
 #[cfg(any(feature = "server", feature = "testing"))]

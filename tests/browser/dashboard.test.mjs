@@ -262,7 +262,7 @@ test("trouble and system say how the server is, and a check runs", async (t) => 
   await operator.picture("trouble");
 
   await operator.open("#/system");
-  await operator.row("Settings", "dashboard_password").waitFor();
+  await page.getByRole("cell", { name: "dashboard_password", exact: true }).waitFor();
   await page.getByLabel("Name contains").fill("password");
   await eventually(
     () => page.getByRole("table", { name: "Settings" }).locator("tbody tr").count(),

@@ -17,6 +17,7 @@ mod conformance;
 mod connect;
 mod crashes;
 mod damage;
+mod dashboard;
 mod directed;
 mod endings;
 mod erase;

@@ -15,6 +15,7 @@ pub(super) fn keys(config: &ServeConfig) -> Vec<Finding> {
     api(config)
         .into_iter()
         .chain(secret(config))
+        .chain(dashboard(config))
         .chain(jwt)
         .collect()
 }
@@ -49,6 +50,15 @@ fn jwt_section(place: &str, jwt: &JwtConfig) -> Option<Finding> {
         Ok(_) => Finding::ok(NAME, format!("{place} jwt: the key fits the algorithms")),
         Err(error) => Finding::fail(NAME, format!("{place} {error}")),
     })
+}
+
+fn dashboard(config: &ServeConfig) -> Option<Finding> {
+    const NAME: &str = "dashboard";
+    match config.dashboard.password() {
+        Err(error) => Some(Finding::fail(NAME, error.to_string())),
+        Ok(Some(_)) => Some(Finding::ok(NAME, "it asks for the password")),
+        Ok(None) => None,
+    }
 }
 
 fn api(config: &ServeConfig) -> Option<Finding> {

@@ -59,6 +59,10 @@ pub struct SecretFilesConfig {
     /// File with the --secret-key-base
     #[arg(long, value_name = "FILE")]
     pub secret_key_base_file: Option<PathBuf>,
+
+    /// File with the --dashboard-password
+    #[arg(long, value_name = "FILE")]
+    pub dashboard_password_file: Option<PathBuf>,
 }
 
 /// The section `[api]`: the JSON Web Tokens that the HTTP API accepts.

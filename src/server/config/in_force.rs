@@ -10,6 +10,7 @@ use super::file::{ConfigFile, FileLines, TomlType, flags};
 use super::secret_files::SecretFiles;
 
 /// A setting, its value, and where the value comes from.
+#[derive(Clone)]
 pub(crate) struct SettingInForce {
     /// As in the config file.
     pub(crate) name: String,

@@ -49,6 +49,12 @@ impl RunningSettings {
         Self { settings, config }
     }
 
+    /// The settings in force.
+    #[cfg(feature = "_store")]
+    pub(crate) fn settings(&self) -> &[SettingInForce] {
+        &self.settings
+    }
+
     /// Takes the new settings that are applied, and names all that have changed. `has_api`: whether the server has
     /// the HTTP API, which only a restart can switch on.
     pub(crate) fn take(

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::log::log_filter;
 use super::value::{address, delay, history_limit, positive, seconds, socket_path};
 use super::{
-    AdminConfig, ApiConfig, ApiJwtConfig, DatabaseConfig, FileConfig, HookConfig, RoomConfig,
-    SecretFilesConfig,
+    AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, FileConfig, HookConfig,
+    RoomConfig, SecretFilesConfig,
 };
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
@@ -214,6 +214,10 @@ pub struct ServeConfig {
     /// The HTTP API.
     #[command(flatten)]
     pub api: ApiConfig,
+
+    /// The operators' dashboard.
+    #[command(flatten)]
+    pub dashboard: DashboardConfig,
 
     /// Files with secrets.
     #[command(flatten)]

@@ -25,7 +25,8 @@ const APP_JS: &str = include_str!("../../../assets/app.js");
 const APP_CSS: &str = include_str!("../../../assets/app.css");
 const FAVICON: &str = include_str!("../../../assets/favicon.svg");
 /// phoenix.js; empty if the build found none.
-const EMBEDDED_PHOENIX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/phoenix.mjs"));
+pub(crate) static EMBEDDED_PHOENIX: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/phoenix.mjs"));
 /// Where `npm ci --prefix assets` puts it.
 const INSTALLED_PHOENIX: &str = "assets/node_modules/phoenix/priv/static/phoenix.mjs";
 const LOCAL_IMPORTS: &str = r#"{"imports":{"phoenix":"/assets/phoenix.mjs"}}"#;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::server::admin::MetricsTokenError;
 use crate::server::api::AuthError;
+use crate::server::dashboard::DashboardError;
 use crate::server::exporter::ExporterError;
 use crate::server::hook::HookError;
 use crate::server::page::PageError;
@@ -29,6 +30,9 @@ pub enum ServeError {
     /// The HTTP API's tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The operators' dashboard.
+    #[error(transparent)]
+    Dashboard(#[from] DashboardError),
     /// `[identity]`.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -82,6 +86,7 @@ impl ServeError {
             Self::Auth(AuthError::Secret(_)) | Self::Identity(IdentityError::Secret(_)) => {
                 Some("secret_key_base")
             }
+            Self::Dashboard(_) => Some("dashboard_password"),
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
             Self::MetricsToken(_) => Some("metrics_token"),

@@ -1,5 +1,6 @@
 //! [`Server`]: the server of the `slackir` binary. It assembles all parts, runs them, and ends them in order.
 
+mod dashboard;
 mod database;
 mod error;
 mod http;
@@ -42,6 +43,7 @@ use crate::revocation::Revocations;
 use crate::server::admin::MetricsToken;
 use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::config::{LogFormat, RunningSettings, ServeConfig, SettingInForce, Switch};
+use crate::server::dashboard::{DashboardServices, ServedDashboard};
 use crate::server::explain;
 use crate::server::language::IdentityConfig;
 use crate::server::page;
@@ -212,6 +214,8 @@ impl<S: Socket> Server<S> {
             command_line,
         } = self;
         // Before anything that may wait: a signal does not end process 1 of a container unless it is caught.
+        let settings = command_line.as_ref().map(RunningSettings::settings);
+        let settings = settings.map_or_else(Vec::new, <[_]>::to_vec);
         let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
         parts::show_build(&config);
@@ -219,6 +223,7 @@ impl<S: Socket> Server<S> {
         let origin = SharedOrigin::new(sockets::check_origin(&config)?);
         let revocations = Revocations::default();
         let auth = auth(&config, &revocations)?;
+        dashboard::check(&config)?;
         let hook = parts::hook(&config)?;
         let backend = hook.clone().zip(told::teller(&config)?);
         let frontend = page::page(config.static_dir.as_deref())?;
@@ -265,8 +270,8 @@ impl<S: Socket> Server<S> {
             .as_ref()
             .map(|writer| Sanctions::new(revocations.clone(), writer, &endpoint));
         let services = ApiServices {
-            sanctions,
-            presence,
+            sanctions: sanctions.clone(),
+            presence: presence.clone(),
         };
         let api = auth
             .zip(writer.as_ref())
@@ -286,10 +291,30 @@ impl<S: Socket> Server<S> {
         let told =
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let leaving = Leaving::default();
-        let readiness = ready::readiness(writer.clone(), others, leaving.clone());
+        let readiness = ready::readiness(writer.clone(), others.clone(), leaving.clone());
         let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
+        let dashboard_address = match &for_operators {
+            Some(listener) => listener.local_addr()?,
+            None => address,
+        };
+        let dashboard = dashboard::open(DashboardServices {
+            settings,
+            address: dashboard_address,
+            endpoint: endpoint.clone(),
+            rooms: sockets::rooms(&config),
+            writer: writer.clone(),
+            presence,
+            sanctions,
+            others,
+            metrics: metrics.clone(),
+            trouble: Arc::clone(logging.trouble()),
+            readiness: Box::new(readiness.clone()),
+            config: config.clone(),
+        })?;
+        let pages = dashboard::routes(dashboard.as_ref());
         let operators = move |config: &mut ServiceConfig| {
-            config.configure(admin).configure(api::routes(api.as_ref()));
+            config.configure(admin).configure(pages);
+            config.configure(api::routes(api.as_ref()));
         };
         let (here, elsewhere) = parts::place(operators, for_operators);
         let watchdog = Watchdog::wanted();
@@ -332,6 +357,9 @@ impl<S: Socket> Server<S> {
             if let Some(told) = told {
                 told.finish().await;
             }
+            if let Some(dashboard) = &dashboard {
+                send_clients_away(&dashboard.endpoint, &config).await;
+            }
             // Nobody may publish over HTTP any more when the last row is saved.
             handle.stop(true).await;
             let unsaved = match &writer {
@@ -351,7 +379,10 @@ impl<S: Socket> Server<S> {
         if let Some(watchdog) = watchdog {
             actix_rt::spawn(watchdog.keep());
         }
-        announce(&config, address);
+        if let Some(dashboard) = &dashboard {
+            actix_rt::spawn(dashboard::keep(dashboard));
+        }
+        announce(&config, address, dashboard.as_ref());
         let asked = async || leaving.asked(&mut signals, config.shutdown_delay).await;
         let rows = run_until(server, asked, shutdown).await?;
         if let Some(fault) = writer.as_ref().and_then(DbWriterHandle::fault) {
@@ -415,8 +446,9 @@ fn listen(config: &ServeConfig) -> Result<TcpListener, ServeError> {
     http::listen(address, config.backlog).map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Prints the server's URL to standard output and to the log, and tells systemd.
-fn announce(config: &ServeConfig, address: SocketAddr) {
+/// Prints the server's URL to standard output and to the log, and tells systemd. Standard output gets the link to the
+/// dashboard, too.
+fn announce(config: &ServeConfig, address: SocketAddr, dashboard: Option<&ServedDashboard>) {
     let url = format!("http://{address}");
     let database = match config.persist {
         Switch::On => store::redacted(&config.database.database_url),
@@ -451,8 +483,12 @@ fn announce(config: &ServeConfig, address: SocketAddr) {
         LogFormat::Text => line,
         LogFormat::Json => json!({ "message": line, "url": url }).to_string(),
     };
+    let link = dashboard.and_then(|dashboard| dashboard::link(config, dashboard));
     // On a thread, because a reader that stalls would block it.
-    thread::spawn(move || console::print(line));
+    thread::spawn(move || {
+        console::print(line)?;
+        link.map_or(Ok(()), console::print)
+    });
 }
 
 /// Runs blocking work on a thread. The process may end before the thread does.

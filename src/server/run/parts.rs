@@ -6,8 +6,8 @@ use std::sync::Arc;
 use actix_web::web::ServiceConfig;
 
 use super::{ServeError, http};
+use crate::metrics;
 use crate::server::config::{RoomConfig, ServeConfig, Switch, WebsocketDriver};
-use crate::server::exporter;
 use crate::server::hook::{Hook, HookError};
 use crate::server::language::IdentityConfig;
 use crate::server::rooms::Room;
@@ -78,5 +78,5 @@ pub(super) fn show_build(config: &ServeConfig) {
         WebsocketDriver::Direct => "direct",
         WebsocketDriver::ActixWs => "actix-ws",
     };
-    exporter::show_build(database, driver);
+    metrics::show_build(database, driver);
 }

@@ -10,7 +10,7 @@ pub(super) fn readiness(
     writer: Option<DbWriterHandle>,
     others: OtherServers,
     leaving: Leaving,
-) -> impl Fn() -> Readiness + Clone + Send {
+) -> impl Fn() -> Readiness + Clone + Send + Sync {
     move || {
         if leaving.has_begun() {
             return Readiness::NotReady("shutting down".to_owned());

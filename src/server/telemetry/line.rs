@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::{self, Display, Write};
 
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
@@ -86,6 +87,21 @@ pub(crate) fn fatal(format: LogFormat, error: &dyn Display) -> String {
 /// The name of an event: its message.
 pub(super) fn name(event: &Event<'_>) -> String {
     EventFields::of(event).message
+}
+
+/// The name of an event and its fields.
+pub(super) fn json_fields(event: &Event<'_>) -> (String, Map<String, Value>) {
+    let EventFields {
+        message, fields, ..
+    } = EventFields::of(event);
+    let fields = fields.into_iter().map(|(name, value)| {
+        let value = match value {
+            FieldValue::Literal(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+            FieldValue::Word(text) | FieldValue::Text(text) => Value::String(text),
+        };
+        (name.to_owned(), value)
+    });
+    (message, fields.collect())
 }
 
 /// The parts of a line.

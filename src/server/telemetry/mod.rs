@@ -1,12 +1,14 @@
 //! Log lines on standard error: one line for each event, as text or as JSON. docs/LOGGING.md lists the events.
 //!
 //! `line` formats an event as one line with short values, `queue` writes lines without making a caller wait,
-//! and `repeats` limits how often one kind of line is written. Lost lines are counted.
+//! `repeats` limits how often one kind of line is written, and `trouble` remembers warnings and errors for the
+//! dashboard. Lost lines are counted.
 
 mod line;
 mod panics;
 mod queue;
 mod repeats;
+mod trouble;
 
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
@@ -24,6 +26,10 @@ use self::queue::Queue;
 #[cfg(feature = "_store")]
 pub(crate) use self::repeats::AUDIT;
 use self::repeats::Repeats;
+#[cfg(not(feature = "_store"))]
+use self::trouble::Trouble;
+#[cfg(feature = "_store")]
+pub(crate) use self::trouble::{Trouble, TroubleEntry};
 use crate::server::config::LogFormat;
 
 /// The filter is neither a level nor a list of `tracing` directives.
@@ -37,6 +43,7 @@ pub struct Logging {
     format: LogFormat,
     queue: Queue,
     repeats: Arc<Repeats>,
+    trouble: Arc<Trouble>,
 }
 
 impl Logging {
@@ -49,6 +56,7 @@ impl Logging {
         let (filter, handle) = reload::Layer::new(parse(filter)?);
         let queue = Queue::start();
         let repeats = Arc::new(Repeats::default());
+        let trouble = Arc::new(Trouble::default());
         let lines = tracing_subscriber::fmt::layer()
             .event_format(OneLine::new(format))
             .with_ansi(format == LogFormat::Text && std::io::stderr().is_terminal())
@@ -58,6 +66,7 @@ impl Logging {
         let subscriber = tracing_subscriber::registry()
             .with(filter)
             .with(repeats::Layer::new(&repeats))
+            .with(trouble::Layer::new(&trouble))
             .with(lines);
         if subscriber.try_init().is_ok() {
             panics::log();
@@ -68,6 +77,7 @@ impl Logging {
             format,
             queue,
             repeats,
+            trouble,
         })
     }
 
@@ -80,6 +90,12 @@ impl Logging {
         // It fails if the program has its own subscriber, with its own filter.
         let _ = self.filter.reload(filter);
         Ok(())
+    }
+
+    /// The warnings and errors.
+    #[cfg(feature = "_store")]
+    pub(crate) fn trouble(&self) -> &Arc<Trouble> {
+        &self.trouble
     }
 
     /// Writes the error that ends the process, in the format of the other lines and past the filter.

@@ -27,7 +27,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 pub(crate) const AUDIT: &str = "slackir::audit";
 
 /// The target of the lines `log.repeated`.
-const SUMMARY: &str = "slackir::log";
+pub(super) const SUMMARY: &str = "slackir::log";
 
 /// The time between two updates of the log's metrics.
 const TICK: Duration = Duration::from_secs(1);

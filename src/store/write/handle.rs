@@ -121,6 +121,12 @@ impl DbWriterHandle {
         self.capacity.waiting()
     }
 
+    /// The number of these messages that are in the spool on disk.
+    #[cfg(feature = "server")]
+    pub(crate) fn spooled(&self) -> usize {
+        self.unsaved().saturating_sub(self.capacity.at_risk())
+    }
+
     /// How new messages are treated.
     pub fn state(&self) -> StorageState {
         self.capacity.state()

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -72,6 +72,7 @@ const SERVE: [&str; 5] = ["serve", "--workers", "2", "--log", "warn"];
 pub(crate) struct Process {
     pub(crate) addr: SocketAddr,
     child: Child,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
@@ -157,15 +158,26 @@ impl Process {
             .expect("the binary runs");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("stdout can be read");
+        let mut stdout = BufReader::new(stdout);
+        stdout.read_line(&mut line).expect("stdout can be read");
         // In JSON something stands behind it.
         let said = line.trim_end().trim_end_matches(['"', '}']);
         let url = said.rsplit_once("http://");
         let addr = url.and_then(|(_, addr)| addr.parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("the server prints its URL, got {line:?}"));
-        Self { addr, child }
+        Self {
+            addr,
+            child,
+            stdout,
+        }
+    }
+
+    /// What it prints after the line with its URL.
+    pub(crate) fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.stdout.read_line(&mut line);
+        read.expect("stdout can be read");
+        line.trim_end().to_owned()
     }
 
     /// Its process id.

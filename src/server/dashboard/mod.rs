@@ -1,0 +1,158 @@
+//! The operators' dashboard at `/dashboard`: what the server does now, its rooms and clients, its trouble, its settings.
+//!
+//! The page is a program in the browser that talks to one channel, by phoenix.js as published. Its socket belongs to an
+//! endpoint of its own: clients of the server cannot join the channel, and lists of topics and connections do not show
+//! it. Once a second a sampler reads counters that exist anyway. Nothing is done for each message.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `session`, `operator` | who may use it: password, link, cookie, origin |
+//! | `assets`, `http`, `export` | the page, signing in and out, the export of a room |
+//! | `socket`, `channel`, `tail` | the socket and its channel |
+//! | `requests` | what the page may ask; `rooms`, `people` and `system` answer |
+//! | `sampler`, `history`, `process` | the numbers, once a second |
+//! | `audit` | the log line of each action |
+
+mod assets;
+mod audit;
+mod channel;
+mod export;
+mod history;
+mod http;
+mod operator;
+mod people;
+mod process;
+mod requests;
+mod rooms;
+mod sampler;
+mod session;
+mod socket;
+mod system;
+mod tail;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::assets::Assets;
+use self::history::History;
+pub(crate) use self::http::routes;
+use self::sampler::OwnTraffic;
+use self::session::Sessions;
+use crate::admission::TrustedProxies;
+use crate::endpoint::Endpoint;
+use crate::presence::Presence;
+use crate::server::admin::Readiness;
+use crate::server::config::{ServeConfig, SettingInForce, ShortPassword};
+use crate::server::exporter::Exporter;
+use crate::server::rooms::Room;
+use crate::server::sanctions::Sanctions;
+use crate::server::telemetry::Trouble;
+use crate::store::{DbWriterHandle, OtherServers};
+
+/// The path of the dashboard.
+const ROOT: &str = "/dashboard";
+
+/// The dashboard cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DashboardError {
+    /// The password is too short.
+    #[error(transparent)]
+    Password(#[from] ShortPassword),
+    /// The system has no randomness for keys.
+    #[error("the system returned no random bytes: {0}")]
+    NoRandomness(#[from] getrandom::Error),
+}
+
+/// The parts of the server that the dashboard shows and changes.
+pub(crate) struct DashboardServices {
+    /// The settings.
+    pub(crate) config: ServeConfig,
+    /// The settings with their sources. Empty for a program that makes its settings itself.
+    pub(crate) settings: Vec<SettingInForce>,
+    /// The address on which the dashboard is served.
+    pub(crate) address: SocketAddr,
+    /// The sockets of the server.
+    pub(crate) endpoint: Endpoint,
+    /// The configured rooms.
+    pub(crate) rooms: Vec<Room>,
+    /// The database; `None` without one.
+    pub(crate) writer: Option<DbWriterHandle>,
+    /// The presences of the rooms.
+    pub(crate) presence: Option<Presence>,
+    /// Revocations and bans.
+    pub(crate) sanctions: Option<Sanctions>,
+    /// Other servers on the database.
+    pub(crate) others: OtherServers,
+    /// The metrics.
+    pub(crate) metrics: Exporter,
+    /// The warnings and errors.
+    pub(crate) trouble: Arc<Trouble>,
+    /// What `/readyz` says.
+    pub(crate) readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+}
+
+/// The dashboard of one server. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Dashboard(Arc<Shared>);
+
+named_debug!(Dashboard);
+
+struct Shared {
+    services: DashboardServices,
+    assets: Assets,
+    sessions: Sessions,
+    history: History,
+    /// What the dashboards themselves have added to the counters of the process.
+    own: OwnTraffic,
+    started: Instant,
+    /// The host of `public_host`, under which browsers may reach the page.
+    public_host: Option<String>,
+    trusted_proxies: TrustedProxies,
+}
+
+/// The dashboard and its sockets.
+pub(crate) struct ServedDashboard {
+    /// For [`routes`].
+    pub(crate) dashboard: Dashboard,
+    /// Its sockets, to be drained at the end of the server.
+    pub(crate) endpoint: Endpoint,
+    /// The link that lets one browser in; `None` if there is a password.
+    pub(crate) link: Option<String>,
+}
+
+impl ServedDashboard {
+    /// Opens the dashboard. [`Dashboard::keep`] must run for it to have numbers.
+    ///
+    /// # Errors
+    /// If the password is too short.
+    pub(crate) fn open(services: DashboardServices) -> Result<Self, DashboardError> {
+        let password = services.config.dashboard.password()?;
+        let sessions = Sessions::new(password)?;
+        let link = match password {
+            Some(_) => None,
+            None => Some(format!(
+                "http://{}{ROOT}?token={}",
+                services.address,
+                sessions.new_link()?
+            )),
+        };
+        services.trouble.remember();
+        let dashboard = Dashboard(Arc::new(Shared {
+            public_host: services.config.public_host.clone(),
+            trusted_proxies: services.config.trusted_proxies.clone(),
+            services,
+            assets: Assets::load(),
+            sessions,
+            history: History::default(),
+            own: OwnTraffic::default(),
+            started: Instant::now(),
+        }));
+        Ok(Self {
+            endpoint: socket::endpoint(&dashboard),
+            dashboard,
+            link,
+        })
+    }
+}
