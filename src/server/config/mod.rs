@@ -35,13 +35,17 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
 pub(crate) use self::client_command::{PublishConfig, TailConfig};
-pub(crate) use self::config_command::{ConfigAction, ConfigCommand, ShowFormat};
+#[cfg(feature = "_store")]
+pub(crate) use self::config_command::ShowFormat;
+pub(crate) use self::config_command::{ConfigAction, ConfigCommand};
 pub use self::dashboard::{DashboardConfig, ShortPassword};
 pub(crate) use self::data::{BackupConfig, EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
 pub use self::hook::{HookConfig, HookSecretError};
-pub(crate) use self::in_force::{SettingInForce, SettingSource};
+pub(crate) use self::in_force::SettingInForce;
+#[cfg(feature = "_store")]
+pub(crate) use self::in_force::SettingSource;
 pub use self::jwt::JwtSetupError;
 pub(crate) use self::jwt::jwt_keys;
 #[cfg(feature = "_store")]
