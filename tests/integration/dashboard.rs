@@ -141,10 +141,7 @@ async fn signing_out_ends_the_session_and_its_sockets() {
     let page = get(server.addr, "/dashboard/", Some(&cookie)).await;
     assert_eq!(page.status, 302);
     let again = WireClient::open(server.addr, SOCKET, &[("Cookie", Some(&cookie))]).await;
-    assert_eq!(
-        again.expect("an answer").err().expect("refused").status,
-        403
-    );
+    assert_eq!(again.expect("an answer").expect_err("refused").status, 403);
 }
 
 #[actix_web::test]
@@ -196,7 +193,7 @@ async fn without_a_password_other_addresses_have_no_dashboard() {
     let opened = WireClient::open(addr, SOCKET, &[])
         .await
         .expect("an answer");
-    assert_eq!(opened.err().expect("refused").status, 404);
+    assert_eq!(opened.expect_err("refused").status, 404);
 }
 
 #[actix_web::test]

@@ -200,10 +200,7 @@ async fn people_are_found_ended_banned_and_let_in_again() {
         .find(|ban| ban["user"] == "eve");
     let id = of_eve.expect("a ban")["id"].clone();
     let refused = WireClient::open(server.addr, "/socket/websocket?vsn=2.0.0&id=eve", &[]).await;
-    assert_eq!(
-        refused.expect("an answer").err().expect("banned").status,
-        403
-    );
+    assert_eq!(refused.expect("an answer").expect_err("banned").status, 403);
     operator.ask("unban", json!({"id": id})).await;
     let reason = operator.refused("unban", json!({"id": id})).await;
     assert!(reason.contains("no such ban"), "{reason}");
