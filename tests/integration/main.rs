@@ -18,6 +18,7 @@ mod connect;
 mod crashes;
 mod damage;
 mod dashboard;
+mod dashboard_work;
 mod directed;
 mod endings;
 mod erase;

@@ -1,7 +1,9 @@
 //! [`Server`]: the server of the `slackir` binary. It assembles all parts, runs them, and ends them in order.
 
+mod announce;
 mod dashboard;
 mod database;
+mod ending;
 mod error;
 mod http;
 mod parts;
@@ -26,6 +28,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::announce::announce;
+use self::ending::Ending;
 pub use self::error::ServeError;
 use self::reload::{Reloadable, Reloader};
 use self::sanctions::KeptSanctions;
@@ -329,7 +333,6 @@ impl<S: Socket> Server<S> {
             (here, own, frontend),
             listener,
         )?;
-        let handle = server.handle();
         let operators = elsewhere
             .map(|(routes, listener)| http::operators_server(routes, listener))
             .transpose()?;
@@ -345,34 +348,22 @@ impl<S: Socket> Server<S> {
         let retention = writer
             .as_ref()
             .and_then(|writer| database::retention(&config, &endpoint, writer));
-        let shutdown = async {
-            let deadline = Instant::now() + config.shutdown_timeout;
-            drop(retention);
-            others.iter().chain(&kept).for_each(JoinHandle::abort);
-            send_clients_away(&endpoint, &config).await;
-            if let Some(hook) = hook {
-                // The notices about the members that have gone.
-                hook.finish().await;
-            }
-            if let Some(told) = told {
-                told.finish().await;
-            }
-            if let Some(dashboard) = &dashboard {
-                send_clients_away(&dashboard.endpoint, &config).await;
-            }
-            // Nobody may publish over HTTP any more when the last row is saved.
-            handle.stop(true).await;
-            let unsaved = match &writer {
-                Some(_) => database::save_everything(endpoint.pubsub(), deadline).await,
-                None => 0,
-            };
-            if let Some(servers) = servers {
-                servers.leave().await;
-            }
-            if let Some(operators) = operators {
-                operators.stop(true).await;
-            }
-            unsaved
+        let ending = Ending {
+            endpoint: endpoint.clone(),
+            options: DrainOptions {
+                batch_size: config.drain_batch,
+                shutdown: config.shutdown_timeout,
+                ..DrainOptions::default()
+            },
+            retention,
+            tasks: others.into_iter().chain(kept).collect(),
+            hook,
+            told,
+            dashboard: dashboard.as_ref().map(|it| it.endpoint.clone()),
+            clients: server.handle(),
+            operators,
+            saves: writer.is_some(),
+            servers,
         };
         actix_rt::spawn(metrics.clone().upkeep());
         actix_rt::spawn(service::tell_status(endpoint.clone(), readiness));
@@ -384,7 +375,7 @@ impl<S: Socket> Server<S> {
         }
         announce(&config, address, dashboard.as_ref());
         let asked = async || leaving.asked(&mut signals, config.shutdown_delay).await;
-        let rows = run_until(server, asked, shutdown).await?;
+        let rows = run_until(server, asked, ending.run()).await?;
         if let Some(fault) = writer.as_ref().and_then(DbWriterHandle::fault) {
             return Err(ServeError::Storage(fault));
         }
@@ -427,68 +418,9 @@ fn unsaved(rows: usize) -> Result<(), ServeError> {
     }
 }
 
-/// Closes all connections, with the request to reconnect, and waits until their channels have terminated.
-async fn send_clients_away(endpoint: &Endpoint, config: &ServeConfig) {
-    let left = endpoint
-        .drain(DrainOptions {
-            batch_size: config.drain_batch,
-            shutdown: config.shutdown_timeout,
-            ..DrainOptions::default()
-        })
-        .await;
-    if left > 0 {
-        tracing::warn!(connections = left, "serve.shutdown.connections_left");
-    }
-}
-
 fn listen(config: &ServeConfig) -> Result<TcpListener, ServeError> {
     let address = SocketAddr::new(config.host, config.port);
     http::listen(address, config.backlog).map_err(|source| ServeError::Listen { address, source })
-}
-
-/// Prints the server's URL to standard output and to the log, and tells systemd. Standard output gets the link to the
-/// dashboard, too.
-fn announce(config: &ServeConfig, address: SocketAddr, dashboard: Option<&ServedDashboard>) {
-    let url = format!("http://{address}");
-    let database = match config.persist {
-        Switch::On => store::redacted(&config.database.database_url),
-        Switch::Off => "none".to_owned(),
-    };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        url,
-        database,
-        config = config
-            .file
-            .path
-            .as_deref()
-            .map(|path| tracing::field::display(path.display())),
-        "serve.started"
-    );
-    let claims = config.identity.as_ref().map(IdentityConfig::claims);
-    if let Some(fields) = claims.filter(|claims| !claims.is_empty()) {
-        let fields = fields.join(", ");
-        tracing::info!(
-            fields,
-            "serve.identity.claimed: nobody verifies what clients say of themselves in the connect params"
-        );
-    }
-    for (topics, mistake) in explain::mistakes(config) {
-        let topics = topics.map(tracing::field::display);
-        tracing::warn!(topics, mistake, "serve.config.mistaken");
-    }
-    let line = format!("Slackir listens on {url}");
-    systemd::ready(&line);
-    let line = match config.log_format {
-        LogFormat::Text => line,
-        LogFormat::Json => json!({ "message": line, "url": url }).to_string(),
-    };
-    let link = dashboard.and_then(|dashboard| dashboard::link(config, dashboard));
-    // On a thread, because a reader that stalls would block it.
-    thread::spawn(move || {
-        console::print(line)?;
-        link.map_or(Ok(()), console::print)
-    });
 }
 
 /// Runs blocking work on a thread. The process may end before the thread does.

@@ -7,6 +7,7 @@ pub(crate) mod jwt;
 pub(crate) mod longpoll;
 pub(crate) mod masked;
 pub(crate) mod openapi;
+pub(crate) mod operator;
 pub(crate) mod peer;
 pub(crate) mod phoenix;
 mod playable;
