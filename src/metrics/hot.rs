@@ -38,8 +38,15 @@ pub(crate) enum Hot {
     DroppedWire,
 }
 
-/// Name, label, value and help of each, in their order.
-const COUNTED: [(&str, Option<(&str, &str)>, &str); 18] = {
+/// A metric's name, its label with the value, and its help.
+type Described = (
+    &'static str,
+    Option<(&'static str, &'static str)>,
+    &'static str,
+);
+
+/// The metric of each, in their order.
+const COUNTED: [Described; 18] = {
     const FRAMES_IN: (&str, &str) = (
         "slackir_frames_received_total",
         "Messages of clients, by transport",
@@ -68,11 +75,7 @@ const COUNTED: [(&str, Option<(&str, &str)>, &str); 18] = {
         metric: (&'static str, &'static str),
         label: &'static str,
         value: &'static str,
-    ) -> (
-        &'static str,
-        Option<(&'static str, &'static str)>,
-        &'static str,
-    ) {
+    ) -> Described {
         (metric.0, Some((label, value)), metric.1)
     }
     [

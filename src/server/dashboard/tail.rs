@@ -124,16 +124,16 @@ impl Follower {
         let skipped = std::mem::take(&mut self.skipped);
         if skipped > 0 {
             let payload = json!({ "messages": skipped });
-            let notice = self.message("(skipped)", payload);
+            let notice = self.message("(skipped)", &payload);
             self.tell(TailNews::Message(notice));
         }
     }
 
     fn shown(&self, broadcast: &Broadcast) -> Value {
-        self.message(broadcast.event(), viewed(broadcast.payload()))
+        self.message(broadcast.event(), &viewed(broadcast.payload()))
     }
 
-    fn message(&self, event: &str, payload: Value) -> Value {
+    fn message(&self, event: &str, payload: &Value) -> Value {
         let at = SystemTime::now().duration_since(UNIX_EPOCH);
         let at = u64::try_from(at.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         json!({ "topic": self.topic, "event": event, "payload": payload, "at": at })

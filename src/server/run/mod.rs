@@ -20,13 +20,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use actix_rt::System;
 use actix_web::web::ServiceConfig;
-use serde_json::json;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use self::announce::announce;
 use self::ending::Ending;
@@ -46,20 +43,17 @@ use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
 use crate::server::admin::MetricsToken;
 use crate::server::api::{self, Api, ApiServices, Auth};
-use crate::server::config::{LogFormat, RunningSettings, ServeConfig, SettingInForce, Switch};
-use crate::server::dashboard::{DashboardServices, ServedDashboard};
-use crate::server::explain;
-use crate::server::language::IdentityConfig;
+use crate::server::config::{RunningSettings, ServeConfig, SettingInForce, Switch};
+use crate::server::dashboard::DashboardServices;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sanctions::Sanctions;
 use crate::server::sockets::{self, RoomMount, RoomServices};
-use crate::server::systemd;
 use crate::server::telemetry::Logging;
-use crate::server::{admin, console, exporter};
+use crate::server::{admin, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
-use crate::store::{self, DbWriterHandle, Servers};
+use crate::store::{DbWriterHandle, Servers};
 use crate::transport::{CheckOrigin, SharedOrigin};
 
 /// The whole server: database, configured rooms, HTTP API, metrics, page, signals. A program adds its own

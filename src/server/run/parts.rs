@@ -47,7 +47,6 @@ pub(super) fn operators_listener(config: &ServeConfig) -> Result<Option<TcpListe
 }
 
 /// Places the routes for operators: on the main listener, or on their own.
-#[expect(clippy::type_complexity, reason = "two closures that have no names")]
 pub(super) fn place<R: FnOnce(&mut ServiceConfig) + Clone + Send + 'static>(
     routes: R,
     own: Option<TcpListener>,

@@ -419,7 +419,7 @@ mod tests {
             .write_json(&mut line)
             .expect("a String takes everything");
         assert!(line.trim_end().chars().all(is_printable), "{line}");
-        let mut read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let mut read: Value = serde_json::from_str(&line).expect("JSON");
         assert!(read["timestamp"].take().is_string(), "{line}");
         let wanted = json!({
             "timestamp": null,
@@ -439,8 +439,7 @@ mod tests {
     fn a_fatal_error_is_one_line_in_both_forms() {
         let error = "it\nfailed";
         assert_eq!(fatal(LogFormat::Text, &error), "slackir: it\\nfailed\n");
-        let json: serde_json::Value =
-            serde_json::from_str(&fatal(LogFormat::Json, &error)).expect("JSON");
+        let json: Value = serde_json::from_str(&fatal(LogFormat::Json, &error)).expect("JSON");
         assert_eq!(json["level"], "ERROR");
         assert_eq!(json["fields"]["error"], error);
     }
