@@ -4,6 +4,7 @@
     not(all(feature = "server", feature = "sqlite", feature = "testing")),
     allow(
         dead_code,
+        unused_imports,
         reason = "code that only a disabled feature uses is compiled all the same"
     )
 )]

@@ -7,7 +7,6 @@ mod backend;
 mod commit_lag;
 mod connection;
 mod hot;
-#[cfg(all(feature = "server", feature = "_store"))]
 mod http;
 mod route;
 
@@ -19,21 +18,17 @@ use metrics::{
 };
 
 pub(crate) use self::backend::{hook_metrics, token_metrics, told_metrics};
-#[cfg(all(feature = "server", feature = "_store"))]
-pub(crate) use self::commit_lag::commit_lag;
-pub(crate) use self::commit_lag::committed;
+pub(crate) use self::commit_lag::{commit_lag, committed};
 pub(crate) use self::connection::{End, Refused, connection_metrics};
-pub(crate) use self::hot::{Hot, count, fanned_out, keep_adding, time_some, written};
-#[cfg(all(feature = "server", feature = "_store"))]
-pub(crate) use self::hot::{Totals, totals};
-#[cfg(all(feature = "server", feature = "_store"))]
+pub(crate) use self::hot::{
+    Hot, Totals, count, fanned_out, keep_adding, time_some, totals, written,
+};
 pub(crate) use self::http::request;
 pub(crate) use self::route::{RouteMetrics, route_metrics};
 
 use crate::rate::Limit;
 
 /// The names of the metrics that the dashboard reads from the text of `/metrics`.
-#[cfg(all(feature = "server", feature = "_store"))]
 pub(crate) mod name {
     /// By pattern.
     pub(crate) const CHANNELS: &str = "slackir_channels";
@@ -359,7 +354,6 @@ pub(crate) fn describe() {
         "Resumed joins, by where the missed messages came from; history: the client got that instead"
     );
     describe_counter!("slackir_replies_error_total", "Error replies, by reason");
-    #[cfg(all(feature = "server", feature = "_store"))]
     http::describe();
 }
 

@@ -42,6 +42,7 @@ mod tokens;
 mod told;
 pub(crate) mod trial;
 
+pub use self::admin::MetricsTokenError;
 pub use self::config::{
     AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields,
     FileConfig, History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat,

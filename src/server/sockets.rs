@@ -52,10 +52,6 @@ pub(super) struct RoomServices<'a> {
 pub(super) struct RoomMount {
     pub(super) mount: Mount,
     /// The keys of `[identity]`, which can be read again.
-    #[cfg_attr(
-        not(feature = "_store"),
-        expect(dead_code, reason = "only a server reads them again")
-    )]
     pub(super) keys: IdentityKeys,
 }
 

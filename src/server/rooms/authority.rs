@@ -51,16 +51,8 @@ struct AcceptedTokens {
 pub(crate) struct IdentityKeys(Option<Arc<Authority>>);
 
 /// Keys that are not used yet.
-#[cfg_attr(
-    not(feature = "_store"),
-    expect(dead_code, reason = "only a server reads keys again")
-)]
 pub(crate) struct NewKeys(Arc<[AcceptedTokens]>);
 
-#[cfg_attr(
-    not(feature = "_store"),
-    expect(dead_code, reason = "only a server reads keys again")
-)]
 impl IdentityKeys {
     /// Reads the keys again. Those behind a URL are kept: they are fetched when a token needs them.
     ///
