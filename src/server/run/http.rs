@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
@@ -62,11 +62,11 @@ pub(super) fn server(
     endpoint.serve(listener, app, options)
 }
 
-/// Serves what is for operators on a listener of its own, on one thread.
-pub(super) fn operators_server(
+/// Serves what is for operators on a listener of its own, on one thread, until its handle stops it.
+pub(super) fn serve_operators(
     operators: impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
-) -> io::Result<Server> {
+) -> io::Result<ServerHandle> {
     let app = move || {
         App::new()
             .wrap(from_fn(http_metrics::count))
@@ -76,8 +76,11 @@ pub(super) fn operators_server(
         .workers(1)
         .shutdown_timeout(HTTP_GRACE.as_secs())
         .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    Ok(handle)
 }
 
 /// A listening socket. Its address can be reused at once after a restart.

@@ -1,6 +1,7 @@
 //! [`Server`]: the server of the `slackir` binary. It assembles all parts, runs them, and ends them in order.
 
 mod announce;
+mod checked;
 mod dashboard;
 mod database;
 mod ending;
@@ -9,6 +10,7 @@ mod http;
 mod parts;
 mod ready;
 mod reload;
+mod rooms;
 mod sanctions;
 mod service;
 mod signals;
@@ -26,35 +28,31 @@ use actix_web::web::ServiceConfig;
 use tokio::sync::oneshot;
 
 use self::announce::announce;
+use self::checked::Checked;
 use self::ending::Ending;
 pub use self::error::ServeError;
 use self::reload::{Reloadable, Reloader};
-use self::sanctions::KeptSanctions;
+use self::rooms::OpenRooms;
 use self::service::Leaving;
 use self::signals::ServerSignals;
 use self::watchdog::Watchdog;
 use crate::assigns::Assigns;
-use crate::ban::Bans;
 use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
-use crate::revocation::Revocations;
-use crate::server::admin::MetricsToken;
 use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::config::{RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::dashboard::DashboardServices;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
-use crate::server::sanctions::Sanctions;
-use crate::server::sockets::{self, RoomMount, RoomServices};
+use crate::server::sockets;
 use crate::server::telemetry::Logging;
 use crate::server::{admin, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
 use crate::store::{DbWriterHandle, Servers};
-use crate::transport::{CheckOrigin, SharedOrigin};
 
 /// The whole server: database, configured rooms, HTTP API, metrics, page, signals. A program adds its own
 /// channels to the socket at `/socket`.
@@ -216,14 +214,7 @@ impl<S: Socket> Server<S> {
         let settings = settings.map_or_else(Vec::new, <[_]>::to_vec);
         let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
-        parts::show_build(&config);
-        let metrics_token = MetricsToken::new(config.admin.metrics_token.as_deref())?;
-        let origin = SharedOrigin::new(sockets::check_origin(&config)?);
-        let revocations = Revocations::default();
-        let auth = auth(&config, &revocations)?;
-        dashboard::check(&config)?;
-        let hook = parts::hook(&config)?;
-        let backend = hook.clone().zip(told::teller(&config)?);
+        let checked = Checked::new(&config)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         // Before the database: if the port is in use, nothing is changed there.
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
@@ -240,33 +231,29 @@ impl<S: Socket> Server<S> {
         };
         let admission = http::admission(&config);
         let pubsub = topics(&config, logs, writer.as_ref());
-        let bans = Bans::default();
-        let kept = match &writer {
-            Some(writer) => Some(KeptSanctions::load(writer, &revocations, &bans).await),
-            None => None,
-        };
-        let presence = sockets::presence(&config, &pubsub);
-        let RoomMount { mount, keys } = sockets::mount(
+        let rooms = OpenRooms::open(
             &config,
-            socket,
-            router,
-            CheckOrigin::Shared(origin.clone()),
-            RoomServices {
-                hook: hook.clone(),
-                teller: backend.as_ref().map(|(_, teller)| Arc::clone(teller)),
-                revocations: kept.is_some().then_some(&revocations),
-                bans: Some(&bans),
-                presence: presence.clone(),
-            },
-        )?;
-        let endpoint = Endpoint::builder(pubsub)
-            .admission(admission.clone())
-            .bans(bans)
-            .mount(mount)
-            .build();
-        let sanctions = writer
-            .as_ref()
-            .map(|writer| Sanctions::new(revocations.clone(), writer, &endpoint));
+            (socket, router),
+            (pubsub, admission.clone()),
+            writer.as_ref(),
+            &checked,
+        )
+        .await?;
+        let OpenRooms {
+            endpoint,
+            presence,
+            sanctions,
+            keys,
+            kept,
+        } = rooms;
+        let Checked {
+            origin,
+            auth,
+            metrics_token,
+            revocations,
+            hook,
+            backend,
+        } = checked;
         let services = ApiServices {
             sanctions: sanctions.clone(),
             presence: presence.clone(),
@@ -279,7 +266,7 @@ impl<S: Socket> Server<S> {
             origin,
             api: api.clone(),
             keys,
-            revocations: revocations.clone(),
+            revocations,
         });
         let servers = writer
             .as_ref()
@@ -328,13 +315,8 @@ impl<S: Socket> Server<S> {
             listener,
         )?;
         let operators = elsewhere
-            .map(|(routes, listener)| http::operators_server(routes, listener))
+            .map(|(routes, listener)| http::serve_operators(routes, listener))
             .transpose()?;
-        let operators = operators.map(|server| {
-            let handle = server.handle();
-            actix_rt::spawn(server);
-            handle
-        });
         let others = writer
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
@@ -430,15 +412,6 @@ async fn on_own_thread<A: Send + 'static, T: Send + 'static>(
         let _ = done.send(work(&argument));
     })?;
     result.await.map_err(io::Error::other)
-}
-
-/// The authorization of the HTTP API; `None` if the API is off.
-fn auth(config: &ServeConfig, revocations: &Revocations) -> Result<Option<Auth>, ServeError> {
-    let auth = Auth::with_jwt(&config.api, config.api_jwt.as_ref(), revocations)?;
-    if auth.is_some() && config.persist == Switch::Off {
-        return Err(ServeError::ApiWithoutStore);
-    }
-    Ok(auth)
 }
 
 fn http_api(

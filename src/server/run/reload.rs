@@ -1,7 +1,8 @@
 //! SIGHUP: reads the settings again, and applies those that can change while the server runs. A mistake changes
 //! nothing.
 
-use super::{ServeError, auth, http};
+use super::checked::auth;
+use super::{ServeError, http};
 use crate::admission::{Admission, AdmissionOptions};
 use crate::revocation::Revocations;
 use crate::server::api::Api;
