@@ -129,6 +129,8 @@ pub(crate) struct Metrics {
     pub(crate) spool_limit: Gauge,
     /// Whether the database is reachable: 1 or 0.
     pub(crate) database_up: Gauge,
+    /// Seconds of a read from the database, with the wait for a connection.
+    pub(crate) database_read: Histogram,
     /// Bytes of SQLite's file.
     pub(crate) database_bytes: Gauge,
     /// Whether the server is shutting down: 1 or 0.
@@ -318,6 +320,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     database_up: described_gauge(
         "slackir_database_up",
         "Whether the database is reachable: 1 or 0",
+    ),
+    database_read: described_histogram(
+        "slackir_database_read_seconds",
+        "Seconds of a read from the database, with the wait for a connection",
     ),
     database_bytes: described_gauge("slackir_database_bytes", "Bytes of SQLite's file"),
     draining: described_gauge(

@@ -13,7 +13,7 @@ mod prepared;
 mod sqlite;
 pub(in crate::store) mod url;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 
@@ -22,6 +22,7 @@ pub use self::database_file::FileFault;
 pub use self::error::StoreError;
 pub use self::prepared::Prepared;
 pub use self::url::redacted;
+use crate::metrics::metrics;
 
 /// Migrates in the caller's transaction. `tables::migrations` implements it, because a backend knows no table.
 pub(in crate::store) type Migrate<'a> =
@@ -218,11 +219,14 @@ impl Pool {
         self,
         query: impl FnOnce(&mut DbConnection<'_>) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, error::AnyError> {
+        let begun = Instant::now();
         let read = tokio::task::spawn_blocking(move || -> Result<T, StoreError> {
             let mut pooled = self.get()?;
             Ok(query(&mut pooled.connection())?)
         });
-        Ok(read.await??)
+        let read = read.await;
+        metrics().database_read.record(begun.elapsed());
+        Ok(read??)
     }
 }
 
