@@ -1,11 +1,11 @@
 # The image with SQLite: one static binary on nothing else.
 #
-#   docker build -t slackir .                            from the sources
-#   docker build -t slackir --build-arg FROM=release .   from dist/amd64/slackir and dist/arm64/slackir, static binaries
-#                                                        of the target *-unknown-linux-musl
+#   docker build -t slackir .                              from the sources
+#   docker build -t slackir --build-arg BINARY=release .   from dist/amd64/slackir and dist/arm64/slackir, static binaries
+#                                                          of the target *-unknown-linux-musl
 #
 # Dockerfile.postgres is the image with PostgreSQL as well.
-ARG FROM=sources
+ARG BINARY=sources
 
 FROM node:22-alpine AS page
 WORKDIR /assets
@@ -31,7 +31,7 @@ FROM alpine:3.22 AS files
 # hadolint ignore=DL3018
 RUN apk add --no-cache ca-certificates && install -d -o 65532 -g 65532 /empty/data
 
-FROM ${FROM} AS binary
+FROM ${BINARY} AS binary
 
 FROM scratch
 COPY --from=files /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
