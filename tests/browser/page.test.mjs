@@ -6,118 +6,23 @@
 // SLACKIR_BIN: the server to run (target/debug/slackir), CHROMIUM: the browser
 // (/usr/bin/chromium), SCREENSHOTS: a folder for pictures of the page (none).
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { BROWSER, PATIENCE_MS, ROOT, Server, eventually } from "./server.mjs";
 
-const HERE = path.dirname(fileURLToPath(import.meta.url));
-const ROOT = path.resolve(HERE, "../..");
-const SLACKIR = path.resolve(process.env.SLACKIR_BIN ?? path.join(ROOT, "target/debug/slackir"));
 const SCREENSHOTS = process.env.SCREENSHOTS;
-const PATIENCE_MS = 15_000;
-const BROWSER_FLAGS = [
-  "--no-sandbox",
-  "--disable-dev-shm-usage",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 let browser;
 
 before(async () => {
   if (SCREENSHOTS) await mkdir(SCREENSHOTS, { recursive: true });
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: BROWSER_FLAGS,
-  });
+  browser = await chromium.launch(BROWSER);
 });
 
 after(() => browser?.close());
-
-// ---- the server ----------------------------------------------------------
-
-async function freePort() {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, "close");
-  return port;
-}
-
-class Server {
-  // `config`: the file of settings; none by default.
-  static async start(t, config) {
-    const dir = await mkdtemp(path.join(tmpdir(), "slackir-browser-"));
-    const server = new Server(await freePort(), path.join(dir, "chat.db"));
-    t.after(async () => {
-      await server.stop();
-      await rm(dir, { recursive: true, force: true });
-    });
-    if (config) {
-      const file = path.join(dir, "slackir.toml");
-      await writeFile(file, config);
-      server.args.push("--config", file);
-    }
-    await server.run();
-    return server;
-  }
-
-  constructor(port, database) {
-    this.url = `http://127.0.0.1:${port}`;
-    this.args = ["serve", "--port", String(port), "--database-url", `sqlite://${database}`];
-    this.child = null;
-  }
-
-  async run() {
-    const child = spawn(SLACKIR, this.args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
-    this.child = child;
-    let said = "";
-    const listening = new Promise((resolve) => {
-      for (const stream of [child.stdout, child.stderr]) {
-        createInterface({ input: stream }).on("line", (line) => {
-          said += `${line}\n`;
-          if (stream === child.stdout && line.includes(this.url)) resolve();
-        });
-      }
-    });
-    const failed = Promise.race([
-      once(child, "exit").then(([code, signal]) => `ended with ${signal ?? code}`),
-      once(child, "error").then(([error]) => error.message),
-      delay(PATIENCE_MS, "said no address in time", { ref: false }),
-    ]).catch((error) => error.message);
-    const failure = await Promise.race([listening, failed]);
-    if (failure) {
-      await this.stop();
-      throw new Error(`${SLACKIR} ${failure}:\n${said}`);
-    }
-  }
-
-  async stop() {
-    const { child } = this;
-    this.child = null;
-    if (!child?.pid || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = once(child, "exit").then(() => true);
-    child.kill("SIGTERM");
-    if (await Promise.race([gone, delay(PATIENCE_MS, false, { ref: false })])) return;
-    child.kill("SIGKILL");
-    await gone;
-    throw new Error("the server outlived SIGTERM");
-  }
-}
 
 // ---- a person at the page ------------------------------------------------
 
@@ -192,20 +97,6 @@ class Person {
   async picture(file) {
     if (!SCREENSHOTS) return;
     await this.page.screenshot({ path: path.join(SCREENSHOTS, `${file}.png`), animations: "disabled" });
-  }
-}
-
-// The server's policy keeps Playwright's waitForFunction (an eval) out of the page.
-async function eventually(look, wanted) {
-  const end = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const seen = await look();
-    try {
-      return assert.deepEqual(seen, wanted);
-    } catch (difference) {
-      if (Date.now() > end) throw difference;
-    }
-    await delay(25);
   }
 }
 
