@@ -14,9 +14,7 @@ use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Instant;
 
-use actix::{
-    Actor, ActorFuture, AsyncContext, Handler, Message as ActixMessage, Recipient, SpawnHandle,
-};
+use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, Recipient, SpawnHandle};
 
 use super::callback::{self, Callback, CallbackDone, SharedLive};
 use super::link::Link;
@@ -27,13 +25,13 @@ use super::{Channel, Failure, HandleIn, HandleInResult, Refused, StopReason};
 use crate::client::{Client, log_client};
 use crate::flow::Ticket;
 use crate::frame::Frame;
-use crate::message::{Message, Name, Payload, Ref, Reply};
+use crate::message::{Name, Payload, Ref, Reply};
 use crate::metrics::{RouteMetrics, metrics, time_some};
 
 /// An info for `handle_info`.
 pub(super) struct InfoMessage<I>(pub(super) Box<I>, pub(super) Option<Tick>);
 
-impl<I: Send + 'static> ActixMessage for InfoMessage<I> {
+impl<I: Send + 'static> Message for InfoMessage<I> {
     type Result = ();
 }
 
@@ -55,8 +53,8 @@ pub(super) struct JoinAnswer {
     pub(super) reference: Ref,
     /// The `phx_close` of the channel that the join replaces.
     pub(super) replaced: Option<Frame>,
-    /// When the join began.
-    pub(super) since: Instant,
+    /// When the join began, if it is timed.
+    pub(super) since: Option<Instant>,
 }
 
 /// The actor. See the module.
@@ -161,11 +159,12 @@ impl<C: Channel> ChannelServer<C> {
                     let reason = StopReason::error("no handler for event that is no text");
                     return self.stop_unhandled(reason, actix);
                 };
-                let timing = time_some().map(|begun| (begun, self.metrics));
-                let Message {
-                    payload, reference, ..
-                } = message;
-                let handle_in = callback::handle_in(live(), event, payload, reference, timing);
+                let handle_in =
+                    callback::handle_in(live(), event, message.payload, message.reference);
+                let handle_in = match time_some() {
+                    Some(begun) => callback::timed(handle_in, begun, self.metrics),
+                    None => handle_in,
+                };
                 (handle_in, Some(ticket))
             }
             ChannelWork::Out(broadcast) => {

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
 
 use actix::{AsyncContext, Message, Recipient};
 use bytestring::ByteString;
@@ -17,7 +16,7 @@ use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::message::{Payload, Ref};
-use crate::metrics::RouteMetrics;
+use crate::metrics::{RouteMetrics, time_some};
 use crate::outbox::Outbox;
 use crate::pubsub::{PubSub, SubscriberId};
 use crate::serializer::Serializer;
@@ -106,7 +105,7 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         join_ref: start.join_ref,
         reference: start.reference,
         replaced: start.replaced,
-        since: Instant::now(),
+        since: time_some(),
     };
     let mut server = ChannelServer::new(
         live,

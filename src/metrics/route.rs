@@ -73,7 +73,7 @@ pub(super) fn describe() {
     );
     describe_histogram!(
         "slackir_join_seconds",
-        "Seconds from a join to its answer, by pattern"
+        "Seconds from a join to its answer, by pattern; of one join in 16"
     );
     describe_histogram!(
         "slackir_handle_in_seconds",

@@ -127,8 +127,8 @@ impl<C: Channel> ChannelServer<C> {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         let answer = self.answer.take();
-        if let Some(join) = &answer {
-            self.metrics.join_seconds.record(join.since.elapsed());
+        if let Some(since) = answer.as_ref().and_then(|join| join.since) {
+            self.metrics.join_seconds.record(since.elapsed());
         }
         if let Some(close) = answer.and_then(|join| join.replaced) {
             self.link.outbox.push(close);
