@@ -26,7 +26,7 @@ use crate::client::{Client, log_client};
 use crate::flow::Ticket;
 use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply};
-use crate::metrics::{RouteMetrics, metrics, time_some};
+use crate::metrics::{RouteId, metrics, time_some};
 
 /// An info for `handle_info`.
 pub(super) struct InfoMessage<I>(pub(super) Box<I>, pub(super) Option<Tick>);
@@ -73,7 +73,7 @@ pub(crate) struct ChannelServer<C: Channel> {
     timer: Option<SpawnHandle>,
     /// Whether the socket knows that this actor has ended.
     reported: bool,
-    metrics: &'static RouteMetrics,
+    route: RouteId,
 }
 
 type Actix<C> = actix::Context<ChannelServer<C>>;
@@ -86,7 +86,7 @@ impl<C: Channel> ChannelServer<C> {
         signals: Rc<Recipient<ChannelSignal>>,
         join: Callback<C>,
         answer: JoinAnswer,
-        metrics: &'static RouteMetrics,
+        route: RouteId,
     ) -> Self {
         Self {
             live,
@@ -98,7 +98,7 @@ impl<C: Channel> ChannelServer<C> {
             answer: Some(Box::new(answer)),
             timer: None,
             reported: false,
-            metrics,
+            route,
         }
     }
 
@@ -162,7 +162,7 @@ impl<C: Channel> ChannelServer<C> {
                 let handle_in =
                     callback::handle_in(live(), event, message.payload, message.reference);
                 let handle_in = match time_some() {
-                    Some(begun) => callback::timed(handle_in, begun, self.metrics),
+                    Some(begun) => callback::timed(handle_in, begun, self.route.metrics()),
                     None => handle_in,
                 };
                 (handle_in, Some(ticket))

@@ -16,7 +16,7 @@ use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::message::{Payload, Ref};
-use crate::metrics::{RouteMetrics, time_some};
+use crate::metrics::{RouteId, time_some};
 use crate::outbox::Outbox;
 use crate::pubsub::{PubSub, SubscriberId};
 use crate::serializer::Serializer;
@@ -33,8 +33,8 @@ pub(crate) struct Start {
     pub(crate) flow: Rc<Flow>,
     pub(crate) pubsub: PubSub,
     pub(crate) signals: Rc<Recipient<ChannelSignal>>,
-    /// The metrics of its route.
-    pub(crate) metrics: &'static RouteMetrics,
+    /// Its route, for the metrics.
+    pub(crate) route: RouteId,
     /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
     pub(crate) replaced: Option<Frame>,
 }
@@ -113,7 +113,7 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         start.signals,
         join,
         answer,
-        start.metrics,
+        start.route,
     );
     server.resume(&mut actix);
     let state = server.join_state();

@@ -24,7 +24,7 @@ pub(crate) use self::hot::{
     Hot, Totals, count, fanned_out, keep_adding, time_some, totals, written,
 };
 pub(crate) use self::http::request;
-pub(crate) use self::route::{RouteMetrics, route_metrics};
+pub(crate) use self::route::{RouteId, RouteMetrics};
 
 use crate::rate::Limit;
 

@@ -1,7 +1,7 @@
 //! The metrics of the channels that match one pattern.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
@@ -49,19 +49,39 @@ impl RouteMetrics {
     }
 }
 
-/// The metrics of the routes with this pattern. They live as long as the process: there are at most 65.
-pub(crate) fn route_metrics(pattern: &str) -> &'static RouteMetrics {
-    static KNOWN: Mutex<BTreeMap<String, &'static RouteMetrics>> = Mutex::new(BTreeMap::new());
-    let mut known = lock(&KNOWN);
-    let has_room = known.len() < MAX_PATTERNS;
-    let name = match known.get(pattern) {
-        Some(metrics) => return metrics,
-        None if has_room => pattern,
-        None => OTHER,
-    };
-    known
-        .entry(name.to_owned())
-        .or_insert_with(|| Box::leak(Box::new(RouteMetrics::new(name))))
+/// The routes with one pattern. A byte, because each channel holds one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteId(u8);
+
+/// All of them, by their ids. They live as long as the process.
+static KNOWN: [OnceLock<RouteMetrics>; MAX_PATTERNS + 1] =
+    [const { OnceLock::new() }; MAX_PATTERNS + 1];
+
+impl RouteId {
+    /// The id of the routes with this pattern.
+    pub(crate) fn of(pattern: &str) -> Self {
+        static IDS: Mutex<BTreeMap<String, u8>> = Mutex::new(BTreeMap::new());
+        let mut ids = lock(&IDS);
+        if let Some(id) = ids.get(pattern) {
+            return Self(*id);
+        }
+        // At most 64, so it fits.
+        let next = u8::try_from(ids.len()).unwrap_or(u8::MAX);
+        let has_room = ids.len() < MAX_PATTERNS;
+        let (id, name) = if has_room {
+            ids.insert(pattern.to_owned(), next);
+            (next, pattern)
+        } else {
+            (MAX_PATTERNS as u8, OTHER)
+        };
+        KNOWN[usize::from(id)].get_or_init(|| RouteMetrics::new(name));
+        Self(id)
+    }
+
+    /// Its metrics.
+    pub(crate) fn metrics(self) -> &'static RouteMetrics {
+        KNOWN[usize::from(self.0)].get_or_init(|| RouteMetrics::new(OTHER))
+    }
 }
 
 pub(super) fn describe() {
@@ -91,12 +111,13 @@ mod tests {
 
     #[test]
     fn patterns_beyond_the_bound_share_their_metrics() {
-        let first = route_metrics("bounded:0");
+        let first = RouteId::of("bounded:0");
         for n in 0..MAX_PATTERNS {
-            route_metrics(&format!("bounded:{n}"));
+            RouteId::of(&format!("bounded:{n}"));
         }
-        assert!(std::ptr::eq(first, route_metrics("bounded:0")));
-        let (one, two) = (route_metrics("beyond:1"), route_metrics("beyond:2"));
-        assert!(std::ptr::eq(one, two));
+        assert_eq!(first, RouteId::of("bounded:0"));
+        let (one, two) = (RouteId::of("beyond:1"), RouteId::of("beyond:2"));
+        assert_eq!(one, two);
+        assert!(!std::ptr::eq(first.metrics(), one.metrics()));
     }
 }

@@ -37,7 +37,7 @@ pub(crate) use self::server::SocketServer;
 use crate::assigns::Assigns;
 use crate::channel::{self, Channel, Start, Started};
 pub use crate::flow::FlowLimits;
-use crate::metrics::{RouteMetrics, route_metrics};
+use crate::metrics::RouteId;
 pub use crate::outbox::OutboxLimits;
 use crate::pattern::{ForTopics, IntoPattern, TopicPattern, first_match, shadowed};
 use crate::token::TokenError;
@@ -289,7 +289,7 @@ struct Routed {
     /// Starts a channel, whose type only the route knows.
     start: fn(Start) -> Started,
     assigns: Assigns,
-    metrics: &'static RouteMetrics,
+    id: RouteId,
 }
 
 impl ForTopics for Routed {
@@ -397,7 +397,7 @@ impl SocketRouter {
     pub fn channel_with<C: Channel>(mut self, pattern: impl IntoPattern, assigns: Assigns) -> Self {
         let pattern = pattern.into_pattern();
         self.routes.push(Routed {
-            metrics: route_metrics(&pattern.to_string()),
+            id: RouteId::of(&pattern.to_string()),
             pattern,
             start: channel::start::<C>,
             assigns,

@@ -217,7 +217,7 @@ impl SocketServer {
             reference: message.reference,
             params: message.payload,
             assigns: connection.mount.router.assigns(routed, &connection.assigns),
-            metrics: routed.metrics,
+            route: routed.id,
             serializer: connection.serializer,
             outbox: Rc::clone(&connection.outbox),
             flow: Rc::clone(&connection.flow),

@@ -35,11 +35,11 @@ impl<C: Channel> ChannelServer<C> {
 
     fn terminate(&mut self, reason: StopReason, crashed: bool, actix: &mut Actix<C>) {
         if crashed {
-            self.metrics.crashes.increment(1);
+            self.route.metrics().crashes.increment(1);
         } else {
             self.link.end(false);
         }
-        self.metrics.channels.decrement(1);
+        self.route.metrics().channels.decrement(1);
         self.phase = Phase::Terminating { crashed };
         self.running = None;
         self.queue.clear();
@@ -71,7 +71,7 @@ impl<C: Channel> ChannelServer<C> {
     /// Ends the actor and reports it to the socket.
     pub(super) fn finish(&mut self, actix: &mut Actix<C>) {
         if self.phase == Phase::Joined {
-            self.metrics.channels.decrement(1);
+            self.route.metrics().channels.decrement(1);
         }
         self.phase = Phase::Ended;
         self.running = None;

@@ -28,8 +28,8 @@ impl<C: Channel> ChannelServer<C> {
         }
         self.link.joined(standing.topic());
         standing.count_resume(&log);
-        self.metrics.channels.increment(1);
-        self.metrics.joined.increment(1);
+        self.route.metrics().channels.increment(1);
+        self.route.metrics().joined.increment(1);
         log_client!(info, self.client(), topic = self.topic(), "channel.joined");
         self.enter(Phase::Joined);
         match standing {
@@ -86,7 +86,7 @@ impl<C: Channel> ChannelServer<C> {
             reason = response.reason(),
             "channel.join.refused"
         );
-        self.metrics.refused.increment(1);
+        self.route.metrics().refused.increment(1);
         if !self.answer(&Reply::error(response)) {
             return self.join_crashed("the refusal has no form on the client's wire");
         }
@@ -109,8 +109,8 @@ impl<C: Channel> ChannelServer<C> {
             panic,
             "channel.join.crashed"
         );
-        self.metrics.join_crashed.increment(1);
-        self.metrics.crashes.increment(1);
+        self.route.metrics().join_crashed.increment(1);
+        self.route.metrics().crashes.increment(1);
         self.answer(&Reply::error_reason(reason::JOIN_CRASHED));
         self.enter(Phase::Ended);
         self.link.detach();
@@ -128,7 +128,7 @@ impl<C: Channel> ChannelServer<C> {
         self.phase = phase;
         let answer = self.answer.take();
         if let Some(since) = answer.as_ref().and_then(|join| join.since) {
-            self.metrics.join_seconds.record(since.elapsed());
+            self.route.metrics().join_seconds.record(since.elapsed());
         }
         if let Some(close) = answer.and_then(|join| join.replaced) {
             self.link.outbox.push(close);
