@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
@@ -209,8 +210,11 @@ async fn a_muted_member_stays_and_may_not_write(database: Database) {
     // Everybody from here, and for a second.
     ban(&program, "mute", ("address", "127.0.0.0/8"), 1).await;
     let push = ann.push(&ann_ref, "room:1", "typing", json!({})).await;
-    assert_eq!(ann.reply_to(&push).await["response"]["reason"], "muted");
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    let reply = ann.reply_to(&push).await;
+    assert_eq!(reply["response"]["reason"], "muted");
+    // The server says when it is over.
+    let left = reply["response"]["retry_after_ms"].as_u64();
+    tokio::time::sleep(Duration::from_millis(left.expect("a time"))).await;
     ann.push(&ann_ref, "room:1", "typing", json!({})).await;
     assert_eq!(ann.next_event().await.0, "typing");
     let push = eve.push(&join_ref, "room:2", "phx_leave", json!({})).await;
@@ -223,10 +227,14 @@ async fn bans_survive_restarts_until_they_end_or_are_taken_back(database: Databa
     let program = Program::of(&server).await;
     let of_eve = ban(&program, "ban", ("user", "eve"), 1_000).await;
     let network = ban(&program, "mute", ("address", "127.0.0.0/8"), 1_000).await;
-    ban(&program, "ban", ("user", "short"), 1).await;
+    let short = ban(&program, "ban", ("user", "short"), 1).await;
     server.kill();
 
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let ends = short["ends"].as_str().expect("a time");
+    let ends: DateTime<Utc> = ends.parse().expect("a time");
+    while Utc::now() < ends {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let server = start(&database);
     let program = Program::of(&server).await;
     let listed = program.get(BANS).await;
