@@ -489,10 +489,16 @@ test("older messages come when somebody scrolls up, and what is read stays in pl
   const place = (text) =>
     bob.message(text).evaluate((node) => Math.round(node.getBoundingClientRect().top));
   const scroller = bob.page.locator("#scroller");
+  // The row above the messages has a button, then words: each of its heights is kept.
+  await bob.page.locator("#older").evaluate((row) => {
+    window.heights = new Set();
+    new ResizeObserver(() => window.heights.add(row.getBoundingClientRect().height)).observe(row);
+  });
   await scroller.evaluate((node) => node.scrollTo({ top: 300 }));
   const before = await place("line 80");
   await bob.message("line 21").waitFor({ state: "attached" });
   assert.ok(Math.abs((await place("line 80")) - before) < 3, "nothing jumps");
+  await eventually(() => bob.page.evaluate(() => [...window.heights].length), 1);
 
   await scroller.evaluate((node) => node.scrollTo({ top: 0 }));
   await bob.message("line 1").waitFor({ state: "attached" });
