@@ -94,12 +94,7 @@ pub(super) fn ports(config: &ServeConfig) -> Vec<Finding> {
 }
 
 /// Whether `address`, which `setting` names, is free. A server that runs answers at `operators`.
-fn port(
-    name: &'static str,
-    setting: &str,
-    address: SocketAddr,
-    operators: SocketAddr,
-) -> Finding {
+fn port(name: &'static str, setting: &str, address: SocketAddr, operators: SocketAddr) -> Finding {
     if address.port() == 0 {
         return Finding::ok(name, "a free one is taken");
     }
