@@ -337,6 +337,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/config",
             "server/explain",
             "server/hook",
+    ("server/load", &["server/config", "server/console"]),
             "server/jwks",
             "server/language",
             "server/page",

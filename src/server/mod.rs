@@ -21,6 +21,8 @@ mod http_metrics;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
 pub(crate) mod language;
+#[cfg(all(feature = "load", target_os = "linux"))]
+pub(crate) mod load;
 mod memory_rooms;
 pub(crate) mod methods;
 pub mod page;

@@ -15,6 +15,8 @@ mod flags;
 mod hook;
 mod in_force;
 mod jwt;
+#[cfg(all(feature = "load", target_os = "linux"))]
+mod load_command;
 mod log;
 #[cfg(feature = "_store")]
 mod reload;
@@ -48,6 +50,8 @@ pub(crate) use self::in_force::SettingInForce;
 pub(crate) use self::in_force::SettingSource;
 pub use self::jwt::JwtSetupError;
 pub(crate) use self::jwt::jwt_keys;
+#[cfg(all(feature = "load", target_os = "linux"))]
+pub(crate) use self::load_command::{LoadConfig, LoadMode};
 #[cfg(feature = "_store")]
 pub(crate) use self::reload::{ChangedSettings, RunningSettings};
 pub(crate) use self::rooms::RESUME_PARAM;
@@ -111,6 +115,9 @@ pub(crate) enum Command {
     Health(Box<HealthConfig>),
     /// Print a script that completes the commands in a shell
     Completions(CompletionsConfig),
+    /// Put a load on a running server, and check that no message is lost
+    #[cfg(all(feature = "load", target_os = "linux"))]
+    Load(Box<LoadConfig>),
     /// Write manual pages
     Man(ManConfig),
 }
@@ -327,6 +334,8 @@ impl Cli {
             Some(Command::Serve(serve)) => &serve.file,
             Some(Command::Config(config)) => match &config.action {
                 ConfigAction::Show(show) => &show.serve.file,
+            #[cfg(all(feature = "load", target_os = "linux"))]
+            Some(Command::Load(_)) => return None,
                 ConfigAction::Check(check) => &check.serve.file,
                 ConfigAction::Init { .. } => return None,
             },
