@@ -25,13 +25,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("revocation", &["metrics"]),
     ("server/telemetry", &["lock", "metrics", "server/config"]),
     ("token", &[]),
+    ("trace", &["message"]),
+    ("server/traces", &["metrics", "server/config", "trace"]),
     ("waker", &[]),
     ("serializer", &["frame", "message"]),
     ("session", &["token"]),
     ("budget", &["metrics"]),
     ("outbox", &["budget", "client", "frame", "metrics", "waker"]),
     // The leaves, and no topic: pubsub calls it, and is called back by a trait of the log's.
-    ("log", &["budget", "lock", "message", "metrics", "pattern"]),
+    (
+        "log",
+        &["budget", "lock", "message", "metrics", "pattern", "trace"],
+    ),
     (
         "pubsub",
         &[
@@ -43,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outbox",
             "pattern",
             "serializer",
+            "trace",
             "waker",
         ],
     ),
@@ -62,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "pubsub",
             "rate",
             "serializer",
+            "trace",
             "waker",
         ],
     ),
@@ -88,6 +95,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rate",
             "serializer",
             "token",
+            "trace",
         ],
     ),
     (
@@ -108,6 +116,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "session",
             "socket",
             "token",
+            "trace",
         ],
     ),
     (
@@ -281,6 +290,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "serializer",
             "server/config",
             "server/language",
+            "trace",
         ],
     ),
     (
@@ -327,6 +337,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
+    ("server/load", &["server/config", "server/console"]),
     ("server/probe", &[]),
     ("server/systemd", &[]),
     (
@@ -337,7 +348,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server/config",
             "server/explain",
             "server/hook",
-    ("server/load", &["server/config", "server/console"]),
             "server/jwks",
             "server/language",
             "server/page",
@@ -506,6 +516,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_codec", &["transport"]),
     ("indicatif", &["server/commands"]),
     ("listenfd", &["server/systemd"]),
+    ("opentelemetry", &["server/traces"]),
     ("sd_notify", &["server/systemd"]),
     (
         "ring",

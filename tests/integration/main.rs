@@ -76,5 +76,7 @@ mod takeover;
 mod testing;
 mod timers;
 mod told;
+#[cfg(feature = "otel")]
+mod traces;
 mod unfinished;
 mod writer;

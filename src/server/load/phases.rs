@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::LoadError;
-use super::client::State;
+use super::client::{Client, State};
 use super::crowd::Crowd;
 use super::frame::opcode;
 
@@ -43,7 +43,7 @@ impl Crowd<'_> {
                 self.connect(next)?;
                 next += 1;
                 // Those that are on their way go on, too.
-                if self.pending % 16 == 0 {
+                if self.pending.is_multiple_of(16) {
                     self.turn(Duration::ZERO)?;
                 }
             }
@@ -98,7 +98,7 @@ impl Crowd<'_> {
             self.publish(next as usize % self.topics.len(), due);
             next += 1;
             // A load that is behind its schedule reads all the same.
-            if next % 16 == 0 {
+            if next.is_multiple_of(16) {
                 self.turn(Duration::ZERO)?;
                 self.heartbeat();
             }
@@ -189,7 +189,7 @@ impl Crowd<'_> {
             }
         }
         let end = Instant::now() + LEAVING;
-        let is_open = |crowd: &Self| crowd.clients.iter().any(|client| client.is_open());
+        let is_open = |crowd: &Self| crowd.clients.iter().any(Client::is_open);
         while is_open(self) && Instant::now() < end {
             self.turn(TICK)?;
         }
