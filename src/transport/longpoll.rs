@@ -163,7 +163,8 @@ async fn poll(
             None => session.send(Poll).await,
         };
         if let Ok(batch) = batch {
-            return Ok(batch_answer(batch, &token, stream.is_some()));
+            let resets_count = stream.is_some() && !longpoll.mounted.is_behind_proxy(req);
+            return Ok(batch_answer(batch, &token, resets_count));
         }
     }
     open(longpoll, req, params).await
@@ -188,8 +189,10 @@ async fn batch_for<E>(
     })
 }
 
-/// The answer to a poll. The edge reports to its delivery; for other servers the body does.
-fn batch_answer(batch: PollBatch, token: &str, on_edge: bool) -> HttpResponse {
+/// The answer to a poll. If `resets_count`, the edge reports to its delivery, also that the stream was reset after the
+/// answer; else the body does, when the answer is written. A proxy has read the whole answer by then: its reset
+/// says nothing about the client.
+fn batch_answer(batch: PollBatch, token: &str, resets_count: bool) -> HttpResponse {
     let status = if batch.messages.is_empty() {
         status::NO_CONTENT
     } else {
@@ -205,7 +208,7 @@ fn batch_answer(batch: PollBatch, token: &str, on_edge: bool) -> HttpResponse {
         return json(&answer);
     };
     let text = text_of_answer(&answer);
-    if !on_edge {
+    if !resets_count {
         return json_response().body(ToldBody::new(text.into(), delivery));
     }
     let mut response = json_response().body(text);
@@ -289,7 +292,11 @@ fn session_token(req: &Head<'_>, params: &Map<String, Value>) -> Option<String> 
 fn new_token() -> Option<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
-        .inspect_err(|error| tracing::error!(%error, "transport.longpoll.no_randomness"))
+        .inspect_err(|error| tracing::error!(
+            %error,
+            "transport.longpoll.no_randomness: long-polling clients are refused; the system has \
+             no random bytes"
+        ))
         .ok()?;
     Some(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
