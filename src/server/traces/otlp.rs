@@ -92,7 +92,10 @@ impl Traces {
         let ended =
             actix_rt::task::spawn_blocking(move || processor.shutdown_with_timeout(limit)).await;
         if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "serve.traces.cut_short");
+            tracing::warn!(
+                %error,
+                "serve.traces.cut_short: the last spans are lost; see that the collector answers"
+            );
         }
     }
 }
@@ -193,7 +196,11 @@ impl SpanExporter for CountedExporter {
             Err(error) => {
                 trace_metrics().failed.increment(spans as u64);
                 if !self.has_failed.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(endpoint, %error, "serve.traces.unreachable");
+                    tracing::warn!(
+                        endpoint, %error,
+                        "serve.traces.unreachable: spans are lost, and nothing else; see that the \
+                         collector takes OTLP over HTTP there"
+                    );
                 }
             }
         }
