@@ -36,6 +36,8 @@ mod identity_jwt;
 mod inspect;
 mod kills;
 mod limits;
+#[cfg(all(feature = "load", target_os = "linux"))]
+mod load;
 mod logging;
 mod longpoll;
 mod longpoll_answers;
@@ -74,5 +76,7 @@ mod takeover;
 mod testing;
 mod timers;
 mod told;
+#[cfg(feature = "otel")]
+mod traces;
 mod unfinished;
 mod writer;

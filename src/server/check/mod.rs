@@ -82,6 +82,7 @@ pub(crate) fn check(config: &ServeConfig) -> Vec<Finding> {
     findings.push(origins(config));
     findings.extend(keys::keys(config));
     findings.extend(network::network(config));
+    findings.extend(network::collector(&config.otel));
     findings.push(machine::clock());
     findings
 }

@@ -50,6 +50,7 @@ use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sockets;
 use crate::server::telemetry::Logging;
+use crate::server::traces::Traces;
 use crate::server::{admin, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
@@ -216,6 +217,7 @@ impl<S: Socket> Server<S> {
         let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
         let checked = Checked::new(&config)?;
+        let traces = Traces::start(&config.otel)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         // Before the database: if the port is in use, nothing is changed there.
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
@@ -340,6 +342,7 @@ impl<S: Socket> Server<S> {
             operators,
             saves: writer.is_some(),
             servers,
+            traces,
         };
         actix_rt::spawn(metrics.clone().upkeep());
         actix_rt::spawn(service::tell_status(endpoint.clone(), readiness));
