@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["admission", "pattern", "server/jwt", "server/language"],
     ),
     ("server/console", &[]),
+    ("deflate", &["frame", "metrics"]),
     ("frame", &[]),
     ("lock", &[]),
     ("message", &[]),
@@ -29,12 +30,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("serializer", &["frame", "message"]),
     ("session", &["token"]),
     ("budget", &["metrics"]),
-    ("outbox", &["budget", "client", "frame", "metrics", "waker"]),
+    (
+        "outbox",
+        &["budget", "client", "deflate", "frame", "metrics", "waker"],
+    ),
     // The leaves, and no topic: pubsub calls it, and is called back by a trait of the log's.
     ("log", &["budget", "lock", "message", "metrics", "pattern"]),
     (
         "pubsub",
         &[
+            "deflate",
             "frame",
             "lock",
             "log",
@@ -97,6 +102,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "assigns",
             "budget",
             "client",
+            "deflate",
             "flow",
             "frame",
             "lock",

@@ -213,6 +213,10 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "a compressed message, once inflated",
+        &[("64", "src/deflate.rs", "const MAX_FINAL_BLOCKS: usize = ")],
+    ),
+    (
         "unfinished messages, long-poll bodies and heads of requests, of all clients",
         &[
             (

@@ -21,6 +21,7 @@ use super::{cookie, forwarded, origin, query};
 use crate::admission::{Admitted, ClientAddress};
 use crate::assigns::Assigns;
 use crate::client::{Client, log_client};
+use crate::deflate::Window;
 use crate::flow::Flow;
 use crate::metrics::connection_metrics;
 use crate::outbox::Outbox;
@@ -78,6 +79,12 @@ pub struct HandshakeOptions {
     pub subprotocols: Vec<String>,
     /// The versions of the Phoenix protocol that the mount accepts. Default: all.
     pub serializers: Serializers,
+    /// Whether messages and long-poll answers of 512 bytes and more are compressed for clients that take that, and
+    /// whether clients may compress theirs. WebSocket connections agree on `permessage-deflate` under
+    /// [`Endpoint::serve`](crate::Endpoint::serve) and [`direct::serve`](super::direct::serve), not in an `HttpServer`.
+    /// Default: no. The length of a compressed message can betray a secret in it to whoever reads the network and
+    /// can add text to the same message. Phoenix: `compress`.
+    pub compress: bool,
     /// Makes the response to a refused WebSocket connection. Default: 403, or 503, without a body.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -115,6 +122,7 @@ impl fmt::Debug for HandshakeOptions {
             .field("session", &self.session)
             .field("subprotocols", &self.subprotocols)
             .field("serializers", &self.serializers)
+            .field("compress", &self.compress)
             .finish_non_exhaustive()
     }
 }
@@ -143,6 +151,8 @@ pub(crate) struct Accepted {
     address: Option<ClientAddress>,
     user_agent: Option<Box<str>>,
     admitted: Admitted,
+    /// The window of a client that takes compressed messages.
+    window: Option<Window>,
 }
 
 impl Accepted {
@@ -154,7 +164,13 @@ impl Accepted {
             address: None,
             user_agent: None,
             admitted: Admitted::alone(),
+            window: None,
         }
+    }
+
+    /// The same client, which takes compressed messages if it has a window.
+    pub(super) fn with_window(self, window: Option<Window>) -> Self {
+        Self { window, ..self }
     }
 
     /// The same client on a transport that carries only text.
@@ -274,6 +290,7 @@ impl Mounted {
                 user_agent: text(req.headers(), &header::USER_AGENT).map(Box::from),
                 serializer,
                 admitted,
+                window: None,
             }),
             Ok(Err(refused)) => Err(self.refused(req, refused)),
             Err(_) => {
@@ -354,7 +371,7 @@ impl Mounted {
             user_agent,
             "socket.connected"
         );
-        let outbox = Rc::new(Outbox::of(client, options.outbox));
+        let outbox = Rc::new(Outbox::of(client, options.outbox).with_window(accepted.window));
         Connection {
             mount: Arc::clone(&self.mount),
             pubsub: self.pubsub.clone(),

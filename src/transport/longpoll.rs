@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::content_coding::takes_gzip;
 use super::delivery::ToldBody;
 use super::edge::ClientStream;
 use super::handshake::{Mounted, text, texts};
@@ -29,6 +30,7 @@ use super::longpoll_server::{
 use super::refusal::{Refusal, full_response};
 use super::tcp;
 use super::unfinished::Room;
+use crate::deflate::{WORTHWHILE, gzip};
 use crate::socket::Sign;
 
 /// Bodies over this are refused with 400, as on Phoenix.
@@ -163,7 +165,8 @@ async fn poll(
             None => session.send(Poll).await,
         };
         if let Ok(batch) = batch {
-            return Ok(batch_answer(batch, &token, stream.is_some()));
+            let coding = Coding::of(longpoll, req);
+            return Ok(batch_answer(batch, &token, coding, stream.is_some()));
         }
     }
     open(longpoll, req, params).await
@@ -188,8 +191,50 @@ async fn batch_for<E>(
     })
 }
 
+/// The coding of a long answer to a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// The mount does not compress.
+    Off,
+    /// The client takes no gzip.
+    Identity,
+    Gzip,
+}
+
+impl Coding {
+    fn of(longpoll: &LongPoll, req: &Head<'_>) -> Self {
+        if !longpoll.mounted.handshake.compress {
+            Self::Off
+        } else if takes_gzip(req.headers()) {
+            Self::Gzip
+        } else {
+            Self::Identity
+        }
+    }
+
+    /// The answer's head and its body.
+    fn encode(self, text: String) -> (HttpResponseBuilder, Bytes) {
+        let mut response = json_response();
+        if self != Self::Off {
+            response.insert_header((header::VARY, "accept-encoding"));
+        }
+        let zipped = if self == Self::Gzip && text.len() >= WORTHWHILE {
+            gzip(text.as_bytes())
+        } else {
+            None
+        };
+        match zipped {
+            Some(zipped) => {
+                response.insert_header(header::ContentEncoding::Gzip);
+                (response, zipped.into())
+            }
+            None => (response, text.into()),
+        }
+    }
+}
+
 /// The answer to a poll. The edge reports to its delivery; for other servers the body does.
-fn batch_answer(batch: PollBatch, token: &str, on_edge: bool) -> HttpResponse {
+fn batch_answer(batch: PollBatch, token: &str, coding: Coding, on_edge: bool) -> HttpResponse {
     let status = if batch.messages.is_empty() {
         status::NO_CONTENT
     } else {
@@ -201,14 +246,14 @@ fn batch_answer(batch: PollBatch, token: &str, on_edge: bool) -> HttpResponse {
         status,
         token: Some(token),
     };
+    let (mut response, body) = coding.encode(text_of_answer(&answer));
     let Some(delivery) = batch.delivery else {
-        return json(&answer);
+        return response.body(body);
     };
-    let text = text_of_answer(&answer);
     if !on_edge {
-        return json_response().body(ToldBody::new(text.into(), delivery));
+        return response.body(ToldBody::new(body, delivery));
     }
-    let mut response = json_response().body(text);
+    let mut response = response.body(body);
     response.extensions_mut().insert(delivery);
     response
 }
