@@ -6,14 +6,23 @@
 //! nothing of the messages before it.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
 use crate::frame::Frame;
 use crate::metrics::{Hot, count};
+use crate::rate::{self, Bucket, Rate};
 
 /// Shorter messages are sent as they are: they would shrink by little.
 pub(crate) const WORTHWHILE: usize = 512;
+
+/// The bytes that a thread compresses: a fifth of its time. Without this bound a client that asks for long replies, such as
+/// histories, could keep the thread busy, because the short compressed replies never fill its outbox.
+const BYTES_PER_SECOND: u32 = 16_000_000;
+const RATE: Rate = Rate::new(BYTES_PER_SECOND, BYTES_PER_SECOND);
+/// A message costs as much time as its bytes and these.
+const OVERHEAD: usize = 500;
 
 /// The end of each flushed message, which is not sent.
 const FLUSHED: [u8; 4] = [0, 0, 0xFF, 0xFF];
@@ -33,6 +42,7 @@ thread_local! {
     static COMPRESSOR: RefCell<Compressor> = RefCell::new(Compressor {
         deflate: Compress::new(Compression::new(LEVEL), false),
         output: Vec::new(),
+        spent: Bucket::default(),
     });
     static DECOMPRESSOR: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
@@ -70,11 +80,11 @@ pub(crate) fn is_worthwhile(frame: &Frame, window: Window) -> bool {
     frame.len() >= WORTHWHILE && window.fits(frame.len()) && frame.is_data()
 }
 
-/// The same message in a compressed frame; `None` if that is no shorter.
+/// The same message in a compressed frame; `None` if that is no shorter, or the thread has compressed too much.
 pub(crate) fn deflated(frame: &Frame) -> Option<Frame> {
     let payload = frame.payload();
     let deflated = COMPRESSOR.with_borrow_mut(|compressor| {
-        let output = compressor.run(&payload, FlushCompress::Sync)?;
+        let output = compressor.run(&payload)?;
         let message = output.strip_suffix(&FLUSHED)?;
         (message.len() < payload.len()).then(|| frame.deflated(message))
     });
@@ -82,27 +92,32 @@ pub(crate) fn deflated(frame: &Frame) -> Option<Frame> {
     deflated
 }
 
-/// A body in the format of gzip; `None` if that is no shorter.
-pub(crate) fn gzip(body: &[u8]) -> Option<Vec<u8>> {
+/// A body in the format of gzip; `None` if that is no shorter, or the thread has compressed too much. The body ends with
+/// `secret`, which is not compressed, so that the length does not show whether the text before it has the same letters.
+pub(crate) fn gzip(text: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
     // No time, no name, the fastest method, an unknown system.
     const HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 4, 0xFF];
-    const TRAILER: usize = 8;
+    /// The final block, whose bytes are stored as they are.
+    const STORED: [u8; 1] = [1];
+    let stored = u16::try_from(secret.len()).ok()?;
+    let mut crc = Crc::new();
+    crc.update(text);
+    crc.update(secret);
+    let len = text.len() + secret.len();
     let zipped = COMPRESSOR.with_borrow_mut(|compressor| {
-        let output = compressor.run(body, FlushCompress::Finish)?;
-        if HEAD.len() + output.len() + TRAILER >= body.len() {
-            return None;
-        }
-        let mut crc = Crc::new();
-        crc.update(body);
         let parts = [
             &HEAD[..],
-            output,
+            compressor.run(text)?,
+            &STORED,
+            &stored.to_le_bytes(),
+            &(!stored).to_le_bytes(),
+            secret,
             &crc.sum().to_le_bytes(),
-            &(body.len() as u32).to_le_bytes(),
+            &(len as u32).to_le_bytes(),
         ];
-        Some(parts.concat())
+        Some(parts.concat()).filter(|zipped| zipped.len() < len)
     });
-    count_compressed(body.len(), zipped.as_ref().map(Vec::len));
+    count_compressed(len, zipped.as_ref().map(Vec::len));
     zipped
 }
 
@@ -115,11 +130,22 @@ fn count_compressed(before: usize, after: Option<usize>) {
 struct Compressor {
     deflate: Compress,
     output: Vec<u8>,
+    /// What it has compressed of late.
+    spent: Bucket,
 }
 
 impl Compressor {
-    /// Compresses a whole message. `None` if the result would be longer than the message.
-    fn run(&mut self, message: &[u8], flush: FlushCompress) -> Option<&[u8]> {
+    /// Whether a message of this length may be compressed at this time. Then it counts.
+    fn may_compress(&mut self, len: usize, now: Duration) -> bool {
+        let cost = (len + OVERHEAD) as u64;
+        self.spent.take(RATE, cost, now).is_ok()
+    }
+
+    /// Compresses a whole message, up to [`FLUSHED`]. `None` if the result would be longer than the message, or too much was compressed.
+    fn run(&mut self, message: &[u8]) -> Option<&[u8]> {
+        if !self.may_compress(message.len(), rate::now()) {
+            return None;
+        }
         if self.output.capacity() > KEPT_BUFFER {
             self.output = Vec::new();
         }
@@ -128,15 +154,11 @@ impl Compressor {
         self.deflate.reset();
         let status = self
             .deflate
-            .compress_vec(message, &mut self.output, flush)
+            .compress_vec(message, &mut self.output, FlushCompress::Sync)
             .ok()?;
         let has_room = self.output.len() < self.output.capacity();
-        let is_whole = match status {
-            Status::StreamEnd => true,
-            Status::Ok => has_room && self.deflate.total_in() == message.len() as u64,
-            Status::BufError => false,
-        };
-        is_whole.then_some(&self.output)
+        let is_whole = self.deflate.total_in() == message.len() as u64;
+        (status == Status::Ok && has_room && is_whole).then_some(&self.output)
     }
 }
 

@@ -204,7 +204,7 @@ impl Outbox {
         &self.client
     }
 
-    /// Queues a frame for this client alone, compressed if the client takes that, or ends the connection by the
+    /// Queues a frame for this client alone, compressed if the client supports it, or ends the connection by the
     /// slow-consumer rule. Does nothing after a close.
     pub(crate) fn push(&self, frame: Frame) {
         let _ = self.push_with(|| match self.window {

@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["admission", "pattern", "server/jwt", "server/language"],
     ),
     ("server/console", &[]),
-    ("deflate", &["frame", "metrics"]),
+    ("deflate", &["frame", "metrics", "rate"]),
     ("frame", &[]),
     ("lock", &[]),
     ("message", &[]),

@@ -213,6 +213,10 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "bytes that a thread compresses",
+        &[("16 MB", "src/deflate.rs", "const BYTES_PER_SECOND: u32 = ")],
+    ),
+    (
         "a compressed message, once inflated",
         &[("64", "src/deflate.rs", "const MAX_FINAL_BLOCKS: usize = ")],
     ),

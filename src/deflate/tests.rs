@@ -115,7 +115,7 @@ fn a_frame_that_would_not_be_shorter_is_not_compressed() {
         })
         .collect();
     assert!(deflated(&Frame::new(Opcode::Binary, &payload)).is_none());
-    assert!(gzip(&payload).is_none());
+    assert!(gzip(&payload, b"").is_none());
     let frame = Frame::new(Opcode::Text, text(2_000).as_bytes());
     assert!(deflated(&frame).is_some_and(|deflated| deflated.len() < frame.len() / 2));
 }
@@ -137,16 +137,42 @@ fn long_messages_of_a_client_with_a_small_window_stay_as_they_are() {
 }
 
 #[test]
+fn a_thread_compresses_so_much_a_second_and_no_more() {
+    let mut compressor = Compressor {
+        deflate: Compress::new(Compression::new(LEVEL), false),
+        output: Vec::new(),
+        spent: Bucket::default(),
+    };
+    let mut compressed_at = |second| {
+        let now = Duration::from_secs(second);
+        let long = (0..100).filter(|_| compressor.may_compress(1_000_000, now));
+        long.count()
+    };
+    assert_eq!(compressed_at(1), 15);
+    assert_eq!(compressed_at(1), 0);
+    assert!((15..=16).contains(&compressed_at(2)));
+}
+
+#[test]
 fn gzip_is_read_by_others() {
     for len in [600, 70_000, 1_000_000] {
         let body = text(len);
-        let zipped = gzip(body.as_bytes()).expect("text is shorter");
+        let (text, secret) = body.as_bytes().split_at(len - 50);
+        let zipped = gzip(text, secret).expect("text is shorter");
         assert!(zipped.len() < len);
         let mut read = String::new();
         let unzipped = GzDecoder::new(&zipped[..]).read_to_string(&mut read);
         assert_eq!(unzipped.ok(), Some(len));
         assert_eq!(read, body);
     }
+}
+
+#[test]
+fn the_length_of_a_zipped_body_shows_nothing_of_the_secret_in_it() {
+    let text = format!("{} my guess is c2VjcmV0IHRva2Vu", text(2_000));
+    let zipped = |secret: &[u8]| gzip(text.as_bytes(), secret).map(|zipped| zipped.len());
+    assert!(zipped(b"c2VjcmV0IHRva2Vu").is_some());
+    assert_eq!(zipped(b"c2VjcmV0IHRva2Vu"), zipped(b"YW5vdGhlciB0b2tl"));
 }
 
 proptest! {

@@ -79,8 +79,8 @@ pub struct HandshakeOptions {
     pub subprotocols: Vec<String>,
     /// The versions of the Phoenix protocol that the mount accepts. Default: all.
     pub serializers: Serializers,
-    /// Whether messages and long-poll answers of 512 bytes and more are compressed for clients that take that, and
-    /// whether clients may compress theirs. WebSocket connections agree on `permessage-deflate` under
+    /// Whether messages and long-poll answers of 512 bytes and more are compressed for clients that support it, and
+    /// whether clients may compress their messages. WebSocket connections agree on `permessage-deflate` under
     /// [`Endpoint::serve`](crate::Endpoint::serve) and [`direct::serve`](super::direct::serve), not in an `HttpServer`.
     /// Default: no. The length of a compressed message can betray a secret in it to whoever reads the network and
     /// can add text to the same message. Phoenix: `compress`.

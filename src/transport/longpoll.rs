@@ -101,6 +101,7 @@ struct SessionAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<Vec<&'a str>>,
     status: u16,
+    /// The last member, see [`Coding::encode`].
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
@@ -191,6 +192,9 @@ async fn batch_for<E>(
     })
 }
 
+/// What follows the token in an answer.
+const TOKEN_END: &str = "\"}";
+
 /// The coding of a long answer to a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
@@ -212,14 +216,17 @@ impl Coding {
         }
     }
 
-    /// The answer's head and its body.
-    fn encode(self, text: String) -> (HttpResponseBuilder, Bytes) {
+    /// The answer's head, and its body. The token ends the body and is not compressed: other people's messages stand
+    /// before it, and the token must not show in the length.
+    fn encode(self, text: String, token: &str) -> (HttpResponseBuilder, Bytes) {
         let mut response = json_response();
         if self != Self::Off {
             response.insert_header((header::VARY, "accept-encoding"));
         }
         let zipped = if self == Self::Gzip && text.len() >= WORTHWHILE {
-            gzip(text.as_bytes())
+            let secret = text.len() - token.len() - TOKEN_END.len();
+            let (messages, secret) = text.as_bytes().split_at(secret);
+            gzip(messages, secret)
         } else {
             None
         };
@@ -246,7 +253,7 @@ fn batch_answer(batch: PollBatch, token: &str, coding: Coding, on_edge: bool) ->
         status,
         token: Some(token),
     };
-    let (mut response, body) = coding.encode(text_of_answer(&answer));
+    let (mut response, body) = coding.encode(text_of_answer(&answer), token);
     let Some(delivery) = batch.delivery else {
         return response.body(body);
     };

@@ -400,6 +400,9 @@ async fn answers_to_polls_are_zipped_for_those_who_take_that() {
             assert_eq!(header("access-control-allow-origin"), Some("*"));
             let plain = if zipped {
                 assert!(answer.body.len() < len / 2, "{}", answer.body.len());
+                let token = ann.token.as_bytes();
+                let mut parts = answer.body.windows(token.len());
+                assert!(parts.any(|part| part == token), "the token is stored");
                 // Ten bytes of head, eight of trailer.
                 let data = &answer.body[10..answer.body.len() - 8];
                 decompress_to_vec(data).expect("gzip")

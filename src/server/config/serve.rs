@@ -111,8 +111,8 @@ pub struct ServeConfig {
     #[arg(long, value_enum, default_value_t = WebsocketDriver::Direct, hide_short_help = true)]
     pub websocket_driver: WebsocketDriver,
 
-    /// Whether messages and long-poll answers of 512 bytes and more are compressed for clients that take that, and
-    /// clients may compress theirs; on takes the driver direct for WebSocket
+    /// Whether messages and long-poll answers of 512 bytes and more are compressed for clients that support it, and
+    /// clients may compress their messages; the driver actix-ws compresses no WebSocket
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub compress: Switch,
 
