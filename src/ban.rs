@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
+use crate::metrics::token_metrics;
+
 /// The most bans and mutes in memory, together.
 pub(crate) const MAX_BANS: usize = 100_000;
 
@@ -246,6 +248,8 @@ impl Bans {
     fn counted(&self, lists: &BanLists) {
         self.0.bans.store(lists.bans.len(), Ordering::Release);
         self.0.mutes.store(lists.mutes.len(), Ordering::Release);
+        token_metrics().bans.set(lists.bans.len() as f64);
+        token_metrics().mutes.set(lists.mutes.len() as f64);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BanLists> {

@@ -33,6 +33,7 @@ mod frame;
 mod lock;
 pub mod message;
 mod metrics;
+mod notice;
 pub mod pattern;
 pub mod rate;
 pub mod revocation;

@@ -82,7 +82,10 @@ pub(crate) async fn run_until<T>(
         // `shutdown` may have stopped the server itself. Its remaining work must still be finished.
         (outcome, ended) = async { tokio::join!(in_order, server) } => ended.map(|()| Some(outcome)),
         () = asked() => {
-            tracing::warn!("shutdown.forced");
+            tracing::warn!(
+                "shutdown.forced: a second signal ended the process before its clients were gone; \
+                 the spool keeps what was not saved"
+            );
             Ok(None)
         }
     }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// Which module of `src/` may name which others; `server/run` and `server/program` put everything together.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admission", &["metrics", "rate"]),
+    ("admission", &["metrics", "notice", "rate"]),
     ("assigns", &[]),
-    ("ban", &[]),
+    ("ban", &["metrics"]),
     ("client", &["admission"]),
     (
         "server/config",
@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("server/methods", &[]),
     ("metrics", &["lock", "rate"]),
+    ("notice", &["lock"]),
     ("pattern", &[]),
     ("rate", &["lock"]),
     ("revocation", &["metrics"]),
@@ -199,6 +200,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "log",
             "metrics",
+            "notice",
             "store",
             "store/backend",
             "store/options",
@@ -339,6 +341,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server/check",
         &[
             "revocation",
+            "server/admin",
             "server/api",
             "server/config",
             "server/explain",
@@ -684,17 +687,57 @@ fn arguments(call: &str) -> &str {
     &call[..end.unwrap_or_default()]
 }
 
-/// The events that a file logs: the last string of each log macro, up to a colon.
-fn events(text: &str) -> BTreeSet<String> {
+/// The messages of log macros: the last string of each.
+fn messages(text: &str, starts: &[&str]) -> BTreeSet<String> {
     let text = text.split("mod tests {").next().unwrap_or_default();
     let text: String = code(text).collect::<Vec<_>>().join("\n");
-    let macros = ["error!(", "warn!(", "info!(", "debug!("].map(|name| format!("tracing::{name}"));
-    let starts = macros.iter().map(String::as_str).chain(["log_client!("]);
-    let calls = starts.flat_map(|start| text.split(start).skip(1));
-    let strings =
-        calls.filter_map(|call| arguments(call).split('"').nth_back(1).map(str::to_owned));
-    let events = strings.filter_map(|string| string.split(':').next().map(str::to_owned));
-    events.collect()
+    let calls = starts.iter().flat_map(|start| text.split(start).skip(1));
+    let strings = calls.filter_map(|call| arguments(call).split('"').nth_back(1));
+    strings.map(str::to_owned).collect()
+}
+
+/// The events that a file logs: its messages, up to a colon.
+fn events(text: &str) -> BTreeSet<String> {
+    let macros = [
+        "tracing::error!(",
+        "tracing::warn!(",
+        "tracing::info!(",
+        "tracing::debug!(",
+        "log_client!(",
+    ];
+    let messages = messages(text, &macros);
+    let events = messages
+        .iter()
+        .filter_map(|message| message.split(':').next());
+    events.map(str::to_owned).collect()
+}
+
+/// At 3 a.m. nobody looks up an event: the line itself says what follows, or what to do.
+#[test]
+fn warnings_and_errors_say_what_to_do() {
+    let loud = [
+        "tracing::error!(",
+        "tracing::warn!(",
+        "log_client!(error,",
+        "log_client!(warn,",
+    ];
+    for (_, path, text) in files("src") {
+        // rustfmt may put the level on a line of its own.
+        let text = text.replace("log_client!(\n", "log_client!(");
+        let text = text.split("log_client!(").map(str::trim_start);
+        let text = text.collect::<Vec<_>>().join("log_client!(");
+        for message in messages(&text, &loud) {
+            let is_explained = message
+                .split_once(": ")
+                .is_some_and(|(_, advice)| advice.len() > 10);
+            // The number of repetitions of another line.
+            assert!(
+                is_explained || message == "log.repeated",
+                "{}: {message} says nothing",
+                path.display()
+            );
+        }
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ export function trouble(app) {
         },
       },
       { label: "Level", class: "level", make: (cell, row) => void cell.append(level(row.level)) },
-      { label: "Event", class: "main", make: (cell, row) => void cell.append(named(row.event)) },
+      { label: "Event", class: "main", make: eventCell },
       { label: "What", class: "fields wide", make: fieldsCell },
       text("Times", (row) => count(row.count), "number"),
     ],
@@ -96,6 +96,12 @@ function level(name) {
     { class: name === "ERROR" ? "tag bad" : "tag warn" },
     name === "ERROR" ? "error" : "warning",
   );
+}
+
+// The event, and what the server says to do.
+function eventCell(cell, row) {
+  cell.append(named(row.event));
+  if (row.advice) cell.append(h("p", { class: "advice" }, row.advice));
 }
 
 function fieldsCell(cell, row) {

@@ -5,7 +5,6 @@
 //! WebSocket connections and long-poll sessions.
 
 mod address;
-mod notice;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +20,8 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 pub use self::address::{ClientAddress, InvalidProxy, TrustedProxies};
-use self::notice::Notice;
 use crate::metrics::{Refused, connection_metrics, metrics};
+use crate::notice::Notice;
 use crate::rate::{self, Buckets, Limit, Rate};
 
 /// The parts of the table of addresses, each with its own lock.
@@ -245,16 +244,8 @@ impl Admission {
     pub(crate) fn stream(&self, client: ClientAddress) -> Result<Admitted, Full> {
         let address = self.limited(client).filter(|_| !client.is_proxy());
         let admitted = self.count(Kind::Stream, address)?;
-        let max_files = self.rules().options.max_files;
-        if self.0.streams.load(Ordering::Relaxed) > max_files {
-            connection_metrics().refused(Refused::Files).increment(1);
-            if let Some(refused) = self.0.out_of_files.count() {
-                tracing::warn!(
-                    refused,
-                    max_files,
-                    "admission.files.none: raise the limit of open files"
-                );
-            }
+        if self.0.streams.load(Ordering::Relaxed) > self.rules().options.max_files {
+            self.tell(Refused::Files);
             return Err(Full::Server);
         }
         Ok(admitted)
@@ -275,12 +266,10 @@ impl Admission {
         }
         let address = client.and_then(|client| self.limited(client));
         let admitted = self.count(Kind::Socket, address)?;
-        if self.is_over() && !make_room() {
-            connection_metrics().refused(Refused::Full).increment(1);
-            if let Some(refused) = self.0.server_full.count() {
-                let max_connections = self.rules().options.max_connections;
-                tracing::info!(refused, max_connections, "admission.server.full");
-            }
+        if let Some(reason) = self.short_of()
+            && !make_room()
+        {
+            self.tell(reason);
             return Err(Full::Server);
         }
         Ok(admitted)
@@ -296,14 +285,16 @@ impl Admission {
         if let Some(refused) = self.0.address_often.count() {
             tracing::info!(
                 refused, %address,
-                "admission.address.often: a proxy is to be named in trusted_proxies"
+                "admission.address.often: if it is a proxy, name it in trusted_proxies; if it is an \
+                 attacker, ban it"
             );
         }
         Err(Full::Often(wait))
     }
 
-    /// Whether there are too many sockets. If no streams are counted, each socket counts as one open file.
-    fn is_over(&self) -> bool {
+    /// What there is too little of for the sockets that are open. If no streams are counted, each socket counts as one
+    /// open file.
+    fn short_of(&self) -> Option<Refused> {
         let AdmissionOptions {
             max_connections,
             max_files,
@@ -311,7 +302,34 @@ impl Admission {
         } = *self.rules().options;
         let sockets = self.0.sockets.load(Ordering::Relaxed);
         let files = self.0.streams.load(Ordering::Relaxed).max(sockets);
-        sockets > max_connections || files > max_files.saturating_sub(FILES_FOR_HTTP)
+        if sockets > max_connections {
+            Some(Refused::Full)
+        } else if files > max_files.saturating_sub(FILES_FOR_HTTP) {
+            Some(Refused::Files)
+        } else {
+            None
+        }
+    }
+
+    /// Counts and logs a connection that the server has no room for.
+    fn tell(&self, reason: Refused) {
+        connection_metrics().refused(reason).increment(1);
+        let options = self.rules().options.clone();
+        if reason == Refused::Files {
+            if let Some(refused) = self.0.out_of_files.count() {
+                tracing::warn!(
+                    refused,
+                    max_files = options.max_files,
+                    "admission.files.none: raise the limit of open files (LimitNOFILE, ulimit -n)"
+                );
+            }
+        } else if let Some(refused) = self.0.server_full.count() {
+            tracing::info!(
+                refused,
+                max_connections = options.max_connections,
+                "admission.server.full: raise max_connections, or start a larger machine"
+            );
+        }
     }
 
     /// The address for which a client counts; `None` if it has no limit.
@@ -352,7 +370,8 @@ impl Admission {
             let max_connections_per_ip = self.rules().options.per_address.max;
             tracing::info!(
                 refused, %address, max_connections_per_ip,
-                "admission.address.full: a proxy is to be named in trusted_proxies"
+                "admission.address.full: if it is a proxy, name it in trusted_proxies; else raise \
+                 max_connections_per_ip"
             );
         }
     }

@@ -161,7 +161,11 @@ pub(super) fn terminate<C: Channel>(live: SharedLive<C>, reason: StopReason) -> 
             .await
             .is_err()
         {
-            tracing::warn!(?reason, "channel.terminate.timeout");
+            tracing::warn!(
+                ?reason,
+                "channel.terminate.timeout: the callback was dropped; make it shorter or raise \
+                 the socket's timeout"
+            );
         }
         CallbackDone::Terminated
     })

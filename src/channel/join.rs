@@ -143,7 +143,11 @@ async fn enter<C: Channel>(
         {
             let client = live.ctx.client();
             let (topic, source) = (&*link.topic, &error.source);
-            log_client!(error, client, topic, %error, ?source, "channel.join.log_unreadable");
+            log_client!(
+                error, client, topic, %error, ?source,
+                "channel.join.log_unreadable: the client got an error reply; see that the \
+                 database answers"
+            );
             return Err(JoinFailed::StorageUnavailable);
         }
         let want = log.want();

@@ -207,7 +207,11 @@ impl<C: Channel> ChannelServer<C> {
             (Phase::Joining, CallbackDone::Panicked(panic)) => self.join_crashed(&panic),
             (Phase::Terminating { crashed }, done) => {
                 if let CallbackDone::Panicked(panic) = done {
-                    log_client!(error, self.client(), topic = self.topic(), %panic, "channel.terminate.panicked");
+                    log_client!(
+                        error, self.client(), topic = self.topic(), %panic,
+                        "channel.terminate.panicked: a bug of this channel; process.panicked \
+                         names the place"
+                    );
                 }
                 self.ended(crashed, actix);
             }
@@ -263,7 +267,11 @@ impl<C: Channel> ChannelServer<C> {
         self.link
             .reply(join_ref, reference, reply)
             .inspect_err(|error| {
-                log_client!(error, self.client(), topic = self.topic(), %error, "channel.reply.unencodable");
+                log_client!(
+                    error, self.client(), topic = self.topic(), %error,
+                    "channel.reply.unencodable: the channel has ended; mend the payload that it \
+                     sends"
+                );
             })
             .is_ok()
     }

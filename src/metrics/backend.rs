@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram,
+};
 
 use super::{described_gauge, place};
 
@@ -56,6 +58,12 @@ pub(crate) fn hook_metrics() -> &'static HookMetrics {
 pub(crate) struct TokenMetrics {
     /// Revocations in memory.
     pub(crate) revocations: Gauge,
+    /// Bans in force.
+    pub(crate) bans: Gauge,
+    /// Mutes in force.
+    pub(crate) mutes: Gauge,
+    /// When an issuer's keys were last fetched, in seconds since 1970; 0 before the first time.
+    pub(crate) jwks_fetched: Gauge,
     /// Refused tokens by reason.
     refusals: [Counter; TOKEN_REFUSALS.len()],
     /// Fetches of an issuer's keys by outcome.
@@ -92,6 +100,12 @@ impl TokenMetrics {
 
 static TOKEN_METRICS: LazyLock<TokenMetrics> = LazyLock::new(|| TokenMetrics {
     revocations: described_gauge("slackir_revocations", "Revoked users and tokens in memory"),
+    bans: gauge!("slackir_bans", "kind" => "ban"),
+    mutes: gauge!("slackir_bans", "kind" => "mute"),
+    jwks_fetched: described_gauge(
+        super::name::JWKS_FETCHED,
+        "When the keys behind a jwks_url were last fetched, in seconds since 1970; 0 before the first time",
+    ),
     refusals: TOKEN_REFUSALS
         .map(|reason| counter!("slackir_token_refusals_total", "reason" => reason)),
     jwks_fetches: JWKS_OUTCOMES
@@ -153,6 +167,7 @@ pub(crate) fn told_metrics() -> &'static ToldMetrics {
 
 /// Registers all of them, so that every one shows up from the first scrape.
 pub(super) fn describe() {
+    describe_gauge!("slackir_bans", "Bans and mutes in force, by kind");
     LazyLock::force(&HOOK_METRICS);
     LazyLock::force(&TOKEN_METRICS);
     LazyLock::force(&TOLD_METRICS);

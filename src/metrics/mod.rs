@@ -36,6 +36,8 @@ pub(crate) mod name {
     pub(crate) const SLOW_CONSUMERS: &str = "slackir_slow_consumers_total";
     /// By limit.
     pub(crate) const LIMITED: &str = "slackir_limited_total";
+    /// Without a label.
+    pub(crate) const JWKS_FETCHED: &str = "slackir_jwks_fetched_timestamp_seconds";
     /// By reason.
     pub(crate) const REFUSED: &str = "slackir_connections_refused_total";
 }
@@ -141,6 +143,10 @@ pub(crate) struct Metrics {
     error_replies: [Counter; ERROR_REPLIES.len()],
     /// Log lines lost because standard error did not accept them.
     pub(crate) log_lines_lost: Counter,
+    /// Worker threads that have not run for 5 seconds.
+    pub(crate) workers_blocked: Gauge,
+    /// Jumps of the system's clock by more than 2 seconds: back, ahead.
+    pub(crate) clock_jumps: [Counter; 2],
 }
 
 /// The results of a resume: from memory, from the database, or the history in its place because the id is unknown
@@ -337,6 +343,12 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "slackir_log_lines_lost_total",
         "Log lines lost because standard error did not accept them",
     ),
+    workers_blocked: described_gauge(
+        "slackir_workers_blocked",
+        "Worker threads that have not run for 5 seconds",
+    ),
+    clock_jumps: ["back", "ahead"]
+        .map(|direction| counter!("slackir_clock_jumps_total", "direction" => direction)),
 });
 
 /// The handles of all metrics.
@@ -360,6 +372,10 @@ pub(crate) fn describe() {
         "Resumed joins, by where the missed messages came from; history: the client got that instead"
     );
     describe_counter!("slackir_replies_error_total", "Error replies, by reason");
+    describe_counter!(
+        "slackir_clock_jumps_total",
+        "Jumps of the system's clock by more than 2 seconds, by direction"
+    );
     http::describe();
 }
 

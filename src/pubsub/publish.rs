@@ -345,7 +345,10 @@ impl PubSub {
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => {
                     let (topic, event) = (topic.name(), draft.event());
-                    tracing::error!(topic, event, %error, "pubsub.live.refused");
+                    tracing::error!(
+                        topic, event, %error,
+                        "pubsub.live.refused: nobody got it; mend what is broadcast"
+                    );
                     return;
                 }
                 Ok(_) => return,

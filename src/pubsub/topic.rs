@@ -130,7 +130,10 @@ impl Topic {
                 self.filled.store(true, Ordering::Release);
             }
             Err(error) => {
-                tracing::warn!(%error, source = ?error.source, "pubsub.log.unread");
+                tracing::warn!(
+                    %error, source = ?error.source,
+                    "pubsub.log.unread: the next join reads again; see that the database answers"
+                );
                 if let Some(log) = &mut self.lock().log {
                     log.go_on_without();
                 }

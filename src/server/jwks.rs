@@ -1,7 +1,7 @@
 //! [`RemoteKeys`]: the keys behind a JWKS URL. `server::jwt` decides when they are fetched; this module fetches them.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 use tokio::time::timeout;
@@ -124,11 +124,18 @@ impl RemoteKeys {
         {
             Ok(keys) => {
                 token_metrics().jwks_fetches("ok").increment(1);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = now.unwrap_or_default().as_secs_f64();
+                token_metrics().jwks_fetched.set(now);
                 Some(lock(&self.cache).store(keys, Instant::now()))
             }
             Err(error) => {
                 token_metrics().jwks_fetches(error.outcome()).increment(1);
-                tracing::warn!(url = %self.url, %error, "jwks.fetch.failed");
+                tracing::warn!(
+                    url = %self.url, %error,
+                    "jwks.fetch.failed: open the URL from this machine; the keys that are known \
+                     count for 24 hours"
+                );
                 None
             }
         }

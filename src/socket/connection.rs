@@ -71,7 +71,11 @@ impl Connection {
         match self.serializer.reply(join_ref, reference, topic, reply) {
             Ok(frame) => self.outbox.push(frame),
             // Only binary responses can fail, and the socket itself makes none.
-            Err(error) => log_client!(error, self.client(), %error, "socket.reply.unencodable"),
+            Err(error) => log_client!(
+                error, self.client(), %error,
+                "socket.reply.unencodable: the client gets nothing; mend the payload of this \
+                 reply"
+            ),
         }
     }
 }

@@ -96,7 +96,11 @@ impl Store {
         match Self::open(url, options) {
             #[cfg(feature = "postgres")]
             Err(StoreError::Unreachable(error)) => {
-                tracing::error!(%error, "store.unreachable");
+                tracing::error!(
+                    %error,
+                    "store.unreachable: start the database or mend its URL; messages wait in the \
+                     spool"
+                );
                 let store = Self::new(Backend::unreached(url)?, options, false)?;
                 Ok((store, Prepared::default()))
             }

@@ -296,7 +296,12 @@ impl Mounted {
             Err(_) => {
                 let (peer, forwarded) = self.address_fields(req);
                 let user_agent = text(req.headers(), &header::USER_AGENT);
-                tracing::error!(peer, forwarded, user_agent, "socket.connect.panicked");
+                tracing::error!(
+                    peer,
+                    forwarded,
+                    user_agent,
+                    "socket.connect.panicked: the client was refused; mend the socket's connect"
+                );
                 Err(Refusal::Crashed)
             }
         }
@@ -392,6 +397,12 @@ impl Mounted {
         let peer = req.peer_addr()?;
         let proxies = &options.trusted_proxies;
         Some(forwarded::client_address(peer, req.headers(), proxies))
+    }
+
+    /// Whether a trusted proxy has sent the request, and has named its client.
+    pub(super) fn is_behind_proxy(&self, req: &Head<'_>) -> bool {
+        let address = self.client_address(req);
+        address.is_some_and(|address| address.forwarded().is_some())
     }
 
     /// The client's address as fields of a log line.

@@ -167,7 +167,8 @@ async fn poll(
         };
         if let Ok(batch) = batch {
             let coding = Coding::of(longpoll, req);
-            return Ok(batch_answer(batch, &token, coding, stream.is_some()));
+            let resets_count = stream.is_some() && !longpoll.mounted.is_behind_proxy(req);
+            return Ok(batch_answer(batch, &token, coding, resets_count));
         }
     }
     open(longpoll, req, params).await
@@ -240,8 +241,10 @@ impl Coding {
     }
 }
 
-/// The answer to a poll. The edge reports to its delivery; for other servers the body does.
-fn batch_answer(batch: PollBatch, token: &str, coding: Coding, on_edge: bool) -> HttpResponse {
+/// The answer to a poll. If `resets_count`, the edge reports to its delivery, also that the stream was reset after the
+/// answer; else the body does, when the answer is written. A proxy has read the whole answer by then: its reset
+/// says nothing about the client.
+fn batch_answer(batch: PollBatch, token: &str, coding: Coding, resets_count: bool) -> HttpResponse {
     let status = if batch.messages.is_empty() {
         status::NO_CONTENT
     } else {
@@ -257,7 +260,7 @@ fn batch_answer(batch: PollBatch, token: &str, coding: Coding, on_edge: bool) ->
     let Some(delivery) = batch.delivery else {
         return response.body(body);
     };
-    if !on_edge {
+    if !resets_count {
         return response.body(ToldBody::new(body, delivery));
     }
     let mut response = response.body(body);
@@ -341,7 +344,11 @@ fn session_token(req: &Head<'_>, params: &Map<String, Value>) -> Option<String> 
 fn new_token() -> Option<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
-        .inspect_err(|error| tracing::error!(%error, "transport.longpoll.no_randomness"))
+        .inspect_err(|error| tracing::error!(
+            %error,
+            "transport.longpoll.no_randomness: long-polling clients are refused; the system has \
+             no random bytes"
+        ))
         .ok()?;
     Some(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -89,6 +89,26 @@ for (const kind of PROXIES) {
       assert.doesNotMatch(server.log, /203\.0\.113\.9/);
     });
 
+    test("polling clients hear each message once", async () => {
+      const hi = { name: "ann", message: "hi" };
+      for (let round = 1; round <= 10; round += 1) {
+        const pair = await Promise.all(
+          [`127.0.1.${round}`, `127.0.2.${round}`].map(async (address) => {
+            const channel = browser(address).socket({ transport: LongPoll }).channel(`room:${round}`, { history: "none" });
+            const heard = [];
+            channel.on("shout", (payload) => heard.push(payload));
+            assert.deepEqual(await answer(channel.join()), ["ok", {}]);
+            return { channel, heard };
+          }),
+        );
+        pair[0].channel.push("shout", hi);
+        await until("the message", () => pair.every(({ heard }) => heard.length > 0));
+        // Their answers come with a later poll: a message that came twice comes before them.
+        await Promise.all(pair.map(({ channel }) => answer(channel.push("ping", {}))));
+        for (const { heard } of pair) assert.deepEqual(heard, [hi]);
+      }
+    });
+
     test("an address has its own limit of connections", async () => {
       const [many, other] = [browser("127.0.0.31"), browser("127.0.0.32")];
       const open = Array.from({ length: PER_ADDRESS }, () => many.open());

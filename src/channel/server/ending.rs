@@ -48,16 +48,19 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     fn log_crash(&self, reason: &StopReason) {
-        let (client, topic) = (self.client(), self.topic());
-        match reason {
-            StopReason::Error(error) => {
-                log_client!(error, client, topic, %error, "channel.crashed");
-            }
-            StopReason::Panicked(panic) => {
-                log_client!(error, client, topic, %panic, "channel.crashed");
-            }
-            other => log_client!(error, client, topic, error = ?other, "channel.crashed"),
-        }
+        let (error, panic) = match reason {
+            StopReason::Error(error) => (Some(error.to_string()), None),
+            StopReason::Panicked(panic) => (None, Some(panic.to_string())),
+            other => (Some(format!("{other:?}")), None),
+        };
+        log_client!(
+            error,
+            self.client(),
+            topic = self.topic(),
+            error,
+            panic,
+            "channel.crashed: the channel has ended and its client may join again; mend the channel"
+        );
     }
 
     /// `terminate` has run.
@@ -99,7 +102,13 @@ impl<C: Channel> ChannelServer<C> {
             let waits = server.queue.iter().any(ChannelWork::is_leave);
             if waits && server.phase == Phase::Joined {
                 let (client, topic) = (server.client(), server.topic());
-                log_client!(warn, client, topic, "channel.leave.forced");
+                log_client!(
+                    warn,
+                    client,
+                    topic,
+                    "channel.leave.forced: a callback was still running and was dropped; make it \
+                     shorter"
+                );
                 server.running = None;
                 server.advance(actix);
                 server.arm_leave(actix);

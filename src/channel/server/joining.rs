@@ -38,7 +38,11 @@ impl<C: Channel> ChannelServer<C> {
                 let pushed = backlog.map_or(Ok(()), |backlog| log.push(&backlog, &self.link));
                 // Stored payloads are objects: they were broadcast as such.
                 if let Err(error) = pushed {
-                    log_client!(error, self.client(), topic = self.topic(), %error, "channel.history.unencodable");
+                    log_client!(
+                        error, self.client(), topic = self.topic(), %error,
+                        "channel.history.unencodable: the channel has ended; mend the stored \
+                         payload"
+                    );
                 }
                 if !then.is_empty() {
                     self.running = Some((callback::then(Rc::clone(&self.live), then), None));
@@ -107,7 +111,7 @@ impl<C: Channel> ChannelServer<C> {
             self.client(),
             topic = self.topic(),
             panic,
-            "channel.join.crashed"
+            "channel.join.crashed: the client got an error reply; mend the channel's join"
         );
         self.route.metrics().join_crashed.increment(1);
         self.route.metrics().crashes.increment(1);

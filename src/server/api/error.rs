@@ -108,7 +108,10 @@ impl ApiError {
 
     /// Logs a failed read of the database, and returns the caller's `answer`.
     pub(super) fn unread(error: &LoadError, answer: Self) -> Self {
-        tracing::error!(error = error as &dyn Error, "api.read.failed");
+        tracing::error!(
+            error = error as &dyn Error,
+            "api.read.failed: the request got an error; see that the database answers"
+        );
         answer
     }
 
@@ -265,7 +268,10 @@ impl From<SanctionError> for ApiError {
             SanctionError::FullOfRevocations => Self::TooManyRevocations,
             SanctionError::FullOfBans => Self::TooManyBans,
             SanctionError::RevocationsUnavailable(_) | SanctionError::BansUnavailable(_) => {
-                tracing::error!(error = &error as &dyn Error, "api.revoke.failed");
+                tracing::error!(
+                    error = &error as &dyn Error,
+                    "api.revoke.failed: nothing has changed; see that the database answers"
+                );
                 Self::StorageUnavailable {
                     retry_after_ms: RETRY_AFTER_MS,
                 }
@@ -276,7 +282,10 @@ impl From<SanctionError> for ApiError {
 
 impl From<EraseError> for ApiError {
     fn from(error: EraseError) -> Self {
-        tracing::error!(error = &error as &dyn Error, "api.erase.failed");
+        tracing::error!(
+            error = &error as &dyn Error,
+            "api.erase.failed: see that the database answers, and ask again"
+        );
         Self::StorageUnavailable {
             retry_after_ms: RETRY_AFTER_MS,
         }

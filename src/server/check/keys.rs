@@ -2,6 +2,7 @@
 
 use super::Finding;
 use crate::revocation::Revocations;
+use crate::server::admin::MetricsToken;
 use crate::server::api::Auth;
 use crate::server::config::{ServeConfig, Switch, jwt_keys};
 use crate::server::language::{IdentityConfig, JoinToken, JwtConfig, JwtKeySource};
@@ -16,6 +17,7 @@ pub(super) fn keys(config: &ServeConfig) -> Vec<Finding> {
         .into_iter()
         .chain(secret(config))
         .chain(dashboard(config))
+        .chain(metrics(config))
         .chain(jwt)
         .collect()
 }
@@ -58,6 +60,24 @@ fn dashboard(config: &ServeConfig) -> Option<Finding> {
         Err(error) => Some(Finding::fail(NAME, error.to_string())),
         Ok(Some(_)) => Some(Finding::ok(NAME, "it asks for the password")),
         Ok(None) => None,
+    }
+}
+
+/// Who may read `/metrics`.
+fn metrics(config: &ServeConfig) -> Option<Finding> {
+    const NAME: &str = "metrics";
+    let token = config.admin.metrics_token.as_deref();
+    if let Err(error) = MetricsToken::new(token) {
+        return Some(Finding::fail(NAME, error.to_string()));
+    }
+    let address = config.operators_address();
+    match token {
+        Some(_) => Some(Finding::ok(NAME, "they ask for the token")),
+        None if address.ip().is_loopback() => None,
+        None => Some(Finding::warn(
+            NAME,
+            format!("everybody who reaches {address} may read them: set metrics_token or admin_listen"),
+        )),
     }
 }
 

@@ -78,47 +78,65 @@ fn is_writable(folder: &Path) -> bool {
     folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
-pub(super) fn port(config: &ServeConfig) -> Finding {
-    const NAME: &str = "port";
-    let address = SocketAddr::new(config.host, config.port);
-    if config.port == 0 {
-        return Finding::ok(NAME, "a free one is taken");
+/// The findings about ports, which a server that runs has taken itself.
+pub(crate) const PORTS: [&str; 2] = ["port", "admin_listen"];
+
+/// The ports of clients and of operators.
+pub(super) fn ports(config: &ServeConfig) -> Vec<Finding> {
+    let clients = SocketAddr::new(config.host, config.port);
+    let operators = config.operators_address();
+    let [own, of_operators] = PORTS;
+    let mut findings = vec![port(own, "host", clients, operators)];
+    if operators != clients {
+        findings.push(port(of_operators, of_operators, operators, operators));
+    }
+    findings
+}
+
+/// Whether `address`, which `setting` names, is free. A server that runs answers at `operators`.
+fn port(
+    name: &'static str,
+    setting: &str,
+    address: SocketAddr,
+    operators: SocketAddr,
+) -> Finding {
+    if address.port() == 0 {
+        return Finding::ok(name, "a free one is taken");
     }
     let error = match TcpListener::bind(address) {
-        Ok(_) => return Finding::ok(NAME, format!("{address} is free")),
+        Ok(_) => return Finding::ok(name, format!("{address} is free")),
         Err(error) => error,
     };
     match error.kind() {
-        io::ErrorKind::AddrInUse => in_use(address),
+        io::ErrorKind::AddrInUse => in_use(name, address, operators),
         io::ErrorKind::PermissionDenied => Finding::fail(
-            NAME,
+            name,
             format!(
                 "{address} needs the right to use ports below 1024: take another, or give CAP_NET_BIND_SERVICE"
             ),
         ),
         io::ErrorKind::AddrNotAvailable => Finding::fail(
-            NAME,
+            name,
             format!(
-                "{} is no address of this machine: correct host",
-                config.host
+                "{} is no address of this machine: correct {setting}",
+                address.ip()
             ),
         ),
-        _ => Finding::fail(NAME, format!("{address}: {error}")),
+        _ => Finding::fail(name, format!("{address}: {error}")),
     }
 }
 
 /// The port of a server that runs is in use, of course.
-fn in_use(address: SocketAddr) -> Finding {
-    const NAME: &str = "port";
-    match probe::get(probe::reachable(address), "/healthz", PATIENCE) {
+fn in_use(name: &'static str, address: SocketAddr, operators: SocketAddr) -> Finding {
+    match probe::get(probe::reachable(operators), "/healthz", PATIENCE) {
         Ok(answer) if answer.status == 200 && answer.line == "ok" => Finding::warn(
-            NAME,
+            name,
             format!(
                 "{address} is in use by a server that answers as slackir does: stop it before you start another"
             ),
         ),
         _ => Finding::fail(
-            NAME,
+            name,
             format!(
                 "{address} is in use by another program: take another port (`ss -ltnp` names the program)"
             ),
@@ -166,7 +184,7 @@ fn clock_at(now: SystemTime, program: Option<SystemTime>) -> Finding {
              service (`timedatectl set-ntp true`)",
         )
     } else {
-        Finding::ok(NAME, "it is later than the program")
+        Finding::ok(NAME, "it shows a time after this program was made")
     }
 }
 

@@ -7,6 +7,7 @@ mod network;
 
 use std::fmt;
 
+pub(crate) use self::machine::PORTS;
 use crate::server::config::{ServeConfig, Switch};
 use crate::server::explain;
 use crate::server::page;
@@ -75,7 +76,7 @@ pub(crate) fn check(config: &ServeConfig) -> Vec<Finding> {
         findings.push(database(config));
         findings.push(machine::spool(config));
     }
-    findings.push(machine::port(config));
+    findings.extend(machine::ports(config));
     findings.push(machine::descriptors(config));
     findings.extend(static_dir(config));
     findings.push(origins(config));

@@ -58,8 +58,7 @@ pub(crate) enum ServiceCommandError {
 /// If the server does not answer with 200.
 pub(crate) fn health(config: &HealthConfig) -> Result<(), ServiceCommandError> {
     let path = if config.ready { "/readyz" } else { "/healthz" };
-    let address = SocketAddr::new(config.serve.host, config.serve.port);
-    let address = probe::reachable(address);
+    let address = probe::reachable(config.serve.operators_address());
     let answer = probe::get(address, path, PATIENCE)
         .map_err(|source| ServiceCommandError::NoAnswer { address, source })?;
     if answer.status != 200 {

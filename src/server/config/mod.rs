@@ -27,6 +27,7 @@ mod token;
 mod value;
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
@@ -172,6 +173,12 @@ pub(crate) enum CliError {
 pub struct SettingsError(#[from] CliError);
 
 impl ServeConfig {
+    /// The address where `/healthz`, `/metrics`, the HTTP API and the dashboard are.
+    pub(crate) fn operators_address(&self) -> SocketAddr {
+        let own = self.admin.admin_listen;
+        own.unwrap_or_else(|| SocketAddr::new(self.host, self.port))
+    }
+
     /// The settings that `slackir serve` would have with these arguments, from the environment and the file as
     /// well. The arguments do not begin with the program's name.
     ///

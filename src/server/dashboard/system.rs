@@ -1,7 +1,7 @@
 //! The system: its settings, its check, its trouble.
 
 use std::fs;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_rt::task::spawn_blocking;
 use serde_json::{Map, Value, json};
@@ -14,8 +14,6 @@ use crate::server::config::{ServeConfig, SettingInForce, SettingSource, Switch};
 use crate::server::telemetry::TroubleEntry;
 use crate::store;
 
-/// The finding about the port, which a server that runs has taken itself.
-const PORT: &str = "port";
 /// A secret that is set.
 const REDACTED: &str = "(set)";
 
@@ -30,7 +28,7 @@ impl Dashboard {
             "settings": settings,
             "database": database,
             "certificate_expires": null,
-            "jwks_age": null,
+            "jwks_age": jwks_age(&Metrics(services.metrics.render())),
             "other_servers": services.others.names(),
         }))
     }
@@ -39,7 +37,7 @@ impl Dashboard {
         let checked = self.clone();
         let findings = spawn_blocking(move || check::check(&checked.0.services.config)).await;
         let findings = findings.map_err(|_| "The server is shutting down.".to_owned())?;
-        let lines = findings.iter().filter(|finding| finding.name != PORT);
+        let lines = findings.iter().filter(|finding| !check::PORTS.contains(&finding.name));
         let lines: Vec<_> = lines.map(line).collect();
         Ok(json!({ "lines": lines }))
     }
@@ -55,6 +53,13 @@ impl Dashboard {
             "refused": refused(metrics.by_label(name::REFUSED)),
         })
     }
+}
+
+/// Seconds since an issuer's keys were last fetched; `None` if they never were.
+fn jwks_age(metrics: &Metrics) -> Option<u64> {
+    let fetched = metrics.value(name::JWKS_FETCHED);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    (fetched > 0).then(|| now.unwrap_or_default().as_secs().saturating_sub(fetched))
 }
 
 /// The metrics in Prometheus's text format.
@@ -109,6 +114,7 @@ fn entry(entry: &TroubleEntry) -> Value {
         "at": u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
         "level": entry.level.as_str(),
         "event": entry.event,
+        "advice": entry.advice,
         "fields": entry.fields,
         "count": entry.count,
     })

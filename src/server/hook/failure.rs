@@ -89,7 +89,11 @@ impl FailureLog {
             failure.kind(),
             kind.failures.swap(0, Ordering::Relaxed),
         );
-        tracing::warn!(kind, call, id, error = %failure, failures, "hook.failing");
+        tracing::warn!(
+            kind, call, id, error = %failure, failures,
+            "hook.failing: joins and events that need the backend are refused; see that it runs, \
+             and what it logs"
+        );
     }
 
     pub(super) fn succeeded(&self) {

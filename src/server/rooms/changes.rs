@@ -61,7 +61,11 @@ impl RoomChannel {
             Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, event, ctx).into()),
             Err(error) => {
                 let (client, topic) = (ctx.client(), ctx.topic());
-                log_client!(error, client, topic, %error, "chat.change.unreadable");
+                log_client!(
+                    error, client, topic, %error,
+                    "chat.change.unreadable: the client got an error reply; see that the database \
+                     answers"
+                );
                 Err(refuse(reason::STORAGE_UNAVAILABLE, event, ctx).into())
             }
         }
@@ -135,7 +139,11 @@ impl RoomChannel {
             Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, event, ctx)),
             Err(error) => {
                 let (client, topic) = (ctx.client(), ctx.topic());
-                log_client!(error, client, topic, %error, "chat.before.unreadable");
+                log_client!(
+                    error, client, topic, %error,
+                    "chat.before.unreadable: the client got an error reply; see that the database \
+                     answers"
+                );
                 Err(refuse(reason::STORAGE_UNAVAILABLE, event, ctx))
             }
         }

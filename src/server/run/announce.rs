@@ -28,6 +28,10 @@ pub(super) fn announce(
         version = env!("CARGO_PKG_VERSION"),
         url,
         database,
+        operators = config
+            .admin
+            .admin_listen
+            .map(tracing::field::display),
         config = config
             .file
             .path
@@ -40,12 +44,17 @@ pub(super) fn announce(
         let fields = fields.join(", ");
         tracing::info!(
             fields,
-            "serve.identity.claimed: nobody verifies what clients say of themselves in the connect params"
+            "serve.identity.claimed: nobody verifies what clients say of themselves in the \
+             connect params"
         );
     }
     for (topics, mistake) in explain::mistakes(config) {
         let topics = topics.map(tracing::field::display);
-        tracing::warn!(topics, mistake, "serve.config.mistaken");
+        tracing::warn!(
+            topics,
+            mistake,
+            "serve.config.mistaken: mend the config file; `slackir rooms explain` shows it"
+        );
     }
     let line = format!("Slackir listens on {url}");
     systemd::ready(&line);

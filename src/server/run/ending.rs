@@ -72,6 +72,10 @@ impl Ending {
 async fn send_away(endpoint: &Endpoint, options: DrainOptions) {
     let left = endpoint.drain(options).await;
     if left > 0 {
-        tracing::warn!(connections = left, "serve.shutdown.connections_left");
+        tracing::warn!(
+            connections = left,
+            "serve.shutdown.connections_left: they were cut; raise shutdown_timeout to give them \
+             longer"
+        );
     }
 }

@@ -130,7 +130,10 @@ pub(super) fn admission_options(config: &ServeConfig, max_files: usize) -> Admis
 /// for the database, the spool and the rest.
 fn files_for_streams() -> usize {
     let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
-        tracing::warn!(%error, "serve.files.limit");
+        tracing::warn!(
+            %error,
+            "serve.files.limit: raise the hard limit of open files (LimitNOFILE, ulimit -Hn)"
+        );
         u64::MAX
     });
     // If the system does not list the open files, the reserve has to suffice.

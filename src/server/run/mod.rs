@@ -2,6 +2,7 @@
 
 mod announce;
 mod checked;
+mod clock;
 mod dashboard;
 mod database;
 mod ending;
@@ -302,10 +303,9 @@ impl<S: Socket> Server<S> {
             config.configure(api::routes(api.as_ref()));
         };
         let (here, elsewhere) = parts::place(operators, for_operators);
-        let watchdog = Watchdog::wanted();
-        if let Some(watchdog) = watchdog.clone() {
-            routes.push(Arc::new(move |_, _| watchdog.watch_worker()));
-        }
+        let watchdog = Watchdog::start();
+        let watched = watchdog.clone();
+        routes.push(Arc::new(move |_, _| watched.watch_worker()));
         let own = own_routes(&endpoint, routes);
         let server = http::server(
             &config,
@@ -343,9 +343,8 @@ impl<S: Socket> Server<S> {
         };
         actix_rt::spawn(metrics.clone().upkeep());
         actix_rt::spawn(service::tell_status(endpoint.clone(), readiness));
-        if let Some(watchdog) = watchdog {
-            actix_rt::spawn(watchdog.keep());
-        }
+        actix_rt::spawn(watchdog.keep());
+        actix_rt::spawn(clock::watch());
         if let Some(dashboard) = &dashboard {
             actix_rt::spawn(dashboard::keep(dashboard));
         }

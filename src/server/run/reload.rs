@@ -74,14 +74,21 @@ impl Reloader {
         let mut cli = match Cli::load() {
             Ok(cli) => cli,
             Err(error) => {
-                tracing::error!(%error, "serve.reload.failed");
+                tracing::error!(
+                    %error,
+                    "serve.reload.failed: nothing has changed; mend the setting and send SIGHUP \
+                     again"
+                );
                 return;
             }
         };
         let settings = std::mem::take(&mut cli.in_force);
         let config = cli.into_serve();
         if let Err(error) = parts.apply(&config, logging) {
-            tracing::error!(%error, "serve.reload.failed");
+            tracing::error!(
+                %error,
+                "serve.reload.failed: nothing has changed; mend the setting and send SIGHUP again"
+            );
             return;
         }
         let has_api = parts.api.is_some();

@@ -47,11 +47,23 @@ impl KeptSanctions {
         let now = SystemTime::now();
         let revocations = match self.stored_revocations.load(now).await {
             Ok(revocations) => revocations,
-            Err(error) => return tracing::warn!(%error, "serve.revocations.unread"),
+            Err(error) => {
+                return tracing::warn!(
+                    %error,
+                    "serve.revocations.unread: revoked tokens and banned clients get in until the \
+                     database answers"
+                );
+            }
         };
         let bans = match self.stored_bans.load(now).await {
             Ok(bans) => bans,
-            Err(error) => return tracing::warn!(%error, "serve.revocations.unread"),
+            Err(error) => {
+                return tracing::warn!(
+                    %error,
+                    "serve.revocations.unread: revoked tokens and banned clients get in until the \
+                     database answers"
+                );
+            }
         };
         for revocation in &revocations {
             self.revocations.insert(revocation);

@@ -1,24 +1,28 @@
-//! The signs of life for systemd's watchdog: one is sent only if every worker thread has run lately. A worker that is
-//! blocked serves nobody, and systemd restarts the server.
+//! Watches the worker threads. A worker that is blocked serves nobody: a log line and a metric tell of it, and systemd's
+//! watchdog, which gets a sign of life only while all workers run, restarts the server.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crate::lock::lock;
+use crate::metrics::metrics;
 use crate::server::systemd;
+
+/// The longest time between two signs of life.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// The signs of life of all workers.
 #[derive(Clone)]
 pub(super) struct Watchdog {
-    /// The time within which systemd wants a sign of life.
+    /// A worker that has not run for half of this time is blocked.
     period: Duration,
     workers: Arc<Mutex<Vec<Weak<Mutex<Instant>>>>>,
 }
 
 impl Watchdog {
-    /// `None` if systemd wants no signs of life.
-    pub(super) fn wanted() -> Option<Self> {
-        systemd::watchdog().map(Self::new)
+    /// As often as systemd wants signs of life, or more often.
+    pub(super) fn start() -> Self {
+        Self::new(systemd::watchdog().map_or(PERIOD, |wanted| wanted.min(PERIOD)))
     }
 
     fn new(period: Duration) -> Self {
@@ -41,27 +45,35 @@ impl Watchdog {
         });
     }
 
-    /// Whether all workers have run within half of the period.
-    fn is_alive(&self, now: Instant) -> bool {
+    /// The workers that have not run within half of the period.
+    fn blocked(&self, now: Instant) -> usize {
         let mut workers = lock(&self.workers);
         // A worker that has panicked is gone, and the HTTP server has started another.
         workers.retain(|worker| worker.strong_count() > 0);
         let oldest = self.period / 2;
-        let mut running = workers.iter().filter_map(Weak::upgrade);
-        running.all(|last| now.saturating_duration_since(*lock(&last)) <= oldest)
+        let running = workers.iter().filter_map(Weak::upgrade);
+        running
+            .filter(|last| now.saturating_duration_since(*lock(last)) > oldest)
+            .count()
     }
 
-    /// Sends the signs of life. Never returns.
+    /// Sends the signs of life, and tells of blocked workers. Never returns.
     pub(super) async fn keep(self) {
-        let mut is_blocked = false;
+        let mut known = 0;
         loop {
-            if self.is_alive(Instant::now()) {
+            let blocked = self.blocked(Instant::now());
+            if blocked == 0 {
                 systemd::alive();
-                is_blocked = false;
-            } else if !is_blocked {
-                is_blocked = true;
-                tracing::error!("systemd.watchdog.blocked");
             }
+            if blocked > known {
+                tracing::error!(
+                    workers = blocked,
+                    "serve.worker.blocked: a thread serves nobody; look for a callback that \
+                     blocks, or for a machine without CPU"
+                );
+            }
+            known = blocked;
+            metrics().workers_blocked.set(blocked as f64);
             tokio::time::sleep(self.period / 4).await;
         }
     }
@@ -82,13 +94,13 @@ mod tests {
         })
         .join()
         .expect("it ends");
-        assert!(watchdog.is_alive(Instant::now()));
+        assert_eq!(watchdog.blocked(Instant::now()), 0);
         // This thread is blocked: its sign of life is as old as the time says.
-        assert!(!watchdog.is_alive(Instant::now() + Duration::from_secs(1)));
+        assert_eq!(watchdog.blocked(Instant::now() + Duration::from_secs(1)), 1);
         // It runs again: a sign of life comes that is younger than this moment.
         let before = Instant::now();
         let later = before + watchdog.period / 2 + Duration::from_millis(1);
-        while !watchdog.is_alive(later) {
+        while watchdog.blocked(later) > 0 {
             assert!(
                 before.elapsed() < Duration::from_secs(10),
                 "no sign of life"

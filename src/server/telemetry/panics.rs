@@ -7,7 +7,11 @@ use std::panic::{self, PanicHookInfo};
 pub(super) fn log() {
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(tracing::field::display);
-        tracing::error!(panic = message(info), location, "process.panicked");
+        tracing::error!(
+            panic = message(info),
+            location,
+            "process.panicked: a bug at this place; please report it if the code is not yours"
+        );
     }));
 }
 

@@ -138,7 +138,10 @@ pub(super) fn summarize(repeats: &Arc<Repeats>, queue: &Queue) {
     };
     let thread = thread::Builder::new().name("slackir-log-sum".to_owned());
     if let Err(error) = thread.spawn(run) {
-        tracing::warn!(%error, "log.no_summaries");
+        tracing::warn!(
+            %error,
+            "log.no_summaries: repeated lines are not counted; raise the limit of threads"
+        );
     }
 }
 

@@ -38,8 +38,9 @@ pub(crate) struct TroubleEntry {
     /// The time of the last one.
     pub(crate) at: SystemTime,
     pub(crate) level: Level,
-    /// The name of the event, without its explanation.
     pub(crate) event: String,
+    /// What the line says to do; empty if it says nothing.
+    pub(crate) advice: String,
     pub(crate) fields: Map<String, Value>,
     pub(crate) count: u64,
 }
@@ -112,21 +113,23 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
             let name = name.as_str().unwrap_or_default();
             return self
                 .0
-                .add_repeats(level, short(name), more.as_u64().unwrap_or_default());
+                .add_repeats(level, parts(name).0, more.as_u64().unwrap_or_default());
         }
+        let (event, advice) = parts(&message);
         self.0.add(TroubleEntry {
             at: SystemTime::now(),
             level,
-            event: short(&message).to_owned(),
+            event: event.to_owned(),
+            advice: advice.to_owned(),
             fields,
             count: 1,
         });
     }
 }
 
-/// An event's name, without its explanation behind a colon.
-fn short(message: &str) -> &str {
-    message.split_once(": ").map_or(message, |(name, _)| name)
+/// An event's name, and what it says to do behind a colon.
+fn parts(message: &str) -> (&str, &str) {
+    message.split_once(": ").unwrap_or((message, ""))
 }
 
 #[cfg(test)]
@@ -160,6 +163,7 @@ mod tests {
             (Level::WARN, "store.odd", 8),
         ];
         assert_eq!(shown, wanted);
+        assert_eq!(entries[1].advice, "look at the file");
         assert_eq!(entries[1].fields["rows"], 3);
         assert_eq!(entries[1].fields["file"], "a\nb");
     }
@@ -172,6 +176,7 @@ mod tests {
                 at: SystemTime::now(),
                 level: Level::WARN,
                 event: number.to_string(),
+                advice: String::new(),
                 fields: Map::new(),
                 count: 1,
             });

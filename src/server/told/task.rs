@@ -172,7 +172,11 @@ impl BatchSender {
             Err(error) => {
                 if let Some(failures) = self.unread.failed() {
                     let error = error.source;
-                    tracing::warn!(%error, failures, "hook.told.unread");
+                    tracing::warn!(
+                        %error, failures,
+                        "hook.told.unread: they wait and are told later; see that the database \
+                         answers"
+                    );
                 }
                 LAST_READ_PAUSE
             }
@@ -232,7 +236,11 @@ impl BatchSender {
                 break;
             };
             if let Some(failures) = self.failing.failed() {
-                tracing::warn!(kind = outcome, id, %error, failures, "hook.told.failing");
+                tracing::warn!(
+                    kind = outcome, id, %error, failures,
+                    "hook.told.failing: the notices wait and are sent again; see that the backend \
+                     runs, and what it logs"
+                );
             }
             self.pause(pause, batch.oldest).await;
             pause = (2 * pause).min(LAST_PAUSE);

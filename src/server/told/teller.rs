@@ -155,7 +155,11 @@ impl TellerState {
         if self.last_line.is_none_or(|last| last.elapsed() >= QUIET) {
             self.last_line = Some(Instant::now());
             let dropped = std::mem::take(&mut self.dropped);
-            tracing::warn!(dropped, "hook.told.dropped");
+            tracing::warn!(
+                dropped,
+                "hook.told.dropped: the newest notices about members are lost; the backend is \
+                 away or too slow"
+            );
         }
     }
 }

@@ -209,7 +209,10 @@ fn copy_when_woken(
         match copy_repeatedly(&mut connection) {
             // Full: the writer has not read the last result.
             Ok(copied) => drop(done.try_send(copied)),
-            Err(error) => tracing::warn!(%error, "store.checkpoint.failed"),
+            Err(error) => tracing::warn!(
+                %error,
+                "store.checkpoint.failed: the write-ahead log grows; see that the disk has room"
+            ),
         }
     }
 }

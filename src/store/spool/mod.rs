@@ -353,7 +353,7 @@ impl Spool {
             tracing::error!(
                 segment = segment.id,
                 rows = segment.rows,
-                "store.spool.rows_lost"
+                "store.spool.rows_lost: these messages cannot be read; check the disk of the spool"
             );
         }
         self.rows = self.rows.saturating_sub(segment.rows);
@@ -366,7 +366,11 @@ impl Spool {
     fn drop_unreadable(&mut self) {
         while !self.segments.is_empty() {
             if let Err(error) = self.drop_first() {
-                tracing::warn!(%error, "store.spool.not_deleted");
+                tracing::warn!(
+                    %error,
+                    "store.spool.not_deleted: see that the server may write into the spool's \
+                     folder"
+                );
             }
         }
         self.rows = 0;

@@ -47,7 +47,7 @@ impl StoredMessage {
             tracing::warn!(
                 topic = self.topic,
                 seq = self.seq.get(),
-                "store.message.unreadable"
+                "store.message.unreadable: histories leave the row out; correct or delete it"
             );
             return None;
         };
@@ -57,7 +57,7 @@ impl StoredMessage {
             tracing::warn!(
                 topic = self.topic,
                 seq = self.seq.get(),
-                "store.message.not_json"
+                "store.message.not_json: histories leave the row out; correct or delete it"
             );
             return None;
         }
@@ -136,7 +136,12 @@ fn warn_of_rows_without_place(connection: &mut DbConnection<'_>, topic: &str) ->
         .count();
     let rows: i64 = on_each_backend!(connection, |typed| rows.get_result(typed))?;
     if rows > 0 {
-        tracing::warn!(topic, rows, "store.messages.without_place");
+        tracing::warn!(
+            topic,
+            rows,
+            "store.messages.without_place: histories leave the rows out; give them whole numbers \
+             in `seq`"
+        );
     }
     Ok(())
 }

@@ -119,7 +119,11 @@ impl Retention {
                 match self.run().await {
                     Ok(0) => {}
                     Ok(rows) => tracing::info!(rows, "store.retention.pruned"),
-                    Err(error) => tracing::warn!(%error, "store.retention.failed"),
+                    Err(error) => tracing::warn!(
+                        %error,
+                        "store.retention.failed: old messages stay until the next round; see that \
+                         the database answers"
+                    ),
                 }
                 tokio::time::sleep(self.period).await;
             }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::log::StoreFull;
 use crate::metrics::metrics;
+use crate::notice::Notice;
 use crate::store::options::WriterOptions;
 
 /// The wait of a refused client before its retry.
@@ -40,6 +41,7 @@ pub(in crate::store) struct Capacity {
     safe: AtomicUsize,
     state: AtomicU8,
     away: AtomicBool,
+    refusing: Notice,
 }
 
 impl Capacity {
@@ -61,6 +63,7 @@ impl Capacity {
             safe: AtomicUsize::new(0),
             state: AtomicU8::new(StorageState::Available as u8),
             away: AtomicBool::new(false),
+            refusing: Notice::default(),
         }
     }
 
@@ -96,6 +99,13 @@ impl Capacity {
 
     pub(in crate::store) fn refuse(&self) -> StoreFull {
         metrics().writer_refused.increment(1);
+        if let Some(refused) = self.refusing.count() {
+            tracing::error!(
+                refused,
+                "store.writer.refusing: nothing can save messages; mend the database, or raise \
+                 writer_rows, writer_bytes and spool_bytes"
+            );
+        }
         StoreFull {
             retry_after_ms: RETRY_AFTER_MS,
         }

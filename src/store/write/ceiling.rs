@@ -56,7 +56,11 @@ impl Ceiling {
         let written =
             fs::write(&next, self.noted.to_string()).and_then(|()| fs::rename(&next, file));
         if let Err(error) = written {
-            tracing::warn!(%error, "store.ceiling.not_written");
+            tracing::warn!(
+                %error,
+                "store.ceiling.not_written: see that the spool's folder is writable and its disk \
+                 has room"
+            );
         }
     }
 }

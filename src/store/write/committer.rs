@@ -145,7 +145,10 @@ impl Committer {
         if round.tidy
             && let Err(error) = self.housekeeper.tidy(&mut pooled)
         {
-            tracing::warn!(%error, "store.writer.settle");
+            tracing::warn!(
+                %error,
+                "store.writer.settle: the next start does it; see that the disk has room"
+            );
         }
         self.connection = Some(pooled);
         Ok(())
@@ -222,7 +225,11 @@ fn run_topic_work(
                 // As for a row: if the database stores no topic at all, it is unreachable.
                 run::rehearse(connection)?;
                 let error = StoreError::from(error);
-                tracing::error!(topic = work.topic(), %error, "store.writer.topic_refused");
+                tracing::error!(
+                    topic = work.topic(), %error,
+                    "store.writer.topic_refused: clients of this topic cannot resume; look at the \
+                     database's log"
+                );
                 done.push(Err(Arc::new(error)));
             }
         }
@@ -247,7 +254,11 @@ fn report(row: PendingRow<'_>, outcome: &RowOutcome) {
         }
         RowOutcome::DuplicateOf(_) => metrics().rows_duplicate.increment(1),
         RowOutcome::Rejected(error) => {
-            tracing::error!(topic, seq, %error, "store.writer.row_rejected");
+            tracing::error!(
+                topic, seq, %error,
+                "store.writer.row_rejected: this message is not stored; look at the database's \
+                 log"
+            );
             metrics().rows_rejected.increment(1);
         }
     }

@@ -34,7 +34,10 @@ impl Journal {
         let (spool, found) = Spool::open(&options.dir, options.limits)?;
         if found.damaged > 0 {
             let (places, bytes) = (found.damaged, found.damaged_bytes);
-            tracing::error!(places, bytes, first = ?found.damage.first(), "store.spool.damaged");
+            tracing::error!(
+                places, bytes, first = ?found.damage.first(),
+                "store.spool.damaged: the rest is saved; check the disk of the spool"
+            );
         }
         if found.rows > 0 {
             tracing::info!(rows = found.rows, "store.spool.found");
@@ -71,7 +74,10 @@ impl Journal {
         }
         self.earlier -= rows.min(self.earlier);
         if let Err(error) = self.spool.remove(rows) {
-            tracing::warn!(%error, "store.spool.not_removed");
+            tracing::warn!(
+                %error,
+                "store.spool.not_removed: see that the server may write into the spool's folder"
+            );
         }
     }
 
@@ -80,7 +86,11 @@ impl Journal {
         for entry in queue.range(self.rows..) {
             if let Err(error) = self.spool.append(&PendingRow::from(&**entry).record()) {
                 if !std::mem::replace(&mut self.refused, true) {
-                    tracing::error!(%error, rows = self.rows, "store.spool.refusing");
+                    tracing::error!(
+                        %error, rows = self.rows,
+                        "store.spool.refusing: messages are refused; mend the database, or give \
+                         the spool more room (spool_bytes)"
+                    );
                 }
                 return;
             }
@@ -102,7 +112,10 @@ impl Journal {
         // These rows are committed, so damage among them does no harm.
         let all = if self.rows == 0 { usize::MAX } else { rows };
         if let Err(error) = self.drop_front(all) {
-            tracing::warn!(%error, "store.spool.not_removed");
+            tracing::warn!(
+                %error,
+                "store.spool.not_removed: see that the server may write into the spool's folder"
+            );
         }
     }
 
@@ -120,7 +133,11 @@ impl Journal {
     pub(in crate::store) fn sync(&mut self) {
         match self.spool.sync() {
             Ok(()) => self.synced = self.rows,
-            Err(error) => tracing::error!(%error, "store.spool.not_synced"),
+            Err(error) => tracing::error!(
+                %error,
+                "store.spool.not_synced: a power failure may lose messages; check the disk of the \
+                 spool"
+            ),
         }
     }
 

@@ -269,7 +269,11 @@ impl DbWriter {
         metrics().writer_retries.increment(1);
         let Failed { retry, is_news } = self.state.fail(error);
         if is_news {
-            tracing::error!(%error, rows = self.queue.len(), "store.writer.failing");
+            tracing::error!(
+                %error, rows = self.queue.len(),
+                "store.writer.failing: messages wait in the spool; mend the database, and they \
+                 are saved by themselves"
+            );
         }
         self.note_health();
         self.turn_away(ctx);

@@ -134,7 +134,11 @@ impl Handler<Damaged> for DbWriter {
 
     fn handle(&mut self, Damaged(error): Damaged, ctx: &mut Self::Context) {
         if self.state.damaged(DAMAGED) {
-            tracing::error!(%error, "store.damaged");
+            tracing::error!(
+                %error,
+                "store.damaged: messages are refused; restore the file (docs/BACKUP.md) and \
+                 restart"
+            );
             self.note_health();
             self.write_down(ctx);
         }

@@ -52,7 +52,11 @@ impl DbWriter {
         ctx.run_later(patience, |writer, ctx| {
             writer.watching = false;
             if writer.state.patience(Instant::now()) == Some(Duration::ZERO) {
-                tracing::error!(rows = writer.queue.len(), "store.writer.stuck");
+                tracing::error!(
+                    rows = writer.queue.len(),
+                    "store.writer.stuck: the database does not answer; look for locks and for a \
+                     full disk"
+                );
                 writer.state.time_out();
                 writer.turn_away(ctx);
             } else {

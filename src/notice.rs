@@ -1,14 +1,16 @@
 //! [`Notice`]: limits log lines about an event that may happen very often.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// The time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts events, and decides when to log them.
 #[derive(Default)]
-pub(super) struct Notice(Mutex<Counted>);
+pub(crate) struct Notice(Mutex<Counted>);
 
 #[derive(Default)]
 struct Counted {
@@ -19,12 +21,12 @@ struct Counted {
 
 impl Notice {
     /// Counts an event. Returns the number of events to log in a line now; `None` if no line is due.
-    pub(super) fn count(&self) -> Option<u64> {
+    pub(crate) fn count(&self) -> Option<u64> {
         self.count_at(Instant::now())
     }
 
     fn count_at(&self, now: Instant) -> Option<u64> {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = lock(&self.0);
         counted.untold += 1;
         if counted.told.is_some_and(|told| now < told + INTERVAL) {
             return None;
