@@ -197,20 +197,26 @@ impl Broadcast {
 
 impl Broadcast {
     /// The frame for a client of this wire, which takes compressed frames if it has a window.
+    #[inline]
     fn frame_for(&self, wire: Wire, window: Option<Window>) -> Option<&Frame> {
-        let frame = self.frame(wire)?;
-        Some(match window {
-            Some(window) if deflate::is_worthwhile(frame, window) => self.deflated(wire, frame),
-            _ => frame,
-        })
+        match window {
+            None => self.frame(wire),
+            Some(window) => self.frame_in(wire, window),
+        }
     }
 
-    /// The compressed frame for a wire. All its receivers share it, as they share the plain one.
-    fn deflated<'a>(&'a self, wire: Wire, frame: &'a Frame) -> &'a Frame {
-        self.deflated.get_or_init(Box::default)[wire.index()]
-            .get_or_init(|| deflate::deflated(frame))
-            .as_ref()
-            .unwrap_or(frame)
+    /// The compressed frame for a wire, if this window takes it. All its receivers share it, as they share the plain one.
+    // Apart, so that the delivery of a plain frame stays as short as it is.
+    #[cold]
+    #[inline(never)]
+    fn frame_in(&self, wire: Wire, window: Window) -> Option<&Frame> {
+        let frame = self.frame(wire)?;
+        if !deflate::is_worthwhile(frame, window) {
+            return Some(frame);
+        }
+        let deflated = &self.deflated.get_or_init(Box::default)[wire.index()];
+        let deflated = deflated.get_or_init(|| deflate::deflated(frame));
+        Some(deflated.as_ref().unwrap_or(frame))
     }
 }
 
