@@ -13,6 +13,10 @@ const HEADER_ROOM: usize = 10;
 const LEN_16: u8 = 126;
 const LEN_64: u8 = 127;
 
+/// The first bit of a whole message, and that of a compressed one (RFC 7692 section 6).
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+
 /// The kinds of frames that the server sends. It never fragments a message and never pings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
@@ -38,6 +42,19 @@ impl Frame {
         let mut builder = FrameBuilder::with_capacity(payload.len());
         builder.buf.extend_from_slice(payload);
         builder.finish(opcode)
+    }
+
+    /// A frame of the same kind around `payload`, which is the compressed payload of this one.
+    pub(crate) fn deflated(&self, payload: &[u8]) -> Self {
+        let mut builder = FrameBuilder::with_capacity(payload.len());
+        builder.buf.extend_from_slice(payload);
+        builder.finish_with(self.wire[0] | RSV1)
+    }
+
+    /// Whether it is a message, and no control frame.
+    pub(crate) fn is_data(&self) -> bool {
+        const CONTROL: u8 = 0x8;
+        self.wire[0] & CONTROL == 0
     }
 
     /// Header and payload, as written to a TCP stream.
@@ -75,8 +92,12 @@ impl FrameBuilder {
     }
 
     /// Writes the header into its room.
-    pub(crate) fn finish(mut self, opcode: Opcode) -> Frame {
-        const FIN: u8 = 0x80;
+    pub(crate) fn finish(self, opcode: Opcode) -> Frame {
+        self.finish_with(FIN | opcode as u8)
+    }
+
+    /// As [`finish`](Self::finish), with this first byte.
+    fn finish_with(mut self, first: u8) -> Frame {
         let len = self.buf.len() - HEADER_ROOM;
         let header_len = match len {
             0..=125 => 2,
@@ -84,7 +105,7 @@ impl FrameBuilder {
             _ => 10,
         };
         let start = HEADER_ROOM - header_len;
-        self.buf[start] = FIN | opcode as u8;
+        self.buf[start] = first;
         match header_len {
             2 => self.buf[start + 1] = len as u8,
             4 => {

@@ -33,6 +33,7 @@ pub mod admission;
 pub mod assigns;
 pub mod ban;
 mod client;
+mod deflate;
 mod frame;
 mod lock;
 pub mod message;

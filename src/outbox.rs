@@ -10,6 +10,9 @@
 //! Replies to the client's own requests cannot exceed the bound, because its messages are not read while
 //! its outbox is more than half full. While the outboxes of all clients exceed their total, an outbox with
 //! more than 64 kB counts as too slow at once.
+//!
+//! A frame counts with its bytes on the wire, compressed ones with their compressed length: that is the memory that
+//! waits, and what the client still has to read.
 
 mod queue;
 
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 use self::queue::Queue;
 use crate::budget::{Slack, Total};
 use crate::client::Client;
+use crate::deflate::{self, Window};
 use crate::frame::Frame;
 use crate::metrics::{Hot, count, metrics};
 use crate::waker::{WakerList, WakerSlot};
@@ -80,6 +84,8 @@ pub(crate) enum CloseReason {
     Undecodable,
     /// A text of the client is not UTF-8.
     NotUtf8,
+    /// A compressed message of the client cannot be inflated.
+    Corrupt,
     /// The client broke the rules of its transport.
     ProtocolViolation,
     /// The client sent an empty continuation frame: a message of these could go on for ever.
@@ -137,6 +143,8 @@ pub(crate) enum Pushed {
 pub(crate) struct Outbox {
     client: Client,
     limits: OutboxLimits,
+    /// The client's window, if it takes compressed frames.
+    window: Option<Window>,
     queue: RefCell<Queue>,
     bytes: Cell<usize>,
     /// Bytes of the first frame that the stream has already taken.
@@ -167,6 +175,7 @@ impl Outbox {
         Self {
             client,
             limits,
+            window: None,
             queue: RefCell::default(),
             bytes: Cell::new(0),
             written: Cell::new(0),
@@ -179,14 +188,29 @@ impl Outbox {
         }
     }
 
+    /// The same, for a client that takes compressed frames if it has a window.
+    pub(crate) fn with_window(mut self, window: Option<Window>) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// The client's window, if it takes compressed frames.
+    pub(crate) fn window(&self) -> Option<Window> {
+        self.window
+    }
+
     /// The client of the connection.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Queues a frame, or ends the connection by the slow-consumer rule. Does nothing after a close.
+    /// Queues a frame for this client alone, compressed if the client supports it, or ends the connection by the
+    /// slow-consumer rule. Does nothing after a close.
     pub(crate) fn push(&self, frame: Frame) {
-        let _ = self.push_with(|| Some(frame));
+        let _ = self.push_with(|| match self.window {
+            Some(window) => Some(compressed(frame, window)),
+            None => Some(frame),
+        });
     }
 
     /// Like [`push`](Self::push), with a frame that is made only if the outbox is open.
@@ -446,6 +470,15 @@ impl Outbox {
     }
 }
 
+/// The frame for a client of this window.
+fn compressed(frame: Frame, window: Window) -> Frame {
+    if deflate::is_worthwhile(&frame, window) {
+        deflate::deflated(&frame).unwrap_or(frame)
+    } else {
+        frame
+    }
+}
+
 impl Drop for Outbox {
     fn drop(&mut self) {
         self.set_bytes(0);
@@ -564,6 +597,19 @@ mod tests {
         assert_eq!(outbox.closed(), None);
         assert_eq!(poll(&outbox), Poll::Ready(Some(100)));
         assert_eq!(poll(&outbox), Poll::Pending);
+    }
+
+    #[test]
+    fn a_frame_is_compressed_for_a_client_that_takes_that_and_counts_with_its_bytes_on_the_wire() {
+        let plain = limits(1_000_000, 10);
+        let compressed = limits(1_000_000, 10).with_window(Some(Window::MAX));
+        for len in [500, 5_000] {
+            plain.push(frame(len));
+            compressed.push(frame(len));
+        }
+        assert_eq!(plain.bytes(), 504 + 5_004);
+        assert!((504..650).contains(&compressed.bytes()));
+        assert_eq!(poll(&compressed), Poll::Ready(Some(500)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["admission", "pattern", "server/jwt", "server/language"],
     ),
     ("server/console", &[]),
+    ("deflate", &["frame", "metrics", "rate"]),
     ("frame", &[]),
     ("lock", &[]),
     ("message", &[]),
@@ -32,7 +33,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("serializer", &["frame", "message"]),
     ("session", &["token"]),
     ("budget", &["metrics"]),
-    ("outbox", &["budget", "client", "frame", "metrics", "waker"]),
+    (
+        "outbox",
+        &["budget", "client", "deflate", "frame", "metrics", "waker"],
+    ),
     // The leaves, and no topic: pubsub calls it, and is called back by a trait of the log's.
     (
         "log",
@@ -41,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "pubsub",
         &[
+            "deflate",
             "frame",
             "lock",
             "log",
@@ -106,6 +111,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "assigns",
             "budget",
             "client",
+            "deflate",
             "flow",
             "frame",
             "lock",

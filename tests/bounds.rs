@@ -213,6 +213,14 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "bytes that a thread compresses",
+        &[("16 MB", "src/deflate.rs", "const BYTES_PER_SECOND: u32 = ")],
+    ),
+    (
+        "a compressed message, once inflated",
+        &[("64", "src/deflate.rs", "const MAX_FINAL_BLOCKS: usize = ")],
+    ),
+    (
         "unfinished messages, long-poll bodies and heads of requests, of all clients",
         &[
             (

@@ -36,6 +36,8 @@ pub(crate) enum Hot {
     DroppedClosed,
     DroppedSlow,
     DroppedWire,
+    CompressionInput,
+    CompressionOutput,
 }
 
 /// A metric's name, its label with the value, and its help.
@@ -46,7 +48,7 @@ type Described = (
 );
 
 /// The metric of each, in their order.
-const COUNTED: [Described; 18] = {
+const COUNTED: [Described; 20] = {
     const FRAMES_IN: (&str, &str) = (
         "slackir_frames_received_total",
         "Messages of clients, by transport",
@@ -101,6 +103,16 @@ const COUNTED: [Described; 18] = {
         of(DROPPED, "reason", "closed"),
         of(DROPPED, "reason", "slow_consumer"),
         of(DROPPED, "reason", "wire"),
+        (
+            "slackir_compression_input_bytes_total",
+            None,
+            "Bytes of frames and long-poll answers before their compression; a shared frame counts once",
+        ),
+        (
+            "slackir_compression_output_bytes_total",
+            None,
+            "Bytes of the same frames and answers after their compression",
+        ),
     ]
 };
 

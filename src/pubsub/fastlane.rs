@@ -11,6 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Selector;
 use super::topic::Topic;
+use crate::deflate::{self, Window};
 use crate::frame::Frame;
 use crate::log::{LogEntry, MessageId, Meta};
 use crate::message::{Payload, RawJson};
@@ -43,8 +44,14 @@ pub struct Broadcast {
     made: Option<Instant>,
     /// One encoding for each wire, made by the first worker that needs it. The inner `None` means that the
     /// wire cannot carry the message.
-    frames: [OnceLock<Option<Frame>>; Wire::COUNT],
+    frames: Frames,
+    /// The compressed frames, made once a client takes one. The inner `None` means that compression does not make
+    /// the frame shorter.
+    deflated: OnceLock<Box<Frames>>,
 }
+
+/// A frame for each wire.
+type Frames = [OnceLock<Option<Frame>>; Wire::COUNT];
 
 named_debug!(Broadcast, event, payload);
 
@@ -104,6 +111,7 @@ impl Broadcast {
             stored,
             made: time_some(),
             frames: Default::default(),
+            deflated: OnceLock::new(),
         }
     }
 
@@ -187,6 +195,31 @@ impl Broadcast {
     }
 }
 
+impl Broadcast {
+    /// The frame for a client of this wire, which takes compressed frames if it has a window.
+    #[inline]
+    fn frame_for(&self, wire: Wire, window: Option<Window>) -> Option<&Frame> {
+        match window {
+            None => self.frame(wire),
+            Some(window) => self.frame_in(wire, window),
+        }
+    }
+
+    /// The compressed frame for a wire, if this window takes it. All its receivers share it, as they share the plain one.
+    // Apart, so that the delivery of a plain frame stays as short as it is.
+    #[cold]
+    #[inline(never)]
+    fn frame_in(&self, wire: Wire, window: Window) -> Option<&Frame> {
+        let frame = self.frame(wire)?;
+        if !deflate::is_worthwhile(frame, window) {
+            return Some(frame);
+        }
+        let deflated = &self.deflated.get_or_init(Box::default)[wire.index()];
+        let deflated = deflated.get_or_init(|| deflate::deflated(frame));
+        Some(deflated.as_ref().unwrap_or(frame))
+    }
+}
+
 /// Receives broadcasts without the fastlane: for an intercepting channel, or for a socket that listens on
 /// its id. Called on the subscriber's worker thread while the topic table is borrowed, so it may only pass
 /// the message on.
@@ -236,7 +269,7 @@ impl Subscriber {
                     tap.receive(broadcast);
                     Some(Pushed::Queued)
                 } else {
-                    Some(outbox.push_with(|| broadcast.frame(*wire).cloned()))
+                    Some(outbox.push_with(|| broadcast.frame_for(*wire, outbox.window()).cloned()))
                 }
             }
             (None, Some(tap)) => {
@@ -277,7 +310,13 @@ mod tests {
 
     /// Delivers to a new member of this wire, and returns its frame.
     fn delivered(broadcast: &Arc<Broadcast>, wire: Wire) -> Frame {
-        let outbox = Rc::new(Outbox::new(OutboxLimits::default()));
+        delivered_in(broadcast, wire, None)
+    }
+
+    /// The same, for a client that takes compressed frames if it has a window.
+    fn delivered_in(broadcast: &Arc<Broadcast>, wire: Wire, window: Option<Window>) -> Frame {
+        let outbox = Outbox::new(OutboxLimits::default()).with_window(window);
+        let outbox = Rc::new(outbox);
         let member = Subscriber {
             id: SubscriberId::next(),
             fastlane: Some((Rc::clone(&outbox), wire)),
@@ -308,5 +347,34 @@ mod tests {
         }
         assert_ne!(ann[0].wire(), ann[1].wire());
         assert_ne!(ann[0].wire(), ann[3].wire());
+    }
+
+    #[test]
+    fn the_members_of_a_serializer_that_take_compressed_frames_share_one() {
+        let topic = Arc::new(Topic::new("t".into(), None, Arc::default()));
+        let wire = Wire {
+            serializer: Serializer::V2,
+            meta: false,
+        };
+        let payload = json!({"body": "all the same ".repeat(80)}).into();
+        let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None, None));
+        let plain = delivered(&broadcast, wire);
+        assert!(broadcast.deflated.get().is_none(), "nobody takes it");
+        let [ann, bob] = [(); 2].map(|()| delivered_in(&broadcast, wire, Some(Window::MAX)));
+        assert_eq!(ann.wire().as_ptr(), bob.wire().as_ptr());
+        assert!(ann.len() < plain.len() / 2);
+        let inflated = deflate::inflate(&ann.payload(), 10_000);
+        assert_eq!(inflated.as_deref(), Ok(&plain.payload()[..]));
+        let small = delivered_in(&broadcast, wire, Window::parse("10"));
+        assert_eq!(small.wire(), plain.wire(), "its window is too small");
+
+        let short = json!({"body": "short"}).into();
+        let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &short, None, None));
+        let sent = delivered_in(&broadcast, wire, Some(Window::MAX));
+        assert_eq!(
+            sent.wire().as_ptr(),
+            delivered(&broadcast, wire).wire().as_ptr()
+        );
+        assert!(broadcast.deflated.get().is_none(), "it is too short");
     }
 }

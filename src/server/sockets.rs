@@ -10,7 +10,7 @@ use crate::presence::Presence;
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
 use crate::revocation::Revocations;
-use crate::server::config::{Durability, ServeConfig};
+use crate::server::config::{Durability, ServeConfig, Switch};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
 use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, Room};
@@ -94,6 +94,7 @@ pub(super) fn mount(
         longpoll: Some("longpoll".to_owned()),
         handshake: HandshakeOptions {
             check_origin,
+            compress: config.compress == Switch::On,
             auth_token: identity.is_some_and(IdentityConfig::has_tokens),
             headers: hook
                 .as_ref()

@@ -21,7 +21,7 @@ use crate::trace::Traced;
 /// One item of a transport's stream.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// A message of the client, and its size on the wire in bytes.
+    /// A message of the client, and its size in bytes, that of a compressed one after inflation.
     Message(Message, usize),
     /// The last item of a stream.
     End(ConnectionEnd),

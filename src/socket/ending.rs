@@ -23,6 +23,8 @@ pub(crate) enum ConnectionEnd {
     SlowConsumer,
     /// A text that is not UTF-8.
     NotUtf8,
+    /// A compressed message that cannot be inflated.
+    Corrupt,
     /// A frame or a fragmented message over its limit.
     TooBig,
     /// The unfinished messages of all clients are over their bound.
@@ -87,9 +89,11 @@ impl ConnectionEnd {
             Self::Lost => End::Lost,
             Self::Idle | Self::Expired | Self::Unfinished => End::Idle,
             Self::SlowConsumer => End::SlowConsumer,
-            Self::NotUtf8 | Self::Violation | Self::Undecodable | Self::EmptyFragment => {
-                End::Protocol
-            }
+            Self::NotUtf8
+            | Self::Corrupt
+            | Self::Violation
+            | Self::Undecodable
+            | Self::EmptyFragment => End::Protocol,
             Self::TooBig => End::TooLarge,
             Self::NoRoom | Self::Displaced => End::Limited,
             Self::Disconnected => End::Kicked,
@@ -121,6 +125,7 @@ impl ConnectionEnd {
             ),
             Self::SlowConsumer => (CloseReason::SlowConsumer, Aborted("slow consumer"), AtOnce),
             Self::NotUtf8 => (CloseReason::NotUtf8, Aborted("text is not UTF-8"), Behind),
+            Self::Corrupt => (CloseReason::Corrupt, Aborted("corrupt compression"), Behind),
             Self::TooBig => (CloseReason::TooBig, Aborted("frame too big"), Behind),
             Self::NoRoom => (
                 CloseReason::NoRoom,

@@ -22,10 +22,15 @@ pub(super) struct Arrived {
 
 impl Arrived {
     /// `rest` holds the bytes that arrived with the handshake. A frame may have `max_frame_size` bytes,
-    /// header included.
-    pub(super) fn new(rest: Bytes, max_frame_size: usize, activity: Rc<Activity>) -> Self {
+    /// header included. `inflates`: messages may be compressed.
+    pub(super) fn new(
+        rest: Bytes,
+        max_frame_size: usize,
+        inflates: bool,
+        activity: Rc<Activity>,
+    ) -> Self {
         Self {
-            decoder: Decoder::new(max_frame_size),
+            decoder: Decoder::new(max_frame_size, inflates),
             rest,
             unfinished: Unfinished::new(Rc::clone(&activity)),
             activity,

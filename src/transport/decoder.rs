@@ -5,6 +5,7 @@ use bytestring::ByteString;
 
 use super::frame_scanner::{Header, Piece, RefusedFrame, Scanner, opcode};
 use super::reader::{MAX_MESSAGE_SIZE, Received};
+use crate::deflate::{InflateError, inflate};
 use crate::socket::ConnectionEnd;
 
 /// Bytes that are unmasked at once.
@@ -22,19 +23,24 @@ pub(super) struct Decoder {
     /// The payload of the incomplete data message.
     message: Vec<u8>,
     is_text: bool,
+    is_compressed: bool,
+    /// The most bytes of a compressed message of one frame, once inflated.
+    max_inflated: usize,
     /// The payload of the incomplete control frame, which may stand between the fragments of a message.
     control: Vec<u8>,
 }
 
 impl Decoder {
-    /// For frames of at most `max_frame_size` bytes, header included.
-    pub(super) fn new(max_frame_size: usize) -> Self {
+    /// For frames of at most `max_frame_size` bytes, header included. `inflates`: messages may be compressed.
+    pub(super) fn new(max_frame_size: usize, inflates: bool) -> Self {
         Self {
-            scanner: Scanner::new(max_frame_size),
+            scanner: Scanner::new(max_frame_size, inflates),
             frame: Header::default(),
             arrived: 0,
             message: Vec::new(),
             is_text: false,
+            is_compressed: false,
+            max_inflated: max_frame_size,
             control: Vec::new(),
         }
     }
@@ -43,8 +49,8 @@ impl Decoder {
     /// before the message does.
     ///
     /// # Errors
-    /// If the client breaks the protocol or a limit, or if a text or the reason in a close frame is not
-    /// UTF-8. The stream cannot be decoded after an error.
+    /// If the client breaks the protocol or a limit, if a text or the reason in a close frame is not UTF-8,
+    /// or if a compressed message cannot be inflated. The stream cannot be decoded after an error.
     pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Received>, ConnectionEnd> {
         while let Some(piece) = self.scanner.next(input)? {
             match piece {
@@ -80,6 +86,7 @@ impl Decoder {
         }
         if matches!(header.opcode, opcode::TEXT | opcode::BINARY) {
             self.is_text = header.opcode == opcode::TEXT;
+            self.is_compressed = header.is_compressed;
         }
         let ahead = header.payload.min(here.max(MAX_AHEAD) as u64) as usize;
         self.payload().reserve_exact(ahead);
@@ -128,12 +135,30 @@ impl Decoder {
         if !self.frame.fin {
             return Ok(None);
         }
-        let message = std::mem::take(&mut self.message);
+        let mut message = std::mem::take(&mut self.message);
+        if self.is_compressed {
+            message = self.inflated(&message)?;
+        }
         if !self.is_text {
             return Ok(Some(Received::Binary(message.into())));
         }
         let text = String::from_utf8(message).map_err(|_| ConnectionEnd::NotUtf8)?;
         Ok(Some(Received::Text(ByteString::from(text))))
+    }
+
+    /// The message in the payload of a compressed one. The limits are those of messages that are not compressed. A
+    /// thread inflates one message at a time; then it counts among those in flight, with its inflated size.
+    fn inflated(&self, payload: &[u8]) -> Result<Vec<u8>, ConnectionEnd> {
+        let is_fragmented = self.frame.opcode == opcode::CONTINUATION;
+        let limit = if is_fragmented {
+            MAX_MESSAGE_SIZE
+        } else {
+            self.max_inflated
+        };
+        inflate(payload, limit).map_err(|error| match error {
+            InflateError::Corrupt => ConnectionEnd::Corrupt,
+            InflateError::TooBig => ConnectionEnd::TooBig,
+        })
     }
 }
 
@@ -158,9 +183,23 @@ fn xor(bytes: &mut [u8], key: [u8; BLOCK]) {
 
 #[cfg(test)]
 mod tests {
+    use flate2::{Compress, Compression, FlushCompress};
     use proptest::prelude::*;
 
     use super::*;
+
+    /// The opcode of the first frame of a compressed message.
+    const RSV1: u8 = 0x40;
+
+    /// The payload of a compressed message.
+    fn deflate(message: &[u8]) -> Vec<u8> {
+        let mut output = Vec::with_capacity(message.len() + 1_000);
+        let mut deflate = Compress::new(Compression::new(1), false);
+        let status = deflate.compress_vec(message, &mut output, FlushCompress::Sync);
+        status.expect("memory");
+        output.truncate(output.len() - 4);
+        output
+    }
 
     /// A frame as a client sends it.
     fn frame(fin: bool, opcode: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
@@ -186,7 +225,7 @@ mod tests {
     fn decode<'a>(
         chunks: impl Iterator<Item = &'a [u8]>,
     ) -> (Vec<Received>, Option<ConnectionEnd>) {
-        let mut decoder = Decoder::new(1_000_000);
+        let mut decoder = Decoder::new(1_000_000, true);
         let mut received = Vec::new();
         for mut chunk in chunks {
             loop {
@@ -237,7 +276,7 @@ mod tests {
                 ConnectionEnd::Violation,
             ),
             (frame(true, 3, [0; 4], b""), ConnectionEnd::Violation),
-            (frame(true, 0x41, [0; 4], b""), ConnectionEnd::Violation),
+            (frame(true, 0x21, [0; 4], b""), ConnectionEnd::Violation),
             (
                 frame(false, opcode::PING, [0; 4], b""),
                 ConnectionEnd::Violation,
@@ -267,6 +306,47 @@ mod tests {
     }
 
     #[test]
+    fn an_inflated_message_has_the_limit_of_one_that_was_not_compressed() {
+        let one = |len: usize| frame(true, opcode::BINARY | RSV1, [7; 4], &deflate(&vec![0; len]));
+        let two = |len: usize| {
+            let payload = deflate(&vec![0; len]);
+            let (first, rest) = payload.split_at(payload.len() / 2);
+            [
+                frame(false, opcode::BINARY | RSV1, [7; 4], first),
+                frame(true, opcode::PING, [7; 4], b"between"),
+                frame(true, opcode::CONTINUATION, [7; 4], rest),
+            ]
+            .concat()
+        };
+        let decoded = |stream: Vec<u8>| {
+            let (received, ending) = decode([&stream[..]].into_iter());
+            let lens = received.iter().filter_map(|message| match message {
+                Received::Binary(bytes) => Some(bytes.len()),
+                _ => None,
+            });
+            (lens.collect::<Vec<_>>(), ending)
+        };
+        let too_big = (Vec::new(), Some(ConnectionEnd::TooBig));
+        assert_eq!(decoded(one(1_000_000)), (vec![1_000_000], None));
+        assert_eq!(decoded(one(1_000_001)), too_big);
+        assert_eq!(decoded(two(8_000_000)), (vec![8_000_000], None));
+        assert_eq!(decoded(two(8_000_001)), too_big);
+    }
+
+    #[test]
+    fn a_compressed_message_that_is_corrupt_or_no_text_ends_the_stream() {
+        for (payload, ending) in [
+            (b"no deflate".to_vec(), ConnectionEnd::Corrupt),
+            (Vec::new(), ConnectionEnd::Corrupt),
+            (deflate(b"\xc3"), ConnectionEnd::NotUtf8),
+        ] {
+            let stream = frame(true, opcode::TEXT | RSV1, [1; 4], &payload);
+            let expected = (Vec::new(), Some(ending));
+            assert_eq!(decode([&stream[..]].into_iter()), expected, "{payload:?}");
+        }
+    }
+
+    #[test]
     fn a_fragmented_message_is_refused_by_the_length_that_it_would_have() {
         let first = frame(false, opcode::BINARY, [0; 4], &vec![0; 900_000]);
         let more = frame(false, opcode::CONTINUATION, [0; 4], &vec![0; 900_000]);
@@ -288,7 +368,7 @@ mod tests {
             frame(true, opcode::PING, [5; 4], b"ping"),
         ]
         .concat();
-        let mut decoder = Decoder::new(1_000_000);
+        let mut decoder = Decoder::new(1_000_000, false);
         let mut input = &stream[..];
         while let Ok(Some(_)) = decoder.decode(&mut input) {}
         assert!(input.is_empty());
@@ -301,16 +381,22 @@ mod tests {
             ".{0,40}".prop_map(|text| (true, text.into_bytes())),
             prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| (false, bytes)),
         ];
-        let message = (payload, any::<[u8; 4]>(), 1usize..50).prop_map(
-            |((is_text, payload), mask, fragment)| {
+        let message = (payload, any::<[u8; 4]>(), 1usize..50, any::<bool>()).prop_map(
+            |((is_text, payload), mask, fragment, compressed)| {
                 let mut stream = Vec::new();
-                let mut parts = payload.chunks(fragment).enumerate().peekable();
+                let sent = if compressed {
+                    deflate(&payload)
+                } else {
+                    payload.clone()
+                };
+                let mut parts = sent.chunks(fragment).enumerate().peekable();
                 let first = if is_text {
                     opcode::TEXT
                 } else {
                     opcode::BINARY
                 };
-                if payload.is_empty() {
+                let first = if compressed { first | RSV1 } else { first };
+                if sent.is_empty() {
                     stream = frame(true, first, mask, b"");
                 }
                 while let Some((index, part)) = parts.next() {

@@ -32,7 +32,7 @@ fn close_code(reason: CloseReason) -> u16 {
         CloseReason::Goodbye => 1000,
         CloseReason::Disconnected | CloseReason::Lost => 1001,
         CloseReason::ProtocolViolation | CloseReason::Idle => 1002,
-        CloseReason::NotUtf8 => 1007,
+        CloseReason::NotUtf8 | CloseReason::Corrupt => 1007,
         CloseReason::EmptyFragment
         | CloseReason::TokenExpired
         | CloseReason::TokenRevoked

@@ -46,6 +46,8 @@ pub(super) struct Header {
     /// Whether the frame is the last of its message.
     pub(super) fin: bool,
     pub(super) opcode: u8,
+    /// Whether the frame is the first of a compressed message.
+    pub(super) is_compressed: bool,
     pub(super) mask: [u8; 4],
     /// Bytes of the payload.
     pub(super) payload: u64,
@@ -76,6 +78,8 @@ const MAX_HEADER: usize = 14;
 pub(super) struct Scanner {
     /// The limit for one frame, header included.
     max_frame_size: usize,
+    /// Whether messages may be compressed.
+    inflates: bool,
     /// Payload bytes of the current frame that are still to come.
     payload_left: u64,
     /// Fragments of the incomplete message so far; 0 between messages.
@@ -90,9 +94,11 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    pub(super) fn new(max_frame_size: usize) -> Self {
+    /// `inflates`: messages may be compressed.
+    pub(super) fn new(max_frame_size: usize, inflates: bool) -> Self {
         Self {
             max_frame_size,
+            inflates,
             payload_left: 0,
             fragments: 0,
             is_control: false,
@@ -176,7 +182,8 @@ impl Scanner {
         use opcode::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
         let [first, second, ..] = self.header;
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
-        if first & 0x70 != 0 || second & 0x80 == 0 {
+        let reserved = first & 0x70;
+        if reserved != 0 && !self.may_be_compressed(reserved, opcode) || second & 0x80 == 0 {
             return Err(RefusedFrame::Violation);
         }
         match (opcode, self.fragments) {
@@ -194,9 +201,16 @@ impl Scanner {
         Ok(Header {
             fin,
             opcode,
+            is_compressed: reserved != 0,
             mask,
             payload,
         })
+    }
+
+    /// Whether the reserved bits are those of a compressed message, at its first frame.
+    fn may_be_compressed(&self, reserved: u8, opcode: u8) -> bool {
+        const RSV1: u8 = 0x40;
+        self.inflates && reserved == RSV1 && matches!(opcode, opcode::TEXT | opcode::BINARY)
     }
 
     /// Lengths of the current header and of the payload that it declares, once both are known.
@@ -247,9 +261,9 @@ mod tests {
     #[test]
     fn the_limit_counts_the_header() {
         // As in Phoenix: with a limit of 1,000 a payload of 992 bytes passes and one of 993 does not.
-        assert_eq!(Scanner::new(1_000).scan(&frame(992)), Ok(()));
+        assert_eq!(Scanner::new(1_000, false).scan(&frame(992)), Ok(()));
         assert_eq!(
-            Scanner::new(1_000).scan(&frame(993)),
+            Scanner::new(1_000, false).scan(&frame(993)),
             Err((RefusedFrame::TooBig, 0))
         );
     }
@@ -258,12 +272,12 @@ mod tests {
     fn a_lying_header_is_refused_before_any_payload() {
         let header = [0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0];
         assert_eq!(
-            Scanner::new(10_000_000).scan(&header),
+            Scanner::new(10_000_000, false).scan(&header),
             Err((RefusedFrame::TooBig, 0))
         );
         let header = [0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
         assert_eq!(
-            Scanner::new(10_000_000).scan(&header),
+            Scanner::new(10_000_000, false).scan(&header),
             Err((RefusedFrame::TooBig, 0))
         );
     }
@@ -274,7 +288,7 @@ mod tests {
         let good = stream.len();
         stream.extend(frame(80_000));
         for chunk_len in [1, 2, 3, 7, 1_000, stream.len()] {
-            let mut scanner = Scanner::new(75_000);
+            let mut scanner = Scanner::new(75_000, false);
             let mut passed = 0;
             let refused = stream
                 .chunks(chunk_len)
@@ -299,7 +313,7 @@ mod tests {
         let first = [0x01, 0x81, 0, 0, 0, 0, b'['];
         let empty = [0x00, 0x80, 0, 0, 0, 0];
         let last = [0x80, 0x80, 0, 0, 0, 0];
-        let mut scanner = Scanner::new(1_000);
+        let mut scanner = Scanner::new(1_000, false);
         assert_eq!(scanner.scan(&first), Ok(()));
         assert_eq!(scanner.scan(&last), Ok(()));
         assert_eq!(scanner.scan(&first), Ok(()));
@@ -314,19 +328,37 @@ mod tests {
         let more = [0x00, 0x81, 0, 0, 0, 0, b'['];
         let whole = [0x81, 0x80, 0, 0, 0, 0];
         assert_eq!(
-            Scanner::new(1_000).scan(&more),
+            Scanner::new(1_000, false).scan(&more),
             Err((RefusedFrame::Violation, 0))
         );
-        let mut scanner = Scanner::new(1_000);
+        let mut scanner = Scanner::new(1_000, false);
         assert_eq!(scanner.scan(&[&first[..], &ping, &more].concat()), Ok(()));
         assert_eq!(scanner.scan(&whole), Err((RefusedFrame::Violation, 0)));
+    }
+
+    #[test]
+    fn only_the_first_frame_of_a_message_may_be_compressed_and_only_where_that_was_agreed() {
+        const FRAME: [u8; 5] = [0x80, 0, 0, 0, 0];
+        let scan = |inflates, firsts: &[u8]| {
+            let frames = firsts.iter().map(|first| [&[*first][..], &FRAME].concat());
+            Scanner::new(1_000, inflates).scan(&frames.collect::<Vec<_>>().concat())
+        };
+        let refused = |at| Err((RefusedFrame::Violation, at));
+        assert_eq!(scan(true, &[0xC1, 0xC2, 0x81, 0x41, 0x80]), Ok(()));
+        assert_eq!(scan(false, &[0xC1]), refused(0));
+        // A continuation, control frames, and the other reserved bits.
+        assert_eq!(scan(true, &[0x41, 0xC0]), refused(6));
+        assert_eq!(scan(true, &[0x01, 0xC0]), refused(6));
+        for first in [0xC8, 0xC9, 0xCA, 0xA1, 0x91, 0xE1, 0xD1, 0xF1] {
+            assert_eq!(scan(true, &[first]), refused(0), "{first:x}");
+        }
     }
 
     #[test]
     fn a_message_has_a_bounded_number_of_fragments() {
         let first = [0x01, 0x81, 0, 0, 0, 0, b'['];
         let more = [0x00, 0x81, 0, 0, 0, 0, b'['];
-        let mut scanner = Scanner::new(1_000);
+        let mut scanner = Scanner::new(1_000, false);
         assert_eq!(scanner.scan(&first), Ok(()));
         assert_eq!(
             scanner.scan(&more.repeat(MAX_FRAGMENTS as usize - 1)),

@@ -21,6 +21,7 @@ use super::{cookie, forwarded, origin, query};
 use crate::admission::{Admitted, ClientAddress};
 use crate::assigns::Assigns;
 use crate::client::{Client, log_client};
+use crate::deflate::Window;
 use crate::flow::Flow;
 use crate::metrics::connection_metrics;
 use crate::outbox::Outbox;
@@ -82,6 +83,12 @@ pub struct HandshakeOptions {
     pub subprotocols: Vec<String>,
     /// The versions of the Phoenix protocol that the mount accepts. Default: all.
     pub serializers: Serializers,
+    /// Whether messages and long-poll answers of 512 bytes and more are compressed for clients that support it, and
+    /// whether clients may compress their messages. WebSocket connections agree on `permessage-deflate` under
+    /// [`Endpoint::serve`](crate::Endpoint::serve) and [`direct::serve`](super::direct::serve), not in an `HttpServer`.
+    /// Default: no. The length of a compressed message can betray a secret in it to whoever reads the network and
+    /// can add text to the same message. Phoenix: `compress`.
+    pub compress: bool,
     /// Makes the response to a refused WebSocket connection. Default: 403, or 503, without a body.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -119,6 +126,7 @@ impl fmt::Debug for HandshakeOptions {
             .field("session", &self.session)
             .field("subprotocols", &self.subprotocols)
             .field("serializers", &self.serializers)
+            .field("compress", &self.compress)
             .finish_non_exhaustive()
     }
 }
@@ -148,6 +156,8 @@ pub(crate) struct Accepted {
     user_agent: Option<Box<str>>,
     admitted: Admitted,
     traced: Traced,
+    /// The window of a client that takes compressed messages.
+    window: Option<Window>,
 }
 
 impl Accepted {
@@ -160,7 +170,13 @@ impl Accepted {
             user_agent: None,
             admitted: Admitted::alone(),
             traced: Traced::default(),
+            window: None,
         }
+    }
+
+    /// The same client, which takes compressed messages if it has a window.
+    pub(super) fn with_window(self, window: Option<Window>) -> Self {
+        Self { window, ..self }
     }
 
     /// The same client on a transport that carries only text.
@@ -283,6 +299,7 @@ impl Mounted {
                 user_agent: text(req.headers(), &header::USER_AGENT).map(Box::from),
                 serializer,
                 admitted,
+                window: None,
             }),
             Ok(Err(refused)) => Err(self.refused(req, refused)),
             Err(_) => {
@@ -368,7 +385,7 @@ impl Mounted {
             user_agent,
             "socket.connected"
         );
-        let outbox = Rc::new(Outbox::of(client, options.outbox));
+        let outbox = Rc::new(Outbox::of(client, options.outbox).with_window(accepted.window));
         Connection {
             mount: Arc::clone(&self.mount),
             pubsub: self.pubsub.clone(),

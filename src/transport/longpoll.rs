@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::content_coding::takes_gzip;
 use super::delivery::ToldBody;
 use super::edge::ClientStream;
 use super::handshake::{Mounted, text, texts};
@@ -29,6 +30,7 @@ use super::longpoll_server::{
 use super::refusal::{Refusal, full_response};
 use super::tcp;
 use super::unfinished::Room;
+use crate::deflate::{WORTHWHILE, gzip};
 use crate::socket::Sign;
 
 /// Bodies over this are refused with 400, as on Phoenix.
@@ -99,6 +101,7 @@ struct SessionAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<Vec<&'a str>>,
     status: u16,
+    /// The last member, see [`Coding::encode`].
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
@@ -163,8 +166,9 @@ async fn poll(
             None => session.send(Poll).await,
         };
         if let Ok(batch) = batch {
+            let coding = Coding::of(longpoll, req);
             let resets_count = stream.is_some() && !longpoll.mounted.is_behind_proxy(req);
-            return Ok(batch_answer(batch, &token, resets_count));
+            return Ok(batch_answer(batch, &token, coding, resets_count));
         }
     }
     open(longpoll, req, params).await
@@ -189,10 +193,58 @@ async fn batch_for<E>(
     })
 }
 
+/// What follows the token in an answer.
+const TOKEN_END: &str = "\"}";
+
+/// The coding of a long answer to a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// The mount does not compress.
+    Off,
+    /// The client takes no gzip.
+    Identity,
+    Gzip,
+}
+
+impl Coding {
+    fn of(longpoll: &LongPoll, req: &Head<'_>) -> Self {
+        if !longpoll.mounted.handshake.compress {
+            Self::Off
+        } else if takes_gzip(req.headers()) {
+            Self::Gzip
+        } else {
+            Self::Identity
+        }
+    }
+
+    /// The answer's head, and its body. The token ends the body and is not compressed: other people's messages stand
+    /// before it, and the token must not show in the length.
+    fn encode(self, text: String, token: &str) -> (HttpResponseBuilder, Bytes) {
+        let mut response = json_response();
+        if self != Self::Off {
+            response.insert_header((header::VARY, "accept-encoding"));
+        }
+        let zipped = if self == Self::Gzip && text.len() >= WORTHWHILE {
+            let secret = text.len() - token.len() - TOKEN_END.len();
+            let (messages, secret) = text.as_bytes().split_at(secret);
+            gzip(messages, secret)
+        } else {
+            None
+        };
+        match zipped {
+            Some(zipped) => {
+                response.insert_header(header::ContentEncoding::Gzip);
+                (response, zipped.into())
+            }
+            None => (response, text.into()),
+        }
+    }
+}
+
 /// The answer to a poll. If `resets_count`, the edge reports to its delivery, also that the stream was reset after the
 /// answer; else the body does, when the answer is written. A proxy has read the whole answer by then: its reset
 /// says nothing about the client.
-fn batch_answer(batch: PollBatch, token: &str, resets_count: bool) -> HttpResponse {
+fn batch_answer(batch: PollBatch, token: &str, coding: Coding, resets_count: bool) -> HttpResponse {
     let status = if batch.messages.is_empty() {
         status::NO_CONTENT
     } else {
@@ -204,14 +256,14 @@ fn batch_answer(batch: PollBatch, token: &str, resets_count: bool) -> HttpRespon
         status,
         token: Some(token),
     };
+    let (mut response, body) = coding.encode(text_of_answer(&answer), token);
     let Some(delivery) = batch.delivery else {
-        return json(&answer);
+        return response.body(body);
     };
-    let text = text_of_answer(&answer);
     if !resets_count {
-        return json_response().body(ToldBody::new(text.into(), delivery));
+        return response.body(ToldBody::new(body, delivery));
     }
-    let mut response = json_response().body(text);
+    let mut response = response.body(body);
     response.extensions_mut().insert(delivery);
     response
 }

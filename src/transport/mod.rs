@@ -9,12 +9,14 @@
 //! owns the sockets of the same `App`, and each connection takes a fraction of the memory.
 
 mod arrived;
+mod content_coding;
 mod cookie;
 mod decoder;
 mod delivery;
 pub mod direct;
 mod edge;
 mod ending;
+mod extensions;
 mod forwarded;
 mod frame_scanner;
 mod handshake;

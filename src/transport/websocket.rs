@@ -3,7 +3,7 @@
 //! actix-ws makes the handshake. The request's body is decoded like a stream of the server's own, and the response
 //! body is the connection's outbox itself: `actix_ws::Session` has a channel of 32 messages that makes senders wait,
 //! and frames each message again for each receiver, which costs more than twice as much at the peak
-//! (ARCHITECTURE.md).
+//! (ARCHITECTURE.md). It agrees on no compression: actix-ws writes the answer to the handshake.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ pub(super) fn open(
     let activity = Rc::clone(&connection.activity);
     let frames = BodyFrames {
         body: payload,
-        arrived: Arrived::new(Bytes::new(), options.max_frame_size, activity),
+        arrived: Arrived::new(Bytes::new(), options.max_frame_size, false, activity),
     };
     let reader = MessageReader::new(&connection, frames);
     SocketServer::start(connection, reader);

@@ -11,6 +11,7 @@ mod channel_api;
 mod chat;
 mod cli;
 mod client_commands;
+mod compression;
 mod config_file;
 mod configuration;
 mod conformance;

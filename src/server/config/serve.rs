@@ -111,6 +111,11 @@ pub struct ServeConfig {
     #[arg(long, value_enum, default_value_t = WebsocketDriver::Direct, hide_short_help = true)]
     pub websocket_driver: WebsocketDriver,
 
+    /// Whether messages and long-poll answers of 512 bytes and more are compressed for clients that support it, and
+    /// clients may compress their messages; the driver actix-ws compresses no WebSocket
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub compress: Switch,
+
     /// Connections that may wait to be accepted
     #[arg(long, default_value_t = 2_048, value_name = "N")]
     pub backlog: u32,

@@ -18,7 +18,8 @@ use super::writers;
 use crate::admission::Admitted;
 use crate::socket::{Connection, Sign, SocketServer};
 use crate::transport::arrived::Arrived;
-use crate::transport::handshake::{Accepted, Mounted};
+use crate::transport::extensions::negotiate;
+use crate::transport::handshake::{Accepted, Mounted, texts};
 use crate::transport::head::Head;
 use crate::transport::reader::MessageReader;
 
@@ -30,6 +31,8 @@ pub(in crate::transport) struct Handover(Rc<RefCell<Option<Upgraded>>>);
 pub(in crate::transport) struct Upgraded {
     connection: Connection,
     max_frame_size: usize,
+    /// Whether the client's messages may be compressed.
+    inflates: bool,
 }
 
 impl Handover {
@@ -42,9 +45,16 @@ impl Handover {
         subprotocol: Option<&str>,
     ) -> HttpResponse {
         let options = &ws.mount.options;
+        let deflate = if ws.handshake.compress {
+            negotiate(&texts(req.headers(), &header::SEC_WEBSOCKET_EXTENSIONS))
+        } else {
+            None
+        };
+        let accepted = accepted.with_window(deflate.as_ref().map(|deflate| deflate.window));
         *self.0.borrow_mut() = Some(Upgraded {
             connection: ws.open(accepted, Sign::Bytes, options.timeout),
             max_frame_size: options.max_frame_size,
+            inflates: deflate.is_some(),
         });
         let key = req.headers().get(header::SEC_WEBSOCKET_KEY);
         let hash = hash_key(key.map(header::HeaderValue::as_bytes).unwrap_or_default());
@@ -54,6 +64,9 @@ impl Handover {
             .insert_header((header::SEC_WEBSOCKET_ACCEPT, &hash[..]));
         if let Some(subprotocol) = subprotocol {
             response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, subprotocol));
+        }
+        if let Some(deflate) = deflate {
+            response.insert_header((header::SEC_WEBSOCKET_EXTENSIONS, deflate.response));
         }
         response.finish()
     }
@@ -75,7 +88,7 @@ impl Upgraded {
     ) {
         let connection = self.connection;
         let activity = Rc::clone(&connection.activity);
-        let arrived = Arrived::new(behind, self.max_frame_size, activity);
+        let arrived = Arrived::new(behind, self.max_frame_size, self.inflates, activity);
         let frames = TcpFrames::new(Rc::clone(&stream), arrived);
         let reader = MessageReader::new(&connection, frames);
         let open = connection.registration.sockets().open_stream(admitted);

@@ -70,7 +70,7 @@ pub enum Driver {
 /// The number of messages in a stream of a client's frames. For `benches/instructions.rs` alone.
 #[cfg(feature = "_bench")]
 pub(crate) fn decode_frames(mut stream: &[u8]) -> usize {
-    let mut decoder = super::decoder::Decoder::new(1_000_000);
+    let mut decoder = super::decoder::Decoder::new(1_000_000, false);
     let messages = std::iter::from_fn(|| decoder.decode(&mut stream).expect("a client's frames"));
     messages.count()
 }

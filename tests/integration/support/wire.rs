@@ -3,6 +3,7 @@
 //! client keeps: the mask, the true length, the reading. What the server breaks is a [`Frame::Violation`].
 #![allow(dead_code, reason = "no single test uses every word of it")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Chain};
 use tokio::net::{TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf};
@@ -142,6 +143,8 @@ pub(crate) struct WireClient {
     pub(crate) answer: HttpAnswer,
     sender: Arc<Mutex<OwnedWriteHalf>>,
     pub(crate) received: Received,
+    /// The messages so far that the server has compressed, and the bytes of all their payloads.
+    pub(crate) compressed: Arc<[AtomicUsize; 2]>,
     /// Whether the reader may take bytes from the socket.
     reading: watch::Sender<bool>,
     reader: tokio::task::JoinSet<()>,
@@ -176,7 +179,11 @@ impl WireClient {
         let (deliver, received) = Received::new();
         let (reading, may_read) = watch::channel(true);
         let mut reader = tokio::task::JoinSet::new();
+        let compressed = Arc::<[AtomicUsize; 2]>::default();
         let task = Reader {
+            inflates: answer.headers.contains_key("sec-websocket-extensions"),
+            is_compressed: false,
+            compressed: Arc::clone(&compressed),
             stream: BufReader::new(frames_so_far.chain(read_half)),
             may_read,
             message: None,
@@ -188,6 +195,7 @@ impl WireClient {
             answer,
             sender,
             received,
+            compressed,
             reading,
             reader,
         }))
@@ -260,12 +268,23 @@ impl WireClient {
     }
 }
 
+/// Inflates the payload of a compressed message, by another implementation than the server's.
+pub(crate) fn inflated(payload: &[u8]) -> Option<Vec<u8>> {
+    // The end that senders leave out, and an empty final block.
+    let whole = [payload, &[0, 0, 0xFF, 0xFF, 3, 0]].concat();
+    miniz_oxide::inflate::decompress_to_vec(&whole).ok()
+}
+
 /// The background half of a [`WireClient`]. Its errors of kind `InvalidData` are the server's violations.
 struct Reader {
     stream: BufReader<Chain<io::Cursor<Vec<u8>>, OwnedReadHalf>>,
     may_read: watch::Receiver<bool>,
     /// Opcode and bytes of a message whose last fragment is still to come.
     message: Option<(u8, Vec<u8>)>,
+    /// Whether the server may compress messages, and has done so with this one.
+    inflates: bool,
+    is_compressed: bool,
+    compressed: Arc<[AtomicUsize; 2]>,
     frames: mpsc::UnboundedSender<Frame>,
     sender: Arc<Mutex<OwnedWriteHalf>>,
 }
@@ -297,8 +316,12 @@ impl Reader {
     async fn read_frame(&mut self) -> io::Result<RawFrame> {
         let stream = &mut self.stream;
         let (first, second) = (stream.read_u8().await?, stream.read_u8().await?);
-        if first & 0x70 != 0 || second & 0x80 != 0 {
+        let may_be_compressed = self.inflates && matches!(first & 0x7F, 0x41 | 0x42);
+        if first & 0x70 != 0 && !may_be_compressed || second & 0x80 != 0 {
             return Err(violation("a reserved bit is set, or the frame is masked"));
+        }
+        if matches!(first & 0xF, 1 | 2) {
+            self.is_compressed = may_be_compressed;
         }
         let (length, least) = match second {
             127 => (stream.read_u64().await?, 0x1_0000),
@@ -346,7 +369,17 @@ impl Reader {
         };
         if !frame.fin {
             self.message = Some((opcode, bytes));
-        } else if opcode == 2 {
+            return Ok(());
+        }
+        let bytes = if self.is_compressed {
+            let [messages, payloads] = &*self.compressed;
+            messages.fetch_add(1, Ordering::Relaxed);
+            payloads.fetch_add(bytes.len(), Ordering::Relaxed);
+            inflated(&bytes).ok_or_else(|| violation("a message cannot be inflated"))?
+        } else {
+            bytes
+        };
+        if opcode == 2 {
             self.deliver(Frame::Binary(bytes));
         } else {
             let text = String::from_utf8(bytes).map_err(|_| violation("a text is not UTF-8"))?;
