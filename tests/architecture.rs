@@ -329,11 +329,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
-    ("server/probe", &[]),
+    ("server/probe", &["server/tls"]),
+    (
+        "server/certificates",
+        &["lock", "metrics", "server/config", "transport"],
+    ),
     ("server/systemd", &[]),
     (
         "server/check",
         &[
+            "server/certificates",
             "revocation",
             "server/admin",
             "server/api",
@@ -373,6 +378,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rate",
             "revocation",
             "server/admin",
+            "server/certificates",
             "server/check",
             "server/config",
             "server/exporter",
@@ -496,10 +502,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     (
         "rustls",
         &[
+            "server/certificates",
             "server/commands",
             "server/hook",
             "server/jwks",
+            "server/probe",
             "server/tls",
+            "transport",
         ],
     ),
     // telemetry names the sources of log lines.
@@ -511,7 +520,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("sd_notify", &["server/systemd"]),
     (
         "ring",
-        &["server/hook", "server/jwks", "server/jwt", "server/tls"],
+        &[
+            "server/certificates",
+            "server/hook",
+            "server/jwks",
+            "server/jwt",
+            "server/tls",
+        ],
     ),
     ("std::env", &["server/config"]),
     ("counter!", &["metrics"]),

@@ -8,6 +8,8 @@ pub(crate) mod admin;
 #[cfg(feature = "_store")]
 pub mod api;
 #[cfg(feature = "_store")]
+pub(crate) mod certificates;
+#[cfg(feature = "_store")]
 pub(crate) mod check;
 pub(crate) mod commands;
 pub(crate) mod config;
@@ -43,11 +45,13 @@ mod told;
 pub(crate) mod trial;
 
 pub use self::admin::MetricsTokenError;
+#[cfg(feature = "_store")]
+pub use self::certificates::CertificateError;
 pub use self::config::{
     AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields,
     FileConfig, History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat,
     RetentionConfig, RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, ShortPassword,
-    Switch, WebsocketDriver,
+    Switch, TlsConfig, WebsocketDriver,
 };
 #[cfg(feature = "_store")]
 pub use self::dashboard::DashboardError;

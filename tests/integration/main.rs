@@ -73,6 +73,7 @@ mod tables;
 mod takeover;
 mod testing;
 mod timers;
+mod tls;
 mod told;
 mod unfinished;
 mod writer;
