@@ -1,7 +1,12 @@
 #![doc = include_str!("../docs/LIBRARY.md")]
 #![deny(unsafe_code)]
 #![cfg_attr(
-    not(all(feature = "server", feature = "sqlite", feature = "testing")),
+    not(all(
+        feature = "otel",
+        feature = "server",
+        feature = "sqlite",
+        feature = "testing"
+    )),
     allow(
         dead_code,
         unused_imports,
@@ -37,6 +42,7 @@ pub mod pattern;
 pub mod rate;
 pub mod revocation;
 pub mod token;
+mod trace;
 mod waker;
 
 // Level 1: memory budgets, wire bytes, the queue of one connection, the session of a Phoenix application.

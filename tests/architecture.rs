@@ -26,13 +26,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("revocation", &["metrics"]),
     ("server/telemetry", &["lock", "metrics", "server/config"]),
     ("token", &[]),
+    ("trace", &["message"]),
+    ("server/traces", &["metrics", "server/config", "trace"]),
     ("waker", &[]),
     ("serializer", &["frame", "message"]),
     ("session", &["token"]),
     ("budget", &["metrics"]),
     ("outbox", &["budget", "client", "frame", "metrics", "waker"]),
     // The leaves, and no topic: pubsub calls it, and is called back by a trait of the log's.
-    ("log", &["budget", "lock", "message", "metrics", "pattern"]),
+    (
+        "log",
+        &["budget", "lock", "message", "metrics", "pattern", "trace"],
+    ),
     (
         "pubsub",
         &[
@@ -44,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outbox",
             "pattern",
             "serializer",
+            "trace",
             "waker",
         ],
     ),
@@ -63,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "pubsub",
             "rate",
             "serializer",
+            "trace",
             "waker",
         ],
     ),
@@ -89,6 +96,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rate",
             "serializer",
             "token",
+            "trace",
         ],
     ),
     (
@@ -109,6 +117,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "session",
             "socket",
             "token",
+            "trace",
         ],
     ),
     (
@@ -283,6 +292,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "serializer",
             "server/config",
             "server/language",
+            "trace",
         ],
     ),
     (
@@ -334,6 +344,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server/certificates",
         &["lock", "metrics", "server/config", "transport"],
     ),
+    ("server/load", &["server/config", "server/console"]),
     ("server/systemd", &[]),
     (
         "server/check",
@@ -517,6 +528,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_codec", &["transport"]),
     ("indicatif", &["server/commands"]),
     ("listenfd", &["server/systemd"]),
+    ("opentelemetry", &["server/traces"]),
     ("sd_notify", &["server/systemd"]),
     (
         "ring",

@@ -501,6 +501,14 @@ const ROWS: &[Row] = &[
         &[("100", "src/log/past.rs", "const MAX_RUNS: usize = ")],
     ),
     (
+        "spans that wait for the collector",
+        &[(
+            "4,096",
+            "src/server/traces/otlp.rs",
+            "const QUEUE: usize = ",
+        )],
+    ),
+    (
         "points of the dashboard's charts",
         &[(
             "600",

@@ -1,6 +1,6 @@
 // A backend for Slackir's hook, with nothing but Node: members of a room chat, and the messages are this program's own.
 //
-//   SLACKIR_HOOK_SECRET=.. PORT=4001 node examples/hooks/backend.mjs
+//   SLACKIR_HOOK_SECRET=.. PORT=5000 node examples/hooks/backend.mjs
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
@@ -51,4 +51,4 @@ const server = createServer(async (request, response) => {
   response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer));
 });
 
-server.listen(Number(process.env.PORT ?? 4001), "127.0.0.1");
+server.listen(Number(process.env.PORT ?? 5000), "127.0.0.1");

@@ -1,7 +1,7 @@
 <?php
 // A backend for Slackir's hook, with nothing but PHP: members of a room chat, and the messages are this program's own.
 //
-//   SLACKIR_HOOK_SECRET=.. php -S 127.0.0.1:4001 examples/hooks/backend.php
+//   SLACKIR_HOOK_SECRET=.. php -S 127.0.0.1:5000 examples/hooks/backend.php
 
 const MAX_AGE_S = 300;
 

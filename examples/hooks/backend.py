@@ -1,6 +1,6 @@
 """A backend for Slackir's hook, with Flask: members of a room chat, and the messages are this program's own.
 
-    SLACKIR_HOOK_SECRET=.. PORT=4001 python examples/hooks/backend.py
+    SLACKIR_HOOK_SECRET=.. PORT=5000 python examples/hooks/backend.py
 """
 
 import hashlib
@@ -62,4 +62,4 @@ def event(call):
 
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "4001")))
+    app.run(port=int(os.environ.get("PORT", "5000")))

@@ -19,6 +19,7 @@ use super::{Channel, HandleInResult, Handled, StopReason, Then};
 use crate::message::{Payload, Ref};
 use crate::metrics::RouteMetrics;
 use crate::pubsub::Broadcast;
+use crate::trace::Span;
 
 /// How long `terminate` may take. Phoenix: `shutdown: 5_000`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,6 +111,23 @@ pub(super) fn timed<C: Channel>(
     async move {
         let done = handle_in.await;
         metrics.handle_in_seconds.record(begun.elapsed());
+        done
+    }
+    .boxed_local()
+}
+
+/// The same callback, which the span lasts for. If none is recorded, it stays as it is.
+pub(super) fn traced<C: Channel>(callback: Callback<C>, mut span: Span) -> Callback<C> {
+    if !span.is_recorded() {
+        return callback;
+    }
+    async move {
+        let done = span.within(callback).await;
+        match &done {
+            CallbackDone::Panicked(panic) => span.fail(panic),
+            CallbackDone::Joined(Err(_)) => span.set("slackir.refused", "true"),
+            _ => {}
+        }
         done
     }
     .boxed_local()

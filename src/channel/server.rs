@@ -27,6 +27,7 @@ use crate::flow::Ticket;
 use crate::frame::Frame;
 use crate::message::{Name, Payload, Ref, Reply};
 use crate::metrics::{RouteId, metrics, time_some};
+use crate::trace::{SpanKind, Traced};
 
 /// An info for `handle_info`.
 pub(super) struct InfoMessage<I>(pub(super) Box<I>, pub(super) Option<Tick>);
@@ -74,6 +75,8 @@ pub(crate) struct ChannelServer<C: Channel> {
     /// Whether the socket knows that this actor has ended.
     reported: bool,
     route: RouteId,
+    /// Where the trace of its messages goes on.
+    traced: Traced,
 }
 
 type Actix<C> = actix::Context<ChannelServer<C>>;
@@ -86,7 +89,7 @@ impl<C: Channel> ChannelServer<C> {
         signals: Rc<Recipient<ChannelSignal>>,
         join: Callback<C>,
         answer: JoinAnswer,
-        route: RouteId,
+        (route, traced): (RouteId, Traced),
     ) -> Self {
         Self {
             live,
@@ -99,6 +102,7 @@ impl<C: Channel> ChannelServer<C> {
             timer: None,
             reported: false,
             route,
+            traced,
         }
     }
 
@@ -159,8 +163,12 @@ impl<C: Channel> ChannelServer<C> {
                     let reason = StopReason::error("no handler for event that is no text");
                     return self.stop_unhandled(reason, actix);
                 };
+                let mut span = self.traced.begin("handle_in", SpanKind::Server);
+                span.set("slackir.topic", self.topic());
+                span.set("slackir.event", &*event);
                 let handle_in =
                     callback::handle_in(live(), event, message.payload, message.reference);
+                let handle_in = callback::traced(handle_in, span);
                 let handle_in = match time_some() {
                     Some(begun) => callback::timed(handle_in, begun, self.route.metrics()),
                     None => handle_in,

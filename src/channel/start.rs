@@ -7,7 +7,7 @@ use actix::{AsyncContext, Message, Recipient};
 use bytestring::ByteString;
 
 use super::Channel;
-use super::callback::Live;
+use super::callback::{self, Live};
 use super::context::Context;
 use super::join::join;
 use super::link::Link;
@@ -20,6 +20,7 @@ use crate::metrics::{RouteId, time_some};
 use crate::outbox::Outbox;
 use crate::pubsub::{PubSub, SubscriberId};
 use crate::serializer::Serializer;
+use crate::trace::{Traced, begin_join};
 
 /// What a join needs.
 pub(crate) struct Start {
@@ -33,6 +34,8 @@ pub(crate) struct Start {
     pub(crate) flow: Rc<Flow>,
     pub(crate) pubsub: PubSub,
     pub(crate) signals: Rc<Recipient<ChannelSignal>>,
+    /// Where the trace of the connection goes on.
+    pub(crate) traced: Traced,
     /// Its route, for the metrics.
     pub(crate) route: RouteId,
     /// The `phx_close` of the channel that this join replaces; sent after the join's reply.
@@ -79,6 +82,9 @@ pub(crate) enum ChannelSignal {
 pub(crate) fn start<C: Channel>(start: Start) -> Started {
     let mut actix = actix::Context::<ChannelServer<C>>::new();
     let addr = actix.address();
+    let mut span = begin_join(&start.traced, &start.params);
+    span.set("slackir.topic", &*start.topic);
+    let traced = span.traced();
     let link = Link::new(
         start.topic,
         &start.join_ref,
@@ -101,6 +107,7 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         start.pubsub,
         start.params,
     );
+    let join = callback::traced(join, span);
     let answer = JoinAnswer {
         join_ref: start.join_ref,
         reference: start.reference,
@@ -113,7 +120,7 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         start.signals,
         join,
         answer,
-        start.route,
+        (start.route, traced),
     );
     server.resume(&mut actix);
     let state = server.join_state();

@@ -15,6 +15,7 @@ use super::receipt::{Outcome, Receipt};
 use super::sequence::Run;
 use super::store::StoredEntry;
 use crate::message::RawJson;
+use crate::trace::Traced;
 
 /// The parts of a stored message's `_meta`.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,8 @@ pub struct LogEntry {
     pub(super) begins: bool,
     /// Sends the outcome to receipts; `None` if nobody asked for one.
     pub(super) receipt: Option<watch::Sender<Option<Outcome>>>,
+    /// The span of the broadcast, in whose trace the commit is.
+    pub(super) traced: Traced,
 }
 
 impl LogEntry {
@@ -166,6 +169,15 @@ impl LogEntry {
 
     fn settle(&self, outcome: Outcome) {
         self.run.settle(self.seq);
+        self.traced.record("persist", self.at, |span| {
+            span.set("slackir.topic", self.topic());
+            span.set("slackir.id", &self.id());
+            match outcome {
+                Outcome::Committed => {}
+                Outcome::DuplicateOf(first) => span.set("slackir.duplicate_of", &first),
+                Outcome::Rejected => span.fail("the database rejects the message"),
+            }
+        });
         let ordinary = outcome == Outcome::Committed && !self.run.strict;
         if !ordinary && let Some(owner) = self.run.owner.upgrade() {
             owner.settled(self.run.epoch, self.seq, outcome);
@@ -195,6 +207,7 @@ impl LogEntry {
             at: row.at,
             begins: false,
             receipt: None,
+            traced: Traced::default(),
         })
     }
 
@@ -211,6 +224,7 @@ impl LogEntry {
             begins: false,
             // The publisher's receipt stays valid.
             receipt: self.receipt.clone(),
+            traced: Traced::default(),
         })
     }
 

@@ -17,6 +17,7 @@ use super::store::{LoadError, Newest, OpenedRun, StoreFull};
 use super::tail::Tail;
 use super::tail_bytes::CROWDED_BYTES;
 use crate::message::RawJson;
+use crate::trace::Traced;
 
 /// The owner of a log, which holds the log behind a lock.
 pub(crate) trait LogOwner: Send + Sync {
@@ -167,6 +168,7 @@ impl<W> TopicLog<W> {
             at: SystemTime::now(),
             begins: self.next_epoch.is_some(),
             receipt: asked.then(|| watch::Sender::new(None)),
+            traced: Traced::current(),
         });
         self.rule.store().append(Pending::new(&entry))?;
         if self.next_epoch.take().is_some() {

@@ -1,4 +1,4 @@
-//! The metrics of tokens, of the hook, and of what the backend is told.
+//! The metrics of tokens, of the hook, of what the backend is told, and of traces.
 
 use std::sync::LazyLock;
 
@@ -165,12 +165,41 @@ pub(crate) fn told_metrics() -> &'static ToldMetrics {
     &TOLD_METRICS
 }
 
+/// The handles of the metrics of traces.
+pub(crate) struct TraceMetrics {
+    /// Spans that the collector has taken.
+    pub(crate) sent: Counter,
+    /// Spans that it has not taken.
+    pub(crate) failed: Counter,
+    /// Spans that found the queue full.
+    pub(crate) dropped: Counter,
+}
+
+static TRACE_METRICS: LazyLock<TraceMetrics> = LazyLock::new(|| {
+    let spans = |result| counter!("slackir_trace_spans_total", "result" => result);
+    TraceMetrics {
+        sent: spans("sent"),
+        failed: spans("failed"),
+        dropped: spans("dropped"),
+    }
+});
+
+/// The handles of the metrics of traces.
+pub(crate) fn trace_metrics() -> &'static TraceMetrics {
+    &TRACE_METRICS
+}
+
 /// Registers all of them, so that every one shows up from the first scrape.
 pub(super) fn describe() {
     describe_gauge!("slackir_bans", "Bans and mutes in force, by kind");
     LazyLock::force(&HOOK_METRICS);
     LazyLock::force(&TOKEN_METRICS);
     LazyLock::force(&TOLD_METRICS);
+    LazyLock::force(&TRACE_METRICS);
+    describe_counter!(
+        "slackir_trace_spans_total",
+        "Spans of traces, by result: sent to the collector, failed, or dropped because the queue was full"
+    );
     metrics::describe_histogram!(
         "slackir_hook_seconds",
         "Seconds of a call of the backend, without its wait for a slot"

@@ -18,7 +18,7 @@ use metrics::{
     gauge, histogram,
 };
 
-pub(crate) use self::backend::{hook_metrics, token_metrics, told_metrics};
+pub(crate) use self::backend::{hook_metrics, token_metrics, told_metrics, trace_metrics};
 pub(crate) use self::commit_lag::{commit_lag, committed};
 pub(crate) use self::connection::{End, Refused, connection_metrics};
 pub(crate) use self::hot::{

@@ -12,6 +12,7 @@ use super::{Broadcast, Listener, PubSub, Selector, SubscriberId};
 use crate::log::{Appended, Change, MessageId, Receipt, StoreFull, Visibility, WithId};
 use crate::message::{IntoPayload, MAX_NAME_LEN, PHX_CLOSE, Payload, RawJson};
 use crate::metrics::metrics;
+use crate::trace::begin_broadcast;
 
 /// The longest client_ref, in bytes.
 const MAX_CLIENT_REF: usize = 64;
@@ -386,12 +387,20 @@ impl PubSub {
         from: Option<SubscriberId>,
     ) -> Result<Taken, Refusal> {
         draft.check(topic)?;
+        let mut span = begin_broadcast(topic.name(), &draft.event);
+        let _entered = span.enter();
         let table = Table::existing(self.id());
         let mut state = topic.lock();
         if state.evicted {
+            span.forget();
             return Err(Refusal::Evicted);
         }
-        let appended = state.append(topic, draft)?;
+        let appended = state
+            .append(topic, draft)
+            .inspect_err(|error| span.fail(error))?;
+        if let Some(appended) = &appended {
+            span.set("slackir.id", &appended.meta.id);
+        }
         let visibility = appended
             .as_ref()
             .map_or(Visibility::Now, |appended| appended.visibility);

@@ -23,6 +23,8 @@ mod http_metrics;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
 pub(crate) mod language;
+#[cfg(all(feature = "load", target_os = "linux"))]
+pub(crate) mod load;
 mod memory_rooms;
 pub(crate) mod methods;
 pub mod page;
@@ -42,6 +44,8 @@ pub(crate) mod telemetry;
 pub(crate) mod tls;
 mod tokens;
 mod told;
+#[cfg(feature = "_store")]
+pub(crate) mod traces;
 pub(crate) mod trial;
 
 pub use self::admin::MetricsTokenError;
@@ -50,8 +54,8 @@ pub use self::certificates::CertificateError;
 pub use self::config::{
     AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields,
     FileConfig, History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat,
-    RetentionConfig, RoomConfig, SecretFilesConfig, ServeConfig, SettingsError, ShortPassword,
-    Switch, TlsConfig, WebsocketDriver,
+    OtelConfig, RetentionConfig, RoomConfig, SecretFilesConfig, ServeConfig, SettingsError,
+    ShortPassword, Switch, TlsConfig, WebsocketDriver,
 };
 #[cfg(feature = "_store")]
 pub use self::dashboard::DashboardError;
@@ -67,3 +71,5 @@ pub use self::program::main;
 pub use self::run::{ServeError, Server};
 pub use self::sockets::OriginError;
 pub use self::telemetry::{InvalidFilter, Logging};
+#[cfg(feature = "_store")]
+pub use self::traces::TracesError;

@@ -4,11 +4,16 @@ use std::error::Error;
 use std::io;
 use std::iter::successors;
 use std::process::ExitCode;
+#[cfg(all(feature = "load", target_os = "linux"))]
+use std::sync::Arc;
+#[cfg(all(feature = "load", target_os = "linux"))]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 
 use crate::server::Server;
 use crate::server::check::Finding;
@@ -24,6 +29,8 @@ use crate::server::config::{
     Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig, SettingInForce,
 };
 use crate::server::console::{OutputError, say};
+#[cfg(all(feature = "load", target_os = "linux"))]
+use crate::server::load::load;
 use crate::server::systemd;
 use crate::server::telemetry::{Logging, fatal};
 use crate::shutdown::Signals;
@@ -100,6 +107,8 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         }
         Some(Command::Publish(config)) => run(move || publish(&config), ToString::to_string).await,
         Some(Command::Tail(config)) => run(move || tail(&config), ToString::to_string).await,
+        #[cfg(all(feature = "load", target_os = "linux"))]
+        Some(Command::Load(config)) => run_in_order(move |asked| load(&config, asked)).await,
         Some(Command::Health(config)) => run(move || health(&config), ToString::to_string).await,
         Some(Command::Completions(config)) => {
             run(move || completions(&config), ToString::to_string).await
@@ -174,19 +183,57 @@ async fn run<E: Error + Send + 'static>(
         Ok(signals) => signals,
         Err(error) => return fail(&error, &error.to_string()),
     };
-    let (done, result) = oneshot::channel();
-    thread::spawn(move || done.send(command()));
     tokio::select! {
-        result = result => match result {
-            Ok(Ok(())) => ExitCode::SUCCESS,
-            Ok(Err(error)) => fail(&error, &message(&error)),
-            // The thread has panicked, and the panic was printed.
-            Err(_) => ExitCode::FAILURE,
-        },
-        signal = signals.next() => {
-            u8::try_from(SIGNALLED + signal).map_or(ExitCode::FAILURE, ExitCode::from)
-        }
+        ended = start(command) => exit_code(ended, message),
+        signal = signals.next() => signalled(signal),
     }
+}
+
+/// Runs a command that ends in order once a signal asks it to. A second signal ends it at once.
+#[cfg(all(feature = "load", target_os = "linux"))]
+async fn run_in_order<E: Error + Send + 'static>(
+    command: impl FnOnce(&AtomicBool) -> Result<(), E> + Send + 'static,
+) -> ExitCode {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&error, &error.to_string()),
+    };
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = asked.clone();
+    let mut ended = start(move || command(&seen));
+    tokio::select! {
+        ended = &mut ended => return exit_code(ended, ToString::to_string),
+        _ = signals.next() => asked.store(true, Ordering::Relaxed),
+    }
+    tokio::select! {
+        ended = ended => exit_code(ended, ToString::to_string),
+        signal = signals.next() => signalled(signal),
+    }
+}
+
+/// Runs a command on a thread of its own.
+fn start<T: Send + 'static>(command: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (done, ended) = oneshot::channel();
+    thread::spawn(move || done.send(command()));
+    ended
+}
+
+/// The exit code of a command that has ended.
+fn exit_code<E: Error + 'static>(
+    ended: Result<Result<(), E>, RecvError>,
+    message: impl Fn(&E) -> String,
+) -> ExitCode {
+    match ended {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error, &message(&error)),
+        // The thread has panicked, and the panic was printed.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The exit code of a command that a signal has ended.
+fn signalled(signal: i32) -> ExitCode {
+    u8::try_from(SIGNALLED + signal).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// The message of an error. If it comes from the value of a setting in the file, it begins with the line.

@@ -16,6 +16,7 @@ use crate::message::{Message, Ref, Reply};
 use crate::outbox::Outbox;
 use crate::pubsub::PubSub;
 use crate::serializer::Serializer;
+use crate::trace::Traced;
 
 /// One item of a transport's stream.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) registration: Registration,
     /// Counts it among the connections of the server and of the client's address.
     pub(crate) _admitted: Admitted,
+    /// Where the trace of its joins goes on.
+    pub(crate) traced: Traced,
     pub(crate) serializer: Serializer,
     /// When it began, in seconds since 1970: it fills the padding beside the serializer.
     pub(crate) since: u32,

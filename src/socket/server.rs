@@ -223,6 +223,7 @@ impl SocketServer {
             flow: Rc::clone(&connection.flow),
             pubsub: connection.pubsub.clone(),
             signals: Rc::clone(&self.signals),
+            traced: connection.traced.clone(),
             replaced,
         }
     }

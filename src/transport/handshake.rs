@@ -31,6 +31,7 @@ use crate::socket::{
     Activity, ConnectInfo, ConnectRefused, Connection, Params, Served, Sign, Sockets, UriInfo,
 };
 use crate::token::Term;
+use crate::trace::{Span, Traced, begin_connect};
 
 /// The parameter in which a page sends the CSRF token of its session, whatever the key of the token in the
 /// session. No path variable can set it: path variables whose name begins with `_` are not passed on.
@@ -52,6 +53,9 @@ pub enum ConnectInfoKey {
     /// The `User-Agent` header.
     UserAgent,
 }
+
+/// The header in which a proxy, or a client other than a browser, sends its place in a trace.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Makes the response to a client that `connect` has refused with a reason. Phoenix: `error_handler`.
 pub type ErrorHandler = Arc<dyn Fn(&ConnectRefused) -> HttpResponse + Send + Sync>;
@@ -143,6 +147,7 @@ pub(crate) struct Accepted {
     address: Option<ClientAddress>,
     user_agent: Option<Box<str>>,
     admitted: Admitted,
+    traced: Traced,
 }
 
 impl Accepted {
@@ -154,6 +159,7 @@ impl Accepted {
             address: None,
             user_agent: None,
             admitted: Admitted::alone(),
+            traced: Traced::default(),
         }
     }
 
@@ -260,15 +266,18 @@ impl Mounted {
             session: self.session(req, &params),
             ..self.connect_info(req)
         };
+        let mut span = begin_connect(&params, || text(req.headers(), &TRACEPARENT));
         let params = Params::new(params);
         let asked = async {
             let assigns = self.taken_over(req);
             self.ask(&params, &info, ip, assigns).await
         };
-        let asked = AssertUnwindSafe(asked).catch_unwind().await;
+        let asked = span.within(AssertUnwindSafe(asked).catch_unwind()).await;
         connection_metrics().connect_seconds.record(begun.elapsed());
+        describe(&mut span, &asked);
         match asked {
             Ok(Ok(asked)) => Ok(Accepted {
+                traced: span.traced(),
                 asked,
                 address,
                 user_agent: text(req.headers(), &header::USER_AGENT).map(Box::from),
@@ -365,6 +374,7 @@ impl Mounted {
             pubsub: self.pubsub.clone(),
             registration: self.sockets.registration(),
             _admitted: accepted.admitted,
+            traced: accepted.traced,
             serializer: accepted.serializer,
             since: unix_seconds(),
             assigns: accepted.asked.assigns,
@@ -440,6 +450,19 @@ impl Mounted {
             }
         }
         info
+    }
+}
+
+/// Adds the result of `connect` to its span.
+fn describe<P>(span: &mut Span, asked: &Result<Result<Asked, ConnectRefused>, P>) {
+    match asked {
+        Ok(Ok(asked)) => {
+            if let Some(id) = &asked.id {
+                span.set("slackir.socket_id", id);
+            }
+        }
+        Ok(Err(refused)) => span.set("slackir.refused", refused),
+        Err(_) => span.fail("connect panicked"),
     }
 }
 

@@ -36,6 +36,8 @@ mod identity_jwt;
 mod inspect;
 mod kills;
 mod limits;
+#[cfg(all(feature = "load", target_os = "linux"))]
+mod load;
 mod logging;
 mod longpoll;
 mod longpoll_answers;
@@ -75,5 +77,7 @@ mod testing;
 mod timers;
 mod tls;
 mod told;
+#[cfg(feature = "otel")]
+mod traces;
 mod unfinished;
 mod writer;

@@ -181,6 +181,7 @@ class WorkerBlocked(Outage):
     alert, event = "SlackirWorkerStuck", "serve.worker.blocked"
     SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
     ANY_THREAD = 0x40000000
+    thread = None
 
     def start(self):
         return Server(self.folder, "--workers", "2")
@@ -199,7 +200,8 @@ class WorkerBlocked(Outage):
 
     def end(self):
         # A process that is traced does not end otherwise.
-        self.trace(self.DETACH)
+        if self.thread:
+            self.trace(self.DETACH)
         super().end()
 
     def worker(self):

@@ -76,7 +76,9 @@ fn metrics(config: &ServeConfig) -> Option<Finding> {
         None if address.ip().is_loopback() => None,
         None => Some(Finding::warn(
             NAME,
-            format!("everybody who reaches {address} may read them: set metrics_token or admin_listen"),
+            format!(
+                "everybody who reaches {address} may read them: set metrics_token or admin_listen"
+            ),
         )),
     }
 }

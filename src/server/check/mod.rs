@@ -84,6 +84,7 @@ pub(crate) fn check(config: &ServeConfig) -> Vec<Finding> {
     findings.extend(certificate::certificate(config));
     findings.extend(keys::keys(config));
     findings.extend(network::network(config));
+    findings.extend(network::collector(&config.otel));
     findings.push(machine::clock());
     findings
 }

@@ -1,11 +1,50 @@
-//! The other machines that the settings name: the application's backend, and the issuers of tokens.
+//! The other machines that the settings name: the application's backend, the issuers of tokens, and the collector of
+//! traces.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use url::Url;
 
 use super::Finding;
 use super::keys::jwt_sections;
-use crate::server::config::{HookConfig, ServeConfig};
+use crate::server::config::{HookConfig, OtelConfig, ServeConfig};
 use crate::server::hook::Hook;
 use crate::server::jwks::RemoteKeys;
 use crate::server::language::JwtKeySource;
+
+/// The longest wait for a connection to the collector.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether traces have somewhere to go.
+pub(super) fn collector(config: &OtelConfig) -> Option<Finding> {
+    const NAME: &str = "traces";
+    let url = config.otel_endpoint.as_ref()?;
+    Some(if !cfg!(feature = "otel") {
+        Finding::warn(
+            NAME,
+            "otel_endpoint is set, and this program was built without the feature otel: remove it, or build with \
+             --features otel",
+        )
+    } else if url.scheme() != "http" {
+        Finding::fail(NAME, "otel_endpoint must begin with http://")
+    } else {
+        match connect(url) {
+            Ok(_) => Finding::ok(NAME, format!("{url} accepts connections")),
+            Err(error) => Finding::warn(
+                NAME,
+                format!("{url} does not answer, so spans are lost: {error}; start the collector"),
+            ),
+        }
+    })
+}
+
+fn connect(url: &Url) -> io::Result<TcpStream> {
+    let addresses = url.socket_addrs(|| None)?;
+    let address = addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    TcpStream::connect_timeout(address, PATIENCE)
+}
 
 pub(super) fn network(config: &ServeConfig) -> Vec<Finding> {
     let hook = config.hook.as_ref();
@@ -51,7 +90,7 @@ async fn hook(config: &HookConfig) -> Finding {
     }
 }
 
-async fn issuer(place: &str, url: url::Url) -> Finding {
+async fn issuer(place: &str, url: Url) -> Finding {
     const NAME: &str = "jwks";
     let shown = url.clone();
     let fetched = match RemoteKeys::new(url) {

@@ -431,6 +431,7 @@ impl TomlType {
             TypeId::of::<u16>(),
             TypeId::of::<u32>(),
             TypeId::of::<u64>(),
+            TypeId::of::<f64>(),
             TypeId::of::<usize>(),
             TypeId::of::<Duration>(),
         ];

@@ -15,7 +15,10 @@ mod flags;
 mod hook;
 mod in_force;
 mod jwt;
+#[cfg(all(feature = "load", target_os = "linux"))]
+mod load_command;
 mod log;
+mod otel;
 #[cfg(feature = "_store")]
 mod reload;
 mod rooms;
@@ -50,6 +53,9 @@ pub(crate) use self::in_force::SettingInForce;
 pub(crate) use self::in_force::SettingSource;
 pub use self::jwt::JwtSetupError;
 pub(crate) use self::jwt::jwt_keys;
+#[cfg(all(feature = "load", target_os = "linux"))]
+pub(crate) use self::load_command::{LoadConfig, LoadMode};
+pub use self::otel::OtelConfig;
 #[cfg(feature = "_store")]
 pub(crate) use self::reload::{ChangedSettings, RunningSettings};
 pub(crate) use self::rooms::RESUME_PARAM;
@@ -110,6 +116,9 @@ pub(crate) enum Command {
     Publish(PublishConfig),
     /// Join a topic of a running server, and print each message as a line of JSON
     Tail(TailConfig),
+    /// Put a load on a running server, and check that no message is lost
+    #[cfg(all(feature = "load", target_os = "linux"))]
+    Load(Box<LoadConfig>),
     /// Ask the server that runs on this machine whether it is well
     Health(Box<HealthConfig>),
     /// Print a script that completes the commands in a shell
@@ -337,6 +346,8 @@ impl Cli {
 
     fn file(&self) -> Option<&PathBuf> {
         let file = match &self.command {
+            #[cfg(all(feature = "load", target_os = "linux"))]
+            Some(Command::Load(_)) => return None,
             None => &self.serve.file,
             Some(Command::Serve(serve)) => &serve.file,
             Some(Command::Config(config)) => match &config.action {

@@ -12,7 +12,7 @@ use super::log::log_filter;
 use super::value::{address, delay, history_limit, positive, seconds, socket_path};
 use super::{
     AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, FileConfig, HookConfig,
-    RoomConfig, SecretFilesConfig, TlsConfig,
+    OtelConfig, RoomConfig, SecretFilesConfig, TlsConfig,
 };
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
@@ -230,6 +230,10 @@ pub struct ServeConfig {
     /// What is for operators.
     #[command(flatten)]
     pub admin: AdminConfig,
+
+    /// Traces.
+    #[command(flatten)]
+    pub otel: OtelConfig,
 
     /// Filter of the log on standard error: a level, or tracing directives
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]

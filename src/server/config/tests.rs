@@ -467,6 +467,7 @@ fn the_example_names_every_setting_with_its_default() {
         let shown = match shown {
             toml::Value::String(text) => text.clone(),
             toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
             other => panic!("{flag} is {other:?}"),
         };
         let default = arg.get_default_values().first();

@@ -39,7 +39,9 @@ impl Dashboard {
         let checked = self.clone();
         let findings = spawn_blocking(move || check::check(&checked.0.services.config)).await;
         let findings = findings.map_err(|_| "The server is shutting down.".to_owned())?;
-        let lines = findings.iter().filter(|finding| !check::PORTS.contains(&finding.name));
+        let lines = findings
+            .iter()
+            .filter(|finding| !check::PORTS.contains(&finding.name));
         let lines: Vec<_> = lines.map(line).collect();
         Ok(json!({ "lines": lines }))
     }

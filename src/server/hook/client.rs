@@ -25,6 +25,7 @@ use super::signature::{CallSigner, HEADER};
 use crate::message::{Payload, RawJson};
 use crate::metrics::hook_metrics;
 use crate::server::config::{HookConfig, HookSecretError};
+use crate::trace::{SpanKind, Traced};
 
 /// How long an idle connection is kept: less than backends do, so that none is used while its backend closes it.
 const IDLE: Duration = Duration::from_secs(1);
@@ -126,7 +127,10 @@ impl Hook {
     /// # Errors
     /// If there is no answer, or it is not understood completely.
     pub(crate) async fn ask(&self, call: &WrittenCall) -> Result<Verdict, CallFailure> {
-        let body = self.call(call).await;
+        let mut span = Traced::current().begin("hook", SpanKind::Client);
+        span.set("slackir.hook", call.kind.name());
+        span.set("slackir.hook_id", &*call.id);
+        let body = self.call(call, span.traceparent()).await;
         let verdict = body.and_then(|body| {
             let verdict = Verdict::parse(&body, call.kind);
             verdict.map_err(|invalid| CallFailure::Invalid(invalid.to_string()))
@@ -137,6 +141,10 @@ impl Hook {
             Err(failure) => failure.kind(),
         };
         self.count(call, outcome, verdict.as_ref().err());
+        span.set("slackir.result", outcome);
+        if let Err(failure) = &verdict {
+            span.fail(failure);
+        }
         verdict
     }
 
@@ -153,7 +161,7 @@ impl Hook {
     async fn notify(&self, call: &WrittenCall) -> Result<(), CallFailure> {
         let client = self.client();
         match timeout(self.timeout, client.notice_slots.acquire()).await {
-            Ok(Ok(_slot)) => self.call(call).await.map(drop),
+            Ok(Ok(_slot)) => self.call(call, None).await.map(drop),
             _ => Err(CallFailure::Busy),
         }
     }
@@ -252,14 +260,19 @@ impl Hook {
 
     /// One call: waits for a slot, and then for the answer, each for at most the timeout. Returns the body of the
     /// answer.
-    async fn call(&self, call: &WrittenCall) -> Result<Bytes, CallFailure> {
+    async fn call(
+        &self,
+        call: &WrittenCall,
+        traceparent: Option<String>,
+    ) -> Result<Bytes, CallFailure> {
         let client = self.client();
         let slot = timeout(self.timeout, client.slots.acquire()).await;
         let Ok(Ok(_slot)) = slot else {
             return Err(CallFailure::Busy);
         };
         let _in_flight = InFlight::new();
-        match timeout(self.timeout, self.exchange(&client.client, call)).await {
+        let exchange = self.exchange(&client.client, call, traceparent.as_deref());
+        match timeout(self.timeout, exchange).await {
             Ok(body) => body,
             Err(_) => Err(CallFailure::Timeout),
         }
@@ -269,6 +282,7 @@ impl Hook {
         &self,
         client: &awc::Client,
         call: &WrittenCall,
+        traceparent: Option<&str>,
     ) -> Result<Bytes, CallFailure> {
         let mut is_first = true;
         loop {
@@ -277,6 +291,10 @@ impl Hook {
             let request = headers.fold(request, |request, (name, value)| {
                 request.append_header((name.as_str(), value.as_str()))
             });
+            let request = match traceparent {
+                Some(traceparent) => request.insert_header(("traceparent", traceparent)),
+                None => request,
+            };
             let mut response = match request.send_body(call.body.clone()).await {
                 Ok(response) => response,
                 // No byte was sent.

@@ -29,10 +29,7 @@ pub(super) fn announce(
         version = env!("CARGO_PKG_VERSION"),
         url,
         database,
-        operators = config
-            .admin
-            .admin_listen
-            .map(tracing::field::display),
+        operators = config.admin.admin_listen.map(tracing::field::display),
         config = config
             .file
             .path

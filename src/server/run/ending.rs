@@ -10,6 +10,7 @@ use super::database;
 use crate::endpoint::Endpoint;
 use crate::server::hook::Hook;
 use crate::server::told::TellTask;
+use crate::server::traces::Traces;
 use crate::socket::DrainOptions;
 use crate::store::{RetentionTask, Servers};
 
@@ -32,6 +33,7 @@ pub(super) struct Ending {
     /// Whether messages are saved.
     pub(super) saves: bool,
     pub(super) servers: Option<Servers>,
+    pub(super) traces: Traces,
 }
 
 impl Ending {
@@ -61,6 +63,7 @@ impl Ending {
         if let Some(servers) = self.servers {
             servers.leave().await;
         }
+        self.traces.finish(deadline).await;
         if let Some(operators) = self.operators {
             operators.stop(true).await;
         }

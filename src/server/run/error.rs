@@ -13,6 +13,7 @@ use crate::server::page::PageError;
 use crate::server::rooms::IdentityError;
 use crate::server::sockets::OriginError;
 use crate::server::telemetry::InvalidFilter;
+use crate::server::traces::TracesError;
 use crate::store::StoreError;
 
 /// Why the server did not start, or did not end in order. The message is one line for the user.
@@ -54,6 +55,9 @@ pub enum ServeError {
     /// The metrics recorder.
     #[error("metrics: {0}")]
     Metrics(#[from] ExporterError),
+    /// `--otel-endpoint`.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// `--log`.
     #[error("--log: {0}")]
     Log(#[from] InvalidFilter),
@@ -94,6 +98,7 @@ impl ServeError {
             Self::Dashboard(_) => Some("dashboard_password"),
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
+            Self::Traces(_) => Some("otel_endpoint"),
             Self::MetricsToken(_) => Some("metrics_token"),
             Self::Auth(AuthError::Jwt(_))
             | Self::ApiWithoutStore

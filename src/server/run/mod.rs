@@ -51,6 +51,7 @@ use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sockets;
 use crate::server::telemetry::Logging;
+use crate::server::traces::Traces;
 use crate::server::{admin, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
@@ -217,6 +218,7 @@ impl<S: Socket> Server<S> {
         let mut signals = ServerSignals::listen(logging, command_line.map(Reloader::new))?;
         let metrics = exporter::install()?;
         let checked = Checked::new(&config)?;
+        let traces = Traces::start(&config.otel)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         // Before the database: if the port is in use, nothing is changed there.
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
@@ -347,6 +349,7 @@ impl<S: Socket> Server<S> {
             operators,
             saves: writer.is_some(),
             servers,
+            traces,
         };
         if let Some(certificates) = certificates {
             actix_rt::spawn(certificates.keep());

@@ -38,7 +38,7 @@ for (const { file, probe, command } of backends) {
   test(`examples/hooks/${file} decides and answers`, { ...TIME_LIMIT, skip }, async (t) => {
     const port = await startBackend(t, command);
     const config = await readFile(new URL("slackir.toml", examples), "utf8");
-    const server = await Server.create({ config: config.replace(":4001", `:${port}`) });
+    const server = await Server.create({ config: config.replace(":5000", `:${port}`) });
     await server.start();
     t.after(() => server.remove());
 
@@ -99,7 +99,7 @@ test("a backend over https must have a certificate that the system trusts", TIME
   for (const [trusted, status] of [[undefined, "error"], [cert, "ok"]]) {
     if (trusted) process.env.SSL_CERT_FILE = trusted;
     t.after(() => delete process.env.SSL_CERT_FILE);
-    const server = await Server.create({ config: config.replace("http://127.0.0.1:4001/slackir", url) });
+    const server = await Server.create({ config: config.replace("http://127.0.0.1:5000/slackir", url) });
     await server.start();
     t.after(() => server.remove());
     const ada = await Member.connect(t, server, 7);

@@ -2,6 +2,8 @@
 
 pub(crate) mod api;
 pub(crate) mod backend;
+#[cfg(feature = "otel")]
+pub(crate) mod collector;
 pub(crate) mod database;
 pub(crate) mod jwt;
 pub(crate) mod longpoll;

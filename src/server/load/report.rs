@@ -1,0 +1,222 @@
+//! [`Report`]: the result of a load.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// The most different reasons that are told apart.
+const MAX_REASONS: usize = 20;
+
+/// What has happened.
+pub(super) struct Report {
+    /// Clients that the load was to have.
+    pub(super) clients: usize,
+    pub(super) topics: usize,
+    pub(super) connected: u64,
+    pub(super) joined: u64,
+    /// From the first connection to the last join.
+    pub(super) joining: Duration,
+    /// Clients that have not joined.
+    pub(super) refused: Reasons,
+    /// Clients whose connection or channel the server has ended.
+    pub(super) closed: Reasons,
+    pub(super) messages: u64,
+    /// Messages that the server has refused.
+    pub(super) refused_messages: Reasons,
+    /// Messages that were not sent, because the server did not read.
+    pub(super) held_back: u64,
+    /// How long messages were published, or the clients stayed.
+    pub(super) running: Duration,
+    pub(super) deliveries: u64,
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    pub(super) reordered: u64,
+    /// Delivery times in nanoseconds.
+    pub(super) times: Histogram<u64>,
+    /// By how much a message was sent too late.
+    pub(super) behind: Duration,
+    /// The CPU time of this process.
+    pub(super) cpu: Duration,
+}
+
+/// How often something has happened, by its reason.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reasons(BTreeMap<String, u64>);
+
+impl Reasons {
+    pub(super) fn count(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        let is_known = self.0.len() < MAX_REASONS || self.0.contains_key(&reason);
+        let reason = if is_known { reason } else { "other".to_owned() };
+        *self.0.entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The reason that has come most often.
+    pub(super) fn first(&self) -> Option<&str> {
+        let first = self.0.iter().max_by_key(|(_, times)| **times);
+        first.map(|(reason, _)| &**reason)
+    }
+}
+
+impl Display for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.total())?;
+        for (at, (reason, times)) in self.0.iter().enumerate() {
+            let separator = if at == 0 { ':' } else { ',' };
+            write!(f, "{separator} {times} × {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    pub(super) fn new(clients: usize, topics: usize) -> Self {
+        let hour = Duration::from_secs(3_600).as_nanos() as u64;
+        Self {
+            clients,
+            topics,
+            connected: 0,
+            joined: 0,
+            joining: Duration::ZERO,
+            refused: Reasons::default(),
+            closed: Reasons::default(),
+            messages: 0,
+            refused_messages: Reasons::default(),
+            held_back: 0,
+            running: Duration::ZERO,
+            deliveries: 0,
+            lost: 0,
+            doubled: 0,
+            reordered: 0,
+            times: Histogram::new_with_bounds(1_000, hour, 3).expect("sound bounds"),
+            behind: Duration::ZERO,
+            cpu: Duration::ZERO,
+        }
+    }
+
+    /// What was wrong, in one sentence; `None` if nothing.
+    pub(super) fn problem(&self) -> Option<String> {
+        let counts = [
+            (self.lost, "lost"),
+            (self.doubled, "doubled"),
+            (self.reordered, "out of order"),
+        ];
+        let mut parts: Vec<_> = counts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} deliveries were {what}"))
+            .collect();
+        for (reasons, what) in [
+            (&self.refused, "clients could not join"),
+            (&self.closed, "clients were closed"),
+            (&self.refused_messages, "messages were refused"),
+        ] {
+            if let Some(first) = reasons.first() {
+                parts.push(format!("{} {what} ({first})", reasons.total()));
+            }
+        }
+        if self.held_back > 0 {
+            let held_back = self.held_back;
+            parts.push(format!(
+                "{held_back} messages were not sent, because the server did not read"
+            ));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    fn times(&self) -> [(&'static str, f64); 4] {
+        let ms = |quantile| self.times.value_at_quantile(quantile) as f64 / 1e6;
+        [
+            ("p50", ms(0.5)),
+            ("p99", ms(0.99)),
+            ("p99.9", ms(0.999)),
+            ("max", ms(1.0)),
+        ]
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let times = self.times();
+        let times: BTreeMap<_, _> = times.into_iter().collect();
+        json!({
+            "clients": self.clients,
+            "topics": self.topics,
+            "connected": self.connected,
+            "joined": self.joined,
+            "joining_seconds": self.joining.as_secs_f64(),
+            "joins_per_second": rate(self.joined, self.joining),
+            "refused": self.refused.0,
+            "closed": self.closed.0,
+            "seconds": self.running.as_secs_f64(),
+            "messages": self.messages,
+            "messages_per_second": rate(self.messages, self.running),
+            "refused_messages": self.refused_messages.0,
+            "held_back": self.held_back,
+            "deliveries": self.deliveries,
+            "deliveries_per_second": rate(self.deliveries, self.running),
+            "delivery_ms": times,
+            "lost": self.lost,
+            "doubled": self.doubled,
+            "reordered": self.reordered,
+            "behind_ms": self.behind.as_secs_f64() * 1e3,
+            "load_cpu_seconds": self.cpu.as_secs_f64(),
+        })
+    }
+}
+
+fn rate(count: u64, time: Duration) -> f64 {
+    if time.is_zero() {
+        return 0.0;
+    }
+    count as f64 / time.as_secs_f64()
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joining = self.joining.as_secs_f64();
+        let joins = rate(self.joined, self.joining);
+        writeln!(
+            f,
+            "clients     {} of {} joined {} topics in {joining:.2} s, {joins:.0}/s",
+            self.joined, self.clients, self.topics
+        )?;
+        writeln!(f, "refused     {}", self.refused)?;
+        writeln!(f, "closed      {}", self.closed)?;
+        if self.messages > 0 {
+            let seconds = self.running.as_secs_f64();
+            let messages = rate(self.messages, self.running);
+            writeln!(
+                f,
+                "messages    {} in {seconds:.2} s, {messages:.0}/s",
+                self.messages
+            )?;
+            if self.refused_messages.total() > 0 {
+                writeln!(f, "  refused   {}", self.refused_messages)?;
+            }
+            if self.held_back > 0 {
+                writeln!(f, "  not sent  {}", self.held_back)?;
+            }
+            let deliveries = rate(self.deliveries, self.running);
+            writeln!(f, "deliveries  {}, {deliveries:.0}/s", self.deliveries)?;
+            let times = self.times().map(|(name, ms)| format!("{name} {ms:.2} ms"));
+            writeln!(f, "took        {}", times.join(", "))?;
+            writeln!(
+                f,
+                "lost        {}, doubled {}, out of order {}",
+                self.lost, self.doubled, self.reordered
+            )?;
+        }
+        write!(
+            f,
+            "the load    {:.2} s of CPU, at most {:.2} ms behind its schedule",
+            self.cpu.as_secs_f64(),
+            self.behind.as_secs_f64() * 1e3
+        )
+    }
+}

@@ -1,0 +1,240 @@
+//! `slackir load` against a running server.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::process::{Process, program, run};
+
+/// A server of the default room.
+fn server(args: &[&str]) -> (TempDir, Process, String) {
+    let (dir, server) = Process::configured("", args);
+    let url = format!("ws://{}/socket/websocket", server.addr);
+    (dir, server, url)
+}
+
+/// The exit code of a load, its result, and what it says.
+fn load(url: &str, args: &[&str]) -> (i32, Value, String) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let output = run(
+        &[&["load", "--url", url, "--json"], args].concat(),
+        dir.path(),
+    );
+    let result = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    (output.status.code().expect("no signal"), result, said)
+}
+
+/// A load that runs until it is told to end.
+struct Running {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    /// Starts a load, and waits until its clients have joined.
+    fn start(url: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program());
+        command.args(["load", "--url", url, "--json"]).args(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        stderr.read_line(&mut line).expect("UTF-8");
+        assert!(line.contains("have joined"), "{line}");
+        Self { child, stderr }
+    }
+
+    fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Its exit code, its result, and what it says at its end.
+    fn end(mut self) -> (i32, Value, String) {
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).expect("UTF-8");
+        let output = self.child.wait_with_output().expect("it ends");
+        let result = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code().expect("no signal"), result, said)
+    }
+}
+
+#[test]
+fn every_message_comes_to_every_member() {
+    let (_dir, _server, url) = server(&[]);
+    let args = [
+        "--clients",
+        "40",
+        "--topics",
+        "4",
+        "--rate",
+        "200",
+        "--seconds",
+        "1",
+    ];
+    let (code, result, said) = load(&url, &args);
+    assert_eq!(code, 0, "{said}");
+    for (name, number) in [
+        ("joined", 40),
+        ("messages", 200),
+        ("deliveries", 2_000),
+        ("lost", 0),
+        ("doubled", 0),
+        ("reordered", 0),
+    ] {
+        assert_eq!(result[name], number, "{name} of {result}");
+    }
+    assert_eq!(result["closed"], json!({}));
+    let [half, most] = ["p50", "max"].map(|name| {
+        let time = result["delivery_ms"][name].as_f64();
+        time.expect("a number")
+    });
+    assert!(0.0 < half && half <= most, "{result}");
+    // A second load does not count the history of the first.
+    let (code, result, said) = load(&url, &args);
+    assert_eq!((code, &result["deliveries"]), (0, &json!(2_000)), "{said}");
+}
+
+#[test]
+fn clients_only_connect_or_stay() {
+    let (dir, _server, url) = server(&[]);
+    for mode in ["connect", "idle"] {
+        let args = ["--mode", mode, "--clients", "300", "--seconds", "0.2"];
+        let (code, result, said) = load(&url, &args);
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(
+            (&result["joined"], &result["messages"]),
+            (&json!(300), &json!(0))
+        );
+    }
+    let args = [
+        "load",
+        "--url",
+        &url,
+        "--clients",
+        "3",
+        "--rate",
+        "10",
+        "--seconds",
+        "0.5",
+    ];
+    let output = run(&args, dir.path());
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "3 of 3 joined",
+        "messages    5 in ",
+        "lost        0, doubled 0",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_server_that_drops_its_clients_is_reported() {
+    let (_dir, server, url) = server(&[]);
+    let running = Running::start(&url, &["--clients", "20", "--seconds", "60"]);
+    server.signal("-TERM");
+    let (code, result, said) = running.end();
+    assert_eq!(code, 1, "{result}");
+    let closed = result["closed"].as_object().expect("reasons");
+    let closed: u64 = closed.values().filter_map(Value::as_u64).sum();
+    assert_eq!(closed, 20, "{result}");
+    assert!(said.contains("20 clients were closed ("), "{said}");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn what_a_member_does_not_receive_is_lost() {
+    let rooms = r#"
+        [[rooms]]
+        topics = "random:*"
+        on.shout = { to = "others" }
+    "#;
+    let (_dir, server) = Process::configured(rooms, &[]);
+    let url = format!("ws://{}/socket/websocket", server.addr);
+    let few = ["--clients", "5", "--topics", "1", "--rate", "50"];
+    let (code, result, said) = load(&url, &[&few[..], &["--others", "--seconds", "1"]].concat());
+    assert_eq!((code, &result["deliveries"]), (0, &json!(50 * 4)), "{said}");
+    // Each publisher waits for its own messages. Ctrl-C prints the result so far.
+    let running = Running::start(&url, &[&few[..], &["--seconds", "60"]].concat());
+    running.interrupt();
+    let (code, result, said) = running.end();
+    assert_eq!(code, 1, "{result}");
+    assert_eq!(result["lost"], result["messages"], "{result}");
+    let messages = result["messages"].as_u64().expect("a number");
+    let lost = format!("{messages} deliveries were lost");
+    assert!(messages == 0 || said.contains(&lost), "{said}");
+}
+
+#[test]
+fn a_load_that_cannot_run_says_why() {
+    let (_dir, server, url) = server(&["--max-connections", "2"]);
+    let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let nobody = format!(
+        "ws://{}/socket/websocket",
+        closed.local_addr().expect("bound")
+    );
+    drop(closed);
+    let wrong_path = format!("ws://{}/other/websocket", server.addr);
+    for (url, args, part) in [
+        (&*nobody, &[][..], "nothing listens there"),
+        (&wrong_path, &[], "status 404: a wrong path"),
+        (
+            &url,
+            &["--topic", "other", "--topics", "1"],
+            "the join is refused: {\"reason\":\"unmatched topic\"}",
+        ),
+        (
+            &url,
+            &["--payload", "{}"],
+            "--payload must be a JSON object",
+        ),
+        (&url, &["--join", "[]"], "--join must be a JSON object"),
+        (
+            "ws://192.0.2.1:4000/socket/websocket",
+            &[],
+            "192.0.2.1:4000 is another machine, which the load may slow down or stop; say --yes",
+        ),
+    ] {
+        let (code, _, said) = load(url, &[&["--clients", "2"], args].concat());
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // A full server has room for some.
+    let args = [
+        "--clients",
+        "5",
+        "--topics",
+        "1",
+        "--rate",
+        "10",
+        "--seconds",
+        "0.5",
+    ];
+    let (code, result, said) = load(&url, &args);
+    assert_eq!((code, &result["joined"]), (1, &json!(2)), "{said}");
+    assert_eq!(result["deliveries"], 5 * 2, "{result}");
+    assert!(
+        said.contains("3 clients could not join (status 503: "),
+        "{said}"
+    );
+    let (code, _, said) = load("wss://127.0.0.1/socket/websocket", &[]);
+    assert_eq!(code, 2);
+    assert!(said.contains("the load speaks no TLS"), "{said}");
+}
+
+#[test]
+fn a_low_limit_of_open_files_is_named() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$@\"", "sh"]);
+    command.arg(program()).args(["load", "--clients", "100"]);
+    let output = command.output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let part = "100 clients need 132 open files, and this process may open 100: raise `ulimit -n`";
+    assert!(said.contains(part), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
