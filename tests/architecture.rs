@@ -345,12 +345,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "token",
         ],
     ),
+    ("server/probe", &["server/tls"]),
+    (
+        "server/certificates",
+        &["lock", "metrics", "server/config", "transport"],
+    ),
     ("server/load", &["server/config", "server/console"]),
-    ("server/probe", &[]),
     ("server/systemd", &[]),
     (
         "server/check",
         &[
+            "server/certificates",
             "revocation",
             "server/admin",
             "server/api",
@@ -390,6 +395,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rate",
             "revocation",
             "server/admin",
+            "server/certificates",
             "server/check",
             "server/config",
             "server/exporter",
@@ -513,10 +519,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     (
         "rustls",
         &[
+            "server/certificates",
             "server/commands",
             "server/hook",
             "server/jwks",
+            "server/probe",
             "server/tls",
+            "transport",
         ],
     ),
     // telemetry names the sources of log lines.
@@ -529,7 +538,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("sd_notify", &["server/systemd"]),
     (
         "ring",
-        &["server/hook", "server/jwks", "server/jwt", "server/tls"],
+        &[
+            "server/certificates",
+            "server/hook",
+            "server/jwks",
+            "server/jwt",
+            "server/tls",
+        ],
     ),
     ("std::env", &["server/config"]),
     ("counter!", &["metrics"]),

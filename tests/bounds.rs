@@ -221,7 +221,7 @@ const ROWS: &[Row] = &[
         &[("64", "src/deflate.rs", "const MAX_FINAL_BLOCKS: usize = ")],
     ),
     (
-        "unfinished messages, long-poll bodies and heads of requests, of all clients",
+        "unfinished messages, TLS records, long-poll bodies and heads of requests, of all clients",
         &[
             (
                 "64 MB",
@@ -592,6 +592,29 @@ const ROWS: &[Row] = &[
                 "const HEAD_TIMEOUT: Duration = ",
             ),
         ],
+    ),
+    (
+        "a TLS handshake",
+        &[
+            (
+                "10 s",
+                "src/transport/edge/mod.rs",
+                "const HEAD_TIMEOUT: Duration = ",
+            ),
+            (
+                "32 kB",
+                "src/transport/tls/session.rs",
+                "const MAX_HANDSHAKE: usize = ",
+            ),
+        ],
+    ),
+    (
+        "ciphertext that the kernel has not taken, of a connection",
+        &[(
+            "32 kB",
+            "src/transport/tls/session.rs",
+            "const WRITE_SIZE: usize = ",
+        )],
     ),
     (
         "what is read behind a request that is being answered",

@@ -9,6 +9,7 @@ mod connection;
 mod hot;
 mod http;
 mod route;
+mod tls;
 
 use std::sync::LazyLock;
 
@@ -25,6 +26,7 @@ pub(crate) use self::hot::{
 };
 pub(crate) use self::http::request;
 pub(crate) use self::route::{RouteId, RouteMetrics};
+pub(crate) use self::tls::{TlsHandshake, tls_metrics};
 
 use crate::rate::Limit;
 
@@ -377,6 +379,7 @@ pub(crate) fn describe() {
         "Jumps of the system's clock by more than 2 seconds, by direction"
     );
     http::describe();
+    tls::describe();
 }
 
 /// Shows in the metrics what runs here.

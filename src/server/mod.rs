@@ -8,6 +8,8 @@ pub(crate) mod admin;
 #[cfg(feature = "_store")]
 pub mod api;
 #[cfg(feature = "_store")]
+pub(crate) mod certificates;
+#[cfg(feature = "_store")]
 pub(crate) mod check;
 pub(crate) mod commands;
 pub(crate) mod config;
@@ -47,11 +49,13 @@ pub(crate) mod traces;
 pub(crate) mod trial;
 
 pub use self::admin::MetricsTokenError;
+#[cfg(feature = "_store")]
+pub use self::certificates::CertificateError;
 pub use self::config::{
     AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields,
     FileConfig, History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat,
     OtelConfig, RetentionConfig, RoomConfig, SecretFilesConfig, ServeConfig, SettingsError,
-    ShortPassword, Switch, WebsocketDriver,
+    ShortPassword, Switch, TlsConfig, WebsocketDriver,
 };
 #[cfg(feature = "_store")]
 pub use self::dashboard::DashboardError;

@@ -1,8 +1,12 @@
-//! [`get`]: one plain HTTP request to a server on this machine, without an HTTP client.
+//! [`get`]: one HTTP request to a server on this machine, without an HTTP client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::server::tls::unverified_tls;
 
 /// The most bytes of an answer that are read.
 const MAX_BYTES: u64 = 65_536;
@@ -25,20 +29,39 @@ pub(crate) fn reachable(listens: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listens.port())
 }
 
-/// Asks for a path. `patience`: the longest wait for the connection, and for each part of the answer.
+/// Asks for a path, over TLS if the server `has_tls`. `patience`: the longest wait for the connection, and for each
+/// part of the answer. The certificate is not verified, because its name is not that of this machine.
 ///
 /// # Errors
 /// If there is no answer in time, or it is no HTTP.
-pub(crate) fn get(address: SocketAddr, path: &str, patience: Duration) -> io::Result<ProbeAnswer> {
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+pub(crate) fn get(
+    (address, has_tls): (SocketAddr, bool),
+    path: &str,
+    patience: Duration,
+) -> io::Result<ProbeAnswer> {
+    let stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let answer = if has_tls {
+        let tls = unverified_tls().map_err(io::Error::other)?;
+        let connection = ClientConnection::new(tls, address.ip().into());
+        ask(
+            StreamOwned::new(connection.map_err(io::Error::other)?, stream),
+            &request,
+        )?
+    } else {
+        ask(stream, &request)?
+    };
+    parse(&String::from_utf8_lossy(&answer))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is no HTTP"))
+}
+
+fn ask(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_BYTES).read_to_end(&mut answer)?;
-    parse(&String::from_utf8_lossy(&answer))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is no HTTP"))
+    Ok(answer)
 }
 
 fn parse(answer: &str) -> Option<ProbeAnswer> {

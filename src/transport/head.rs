@@ -14,6 +14,7 @@ pub(super) struct Head<'a> {
     head: &'a RequestHead,
     /// The whole request; `None` if no App has routed it.
     routed: Option<&'a HttpRequest>,
+    is_secure: bool,
 }
 
 impl<'a> From<&'a HttpRequest> for Head<'a> {
@@ -21,14 +22,19 @@ impl<'a> From<&'a HttpRequest> for Head<'a> {
         Self {
             head: request.head(),
             routed: Some(request),
+            is_secure: request.app_config().secure(),
         }
     }
 }
 
 impl<'a> Head<'a> {
-    /// A request over plain TCP that no App has routed, to a path without variables.
-    pub(super) fn plain(head: &'a RequestHead) -> Self {
-        Self { head, routed: None }
+    /// A request that no App has routed, to a path without variables.
+    pub(super) fn bare(head: &'a RequestHead, is_secure: bool) -> Self {
+        Self {
+            head,
+            routed: None,
+            is_secure,
+        }
     }
 
     /// The whole request, if an App has routed it.
@@ -62,8 +68,7 @@ impl<'a> Head<'a> {
 
     /// Whether the request came over TLS that this server terminates.
     pub(super) fn is_secure(&self) -> bool {
-        self.routed
-            .is_some_and(|request| request.app_config().secure())
+        self.is_secure
     }
 
     /// The decoded variables of the path.

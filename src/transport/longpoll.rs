@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{Method, header};
-use actix_web::rt::net::TcpStream;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder};
 use base64::Engine;
@@ -28,7 +27,7 @@ use super::longpoll_server::{
     LongPollServer, Poll, PollBatch, Posted, Publish, Sessions, first_silence,
 };
 use super::refusal::{Refusal, full_response};
-use super::tcp;
+use super::stream::Stream;
 use super::unfinished::Room;
 use crate::deflate::{WORTHWHILE, gzip};
 use crate::socket::Sign;
@@ -177,15 +176,15 @@ async fn poll(
 /// The messages of a poll, while its client is connected. If the client goes, nothing is taken, and the messages
 /// taken in that moment are queued again.
 async fn batch_for<E>(
-    stream: &TcpStream,
+    stream: &Stream,
     polled: impl Future<Output = Result<PollBatch, E>>,
 ) -> Result<PollBatch, E> {
     let batch = tokio::select! {
         biased;
-        () = tcp::ended(stream) => PollBatch::default(),
+        () = stream.ended() => PollBatch::default(),
         batch = polled => batch?,
     };
-    let has_gone = batch.delivery.is_some() && tcp::has_ended(stream);
+    let has_gone = batch.delivery.is_some() && stream.has_ended();
     Ok(if has_gone {
         PollBatch::default()
     } else {

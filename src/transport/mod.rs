@@ -25,12 +25,17 @@ mod head;
 mod in_process;
 mod longpoll;
 mod longpoll_server;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod origin;
 mod query;
 mod reader;
 mod refusal;
+mod stream;
 mod subprotocol;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod unfinished;
 mod upgrade;
 mod websocket;
@@ -43,6 +48,8 @@ pub(crate) use self::handshake::{Mounted, RequestHook};
 pub(crate) use self::in_process::InProcess;
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
+#[cfg(not(feature = "tls"))]
+use self::no_tls as tls;
 pub use self::origin::{
     CheckOrigin, HostName, InvalidHost, InvalidOrigin, OriginCheck, OriginPattern, SharedOrigin,
 };

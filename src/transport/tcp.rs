@@ -131,11 +131,16 @@ pub(super) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| read(buffer))
 }
 
-/// Ends the server's side of the stream (FIN), then reads and drops until the client ends its side or
-/// `linger` is over. Closing a stream with unread bytes would reset it, and the client could lose the last
+/// Ends the server's side of the stream, by `farewell` and a FIN, then reads and drops until the client ends its side
+/// or `linger` is over. Closing a stream with unread bytes would reset it, and the client could lose the last
 /// bytes sent to it. Returns `false` if the client reset the stream before it had read everything.
-pub(super) async fn hang_up(stream: &TcpStream, linger: Duration) -> bool {
+pub(super) async fn hang_up(
+    stream: &TcpStream,
+    farewell: impl Future<Output = io::Result<()>>,
+    linger: Duration,
+) -> bool {
     let gone = async {
+        farewell.await?;
         SockRef::from(stream).shutdown(Shutdown::Write)?;
         loop {
             stream.readable().await?;

@@ -76,6 +76,7 @@ mod tables;
 mod takeover;
 mod testing;
 mod timers;
+mod tls;
 mod told;
 #[cfg(feature = "otel")]
 mod traces;

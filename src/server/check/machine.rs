@@ -85,16 +85,22 @@ pub(crate) const PORTS: [&str; 2] = ["port", "admin_listen"];
 pub(super) fn ports(config: &ServeConfig) -> Vec<Finding> {
     let clients = SocketAddr::new(config.host, config.port);
     let operators = config.operators_address();
+    let asked = (probe::reachable(operators), config.operators_have_tls());
     let [own, of_operators] = PORTS;
-    let mut findings = vec![port(own, "host", clients, operators)];
+    let mut findings = vec![port(own, "host", clients, asked)];
     if operators != clients {
-        findings.push(port(of_operators, of_operators, operators, operators));
+        findings.push(port(of_operators, of_operators, operators, asked));
     }
     findings
 }
 
-/// Whether `address`, which `setting` names, is free. A server that runs answers at `operators`.
-fn port(name: &'static str, setting: &str, address: SocketAddr, operators: SocketAddr) -> Finding {
+/// Whether `address`, which `setting` names, is free. A server that runs answers where `asked` says.
+fn port(
+    name: &'static str,
+    setting: &str,
+    address: SocketAddr,
+    asked: (SocketAddr, bool),
+) -> Finding {
     if address.port() == 0 {
         return Finding::ok(name, "a free one is taken");
     }
@@ -103,7 +109,7 @@ fn port(name: &'static str, setting: &str, address: SocketAddr, operators: Socke
         Err(error) => error,
     };
     match error.kind() {
-        io::ErrorKind::AddrInUse => in_use(name, address, operators),
+        io::ErrorKind::AddrInUse => in_use(name, address, asked),
         io::ErrorKind::PermissionDenied => Finding::fail(
             name,
             format!(
@@ -122,8 +128,8 @@ fn port(name: &'static str, setting: &str, address: SocketAddr, operators: Socke
 }
 
 /// The port of a server that runs is in use, of course.
-fn in_use(name: &'static str, address: SocketAddr, operators: SocketAddr) -> Finding {
-    match probe::get(probe::reachable(operators), "/healthz", PATIENCE) {
+fn in_use(name: &'static str, address: SocketAddr, asked: (SocketAddr, bool)) -> Finding {
+    match probe::get(asked, "/healthz", PATIENCE) {
         Ok(answer) if answer.status == 200 && answer.line == "ok" => Finding::warn(
             name,
             format!(

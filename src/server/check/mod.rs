@@ -1,6 +1,7 @@
 //! [`check`]: whether a server could run with these settings. It looks at everything that they name, and changes
 //! nothing. `slackir config check` prints the findings.
 
+mod certificate;
 mod keys;
 mod machine;
 mod network;
@@ -80,6 +81,7 @@ pub(crate) fn check(config: &ServeConfig) -> Vec<Finding> {
     findings.push(machine::descriptors(config));
     findings.extend(static_dir(config));
     findings.push(origins(config));
+    findings.extend(certificate::certificate(config));
     findings.extend(keys::keys(config));
     findings.extend(network::network(config));
     findings.extend(network::collector(&config.otel));

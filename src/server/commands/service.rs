@@ -58,8 +58,9 @@ pub(crate) enum ServiceCommandError {
 /// If the server does not answer with 200.
 pub(crate) fn health(config: &HealthConfig) -> Result<(), ServiceCommandError> {
     let path = if config.ready { "/readyz" } else { "/healthz" };
-    let address = probe::reachable(config.serve.operators_address());
-    let answer = probe::get(address, path, PATIENCE)
+    let serve = &config.serve;
+    let address = probe::reachable(serve.operators_address());
+    let answer = probe::get((address, serve.operators_have_tls()), path, PATIENCE)
         .map_err(|source| ServiceCommandError::NoAnswer { address, source })?;
     if answer.status != 200 {
         return Err(ServiceCommandError::Unwell {

@@ -26,6 +26,7 @@ mod rooms_command;
 mod secret_files;
 mod serve;
 mod service_command;
+mod tls;
 mod token;
 mod value;
 
@@ -63,6 +64,7 @@ pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
 use self::secret_files::{SecretFileError, SecretFiles};
 pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
 pub(crate) use self::service_command::{CompletionsConfig, HealthConfig, ManConfig};
+pub use self::tls::TlsConfig;
 pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
 
 /// The command line of `slackir`.
@@ -186,6 +188,11 @@ impl ServeConfig {
     pub(crate) fn operators_address(&self) -> SocketAddr {
         let own = self.admin.admin_listen;
         own.unwrap_or_else(|| SocketAddr::new(self.host, self.port))
+    }
+
+    /// Whether that address speaks https. `admin_listen` never does.
+    pub(crate) fn operators_have_tls(&self) -> bool {
+        self.tls.is_on() && self.admin.admin_listen.is_none()
     }
 
     /// The settings that `slackir serve` would have with these arguments, from the environment and the file as

@@ -9,6 +9,8 @@ pub(super) const RELOADED: &[&str] = &[
     "check_origin",
     "public_host",
     "trusted_proxies",
+    TLS_CERT,
+    TLS_KEY,
     "max_connections_per_ip",
     "connects_per_second",
     "connects_burst",
@@ -21,6 +23,10 @@ pub(super) const RELOADED: &[&str] = &[
     SECRET,
     "secret_key_base_file",
 ];
+
+/// They are applied to a server that has TLS; only a restart can switch it on or off.
+const TLS_CERT: &str = "tls_cert";
+const TLS_KEY: &str = "tls_key";
 
 /// It is applied to `[identity]` and to the HTTP API, and not to the joins of rooms.
 const SECRET: &str = "secret_key_base";
@@ -70,7 +76,9 @@ impl RunningSettings {
             let Some(new) = same_name.next().filter(|new| new.value != setting.value) else {
                 continue;
             };
-            let is_off = name.starts_with("api_") && !has_api;
+            let is_tls = name == TLS_CERT || name == TLS_KEY;
+            let is_off = name.starts_with("api_") && !has_api
+                || is_tls && (setting.value.is_none() || new.value.is_none());
             if !RELOADED.contains(&name.as_str()) || is_off {
                 changed.need_restart.push(name.clone());
                 continue;

@@ -12,7 +12,7 @@ use super::log::log_filter;
 use super::value::{address, delay, history_limit, positive, seconds, socket_path};
 use super::{
     AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, FileConfig, HookConfig,
-    OtelConfig, RoomConfig, SecretFilesConfig,
+    OtelConfig, RoomConfig, SecretFilesConfig, TlsConfig,
 };
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
@@ -31,6 +31,10 @@ pub struct ServeConfig {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "PORT", default_value_t = 4000)]
     pub port: u16,
+
+    /// TLS of the port.
+    #[command(flatten)]
+    pub tls: TlsConfig,
 
     /// The database.
     #[command(flatten)]

@@ -242,7 +242,7 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
         ("idle-timeout = 1", "idle-timeout: there is no such setting"),
         (
             "x = 1",
-            "x: there is no such setting; there are host, port, database_url,",
+            "x: there is no such setting; there are host, port, tls_cert, tls_key,",
         ),
         (
             "histroy_limit = 1",

@@ -43,6 +43,7 @@ use crate::admission::TrustedProxies;
 use crate::endpoint::Endpoint;
 use crate::presence::Presence;
 use crate::server::admin::Readiness;
+use crate::server::certificates::Certificates;
 use crate::server::config::{ServeConfig, SettingInForce, ShortPassword};
 use crate::server::exporter::Exporter;
 use crate::server::rooms::Room;
@@ -91,6 +92,8 @@ pub(crate) struct DashboardServices {
     pub(crate) trouble: Arc<Trouble>,
     /// What `/readyz` says.
     pub(crate) readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    /// The certificate of the server's port; `None` without TLS.
+    pub(crate) certificates: Option<Certificates>,
 }
 
 /// The dashboard of one server. Cloning is cheap.
@@ -130,10 +133,12 @@ impl ServedDashboard {
     pub(crate) fn open(services: DashboardServices) -> Result<Self, DashboardError> {
         let password = services.config.dashboard.password()?;
         let sessions = Sessions::new(password)?;
+        let is_secure = services.config.operators_have_tls();
+        let scheme = if is_secure { "https" } else { "http" };
         let link = match password {
             Some(_) => None,
             None => Some(format!(
-                "http://{}{ROOT}?token={}",
+                "{scheme}://{}{ROOT}?token={}",
                 services.address,
                 sessions.new_link()?
             )),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Dashboard;
 use super::requests::Answer;
 use crate::metrics::name;
+use crate::server::certificates::Certificates;
 use crate::server::check::{self, Finding, Level};
 use crate::server::config::{ServeConfig, SettingInForce, SettingSource, Switch};
 use crate::server::telemetry::TroubleEntry;
@@ -23,11 +24,12 @@ impl Dashboard {
         let shown = self.clone();
         let database = spawn_blocking(move || database(&shown.0.services.config)).await;
         let database = database.map_err(|_| "The server is shutting down.".to_owned())?;
+        let certificate = services.certificates.as_ref().map(Certificates::validity);
         let settings: Vec<_> = services.settings.iter().map(setting).collect();
         Ok(json!({
             "settings": settings,
             "database": database,
-            "certificate_expires": null,
+            "certificate_expires": certificate.map(|validity| validity.ends),
             "jwks_age": jwks_age(&Metrics(services.metrics.render())),
             "other_servers": services.others.names(),
         }))

@@ -19,7 +19,8 @@ pub(super) fn announce(
     address: SocketAddr,
     dashboard: Option<&ServedDashboard>,
 ) {
-    let url = format!("http://{address}");
+    let scheme = if config.tls.is_on() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
     let database = match config.persist {
         Switch::On => store::redacted(&config.database.database_url),
         Switch::Off => "none".to_owned(),

@@ -6,6 +6,7 @@ use super::{ServeError, dashboard, parts, told};
 use crate::revocation::Revocations;
 use crate::server::admin::MetricsToken;
 use crate::server::api::Auth;
+use crate::server::certificates::{Certificates, NewCertificate};
 use crate::server::config::{ServeConfig, Switch};
 use crate::server::hook::Hook;
 use crate::server::sockets;
@@ -20,6 +21,8 @@ pub(super) struct Checked {
     pub(super) metrics_token: MetricsToken,
     /// Empty; the database fills it.
     pub(super) revocations: Revocations,
+    /// `None`: the port is plain.
+    pub(super) certificates: Option<Certificates>,
     pub(super) hook: Option<Arc<Hook>>,
     /// The backend that is told, and what it is to be told.
     pub(super) backend: Option<(Arc<Hook>, Arc<Teller>)>,
@@ -35,6 +38,7 @@ impl Checked {
         let revocations = Revocations::default();
         let auth = auth(config, &revocations)?;
         dashboard::check(config)?;
+        let certificates = NewCertificate::read(&config.tls)?.map(Certificates::new);
         let hook = parts::hook(config)?;
         let backend = hook.clone().zip(told::teller(config)?);
         Ok(Self {
@@ -42,6 +46,7 @@ impl Checked {
             auth,
             metrics_token,
             revocations,
+            certificates,
             hook,
             backend,
         })

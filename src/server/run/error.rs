@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::server::admin::MetricsTokenError;
 use crate::server::api::AuthError;
+use crate::server::certificates::CertificateError;
 use crate::server::dashboard::DashboardError;
 use crate::server::exporter::ExporterError;
 use crate::server::hook::HookError;
@@ -31,6 +32,9 @@ pub enum ServeError {
     /// The HTTP API's tokens.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// `--tls-cert` and `--tls-key`.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The operators' dashboard.
     #[error(transparent)]
     Dashboard(#[from] DashboardError),
@@ -82,6 +86,7 @@ impl ServeError {
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.setting(),
+            Self::Certificate(error) => error.setting(),
             Self::Page(_) => Some("static_dir"),
             Self::Origin(OriginError::CheckOrigin(_)) => Some("check_origin"),
             Self::Origin(OriginError::PublicHost(_)) => Some("public_host"),

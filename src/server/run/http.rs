@@ -15,7 +15,7 @@ use crate::metrics::connection_metrics;
 use crate::rate::Rate;
 use crate::server::config::{ServeConfig, WebsocketDriver};
 use crate::server::http_metrics;
-use crate::transport::direct::{Driver, ServerOptions};
+use crate::transport::direct::{Driver, ServerOptions, Tls};
 
 /// How long HTTP requests may run after all sockets are closed.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub(super) fn server(
         impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
         impl FnOnce(&mut ServiceConfig) + Clone + Send + 'static,
     ),
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Tls>),
 ) -> io::Result<Server> {
     let routed = endpoint.clone();
     let app = move || {
@@ -58,6 +58,7 @@ pub(super) fn server(
             WebsocketDriver::Direct => Driver::Direct,
             WebsocketDriver::ActixWs => Driver::ActixWs,
         },
+        tls,
     };
     endpoint.serve(listener, app, options)
 }

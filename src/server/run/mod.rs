@@ -44,6 +44,7 @@ use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
 use crate::pubsub::PubSub;
 use crate::server::api::{self, Api, ApiServices, Auth};
+use crate::server::certificates::Certificates;
 use crate::server::config::{RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::dashboard::DashboardServices;
 use crate::server::page;
@@ -254,6 +255,7 @@ impl<S: Socket> Server<S> {
             auth,
             metrics_token,
             revocations,
+            certificates,
             hook,
             backend,
         } = checked;
@@ -270,6 +272,7 @@ impl<S: Socket> Server<S> {
             api: api.clone(),
             keys,
             revocations,
+            certificates: certificates.clone(),
         });
         let servers = writer
             .as_ref()
@@ -297,6 +300,7 @@ impl<S: Socket> Server<S> {
             metrics: metrics.clone(),
             trouble: Arc::clone(logging.trouble()),
             readiness: Box::new(readiness.clone()),
+            certificates: certificates.clone(),
             config: config.clone(),
         })?;
         let pages = dashboard::routes(dashboard.as_ref());
@@ -314,7 +318,10 @@ impl<S: Socket> Server<S> {
             &endpoint,
             admission,
             (here, own, frontend),
-            listener,
+            (
+                listener,
+                certificates.as_ref().map(Certificates::tls).transpose()?,
+            ),
         )?;
         let operators = elsewhere
             .map(|(routes, listener)| http::serve_operators(routes, listener))
@@ -344,6 +351,9 @@ impl<S: Socket> Server<S> {
             servers,
             traces,
         };
+        if let Some(certificates) = certificates {
+            actix_rt::spawn(certificates.keep());
+        }
         actix_rt::spawn(metrics.clone().upkeep());
         actix_rt::spawn(service::tell_status(endpoint.clone(), readiness));
         actix_rt::spawn(watchdog.keep());

@@ -6,6 +6,7 @@ use super::{ServeError, http};
 use crate::admission::{Admission, AdmissionOptions};
 use crate::revocation::Revocations;
 use crate::server::api::Api;
+use crate::server::certificates::{Certificates, NewCertificate};
 use crate::server::config::{ChangedSettings, Cli, RunningSettings, ServeConfig};
 use crate::server::rooms::IdentityKeys;
 use crate::server::sockets;
@@ -19,6 +20,8 @@ pub(super) struct Reloadable {
     pub(super) api: Option<Api>,
     pub(super) keys: IdentityKeys,
     pub(super) revocations: Revocations,
+    /// `None`: the port is plain, and stays so.
+    pub(super) certificates: Option<Certificates>,
 }
 
 impl Reloadable {
@@ -30,6 +33,10 @@ impl Reloadable {
         let origin = sockets::check_origin(config)?;
         let auth = auth(config, &self.revocations)?;
         let keys = self.keys.read(config.api.secret_key_base.as_deref())?;
+        let certificate = match &self.certificates {
+            Some(_) => NewCertificate::read(&config.tls)?,
+            None => None,
+        };
         // The last one that can fail.
         logging.set_filter(&config.log)?;
         self.origin.set(origin);
@@ -37,6 +44,9 @@ impl Reloadable {
             api.set_auth(auth);
         }
         self.keys.set(keys);
+        if let (Some(certificates), Some(new)) = (&self.certificates, certificate) {
+            certificates.set(new);
+        }
         let old = self.admission.options();
         self.admission.set_options(AdmissionOptions {
             // The HTTP server has been built with it.

@@ -5,24 +5,23 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use actix_rt::net::TcpStream;
 use futures_core::Stream;
-use tokio::io::Interest;
 
 use crate::socket::ConnectionEnd;
 use crate::transport::arrived::Arrived;
 use crate::transport::reader::Received;
+use crate::transport::stream::Stream as ClientStream;
 use crate::transport::tcp::with_buffer;
 
 /// The frames of one client; the stream ends with the client's side of the connection.
 pub(super) struct TcpFrames {
     /// Shared with the connection's writer.
-    stream: Rc<TcpStream>,
+    stream: Rc<ClientStream>,
     arrived: Arrived,
 }
 
 impl TcpFrames {
-    pub(super) fn new(stream: Rc<TcpStream>, arrived: Arrived) -> Self {
+    pub(super) fn new(stream: Rc<ClientStream>, arrived: Arrived) -> Self {
         Self { stream, arrived }
     }
 
@@ -36,20 +35,13 @@ impl TcpFrames {
             Ok(0) => Poll::Ready(None),
             Ok(len) => {
                 if len < buffer.len() {
-                    self.assume_drained();
+                    self.stream.assume_drained();
                 }
                 Poll::Ready(Some(self.arrived.next_of(&buffer[..len])))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Some(Ok(None))),
             Err(_) => Poll::Ready(None),
         })
-    }
-
-    /// After a short read nothing is left: saves the read that would show it.
-    fn assume_drained(&self) {
-        let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        // The error is the one made here.
-        let _ = self.stream.try_io(Interest::READABLE, blocked);
     }
 }
 

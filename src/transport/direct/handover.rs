@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use actix_http::ws::hash_key;
-use actix_rt::net::TcpStream;
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
 use bytes::Bytes;
@@ -22,6 +21,7 @@ use crate::transport::extensions::negotiate;
 use crate::transport::handshake::{Accepted, Mounted, texts};
 use crate::transport::head::Head;
 use crate::transport::reader::MessageReader;
+use crate::transport::stream::Stream;
 
 /// Shared by the request and the owner of its stream.
 #[derive(Clone, Default)]
@@ -82,7 +82,7 @@ impl Upgraded {
     /// `admitted` counts the stream.
     pub(in crate::transport) fn start(
         self,
-        stream: Rc<TcpStream>,
+        stream: Rc<Stream>,
         behind: Bytes,
         admitted: Option<Admitted>,
     ) {

@@ -16,7 +16,7 @@ mod writers;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,7 @@ pub(super) use self::writers::count as count_of_connections;
 use super::edge::{Edge, Patience, Stopping};
 use super::handshake::Mounted;
 use super::tcp;
+pub use super::tls::Tls;
 use crate::admission::Admission;
 
 /// The settings of [`serve`].
@@ -55,6 +56,8 @@ pub struct ServerOptions {
     pub admission: Admission,
     /// The driver of the WebSocket connections. Default [`Driver::Direct`].
     pub driver: Driver,
+    /// TLS, with the feature `tls`. Default `None`: plain TCP.
+    pub tls: Option<Tls>,
 }
 
 /// The driver of a server's WebSocket connections.
@@ -84,24 +87,25 @@ impl Default for ServerOptions {
             keep_alive: Duration::from_secs(75),
             admission: Admission::default(),
             driver: Driver::default(),
+            tls: None,
         }
     }
 }
 
-/// Serves an App over plain TCP, and the WebSocket connections of the endpoints mounted in it over
+/// Serves an App over TCP or TLS, and the WebSocket connections of the endpoints mounted in it over
 /// streams of the server's own, at a fraction of the memory that they cost in an actix-web `HttpServer`.
 /// The server must be awaited; it does not handle signals, see
 /// [`run_until_signal`](crate::shutdown::run_until_signal).
 ///
 /// `app` is called once on every worker thread. All requests go through the App, upgrades
 /// included; a connection that was upgraded by something else than an endpoint is closed. The caller sets the
-/// listener's backlog. For TLS, mount the endpoint in an `HttpServer`.
+/// listener's backlog.
 ///
 /// # Errors
 /// If the listener cannot be used.
 ///
 /// ```no_run
-/// use std::net::TcpListener;
+/// use std::net::{SocketAddr, TcpListener};
 ///
 /// use actix_web::App;
 /// use slackir::Endpoint;
@@ -161,22 +165,24 @@ where
         .shutdown_timeout(options.shutdown_timeout.as_secs())
         .disable_signals();
     tcp::set_own_options(&listener);
+    let address = listener.local_addr()?;
     if let Some(workers) = options.workers {
         server = server.workers(workers);
     }
     let stop = server.graceful_shutdown_signal();
     let server = server.listen("slackir", listener, move || {
         let (stop, app, sockets) = (stop.clone(), app.clone(), sockets.clone());
-        let admission = options.admission.clone();
+        let (admission, tls) = (options.admission.clone(), options.tls.clone());
         fn_factory(move || {
             let app = app()
                 .into_factory()
                 .map(|response: S::Response| response.into().map_into_boxed_body())
                 .map_err(|error| error.into().error_response().into());
-            let app = map_config(app, |()| AppConfig::default());
+            let is_secure = tls.is_some();
+            let app = map_config(app, move |()| app_config(is_secure, address));
             let (app, stop) = (app.new_service(()), stop.clone());
             let sockets = sockets.clone();
-            let admission = admission.clone();
+            let (admission, tls) = (admission.clone(), tls.clone());
             async move {
                 let stopping = Rc::new(Stopping::default());
                 let told = Rc::clone(&stopping);
@@ -192,6 +198,7 @@ where
                     hands_over: options.driver == Driver::Direct,
                     max_handed_over: options.max_connections,
                     admission,
+                    tls,
                     stopping,
                 });
                 Ok::<_, S::InitError>(fn_service(move |stream: TcpStream| {
@@ -206,4 +213,14 @@ where
         })
     })?;
     Ok(server.run())
+}
+
+/// What the App knows of its server: whether requests come by https, and its address.
+fn app_config(is_secure: bool, address: SocketAddr) -> AppConfig {
+    if is_secure {
+        // actix-web has no other way than the one of its own test server.
+        AppConfig::__priv_test_new(true, address.to_string(), address)
+    } else {
+        AppConfig::default()
+    }
 }

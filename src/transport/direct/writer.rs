@@ -8,32 +8,24 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_rt::net::TcpStream;
 use futures_core::future::LocalBoxFuture;
-use rustix::net::{SendFlags, send};
 use tokio::time::timeout;
 
 use crate::frame::Frame;
 use crate::outbox::{Interrupt, Outbox};
 use crate::socket::OpenStream;
 use crate::transport::ending::{close_frame, is_deaf};
-use crate::transport::tcp::{OWN_LINGER, hang_up, reset};
+use crate::transport::stream::Stream;
+use crate::transport::tcp::{OWN_LINGER, reset};
 
 /// A client may take this long to read its queued frames when its connection ends. The kernel waits as long for
 /// acknowledgements.
 const FAREWELL: Duration = Duration::from_secs(30);
 
-/// A client that is gone is an error and no signal. On systems without this flag, Rust's own start code ignores the
-/// signal.
-#[cfg(target_os = "linux")]
-const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(not(target_os = "linux"))]
-const SEND_FLAGS: SendFlags = SendFlags::empty();
-
 /// One connection's writer. Small, because every connection has one.
 pub(super) struct TcpWriter {
     /// Shared with the connection's reader.
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     outbox: Rc<Outbox>,
     /// What is left to do once the outbox is closed.
     parting: Option<LocalBoxFuture<'static, ()>>,
@@ -50,7 +42,7 @@ impl Future for TcpWriter {
                 return Poll::Ready(());
             }
             if self.outbox.closed().is_some_and(is_deaf) {
-                reset(&self.stream);
+                reset(self.stream.tcp());
                 return Poll::Ready(());
             }
             let parting = part(Rc::clone(&self.stream), Rc::clone(&self.outbox));
@@ -66,7 +58,7 @@ impl Future for TcpWriter {
 impl TcpWriter {
     /// Writes the frames of `outbox` to `stream` until the connection has ended. `open` keeps the connection counted
     /// until the writer ends.
-    pub(super) fn new(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream) -> Self {
+    pub(super) fn new(stream: Rc<Stream>, outbox: Rc<Outbox>, open: OpenStream) -> Self {
         Self {
             stream,
             outbox,
@@ -83,13 +75,17 @@ impl TcpWriter {
     /// Gives a lone frame to the stream. Returns true if all of it was sent; else the rest is queued again, and
     /// polling the writer shows why.
     pub(super) fn send_lone(&self, frame: &Frame) -> bool {
-        // Not through tokio, which would look up the readiness of the stream.
-        let taken = send(&*self.stream, frame.wire(), SEND_FLAGS).unwrap_or(0);
+        let taken = self.stream.send(frame.wire());
         if taken == frame.len() {
             return true;
         }
         self.outbox.put_back(frame.clone(), taken);
         false
+    }
+
+    /// Whether TLS keeps a part of what was sent, which polling the writer sends.
+    pub(super) fn keeps_bytes(&self) -> bool {
+        self.stream.keeps_bytes()
     }
 
     /// Ready once the outbox is closed, even if the stream does not take its frames.
@@ -102,8 +98,12 @@ impl TcpWriter {
 }
 
 /// Writes the queued frames, now and later; ready once the outbox is closed and empty.
-fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    while ready!(outbox.poll_queued(cx)) {
+fn poll_flush(stream: &Stream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    loop {
+        ready!(stream.poll_flush(cx))?;
+        if !ready!(outbox.poll_queued(cx)) {
+            return Poll::Ready(Ok(()));
+        }
         let written = outbox.write_to(|frames| stream.try_write_vectored(frames));
         match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -112,20 +112,19 @@ fn poll_flush(stream: &TcpStream, outbox: &Outbox, cx: &mut Context<'_>) -> Poll
             written => written?,
         }
     }
-    Poll::Ready(Ok(()))
 }
 
 /// Writes the queued frames and the close frame, and hangs up. A client that does not read them is reset.
-async fn part(stream: Rc<TcpStream>, outbox: Rc<Outbox>) {
+async fn part(stream: Rc<Stream>, outbox: Rc<Outbox>) {
     let said = timeout(FAREWELL, say_goodbye(&stream, &outbox)).await;
     if matches!(said, Ok(Ok(()))) {
-        let _ = hang_up(&stream, OWN_LINGER).await;
+        let _ = stream.hang_up(OWN_LINGER).await;
     } else {
-        reset(&stream);
+        reset(stream.tcp());
     }
 }
 
-async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) -> io::Result<()> {
+async fn say_goodbye(stream: &Stream, outbox: &Outbox) -> io::Result<()> {
     poll_fn(|cx| poll_flush(stream, outbox, cx)).await?;
     let close = close_frame(outbox);
     let mut rest = &close.wire()[..];
@@ -135,5 +134,5 @@ async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) -> io::Result<()> {
             written => rest = &rest[written?..],
         }
     }
-    Ok(())
+    stream.flush().await
 }

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use actix_rt::net::TcpStream;
 use slab::Slab;
 
 use super::writer::TcpWriter;
@@ -20,6 +19,7 @@ use crate::lock::lock;
 use crate::metrics::{Hot, count as count_sent, written};
 use crate::outbox::Outbox;
 use crate::socket::OpenStream;
+use crate::transport::stream::Stream;
 
 thread_local! {
     /// The writers of this thread, for code outside their task.
@@ -37,7 +37,7 @@ struct Writers {
 
 /// Writes the frames of `outbox` to `stream` until the connection has ended. `open` keeps the connection counted
 /// until then.
-pub(super) fn start(stream: Rc<TcpStream>, outbox: Rc<Outbox>, open: OpenStream) {
+pub(super) fn start(stream: Rc<Stream>, outbox: Rc<Outbox>, open: OpenStream) {
     let writer = TcpWriter::new(stream, outbox, open);
     WRITERS.with(|writers| {
         writers.arriving.borrow_mut().push(writer);
@@ -153,10 +153,13 @@ impl Task {
         }
         let (mut frames, mut bytes) = (0, 0);
         for (index, frame) in &self.lone {
-            if self.writers[*index].0.send_lone(frame) {
+            let writer = &self.writers[*index].0;
+            let is_sent = writer.send_lone(frame);
+            if is_sent {
                 frames += 1;
                 bytes += frame.len() as u64;
-            } else {
+            }
+            if !is_sent || writer.keeps_bytes() {
                 self.others.push(*index);
             }
         }
@@ -222,6 +225,8 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
 
+    use actix_rt::net::TcpStream;
+
     use super::*;
     use crate::admission::Admission;
     use crate::frame::Opcode;
@@ -245,7 +250,7 @@ mod tests {
         };
         let outbox = Rc::new(Outbox::new(limits));
         start(
-            Rc::new(stream),
+            Rc::new(Stream::plain(stream)),
             Rc::clone(&outbox),
             sockets.open_stream(None),
         );

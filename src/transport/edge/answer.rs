@@ -11,12 +11,12 @@ use std::time::{Instant, SystemTime};
 use actix_http::body::{BodySize, MessageBody};
 use actix_http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use actix_http::{Response, ResponseHead, StatusCode};
-use actix_rt::net::TcpStream;
 use bytes::{BufMut, Bytes, BytesMut};
 use httpdate::HttpDate;
 use tokio::time::timeout;
 
 use super::pace::Pace;
+use crate::transport::stream::Stream;
 
 /// Bytes of a body to collect before writing them.
 const WRITE_SIZE: usize = 32 * 1024;
@@ -48,7 +48,7 @@ enum Ending {
 /// # Errors
 /// If the client is gone or too slow, or if the body fails.
 pub(super) async fn send<B: MessageBody>(
-    stream: &TcpStream,
+    stream: &Stream,
     response: Response<B>,
     form: Form,
     pace: Pace,
@@ -153,7 +153,7 @@ fn write_date(out: &mut BytesMut, headers: &HeaderMap) {
 
 /// An answer that is being written.
 struct Out<'a> {
-    stream: &'a TcpStream,
+    stream: &'a Stream,
     pace: Pace,
     bytes: BytesMut,
 }
@@ -242,6 +242,11 @@ impl Out<'_> {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if self.stream.keeps_bytes() {
+            let since = Instant::now();
+            timeout(self.pace.next_wait(), self.stream.flush()).await??;
+            self.pace.note(since.elapsed(), 0);
         }
         Ok(())
     }

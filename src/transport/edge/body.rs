@@ -8,18 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_http::error::PayloadError;
-use actix_rt::net::TcpStream;
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
 use super::incoming::Incoming;
 use super::pace::Pace;
+use crate::transport::stream::Stream as ClientStream;
 
 /// A request's payload. It ends with an error if the client is too slow.
 pub(super) struct Body {
     incoming: Rc<RefCell<Incoming>>,
-    stream: Rc<TcpStream>,
+    stream: Rc<ClientStream>,
     /// The number of its request.
     number: u64,
     /// `None` after an upgrade, when the client may be silent.
@@ -36,7 +36,7 @@ struct Wait {
 impl Body {
     pub(super) fn new(
         incoming: &Rc<RefCell<Incoming>>,
-        stream: &Rc<TcpStream>,
+        stream: &Rc<ClientStream>,
         pace: Option<Pace>,
     ) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Body {
 }
 
 /// Sends `100 Continue`. `false` if the stream does not accept all of it.
-fn go_on(stream: &TcpStream) -> bool {
+fn go_on(stream: &ClientStream) -> bool {
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
     // No answer is being sent, so the send buffer has room for all of it.
     matches!(stream.try_write(CONTINUE), Ok(len) if len == CONTINUE.len())

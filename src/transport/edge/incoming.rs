@@ -11,10 +11,10 @@ use actix_codec::Decoder;
 use actix_http::error::ParseError;
 use actix_http::h1::{Codec, Message, MessageType};
 use actix_http::{Request, ServiceConfig, StatusCode};
-use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
 
 use super::target;
+use crate::transport::stream::Stream;
 use crate::transport::tcp::with_buffer;
 use crate::transport::unfinished::Room;
 
@@ -29,7 +29,7 @@ const MAX_UNWANTED: usize = 64 * 1024;
 
 /// The read half of a connection.
 pub(super) struct Incoming {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     codec: Codec,
     /// Bytes that have arrived and are not decoded.
     bytes: BytesMut,
@@ -69,7 +69,7 @@ pub(super) enum NoRequest {
 }
 
 impl Incoming {
-    pub(super) fn new(stream: Rc<TcpStream>, config: ServiceConfig) -> Self {
+    pub(super) fn new(stream: Rc<Stream>, config: ServiceConfig) -> Self {
         Self {
             stream,
             codec: Codec::new(config),

@@ -44,7 +44,9 @@ use super::delivery::Delivery;
 use super::direct::{Handover, count_of_connections};
 use super::handshake::Mounted;
 use super::head::Head;
+use super::stream::Stream;
 use super::tcp;
+use super::tls::Tls;
 use super::upgrade::hand_over;
 use crate::admission::{Admission, Admitted};
 
@@ -68,7 +70,7 @@ pub(super) struct OwnStream;
 
 /// In a request's extensions: the stream of the request, to check that the client is still connected.
 #[derive(Clone)]
-pub(super) struct ClientStream(pub(super) Rc<TcpStream>);
+pub(super) struct ClientStream(pub(super) Rc<Stream>);
 
 /// The limits of the edge's waits for a client.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,8 @@ pub(super) struct Edge<S> {
     /// refuses more.
     pub(super) max_handed_over: usize,
     pub(super) admission: Admission,
+    /// `None`: the streams are plain.
+    pub(super) tls: Option<Tls>,
     pub(super) stopping: Rc<Stopping>,
 }
 
@@ -141,7 +145,7 @@ enum Next {
 
 /// One connection.
 struct Connection {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     peer: SocketAddr,
     /// Counts the connection until the stream is closed.
     admitted: Cell<Option<Admitted>>,
@@ -164,7 +168,7 @@ impl Connection {
         if self.answered.borrow().is_none() {
             return;
         }
-        let failed = self.stream.ready(Interest::ERROR);
+        let failed = self.stream.tcp().ready(Interest::ERROR);
         if timeout(RESET_GRACE, failed).await.is_ok() {
             self.reset();
         }
@@ -186,6 +190,9 @@ where
             return;
         };
         let Some(admitted) = tcp::admit(&stream, peer, &self.admission) else {
+            return;
+        };
+        let Some(stream) = self.secure(stream).await else {
             return;
         };
         let stream = Rc::new(stream);
@@ -223,15 +230,27 @@ where
         }
     }
 
+    /// The stream with TLS, if the server has it. `None` if the client's handshake fails or takes too long.
+    async fn secure(&self, stream: TcpStream) -> Option<Stream> {
+        let Some(tls) = &self.tls else {
+            return Some(Stream::plain(stream));
+        };
+        tokio::select! {
+            // Boxed, so that plain connections do not have its memory.
+            accepted = Box::pin(timeout(self.patience.head, tls.accept(stream))) => accepted.ok()?,
+            () = self.stopping.begun() => None,
+        }
+    }
+
     /// Ends the server's side and waits up to `linger` for the client to end its own; less if the server
     /// stops. `false` if the client resets the stream.
-    async fn part(&self, stream: &TcpStream, linger: Duration) -> bool {
+    async fn part(&self, stream: &Stream, linger: Duration) -> bool {
         let stopped = async {
             self.stopping.begun().await;
             sleep(tcp::OWN_LINGER).await;
         };
         tokio::select! {
-            in_order = tcp::hang_up(stream, linger) => in_order,
+            in_order = stream.hang_up(linger) => in_order,
             () = stopped => true,
         }
     }
@@ -341,7 +360,7 @@ where
         handover: &Handover,
     ) -> Response<BoxBody> {
         if let Some(socket) = self.socket_at(request.path()).filter(|_| is_handshake) {
-            let head = Head::plain(request.head());
+            let head = Head::bare(request.head(), self.tls.is_some());
             return hand_over(socket, &head, handover).await.into();
         }
         let request = self.prepare(connection, request, is_handshake, handover);
@@ -406,7 +425,7 @@ where
         sent.map_err(|error| {
             tracing::debug!(%error, "transport.edge.answer");
             // The bytes that the client has not read are not worth keeping.
-            tcp::reset(&connection.stream);
+            tcp::reset(connection.stream.tcp());
         })
     }
 }

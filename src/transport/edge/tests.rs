@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Edge, Patience, Stopping};
+use super::{Edge, Patience, Stopping, Tls};
 use crate::admission::Admission;
 
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -39,6 +39,10 @@ struct Client {
 
 impl Client {
     async fn connect(patience: Patience) -> Self {
+        Self::connect_to(patience, None).await
+    }
+
+    async fn connect_to(patience: Patience, tls: Option<Tls>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let stream = TcpStream::connect(address).await.expect("it listens");
@@ -52,6 +56,7 @@ impl Client {
             hands_over: true,
             max_handed_over: 1,
             admission: Admission::default(),
+            tls,
             stopping: Rc::clone(&stopping),
         };
         let connection = actix_rt::spawn(async move { edge.serve(accepted).await });
@@ -161,6 +166,23 @@ async fn a_head_that_does_not_end_is_given_up_also_a_later_one() {
             client.rest().await.starts_with("HTTP/1.1 408 "),
             "{before:?}"
         );
+        client.ended().await;
+    }
+}
+
+#[cfg(feature = "tls")]
+#[actix_rt::test]
+async fn a_handshake_of_tls_that_does_not_end_is_given_up() {
+    let (tls, _) = crate::transport::tls::tests::both(&rustls::version::TLS13);
+    // The header of a record, and the begin of a handshake.
+    for begin in ["", "\x16\x03\x01\x00\x40\x01\x00"] {
+        let patience = Patience {
+            head: SHORT,
+            ..PATIENT
+        };
+        let mut client = Client::connect_to(patience, Some(tls.clone())).await;
+        client.send(begin).await;
+        assert_eq!(client.rest().await, "", "{begin:?}");
         client.ended().await;
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod rooms;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod swarm;
+pub(crate) mod tls;
 pub(crate) mod transport;
 pub(crate) mod wire;
 

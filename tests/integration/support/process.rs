@@ -162,7 +162,7 @@ impl Process {
         stdout.read_line(&mut line).expect("stdout can be read");
         // In JSON something stands behind it.
         let said = line.trim_end().trim_end_matches(['"', '}']);
-        let url = said.rsplit_once("http://");
+        let url = said.rsplit_once("://");
         let addr = url.and_then(|(_, addr)| addr.parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("the server prints its URL, got {line:?}"));
         Self {

@@ -13,6 +13,8 @@
 //! memory for each connection. Each connection is an open file: `ulimit -n` bounds their number, here and at
 //! the server. `scripts/bench` compares servers with this program.
 
+mod tls;
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,15 +28,15 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
+use url::Url;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Box<dyn tls::Connection>>;
 
 /// The timeout of a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +84,7 @@ enum Load {
 /// The server and its clients.
 #[derive(Args, Clone)]
 struct Target {
-    /// URL of the server's WebSocket; `vsn=2.0.0` is added
+    /// URL of the server's WebSocket; `vsn=2.0.0` is added. The certificate behind wss is not verified
     #[arg(long, default_value = "ws://127.0.0.1:4000/socket/websocket")]
     url: String,
     /// Number of connections
@@ -267,12 +269,18 @@ async fn echo(target: &Target, inflight: usize, seconds: u64) -> Result<(), Erro
     Ok(())
 }
 
+/// Opens a WebSocket, by TLS if the URL begins with wss.
+async fn open(url: &str) -> Result<Socket, Error> {
+    let stream = tls::connect(&Url::parse(url)?).await?;
+    Ok(client_async(url, stream).await?.0)
+}
+
 impl Client {
     async fn join(target: &Target, at: usize) -> Result<Self, Error> {
         let topic = target.topic(at);
         let separator = if target.url.contains('?') { '&' } else { '?' };
         let url = format!("{}{separator}vsn=2.0.0", target.url);
-        let (mut write, mut read) = connect_async(url).await?.0.split();
+        let (mut write, mut read) = open(&url).await?.split();
         let join = json!(["1", "1", topic, "phx_join", target.params]);
         write.send(Message::text(join.to_string())).await?;
         while let Some(message) = read.next().await {
