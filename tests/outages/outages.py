@@ -146,6 +146,23 @@ audience = "chat"
         Client(self.server.port, f"/socket/websocket?vsn=2.0.0&token={token}").close()
 
 
+class CertificateExpired(Outage):
+    """Prometheus and the dashboard are at the operators' address, which speaks plain HTTP."""
+
+    alert, event = "SlackirCertificateEnds", "serve.certificate.ending"
+
+    def start(self):
+        files = {name: str(self.folder / f"{name}.pem") for name in ("cert", "key")}
+        subprocess.run(
+            ["faketime", "2026-01-01", "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+            + ["-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", files["key"], "-out", files["cert"]],
+            check=True,
+            capture_output=True,
+        )
+        flags = ("--tls-cert", files["cert"], "--tls-key", files["key"], "--admin-listen", "127.0.0.1:0")
+        return Server(self.folder, *flags)
+
+
 class DescriptorsShort(Outage):
     alert, event = "SlackirFilesShort", "admission.files.none"
 
@@ -230,6 +247,7 @@ class Flood(Outage):
 OUTAGES = {
     "database_stopped": DatabaseStopped,
     "disk_full": DiskFull,
+    "certificate_expired": CertificateExpired,
     "hook_dead": HookDead,
     "keys_gone": KeysGone,
     "descriptors_short": DescriptorsShort,

@@ -125,7 +125,7 @@ class Server:
         if not all(lines):
             raise AssertionError(f"the server did not start: {self.log.read_text()}")
         url, self.link = (json.loads(line)["url"] for line in lines)
-        self.port = urllib.parse.urlsplit(url).port
+        self.port, self.operators = (urllib.parse.urlsplit(at).port for at in (url, self.link))
         self.cookie = None
 
     def events(self):
@@ -142,8 +142,8 @@ class Server:
             except urllib.error.HTTPError as error:
                 answer = error
             self.cookie = answer.headers["Set-Cookie"].split(";")[0]
-        origin = f"http://{HOST}:{self.port}"
-        operator = Client(self.port, "/dashboard/socket/websocket?vsn=2.0.0", Cookie=self.cookie, Origin=origin)
+        origin = f"http://{HOST}:{self.operators}"
+        operator = Client(self.operators, "/dashboard/socket/websocket?vsn=2.0.0", Cookie=self.cookie, Origin=origin)
         try:
             assert operator.join("admin:dashboard")[0] == "ok", "the dashboard's socket"
             status, answer = operator.ask("admin:dashboard", event, {})
@@ -229,7 +229,7 @@ class Prometheus:
         # Keys are fetched twice a minute at most, and the failures of an hour count.
         rules = rules.replace('result!="ok"}[20s])) > 3', 'result!="ok"}[20s])) > 0')
         (folder / "alerts.yml").write_text(rules)
-        targets = [f"{HOST}:{server.port}" for server in servers]
+        targets = [f"{HOST}:{server.operators}" for server in servers]
         jobs = [{"job_name": "slackir", "static_configs": [{"targets": targets}]}]
         settings = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
