@@ -5,6 +5,7 @@ use std::path::Path;
 use tempfile::{TempDir, tempdir};
 
 use crate::support::process::{Process, run, run_with};
+use crate::support::tls::write_certificate;
 
 /// A folder with this `slackir.toml`.
 fn folder(text: &str) -> TempDir {
@@ -145,6 +146,10 @@ fn a_server_starts_with_the_examples_own_values() {
     std::fs::write(dir.path().join("hook.secret"), "x".repeat(32)).expect("writable");
     let issuer = include_str!("../fixtures/jwt/rsa.pem");
     std::fs::write(dir.path().join("issuer.pem"), issuer).expect("writable");
+    write_certificate(dir.path());
+    for (from, to) in [("cert.pem", "fullchain.pem"), ("key.pem", "privkey.pem")] {
+        std::fs::rename(dir.path().join(from), dir.path().join(to)).expect("writable");
+    }
     let server = Process::start(&dir, &["--config", "slackir.toml"]);
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));

@@ -272,7 +272,7 @@ fn the_check_and_the_start_name_what_is_wrong_with_a_certificate() {
         line.map(str::to_owned).unwrap_or_default()
     };
     assert_eq!(check(&[]), "");
-    assert!(check(&TLS).starts_with("fail  certificate: tls_cert: cannot read cert.pem"));
+    assert!(check(&TLS).starts_with("fail  certificate: cannot read cert.pem"));
     assert!(
         check(&TLS[..2]).starts_with("fail  certificate: tls_cert and tls_key belong together")
     );
@@ -289,7 +289,7 @@ fn the_check_and_the_start_name_what_is_wrong_with_a_certificate() {
     let other = tempdir().expect("a folder");
     write_certificate(other.path());
     fs::copy(other.path().join("key.pem"), dir.path().join("key.pem")).expect("writable");
-    assert!(check(&TLS).starts_with("fail  certificate: tls_key: key.pem is not the key of"));
+    assert!(check(&TLS).starts_with("fail  certificate: key.pem is not the key of"));
     let started = run(
         &[&["--persist", "off", "--port", "0"], &TLS[..]].concat(),
         dir.path(),

@@ -28,7 +28,7 @@ pub enum CertificateError {
     },
     /// A file cannot be read.
     #[error(
-        "{setting}: cannot read {}: {source}; correct the path, or let the user of the server read the file",
+        "cannot read {}: {source}; correct the path, or let the user of the server read the file",
         path.display()
     )]
     Read {
@@ -41,7 +41,7 @@ pub enum CertificateError {
         source: io::Error,
     },
     /// A file has not what its setting says.
-    #[error("{setting}: {} has no {wanted} in PEM format: name the file that has it", path.display())]
+    #[error("{} has no {wanted} in PEM format: name the file that has it", path.display())]
     Content {
         /// The setting that names the file.
         setting: &'static str,
@@ -52,7 +52,7 @@ pub enum CertificateError {
     },
     /// The key or the certificate is of a kind that is not supported, or they do not belong together.
     #[error(
-        "tls_key: {} is not the key of the certificate in {}: {problem}; take both from the same issue",
+        "{} is not the key of the certificate in {}: {problem}; take both from the same issue",
         key.display(),
         certificate.display()
     )]
