@@ -292,7 +292,7 @@ async fn a_batch_is_sent_until_it_is_taken_and_the_log_says_it_once() {
     end(server).await;
     let mut log = String::new();
     stderr.read_to_string(&mut log).expect("readable");
-    for event in ["\"hook.told.failing\"", "\"hook.told.answering\""] {
+    for event in ["\"hook.told.failing: ", "\"hook.told.answering\""] {
         assert_eq!(log.matches(event).count(), 1, "{event}: {log}");
     }
 }
