@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from parts import Client, Gate, Server
+from parts import Client, Gate, NotHere, Server
 
 LOBBY = "random:lobby"
 
@@ -83,7 +83,9 @@ class DiskFull(Outage):
     def start(self):
         self.disk = self.folder / "disk"
         self.disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.disk], check=True)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.disk]
+        if subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            raise NotHere("only root can mount a small disk, and not in every container")
         return Server(self.folder, "--database-url", f"sqlite://{self.disk}/slackir.db")
 
     def begin(self):
@@ -210,8 +212,12 @@ class WorkerBlocked(Outage):
             raise OSError(ctypes.get_errno(), "ptrace")
 
     def begin(self):
-        self.thread = self.worker()
-        self.trace(self.SEIZE)
+        thread = self.thread = self.worker()
+        try:
+            self.trace(self.SEIZE)
+        except PermissionError as error:
+            self.thread = None
+            raise NotHere(f"thread {thread} cannot be stopped: {error}") from error
         self.trace(self.INTERRUPT)
         os.waitpid(self.thread, self.ANY_THREAD)
 

@@ -19,6 +19,10 @@ HOST = "127.0.0.1"
 PATIENCE_S = 60
 
 
+class NotHere(Exception):
+    """This machine does not allow an outage."""
+
+
 def eventually(look, what, patience=PATIENCE_S):
     """Waits until `look` returns something, and returns that."""
     end = time.monotonic() + patience
