@@ -22,7 +22,11 @@ mod state {
 /// The writing side; the edge finds it in the answer's extensions. If the last `Delivery` is dropped before the
 /// answer was written, the answer is lost.
 #[derive(Clone)]
-pub(super) struct Delivery(Arc<Undecided>);
+pub(super) struct Delivery {
+    undecided: Arc<Undecided>,
+    /// A reset after the answer says nothing about the client.
+    ignores_resets: bool,
+}
 
 struct Undecided(Arc<AnswerFate>);
 
@@ -36,17 +40,31 @@ impl Delivery {
     /// Both sides of an answer that is on its way.
     pub(super) fn new() -> (Self, Arc<AnswerFate>) {
         let fate = Arc::<AnswerFate>::default();
-        (Self(Arc::new(Undecided(Arc::clone(&fate)))), fate)
+        let delivery = Self {
+            undecided: Arc::new(Undecided(Arc::clone(&fate))),
+            ignores_resets: false,
+        };
+        (delivery, fate)
+    }
+
+    /// The same, to a proxy: it has read the whole answer when it resets an idle connection.
+    pub(super) fn to_proxy(self) -> Self {
+        Self {
+            ignores_resets: true,
+            ..self
+        }
     }
 
     /// The kernel has taken the whole answer.
     pub(super) fn written(&self) {
-        self.0.0.decide(state::ON_ITS_WAY, state::WRITTEN);
+        self.undecided.0.decide(state::ON_ITS_WAY, state::WRITTEN);
     }
 
     /// The connection was reset: the kernel had the whole answer, the client has not.
     pub(super) fn reset(&self) {
-        self.0.0.decide(state::WRITTEN, state::LOST);
+        if !self.ignores_resets {
+            self.undecided.0.decide(state::WRITTEN, state::LOST);
+        }
     }
 }
 
@@ -128,6 +146,19 @@ mod tests {
 
     fn poll(fate: &AnswerFate) -> Poll<bool> {
         fate.poll(&Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_reset_loses_an_answer_unless_a_proxy_has_read_it() {
+        for (by_proxy, has_it) in [(false, false), (true, true)] {
+            let (mut delivery, fate) = Delivery::new();
+            if by_proxy {
+                delivery = delivery.to_proxy();
+            }
+            delivery.written();
+            delivery.reset();
+            assert_eq!(poll(&fate), Poll::Ready(has_it));
+        }
     }
 
     #[test]

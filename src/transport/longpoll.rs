@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::content_coding::takes_gzip;
-use super::delivery::ToldBody;
+use super::delivery::{Delivery, ToldBody};
 use super::edge::ClientStream;
 use super::handshake::{Mounted, text, texts};
 use super::head::Head;
@@ -164,10 +164,12 @@ async fn poll(
             Some(ClientStream(stream)) => batch_for(stream, session.send(Poll)).await,
             None => session.send(Poll).await,
         };
-        if let Ok(batch) = batch {
+        if let Ok(mut batch) = batch {
+            if longpoll.mounted.is_behind_proxy(req) {
+                batch.delivery = batch.delivery.map(Delivery::to_proxy);
+            }
             let coding = Coding::of(longpoll, req);
-            let resets_count = stream.is_some() && !longpoll.mounted.is_behind_proxy(req);
-            return Ok(batch_answer(batch, &token, coding, resets_count));
+            return Ok(batch_answer(batch, &token, coding, stream.is_some()));
         }
     }
     open(longpoll, req, params).await
@@ -240,10 +242,8 @@ impl Coding {
     }
 }
 
-/// The answer to a poll. If `resets_count`, the edge reports to its delivery, also that the stream was reset after the
-/// answer; else the body does, when the answer is written. A proxy has read the whole answer by then: its reset
-/// says nothing about the client.
-fn batch_answer(batch: PollBatch, token: &str, coding: Coding, resets_count: bool) -> HttpResponse {
+/// The answer to a poll. The edge reports to its delivery; for other servers the body does.
+fn batch_answer(batch: PollBatch, token: &str, coding: Coding, on_edge: bool) -> HttpResponse {
     let status = if batch.messages.is_empty() {
         status::NO_CONTENT
     } else {
@@ -259,7 +259,7 @@ fn batch_answer(batch: PollBatch, token: &str, coding: Coding, resets_count: boo
     let Some(delivery) = batch.delivery else {
         return response.body(body);
     };
-    if !resets_count {
+    if !on_edge {
         return response.body(ToldBody::new(body, delivery));
     }
     let mut response = response.body(body);
