@@ -48,7 +48,7 @@ impl Delivery {
     }
 
     /// The same, to a proxy: it has read the whole answer when it resets an idle connection.
-    pub(super) fn to_proxy(self) -> Self {
+    pub(super) fn for_proxy(self) -> Self {
         Self {
             ignores_resets: true,
             ..self
@@ -153,7 +153,7 @@ mod tests {
         for (by_proxy, has_it) in [(false, false), (true, true)] {
             let (mut delivery, fate) = Delivery::new();
             if by_proxy {
-                delivery = delivery.to_proxy();
+                delivery = delivery.for_proxy();
             }
             delivery.written();
             delivery.reset();

@@ -166,7 +166,7 @@ async fn poll(
         };
         if let Ok(mut batch) = batch {
             if longpoll.mounted.is_behind_proxy(req) {
-                batch.delivery = batch.delivery.map(Delivery::to_proxy);
+                batch.delivery = batch.delivery.map(Delivery::for_proxy);
             }
             let coding = Coding::of(longpoll, req);
             return Ok(batch_answer(batch, &token, coding, stream.is_some()));
