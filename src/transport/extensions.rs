@@ -21,10 +21,8 @@ type Parameter = (String, Option<String>);
 pub(super) fn negotiate(offered: &[&str]) -> Option<Deflate> {
     let offers: Option<Vec<_>> = offered.iter().map(|value| Reader(value).offers()).collect();
     let offers = offers?.into_iter().flatten();
-    let deflates = offers.filter(|(name, _)| name == DEFLATE);
-    deflates
-        .map(|(_, parameters)| accept(&parameters))
-        .find_map(|accepted| accepted)
+    let mut deflates = offers.filter(|(name, _)| name == DEFLATE);
+    deflates.find_map(|(_, parameters)| accept(&parameters))
 }
 
 /// The answer to an offer; `None` declines it. An unknown parameter, a repeated one and an invalid value decline.

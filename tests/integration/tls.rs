@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -187,6 +189,32 @@ async fn the_metrics_have_the_end_of_the_certificate_and_the_handshakes() {
             "{line} is not in\n{metrics}"
         );
     }
+}
+
+#[actix_web::test]
+async fn handshakes_that_clients_do_not_finish_count_for_their_address() {
+    const ALLOWED: usize = 5;
+    let limits = ["--max-connections-per-ip", "5", "--trusted-proxies", "none"];
+    let (dir, server) = serve(&[&["--persist", "off"][..], &limits].concat());
+    let mut begun = FuturesUnordered::new();
+    for _ in 0..10 * ALLOWED {
+        let mut stream = TcpStream::connect(server.addr).await.expect("it listens");
+        begun.push(async move {
+            // The head of a record, and nothing behind it. A stream that is refused may have ended already.
+            let _ = stream.write_all(&[0x16, 3, 1, 2, 0]).await;
+            let _ = stream.read(&mut [0]).await;
+        });
+    }
+    // The refused ones end long before the time of a handshake is over.
+    while begun.len() > ALLOWED {
+        let ended = timeout(DEADLINE / 2, begun.next()).await;
+        assert!(ended.is_ok(), "{} streams are open", begun.len());
+    }
+    let config = trusting(&dir, None);
+    assert!(dial(server.addr, config.clone()).await.is_err());
+    drop(begun);
+    let room = async { while dial(server.addr, config.clone()).await.is_err() {} };
+    timeout(DEADLINE, room).await.expect("there is room again");
 }
 
 #[actix_web::test]

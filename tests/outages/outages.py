@@ -86,7 +86,11 @@ class DiskFull(Outage):
         mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.disk]
         if subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode != 0:
             raise NotHere("only root can mount a small disk, and not in every container")
-        return Server(self.folder, "--database-url", f"sqlite://{self.disk}/slackir.db")
+        try:
+            return Server(self.folder, "--database-url", f"sqlite://{self.disk}/slackir.db")
+        except BaseException:
+            self.unmount()
+            raise
 
     def begin(self):
         self.writer = self.member()
@@ -103,6 +107,9 @@ class DiskFull(Outage):
 
     def end(self):
         super().end()
+        self.unmount()
+
+    def unmount(self):
         subprocess.run(["umount", self.disk], check=True)
 
 
