@@ -1,5 +1,7 @@
 //! Everything that needs a server: one binary, one module for each area of behaviour.
 
+#[cfg(feature = "acme")]
+mod acme;
 mod admission;
 mod api;
 mod api_operations;

@@ -1,5 +1,7 @@
 //! [`Validity`]: the dates of a certificate, from its DER.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use chrono::NaiveDateTime;
 
 /// When a certificate begins and ends, in seconds since 1970.
@@ -7,6 +9,12 @@ use chrono::NaiveDateTime;
 pub(crate) struct Validity {
     pub(crate) begins: i64,
     pub(crate) ends: i64,
+}
+
+/// The time, in seconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs().cast_signed()
 }
 
 /// DER tags.

@@ -26,6 +26,22 @@ pub enum CertificateError {
         /// The setting that is missing.
         missing: &'static str,
     },
+    /// The certificate has two sources.
+    #[error("acme and tls_cert exclude each other: remove one of them")]
+    Both,
+    /// The build has no ACME.
+    #[error(
+        "this slackir was built without ACME: build it with `--features acme`, or set tls_cert"
+    )]
+    NoAcme,
+    /// A name for which no certificate can be had.
+    #[error(
+        "{0:?} in acme is no host name such as chat.example.com: TLS-ALPN-01 is for neither addresses nor wildcards"
+    )]
+    AcmeName(String),
+    /// The URL of the ACME server.
+    #[error("{0:?} in acme_directory is no URL of an ACME server: it begins with https://")]
+    AcmeDirectory(String),
     /// A file cannot be read.
     #[error(
         "cannot read {}: {source}; correct the path, or let the user of the server read the file",
@@ -76,6 +92,8 @@ impl CertificateError {
             Self::Alone { missing: setting }
             | Self::Read { setting, .. }
             | Self::Content { setting, .. } => Some(setting),
+            Self::Both | Self::NoAcme | Self::AcmeName(_) => Some("acme"),
+            Self::AcmeDirectory(_) => Some("acme_directory"),
             Self::Key { .. } => Some("tls_key"),
             Self::Tls(_) => None,
         }
@@ -95,6 +113,13 @@ pub(super) type State = [Option<(SystemTime, u64)>; 2];
 impl CertificateFiles {
     /// The files that the settings name; `None` if they name none.
     pub(super) fn of(config: &TlsConfig) -> Result<Option<Self>, CertificateError> {
+        if !config.acme.is_empty() {
+            return match (&config.tls_cert, &config.tls_key) {
+                (None, None) if cfg!(feature = "acme") => Ok(None),
+                (None, None) => Err(CertificateError::NoAcme),
+                _ => Err(CertificateError::Both),
+            };
+        }
         match (&config.tls_cert, &config.tls_key) {
             (Some(certificate), Some(key)) => Ok(Some(Self {
                 certificate: certificate.clone(),
@@ -105,6 +130,15 @@ impl CertificateFiles {
                 missing: "tls_cert",
             }),
             (Some(_), None) => Err(CertificateError::Alone { missing: "tls_key" }),
+        }
+    }
+
+    /// One file that has both.
+    #[cfg(feature = "acme")]
+    pub(super) fn one(path: PathBuf) -> Self {
+        Self {
+            certificate: path.clone(),
+            key: path,
         }
     }
 

@@ -4,13 +4,16 @@
 //! | --- | --- |
 //! | `files` | the certificate and its key in PEM files |
 //! | `dates` | when a certificate begins and ends |
+//! | `acme` | certificates from an ACME server |
 
+#[cfg(feature = "acme")]
+mod acme;
 mod dates;
 mod files;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use actix_rt::task::spawn_blocking;
 use chrono::DateTime;
@@ -54,13 +57,19 @@ pub(crate) enum Age {
 }
 
 impl Certificate {
-    /// The certificate that the settings name; `None` if they name none.
+    /// The certificate of the files that the settings name, or of an earlier order at the ACME server. `None` if there
+    /// is none.
     ///
     /// # Errors
     /// If it cannot be used.
     pub(crate) fn read(config: &TlsConfig) -> Result<Option<Self>, CertificateError> {
-        let files = CertificateFiles::of(config)?;
-        files.map(|files| files.read()).transpose()
+        match CertificateFiles::of(config)? {
+            Some(files) => files.read().map(Some),
+            #[cfg(feature = "acme")]
+            None => acme::Acme::of(config)?.map_or(Ok(None), |acme| acme.stored()),
+            #[cfg(not(feature = "acme"))]
+            None => Ok(None),
+        }
     }
 
     /// Whether it is for this host name.
@@ -77,8 +86,7 @@ impl Certificate {
 impl Validity {
     /// Where the certificate is in its life now.
     pub(crate) fn age(self) -> Age {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs().cast_signed();
+        let now = dates::now();
         match self.ends - now {
             ..=0 => Age::Ended,
             _ if now < self.begins => Age::Early,
@@ -107,13 +115,27 @@ fn text(seconds: i64) -> String {
 #[derive(Clone)]
 pub(crate) struct Certificates {
     current: Arc<Current>,
-    files: Arc<std::sync::Mutex<Watched>>,
+    source: Arc<Source>,
 }
 
 named_debug!(Certificates);
 
+/// Where the certificate comes from.
+enum Source {
+    Files(Mutex<Watched>),
+    /// An ACME server.
+    #[cfg(feature = "acme")]
+    Acme(acme::Acme),
+}
+
 /// What handshakes ask for the certificate.
-struct Current(RwLock<Arc<Certificate>>);
+#[derive(Default)]
+struct Current {
+    /// `None` until the ACME server gives one.
+    certificate: RwLock<Option<Arc<Certificate>>>,
+    #[cfg(feature = "acme")]
+    challenges: acme::Challenges,
+}
 
 /// The files, and what they were.
 struct Watched {
@@ -147,24 +169,45 @@ impl NewCertificate {
 }
 
 impl Certificates {
-    /// Begins with this certificate.
-    pub(crate) fn new(new: NewCertificate) -> Self {
-        show(&new.certificate);
-        Self {
-            current: Arc::new(Current(RwLock::new(Arc::new(new.certificate)))),
-            files: Arc::new(std::sync::Mutex::new(new.watched)),
+    /// The certificate of the settings: of files, or of an earlier order at the ACME server. `None` without TLS.
+    ///
+    /// # Errors
+    /// If the settings or the files cannot be used.
+    pub(crate) fn open(config: &TlsConfig) -> Result<Option<Self>, CertificateError> {
+        let current = Arc::new(Current::default());
+        let source = match NewCertificate::read(config)? {
+            Some(new) => {
+                current.set(new.certificate);
+                Source::Files(Mutex::new(new.watched))
+            }
+            #[cfg(feature = "acme")]
+            None => {
+                let Some(acme) = acme::Acme::of(config)? else {
+                    return Ok(None);
+                };
+                if let Some(certificate) = acme.stored()? {
+                    current.set(certificate);
+                }
+                Source::Acme(acme)
+            }
+            #[cfg(not(feature = "acme"))]
+            None => return Ok(None),
+        };
+        let source = Arc::new(source);
+        Ok(Some(Self { current, source }))
+    }
+
+    /// Changes the certificate for the handshakes to come, if it comes from files.
+    pub(crate) fn set(&self, new: NewCertificate) {
+        if let Some(watched) = self.source.watched() {
+            *lock(watched) = new.watched;
+            self.current.set(new.certificate);
         }
     }
 
-    /// Changes the certificate for the handshakes to come.
-    pub(crate) fn set(&self, new: NewCertificate) {
-        *lock(&self.files) = new.watched;
-        self.current.set(new.certificate);
-    }
-
-    /// The dates of the present certificate.
-    pub(crate) fn validity(&self) -> Validity {
-        self.current.get().validity
+    /// The dates of the present certificate; `None` if there is none yet.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        self.current.get().map(|certificate| certificate.validity)
     }
 
     /// TLS 1.2 and 1.3 with the present certificate.
@@ -178,13 +221,21 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&self.current) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        #[cfg(feature = "acme")]
+        if matches!(*self.source, Source::Acme(_)) {
+            config.alpn_protocols.push(acme::ACME_ALPN.to_vec());
+        }
         // Clients that come back skip the signature, and the server keeps nothing for it.
         config.ticketer = ring::Ticketer::new()?;
         Ok(Tls::new(Arc::new(config)))
     }
 
-    /// Reads the files again when they change, and warns of the end. Never returns.
+    /// Reads the files again when they change, or orders certificates, and warns of the end. Never returns.
     pub(crate) async fn keep(self) {
+        #[cfg(feature = "acme")]
+        if let Source::Acme(acme) = &*self.source {
+            actix_rt::spawn(acme.clone().keep(Arc::clone(&self.current)));
+        }
         let mut looks = tokio::time::interval(LOOK);
         let mut warned = None::<tokio::time::Instant>;
         loop {
@@ -193,13 +244,15 @@ impl Certificates {
             // It fails at the end of the process alone.
             let _ = spawn_blocking(move || looking.look()).await;
             let is_due = warned.is_none_or(|at| now - at >= WARNING);
-            let validity = self.validity();
-            if is_due && matches!(validity.age(), Age::Late | Age::Ended) {
+            let ending = self.validity();
+            let ending = ending.filter(|it| matches!(it.age(), Age::Late | Age::Ended));
+            if let Some(validity) = ending.filter(|_| is_due) {
                 warned = Some(now);
                 let ends = validity.end_text();
                 tracing::warn!(
                     ends,
-                    "serve.certificate.ending: put a new certificate into the files of tls_cert and tls_key"
+                    "serve.certificate.ending: put a new certificate into the files of tls_cert and tls_key; with acme, \
+                     mend what the lines serve.acme.failed say"
                 );
             }
         }
@@ -207,8 +260,11 @@ impl Certificates {
 
     /// Reads the files if they have changed. If they cannot be used, the old certificate stays.
     fn look(&self) {
+        let Some(watched) = self.source.watched() else {
+            return;
+        };
         let read = {
-            let mut watched = lock(&self.files);
+            let mut watched = lock(watched);
             let state = watched.files.state();
             if state == watched.state {
                 return;
@@ -230,20 +286,29 @@ impl Certificates {
     }
 }
 
-impl Current {
-    fn get(&self) -> Arc<Certificate> {
-        // No code panics while it holds this lock.
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn set(&self, certificate: Certificate) {
-        show(&certificate);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certificate);
+impl Source {
+    /// The files, if it comes from files.
+    fn watched(&self) -> Option<&Mutex<Watched>> {
+        match self {
+            Self::Files(watched) => Some(watched),
+            #[cfg(feature = "acme")]
+            Self::Acme(_) => None,
+        }
     }
 }
 
-fn show(certificate: &Certificate) {
-    tls_metrics().expiry.set(certificate.validity.ends as f64);
+impl Current {
+    fn get(&self) -> Option<Arc<Certificate>> {
+        // No code panics while it holds this lock.
+        let certificate = self.certificate.read();
+        certificate.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, certificate: Certificate) {
+        tls_metrics().expiry.set(certificate.validity.ends as f64);
+        let current = self.certificate.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certificate));
+    }
 }
 
 impl fmt::Debug for Current {
@@ -253,7 +318,15 @@ impl fmt::Debug for Current {
 }
 
 impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.get().key))
+    #[cfg_attr(
+        not(feature = "acme"),
+        expect(unused_variables, reason = "only ACME servers get another certificate")
+    )]
+    fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        #[cfg(feature = "acme")]
+        if acme::Challenges::is_asked(&client) {
+            return self.challenges.get(&client);
+        }
+        Some(Arc::clone(&self.get()?.key))
     }
 }

@@ -8,7 +8,12 @@ const NAME: &str = "certificate";
 
 pub(super) fn certificate(config: &ServeConfig) -> Option<Finding> {
     let certificate = match Certificate::read(&config.tls) {
-        Ok(certificate) => certificate?,
+        Ok(Some(certificate)) => certificate,
+        Ok(None) if config.tls.is_on() => {
+            let text = "there is none yet: the server gets one from the ACME server when it starts";
+            return Some(Finding::warn(NAME, text));
+        }
+        Ok(None) => return None,
         Err(error) => return Some(Finding::fail(NAME, error.to_string())),
     };
     let validity = certificate.validity;

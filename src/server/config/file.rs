@@ -400,7 +400,16 @@ fn unknown(command: &Command, key: &str) -> String {
 fn text(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
     let kind = TomlType::of(arg);
     match (kind, value) {
-        (TomlType::Text, DeValue::String(text)) => Ok(text.clone().into_owned()),
+        (TomlType::Text | TomlType::List, DeValue::String(text)) => Ok(text.clone().into_owned()),
+        (TomlType::List, DeValue::Array(items)) if items.is_empty() => {
+            Err("the list is empty: remove the line".to_owned())
+        }
+        (TomlType::List, DeValue::Array(items)) => {
+            let texts = items.iter().map(|item| item.get_ref().as_str());
+            let texts: Option<Vec<_>> = texts.collect();
+            let texts = texts.ok_or("must be a list of strings, and of nothing else")?;
+            Ok(texts.join(","))
+        }
         (TomlType::Number, DeValue::Integer(number)) => {
             // The flag's parser refuses a number out of range.
             let parsed = i64::from_str_radix(number.as_str(), number.radix());
@@ -423,6 +432,8 @@ fn text(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
 pub(super) enum TomlType {
     Text,
     Number,
+    /// A list of strings, or one string with commas, as after the flag.
+    List,
 }
 
 impl TomlType {
@@ -436,7 +447,9 @@ impl TomlType {
             TypeId::of::<Duration>(),
         ];
         let own = arg.get_value_parser().type_id();
-        if numbers.iter().any(|number| own == *number) {
+        if arg.get_value_delimiter().is_some() {
+            Self::List
+        } else if numbers.iter().any(|number| own == *number) {
             Self::Number
         } else {
             Self::Text
@@ -447,6 +460,7 @@ impl TomlType {
         match self {
             Self::Text => "string",
             Self::Number => "number",
+            Self::List => "list of strings",
         }
     }
 }

@@ -1,5 +1,6 @@
 mod reference;
 mod sections;
+mod types;
 
 use std::time::Duration;
 
@@ -219,8 +220,6 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
             "\nport = \"80\"",
             "line 2: port: must be a number, not a string",
         ),
-        ("port = [1]", "port: must be a number, not an array"),
-        ("host = 4", "host: must be a string, not an integer"),
         (
             "host = \"here\"",
             "host: \"here\" is not valid: must be an IP address, such as 0.0.0.0, or localhost",
@@ -468,6 +467,7 @@ fn the_example_names_every_setting_with_its_default() {
             toml::Value::String(text) => text.clone(),
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Float(number) => number.to_string(),
+            toml::Value::Array(_) => continue,
             other => panic!("{flag} is {other:?}"),
         };
         let default = arg.get_default_values().first();

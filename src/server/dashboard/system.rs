@@ -24,7 +24,8 @@ impl Dashboard {
         let shown = self.clone();
         let database = spawn_blocking(move || database(&shown.0.services.config)).await;
         let database = database.map_err(|_| "The server is shutting down.".to_owned())?;
-        let certificate = services.certificates.as_ref().map(Certificates::validity);
+        let certificates = services.certificates.as_ref();
+        let certificate = certificates.and_then(Certificates::validity);
         let settings: Vec<_> = services.settings.iter().map(setting).collect();
         Ok(json!({
             "settings": settings,

@@ -6,7 +6,7 @@ use super::{ServeError, dashboard, parts, told};
 use crate::revocation::Revocations;
 use crate::server::admin::MetricsToken;
 use crate::server::api::Auth;
-use crate::server::certificates::{Certificates, NewCertificate};
+use crate::server::certificates::Certificates;
 use crate::server::config::{ServeConfig, Switch};
 use crate::server::hook::Hook;
 use crate::server::sockets;
@@ -38,7 +38,7 @@ impl Checked {
         let revocations = Revocations::default();
         let auth = auth(config, &revocations)?;
         dashboard::check(config)?;
-        let certificates = NewCertificate::read(&config.tls)?.map(Certificates::new);
+        let certificates = Certificates::open(&config.tls)?;
         let hook = parts::hook(config)?;
         let backend = hook.clone().zip(told::teller(config)?);
         Ok(Self {

@@ -42,7 +42,18 @@ pub(crate) fn trusting(
     dir: &TempDir,
     version: Option<&'static SupportedProtocolVersion>,
 ) -> Arc<ClientConfig> {
-    let certificate = CertificateDer::from_pem_file(dir.path().join("cert.pem"));
+    let certificate = std::fs::read(dir.path().join("cert.pem")).expect("a file");
+    client(&certificate, version)
+}
+
+/// A client that trusts this root, in PEM.
+#[cfg(feature = "acme")]
+pub(crate) fn trusting_pem(root: &[u8]) -> Arc<ClientConfig> {
+    client(root, None)
+}
+
+fn client(root: &[u8], version: Option<&'static SupportedProtocolVersion>) -> Arc<ClientConfig> {
+    let certificate = CertificateDer::from_pem_slice(root);
     let mut roots = RootCertStore::empty();
     roots
         .add(certificate.expect("a certificate"))
@@ -61,9 +72,18 @@ pub(crate) async fn dial(
     addr: SocketAddr,
     config: Arc<ClientConfig>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    dial_as("localhost", addr, config).await
+}
+
+/// A TLS connection to a server under this name.
+pub(crate) async fn dial_as(
+    name: &str,
+    addr: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(addr).await?;
     tcp.set_nodelay(true)?;
-    let name = ServerName::try_from("localhost").expect("a name");
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
     TlsConnector::from(config).connect(name, tcp).await
 }
 
