@@ -350,7 +350,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server/certificates",
         &["lock", "metrics", "server/config", "transport"],
     ),
-    ("server/load", &["server/config", "server/console"]),
+    (
+        "server/load",
+        &["server/config", "server/console", "server/tls"],
+    ),
     ("server/systemd", &[]),
     (
         "server/check",
@@ -523,6 +526,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "server/commands",
             "server/hook",
             "server/jwks",
+            "server/load",
             "server/probe",
             "server/tls",
             "transport",
@@ -533,6 +537,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_service", &["transport", "endpoint"]),
     ("actix_codec", &["transport"]),
     ("indicatif", &["server/commands"]),
+    ("instant_acme", &["server/certificates"]),
     ("listenfd", &["server/systemd"]),
     ("opentelemetry", &["server/traces"]),
     ("sd_notify", &["server/systemd"]),

@@ -38,7 +38,7 @@ pub(crate) fn tls(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
 ///
 /// # Errors
 /// If the TLS library refuses its own defaults.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "_store", feature = "load"))]
 pub(crate) fn unverified_tls() -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Unverified(provider.signature_verification_algorithms);
@@ -51,11 +51,11 @@ pub(crate) fn unverified_tls() -> Result<Arc<ClientConfig>, Error> {
 }
 
 /// Takes every certificate whose key the server has.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "_store", feature = "load"))]
 #[derive(Debug)]
 struct Unverified(WebPkiSupportedAlgorithms);
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "_store", feature = "load"))]
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
         &self,

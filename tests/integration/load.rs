@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::process::{Process, program, run};
+use crate::support::tls::{TLS, write_certificate};
 
 /// A server of the default room.
 fn server(args: &[&str]) -> (TempDir, Process, String) {
@@ -222,9 +223,108 @@ fn a_load_that_cannot_run_says_why() {
         said.contains("3 clients could not join (status 503: "),
         "{said}"
     );
-    let (code, _, said) = load("wss://127.0.0.1/socket/websocket", &[]);
+    let (code, _, said) = load("http://127.0.0.1/socket/websocket", &[]);
     assert_eq!(code, 2);
-    assert!(said.contains("the load speaks no TLS"), "{said}");
+    assert!(said.contains("must begin with ws:// or wss://"), "{said}");
+}
+
+#[test]
+fn a_server_with_tls_is_verified_unless_it_is_on_this_machine() {
+    let [dir, other] = [(), ()].map(|()| {
+        let dir = tempfile::tempdir().expect("a folder");
+        write_certificate(dir.path());
+        dir
+    });
+    let server = Process::start(&dir, &[&["--persist", "off"][..], &TLS].concat());
+    let url = format!("wss://{}/socket/websocket", server.addr);
+    let [ca, wrong_ca] = [&dir, &other].map(|dir| {
+        let path = dir.path().join("cert.pem");
+        path.display().to_string()
+    });
+    // Longer than a record, and than what the kernel takes at once.
+    for size in ["100", "200000"] {
+        for how in [&["--ca", &*ca][..], &["--insecure"]] {
+            let args = [
+                "--clients",
+                "10",
+                "--topics",
+                "2",
+                "--rate",
+                "40",
+                "--size",
+                size,
+            ];
+            let (code, result, said) =
+                load(&url, &[&args[..], &["--seconds", "0.5"], how].concat());
+            assert_eq!(code, 0, "{said}");
+            assert_eq!(result["deliveries"], 20 * 5, "{result}");
+        }
+    }
+    for (url, args, part) in [
+        (
+            &*url,
+            &["--ca", &*wrong_ca][..],
+            "; name the issuer of the certificate with --ca",
+        ),
+        (&url, &["--ca", "none.pem"], "--ca none.pem: "),
+        (
+            "wss://192.0.2.1/socket/websocket",
+            &["--yes", "--insecure"],
+            "--insecure is for a server on this machine",
+        ),
+        (&url.replace("wss", "ws"), &[], "status 400"),
+    ] {
+        let (code, _, said) = load(url, &[&["--clients", "2"], args].concat());
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn an_echo_load_waits_for_each_reply() {
+    let (dir, server, url) = server(&["--persist", "off"]);
+    let pid = server.id().to_string();
+    let few = [
+        "--mode",
+        "echo",
+        "--clients",
+        "5",
+        "--topics",
+        "1",
+        "--inflight",
+        "3",
+    ];
+    let args = [&few[..], &["--seconds", "0.3", "--pid", &pid]].concat();
+    let (code, result, said) = load(&url, &args);
+    assert_eq!(code, 0, "{said}");
+    let replies = result["replies"].as_u64().expect("a number");
+    // Each client has sent more than its first requests.
+    assert!(replies > 5 * 3, "{result}");
+    assert_eq!(
+        (&result["messages"], &result["lost"]),
+        (&json!(replies), &json!(0))
+    );
+    for name in ["server_cpu_us_each", "server_bytes_each"] {
+        assert!(result[name].is_number(), "{name} of {result}");
+    }
+    let output = run(&[&["load", "--url", &url], &args[..]].concat(), dir.path());
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in ["replies     ", "the server  "] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Nobody replies to a shout to all.
+    let (code, result, said) = load(
+        &url,
+        &[&few[..], &["--event", "none", "--seconds", "0.1"]].concat(),
+    );
+    assert_eq!(code, 1, "{result}");
+    assert!(
+        said.contains("messages were refused") || said.contains("were lost"),
+        "{said}"
+    );
+    let (code, _, said) = load(&url, &["--pid", "0"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("--pid 0: "), "{said}");
 }
 
 #[test]

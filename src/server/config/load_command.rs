@@ -1,5 +1,6 @@
 //! The arguments of `slackir load`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -41,9 +42,12 @@ pub(crate) struct LoadConfig {
     /// New connections a second
     #[arg(long, default_value_t = 1_000.0, value_name = "N", value_parser = rate)]
     pub connect_rate: f64,
-    /// Event of the messages
-    #[arg(long, default_value = "shout", value_name = "EVENT")]
-    pub event: String,
+    /// Event of the messages: by default shout, or ping for an echo load
+    #[arg(long, value_name = "EVENT")]
+    pub event: Option<String>,
+    /// Requests of each client that wait for their replies at the same time, for an echo load
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
+    pub inflight: usize,
     /// Payload of the messages: a JSON object with the text {mark} in one of its strings
     #[arg(
         long,
@@ -74,6 +78,16 @@ pub(crate) struct LoadConfig {
         value_name = "TOKEN"
     )]
     pub token: Option<String>,
+    /// File with the certificate of the issuer of the server's certificate (PEM), for a wss URL; by default the root
+    /// certificates of the system
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Accept any certificate of a server on this machine
+    #[arg(long)]
+    pub insecure: bool,
+    /// Process id of the server, on this machine: its CPU time and its memory are part of the result
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
     /// Print the result as a line of JSON
     #[arg(long)]
     pub json: bool,
@@ -91,18 +105,29 @@ pub(crate) enum LoadMode {
     Connect,
     /// They join, and stay
     Idle,
+    /// They join, and each sends an event whenever the reply to its last one has come
+    Echo,
+}
+
+impl LoadConfig {
+    /// The event of the messages.
+    pub(crate) fn event(&self) -> &str {
+        let default = match self.mode {
+            LoadMode::Echo => "ping",
+            LoadMode::Fanout | LoadMode::Connect | LoadMode::Idle => "shout",
+        };
+        self.event.as_deref().unwrap_or(default)
+    }
 }
 
 fn socket_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(Url::has_host);
     match url.as_ref().map(Url::scheme) {
-        Some("wss") => Err(
-            "the load speaks no TLS: name the server's own port, such as \
-            ws://127.0.0.1:4000/socket/websocket"
+        Some("ws" | "wss") => url.ok_or_else(String::new),
+        _ => Err(
+            "must begin with ws:// or wss://, such as ws://127.0.0.1:4000/socket/websocket"
                 .to_owned(),
         ),
-        Some("ws") => url.ok_or_else(String::new),
-        _ => Err("must begin with ws://, such as ws://127.0.0.1:4000/socket/websocket".to_owned()),
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::echo::Requests;
+use super::tls::{ClientTls, TlsStream};
 use super::topic::Track;
 
 /// The most bytes that may wait in the client because the server does not read.
@@ -28,11 +30,14 @@ pub(super) enum State {
 pub(super) struct Client {
     /// `None` before it connects, and after its end.
     pub(super) stream: Option<TcpStream>,
+    /// The TLS of the connection, if the URL begins with wss.
+    tls: Option<Box<TlsStream>>,
     pub(super) state: State,
     /// The place of its topic.
     pub(super) topic: usize,
     /// The publishers of its topic.
     pub(super) tracks: Box<[Track]>,
+    pub(super) requests: Requests,
     /// Messages that it has received, each counted once.
     pub(super) received: u64,
     /// The beginning of a frame or of the answer to the handshake.
@@ -45,9 +50,11 @@ impl Client {
     pub(super) fn new(topic: usize, publishers: usize) -> Self {
         Self {
             stream: None,
+            tls: None,
             state: State::New,
             topic,
             tracks: vec![Track::default(); publishers].into_boxed_slice(),
+            requests: Requests::default(),
             received: 0,
             partial: Vec::new(),
             unsent: Vec::new(),
@@ -58,7 +65,13 @@ impl Client {
     ///
     /// # Errors
     /// If the system refuses at once.
-    pub(super) fn connect(&mut self, address: SocketAddr) -> io::Result<&TcpStream> {
+    pub(super) fn connect(
+        &mut self,
+        address: SocketAddr,
+        tls: Option<&ClientTls>,
+    ) -> io::Result<&TcpStream> {
+        let tls = tls.map(ClientTls::stream).transpose()?;
+        self.tls = tls.map(Box::new);
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
@@ -79,7 +92,7 @@ impl Client {
 
     /// Whether bytes wait for the kernel.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+        !self.unsent.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_unsent())
     }
 
     /// Whether the server has read so little that nothing more should be sent.
@@ -116,7 +129,11 @@ impl Client {
         let Some(stream) = &mut self.stream else {
             return Ok(bytes.len());
         };
-        match stream.write(bytes) {
+        let sent = match &mut self.tls {
+            Some(tls) => tls.write(bytes, stream),
+            None => stream.write(bytes),
+        };
+        match sent {
             Err(error) if is_no_error(&error) => Ok(0),
             result => result,
         }
@@ -136,12 +153,22 @@ impl Client {
         if buffer.len() < before * 2 {
             buffer.resize(before * 2, 0);
         }
-        match stream.read(&mut buffer[before..]) {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
+        let len = match &mut self.tls {
+            Some(tls) => tls.read(buffer, before, stream),
+            None => stream
+                .read(&mut buffer[before..])
+                .and_then(|read| match read {
+                    0 => Err(ErrorKind::UnexpectedEof.into()),
+                    read => Ok(before + read),
+                }),
+        };
+        match len {
+            // Records of the handshake, or a part of one.
+            Ok(len) if len == before => Ok(None),
+            Ok(len) => {
                 buffer[..before].copy_from_slice(&self.partial);
                 self.partial.clear();
-                Ok(Some(before + read))
+                Ok(Some(len))
             }
             Err(error) if is_no_error(&error) => Ok(None),
             Err(error) => Err(error),

@@ -13,15 +13,17 @@ use url::Url;
 
 use super::LoadError;
 use super::client::{Client, State};
+use super::echo::REQUEST;
 use super::frame::{self, opcode};
 use super::mark::{Mark, Marks, Template};
 use super::poll::{Poll, Ready};
 use super::report::Report;
+use super::tls::ClientTls;
 use super::topic::{Arrival, Publisher, Topic};
 use crate::server::config::LoadConfig;
 
 /// The ref of the join.
-const JOIN: &str = "1";
+pub(super) const JOIN: &str = "1";
 /// The ref of a message begins so.
 const PUSH: &str = "p";
 /// Bytes that are read at once.
@@ -35,6 +37,7 @@ const MAX_REASON: usize = 200;
 pub(super) struct Crowd<'a> {
     pub(super) config: &'a LoadConfig,
     pub(super) address: SocketAddr,
+    pub(super) tls: Option<ClientTls>,
     pub(super) began: Instant,
     pub(super) clients: Vec<Client>,
     pub(super) topics: Vec<Topic>,
@@ -48,6 +51,8 @@ pub(super) struct Crowd<'a> {
     pub(super) moved: Instant,
     /// Heartbeats that were sent.
     pub(super) heartbeats: u64,
+    /// Until when a reply is followed by the next request.
+    pub(super) asks_until: Option<Instant>,
     /// Whether the clients end their connections themselves.
     pub(super) is_leaving: bool,
     /// The handshake of each client.
@@ -77,6 +82,7 @@ impl<'a> Crowd<'a> {
     pub(super) fn new(
         config: &'a LoadConfig,
         address: SocketAddr,
+        tls: Option<ClientTls>,
         template: Template,
     ) -> Result<Self, LoadError> {
         let count = config.topics.min(config.clients);
@@ -102,6 +108,7 @@ impl<'a> Crowd<'a> {
         Ok(Self {
             config,
             address,
+            tls,
             began: Instant::now(),
             clients: clients.collect(),
             report: Report::new(config.clients, topics.len()),
@@ -112,6 +119,7 @@ impl<'a> Crowd<'a> {
             pending: 0,
             moved: Instant::now(),
             heartbeats: 0,
+            asks_until: None,
             is_leaving: false,
             handshake: handshake(config),
             buffer: vec![0; BUFFER],
@@ -147,7 +155,12 @@ impl<'a> Crowd<'a> {
             }
         }
         if ready.read {
+            let waited = self.clients[client].has_unsent();
             match self.read(client) {
+                // TLS answers some records by itself.
+                Ok(()) if self.clients[client].has_unsent() != waited => {
+                    self.wait_for_writes(client);
+                }
                 Ok(()) => {}
                 Err(error) => self.end(client, &failure(&error)),
             }
@@ -315,6 +328,13 @@ impl<'a> Crowd<'a> {
                 let response = short(reply.response.get());
                 self.end(client, &format!("the join is refused: {response}"));
             }
+        } else if let Some(number) = reference.strip_prefix(REQUEST) {
+            if !is_ok {
+                self.report
+                    .refused_messages
+                    .count(short(reply.response.get()));
+            }
+            self.answered(client, number);
         } else if reference.starts_with(PUSH) && !is_ok {
             let topic = self.clients[client].topic;
             let mut publishers = self.topics[topic].publishers.iter_mut();
@@ -346,7 +366,7 @@ impl<'a> Crowd<'a> {
         publisher.sent += 1;
         self.report.messages += 1;
         let payload = self.template.payload(&self.marks, mark);
-        let (name, event) = (json!(self.topics[topic].name), json!(self.config.event));
+        let (name, event) = (json!(self.topics[topic].name), json!(self.config.event()));
         let number = mark.number;
         self.send_text(
             client,
@@ -427,6 +447,9 @@ fn failure(error: &io::Error) -> String {
         ErrorKind::UnexpectedEof => "closed without a close frame".to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset".to_owned(),
         ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        ErrorKind::InvalidData => format!(
+            "TLS: {error}; name the issuer of the certificate with --ca, or say --insecure for a server on this machine"
+        ),
         _ => error.to_string(),
     }
 }

@@ -102,7 +102,9 @@ impl Template {
             .size
             .saturating_sub(self.before.len() + LEN + self.after.len());
         let mark = marks.text(mark);
-        format!("{}{mark}{:x<letters$}{}", self.before, "", self.after)
+        // A width of `format!` has at most 16 bits.
+        let letters = "x".repeat(letters);
+        format!("{}{mark}{letters}{}", self.before, self.after)
     }
 }
 
@@ -133,6 +135,8 @@ mod tests {
             None,
             "of another run"
         );
+        let large = Template::new(r#"{"text":"{mark}"}"#, 70_000).expect("sound");
+        assert_eq!(large.payload(&marks, MARK).len(), 70_000);
         let cut = &payload.as_bytes()[..40];
         assert_eq!(marks.find(cut), None);
     }

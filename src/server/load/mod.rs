@@ -6,12 +6,15 @@
 
 mod client;
 mod crowd;
+mod echo;
 mod frame;
 mod mark;
 mod phases;
 mod poll;
 mod report;
+mod tls;
 mod topic;
+mod usage;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -22,6 +25,8 @@ use url::Url;
 
 use self::crowd::Crowd;
 use self::mark::Template;
+use self::tls::ClientTls;
+use self::usage::{ServerUse, Usage};
 use crate::server::config::{LoadConfig, LoadMode};
 use crate::server::console::{OutputError, print, say};
 
@@ -55,6 +60,27 @@ pub(crate) enum LoadError {
     OtherMachine {
         /// The address of the host.
         address: SocketAddr,
+    },
+    /// The server on another machine is not verified.
+    #[error(
+        "{address} is another machine: --insecure is for a server on this machine; name the issuer of its certificate \
+        with --ca"
+    )]
+    Insecure {
+        /// The address of the host.
+        address: SocketAddr,
+    },
+    /// TLS cannot be used.
+    #[error("{0}")]
+    Tls(String),
+    /// There is no such process.
+    #[error("--pid {pid}: {source}; it must be the id of the server's process, on this machine")]
+    NoProcess {
+        /// The process.
+        pid: u32,
+        /// The system's error.
+        #[source]
+        source: io::Error,
     },
     /// The limit of open files is too low.
     #[error(
@@ -109,8 +135,11 @@ pub(crate) fn load(config: &LoadConfig, asked: &AtomicBool) -> Result<(), LoadEr
         return Err(LoadError::OtherMachine { address });
     }
     allow_files(config.clients)?;
-    let mut crowd = Crowd::new(config, address, template)?;
+    let tls = ClientTls::of(config, address)?;
+    let mut crowd = Crowd::new(config, address, tls, template)?;
+    let before = Usage::of(config.pid)?;
     crowd.join_all(asked)?;
+    let joined = Usage::of(config.pid)?;
     if crowd.report.joined == 0 {
         let problem = crowd
             .report
@@ -134,8 +163,29 @@ pub(crate) fn load(config: &LoadConfig, asked: &AtomicBool) -> Result<(), LoadEr
             say(format_args!("{} clients have joined", crowd.report.joined));
             crowd.stay(asked)?;
         }
+        LoadMode::Echo => {
+            say(format_args!(
+                "{} clients have joined and ask",
+                crowd.report.joined
+            ));
+            crowd.ask_all(asked)?;
+        }
         LoadMode::Connect => {}
     }
+    let ended = Usage::of(config.pid)?;
+    crowd.report.server = before
+        .zip(joined)
+        .zip(ended)
+        .map(|((before, joined), ended)| {
+            let report = &crowd.report;
+            ServerUse {
+                cpu_us_each: match report.results().1 {
+                    0 => joined.cpu_us_each(before, report.joined),
+                    count => ended.cpu_us_each(joined, count),
+                },
+                bytes_each: joined.bytes_each(before, report.joined),
+            }
+        });
     crowd.leave_all()?;
     let report = &crowd.report;
     if config.json {

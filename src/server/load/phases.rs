@@ -13,15 +13,15 @@ use super::frame::opcode;
 /// Connections that are opened at the same time.
 const CONNECTING: usize = 200;
 /// The longest wait for a handshake, a join or a delivery.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest wait for deliveries after the load was asked to end.
-const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest wait for the connections to close.
 const LEAVING: Duration = Duration::from_secs(2);
 /// The time between two heartbeats of a client, as in phoenix.js.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// The longest sleep, after which the clock and the signals are looked at.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 /// The close code of a client that leaves: 1000.
 const NORMAL: [u8; 2] = 1_000_u16.to_be_bytes();
 
@@ -58,7 +58,7 @@ impl Crowd<'_> {
     fn connect(&mut self, client: usize) -> Result<(), LoadError> {
         let opened = self.report.connected;
         let failed = |source| LoadError::System { opened, source };
-        let stream = self.clients[client].connect(self.address);
+        let stream = self.clients[client].connect(self.address, self.tls.as_ref());
         let stream = stream.map_err(failed)?;
         self.poll.add(stream, client, true).map_err(failed)?;
         self.pending += 1;
@@ -159,13 +159,13 @@ impl Crowd<'_> {
     }
 
     /// Whether nobody has asked the load to end, and there is a client.
-    fn goes_on(&self, asked: &AtomicBool) -> bool {
+    pub(super) fn goes_on(&self, asked: &AtomicBool) -> bool {
         let has_clients = self.report.closed.total() < self.report.joined;
         has_clients && !asked.load(Ordering::Relaxed)
     }
 
     /// Sends the heartbeats that are due, evenly in time.
-    fn heartbeat(&mut self) {
+    pub(super) fn heartbeat(&mut self) {
         let count = self.clients.len();
         let rounds = self.began.elapsed().as_secs_f64() / HEARTBEAT.as_secs_f64();
         let due = (rounds * count as f64) as u64;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::usage::ServerUse;
+
 /// The most different reasons that are told apart.
 const MAX_REASONS: usize = 20;
 
@@ -31,15 +33,20 @@ pub(super) struct Report {
     /// How long messages were published, or the clients stayed.
     pub(super) running: Duration,
     pub(super) deliveries: u64,
+    /// Whether the clients wait for replies, and not for deliveries.
+    pub(super) is_echo: bool,
+    pub(super) replies: u64,
     pub(super) lost: u64,
     pub(super) doubled: u64,
     pub(super) reordered: u64,
-    /// Delivery times in nanoseconds.
+    /// Times of deliveries or replies, in nanoseconds.
     pub(super) times: Histogram<u64>,
     /// By how much a message was sent too late.
     pub(super) behind: Duration,
     /// The CPU time of this process.
     pub(super) cpu: Duration,
+    /// What the server has used, if the load looks at its process.
+    pub(super) server: Option<ServerUse>,
 }
 
 /// How often something has happened, by its reason.
@@ -92,12 +99,15 @@ impl Report {
             held_back: 0,
             running: Duration::ZERO,
             deliveries: 0,
+            is_echo: false,
+            replies: 0,
             lost: 0,
             doubled: 0,
             reordered: 0,
             times: Histogram::new_with_bounds(1_000, hour, 3).expect("sound bounds"),
             behind: Duration::ZERO,
             cpu: Duration::ZERO,
+            server: None,
         }
     }
 
@@ -108,10 +118,11 @@ impl Report {
             (self.doubled, "doubled"),
             (self.reordered, "out of order"),
         ];
+        let (name, _) = self.results();
         let mut parts: Vec<_> = counts
             .into_iter()
             .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{count} deliveries were {what}"))
+            .map(|(count, what)| format!("{count} {name} were {what}"))
             .collect();
         for (reasons, what) in [
             (&self.refused, "clients could not join"),
@@ -141,10 +152,19 @@ impl Report {
         ]
     }
 
+    /// What the messages of the load are counted as: an echo load has replies, and any other has deliveries.
+    pub(super) fn results(&self) -> (&'static str, u64) {
+        if self.is_echo {
+            ("replies", self.replies)
+        } else {
+            ("deliveries", self.deliveries)
+        }
+    }
+
     pub(super) fn json(&self) -> Value {
         let times = self.times();
         let times: BTreeMap<_, _> = times.into_iter().collect();
-        json!({
+        let mut json = json!({
             "clients": self.clients,
             "topics": self.topics,
             "connected": self.connected,
@@ -160,13 +180,20 @@ impl Report {
             "held_back": self.held_back,
             "deliveries": self.deliveries,
             "deliveries_per_second": rate(self.deliveries, self.running),
+            "replies": self.replies,
+            "replies_per_second": rate(self.replies, self.running),
             "delivery_ms": times,
             "lost": self.lost,
             "doubled": self.doubled,
             "reordered": self.reordered,
             "behind_ms": self.behind.as_secs_f64() * 1e3,
             "load_cpu_seconds": self.cpu.as_secs_f64(),
-        })
+        });
+        if let Some(server) = &self.server {
+            json["server_cpu_us_each"] = server.cpu_us_each.into();
+            json["server_bytes_each"] = server.bytes_each.into();
+        }
+        json
     }
 }
 
@@ -202,14 +229,22 @@ impl Display for Report {
             if self.held_back > 0 {
                 writeln!(f, "  not sent  {}", self.held_back)?;
             }
-            let deliveries = rate(self.deliveries, self.running);
-            writeln!(f, "deliveries  {}, {deliveries:.0}/s", self.deliveries)?;
+            let (name, count) = self.results();
+            let each_second = rate(count, self.running);
+            writeln!(f, "{name:<12}{count}, {each_second:.0}/s")?;
             let times = self.times().map(|(name, ms)| format!("{name} {ms:.2} ms"));
             writeln!(f, "took        {}", times.join(", "))?;
             writeln!(
                 f,
                 "lost        {}, doubled {}, out of order {}",
                 self.lost, self.doubled, self.reordered
+            )?;
+        }
+        if let Some(server) = &self.server {
+            writeln!(
+                f,
+                "the server  {:.2} µs of CPU each, {} bytes a client",
+                server.cpu_us_each, server.bytes_each
             )?;
         }
         write!(
