@@ -27,7 +27,7 @@ impl Channel for Hello {
         match event {
             "echo" => Ok(HandleIn::ok(payload)),
             "shout" => {
-                ctx.broadcast("shout", payload)?;
+                ctx.broadcast("shout", payload).await?;
                 Ok(HandleIn::NoReply)
             }
             _ => Err(Failure::unhandled(event)),

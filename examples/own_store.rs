@@ -387,7 +387,7 @@ impl Channel for Room {
         payload: Payload,
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
-        ctx.broadcast(event, payload)?;
+        ctx.broadcast(event, payload).await?;
         Ok(HandleIn::NoReply)
     }
 }

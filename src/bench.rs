@@ -8,6 +8,7 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use futures_util::FutureExt;
 
 use crate::frame::{Frame, Opcode};
 use crate::message::{Message, Payload, Reply};
@@ -151,6 +152,9 @@ impl Room {
     /// Sends a message to all members.
     pub fn broadcast(&self, draft: &Draft) {
         let published = self.pubsub.publish_to(&self.topic, draft, None);
+        let published = published
+            .now_or_never()
+            .expect("a node alone waits for nobody");
         published.expect("no log can refuse it");
     }
 }

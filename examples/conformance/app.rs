@@ -198,9 +198,9 @@ impl Channel for ConformanceChannel {
             "noreply" => HandleIn::NoReply,
             "push" => sent(ctx.push("pushed", payload))?,
             "push_binary" => sent(ctx.push("pushed_binary", Binary(BINARY)))?,
-            "broadcast" => sent(ctx.broadcast("bcast", payload))?,
-            "broadcast_from" => sent(ctx.broadcast_from("bcast_from", payload))?,
-            "broadcast_intercepted" => sent(ctx.broadcast("intercepted", payload))?,
+            "broadcast" => sent(ctx.broadcast("bcast", payload).await)?,
+            "broadcast_from" => sent(ctx.broadcast_from("bcast_from", payload).await)?,
+            "broadcast_intercepted" => sent(ctx.broadcast("intercepted", payload).await)?,
             "async_reply" => Self::async_reply(payload, ctx),
             "delayed_push" => {
                 ctx.send_after(Duration::from_millis(50), Info::Tick);

@@ -79,18 +79,19 @@ impl Channel for Room {
                     return Err(InvalidPayload::of("body", "must not be empty").into());
                 }
                 let msg = Draft::new(NEW_MSG, json!({"from": self.user, "body": body}));
-                let published = ctx.publish(&msg.with_receipt())?;
+                let published = ctx.publish(&msg.with_receipt()).await?;
                 self.shared.messages.fetch_add(1, Ordering::Relaxed);
                 Ok(ctx.reply_when_stored(published))
             }
             MENTION => {
                 let mention: Mention = payload.parse()?;
-                ctx.broadcast(MENTION, mention)?;
+                ctx.broadcast(MENTION, mention).await?;
                 Ok(HandleIn::NoReply)
             }
             "upload" => {
                 let bytes = payload.binary()?.len();
-                ctx.broadcast_from("uploaded", json!({"by": self.user, "bytes": bytes}))?;
+                let uploaded = json!({"by": self.user, "bytes": bytes});
+                ctx.broadcast_from("uploaded", uploaded).await?;
                 Ok(HandleIn::ok(json!({"bytes": bytes})))
             }
             _ => Err(Failure::unhandled(event)),

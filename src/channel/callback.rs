@@ -167,8 +167,12 @@ pub(super) fn handle_info<C: Channel>(live: SharedLive<C>, info: C::Info) -> Cal
 /// The steps of [`Join::then`](super::Join::then).
 pub(super) fn then<C: Channel>(live: SharedLive<C>, all: Vec<Then<C>>) -> Callback<C> {
     callback(live, async move |channel, ctx| {
-        let mut all = all.into_iter();
-        CallbackDone::Handled(all.try_for_each(|then| then(channel, ctx)))
+        for then in all {
+            if let Err(reason) = then(channel, ctx).await {
+                return CallbackDone::Handled(Err(reason));
+            }
+        }
+        CallbackDone::Handled(Ok(()))
     })
 }
 

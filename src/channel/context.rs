@@ -47,9 +47,9 @@ pub enum SendError {
 /// use serde_json::json;
 /// use slackir::channel::{Channel, Context, SendError};
 ///
-/// fn welcome<C: Channel>(ctx: &Context<C>, name: &str) -> Result<(), SendError> {
+/// async fn welcome<C: Channel>(ctx: &Context<C>, name: &str) -> Result<(), SendError> {
 ///     ctx.push("welcome", json!({"topic": ctx.topic()}))?;
-///     ctx.broadcast_from("joined", json!({"name": name}))
+///     ctx.broadcast_from("joined", json!({"name": name})).await
 /// }
 /// ```
 pub struct Context<C: Channel> {
@@ -189,11 +189,11 @@ impl<C: Channel> Context<C> {
     /// # use serde_json::json;
     /// # use slackir::channel::{Channel, Context, SendError};
     /// # use slackir::pubsub::{Draft, Selector};
-    /// # fn example<C: Channel>(ctx: &Context<C>, user: u64, callee: u64) -> Result<(), SendError> {
+    /// # async fn example<C: Channel>(ctx: &Context<C>, user: u64, callee: u64) -> Result<(), SendError> {
     /// ctx.label(move |label| (label == "user").then(|| user.to_string()));
     ///
     /// let ring = Draft::new("ring", json!({"from": user}));
-    /// ctx.publish(&ring.to(Selector::label("user", callee.to_string())))?;
+    /// ctx.publish(&ring.to(Selector::label("user", callee.to_string()))).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -291,13 +291,13 @@ impl<C: Channel> Context<C> {
     /// ```
     /// # use serde_json::json;
     /// # use slackir::channel::{Channel, Context, SendError};
-    /// # fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
-    /// ctx.broadcast("shout", json!({"message": "hello"}))?;
+    /// # async fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// ctx.broadcast("shout", json!({"message": "hello"})).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn broadcast(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
-        self.publish(&Draft::new(event, payload)).map(drop)
+    pub async fn broadcast(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
+        self.publish(&Draft::new(event, payload)).await.map(drop)
     }
 
     /// As [`Context::broadcast`], for a message with a client_ref or a receipt, or a change of a stored message.
@@ -309,25 +309,26 @@ impl<C: Channel> Context<C> {
     /// # use serde_json::json;
     /// # use slackir::pubsub::Draft;
     /// # use slackir::channel::{Channel, Context, SendError};
-    /// # fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// # async fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
     /// let draft = Draft::new("shout", json!({"message": "hello"})).with_receipt();
-    /// let published = ctx.publish(&draft)?;
+    /// let published = ctx.publish(&draft).await?;
     /// # let _ = published;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn publish(&self, draft: &Draft) -> Result<Published, SendError> {
+    pub async fn publish(&self, draft: &Draft) -> Result<Published, SendError> {
         self.assert_joined()?;
-        Ok(self.link.publish(&self.pubsub, draft, None)?)
+        Ok(self.link.publish(&self.pubsub, draft, None).await?)
     }
 
     /// As [`Context::publish`], to everybody but this channel.
     ///
     /// # Errors
     /// As [`Context::broadcast`].
-    pub fn publish_from(&self, draft: &Draft) -> Result<Published, SendError> {
+    pub async fn publish_from(&self, draft: &Draft) -> Result<Published, SendError> {
         self.assert_joined()?;
-        Ok(self.link.publish(&self.pubsub, draft, Some(self.link.id))?)
+        let from = Some(self.link.id);
+        Ok(self.link.publish(&self.pubsub, draft, from).await?)
     }
 
     /// Answers the message that `handle_in` is handling once its published message is committed: ok
@@ -340,9 +341,9 @@ impl<C: Channel> Context<C> {
     /// # use slackir::message::Payload;
     /// # use slackir::pubsub::Draft;
     /// # use slackir::channel::{Channel, Context, HandleInResult};
-    /// # fn example<C: Channel>(ctx: &Context<C>, payload: Payload) -> HandleInResult {
+    /// # async fn example<C: Channel>(ctx: &Context<C>, payload: Payload) -> HandleInResult {
     /// let draft = Draft::new("shout", payload).with_receipt();
-    /// let published = ctx.publish(&draft)?;
+    /// let published = ctx.publish(&draft).await?;
     /// Ok(ctx.reply_when_stored(published))
     /// # }
     /// ```
@@ -367,13 +368,19 @@ impl<C: Channel> Context<C> {
     /// ```
     /// # use serde_json::json;
     /// # use slackir::channel::{Channel, Context, SendError};
-    /// # fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
-    /// ctx.broadcast_from("typing", json!({"name": "ada"}))?;
+    /// # async fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// ctx.broadcast_from("typing", json!({"name": "ada"})).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn broadcast_from(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
-        self.publish_from(&Draft::new(event, payload)).map(drop)
+    pub async fn broadcast_from(
+        &self,
+        event: &str,
+        payload: impl IntoPayload,
+    ) -> Result<(), SendError> {
+        self.publish_from(&Draft::new(event, payload))
+            .await
+            .map(drop)
     }
 
     /// Captures the message that is being handled, to reply to it later, from anywhere.

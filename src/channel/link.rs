@@ -292,14 +292,14 @@ impl Link {
     }
 
     /// Publishes to the channel's topic, on which it was joined.
-    pub(super) fn publish(
+    pub(super) async fn publish(
         &self,
         pubsub: &PubSub,
         draft: &Draft,
         from: Option<SubscriberId>,
     ) -> Result<Published, PublishError> {
         let topic = self.joined.get().ok_or(PublishError::NotLoaded)?;
-        let (published, congested) = pubsub.publish_to(topic, draft, from)?;
+        let (published, congested) = pubsub.publish_to(topic, draft, from).await?;
         if let Some(inbox) = congested {
             self.flow.wait_for(inbox);
         }

@@ -45,7 +45,7 @@
 //!         match event {
 //!             "ping" => Ok(HandleIn::ok(payload)),
 //!             "shout" => {
-//!                 ctx.broadcast("shout", payload)?;
+//!                 ctx.broadcast("shout", payload).await?;
 //!                 Ok(HandleIn::NoReply)
 //!             }
 //!             "whoami" => Ok(HandleIn::ok(serde_json::json!({"name": self.name}))),
@@ -72,6 +72,8 @@ mod work;
 
 use std::fmt;
 use std::sync::Arc;
+
+use futures_core::future::LocalBoxFuture;
 
 pub use self::context::{Context, SendError};
 pub use self::failure::{Failure, Refused};
@@ -319,7 +321,7 @@ pub trait Channel: Sized + 'static {
     /// #     }
     /// async fn terminate(&mut self, reason: &StopReason, ctx: &mut Context<Self>) {
     ///     if reason.is_crash() {
-    ///         let _ = ctx.broadcast("crashed", serde_json::json!({}));
+    ///         let _ = ctx.broadcast("crashed", serde_json::json!({})).await;
     ///     }
     /// }
     /// # }
@@ -360,7 +362,8 @@ pub type HandleInResult = Result<HandleIn, Failure>;
 pub type Handled = Result<(), StopReason>;
 
 /// A step that runs once the client is a member.
-type Then<C> = Box<dyn FnOnce(&mut C, &mut Context<C>) -> Handled>;
+type Then<C> =
+    Box<dyn for<'a> FnOnce(&'a mut C, &'a mut Context<C>) -> LocalBoxFuture<'a, Handled>>;
 
 /// An accepted join: the channel, the reply, and how the client gets the topic's history.
 pub struct Join<C: Channel> {
@@ -431,8 +434,7 @@ impl<C: Channel> Join<C> {
     }
 
     /// Runs once the client is a member of the topic and has its history, before any message or broadcast
-    /// reaches the channel. Several run in their order. An error ends the channel. It cannot await: for that, send the
-    /// channel an info ([`Context::send_after`] with no delay). Phoenix: `send(self(), :after_join)`.
+    /// reaches the channel. Several run in their order. An error ends the channel. Phoenix: `send(self(), :after_join)`.
     ///
     /// ```
     /// # use slackir::channel::{Channel, Context, Join, JoinResult};
@@ -442,15 +444,19 @@ impl<C: Channel> Join<C> {
     /// #     type Info = ();
     /// async fn join(_params: Payload, _ctx: &mut Context<Self>) -> JoinResult<Self> {
     ///     let room = Room { name: "lobby".to_owned() };
-    ///     Ok(Join::ok(room).then(|room, ctx| {
+    ///     Ok(Join::ok(room).then(async |room, ctx| {
     ///         ctx.push("welcome", serde_json::json!({"to": room.name}))?;
     ///         Ok(())
     ///     }))
     /// }
     /// # }
     /// ```
-    pub fn then(mut self, run: impl FnOnce(&mut C, &mut Context<C>) -> Handled + 'static) -> Self {
-        self.then.push(Box::new(run));
+    pub fn then(
+        mut self,
+        run: impl AsyncFnOnce(&mut C, &mut Context<C>) -> Handled + 'static,
+    ) -> Self {
+        let run: Then<C> = Box::new(|channel, ctx| Box::pin(async { run(channel, ctx).await }));
+        self.then.push(run);
         self
     }
 }

@@ -290,7 +290,7 @@ impl<C: Channel> Join<C> {
         meta: impl Serialize + 'static,
     ) -> Self {
         let (presence, key) = (presence.clone(), key.into());
-        self.then(move |_, ctx| {
+        self.then(async move |_, ctx| {
             presence.track(ctx, &key, &meta)?;
             ctx.push(PRESENCE_STATE, Value::Object(presence.list(ctx.topic())))?;
             Ok(())

@@ -359,7 +359,7 @@ impl PubSub {
 
     /// Publishes for a member of the topic. The subscriber `from` is left out. Also returns an inbox that
     /// is over its bound, if there is one.
-    pub(crate) fn publish_to(
+    pub(crate) async fn publish_to(
         &self,
         topic: &Arc<Topic>,
         draft: &Draft,

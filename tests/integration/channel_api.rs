@@ -48,8 +48,8 @@ impl Channel for Tester {
             // Before the join is complete there is nobody to send to.
             let early = [
                 ctx.push("early", json!({})),
-                ctx.broadcast("early", json!({})),
-                ctx.broadcast_from("early", json!({})),
+                ctx.broadcast("early", json!({})).await,
+                ctx.broadcast_from("early", json!({})).await,
             ];
             let refused = early.iter().all(|sent| *sent == Err(SendError::NotJoined));
             assert!(refused && ctx.socket_ref().is_none());
@@ -91,11 +91,11 @@ impl Channel for Tester {
             }
             "order" => {
                 let captured = ctx.socket_ref().expect("the message has a ref");
-                ctx.broadcast("1", json!({})).expect("joined");
+                ctx.broadcast("1", json!({})).await.expect("joined");
                 ctx.push("2", json!({})).expect("joined");
                 ctx.reply(&captured, &Reply::ok(json!({})))
                     .expect("an object");
-                ctx.broadcast("3", json!({})).expect("joined");
+                ctx.broadcast("3", json!({})).await.expect("joined");
                 Reply::with_status("weird", "4").into()
             }
             "push_list" => {
@@ -104,7 +104,7 @@ impl Channel for Tester {
             }
             "flood" => {
                 for _ in 0..2_000 {
-                    ctx.broadcast("flood", json!({})).expect("joined");
+                    ctx.broadcast("flood", json!({})).await.expect("joined");
                 }
                 HandleIn::NoReply
             }

@@ -78,7 +78,7 @@ impl Channel for Unruly {
             }
             "unruly:then" => {
                 let refusal = StopReason::error("told to");
-                Ok(Join::ok(Self { ended }).then(|_, _| Err(refusal)))
+                Ok(Join::ok(Self { ended }).then(async |_, _| Err(refusal)))
             }
             "unruly:error" => Err(std::fmt::Error.into()),
             _ => Ok(Join::ok(Self { ended })),
@@ -114,6 +114,7 @@ impl Channel for Unruly {
         ctx.push("last words", json!({}))
             .expect("terminate may push");
         ctx.broadcast("gone", json!({"topic": ctx.topic()}))
+            .await
             .expect("terminate may broadcast");
         if ctx.topic() == "unruly:panic_in_terminate" {
             panic!("in terminate");

@@ -112,7 +112,7 @@ impl Channel for Recorder {
                 HandleIn::ok(grenade)
             }
             "broadcast" => {
-                ctx.broadcast("heard", payload).expect("an object");
+                ctx.broadcast("heard", payload).await.expect("an object");
                 HandleIn::NoReply
             }
             "wait" => {

@@ -42,7 +42,7 @@ impl Channel for House {
         payload: Payload,
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
-        ctx.broadcast(event, payload)?;
+        ctx.broadcast(event, payload).await?;
         Ok(HandleIn::NoReply)
     }
 

@@ -74,7 +74,7 @@ impl Channel for Probe {
             "call all" => {
                 ctx.subscribe("elsewhere");
                 ctx.handle().send(())?;
-                ctx.broadcast("intercepted", json!({}))?;
+                ctx.broadcast("intercepted", json!({})).await?;
             }
             "hear twice" => {
                 let own = ctx.topic().to_owned();

@@ -56,7 +56,7 @@ impl Channel for Game {
         payload: Payload,
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
-        ctx.broadcast(event, payload)?;
+        ctx.broadcast(event, payload).await?;
         Ok(HandleIn::NoReply)
     }
 }

@@ -34,8 +34,8 @@ impl Channel for Clock {
         };
         // Behind the reply, in this order, and before anything that the client sends.
         Ok(Join::ok(clock)
-            .then(|_, ctx| Ok(ctx.push("wound", json!({"n": 1}))?))
-            .then(|_, ctx| Ok(ctx.push("wound", json!({"n": 2}))?)))
+            .then(async |_, ctx| Ok(ctx.push("wound", json!({"n": 1}))?))
+            .then(async |_, ctx| Ok(ctx.push("wound", json!({"n": 2}))?)))
     }
 
     async fn handle_in(

@@ -95,8 +95,8 @@ impl CheckedAction {
                 draft,
                 but_sender: true,
                 ..
-            } => drop(ctx.publish_from(&draft)?),
-            Self::Broadcast { draft, .. } => drop(ctx.publish(&draft)?),
+            } => drop(ctx.publish_from(&draft).await?),
+            Self::Broadcast { draft, .. } => drop(ctx.publish(&draft).await?),
         }
         Ok(())
     }

@@ -18,8 +18,8 @@ use crate::server::language::{EventRule, OlderRule};
 
 impl RoomChannel {
     /// Publishes a change. The client gets its reply once the change is committed.
-    fn publish_change(&self, draft: Draft, ctx: &Context<RoomChannel>) -> HandleInResult {
-        let published = ctx.publish(&draft.with_receipt())?;
+    async fn publish_change(&self, draft: Draft, ctx: &Context<RoomChannel>) -> HandleInResult {
+        let published = ctx.publish(&draft.with_receipt()).await?;
         Ok(ctx.reply_when_stored(published))
     }
 
@@ -56,7 +56,7 @@ impl RoomChannel {
                     None => Draft::delete(found.id()),
                     Some(new) => Draft::update(found.id(), new),
                 };
-                self.publish_change(draft, ctx)
+                self.publish_change(draft, ctx).await
             }
             Ok(None) => Err(refuse(reason::UNKNOWN_MESSAGE, event, ctx).into()),
             Err(error) => {

@@ -57,15 +57,15 @@ impl RoomChannel {
     }
 
     /// Sends the room's announcements of this moment.
-    fn announce(&self, at: &Moment, ctx: &Context<Self>) -> Handled {
+    async fn announce(&self, at: &Moment, ctx: &Context<Self>) -> Handled {
         let due = self.room.rules.announce.iter();
         for announcement in due.filter(|announcement| announcement.at == *at) {
-            self.send(announcement, ctx)?;
+            self.send(announcement, ctx).await?;
         }
         Ok(())
     }
 
-    fn send(&self, announcement: &Announcement, ctx: &Context<Self>) -> Handled {
+    async fn send(&self, announcement: &Announcement, ctx: &Context<Self>) -> Handled {
         let event = &*announcement.event;
         let outgoing = match &announcement.payload {
             None => Outgoing::Raw(RawJson::EMPTY_OBJECT),
@@ -80,7 +80,8 @@ impl RoomChannel {
             outgoing.live(event).0
         };
         let occasion = Occasion::at(ctx.topic(), &self.room);
-        event::send(self, draft, &announcement.to, (&self.room, occasion), ctx)?;
+        let audience = &announcement.to;
+        event::send(self, draft, audience, (&self.room, occasion), ctx).await?;
         Ok(())
     }
 }
@@ -121,10 +122,10 @@ impl Channel for RoomChannel {
             ctx.label(labels);
         }
         let join = Join::reply(channel, reply).with_log(request);
-        Ok(join.then(|channel, ctx| {
+        Ok(join.then(async |channel, ctx| {
             backend::tell_joined(channel);
             presence::enter(channel, ctx)?;
-            channel.announce(&Moment::Join, ctx)?;
+            channel.announce(&Moment::Join, ctx).await?;
             backend::entered(channel, ctx);
             Ok(())
         }))
@@ -155,7 +156,7 @@ impl Channel for RoomChannel {
                 let sent = event::carry_out_elsewhere(self, (&*room, rule), event, &payload, ctx);
                 return Box::pin(sent).await;
             }
-            return event::carry_out(self, (&*room, rule), event, &payload, ctx);
+            return event::carry_out(self, (&*room, rule), event, &payload, ctx).await;
         }
         match event {
             ACCESS_TOKEN if self.member.renewal().is_some() => self.renew(&payload, ctx).await,
@@ -186,7 +187,7 @@ impl Channel for RoomChannel {
         if *reason == StopReason::Draining {
             return;
         }
-        if let Err(error) = self.announce(&Moment::Leave, ctx) {
+        if let Err(error) = self.announce(&Moment::Leave, ctx).await {
             log_client!(
                 info,
                 ctx.client(),

@@ -19,7 +19,7 @@ use crate::server::language::{Audience, EventRule};
 
 /// Carries out a rule that sends to no other topic, in this order: rate, shapes, refusal, memory, presence, message,
 /// reply. A refusal ends it: the later steps are not taken.
-pub(super) fn carry_out(
+pub(super) async fn carry_out(
     channel: &mut RoomChannel,
     (room, rule): (&Room, &EventRule),
     event: &str,
@@ -32,7 +32,7 @@ pub(super) fn carry_out(
     }
     let (json, value) = check(channel, (room, rule), event, payload, ctx)?;
     let value = value.as_ref();
-    apply_here(channel, (room, rule), (event, json, value), None, ctx)
+    apply_here(channel, (room, rule), (event, json, value), None, ctx).await
 }
 
 /// As [`carry_out`], for a rule that may send to another topic, and waits for it.
@@ -116,7 +116,7 @@ pub(super) async fn apply(
     ctx: &mut Context<RoomChannel>,
 ) -> HandleInResult {
     let Some(target) = rule.topic.as_ref().filter(|_| rule.relays()) else {
-        return apply_here(channel, (room, rule), (event, json, value), reply, ctx);
+        return apply_here(channel, (room, rule), (event, json, value), reply, ctx).await;
     };
     let topic = ctx.topic().to_owned();
     let occasion = Occasion::at(&topic, room).event(event, value);
@@ -126,7 +126,7 @@ pub(super) async fn apply(
 }
 
 /// As [`apply`], for a rule that sends to no other topic.
-fn apply_here(
+async fn apply_here(
     channel: &mut RoomChannel,
     (room, rule): (&Room, &EventRule),
     (event, json, value): (&str, &RawJson, Option<&Value>),
@@ -141,7 +141,7 @@ fn apply_here(
     let occasion = Occasion::at(&topic, room).event(event, value);
     change(channel, (room, rule), occasion, ctx)?;
     let sent = if rule.relays() {
-        relay(channel, (room, rule), occasion, json, ctx)?
+        relay(channel, (room, rule), occasion, json, ctx).await?
     } else {
         Sent::default()
     };
@@ -235,7 +235,7 @@ fn reply_when_stored(published: Published, reply: Payload, ctx: &Context<RoomCha
 }
 
 /// Sends the message to the members that the rule names.
-fn relay(
+async fn relay(
     channel: &RoomChannel,
     (room, rule): (&Room, &EventRule),
     occasion: Occasion<'_>,
@@ -243,7 +243,7 @@ fn relay(
     ctx: &Context<RoomChannel>,
 ) -> Result<Sent, Failure> {
     let (draft, id) = draft(channel, (room, rule), occasion, json, ctx)?;
-    let published = send(channel, draft, &rule.to, (room, occasion), ctx)?;
+    let published = send(channel, draft, &rule.to, (room, occasion), ctx).await?;
     Ok(Sent { published, id })
 }
 
@@ -321,7 +321,7 @@ fn directed(
 }
 
 /// Sends a draft to these members.
-pub(super) fn send(
+pub(super) async fn send(
     channel: &RoomChannel,
     draft: Draft,
     to: &Audience,
@@ -330,8 +330,8 @@ pub(super) fn send(
 ) -> Result<Option<Published>, SendError> {
     let draft = directed(channel, draft, to, (room, occasion));
     match to {
-        Audience::All | Audience::Selected(_) => ctx.publish(&draft).map(Some),
-        Audience::Others => ctx.publish_from(&draft).map(Some),
+        Audience::All | Audience::Selected(_) => ctx.publish(&draft).await.map(Some),
+        Audience::Others => ctx.publish_from(&draft).await.map(Some),
         Audience::Sender => {
             ctx.push(draft.event(), draft.payload())?;
             Ok(None)
