@@ -26,11 +26,13 @@ use gungraun::prelude::*;
 use gungraun::{Callgrind, EventKind};
 use serde_json::json;
 use slackir::bench::{self, Member, Queue, Room, ServerFrame, Version};
+use slackir::channel::{Channel, Context, Join, JoinResult};
 use slackir::message::{Message, Payload, Reply};
+use slackir::presence::Presence;
 use slackir::pubsub::{Draft, PubSub};
 use slackir::server::rooms::{self, Identity, UserSocket};
 use slackir::server::{History, RoomConfig};
-use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket};
+use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
 use slackir::testing::TestSocket;
 use slackir::{Assigns, Endpoint, Mount};
 
@@ -58,6 +60,7 @@ const MEASURED: &[(&str, u64)] = &[
     ("converse::stamped_100", 1_910_769),
     ("converse::echoes_100", 1_092_932),
     ("converse::joins_and_leaves_100", 3_553_669),
+    ("converse::presences_100", 6_671_347),
 ];
 
 /// The limit of a bench. Other processors than x86-64 have other instructions: there it is only
@@ -304,7 +307,17 @@ fn conversation_in(
     lines: Vec<Line>,
 ) -> Conversation {
     let router = rooms::router(std::slice::from_ref(room));
-    let endpoint = Endpoint::builder(PubSub::new())
+    conversation_over(PubSub::new(), router, socket, before, lines)
+}
+
+fn conversation_over(
+    pubsub: PubSub,
+    router: SocketRouter,
+    socket: impl Socket,
+    before: &[Line],
+    lines: Vec<Line>,
+) -> Conversation {
+    let endpoint = Endpoint::builder(pubsub)
         .mount(Mount::new("/socket", socket, router))
         .build();
     let system = actix_rt::System::new();
@@ -342,6 +355,31 @@ fn joins_and_leaves(times: usize) -> Conversation {
     };
     let visit = |reference| [join(reference), leave(reference)];
     conversation(&[], (100..100 + times).flat_map(visit).collect())
+}
+
+/// A room that shows who is here.
+struct Present;
+
+impl Channel for Present {
+    type Info = ();
+
+    async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
+        let meta = json!({"name": "ada", "online_at": 1_700_000_000});
+        Ok(Join::ok(Self).with_presence(&ctx.state::<Presence>(), "user:7", meta))
+    }
+}
+
+fn presences(times: usize) -> Conversation {
+    // A join is answered, told and followed by the list.
+    let visit = |reference| {
+        let leave = format!(r#"["{reference}","7","random:lobby","phx_leave",{{}}]"#);
+        [(join(reference).0, 3), (leave.into(), 2)]
+    };
+    let pubsub = PubSub::new();
+    let router = SocketRouter::new().state(Presence::new(pubsub.clone()));
+    let router = router.channel::<Present>("random:*");
+    let lines = (100..100 + times).flat_map(visit).collect();
+    conversation_over(pubsub, router, UserSocket, &[], lines)
 }
 
 /// Ada, as a token or connect params would name her.
@@ -390,6 +428,7 @@ fn stamped(times: usize) -> Conversation {
     args = (joins_and_leaves(100)),
     config = limit("converse::joins_and_leaves_100")
 )]
+#[bench::presences_100(args = (presences(100)), config = limit("converse::presences_100"))]
 fn converse(conversation: Conversation) -> Conversation {
     conversation.speak(&conversation.lines);
     conversation

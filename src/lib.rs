@@ -52,7 +52,9 @@ mod outbox;
 mod serializer;
 pub mod session;
 
-// Level 2: the messages that a topic keeps; topics and fan-out.
+// Level 2: the messages that a topic keeps; topics and fan-out; what nodes of a cluster tell each other.
+#[cfg(feature = "_cluster")]
+mod cluster;
 pub mod log;
 pub mod pubsub;
 

@@ -32,6 +32,8 @@ pub const PHX_ERROR: &str = "phx_error";
 pub const PHOENIX_TOPIC: &str = "phoenix";
 /// The event of the heartbeat.
 pub const HEARTBEAT: &str = "heartbeat";
+/// The event on a socket's id that ends its connections.
+pub(crate) const DISCONNECT: &str = "disconnect";
 
 /// The reasons of the server's own error replies. Clients match on these texts.
 pub mod reason {

@@ -42,9 +42,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "log",
         &["budget", "lock", "message", "metrics", "pattern", "trace"],
     ),
+    ("cluster", &["lock", "log", "metrics"]),
     (
         "pubsub",
         &[
+            "cluster",
             "deflate",
             "frame",
             "lock",
@@ -80,7 +82,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "presence",
-        &["channel", "lock", "message", "metrics", "pubsub"],
+        &[
+            "channel", "cluster", "lock", "message", "metrics", "notice", "pubsub",
+        ],
     ),
     (
         "socket",
@@ -207,6 +211,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "store/write",
         &[
+            "lock",
             "log",
             "metrics",
             "notice",
@@ -358,6 +363,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server/check",
         &[
+            "cluster",
             "server/certificates",
             "revocation",
             "server/admin",
@@ -377,7 +383,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "server/sanctions",
-        &["ban", "endpoint", "revocation", "store"],
+        &["ban", "endpoint", "pubsub", "revocation", "store"],
     ),
     (
         "server/dashboard",
@@ -536,6 +542,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_http", &["transport", "endpoint", "server/telemetry"]),
     ("actix_service", &["transport", "endpoint"]),
     ("actix_codec", &["transport"]),
+    ("::redis", &["cluster"]),
     ("indicatif", &["server/commands"]),
     ("instant_acme", &["server/certificates"]),
     ("listenfd", &["server/systemd"]),
@@ -551,7 +558,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "server/tls",
         ],
     ),
-    ("std::env", &["server/config"]),
+    // Of the cluster its tests alone: how many schedules, and a process of their own.
+    ("std::env", &["cluster", "server/config"]),
     ("counter!", &["metrics"]),
     ("gauge!", &["metrics"]),
     ("histogram!", &["metrics"]),

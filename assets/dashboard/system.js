@@ -81,7 +81,7 @@ function sourceCell(cell) {
   };
 }
 
-function factsOf({ database, certificate_expires: expires, jwks_age: jwks, other_servers: others }) {
+function factsOf({ database, certificate_expires: expires, jwks_age: jwks, other_servers: others, cluster }) {
   const left = expires == null ? null : expires - Date.now() / 1_000;
   return [
     ["Database", database?.url ?? "none"],
@@ -94,6 +94,7 @@ function factsOf({ database, certificate_expires: expires, jwks_age: jwks, other
     ],
     ["Keys (JWKS)", jwks == null ? NOTHING : `fetched ${duration(jwks)} ago`],
     ["Other servers", others?.length ? others.join(", ") : "none"],
+    ...nodesOf(cluster),
   ];
 }
 
@@ -144,4 +145,12 @@ function checkLine({ level, name, text: sentence }) {
     named(name, { class: "check-name" }),
     h("span", { class: "check-text", dir: "auto" }, sentence),
   );
+}
+
+/** The nodes of a cluster, in words; nothing for a server alone. */
+function nodesOf(cluster) {
+  if (!cluster) return [];
+  const named = cluster.nodes.map(({ name, leaving, is_this: mine }) =>
+    name + (mine ? " (this)" : "") + (leaving ? " (leaving)" : ""));
+  return [["Nodes", named.join(", ") || "none"], ["Redis", cluster.is_up ? "reached" : "away"]];
 }

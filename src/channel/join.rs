@@ -138,9 +138,14 @@ async fn enter<C: Channel>(
 ) -> Result<Standing, JoinFailed> {
     loop {
         let topic = pubsub.topic(&link.topic);
-        if !topic.is_loaded()
-            && let Err(error) = topic.load().await
-        {
+        let want = log.want();
+        let ready = async {
+            if !topic.is_loaded() {
+                topic.load().await?;
+            }
+            topic.reach(want).await
+        };
+        if let Err(error) = ready.await {
             let client = live.ctx.client();
             let (topic, source) = (&*link.topic, &error.source);
             log_client!(
@@ -150,7 +155,6 @@ async fn enter<C: Channel>(
             );
             return Err(JoinFailed::StorageUnavailable);
         }
-        let want = log.want();
         let (cursor, next) = match (
             pubsub.subscribe(&topic, subscriber::<C>(link, log.meta), want),
             want,

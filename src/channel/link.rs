@@ -333,6 +333,12 @@ impl Tap for Link {
     fn close(&self) {
         self.deliver(ChannelWork::Closed(StopReason::Shutdown));
     }
+
+    #[cfg(feature = "_cluster")]
+    fn fail(&self) {
+        let missed = StopReason::error("this node has missed too many messages of the topic");
+        self.deliver(ChannelWork::Closed(missed));
+    }
 }
 
 /// The broadcasts that waited no longer count.

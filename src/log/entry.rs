@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::id::{MessageId, Seq};
+use super::own_ref::of_client;
 use super::receipt::{Outcome, Receipt};
 use super::sequence::Run;
 use super::store::StoredEntry;
@@ -178,7 +179,7 @@ impl LogEntry {
                 Outcome::Rejected => span.fail("the database rejects the message"),
             }
         });
-        let ordinary = outcome == Outcome::Committed && !self.run.strict;
+        let ordinary = outcome == Outcome::Committed && !self.run.strict && !self.run.shared;
         if !ordinary && let Some(owner) = self.run.owner.upgrade() {
             owner.settled(self.run.epoch, self.seq, outcome);
         }
@@ -201,7 +202,7 @@ impl LogEntry {
             seq: row.seq,
             event: row.event.into(),
             payload: RawJson::trusted(row.payload.into()),
-            client_ref: row.client_ref.map(ByteString::from),
+            client_ref: of_client(row.client_ref).map(ByteString::from),
             // The change is already applied to its target.
             change: row.target.map(|target| Change::Update { target }),
             at: row.at,
@@ -226,6 +227,26 @@ impl LogEntry {
             receipt: self.receipt.clone(),
             traced: Traced::default(),
         })
+    }
+
+    /// The same message, for a store that tells its outcome to whoever has a receipt.
+    #[cfg(feature = "_cluster")]
+    pub(super) fn awaited(&self) -> (Receipt, Pending) {
+        let sender = watch::Sender::new(None);
+        let receipt = Receipt::pending(self.id(), &sender);
+        let entry = Self {
+            run: Arc::clone(&self.run),
+            seq: self.seq,
+            event: self.event.clone(),
+            payload: self.payload.clone(),
+            client_ref: self.client_ref.clone(),
+            change: self.change,
+            at: self.at,
+            begins: false,
+            receipt: Some(sender),
+            traced: Traced::default(),
+        };
+        (receipt, Pending(Arc::new(entry)))
     }
 
     /// The memory that the entry takes, in bytes.

@@ -13,6 +13,8 @@
 //! | `topic_log` | the operations that change a log: append, settle, erase |
 //! | `tail`, `tail_bytes` | the messages in memory, and their bound over all topics |
 //! | `backlog`, `older`, `pager` | the operations that read a log: history, resume, older messages |
+//! | `placed` | a log in a cluster: its messages arrive with their place |
+//! | `unplaced`, `own_ref` | messages whose place the store gives, and the refs by which it recognises them |
 //! | `refs` | recent client_refs, by which retries are recognised |
 
 mod backlog;
@@ -20,8 +22,11 @@ mod entry;
 mod id;
 mod memory_store;
 mod older;
+mod own_ref;
 mod pager;
 mod past;
+#[cfg(feature = "_cluster")]
+mod placed;
 mod receipt;
 mod refs;
 mod rule;
@@ -30,6 +35,8 @@ mod store;
 mod tail;
 mod tail_bytes;
 mod topic_log;
+#[cfg(feature = "_cluster")]
+mod unplaced;
 
 pub(crate) use self::backlog::Backlog;
 pub(crate) use self::entry::Meta;
@@ -37,18 +44,32 @@ pub use self::entry::{Change, LogEntry, Pending};
 pub use self::id::{Epoch, InvalidMessageId, MessageId, Seq};
 pub use self::memory_store::MemoryStore;
 pub(crate) use self::older::Older;
+pub(crate) use self::own_ref::of_client;
+#[cfg(feature = "_cluster")]
+pub(crate) use self::own_ref::own_ref;
 pub(crate) use self::pager::{Found, Pager};
 pub use self::past::PastRuns;
+#[cfg(feature = "_cluster")]
+pub(crate) use self::placed::{First, OwnPlaced, Placed};
 pub(crate) use self::receipt::Outcome;
 pub use self::receipt::{NotStored, Receipt, Stored};
 pub(crate) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
+#[cfg(feature = "_cluster")]
+pub use self::store::SharedLogs;
+#[cfg(feature = "_cluster")]
+pub(crate) use self::store::SharedStore;
 pub use self::store::{
     Flushed, LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
 };
 #[cfg(test)]
 pub(crate) use self::tail_bytes::crowd;
 pub(crate) use self::topic_log::{Appended, LogOwner, NewEntry, TopicLog, Visibility, WithId};
+
+#[cfg(feature = "_cluster")]
+pub(crate) use self::unplaced::{
+    PlaceOwner, PlacedMessage, PlacedTogether, PlacingStore, Placings, Unplaced, UnplacedMessage,
+};
 
 /// The most messages and payload bytes of one page of a resume.
 const PAGE_ROWS: usize = 500;

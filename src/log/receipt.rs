@@ -6,6 +6,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::id::MessageId;
+#[cfg(feature = "_cluster")]
+use super::id::{Epoch, Seq};
 use crate::message::{Reply, reason};
 
 /// The longest wait of [`Receipt::confirmed`].
@@ -62,7 +64,7 @@ impl Receipt {
     }
 
     /// A receipt for a message that is already stored.
-    pub(super) fn stored(id: MessageId) -> Self {
+    pub(crate) fn stored(id: MessageId) -> Self {
         // The receiver keeps the value after the sender is dropped.
         let (_, outcome) = watch::channel(Some(Outcome::Committed));
         Self {
@@ -72,8 +74,34 @@ impl Receipt {
         }
     }
 
+    /// A receipt for a message that never gets an id, because the database rejects it.
+    #[cfg(feature = "_cluster")]
+    pub(crate) fn rejected() -> Self {
+        let (_, outcome) = watch::channel(Some(Outcome::Rejected));
+        Self {
+            id: MessageId::new(Epoch::default(), Seq::ZERO),
+            duplicate: false,
+            outcome,
+        }
+    }
+
+    /// A receipt whose outcome comes later, through the sender.
+    #[cfg(feature = "_cluster")]
+    pub(crate) fn later(id: MessageId) -> (watch::Sender<Option<Outcome>>, Self) {
+        let sender = watch::Sender::new(None);
+        let receipt = Self::pending(id, &sender);
+        (sender, receipt)
+    }
+
+    /// Waits until the message is settled. `None` if the store has ended without that.
+    #[cfg(feature = "_cluster")]
+    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
+        let outcome = self.outcome.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| *outcome)
+    }
+
     /// The same receipt, for a retry.
-    pub(super) fn of_duplicate(self) -> Self {
+    pub(crate) fn of_duplicate(self) -> Self {
         Self {
             duplicate: true,
             ..self

@@ -61,6 +61,18 @@ impl LogRule {
         self
     }
 
+    /// The most missed messages that are sent late.
+    #[cfg(feature = "_cluster")]
+    pub(crate) fn most_missed(&self) -> usize {
+        self.resume_limit
+    }
+
+    /// Whether members get committed messages only.
+    #[cfg(feature = "_cluster")]
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     /// The bounds of a tail, in messages and bytes.
     pub(super) fn tail(&self) -> (usize, usize) {
         (self.history.max(TAIL), TAIL_BYTES)

@@ -21,6 +21,8 @@ pub(super) struct Run {
     pub(super) owner: Weak<dyn LogOwner>,
     /// Whether members see a message only once it is committed.
     pub(super) strict: bool,
+    /// Whether the nodes of a cluster share the run: then the owner hears of every message that is settled.
+    pub(super) shared: bool,
 }
 
 impl Run {
@@ -41,6 +43,7 @@ impl Run {
             settled: AtomicI64::new(head.get()),
             owner,
             strict,
+            shared: false,
         }
     }
 
@@ -61,6 +64,17 @@ impl Run {
         if epoch != self.epoch {
             past.end(MessageId::new(self.epoch, head), true);
         }
+        let owner = Weak::clone(&self.owner);
+        Self {
+            shared: self.shared,
+            ..Self::new(&self.topic, epoch, past, head, owner, self.strict)
+        }
+    }
+
+    /// The same run, whose owner does not hear of what is settled.
+    #[cfg(feature = "_cluster")]
+    pub(super) fn unowned(&self) -> Self {
+        let (epoch, past, head) = (self.epoch, self.past.clone(), self.settled());
         let owner = Weak::clone(&self.owner);
         Self::new(&self.topic, epoch, past, head, owner, self.strict)
     }

@@ -139,3 +139,34 @@ pub trait MessageStore: Send + Sync + 'static {
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>>;
 }
+
+/// The database of a cluster's logs, whose messages get their place on the way to it.
+#[cfg(feature = "_cluster")]
+pub(crate) trait SharedStore: super::PlacingStore {
+    /// Reserves room for a row with so many bytes of payload, before its message gets its place.
+    ///
+    /// # Errors
+    /// If there is no room. Then the message is not published.
+    fn reserve(&self, bytes: usize) -> Result<(), StoreFull>;
+
+    /// Gives reserved room back: the message was not published.
+    fn release(&self, bytes: usize);
+
+    /// Queues a row for which so many bytes are reserved.
+    fn put(&self, row: Pending, reserved: usize);
+
+    /// Begins a run whose seqs the cluster gives, at a head that no message has reached. While the database is
+    /// unreachable the run has a `next_epoch`, and the database learns of it with the first row.
+    fn begin_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
+
+    /// The present run and the runs before it, as the database knows them.
+    fn known_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
+}
+
+/// The database of a cluster's logs, for [`ClusterOptions::database`](crate::pubsub::ClusterOptions::database).
+#[cfg(feature = "_cluster")]
+#[derive(Clone)]
+pub struct SharedLogs(pub(crate) std::sync::Arc<dyn SharedStore>);
+
+#[cfg(feature = "_cluster")]
+named_debug!(SharedLogs);

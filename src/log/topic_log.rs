@@ -69,11 +69,13 @@ pub(crate) struct TopicLog<W> {
     pub(super) rule: Arc<LogRule>,
     pub(super) run: Arc<Run>,
     /// The epoch of the run that begins with the next message; `None` once it has begun.
-    next_epoch: Option<Epoch>,
+    pub(super) next_epoch: Option<Epoch>,
     /// The head when the log was opened.
     pub(super) opened_at: Seq,
     /// The last seq that was given.
-    head: Seq,
+    pub(super) head: Seq,
+    /// The last message that this server hands to the store. In a cluster other nodes store theirs.
+    pub(super) last_own: Seq,
     /// The last seq that members were sent.
     pub(super) shown: Seq,
     /// Messages up to this seq may be deleted.
@@ -81,11 +83,11 @@ pub(crate) struct TopicLog<W> {
     /// The newest messages, and every message that is not settled.
     pub(super) tail: Tail,
     /// The tail lacks messages that belong there, because the tails of all topics were too large.
-    is_shed: bool,
+    pub(super) is_shed: bool,
     /// Shared by all topics.
-    refs: Arc<RecentRefs>,
+    pub(super) refs: Arc<RecentRefs>,
     /// Whether [`TopicLog::fill`] has added the stored messages that belong in the tail.
-    filled: bool,
+    pub(super) filled: bool,
     /// Strict: the messages that are not committed, in order, each with what is held back until then.
     waiting: VecDeque<(Arc<LogEntry>, W)>,
 }
@@ -98,20 +100,33 @@ impl<W> TopicLog<W> {
         rule: &Arc<LogRule>,
         refs: Arc<RecentRefs>,
     ) -> Result<Self, LoadError> {
+        let opened = rule.store().open(topic, rule.strict).await?;
+        Ok(Self::in_run(topic, owner, rule, refs, opened))
+    }
+
+    /// The log of a topic in the run that was opened.
+    pub(super) fn in_run(
+        topic: &Arc<str>,
+        owner: Weak<dyn LogOwner>,
+        rule: &Arc<LogRule>,
+        refs: Arc<RecentRefs>,
+        opened: OpenedRun,
+    ) -> Self {
         let OpenedRun {
             epoch,
             next_epoch,
             past,
             head,
             pruned_through,
-        } = rule.store().open(topic, rule.strict).await?;
+        } = opened;
         let run = Run::new(topic, epoch, past, head, owner, rule.strict);
-        Ok(Self {
+        Self {
             rule: Arc::clone(rule),
             run: Arc::new(run.with_refs_of(next_epoch.unwrap_or(epoch))),
             next_epoch,
             opened_at: head,
             head,
+            last_own: head,
             shown: head,
             pruned_through,
             tail: Tail::new(head),
@@ -119,7 +134,7 @@ impl<W> TopicLog<W> {
             refs,
             filled: false,
             waiting: VecDeque::new(),
-        })
+        }
     }
 
     /// Adds stored messages below the tail's floor, and remembers recent client_refs.
@@ -148,7 +163,7 @@ impl<W> TopicLog<W> {
 
     /// Gives the message the next seq and hands it to the store.
     pub(crate) fn append(&mut self, message: &NewEntry<'_>) -> Result<Appended, StoreFull> {
-        if let Some(retry) = self.known(message) {
+        if let Some(retry) = self.known(message.client_ref) {
             return Ok(retry);
         }
         let asked = message.receipt || message.client_ref.is_some();
@@ -174,11 +189,8 @@ impl<W> TopicLog<W> {
         if self.next_epoch.take().is_some() {
             self.run = Arc::clone(&entry.run);
         }
-        self.head = entry.seq;
-        if let Some(client_ref) = &entry.client_ref {
-            let now = Instant::now();
-            self.refs.insert(&self.run, client_ref, entry.seq, now);
-        }
+        (self.head, self.last_own) = (entry.seq, entry.seq);
+        self.remember_ref(&entry);
         self.push(Arc::clone(&entry));
         let visibility = if self.rule.strict {
             Visibility::OnCommit
@@ -194,21 +206,35 @@ impl<W> TopicLog<W> {
         })
     }
 
+    /// Remembers the client_ref of a message, by which retries are recognised.
+    pub(super) fn remember_ref(&self, entry: &LogEntry) {
+        if let Some(client_ref) = &entry.client_ref {
+            let now = Instant::now();
+            self.refs.insert(&self.run, client_ref, entry.seq, now);
+        }
+    }
+
     /// The answer to a retry: a message with the client_ref of an earlier one.
-    fn known(&self, message: &NewEntry<'_>) -> Option<Appended> {
-        let first = self.refs.get(&self.run, message.client_ref?)?;
+    pub(crate) fn known(&self, client_ref: Option<&str>) -> Option<Appended> {
+        let first = self.first_with(client_ref)?;
         // A message that is not in the tail is settled.
-        let pending = self.tail.get(first).and_then(|entry| entry.receipt());
-        let receipt = pending.unwrap_or_else(|| Receipt::stored(self.run.id(first)));
+        let pending = self.tail.get(first.seq).and_then(|entry| entry.receipt());
+        let receipt = pending.unwrap_or_else(|| Receipt::stored(first));
         Some(Appended {
             meta: Meta {
-                id: self.run.id(first),
+                id: first,
                 at: SystemTime::now(),
             },
             payload: None,
             receipt: Some(receipt.of_duplicate()),
             visibility: Visibility::Already,
         })
+    }
+
+    /// The first message with this client_ref, if it is remembered.
+    pub(crate) fn first_with(&self, client_ref: Option<&str>) -> Option<MessageId> {
+        let first = self.refs.get(&self.run, client_ref?)?;
+        Some(self.run.id(first))
     }
 
     /// Holds `waiting` back until the newest message is committed.
@@ -236,7 +262,7 @@ impl<W> TopicLog<W> {
     }
 
     /// Marks a message as sent to members, and applies the change that it makes.
-    fn show(&mut self, entry: &LogEntry) {
+    pub(super) fn show(&mut self, entry: &LogEntry) {
         self.shown = entry.seq;
         self.apply(entry);
     }
@@ -330,15 +356,25 @@ impl<W> TopicLog<W> {
     pub(crate) fn newest_unsettled(&self, before: Seq) -> Option<Seq> {
         // A message that is not in the tail is settled.
         let newest = self.tail.before(before).next_back()?;
-        (newest.seq > self.run.settled()).then_some(newest.seq)
+        (newest.seq > self.settled()).then_some(newest.seq)
+    }
+
+    /// The last seq up to which this server has nothing to settle.
+    fn settled(&self) -> Seq {
+        let settled = self.run.settled();
+        if settled < self.last_own {
+            settled
+        } else {
+            self.head
+        }
     }
 
     /// Adds the newest message to the tail, and shrinks the tail to its bounds.
-    fn push(&mut self, entry: Arc<LogEntry>) {
+    pub(super) fn push(&mut self, entry: Arc<LogEntry>) {
         self.tail.push(entry);
         let (messages, bytes) = self.rule.tail();
         // A committed message may still have to be sent to members.
-        let done = self.run.settled().min(self.shown);
+        let done = self.settled().min(self.shown);
         self.tail.shrink(done, messages, bytes);
         if self.tail.is_crowded() {
             let floor = self.tail.floor();

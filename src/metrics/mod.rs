@@ -4,6 +4,8 @@
 //! user's program that wants none, they do nothing. Install a recorder before the first metric is recorded.
 
 mod backend;
+#[cfg(feature = "_cluster")]
+mod cluster;
 mod commit_lag;
 mod connection;
 mod hot;
@@ -19,6 +21,8 @@ use metrics::{
 };
 
 pub(crate) use self::backend::{hook_metrics, token_metrics, told_metrics, trace_metrics};
+#[cfg(feature = "_cluster")]
+pub(crate) use self::cluster::{BusTotals, show_cluster};
 pub(crate) use self::commit_lag::{commit_lag, committed};
 pub(crate) use self::connection::{End, Refused, connection_metrics};
 pub(crate) use self::hot::{
@@ -378,6 +382,8 @@ pub(crate) fn describe() {
         "slackir_clock_jumps_total",
         "Jumps of the system's clock by more than 2 seconds, by direction"
     );
+    #[cfg(feature = "_cluster")]
+    cluster::describe();
     http::describe();
     tls::describe();
 }

@@ -1,12 +1,10 @@
 //! [`PresenceBuilder`], and the callbacks that it sets.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
-use super::refs::Refs;
-use super::state::{Replica, State};
-use super::{Known, Presence, Presences, Shared};
+use super::shared::Shared;
+use super::{Presence, Presences};
 use crate::pubsub::PubSub;
 
 type Fetch = dyn Fn(&str, Presences) -> Presences + Send + Sync;
@@ -21,7 +19,8 @@ pub enum Changes {
     #[default]
     Diffs,
     /// The number of keys as [`PRESENCE_COUNT`](super::PRESENCE_COUNT), at most once a second. In a topic with
-    /// 10,000 members each diff goes to 10,000 of them; their number is one small message a second.
+    /// 10,000 members each diff goes to 10,000 of them; their number is one small message a second. Between nodes,
+    /// too, only numbers travel: each node lists its own clients, and a user on two nodes counts twice.
     Count,
     /// Nothing.
     Nothing,
@@ -91,24 +90,17 @@ impl PresenceBuilder {
     /// Makes the `Presence`.
     pub fn build(self) -> Presence {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let refs = Refs::new();
-        let me = Replica {
-            name: Arc::from("local"),
-            incarnation: refs.started,
-        };
-        let shared = Shared {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            pubsub: self.pubsub,
-            callbacks: self.callbacks,
-            refs,
-            presences: Mutex::new(Known {
-                state: State::new(me),
-                bytes: 0,
-                keys: HashMap::default(),
-            }),
-        };
-        Presence {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "_cluster")]
+        let neighbours = self.pubsub.neighbours();
+        let shared = Shared::new(id, self.pubsub, self.callbacks);
+        let presence = Presence {
             shared: Arc::new(shared),
+        };
+        #[cfg(feature = "_cluster")]
+        if let Some(neighbours) = &neighbours {
+            presence.join_cluster(neighbours);
         }
+        presence
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::runtime::Handle;
 
+use super::PRESENCE_COUNT;
+use super::shared::Shared;
 use super::state::{State, TopicDiff};
-use super::{PRESENCE_COUNT, Shared};
-use crate::lock::lock;
 use crate::message::Payload;
 
 /// How long the members of a topic wait at least for the next count.
@@ -22,11 +22,39 @@ pub(super) type Keys = HashMap<Arc<str>, TopicKeys, foldhash::fast::RandomState>
 /// The keys of one topic.
 #[derive(Debug, Default)]
 pub(super) struct TopicKeys {
+    /// The keys that this node lists.
     pub(super) count: usize,
+    /// The keys of other nodes, where nodes exchange their numbers and no lists.
+    elsewhere: usize,
     /// Members were told less than [`PACE`] ago; a task waits for the rest of it.
     resting: bool,
     /// The count has changed since then.
     due: bool,
+}
+
+impl TopicKeys {
+    /// The keys of all nodes.
+    pub(super) fn total(&self) -> usize {
+        self.count + self.elsewhere
+    }
+
+    fn is_over(&self) -> bool {
+        self.total() == 0 && !self.resting
+    }
+}
+
+/// Other nodes have changed their numbers of keys in a topic. Returns whether the sum has changed.
+pub(super) fn count_elsewhere(
+    keys: &mut Keys,
+    topic: &Arc<str>,
+    (more, fewer): (usize, usize),
+) -> bool {
+    let of_topic = keys.entry(Arc::clone(topic)).or_default();
+    of_topic.elsewhere = (of_topic.elsewhere + more).saturating_sub(fewer);
+    if of_topic.is_over() {
+        keys.remove(topic);
+    }
+    more != fewer
 }
 
 /// Counts the keys that a diff, which `state` has already, brought to its topic or took from it. Returns whether
@@ -57,8 +85,8 @@ pub(super) fn count<P: Ord + Clone, M: Clone>(
             (true, true) | (false, false) => {}
         }
     }
-    let (after, resting) = (of_topic.count, of_topic.resting);
-    if after == 0 && !resting {
+    let after = of_topic.count;
+    if of_topic.is_over() {
         keys.remove(topic);
     }
     after != before
@@ -71,7 +99,7 @@ pub(super) fn tell(shared: &Arc<Shared>, keys: &mut Keys, topic: &Arc<str>) {
         of_topic.due = true;
         return;
     }
-    send(shared, topic, of_topic.count);
+    send(shared, topic, of_topic.total());
     // Channels end outside a runtime only when the whole program ends.
     if let Ok(runtime) = Handle::try_current() {
         of_topic.resting = true;
@@ -86,18 +114,18 @@ async fn rest(shared: Weak<Shared>, topic: Arc<str>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        let mut presences = lock(&shared.presences);
-        let Some(of_topic) = presences.keys.get_mut(&topic) else {
+        let mut shard = shared.shard(&topic);
+        let Some(of_topic) = shard.keys.get_mut(&topic) else {
             return;
         };
         if !std::mem::take(&mut of_topic.due) {
             of_topic.resting = false;
-            if of_topic.count == 0 {
-                presences.keys.remove(&topic);
+            if of_topic.is_over() {
+                shard.keys.remove(&topic);
             }
             return;
         }
-        let count = of_topic.count;
+        let count = of_topic.total();
         send(&shared, &topic, count);
     }
 }

@@ -7,36 +7,33 @@
 //! read under the same lock. So a channel that lists after its join gets each change exactly once: in the
 //! list or as a diff.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the replication between nodes is tested, but no caller uses it yet"
-    )
-)]
-mod state;
-
 mod builder;
 mod count;
+mod meta;
+#[cfg(feature = "_cluster")]
+mod part;
 mod refs;
+#[cfg(feature = "_cluster")]
+mod replication;
+mod shared;
+mod state;
+#[cfg(feature = "_cluster")]
+mod tracker;
+#[cfg(feature = "_cluster")]
+mod wire;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use self::builder::Callbacks;
 pub use self::builder::{Changes, PresenceBuilder};
-use self::count::Keys;
-use self::refs::Refs;
-use self::state::{Diff, Entry, NotTracked, State, TopicDiff};
+use self::shared::{Process, Shared};
+use self::state::NotTracked;
 use crate::channel::{Channel, Context, Join};
-use crate::lock::lock;
 use crate::message::{Payload, RawJson};
-use crate::metrics::metrics;
-use crate::pubsub::{PubSub, SubscriberId};
+use crate::pubsub::PubSub;
 
 /// The event of every change.
 pub const PRESENCE_DIFF: &str = "presence_diff";
@@ -48,8 +45,6 @@ pub const PRESENCE_COUNT: &str = "presence_count";
 
 /// Presences by key: `{"u1": {"metas": [{"phx_ref": "..", ..}, ..]}, ..}`.
 pub type Presences = Map<String, Value>;
-
-type Meta = Map<String, Value>;
 
 /// Names of members that every JavaScript object has. phoenix.js looks presence keys up in plain objects,
 /// so such a key crashes it or corrupts its list.
@@ -71,7 +66,7 @@ const DANGEROUS_KEYS: [&str; 12] = [
 /// The most bytes of one presence, its key and its meta as JSON text. Members get each change of it, and
 /// each client that joins gets all presences.
 const MAX_PRESENCE_BYTES: usize = 64_000;
-/// The most bytes of all presences of one [`Presence`].
+/// The most bytes of all presences of one [`Presence`], those of this node's clients.
 const MAX_BYTES: usize = 64_000_000;
 
 /// Why a change was refused. No diff was sent.
@@ -90,6 +85,9 @@ pub enum PresenceError {
     /// The meta is not a JSON object.
     #[error("a presence meta must be a JSON object")]
     NotAnObject,
+    /// The meta has objects or arrays in each other, 128 or more.
+    #[error("a presence meta is nested at most 127 deep")]
+    TooDeep,
     /// The key and its meta have more than 64,000 bytes.
     #[error("a presence has at most {MAX_PRESENCE_BYTES} bytes")]
     TooLarge,
@@ -133,22 +131,6 @@ pub struct Presence {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    /// Identifies this instance among the guards of a channel.
-    id: u64,
-    pubsub: PubSub,
-    callbacks: Callbacks,
-    refs: Refs,
-    presences: Mutex<Known>,
-}
-
-/// The presences, their bytes and the numbers of their keys.
-struct Known {
-    state: State<SubscriberId, Meta>,
-    bytes: usize,
-    keys: Keys,
-}
-
 impl Presence {
     /// Makes presences without callbacks.
     pub fn new(pubsub: PubSub) -> Self {
@@ -176,21 +158,18 @@ impl Presence {
         if DANGEROUS_KEYS.contains(&key) {
             return Err(PresenceError::DangerousKey(key.to_owned()));
         }
-        let mut meta = object(meta)?;
+        let mut meta = meta::object(meta)?;
         let phx_ref = self.shared.refs.next();
         meta.insert("phx_ref".to_owned(), phx_ref.clone().into());
-        let process = ctx.id();
-        let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
-        self.shared.change(|state, room| {
-            check_size(&key, &meta, room)?;
-            state
-                .join(process, &topic, &key, meta)
-                .map_err(|_| PresenceError::AlreadyTracked)
-        })?;
+        let meta = meta::encode(key, &meta)?;
+        let process = Process::Here(ctx.id());
+        self.shared.track(process, ctx.topic(), key, meta)?;
         let shared = &self.shared;
+        let topic = ctx.topic().to_owned();
         ctx.end_with(shared.id, || {
             Box::new(Tracked {
                 shared: Arc::clone(shared),
+                topic: topic.into(),
                 process,
             })
         });
@@ -209,7 +188,7 @@ impl Presence {
         key: &str,
         meta: &impl Serialize,
     ) -> Result<String, PresenceError> {
-        let meta = object(meta)?;
+        let meta = meta::object(meta)?;
         self.update_with(ctx, key, |_| meta)
     }
 
@@ -224,57 +203,47 @@ impl Presence {
         change: impl FnOnce(&Map<String, Value>) -> Map<String, Value>,
     ) -> Result<String, PresenceError> {
         let phx_ref = self.shared.refs.next();
-        let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
-        let renew = |old: &Meta| {
-            let mut new = stripped(change(old));
-            if let Some(previous) = old.get("phx_ref") {
-                new.insert("phx_ref_prev".to_owned(), previous.clone());
-            }
+        let renew = |old: Map<String, Value>| {
+            let mut new = meta::stripped(change(&old));
+            let previous = old.get("phx_ref").cloned();
+            new.extend(previous.map(|previous| ("phx_ref_prev".to_owned(), previous)));
             new.insert("phx_ref".to_owned(), phx_ref.clone().into());
             new
         };
-        self.shared.change(|state, room| {
-            state.try_update(&ctx.id(), &topic, &key, |old| {
-                let new = renew(old);
-                check_size(&key, &new, room + size(&key, old))?;
-                Ok(new)
-            })
-        })?;
+        let process = Process::Here(ctx.id());
+        let renew = |old: &RawJson| meta::encode(key, &renew(meta::parse(old)));
+        self.shared.update(process, ctx.topic(), key, renew)?;
         Ok(phx_ref)
     }
 
     /// Untracks a key of this channel. Does nothing if it was not tracked.
     pub fn untrack<C: Channel>(&self, ctx: &Context<C>, key: &str) {
-        let (topic, key) = (Arc::from(ctx.topic()), Arc::from(key));
-        let left = self
-            .shared
-            .change(|state, _| Ok(state.leave(&ctx.id(), &topic, &key)));
+        let process = Process::Here(ctx.id());
+        let left = self.shared.change(ctx.topic(), |state, topic| {
+            Ok(state.leave(&process, topic, &Arc::from(key)))
+        });
         debug_assert_eq!(left, Ok(()), "leaving cannot fail");
     }
 
     /// All presences in a topic. The metas of a key are in join order.
     pub fn list(&self, topic: &str) -> Presences {
-        let presences = lock(&self.shared.presences);
-        self.shared.everybody(&presences.state, topic)
+        self.shared.list(topic)
+    }
+
+    /// [`Presence::list`] as a payload, without parsing metas that no callback wants.
+    pub(crate) fn list_payload(&self, topic: &str) -> Payload {
+        self.shared.list_payload(topic)
     }
 
     /// The number of keys in a topic. Costs the same in a topic of any size. Phoenix has `map_size/1` of a whole
     /// list.
     pub fn count(&self, topic: &str) -> usize {
-        let presences = lock(&self.shared.presences);
-        presences.keys.get(topic).map_or(0, |keys| keys.count)
+        self.shared.shard(topic).count(topic)
     }
 
     /// One key of a topic, as `{"metas": [..]}`. `None` if no client is present under it.
     pub fn get_by_key(&self, topic: &str, key: &str) -> Option<Value> {
-        let presences = lock(&self.shared.presences);
-        let metas = presences.state.get_by_key(topic, key).into_iter().cloned();
-        let metas: Vec<Meta> = metas.collect();
-        if metas.is_empty() {
-            return None;
-        }
-        let one = Presences::from_iter([(key.to_owned(), with_metas(metas))]);
-        self.shared.fetched(topic, one).remove(key)
+        self.shared.get_by_key(topic, key)
     }
 }
 
@@ -292,7 +261,7 @@ impl<C: Channel> Join<C> {
         let (presence, key) = (presence.clone(), key.into());
         self.then(async move |_, ctx| {
             presence.track(ctx, &key, &meta)?;
-            ctx.push(PRESENCE_STATE, Value::Object(presence.list(ctx.topic())))?;
+            ctx.push(PRESENCE_STATE, presence.list_payload(ctx.topic()))?;
             Ok(())
         })
     }
@@ -304,146 +273,15 @@ impl fmt::Debug for Presence {
     }
 }
 
-impl Shared {
-    /// Everybody in a topic.
-    fn everybody(&self, state: &State<SubscriberId, Meta>, topic: &str) -> Presences {
-        let metas = state.list(topic).into_iter();
-        let metas = metas.map(|(key, metas)| (key, metas.into_iter().cloned()));
-        let listed = metas.map(|(key, metas)| (key.to_owned(), with_metas(metas.collect())));
-        self.fetched(topic, listed.collect())
-    }
-
-    /// Makes a change and tells the members of each topic, in one critical section. `change` gets the number of
-    /// bytes that are left.
-    fn change(
-        self: &Arc<Self>,
-        change: impl FnOnce(
-            &mut State<SubscriberId, Meta>,
-            usize,
-        ) -> Result<Diff<SubscriberId, Meta>, PresenceError>,
-    ) -> Result<(), PresenceError> {
-        let mut presences = lock(&self.presences);
-        let Known { state, bytes, keys } = &mut *presences;
-        let diff = change(state, MAX_BYTES - *bytes)?;
-        let before = *bytes;
-        for TopicDiff { joins, leaves } in diff.values() {
-            let change = joins.len() as f64 - leaves.len() as f64;
-            metrics().presences.increment(change);
-            *bytes += joins.iter().map(size_of_entry).sum::<usize>();
-            *bytes -= leaves.iter().map(size_of_entry).sum::<usize>();
-        }
-        metrics()
-            .presence_bytes
-            .increment(*bytes as f64 - before as f64);
-        for (topic, diff) in &diff {
-            let count_changed = count::count(keys, state, topic, diff);
-            let changes = self.callbacks.changes(topic);
-            if changes == Changes::Count && count_changed {
-                count::tell(self, keys, topic);
-            }
-            if changes == Changes::Diffs || self.callbacks.handle_metas.is_some() {
-                self.tell_diff(state, topic, diff, changes);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends a diff to the members of its topic, if they get diffs, and to `handle_metas`.
-    fn tell_diff(
-        &self,
-        state: &State<SubscriberId, Meta>,
-        topic: &str,
-        TopicDiff { joins, leaves }: &TopicDiff<SubscriberId, Meta>,
-        changes: Changes,
-    ) {
-        let joins = self.fetched(topic, grouped(joins));
-        let leaves = self.fetched(topic, grouped(leaves));
-        if changes == Changes::Diffs {
-            let payload = Payload::from(json!({"joins": &joins, "leaves": &leaves}));
-            self.pubsub.broadcast_live(topic, PRESENCE_DIFF, &payload);
-        }
-        if let Some(handle_metas) = &self.callbacks.handle_metas {
-            let now = state.list(topic).into_iter();
-            let now = now.map(|(key, metas)| {
-                (
-                    key.to_owned(),
-                    with_metas(metas.into_iter().cloned().collect()),
-                )
-            });
-            handle_metas(topic, &joins, &leaves, &now.collect());
-        }
-    }
-
-    fn fetched(&self, topic: &str, presences: Presences) -> Presences {
-        match &self.callbacks.fetch {
-            Some(fetch) => fetch(topic, presences),
-            None => presences,
-        }
-    }
-}
-
-/// The guard of a channel: untracks all its keys when it ends, with one diff for each topic.
+/// The guard of a channel: untracks all its keys when it ends, with one diff.
 struct Tracked {
     shared: Arc<Shared>,
-    process: SubscriberId,
+    topic: Arc<str>,
+    process: Process,
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        let left = self
-            .shared
-            .change(|state, _| Ok(state.leave_process(&self.process)));
-        debug_assert_eq!(left, Ok(()), "leaving cannot fail");
+        self.shared.leave_process(self.process, &self.topic);
     }
-}
-
-/// The metas of a diff by key.
-fn grouped(entries: &[Arc<Entry<SubscriberId, Meta>>]) -> Presences {
-    let mut keys: BTreeMap<&str, Vec<Meta>> = BTreeMap::new();
-    for entry in entries {
-        keys.entry(&entry.key).or_default().push(entry.meta.clone());
-    }
-    keys.into_iter()
-        .map(|(key, metas)| (key.to_owned(), with_metas(metas)))
-        .collect()
-}
-
-fn with_metas(metas: Vec<Meta>) -> Value {
-    let metas = metas.into_iter().map(Value::Object).collect();
-    Value::Object(Map::from_iter([("metas".to_owned(), Value::Array(metas))]))
-}
-
-fn object(meta: &impl Serialize) -> Result<Meta, PresenceError> {
-    match serde_json::to_value(meta) {
-        Ok(Value::Object(meta)) => Ok(stripped(meta)),
-        _ => Err(PresenceError::NotAnObject),
-    }
-}
-
-/// The bytes of a presence: its key, and its meta as JSON text.
-fn size(key: &str, meta: &Meta) -> usize {
-    key.len() + RawJson::encode(meta).map_or(0, |json| json.get().len())
-}
-
-fn size_of_entry(entry: &Arc<Entry<SubscriberId, Meta>>) -> usize {
-    size(&entry.key, &entry.meta)
-}
-
-/// Refuses a presence that is too large by itself or for `room`.
-fn check_size(key: &str, meta: &Meta, room: usize) -> Result<(), PresenceError> {
-    let size = size(key, meta);
-    if size > MAX_PRESENCE_BYTES {
-        return Err(PresenceError::TooLarge);
-    }
-    if size > room {
-        return Err(PresenceError::Full);
-    }
-    Ok(())
-}
-
-/// Removes the refs from a meta: only the server sets them.
-fn stripped(mut meta: Meta) -> Meta {
-    meta.remove("phx_ref");
-    meta.remove("phx_ref_prev");
-    meta
 }

@@ -20,10 +20,17 @@
 //! [`State::remove_replica`], for one incarnation of each name. Nothing is kept of other replicas. A peer
 //! that is down is hidden, and still merged.
 
+mod record;
+mod succession;
+mod visible;
+
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
+
+pub(crate) use self::record::{Clocks, Record};
+use self::visible::{Place, Visible};
 
 /// The number of a change of a replica, from 1. Nodes trust each other: after a clock of `u64::MAX` no
 /// other node would have a next one.
@@ -94,15 +101,19 @@ pub(crate) struct State<P, M> {
     /// The highest clock of any known replica.
     clock: Clock,
     own: Record<P, M>,
-    /// The changes to `own` since the last [`State::take_delta`]. Never larger than `own`, even if nobody
-    /// calls that.
-    pending: Record<P, M>,
+    /// The clocks of the changes to `own` since the last [`State::take_delta`]. One range if nobody calls that.
+    pending: Clocks,
     /// The clocks of the entries of `own` by their holder.
     held: BTreeMap<Holder<P>, Clock>,
     /// The other known replicas by name.
     peers: BTreeMap<Arc<str>, Peer<P, M>>,
     /// The entries that queries see: `own`, and the records of the peers that are up.
     visible: Visible<P, M>,
+    /// The entries whose processes have ended, and that stay until a successor joins: the replica's name and
+    /// the clock.
+    over: BTreeSet<(Arc<str>, Clock)>,
+    /// The clocks of own entries that became part of `over` since the last [`State::take_ended`].
+    ended: Vec<Clock>,
 }
 
 /// The unique key of an entry on its own node: process, topic and key.
@@ -116,10 +127,22 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
             me,
             clock: 0,
             own: Record::default(),
-            pending: Record::default(),
+            pending: Clocks::default(),
             held: BTreeMap::new(),
             peers: BTreeMap::new(),
             visible: Visible(BTreeMap::new()),
+            over: BTreeSet::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// Gives this node another name and incarnation. Nothing must have been sent under the old ones.
+    pub(crate) fn rename(&mut self, me: Replica) {
+        let old = mem::replace(&mut self.me, me);
+        for (clock, entry) in &self.own.present {
+            let mut same = Diff::new();
+            self.visible.hide(&old.name, *clock, entry, &mut same);
+            self.visible.show(&self.me.name, *clock, entry, &mut same);
         }
     }
 
@@ -138,6 +161,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         let mut diff = Diff::new();
         let clock = self.tick();
         self.add(clock, holder, meta, &mut diff);
+        self.succeed(&mut diff);
         Ok(diff)
     }
 
@@ -210,7 +234,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         let first = self.own.seen.contiguous() + 1;
         self.clock += 1;
         self.own.seen.insert(first, self.clock);
-        self.pending.seen.insert(first, self.clock);
+        self.pending.insert(first, self.clock);
         self.clock
     }
 
@@ -224,13 +248,14 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
             meta,
         });
         self.visible.show(&self.me.name, clock, &entry, diff);
-        self.pending.present.insert(clock, Arc::clone(&entry));
         self.own.present.insert(clock, entry);
     }
 
     fn take(&mut self, clock: Clock, diff: &mut Diff<P, M>) {
-        self.pending.present.remove(&clock);
-        self.pending.seen.insert(clock, clock);
+        self.pending.insert(clock, clock);
+        if !self.over.is_empty() {
+            self.over.remove(&(Arc::clone(&self.me.name), clock));
+        }
         if let Some(entry) = self.own.present.remove(&clock) {
             self.visible.hide(&self.me.name, clock, &entry, diff);
         }
@@ -268,14 +293,33 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
 impl<P: Ord + Clone, M: Clone> State<P, M> {
     /// The changes on this node since the last call, for all peers; `None` if there were none.
     pub(crate) fn take_delta(&mut self) -> Option<Delta<P, M>> {
-        let pending = mem::take(&mut self.pending);
-        let changed = pending.seen.last() != 0;
-        changed.then(|| Delta::from([(self.me.clone(), pending)]))
+        let seen = mem::take(&mut self.pending);
+        if seen.last() == 0 {
+            return None;
+        }
+        let present = &self.own.present;
+        let new = seen
+            .ranges()
+            .flat_map(|(first, last)| present.range(first..=last));
+        let present = new.map(|(&clock, entry)| (clock, Arc::clone(entry)));
+        let present = present.collect();
+        Some(Delta::from([(self.me.clone(), Record { seen, present })]))
     }
 
-    /// For every known replica, the clock up to which its changes are known here without a gap. If that
-    /// equals the replica's own clock, the record here is complete. If a peer's clock is higher, the peer
-    /// has something to [`State::extract`].
+    /// Up to which clock the changes of a peer are known without a gap, and the highest known clock; 0 and 0 if
+    /// the peer is not known. If the first equals the peer's own clock, the record here is complete. If it is
+    /// lower, the peer has something to [`State::extract`].
+    pub(crate) fn known_of(&self, replica: &Replica) -> (Clock, Clock) {
+        let peer = self.peers.get(&replica.name);
+        let peer = peer.filter(|peer| peer.incarnation == replica.incarnation);
+        peer.map_or((0, 0), |peer| {
+            let seen = &peer.record.seen;
+            (seen.contiguous(), seen.last())
+        })
+    }
+
+    /// For every known replica, the clock up to which its changes are known here without a gap.
+    #[cfg(test)]
     pub(crate) fn clocks(&self) -> BTreeMap<Replica, Clock> {
         let records = self.records();
         let clocks = records.map(|(replica, record)| (replica, record.seen.contiguous()));
@@ -309,7 +353,13 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
                     self.visible.show(&replica.name, *clock, entry, &mut diff);
                 }
             }
+            if !self.over.is_empty() {
+                for (clock, _) in leaves {
+                    self.over.remove(&(Arc::clone(&replica.name), clock));
+                }
+            }
         }
+        self.succeed(&mut diff);
         diff
     }
 
@@ -356,6 +406,7 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         let diff = self.replica_down(replica);
         if known(&mut self.peers, replica).is_some() {
             self.peers.remove(&replica.name);
+            self.over.retain(|(name, _)| *name != replica.name);
         }
         diff
     }
@@ -364,95 +415,6 @@ impl<P: Ord + Clone, M: Clone> State<P, M> {
         let peers = self.peers.iter();
         let peers = peers.map(|(name, peer)| (peer.replica(name), &peer.record));
         peers.chain([(self.me.clone(), &self.own)])
-    }
-}
-
-/// The knowledge about one replica, or a part of it. Records of the same replica merge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record<P, M> {
-    /// The changes that this record knows. An entry with another clock is not merged.
-    pub(crate) seen: Clocks,
-    /// The seen entries that have not left, by their clock.
-    pub(crate) present: BTreeMap<Clock, Arc<Entry<P, M>>>,
-}
-
-impl<P, M> Default for Record<P, M> {
-    fn default() -> Self {
-        Self {
-            seen: Clocks::default(),
-            present: BTreeMap::new(),
-        }
-    }
-}
-
-/// Entries with their clocks.
-type Tagged<P, M> = Vec<(Clock, Arc<Entry<P, M>>)>;
-
-impl<P, M> Record<P, M> {
-    /// Merges another record of the same replica. Returns the entries that joined and left.
-    fn merge(&mut self, other: &Self) -> (Tagged<P, M>, Tagged<P, M>) {
-        let (mut joins, mut leaves) = (Vec::new(), Vec::new());
-        for (first, last) in other.seen.ranges() {
-            let gone = |clock: &Clock, _: &mut _| !other.present.contains_key(clock);
-            leaves.extend(self.present.extract_if(first..=last, gone));
-            for (&clock, entry) in other.present.range(first..=last) {
-                if !self.seen.contains(clock) {
-                    self.present.insert(clock, Arc::clone(entry));
-                    joins.push((clock, Arc::clone(entry)));
-                }
-            }
-            self.seen.insert(first, last);
-        }
-        (joins, leaves)
-    }
-}
-
-/// A set of clocks. The first range has no gap before it. Each later range follows a lost or late delta,
-/// and joins the range before it when the gap is filled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Clocks {
-    /// The first clock of each range, mapped to its last. Ranges are not empty and do not touch.
-    ranges: BTreeMap<Clock, Clock>,
-}
-
-impl Clocks {
-    /// Adds a range, both ends included; an empty one adds nothing. Takes amortized O(log n) of the ranges:
-    /// it absorbs those that it touches.
-    pub(crate) fn insert(&mut self, mut first: Clock, mut last: Clock) {
-        if first > last {
-            return;
-        }
-        while let Some((&start, &end)) = self.ranges.range(..=last.saturating_add(1)).next_back()
-            && end.saturating_add(1) >= first
-        {
-            self.ranges.remove(&start);
-            first = first.min(start);
-            last = last.max(end);
-        }
-        self.ranges.insert(first, last);
-    }
-
-    /// The ranges in order, both ends included.
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Clock, Clock)> {
-        self.ranges.iter().map(|(&first, &last)| (first, last))
-    }
-
-    fn contains(&self, clock: Clock) -> bool {
-        let before = self.ranges.range(..=clock).next_back();
-        before.is_some_and(|(_, &last)| clock <= last)
-    }
-
-    /// The clock up to which all are in the set; 0 for none.
-    fn contiguous(&self) -> Clock {
-        match self.ranges.first_key_value() {
-            Some((&first, &last)) if first <= 1 => last,
-            _ => 0,
-        }
-    }
-
-    /// The highest clock; 0 for none.
-    fn last(&self) -> Clock {
-        self.ranges.last_key_value().map_or(0, |(_, &last)| last)
     }
 }
 
@@ -489,80 +451,6 @@ fn known<'a, P, M>(
 ) -> Option<&'a mut Peer<P, M>> {
     let peer = peers.get_mut(&replica.name)?;
     (peer.incarnation == replica.incarnation).then_some(peer)
-}
-
-/// The entries that queries see. Every change is written to a diff, so applying all diffs gives the same
-/// entries.
-#[derive(Debug)]
-struct Visible<P, M>(BTreeMap<Place, Arc<Entry<P, M>>>);
-
-/// The sort key of an entry: topic, key, then join order. The replica name breaks ties between concurrent
-/// changes.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    topic: Arc<str>,
-    key: Arc<str>,
-    clock: Clock,
-    name: Arc<str>,
-}
-
-impl Place {
-    /// A place before every entry of a topic and key, and of the keys that follow.
-    fn first(topic: &str, key: &str) -> Self {
-        Self {
-            topic: topic.into(),
-            key: key.into(),
-            clock: 0,
-            name: Arc::default(),
-        }
-    }
-
-    fn of<P, M>(name: &Arc<str>, clock: Clock, entry: &Entry<P, M>) -> Self {
-        Self {
-            topic: Arc::clone(&entry.topic),
-            key: Arc::clone(&entry.key),
-            clock,
-            name: Arc::clone(name),
-        }
-    }
-}
-
-impl<P, M> Visible<P, M> {
-    fn show(
-        &mut self,
-        name: &Arc<str>,
-        clock: Clock,
-        entry: &Arc<Entry<P, M>>,
-        diff: &mut Diff<P, M>,
-    ) {
-        self.0
-            .insert(Place::of(name, clock, entry), Arc::clone(entry));
-        let topic = diff.entry(Arc::clone(&entry.topic)).or_default();
-        topic.joins.push(Arc::clone(entry));
-    }
-
-    fn hide(
-        &mut self,
-        name: &Arc<str>,
-        clock: Clock,
-        entry: &Arc<Entry<P, M>>,
-        diff: &mut Diff<P, M>,
-    ) {
-        self.0.remove(&Place::of(name, clock, entry));
-        let topic = diff.entry(Arc::clone(&entry.topic)).or_default();
-        topic.leaves.push(Arc::clone(entry));
-    }
-
-    /// The entries from `first` on, while they are `within` the wanted places.
-    fn from(
-        &self,
-        first: Place,
-        mut within: impl FnMut(&Place) -> bool,
-    ) -> impl Iterator<Item = &Entry<P, M>> {
-        let entries = self.0.range(first..);
-        let entries = entries.take_while(move |(place, _)| within(place));
-        entries.map(|(_, entry)| &**entry)
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::PubSub;
-use super::publish::MESSAGE_DELETED;
+use super::draft::MESSAGE_DELETED;
 use super::topic::Topic;
+use super::{Draft, PubSub};
 use crate::log::{LoadError, MessageId, Seq};
 use crate::message::Payload;
 
@@ -39,8 +39,12 @@ impl PubSub {
                 return Ok(None);
             }
             topic.load().await?;
+            let given = match topic.joint() {
+                None => None,
+                Some(joint) => Some(joint.node().take_place(&topic).await?),
+            };
             // The topic was evicted since the look-up: look it up again.
-            if let Some(id) = topic.begin_erasure() {
+            if let Some(id) = topic.begin_erasure(given) {
                 let pubsub = self.clone();
                 return Ok(Some(Erasure { pubsub, topic, id }));
             }
@@ -56,6 +60,9 @@ impl PubSub {
                 settled(&topic, newest.next()).await;
             }
         }
+        if let Some(node) = self.node() {
+            node.all_settled().await;
+        }
     }
 }
 
@@ -69,19 +76,31 @@ impl Erasure {
     /// [`PubSub::settled`].
     pub(crate) async fn settled(&self) {
         settled(&self.topic, self.id.seq).await;
+        if let Some(joint) = self.topic.joint() {
+            joint
+                .node()
+                .settled_through(self.topic.name(), self.id.seq)
+                .await;
+        }
     }
 
     /// Call after the store has deleted these messages and stored the seq of this erasure.
     pub(crate) fn deleted(&self, seqs: &[Seq]) {
         self.topic.erase(seqs, self.id.seq);
+        if let Some(joint) = self.topic.joint() {
+            joint
+                .node()
+                .tell_erased(self.topic.name(), seqs, self.id.seq);
+        }
     }
 
     /// Sends the members a `message_deleted` for one message.
     pub(crate) fn tell(&self, seq: Seq) {
         let id = self.topic.id_of(seq).unwrap_or(self.id);
         let gone = Payload::from(serde_json::json!({ "id": id.to_string() }));
-        let name = self.topic.name();
-        self.pubsub.broadcast_live(name, MESSAGE_DELETED, &gone);
+        let draft = Draft::new(MESSAGE_DELETED, gone).live();
+        self.pubsub
+            .publish_live_everywhere(self.topic.name(), &draft);
     }
 }
 

@@ -62,6 +62,9 @@ pub(super) enum Direction {
     To(Arc<Selector>),
     /// The channels of these members end; `None`: of all.
     Close(Option<Arc<Selector>>),
+    /// The channels of all members end with an error, so that their clients join again.
+    #[cfg(feature = "_cluster")]
+    Fail,
 }
 
 /// The form in which a client gets broadcasts: its serializer, with or without `_meta`.
@@ -233,6 +236,10 @@ pub(crate) trait Tap {
 
     /// Ends the subscriber's channel.
     fn close(&self) {}
+
+    /// Ends the subscriber's channel with an error: it has missed messages.
+    #[cfg(feature = "_cluster")]
+    fn fail(&self) {}
 }
 
 /// One member of a topic on this worker thread.
@@ -295,6 +302,11 @@ impl Subscriber {
                 }
                 false
             }
+            #[cfg(feature = "_cluster")]
+            Direction::Fail => {
+                tap.fail();
+                false
+            }
         }
     }
 }
@@ -333,7 +345,7 @@ mod tests {
     /// Requirement 124.
     #[test]
     fn all_members_of_a_serializer_share_one_encoding() {
-        let topic = Arc::new(Topic::new("t".into(), None, Arc::default()));
+        let topic = Arc::new(Topic::new("t".into(), None, Arc::default(), None));
         let payload = json!({"n": 1}).into();
         let broadcast = Arc::new(Broadcast::new(&topic, &"e".into(), &payload, None, None));
         let serializers = [Serializer::V1, Serializer::V2, Serializer::V2Text];
@@ -351,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_members_of_a_serializer_that_take_compressed_frames_share_one() {
-        let topic = Arc::new(Topic::new("t".into(), None, Arc::default()));
+        let topic = Arc::new(Topic::new("t".into(), None, Arc::default(), None));
         let wire = Wire {
             serializer: Serializer::V2,
             meta: false,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::PubSub;
+use super::node::Joint;
 use super::topic::Topic;
 use super::worker::Table;
 use crate::lock::lock;
@@ -73,14 +74,17 @@ impl PubSub {
         } else {
             state.evicted = true;
             drop(state);
-            self.forget(topic.name());
+            self.forget(topic);
         }
     }
 
     /// Takes a topic out of the registry.
-    fn forget(&self, topic: &str) {
-        if lock(&self.shared.topics).remove(topic).is_some() {
+    fn forget(&self, topic: &Topic) {
+        if lock(&self.shared.topics).remove(topic.name()).is_some() {
             metrics().topics.decrement(1.0);
+        }
+        if let Some(joint) = topic.joint() {
+            joint.detach(topic.name());
         }
     }
 
@@ -112,14 +116,18 @@ impl PubSub {
         if state.evicted || !state.members.is_empty() {
             return None;
         }
-        if state.erasures > 0 || state.newest_unsettled().is_some() {
+        let is_publishing = |joint: &Joint| joint.node().is_publishing_to(&idle.topic);
+        if state.erasures > 0
+            || state.newest_unsettled().is_some()
+            || idle.topic.joint().is_some_and(is_publishing)
+        {
             drop(state);
             return Some(Idle { since: now, ..idle });
         }
         // Before the topic leaves the registry, so that its log cannot be opened again too early.
         state.close_log();
         drop(state);
-        self.forget(idle.topic.name());
+        self.forget(&idle.topic);
         None
     }
 
@@ -159,7 +167,7 @@ impl PubSub {
             if topic.has_log() && !state.evicted {
                 state.close_log();
                 drop(state);
-                self.forget(topic.name());
+                self.forget(&topic);
             }
         }
     }

@@ -6,11 +6,16 @@
 //! inbox before `publish` returns, which keeps one channel's messages in order. There is no other way to
 //! send a broadcast.
 
+#[cfg(feature = "_cluster")]
+mod cluster;
+mod draft;
 mod erase;
 mod fastlane;
 mod idle;
 mod inspect;
 mod listener;
+#[cfg(not(feature = "_cluster"))]
+mod lone;
 mod publish;
 mod selector;
 mod topic;
@@ -19,8 +24,15 @@ mod worker;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+#[cfg(feature = "_cluster")]
+use self::cluster as node;
+#[cfg(feature = "_cluster")]
+pub(crate) use self::cluster::SeenNode;
+#[cfg(feature = "_cluster")]
+pub use self::cluster::{Cluster, ClusterError, ClusterOptions, NodeInfo};
+pub use self::draft::Draft;
 #[cfg(feature = "_store")]
 pub(crate) use self::erase::Erasure;
 pub use self::fastlane::Broadcast;
@@ -28,7 +40,15 @@ pub(crate) use self::fastlane::{Subscriber, SubscriberId, Tap, Wire, with_meta};
 use self::idle::IdleTopics;
 pub use self::inspect::{ListedTopics, TopicInfo, TopicOrder};
 pub use self::listener::{Lagged, Listener};
-pub use self::publish::{Draft, PublishError, Published};
+#[cfg(not(feature = "_cluster"))]
+use self::lone as node;
+#[cfg(not(feature = "_cluster"))]
+pub use self::lone::{Cluster, NodeInfo};
+pub(crate) use self::node::Neighbours;
+use self::node::{Joint, Node};
+#[cfg(feature = "_cluster")]
+pub(crate) use self::node::{Part, PartSender};
+pub use self::publish::{PublishError, Published};
 pub(crate) use self::selector::Labels;
 pub use self::selector::{IntoValues, Selector};
 pub(crate) use self::topic::Topic;
@@ -65,6 +85,8 @@ struct Shared {
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>, foldhash::fast::RandomState>>,
     idle: Mutex<IdleTopics>,
     refs: Arc<RecentRefs>,
+    /// The cluster that shares the topics; none for a server alone.
+    node: OnceLock<Arc<Node>>,
 }
 
 /// The part of the topic's log that a new member asks for.
@@ -110,6 +132,7 @@ impl PubSub {
                 topics: Mutex::default(),
                 idle: Mutex::default(),
                 refs: Arc::default(),
+                node: OnceLock::new(),
             }),
         }
     }
@@ -140,7 +163,8 @@ impl PubSub {
         let rule = self.rule(name);
         let name: Arc<str> = name.into();
         let refs = Arc::clone(&self.shared.refs);
-        let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned(), refs));
+        let joint = self.node().map(Joint::new);
+        let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned(), refs, joint));
         topics.insert(name, Arc::clone(&topic));
         metrics().topics.increment(1.0);
         drop(topics);
@@ -253,6 +277,18 @@ impl PubSub {
         if let Some(topic) = self.known(topic) {
             topic.prune(through);
         }
+        if let Some(node) = self.node() {
+            node.tell_pruned(topic, through);
+        }
+    }
+
+    /// Whether this server does a task that one node of a cluster does for all, for so many seconds. A server alone
+    /// does it.
+    pub(crate) async fn claims(&self, task: &str, seconds: u32) -> bool {
+        match self.node() {
+            None => true,
+            Some(node) => node.claims(task, seconds).await,
+        }
     }
 
     /// All present topics.
@@ -264,8 +300,28 @@ impl PubSub {
         lock(&self.shared.topics).get(name).cloned()
     }
 
+    /// In a cluster: this server as one of its nodes.
+    fn node(&self) -> Option<&Arc<Node>> {
+        self.shared.node.get()
+    }
+
     /// Sends every broadcast of a topic to `tap`, on this worker thread, until the subscription is dropped.
     pub(crate) fn subscribe_tap(
+        &self,
+        topic: &str,
+        id: SubscriberId,
+        tap: &Rc<dyn Tap>,
+    ) -> Subscription {
+        let subscription = self.subscribe_tap_here(topic, id, tap);
+        if let Some(joint) = subscription.topic().joint() {
+            joint.attach(topic);
+        }
+        subscription
+    }
+
+    /// As [`subscribe_tap`](Self::subscribe_tap), for a topic of which other nodes of a cluster tell by `disconnect`
+    /// alone: the id of a socket.
+    pub(crate) fn subscribe_tap_here(
         &self,
         topic: &str,
         id: SubscriberId,

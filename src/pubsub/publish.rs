@@ -1,190 +1,17 @@
-//! Publishing: drafts, the critical section of a topic, and refusals.
+//! Publishing: the critical section of a topic, and refusals.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use bytestring::ByteString;
-
-use super::fastlane::Direction;
+use super::draft::MAX_CLIENT_REF;
+use super::node::{Joint, Sending};
 use super::topic::Topic;
 use super::worker::{Inbox, Table};
-use super::{Broadcast, Listener, PubSub, Selector, SubscriberId};
-use crate::log::{Appended, Change, MessageId, Receipt, StoreFull, Visibility, WithId};
-use crate::message::{IntoPayload, MAX_NAME_LEN, PHX_CLOSE, Payload, RawJson};
+use super::{Broadcast, Draft, Listener, PubSub, Selector, SubscriberId};
+use crate::log::{Appended, MessageId, Receipt, StoreFull, Visibility};
+use crate::message::{IntoPayload, MAX_NAME_LEN, Payload};
 use crate::metrics::metrics;
 use crate::trace::begin_broadcast;
-
-/// The longest client_ref, in bytes.
-const MAX_CLIENT_REF: usize = 64;
-/// The event of a [`Draft::update`].
-const MESSAGE_UPDATED: &str = "message_updated";
-/// The event of a [`Draft::delete`].
-pub(super) const MESSAGE_DELETED: &str = "message_deleted";
-
-/// A message to publish, with instructions for the topic's log.
-///
-/// ```
-/// use slackir::pubsub::Draft;
-///
-/// let draft = Draft::new("shout", serde_json::json!({"message": "hi"}))
-///     .client_ref("c81d")
-///     .with_receipt();
-/// ```
-#[derive(Clone)]
-pub struct Draft {
-    pub(super) event: ByteString,
-    pub(super) payload: Payload,
-    pub(super) client_ref: Option<String>,
-    pub(super) change: Option<Change>,
-    pub(super) receipt: bool,
-    /// Makes the payload of the message's id.
-    pub(super) with_id: Option<Arc<WithId>>,
-    is_live: bool,
-    /// `None`: to all members.
-    direction: Option<Direction>,
-}
-
-named_debug!(
-    Draft, event, payload, client_ref, change, receipt, is_live, direction
-);
-
-impl Draft {
-    /// An ordinary broadcast. It is stored if the topic's log rule names its event.
-    pub fn new(event: &str, payload: impl IntoPayload) -> Self {
-        Self {
-            event: event.into(),
-            payload: payload.into_payload(),
-            client_ref: None,
-            change: None,
-            receipt: false,
-            with_id: None,
-            is_live: false,
-            direction: None,
-        }
-    }
-
-    /// A broadcast whose payload holds its own id: `payload` makes a JSON object of it. It is called inside the
-    /// topic's critical section, so it must be quick and must not publish. A message that is not stored gets
-    /// a random id.
-    ///
-    /// ```
-    /// use serde_json::json;
-    /// use slackir::message::RawJson;
-    /// use slackir::pubsub::Draft;
-    ///
-    /// let draft = Draft::with_id("shout", |id| RawJson::from(json!({"id": id, "message": "hi"})));
-    /// ```
-    pub fn with_id(event: &str, payload: impl Fn(&str) -> RawJson + Send + Sync + 'static) -> Self {
-        Self {
-            with_id: Some(Arc::new(payload)),
-            ..Self::new(event, Payload::EMPTY)
-        }
-    }
-
-    /// An update of a stored message: the broadcast `message_updated` with `{"id": .., "payload": ..}`,
-    /// which is a message of the topic itself. The caller must make sure that the message exists.
-    pub fn update(id: MessageId, payload: &RawJson) -> Self {
-        let payload = RawJson::EMPTY_OBJECT
-            .with_last("id", format_args!("\"{id}\""))
-            .with_last("payload", payload.get());
-        Self {
-            change: Some(Change::Update { target: id.seq }),
-            ..Self::new(MESSAGE_UPDATED, Payload::Json(payload))
-        }
-    }
-
-    /// The deletion of a stored message: the broadcast `message_deleted` with `{"id": ..}`.
-    pub fn delete(id: MessageId) -> Self {
-        Self {
-            change: Some(Change::Delete { target: id.seq }),
-            ..Self::new(MESSAGE_DELETED, serde_json::json!({ "id": id.to_string() }))
-        }
-    }
-
-    /// Sets the client's own name for the message, of at most 64 bytes. A topic stores each name once: a
-    /// second message with the same name is a retry, and gets the receipt of the first.
-    pub fn client_ref(mut self, client_ref: impl Into<String>) -> Self {
-        self.client_ref = Some(client_ref.into());
-        self
-    }
-
-    /// Asks for a receipt.
-    pub fn with_receipt(mut self) -> Self {
-        self.receipt = true;
-        self
-    }
-
-    /// Is not stored, whatever the rule of the topic's log says: a typing notice, a cursor.
-    pub fn live(mut self) -> Self {
-        self.is_live = true;
-        self
-    }
-
-    /// Goes to the selected members alone, and is not stored: a history belongs to all members.
-    pub fn to(mut self, selector: Selector) -> Self {
-        self.direction = Some(Direction::To(Arc::new(selector)));
-        self.live()
-    }
-
-    /// Ends the channels of members.
-    fn close(to: Option<Selector>) -> Self {
-        Self {
-            direction: Some(Direction::Close(to.map(Arc::new))),
-            ..Self::new(PHX_CLOSE, Payload::EMPTY).live()
-        }
-    }
-
-    /// The event.
-    pub fn event(&self) -> &str {
-        &self.event
-    }
-
-    /// The payload.
-    pub fn payload(&self) -> &Payload {
-        &self.payload
-    }
-
-    /// Whether the topic's log takes it.
-    pub(super) fn is_stored(&self, topic: &Topic) -> bool {
-        self.change.is_some() || !self.is_live && topic.stores(&self.event)
-    }
-
-    /// The payload of a message that is not stored.
-    fn live_payload(&self) -> Payload {
-        match &self.with_id {
-            None => self.payload.clone(),
-            Some(make) => {
-                // Without the system's randomness ids repeat, and nothing is stored under them.
-                let random = getrandom::u64().unwrap_or_default();
-                Payload::Json(make(&format!("{random:x}")))
-            }
-        }
-    }
-
-    /// Refuses a message that is invalid, or that some member could not receive.
-    fn check(&self, topic: &Topic) -> Result<(), PublishError> {
-        if let Some(client_ref) = &self.client_ref {
-            if client_ref.len() > MAX_CLIENT_REF {
-                return Err(PublishError::ClientRefTooLong);
-            }
-            if client_ref.contains('\0') {
-                return Err(PublishError::NulInClientRef);
-            }
-        }
-        if self.change.is_some() && !topic.has_log() {
-            return Err(PublishError::NoLog);
-        }
-        match &self.payload {
-            Payload::Json(json) if json.is_object() => Ok(()),
-            Payload::Json(_) => Err(PublishError::NotAnObject),
-            Payload::Binary(_) if self.is_stored(topic) => Err(PublishError::NotStorable),
-            Payload::Binary(_) if topic.name().len().max(self.event.len()) > MAX_NAME_LEN => {
-                Err(PublishError::NameTooLong)
-            }
-            Payload::Binary(_) => Ok(()),
-        }
-    }
-}
 
 /// An accepted message.
 #[derive(Clone, Debug, Default)]
@@ -229,6 +56,9 @@ pub enum PublishError {
     /// The topic's log could not be read, so no seq can be given.
     #[error("the topic's log is not loaded")]
     NotLoaded,
+    /// In a cluster: the nodes' bus went away, and nobody can know whether it has taken the message.
+    #[error("unconfirmed")]
+    Unconfirmed,
 }
 
 /// Why `try_publish` did not publish.
@@ -245,6 +75,14 @@ impl<E: Into<PublishError>> From<E> for Refusal {
 
 /// The result, and the inbox of a worker that is over its bound.
 type Taken = (Published, Option<Arc<Inbox>>);
+
+/// How far a message has come.
+enum Step {
+    /// It was sent to the members.
+    Taken(Taken),
+    /// In a cluster: it is on its way to its place.
+    Sent(Sending),
+}
 
 impl PubSub {
     /// Sends a message to every member of a topic, from outside its channels: from an HTTP handler, a
@@ -299,14 +137,17 @@ impl PubSub {
         }
         loop {
             let Some(topic) = self.audience(topic) else {
+                self.send_elsewhere(topic, draft);
                 return Ok(Published::default());
             };
             topic.load().await.map_err(|_| PublishError::NotLoaded)?;
+            self.settle_target(&topic, draft).await?;
             match self.try_publish(&topic, draft, from) {
                 // The topic was evicted since the look-up: look it up again.
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => return Err(error),
-                Ok((published, congested)) => {
+                Ok(Step::Sent(sending)) => return self.placed(sending).await,
+                Ok(Step::Taken((published, congested))) => {
                     // The message is already sent. The publisher waits for the slow worker before it can
                     // send more.
                     if let Some(inbox) = congested {
@@ -318,7 +159,35 @@ impl PubSub {
         }
     }
 
-    /// Sends the present members an event that no rule stores.
+    /// In a cluster: waits until a stored message that the draft changes is in the database, and until this node knows
+    /// the client_refs of all messages.
+    async fn settle_target(&self, topic: &Topic, draft: &Draft) -> Result<(), PublishError> {
+        match topic.joint() {
+            Some(joint) if draft.change.is_some() || draft.client_ref.is_some() => {
+                Box::pin(joint.node().settle_target(topic, draft)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until a message has its place. It then is in the outboxes of this thread's members.
+    async fn placed(&self, sending: Sending) -> Result<Published, PublishError> {
+        // Boxed, so that the future of a publish stays small: a server alone never waits here.
+        let published = Box::pin(sending.placed()).await;
+        if let Some(table) = Table::existing(self.id()) {
+            table.drain();
+        }
+        published
+    }
+
+    /// In a cluster: sends a message that is not stored to the members of other nodes.
+    fn send_elsewhere(&self, topic: &str, draft: &Draft) {
+        let Some(node) = self.node() else { return };
+        let draft = draft.made();
+        node.send_live(topic, &draft, &draft.payload);
+    }
+
+    /// Sends the present members an event that no rule stores; in a cluster those of this node.
     pub(crate) fn broadcast_live(&self, topic: &str, event: &str, payload: &Payload) {
         self.publish_live(topic, &Draft::new(event, payload.clone()));
     }
@@ -336,13 +205,20 @@ impl PubSub {
     /// # });
     /// ```
     pub fn close(&self, topic: &str, to: Option<Selector>) {
-        self.publish_live(topic, &Draft::close(to));
+        self.publish_live_everywhere(topic, &Draft::close(to));
     }
 
-    /// Publishes a draft that is not stored.
-    fn publish_live(&self, topic: &str, draft: &Draft) {
+    /// Sends a draft that is not stored to the members of all nodes.
+    pub(super) fn publish_live_everywhere(&self, topic: &str, draft: &Draft) {
+        self.publish_live(topic, draft);
+        self.send_elsewhere(topic, draft);
+    }
+
+    /// Sends a draft that is not stored to this server's members.
+    pub(super) fn publish_live(&self, topic: &str, draft: &Draft) {
         while let Some(topic) = self.known(topic) {
-            match self.try_publish(&topic, draft, None) {
+            let checked = draft.check(&topic).map_err(Refusal::Error);
+            match checked.and_then(|()| self.publish_here(&topic, draft, None)) {
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => {
                     let (topic, event) = (topic.name(), draft.event());
@@ -367,8 +243,10 @@ impl PubSub {
     ) -> Result<Taken, PublishError> {
         let mut topic = Arc::clone(topic);
         loop {
+            self.settle_target(&topic, draft).await?;
             match self.try_publish(&topic, draft, from) {
-                Ok(taken) => return Ok(taken),
+                Ok(Step::Taken(taken)) => return Ok(taken),
+                Ok(Step::Sent(sending)) => return Ok((self.placed(sending).await?, None)),
                 Err(Refusal::Error(error)) => return Err(error),
                 // The channel was the last member and has left. Others may have joined since.
                 Err(Refusal::Evicted) => match self.audience(topic.name()) {
@@ -379,14 +257,55 @@ impl PubSub {
         }
     }
 
-    /// The critical section.
     fn try_publish(
         &self,
         topic: &Arc<Topic>,
         draft: &Draft,
         from: Option<SubscriberId>,
-    ) -> Result<Taken, Refusal> {
+    ) -> Result<Step, Refusal> {
         draft.check(topic)?;
+        match topic.joint() {
+            None => self.publish_here(topic, draft, from).map(Step::Taken),
+            Some(joint) => self.publish_jointly(joint, topic, draft, from),
+        }
+    }
+
+    /// Publishes to the members of all nodes. A message that is stored gets its place first. Any other is sent to the
+    /// members here at once, and to those of other nodes at most once.
+    #[cold]
+    fn publish_jointly(
+        &self,
+        joint: &Joint,
+        topic: &Arc<Topic>,
+        draft: &Draft,
+        from: Option<SubscriberId>,
+    ) -> Result<Step, Refusal> {
+        if !draft.is_stored(topic) {
+            let draft = draft.made();
+            let taken = self.publish_here(topic, &draft, from)?;
+            joint.node().send_live(topic.name(), &draft, &draft.payload);
+            return Ok(Step::Taken(taken));
+        }
+        let state = topic.lock();
+        if state.evicted {
+            return Err(Refusal::Evicted);
+        }
+        let log = state.log.as_ref().ok_or(PublishError::NotLoaded)?;
+        let first = log.first_with(draft.client_ref.as_deref());
+        drop(state);
+        if let Some(first) = first {
+            return Ok(Step::Taken((joint.node().retry_of(topic, first), None)));
+        }
+        Ok(Step::Sent(joint.node().publish(topic, draft, from)?))
+    }
+
+    /// The critical section.
+    fn publish_here(
+        &self,
+        topic: &Arc<Topic>,
+        draft: &Draft,
+        from: Option<SubscriberId>,
+    ) -> Result<Taken, Refusal> {
         let mut span = begin_broadcast(topic.name(), &draft.event);
         let _entered = span.enter();
         let table = Table::existing(self.id());

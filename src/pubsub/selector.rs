@@ -75,6 +75,30 @@ impl Selector {
         self
     }
 
+    /// The selector as JSON, for the other nodes of a cluster.
+    #[cfg(feature = "_cluster")]
+    pub(crate) fn encode(&self) -> bytes::Bytes {
+        let parts: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| (&part.label, &part.one_of))
+            .collect();
+        // Texts have a JSON form.
+        serde_json::to_vec(&parts).unwrap_or_default().into()
+    }
+
+    /// Reads [`encode`](Self::encode)'s JSON. `None` if it is something else.
+    #[cfg(feature = "_cluster")]
+    pub(crate) fn decode(json: &[u8]) -> Option<Self> {
+        let parts: Vec<(Box<str>, Vec<String>)> = serde_json::from_slice(json).ok()?;
+        let parts = parts
+            .into_iter()
+            .map(|(label, one_of)| Part { label, one_of });
+        Some(Self {
+            parts: parts.collect(),
+        })
+    }
+
     /// Whether it selects a member with these labels.
     pub(crate) fn selects(&self, labels: &Labels) -> bool {
         self.parts.iter().all(|part| {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::OnceCell;
 
+use super::node::{Joint, StrictFollower, TopicReplica};
 use super::worker::{Inbox, Table};
 use super::{Broadcast, Draft, PublishError, Want};
 use crate::lock::lock;
@@ -17,11 +18,13 @@ use crate::message::Payload;
 /// A topic: its members by worker, and its log.
 pub(crate) struct Topic {
     name: Arc<str>,
-    rule: Option<Arc<LogRule>>,
-    refs: Arc<RecentRefs>,
+    pub(super) rule: Option<Arc<LogRule>>,
+    pub(super) refs: Arc<RecentRefs>,
+    /// In a cluster: the topic's side of the other nodes.
+    joint: Option<Joint>,
     /// Set once the log is open. After a failed attempt the next caller tries again.
     opened: OnceCell<()>,
-    /// Whether the tail holds the history.
+    /// Whether the tail holds the history, if there is a log; whether the messages of other nodes arrive.
     filled: AtomicBool,
     state: Mutex<TopicState>,
 }
@@ -37,20 +40,33 @@ pub(super) struct TopicState {
     pub(super) broadcasts: u64,
     /// Running erasures. They keep the log in memory.
     pub(super) erasures: usize,
-    log: Option<TopicLog<Arc<Broadcast>>>,
+    pub(super) log: Option<TopicLog<Arc<Broadcast>>>,
+    /// In a cluster: follows the log, whose order comes from outside.
+    pub(super) replica: Option<TopicReplica>,
+    /// In a cluster: follows a strict log, whose order the database gives.
+    pub(super) strict: Option<StrictFollower>,
     /// Messages up to this seq may be deleted. Kept here too for a log that is still being loaded.
     pruned_through: Seq,
 }
 
 impl Topic {
     /// `refs` are shared by all topics.
-    pub(super) fn new(name: Arc<str>, rule: Option<Arc<LogRule>>, refs: Arc<RecentRefs>) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        rule: Option<Arc<LogRule>>,
+        refs: Arc<RecentRefs>,
+        joint: Option<Joint>,
+    ) -> Self {
+        let logged = joint.as_ref().zip(rule.as_ref());
+        let replica = logged.and_then(|(joint, rule)| joint.replica(rule));
+        let strict = logged.and_then(|(joint, rule)| joint.strict_follower(rule));
         Self {
             name,
+            opened: OnceCell::new(),
+            filled: AtomicBool::new(rule.is_none() && joint.is_none()),
             rule,
             refs,
-            opened: OnceCell::new(),
-            filled: AtomicBool::new(false),
+            joint,
             state: Mutex::new(TopicState {
                 evicted: false,
                 members: Members::default(),
@@ -58,6 +74,8 @@ impl Topic {
                 broadcasts: 0,
                 erasures: 0,
                 log: None,
+                replica,
+                strict,
                 pruned_through: Seq::ZERO,
             }),
         }
@@ -69,6 +87,11 @@ impl Topic {
 
     pub(super) fn shared_name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// In a cluster: the topic's side of the other nodes.
+    pub(super) fn joint(&self) -> Option<&Joint> {
+        self.joint.as_ref()
     }
 
     pub(super) fn has_log(&self) -> bool {
@@ -87,7 +110,7 @@ impl Topic {
 
     /// Whether a join can proceed without [`load`](Self::load).
     pub(crate) fn is_loaded(&self) -> bool {
-        self.rule.is_none() || self.filled.load(Ordering::Acquire)
+        self.filled.load(Ordering::Acquire)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, TopicState> {
@@ -99,21 +122,19 @@ impl Topic {
     /// If the history cannot be read, the log continues with the messages published since its opening, and
     /// the next caller tries again.
     pub(crate) async fn load(self: &Arc<Self>) -> Result<(), LoadError> {
+        if self.is_loaded() {
+            return Ok(());
+        }
+        if let Some(joint) = &self.joint {
+            joint.ready(&self.name).await?;
+        }
         let Some(rule) = &self.rule else {
+            self.filled.store(true, Ordering::Release);
             return Ok(());
         };
-        self.opened
-            .get_or_try_init(async || {
-                // A `Weak` must be made with its own type before it can become a trait object.
-                let owner: Weak<Self> = Arc::downgrade(self);
-                let refs = Arc::clone(&self.refs);
-                let mut log = TopicLog::open(&self.name, owner, rule, refs).await?;
-                let mut state = self.lock();
-                log.prune(state.pruned_through);
-                state.log = Some(log);
-                Ok(())
-            })
-            .await?;
+        if self.joint.is_none() {
+            self.open(rule).await?;
+        }
         if self.is_loaded() {
             return Ok(());
         }
@@ -142,6 +163,28 @@ impl Topic {
         Ok(())
     }
 
+    /// Opens the log.
+    async fn open(self: &Arc<Self>, rule: &Arc<LogRule>) -> Result<(), LoadError> {
+        let opening = self.opened.get_or_try_init(async || {
+            // A `Weak` must be made with its own type before it can become a trait object.
+            let owner: Weak<Self> = Arc::downgrade(self);
+            let refs = Arc::clone(&self.refs);
+            let mut log = TopicLog::open(&self.name, owner, rule, refs).await?;
+            let mut state = self.lock();
+            log.prune(state.pruned_through);
+            state.log = Some(log);
+            Ok(())
+        });
+        opening.await.copied()
+    }
+
+    /// The log was changed: its tail may have lost messages that belong there.
+    pub(super) fn note_shed(&self, log: &TopicLog<Arc<Broadcast>>) {
+        if log.is_shed() {
+            self.filled.store(false, Ordering::Release);
+        }
+    }
+
     /// The store may have deleted the messages up to this seq.
     pub(super) fn prune(&self, through: Seq) {
         let mut state = self.lock();
@@ -151,13 +194,15 @@ impl Topic {
         }
     }
 
-    /// Takes the next seq for an erasure. `None` if the topic was evicted or has no log.
-    pub(super) fn begin_erasure(&self) -> Option<MessageId> {
+    /// Takes the next seq for an erasure, unless a cluster has given it one. `None` if the topic was evicted or has no
+    /// log.
+    pub(super) fn begin_erasure(&self, given: Option<MessageId>) -> Option<MessageId> {
         let mut state = self.lock();
         if state.evicted {
             return None;
         }
-        let id = state.log.as_mut()?.begin_erasure();
+        let log = state.log.as_mut()?;
+        let id = given.unwrap_or_else(|| log.begin_erasure());
         state.erasures += 1;
         Some(id)
     }
@@ -196,6 +241,10 @@ impl LogOwner for Topic {
             // A publisher waits for a full inbox with its next message, not here.
             state.deliver(&broadcast, None);
         }
+        drop(state);
+        if let Some(joint) = &self.joint {
+            joint.node().settled(&self.name, MessageId::new(epoch, seq));
+        }
     }
 }
 
@@ -219,9 +268,7 @@ impl TopicState {
             change: draft.change,
             receipt: draft.receipt,
         })?;
-        if log.is_shed() {
-            topic.filled.store(false, Ordering::Release);
-        }
+        topic.note_shed(log);
         Ok(Some(appended))
     }
 

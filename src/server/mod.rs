@@ -52,10 +52,11 @@ pub use self::admin::MetricsTokenError;
 #[cfg(feature = "_store")]
 pub use self::certificates::CertificateError;
 pub use self::config::{
-    AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, Durability, Fields,
-    FileConfig, History, HistoryOrder, HookConfig, HookSecretError, JwtSetupError, LogFormat,
-    OtelConfig, RetentionConfig, RoomConfig, SecretFilesConfig, ServeConfig, SettingsError,
-    ShortPassword, Switch, TlsConfig, WebsocketDriver,
+    AdminConfig, ApiConfig, ApiJwtConfig, ClusterConfig, ClusterMisfit, DashboardConfig,
+    DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder, HookConfig,
+    HookSecretError, JwtSetupError, LogFormat, OtelConfig, RetentionConfig, RoomConfig,
+    SecretFilesConfig, ServeConfig, SettingsError, ShortPassword, Switch, TlsConfig,
+    WebsocketDriver,
 };
 #[cfg(feature = "_store")]
 pub use self::dashboard::DashboardError;
@@ -68,7 +69,7 @@ pub use self::memory_rooms::{MemoryRooms, MemoryRoomsError};
 #[cfg(feature = "_store")]
 pub use self::program::main;
 #[cfg(feature = "_store")]
-pub use self::run::{ServeError, Server};
+pub use self::run::{JoinClusterError, ServeError, Server};
 pub use self::sockets::OriginError;
 pub use self::telemetry::{InvalidFilter, Logging};
 #[cfg(feature = "_store")]

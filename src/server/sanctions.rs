@@ -1,10 +1,20 @@
-//! [`Sanctions`]: changes revocations and bans, in this order: in the database, in memory, on the open connections.
+//! [`Sanctions`]: changes revocations and bans, in this order: in the database, in memory, on the open connections, on the
+//! other nodes of a cluster.
+
+#[cfg(not(feature = "_cluster"))]
+mod lone;
+#[cfg(feature = "_cluster")]
+mod nodes;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
+#[cfg(not(feature = "_cluster"))]
+use self::lone::OtherNodes;
+#[cfg(feature = "_cluster")]
+use self::nodes::OtherNodes;
 use crate::ban::{Ban, BanKind, BanTarget, Bans};
 use crate::endpoint::Endpoint;
 use crate::revocation::{Revocation, Revocations, RevokedSubject};
@@ -23,6 +33,8 @@ struct SharedSanctions {
     stored_revocations: StoredRevocations,
     stored_bans: StoredBans,
     endpoint: Endpoint,
+    /// In a cluster.
+    others: Option<OtherNodes>,
     /// Held by the one change at a time, so that both places see the same order.
     changing: Mutex<()>,
 }
@@ -45,13 +57,21 @@ pub(crate) enum SanctionError {
 }
 
 impl Sanctions {
-    /// The sockets of the endpoint heed `revocations`, and the endpoint's own bans.
+    /// The sockets of the endpoint heed `revocations`, and the endpoint's own bans. `added` is notified when other nodes
+    /// have stored more.
     pub(crate) fn new(
         revocations: Revocations,
         writer: &DbWriterHandle,
         endpoint: &Endpoint,
+        added: &Arc<Notify>,
     ) -> Self {
+        let neighbours = endpoint.pubsub().neighbours();
+        let others = neighbours.map(|neighbours| {
+            let (bans, added) = (endpoint.bans().clone(), Arc::clone(added));
+            OtherNodes::join(&neighbours, revocations.clone(), bans, added)
+        });
         Self(Arc::new(SharedSanctions {
+            others,
             revocations,
             stored_revocations: StoredRevocations::new(writer),
             stored_bans: StoredBans::new(writer),
@@ -78,6 +98,9 @@ impl Sanctions {
             shared.stored_revocations.put(revocation).await?;
             shared.revocations.insert(revocation)
         };
+        if let Some(others) = &shared.others {
+            others.added();
+        }
         shared.endpoint.check_permits().await;
         in_force.ok_or(SanctionError::FullOfRevocations)
     }
@@ -87,6 +110,9 @@ impl Sanctions {
         let shared = &*self.0;
         let _changing = shared.changing.lock().await;
         let was_stored = shared.stored_revocations.remove(subject).await?;
+        if let Some(others) = &shared.others {
+            others.restored(subject);
+        }
         Ok(shared.revocations.remove(subject) || was_stored)
     }
 
@@ -117,6 +143,9 @@ impl Sanctions {
             shared.stored_bans.put(&ban).await?;
             (self.list().insert(ban), is_new)
         };
+        if let Some(others) = &shared.others {
+            others.added();
+        }
         if kind == BanKind::Ban {
             shared.endpoint.check_permits().await;
         }
@@ -132,6 +161,9 @@ impl Sanctions {
         };
         self.0.stored_bans.remove(&ban).await?;
         self.list().remove(id);
+        if let Some(others) = &self.0.others {
+            others.lifted(id);
+        }
         Ok(Some(ban))
     }
 

@@ -31,7 +31,7 @@ use crate::client::log_client;
 use crate::flow::Ticket;
 use crate::frame::Frame;
 use crate::message::{
-    HEARTBEAT, Message, PHOENIX_TOPIC, PHX_JOIN, PHX_LEAVE, Payload, Ref, Reply, reason,
+    DISCONNECT, HEARTBEAT, Message, PHOENIX_TOPIC, PHX_JOIN, PHX_LEAVE, Payload, Ref, Reply, reason,
 };
 use crate::metrics::{Hot, connection_metrics, count, keep_adding, metrics};
 use crate::pubsub::{Broadcast, PubSub, SubscriberId, Subscription, Tap};
@@ -42,9 +42,6 @@ const ROOM_POLL: Duration = Duration::from_millis(10);
 
 /// A goodbye waits at most this long for the messages before it and the join before them.
 const GOODBYE_GRACE: Duration = Duration::from_secs(5);
-
-/// Event that closes a connection when it is broadcast on the socket's id.
-const DISCONNECT: &str = "disconnect";
 
 /// The server is going down.
 #[derive(ActixMessage)]
@@ -538,5 +535,5 @@ fn subscribe_id(pubsub: &PubSub, id: &str, socket: Recipient<Disconnect>) -> Sub
         }
     }
     let tap: Rc<dyn Tap> = Rc::new(IdTap(socket));
-    pubsub.subscribe_tap(id, SubscriberId::next(), &tap)
+    pubsub.subscribe_tap_here(id, SubscriberId::next(), &tap)
 }

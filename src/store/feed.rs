@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::log::{LoadError, MessageId};
+use crate::log::{LoadError, MessageId, of_client};
 use crate::message::RawJson;
 use crate::store::backend::DbConnection;
 use crate::store::tables::cursor::{self, CursorChange};
@@ -294,7 +294,7 @@ impl FeedScan<'_> {
                 id: row.id,
                 event: row.entry.event,
                 payload: RawJson::trusted(row.entry.payload.into()),
-                client_ref: row.entry.client_ref,
+                client_ref: of_client(row.entry.client_ref),
                 inserted_at: row.entry.at,
             };
             (row.row_id, message)

@@ -40,7 +40,7 @@ pub use self::backend::{Prepared, StoreError, redacted};
 pub(crate) use self::feed::{FedMessage, Feed, RowCursor};
 pub use self::options::{SpoolOptions, StoreOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
-pub use self::servers::{OtherServers, Servers};
+pub use self::servers::{ClusterSeat, OnSeen, OtherServers, SeenServer, Servers};
 pub use self::tables::ColumnFields;
 use self::tables::migrations;
 pub use self::upkeep::{

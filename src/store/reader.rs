@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
-use crate::log::{LoadError, MessageId, Seq};
+use crate::log::{LoadError, MessageId, Seq, of_client};
 use crate::message::RawJson;
 use crate::store::backend::{DbConnection, Pool, on_each_backend};
 use crate::store::schema::messages;
@@ -235,7 +235,7 @@ fn between(
             id: names.id(entry.seq),
             event: entry.event,
             payload: RawJson::trusted(entry.payload.into()),
-            client_ref: entry.client_ref,
+            client_ref: of_client(entry.client_ref),
             inserted_at: entry.at,
             updated_at: updated_at.0.map_or(entry.at, from_timestamp),
         })

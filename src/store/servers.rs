@@ -4,8 +4,9 @@
 //! heartbeat into the table `servers` and reads the heartbeats of the others. Unlike a lock, a row needs no session
 //! of its own and works through PgBouncer. A SQLite file is locked by its one server.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
@@ -14,11 +15,19 @@ use crate::store::backend::{DbConnection, Pool};
 use crate::store::tables::run;
 use crate::store::{DbWriterHandle, Store, StoreError};
 
-/// The time between two heartbeats.
+/// The time between two heartbeats of a server alone.
 const BEAT: Duration = Duration::from_secs(2);
+/// The time between two heartbeats of a node of a cluster.
+const NODE_BEAT: Duration = Duration::from_secs(1);
+/// How often a node looks whether its heartbeat has something new to say.
+const NEWS: Duration = Duration::from_millis(100);
+/// How long a node that has not reached its bus yet shows nobody that it lives: the others would wait for it.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long a heartbeat is valid, as PostgreSQL writes it: five heartbeats.
 #[cfg(feature = "postgres")]
 const LIFE: &str = "interval '10 seconds'";
+/// The same for a node, for the other nodes.
+const NODE_LIFE: Duration = Duration::from_secs(10);
 /// The longest wait for the last statement.
 const LAST_BEAT: Duration = Duration::from_secs(2);
 
@@ -28,30 +37,76 @@ pub struct Servers {
     pool: Pool,
     id: i64,
     others: OtherServers,
+    seat: Option<Rc<ClusterSeat>>,
     task: JoinHandle<()>,
 }
 
 named_debug!(Servers);
 
-/// The names of the other servers, as of the last heartbeat. Clones share them.
+/// The other servers, as of the last heartbeat. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct OtherServers(Arc<Mutex<Vec<String>>>);
+pub struct OtherServers(Arc<Mutex<Seen>>);
+
+/// What a heartbeat has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    /// The names of the servers that are no nodes of this server's cluster.
+    strangers: Vec<String>,
+    /// The other nodes of the cluster.
+    nodes: Vec<SeenServer>,
+}
+
+/// Another node of the cluster, as its row shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenServer {
+    /// The number of its process.
+    pub id: i64,
+    /// The time of its last sign of life, in microseconds of the database's clock.
+    pub seen_at: i64,
+    /// How long ago that was.
+    pub age: Duration,
+    /// Whether it reaches the bus.
+    pub bus_is_up: bool,
+}
+
+/// Hears of the other nodes of the cluster.
+pub type OnSeen = Box<dyn Fn(&[SeenServer])>;
+
+/// The cluster of a server, for [`Servers::start`].
+pub struct ClusterSeat {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Whether this node reaches the cluster's bus, and has told over it what it has committed.
+    pub bus_is_up: Box<dyn Fn() -> bool>,
+    /// Called with the other nodes after each heartbeat: each second, and when `bus_is_up` has changed.
+    pub seen: OnSeen,
+}
+
+named_debug!(ClusterSeat, cluster);
 
 impl Servers {
-    /// Shows this server to the others under `name`, and looks for them, every two seconds on the current thread's
-    /// runtime. `None` for SQLite.
-    pub fn start(writer: &DbWriterHandle, name: String) -> Option<Self> {
+    /// Shows this server to the others under `name`, and looks for them, every two seconds (a node: every second) on the
+    /// current thread's runtime. Nodes of its own cluster are no others. `None` for SQLite.
+    pub fn start(writer: &DbWriterHandle, name: String, seat: Option<ClusterSeat>) -> Option<Self> {
         let pool = writer.readers().clone();
         if !pool.is_shared() {
             return None;
         }
         let id = run::random();
         let others = OtherServers::default();
-        let task = actix_rt::spawn(beats(pool.clone(), id, name, others.clone()));
+        let me = Heartbeat {
+            id,
+            name,
+            cluster: seat.as_ref().map(|seat| seat.cluster.clone()),
+            bus_is_up: false,
+        };
+        let seat = seat.map(Rc::new);
+        let task = actix_rt::spawn(beats(pool.clone(), me, seat.clone(), others.clone()));
         Some(Self {
             pool,
             id,
             others,
+            seat,
             task,
         })
     }
@@ -64,6 +119,10 @@ impl Servers {
     /// Removes this server's heartbeat. Without this the others notice after ten seconds.
     pub async fn leave(self) {
         self.task.abort();
+        if self.seat.as_ref().is_some_and(|seat| !(seat.bus_is_up)()) {
+            // The others may not know all that this node has committed: they look when its heartbeat has expired.
+            return;
+        }
         let id = self.id;
         let left = self
             .pool
@@ -86,13 +145,23 @@ impl OtherServers {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            .strangers
             .clone()
     }
 
-    fn set(&self, names: Vec<String>) {
+    /// Whether another node of this server's cluster reaches the bus, as of the last heartbeat.
+    pub fn reach_the_bus(&self) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = seen.nodes.iter();
+        nodes.any(|node| node.bus_is_up && node.age < NODE_LIFE)
+    }
+
+    fn set(&self, seen: Seen) {
+        let names = &seen.strangers;
         metrics().other_servers.set(names.len() as f64);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known == names {
+        if known.strangers == *names {
+            known.nodes = seen.nodes;
             return;
         }
         if names.is_empty() {
@@ -104,38 +173,67 @@ impl OtherServers {
                  other's messages"
             );
         }
-        *known = names;
+        *known = seen;
     }
 }
 
-async fn beats(pool: Pool, id: i64, name: String, others: OtherServers) {
-    let mut ticks = tokio::time::interval(BEAT);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// What a server writes of itself.
+#[derive(Clone)]
+struct Heartbeat {
+    id: i64,
+    name: String,
+    cluster: Option<String>,
+    bus_is_up: bool,
+}
+
+async fn beats(pool: Pool, mut me: Heartbeat, seat: Option<Rc<ClusterSeat>>, others: OtherServers) {
+    if let Some(seat) = &seat {
+        let begun = Instant::now();
+        while !(seat.bus_is_up)() && begun.elapsed() < SILENCE {
+            tokio::time::sleep(NEWS).await;
+        }
+    }
     loop {
-        ticks.tick().await;
-        let name = name.clone();
+        let begun = Instant::now();
+        me.bus_is_up = seat.as_ref().is_some_and(|seat| (seat.bus_is_up)());
+        let beaten = me.clone();
         let seen = pool
             .clone()
-            .read(move |connection| beat(connection, id, &name));
+            .read(move |connection| beat(connection, &beaten));
         match seen.await {
-            Ok(names) => others.set(names),
+            Ok(seen) => {
+                if let Some(seat) = &seat {
+                    (seat.seen)(&seen.nodes);
+                }
+                others.set(seen);
+            }
             // The writer logs the failure.
             Err(error) => tracing::debug!(%error, "store.servers.unseen"),
+        }
+        wait(begun, me.bus_is_up, seat.as_deref()).await;
+    }
+}
+
+/// Waits for the time of the next heartbeat. A node's is due at once when it has lost its bus, or has it again.
+async fn wait(begun: Instant, was_up: bool, seat: Option<&ClusterSeat>) {
+    let Some(seat) = seat else {
+        return tokio::time::sleep(BEAT.saturating_sub(begun.elapsed())).await;
+    };
+    loop {
+        tokio::time::sleep(NEWS).await;
+        if begun.elapsed() >= NODE_BEAT || (seat.bus_is_up)() != was_up {
+            return;
         }
     }
 }
 
-/// Writes the heartbeat. Returns the names of the other servers.
-fn beat(
-    connection: &mut DbConnection<'_>,
-    id: i64,
-    name: &str,
-) -> diesel::QueryResult<Vec<String>> {
-    match (connection, id, name) {
+/// Writes the heartbeat. Returns what it shows of the other servers.
+fn beat(connection: &mut DbConnection<'_>, me: &Heartbeat) -> diesel::QueryResult<Seen> {
+    match (connection, me) {
         #[cfg(feature = "sqlite")]
-        (DbConnection::Sqlite(_), ..) => Ok(Vec::new()),
+        (DbConnection::Sqlite(_), _) => Ok(Seen::default()),
         #[cfg(feature = "postgres")]
-        (DbConnection::Postgres(connection), id, name) => postgres::beat(connection, id, name),
+        (DbConnection::Postgres(connection), me) => postgres::beat(connection, me),
     }
 }
 
@@ -145,6 +243,19 @@ fn leave(connection: &mut DbConnection<'_>, id: i64) -> diesel::QueryResult<()> 
         (DbConnection::Sqlite(_), _) => Ok(()),
         #[cfg(feature = "postgres")]
         (DbConnection::Postgres(connection), id) => postgres::leave(connection, id),
+    }
+}
+
+impl DbWriterHandle {
+    /// The name of a live server on the database with which a node of this cluster must not share it, or a server alone
+    /// with a cluster. `None` if there is none, and for SQLite.
+    pub(crate) async fn stranger(&self, cluster: Option<String>) -> Option<String> {
+        let strangers = self
+            .readers()
+            .clone()
+            .read(move |connection| strangers(connection, cluster.as_deref()));
+        // The start does not wait for a database that is away.
+        strangers.await.ok()?.into_iter().next()
     }
 }
 
@@ -163,13 +274,26 @@ impl Store {
     }
 }
 
+/// The names of the live servers that are in a cluster while this one is not, or in another one.
+fn strangers(
+    connection: &mut DbConnection<'_>,
+    cluster: Option<&str>,
+) -> diesel::QueryResult<Vec<String>> {
+    match (connection, cluster) {
+        #[cfg(feature = "sqlite")]
+        (DbConnection::Sqlite(_), _) => Ok(Vec::new()),
+        #[cfg(feature = "postgres")]
+        (DbConnection::Postgres(connection), cluster) => postgres::strangers(connection, cluster),
+    }
+}
+
 /// The names of the live servers.
 fn living(connection: &mut DbConnection<'_>) -> diesel::QueryResult<Vec<String>> {
     match connection {
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(_) => Ok(Vec::new()),
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(connection) => postgres::others(connection, 0),
+        DbConnection::Postgres(connection) => postgres::others(connection, 0, None),
     }
 }
 
@@ -177,9 +301,11 @@ fn living(connection: &mut DbConnection<'_>) -> diesel::QueryResult<Vec<String>>
 #[cfg(feature = "postgres")]
 mod postgres {
     use diesel::prelude::*;
-    use diesel::sql_types::{BigInt, Text};
+    use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-    use super::LIFE;
+    use std::time::Duration;
+
+    use super::{Heartbeat, LIFE, Seen, SeenServer};
 
     #[derive(QueryableByName)]
     struct Other {
@@ -189,31 +315,84 @@ mod postgres {
 
     pub(in crate::store) fn beat(
         connection: &mut PgConnection,
-        id: i64,
-        name: &str,
-    ) -> QueryResult<Vec<String>> {
-        let alive = "INSERT INTO servers (id, name, seen_at) VALUES ($1, $2, clock_timestamp()) \
-                     ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
+        me: &Heartbeat,
+    ) -> QueryResult<Seen> {
+        let alive = "INSERT INTO servers (id, name, cluster, bus_up, seen_at) \
+                     VALUES ($1, $2, $3, $4, clock_timestamp()) \
+                     ON CONFLICT (id) DO UPDATE \
+                     SET seen_at = excluded.seen_at, bus_up = excluded.bus_up";
         diesel::sql_query(alive)
-            .bind::<BigInt, _>(id)
-            .bind::<Text, _>(name)
+            .bind::<BigInt, _>(me.id)
+            .bind::<Text, _>(&me.name)
+            .bind::<Nullable<Text>, _>(&me.cluster)
+            .bind::<Bool, _>(me.bus_is_up)
             .execute(connection)?;
         let dead = "DELETE FROM servers WHERE seen_at < clock_timestamp() - interval '1 hour'";
         diesel::sql_query(dead).execute(connection)?;
-        others(connection, id)
+        Ok(Seen {
+            strangers: others(connection, me.id, me.cluster.as_deref())?,
+            nodes: nodes(connection, me)?,
+        })
     }
 
+    #[derive(QueryableByName)]
+    struct Node {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        seen_at: i64,
+        #[diesel(sql_type = BigInt)]
+        age: i64,
+        #[diesel(sql_type = Bool)]
+        bus_up: bool,
+    }
+
+    /// The other nodes of the cluster, living and dead.
+    fn nodes(connection: &mut PgConnection, me: &Heartbeat) -> QueryResult<Vec<SeenServer>> {
+        let nodes = "SELECT id, (extract(epoch FROM seen_at) * 1000000)::bigint AS seen_at, \
+                     (extract(epoch FROM clock_timestamp() - seen_at) * 1000000)::bigint AS age, \
+                     bus_up FROM servers WHERE id <> $1 AND cluster = $2";
+        let nodes: Vec<Node> = diesel::sql_query(nodes)
+            .bind::<BigInt, _>(me.id)
+            .bind::<Nullable<Text>, _>(&me.cluster)
+            .load(connection)?;
+        let seen = nodes.into_iter().map(|node| SeenServer {
+            id: node.id,
+            seen_at: node.seen_at,
+            age: Duration::from_micros(u64::try_from(node.age).unwrap_or_default()),
+            bus_is_up: node.bus_up,
+        });
+        Ok(seen.collect())
+    }
+
+    /// The live servers but this one and the nodes of its cluster.
     pub(in crate::store) fn others(
         connection: &mut PgConnection,
         id: i64,
+        cluster: Option<&str>,
     ) -> QueryResult<Vec<String>> {
         let others = format!(
             "SELECT name FROM servers WHERE id <> $1 AND seen_at > clock_timestamp() - {LIFE} \
-             ORDER BY name"
+             AND ($2 IS NULL OR cluster IS DISTINCT FROM $2) ORDER BY name"
         );
-        let others = diesel::sql_query(others).bind::<BigInt, _>(id);
+        let others = diesel::sql_query(others)
+            .bind::<BigInt, _>(id)
+            .bind::<Nullable<Text>, _>(cluster);
         let others: Vec<Other> = others.load(connection)?;
         Ok(others.into_iter().map(|other| other.name).collect())
+    }
+
+    pub(in crate::store) fn strangers(
+        connection: &mut PgConnection,
+        cluster: Option<&str>,
+    ) -> QueryResult<Vec<String>> {
+        let strangers = format!(
+            "SELECT name FROM servers WHERE seen_at > clock_timestamp() - {LIFE} \
+             AND cluster IS DISTINCT FROM $1 ORDER BY name"
+        );
+        let strangers = diesel::sql_query(strangers).bind::<Nullable<Text>, _>(cluster);
+        let strangers: Vec<Other> = strangers.load(connection)?;
+        Ok(strangers.into_iter().map(|other| other.name).collect())
     }
 
     pub(in crate::store) fn leave(connection: &mut PgConnection, id: i64) -> QueryResult<()> {

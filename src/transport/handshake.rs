@@ -138,7 +138,7 @@ pub(crate) struct Mounted {
     /// Made from the session options of `handshake`.
     session: Option<CookieStore>,
     on_request: Option<RequestHook>,
-    pubsub: PubSub,
+    pub(super) pubsub: PubSub,
     sockets: Sockets,
 }
 

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::Addr;
 use actix_web::http::{Method, header};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -23,6 +24,7 @@ use super::delivery::{Delivery, ToldBody};
 use super::edge::ClientStream;
 use super::handshake::{Mounted, text, texts};
 use super::head::Head;
+use super::longpoll_elsewhere::{self, RemoteSession};
 use super::longpoll_server::{
     LongPollServer, Poll, PollBatch, Posted, Publish, Sessions, first_silence,
 };
@@ -30,6 +32,7 @@ use super::refusal::{Refusal, full_response};
 use super::stream::Stream;
 use super::unfinished::Room;
 use crate::deflate::{WORTHWHILE, gzip};
+use crate::pubsub::Neighbours;
 use crate::socket::Sign;
 
 /// Bodies over this are refused with 400, as on Phoenix.
@@ -82,14 +85,70 @@ pub(crate) struct LongPoll {
     mounted: Arc<Mounted>,
     options: LongPollOptions,
     sessions: Sessions,
+    /// In a cluster: the other nodes, which may have the session of a request.
+    neighbours: Option<Neighbours>,
+}
+
+/// A client's session.
+enum Session {
+    Here(Addr<LongPollServer>),
+    Elsewhere(RemoteSession),
 }
 
 impl LongPoll {
     pub(crate) fn new(mounted: Arc<Mounted>, options: LongPollOptions) -> Self {
+        let (sessions, neighbours) = (Sessions::default(), mounted.pubsub.neighbours());
+        if let Some(neighbours) = &neighbours {
+            longpoll_elsewhere::serve_others(neighbours, &sessions, options.window);
+        }
         Self {
             mounted,
             options,
-            sessions: Sessions::default(),
+            sessions,
+            neighbours,
+        }
+    }
+
+    /// The session of a token, if one may live.
+    fn find(&self, token: &str) -> Option<Session> {
+        if let Some(session) = self.sessions.find(token) {
+            return Some(Session::Here(session));
+        }
+        let window = self.options.window;
+        longpoll_elsewhere::find(token, self.neighbours.as_ref(), window).map(Session::Elsewhere)
+    }
+
+    /// A session's name that nobody can guess.
+    fn new_token(&self) -> Option<String> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .inspect_err(|error| tracing::error!(
+                %error,
+                "transport.longpoll.no_randomness: long-polling clients are refused; the system has \
+                 no random bytes"
+            ))
+            .ok()?;
+        let mut token = Vec::with_capacity(40);
+        longpoll_elsewhere::mark(&mut token, self.neighbours.as_ref());
+        token.extend_from_slice(&random);
+        Some(BASE64_URL_SAFE_NO_PAD.encode(token))
+    }
+}
+
+impl Session {
+    /// The messages of a poll; `None` if the session has ended.
+    async fn poll(&self) -> Option<PollBatch> {
+        match self {
+            Self::Here(session) => session.send(Poll).await.ok(),
+            Self::Elsewhere(session) => session.poll().await,
+        }
+    }
+
+    /// Hands over messages; `None` if the session has ended.
+    async fn publish(&self, publish: Publish) -> Option<Posted> {
+        match self {
+            Self::Here(session) => session.send(publish).await.ok(),
+            Self::Elsewhere(session) => session.publish(publish).await,
         }
     }
 }
@@ -158,13 +217,13 @@ async fn poll(
     let params = Mounted::params(req)?;
     longpoll.mounted.check_origin(req)?;
     if let Some(token) = session_token(req, &params)
-        && let Some(session) = longpoll.sessions.find(&token)
+        && let Some(session) = longpoll.find(&token)
     {
         let batch = match &stream {
-            Some(ClientStream(stream)) => batch_for(stream, session.send(Poll)).await,
-            None => session.send(Poll).await,
+            Some(ClientStream(stream)) => batch_for(stream, session.poll()).await,
+            None => session.poll().await,
         };
-        if let Ok(mut batch) = batch {
+        if let Some(mut batch) = batch {
             if longpoll.mounted.is_behind_proxy(req) {
                 batch.delivery = batch.delivery.map(Delivery::for_proxy);
             }
@@ -177,17 +236,17 @@ async fn poll(
 
 /// The messages of a poll, while its client is connected. If the client goes, nothing is taken, and the messages
 /// taken in that moment are queued again.
-async fn batch_for<E>(
+async fn batch_for(
     stream: &Stream,
-    polled: impl Future<Output = Result<PollBatch, E>>,
-) -> Result<PollBatch, E> {
+    polled: impl Future<Output = Option<PollBatch>>,
+) -> Option<PollBatch> {
     let batch = tokio::select! {
         biased;
         () = stream.ended() => PollBatch::default(),
         batch = polled => batch?,
     };
     let has_gone = batch.delivery.is_some() && stream.has_ended();
-    Ok(if has_gone {
+    Some(if has_gone {
         PollBatch::default()
     } else {
         batch
@@ -277,7 +336,7 @@ async fn open(
     let takes_token = mounted.handshake.auth_token;
     let auth_token = text_of(req, AUTH_TOKEN_HEADER).filter(|_| takes_token);
     let accepted = mounted.connect(req, params, auth_token).await?;
-    let token = new_token().ok_or(Refusal::Crashed)?;
+    let token = longpoll.new_token().ok_or(Refusal::Crashed)?;
     let window = longpoll.options.window;
     let connection = mounted.open(accepted.text_only(), Sign::Polls, first_silence(window));
     LongPollServer::start(connection, window, &longpoll.sessions, token.clone());
@@ -301,7 +360,7 @@ async fn publish(
             ..SessionAnswer::default()
         }))
     };
-    let session = session_token(req, &params).and_then(|token| longpoll.sessions.find(&token));
+    let session = session_token(req, &params).and_then(|token| longpoll.find(&token));
     let Some(session) = session else {
         return answer(status::GONE);
     };
@@ -314,12 +373,12 @@ async fn publish(
     } else {
         Publish::Text(body)
     };
-    match session.send(publish).await {
-        Ok(Posted::Taken) => answer(status::OK),
-        Ok(Posted::NotTaken) => answer(status::TIMEOUT),
-        Ok(Posted::TooMany) => answer(status::TOO_LARGE),
+    match session.publish(publish).await {
+        Some(Posted::Taken) => answer(status::OK),
+        Some(Posted::NotTaken) => answer(status::TIMEOUT),
+        Some(Posted::TooMany) => answer(status::TOO_LARGE),
         // The session has ended meanwhile.
-        Err(_) => answer(status::GONE),
+        None => answer(status::GONE),
     }
 }
 
@@ -337,19 +396,6 @@ fn options(longpoll: &LongPoll, req: &Head<'_>) -> Result<HttpResponse, Refusal>
 fn session_token(req: &Head<'_>, params: &Map<String, Value>) -> Option<String> {
     let parameter = || params.get(TOKEN).and_then(Value::as_str).map(str::to_owned);
     text_of(req, TOKEN_HEADER).or_else(parameter)
-}
-
-/// A session's name that nobody can guess.
-fn new_token() -> Option<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)
-        .inspect_err(|error| tracing::error!(
-            %error,
-            "transport.longpoll.no_randomness: long-polling clients are refused; the system has \
-             no random bytes"
-        ))
-        .ok()?;
-    Some(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// The whole body.

@@ -113,6 +113,22 @@ pub(super) enum Posted {
     TooMany,
 }
 
+#[cfg(feature = "_cluster")]
+impl Posted {
+    /// Its number between nodes.
+    pub(super) fn number(self) -> u8 {
+        self as u8
+    }
+
+    pub(super) fn of_number(number: u8) -> Self {
+        match number {
+            0 => Self::Taken,
+            2 => Self::TooMany,
+            _ => Self::NotTaken,
+        }
+    }
+}
+
 impl LongPollServer {
     /// Starts a session on this thread, which [`Sessions::find`] finds by its token.
     pub(super) fn start(

@@ -24,7 +24,11 @@ mod head;
 #[cfg(any(feature = "server", feature = "testing"))]
 mod in_process;
 mod longpoll;
+#[cfg(feature = "_cluster")]
+mod longpoll_elsewhere;
 mod longpoll_server;
+#[cfg(not(feature = "_cluster"))]
+mod no_neighbours;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod origin;
@@ -48,6 +52,8 @@ pub(crate) use self::handshake::{Mounted, RequestHook};
 pub(crate) use self::in_process::InProcess;
 pub use self::longpoll::LongPollOptions;
 pub(crate) use self::longpoll::{LongPoll, serve as serve_longpoll};
+#[cfg(not(feature = "_cluster"))]
+use self::no_neighbours as longpoll_elsewhere;
 #[cfg(not(feature = "tls"))]
 use self::no_tls as tls;
 pub use self::origin::{

@@ -13,6 +13,12 @@ mod channel_api;
 mod chat;
 mod cli;
 mod client_commands;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+mod cluster;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+mod cluster_faults;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+mod cluster_strict;
 mod compression;
 mod config_file;
 mod configuration;

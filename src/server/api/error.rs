@@ -225,6 +225,7 @@ impl From<PublishError> for ApiError {
                 retry_after_ms: RETRY_AFTER_MS,
             },
             PublishError::NoLog => Self::NoLog,
+            PublishError::Unconfirmed => Self::Unconfirmed,
             PublishError::ClientRefTooLong | PublishError::NulInClientRef => {
                 Self::field("client_ref", error.to_string())
             }

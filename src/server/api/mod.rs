@@ -97,8 +97,9 @@ impl Api {
             rooms: rooms.iter().cloned().map(Arc::new).collect(),
             reader: writer.reader(),
             eraser: Eraser::new(writer, endpoint.pubsub()),
-            sanctions: sanctions
-                .unwrap_or_else(|| Sanctions::new(Revocations::default(), writer, endpoint)),
+            sanctions: sanctions.unwrap_or_else(|| {
+                Sanctions::new(Revocations::default(), writer, endpoint, &Arc::default())
+            }),
             presence,
             max_body,
         }))

@@ -1,6 +1,7 @@
 //! [`check`]: whether a server could run with these settings. It looks at everything that they name, and changes
 //! nothing. `slackir config check` prints the findings.
 
+mod bus;
 mod certificate;
 mod keys;
 mod machine;
@@ -84,6 +85,7 @@ pub(crate) fn check(config: &ServeConfig) -> Vec<Finding> {
     findings.extend(certificate::certificate(config));
     findings.extend(keys::keys(config));
     findings.extend(network::network(config));
+    findings.extend(bus::bus(config));
     findings.extend(network::collector(&config.otel));
     findings.push(machine::clock());
     findings

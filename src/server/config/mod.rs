@@ -7,6 +7,7 @@
 mod admin;
 mod api;
 mod client_command;
+mod cluster;
 mod config_command;
 mod dashboard;
 mod data;
@@ -40,6 +41,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
 pub(crate) use self::client_command::{PublishConfig, TailConfig};
+pub use self::cluster::{ClusterConfig, ClusterMisfit};
 #[cfg(feature = "_store")]
 pub(crate) use self::config_command::ShowFormat;
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand};

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::log::log_filter;
 use super::value::{address, delay, history_limit, positive, seconds, socket_path};
 use super::{
-    AdminConfig, ApiConfig, ApiJwtConfig, DashboardConfig, DatabaseConfig, FileConfig, HookConfig,
-    OtelConfig, RoomConfig, SecretFilesConfig, TlsConfig,
+    AdminConfig, ApiConfig, ApiJwtConfig, ClusterConfig, DashboardConfig, DatabaseConfig,
+    FileConfig, HookConfig, OtelConfig, RoomConfig, SecretFilesConfig, TlsConfig,
 };
 use crate::admission::TrustedProxies;
 use crate::server::language::IdentityConfig;
@@ -235,6 +235,10 @@ pub struct ServeConfig {
     /// What is for operators.
     #[command(flatten)]
     pub admin: AdminConfig,
+
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterConfig,
 
     /// Traces.
     #[command(flatten)]

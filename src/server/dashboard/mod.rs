@@ -42,6 +42,7 @@ use self::session::Sessions;
 use crate::admission::TrustedProxies;
 use crate::endpoint::Endpoint;
 use crate::presence::Presence;
+use crate::pubsub::Cluster;
 use crate::server::admin::Readiness;
 use crate::server::certificates::Certificates;
 use crate::server::config::{ServeConfig, SettingInForce, ShortPassword};
@@ -86,6 +87,8 @@ pub(crate) struct DashboardServices {
     pub(crate) sanctions: Option<Sanctions>,
     /// Other servers on the database.
     pub(crate) others: OtherServers,
+    /// The cluster whose node this server is.
+    pub(crate) cluster: Option<Cluster>,
     /// The metrics.
     pub(crate) metrics: Exporter,
     /// The warnings and errors.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Dashboard;
 use super::requests::Answer;
 use crate::metrics::name;
+use crate::pubsub::Cluster;
 use crate::server::certificates::Certificates;
 use crate::server::check::{self, Finding, Level};
 use crate::server::config::{ServeConfig, SettingInForce, SettingSource, Switch};
@@ -33,6 +34,7 @@ impl Dashboard {
             "certificate_expires": certificate.map(|validity| validity.ends),
             "jwks_age": jwks_age(&Metrics(services.metrics.render())),
             "other_servers": services.others.names(),
+            "cluster": services.cluster.as_ref().map(cluster),
         }))
     }
 
@@ -58,6 +60,14 @@ impl Dashboard {
             "refused": refused(metrics.by_label(name::REFUSED)),
         })
     }
+}
+
+/// The nodes of the cluster, and whether this one reaches its Redis.
+fn cluster(cluster: &Cluster) -> Value {
+    let nodes = cluster.nodes().into_iter();
+    let nodes = nodes
+        .map(|node| json!({ "name": node.name, "leaving": node.leaving, "is_this": node.is_this }));
+    json!({ "is_up": cluster.is_up(), "nodes": nodes.collect::<Vec<_>>() })
 }
 
 /// Seconds since an issuer's keys were last fetched; `None` if they never were.

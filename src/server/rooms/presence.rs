@@ -32,7 +32,7 @@ pub(super) fn enter(channel: &mut RoomChannel, ctx: &mut Context<RoomChannel>) -
     if rule.count {
         ctx.push(PRESENCE_COUNT, json!({ "count": presence.count(&topic) }))?;
     } else {
-        ctx.push(&rule.state_event, Value::Object(presence.list(&topic)))?;
+        ctx.push(&rule.state_event, presence.list_payload(&topic))?;
     }
     Ok(())
 }

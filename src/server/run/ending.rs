@@ -1,18 +1,22 @@
 //! [`Ending`]: how a server ends, in order.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use tokio::task::JoinHandle;
 
 use super::database;
 use crate::endpoint::Endpoint;
+use crate::pubsub::Cluster;
 use crate::server::hook::Hook;
 use crate::server::told::TellTask;
 use crate::server::traces::Traces;
 use crate::socket::DrainOptions;
 use crate::store::{RetentionTask, Servers};
+
+/// The longest wait for the last words of a node.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// What a server ends, each part before those that it needs.
 pub(super) struct Ending {
@@ -33,6 +37,8 @@ pub(super) struct Ending {
     /// Whether messages are saved.
     pub(super) saves: bool,
     pub(super) servers: Option<Servers>,
+    /// Ends when everything is saved.
+    pub(super) cluster: Option<Cluster>,
     pub(super) traces: Traces,
 }
 
@@ -42,6 +48,9 @@ impl Ending {
         let deadline = Instant::now() + self.options.shutdown;
         drop(self.retention);
         self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(cluster) = &self.cluster {
+            cluster.stop();
+        }
         send_away(&self.endpoint, self.options).await;
         if let Some(hook) = self.hook {
             // The notices about the members that have gone.
@@ -62,6 +71,9 @@ impl Ending {
         };
         if let Some(servers) = self.servers {
             servers.leave().await;
+        }
+        if let Some(cluster) = self.cluster {
+            cluster.leave(LEAVING).await;
         }
         self.traces.finish(deadline).await;
         if let Some(operators) = self.operators {

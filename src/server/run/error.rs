@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::cluster::JoinClusterError;
 use crate::server::admin::MetricsTokenError;
 use crate::server::api::AuthError;
 use crate::server::certificates::CertificateError;
@@ -44,6 +45,9 @@ pub enum ServeError {
     /// `[hook]`.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// `--redis-url`.
+    #[error(transparent)]
+    Cluster(#[from] JoinClusterError),
     /// The HTTP API without a database.
     #[error(
         "--api-token, --api-token-salt and [api]: the HTTP API is for stored messages, it needs --persist on"
@@ -96,6 +100,7 @@ impl ServeError {
                 Some("secret_key_base")
             }
             Self::Dashboard(_) => Some("dashboard_password"),
+            Self::Cluster(_) => Some("redis_url"),
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
             Self::Traces(_) => Some("otel_endpoint"),

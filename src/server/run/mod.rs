@@ -3,6 +3,7 @@
 mod announce;
 mod checked;
 mod clock;
+mod cluster;
 mod dashboard;
 mod database;
 mod ending;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 
 use self::announce::announce;
 use self::checked::Checked;
+pub use self::cluster::JoinClusterError;
 use self::ending::Ending;
 pub use self::error::ServeError;
 use self::reload::{Reloadable, Reloader};
@@ -42,7 +44,7 @@ use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::log::{LogRule, MessageStore};
 use crate::pattern::IntoPattern;
-use crate::pubsub::PubSub;
+use crate::pubsub::{Cluster, PubSub};
 use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::certificates::Certificates;
 use crate::server::config::{RunningSettings, ServeConfig, SettingInForce, Switch};
@@ -234,7 +236,8 @@ impl<S: Socket> Server<S> {
             Switch::Off => None,
         };
         let admission = http::admission(&config);
-        let pubsub = topics(&config, logs, writer.as_ref());
+        let cluster = cluster::join(&config, address, writer.as_ref()).await?;
+        let pubsub = topics(&config, logs, writer.as_ref(), cluster.as_ref());
         let rooms = OpenRooms::open(
             &config,
             (socket, router),
@@ -274,15 +277,21 @@ impl<S: Socket> Server<S> {
             revocations,
             certificates: certificates.clone(),
         });
-        let servers = writer
-            .as_ref()
-            .and_then(|writer| Servers::start(writer, database::server_name(address)));
+        let servers = writer.as_ref().and_then(|writer| {
+            let name = database::server_name(address);
+            Servers::start(writer, name, cluster::seat(&config, cluster.as_ref()))
+        });
         let others = servers.as_ref().map(Servers::others).unwrap_or_default();
         // Before the first client, so that no message is missed.
         let told =
             backend.map(|backend| told::tell(&config, backend, writer.as_ref(), others.clone()));
         let leaving = Leaving::default();
-        let readiness = ready::readiness(writer.clone(), others.clone(), leaving.clone());
+        let readiness = ready::readiness(
+            writer.clone(),
+            others.clone(),
+            cluster.clone(),
+            leaving.clone(),
+        );
         let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
         let dashboard_address = match &for_operators {
             Some(listener) => listener.local_addr()?,
@@ -297,6 +306,7 @@ impl<S: Socket> Server<S> {
             presence,
             sanctions,
             others,
+            cluster: cluster.clone(),
             metrics: metrics.clone(),
             trouble: Arc::clone(logging.trouble()),
             readiness: Box::new(readiness.clone()),
@@ -349,6 +359,7 @@ impl<S: Socket> Server<S> {
             operators,
             saves: writer.is_some(),
             servers,
+            cluster,
             traces,
         };
         if let Some(certificates) = certificates {
@@ -380,13 +391,28 @@ impl<S> fmt::Debug for Server<S> {
 }
 
 /// The topics. Without a database they keep no messages.
-fn topics(config: &ServeConfig, logs: Vec<MakeLogRule>, writer: Option<&DbWriterHandle>) -> PubSub {
-    let Some(writer) = writer else {
-        return PubSub::new();
+fn topics(
+    config: &ServeConfig,
+    logs: Vec<MakeLogRule>,
+    writer: Option<&DbWriterHandle>,
+    cluster: Option<&Cluster>,
+) -> PubSub {
+    let store: Option<Arc<dyn MessageStore>> = match (writer, cluster) {
+        (None, _) => None,
+        (Some(_), Some(cluster)) => Some(cluster.store()),
+        (Some(writer), None) => Some(Arc::new(writer.clone())),
     };
-    let store: Arc<dyn MessageStore> = Arc::new(writer.clone());
-    let own = logs.into_iter().map(|log| log(Arc::clone(&store)));
-    sockets::pubsub(config, own.collect(), &store)
+    let pubsub = match store {
+        None => PubSub::new(),
+        Some(store) => {
+            let own = logs.into_iter().map(|log| log(Arc::clone(&store)));
+            sockets::pubsub(config, own.collect(), &store)
+        }
+    };
+    match cluster {
+        Some(cluster) => pubsub.in_cluster(cluster),
+        None => pubsub,
+    }
 }
 
 /// The routes that the program has added.

@@ -1,28 +1,49 @@
 //! The readiness for `/readyz`.
 
+use std::time::Duration;
+
 use super::service::Leaving;
+use crate::pubsub::Cluster;
 use crate::server::admin::Readiness;
 use crate::store::{DbWriterHandle, OtherServers, StorageState};
+
+/// A node that does not reach the bus for so long, while others do, is of no use to clients.
+const ALONE: Duration = Duration::from_secs(10);
 
 /// Whether messages are accepted. Another server on the database does not make this one unready: a load
 /// balancer would remove both.
 pub(super) fn readiness(
     writer: Option<DbWriterHandle>,
     others: OtherServers,
+    cluster: Option<Cluster>,
     leaving: Leaving,
 ) -> impl Fn() -> Readiness + Clone + Send + Sync {
     move || {
         if leaving.has_begun() {
             return Readiness::NotReady("shutting down".to_owned());
         }
+        let bus = cluster.as_ref().and_then(Cluster::away_since);
+        if bus.is_some_and(|since| since.elapsed() > ALONE) && others.reach_the_bus() {
+            return Readiness::NotReady(
+                "Redis is away for this node, and other nodes reach it".to_owned(),
+            );
+        }
+        let mut news = Vec::new();
+        if bus.is_some() {
+            let news_of_bus = if cluster.as_ref().is_some_and(Cluster::waits_for_bus) {
+                "Redis is away: messages that are saved wait, then are refused"
+            } else {
+                "Redis is away: members on other nodes get saved messages a second late"
+            };
+            news.push(news_of_bus.to_owned());
+        }
         let Some(writer) = &writer else {
-            return Readiness::Ready;
+            return of(&news);
         };
         let waiting = writer.unsaved();
         if let Some(fault) = writer.fault() {
             return Readiness::NotReady(format!("{fault}; {waiting} messages wait"));
         }
-        let mut news = Vec::new();
         match writer.state() {
             StorageState::Available => {}
             StorageState::Waiting => news.push(format!("{waiting} messages wait for the database")),
@@ -39,10 +60,14 @@ pub(super) fn readiness(
                 others.join("; ")
             ));
         }
-        if news.is_empty() {
-            Readiness::Ready
-        } else {
-            Readiness::Impaired(news.join("; "))
-        }
+        of(&news)
+    }
+}
+
+fn of(news: &[String]) -> Readiness {
+    if news.is_empty() {
+        Readiness::Ready
+    } else {
+        Readiness::Impaired(news.join("; "))
     }
 }

@@ -66,7 +66,9 @@ impl OpenRooms {
             .bans(bans)
             .mount(mount)
             .build();
-        let sanctions = writer.map(|writer| Sanctions::new(revocations.clone(), writer, &endpoint));
+        let sanctions = writer.zip(kept.as_ref()).map(|(writer, kept)| {
+            Sanctions::new(revocations.clone(), writer, &endpoint, kept.added())
+        });
         Ok(Self {
             endpoint,
             presence,

@@ -1,6 +1,9 @@
 //! [`KeptSanctions`]: reads the revocations and bans at the start, and forgets those that have ended.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
 
 use crate::ban::Bans;
 use crate::endpoint::Endpoint;
@@ -21,6 +24,8 @@ pub(super) struct KeptSanctions {
     is_loaded: bool,
     /// The database may have some that have ended.
     is_due: bool,
+    /// Notified when other nodes of a cluster have stored more.
+    added: Arc<Notify>,
 }
 
 impl KeptSanctions {
@@ -38,9 +43,15 @@ impl KeptSanctions {
             bans: bans.clone(),
             is_loaded: false,
             is_due: true,
+            added: Arc::default(),
         };
         kept.read().await;
         kept
+    }
+
+    /// Notified when other nodes of a cluster have stored more.
+    pub(super) fn added(&self) -> &Arc<Notify> {
+        &self.added
     }
 
     async fn read(&mut self) {
@@ -79,7 +90,11 @@ impl KeptSanctions {
         loop {
             if self.is_loaded {
                 self.forget_ended().await;
-                tokio::time::sleep(PERIOD).await;
+                let added = Arc::clone(&self.added);
+                if tokio::time::timeout(PERIOD, added.notified()).await.is_ok() {
+                    self.read().await;
+                    endpoint.check_permits().await;
+                }
             } else {
                 tokio::time::sleep(RETRY).await;
                 self.read().await;

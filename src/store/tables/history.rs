@@ -18,6 +18,8 @@ const MAX_ROWS: i64 = 20_000;
 /// The greatest age of a client_ref that is read, and the most client_refs of one topic.
 const REF_WINDOW: Duration = Duration::from_secs(600);
 const MAX_REFS: i64 = 100_000;
+/// The form of refs that servers make for themselves; `_` is any character.
+const OWN_REFS: &str = "~________________-%";
 
 #[diesel::declare_sql_function]
 extern "SQL" {
@@ -253,6 +255,7 @@ pub(in crate::store) fn recent_refs(
         messages::table
             .filter(messages::topic.eq(topic))
             .filter(messages::client_ref.is_not_null())
+            .filter(messages::client_ref.not_like(OWN_REFS))
             .filter(messages::inserted_at.gt(since))
             .filter(has_place())
             .order(messages::inserted_at.desc())

@@ -19,6 +19,8 @@ pub(super) mod feed;
 pub(super) mod history;
 pub(super) mod message;
 pub(super) mod migrations;
+#[cfg(all(feature = "_cluster", feature = "postgres"))]
+pub(super) mod order;
 pub(super) mod readable;
 pub(super) mod remove;
 pub(super) mod revocation;

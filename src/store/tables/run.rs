@@ -98,6 +98,67 @@ pub(in crate::store) fn open(
     })
 }
 
+/// Begins a run whose seqs the cluster gives. It is open until the cluster begins the next one: no node can know that
+/// its messages are all committed, so the next one begins far beyond it.
+#[cfg(feature = "_cluster")]
+pub(in crate::store) fn begin_shared(
+    connection: &mut DbConnection<'_>,
+    topic: &str,
+) -> QueryResult<OpenedRun> {
+    let found = find_locked(connection, topic)?.unwrap_or_default();
+    let stored = message::head(connection, topic)?;
+    let head = found.last_seq.max(stored);
+    let past = found.past_after(head);
+    let run = TopicRow {
+        epoch: new_epoch(),
+        last_seq: if found.clean { head } else { head.plus(JUMP) },
+        clean: false,
+        past: past.to_string(),
+        importing: false,
+        ..found
+    };
+    put(connection, topic, &run)?;
+    Ok(OpenedRun {
+        epoch: run.epoch,
+        next_epoch: None,
+        past,
+        head: run.last_seq,
+        pruned_through: run.pruned_through,
+    })
+}
+
+/// The run of a topic as it is stored, and the runs before it.
+#[cfg(feature = "_cluster")]
+pub(in crate::store) fn known(
+    connection: &mut DbConnection<'_>,
+    topic: &str,
+) -> QueryResult<OpenedRun> {
+    let found = find(connection, topic)?.unwrap_or_default();
+    Ok(OpenedRun {
+        epoch: found.epoch,
+        next_epoch: None,
+        past: found.past(),
+        head: found.last_seq,
+        pruned_through: found.pruned_through,
+    })
+}
+
+/// The row of a topic, which no other node changes until the end of the transaction.
+#[cfg(feature = "_cluster")]
+fn find_locked(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<Option<TopicRow>> {
+    match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(_) => find(connection, topic),
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(postgres) => topics::table
+            .find(topic)
+            .select(TopicRow::as_select())
+            .for_update()
+            .first(*postgres)
+            .optional(),
+    }
+}
+
 /// A run that begins without the database. No topic has a seq beyond `ceiling`. The head of the run is beyond any seq
 /// that was given: no topic has had a message each microsecond since 1970, and the ceiling applies if the clock was
 /// set back or a run after an unclean end is ahead of it.

@@ -8,7 +8,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::log::{Epoch, Seq};
+use crate::log::{Epoch, Seq, of_client};
 use crate::store::schema::topics;
 use crate::store::tables::row::{MessageRow, OwnedRow};
 
@@ -80,7 +80,7 @@ impl<'a> From<&'a MessageRow<'_>> for MessageLine<'a> {
             payload_text: payload.is_none().then_some(Cow::Borrowed(text)),
             name: row.name.as_deref().map(Cow::Borrowed),
             message: row.message.as_deref().map(Cow::Borrowed),
-            client_ref: row.client_ref.as_deref().map(Cow::Borrowed),
+            client_ref: of_client(row.client_ref.as_deref()).map(Cow::Borrowed),
             target: row.target,
             inserted_at: row.inserted_at,
             updated_at: row.updated_at,

@@ -116,7 +116,9 @@ impl Retention {
     pub fn start(mut self) -> RetentionTask {
         RetentionTask(actix_rt::spawn(async move {
             loop {
-                match self.run().await {
+                let period = u32::try_from(self.period.as_secs()).unwrap_or(u32::MAX);
+                let is_due = self.pubsub.claims("retention", period.max(1)).await;
+                match if is_due { self.run().await } else { Ok(0) } {
                     Ok(0) => {}
                     Ok(rows) => tracing::info!(rows, "store.retention.pruned"),
                     Err(error) => tracing::warn!(

@@ -118,6 +118,15 @@ impl Capacity {
         metrics().writer_queue_bytes.decrement(bytes as f64);
     }
 
+    /// A row takes more bytes, or fewer, than were reserved for it.
+    #[cfg(feature = "_cluster")]
+    pub(in crate::store) fn resize(&self, reserved: usize, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.bytes.fetch_sub(reserved, Ordering::AcqRel);
+        let change = bytes as f64 - reserved as f64;
+        metrics().writer_queue_bytes.increment(change);
+    }
+
     /// Rows that are not committed.
     pub(in crate::store) fn waiting(&self) -> usize {
         self.rows.load(Ordering::Acquire)

@@ -19,6 +19,7 @@ use crate::store::tables::run;
 use crate::store::write::batch::{self, RowOutcome, TransactionFailure};
 use crate::store::write::capacity::Capacity;
 use crate::store::write::commits::Commits;
+use crate::store::write::drafts::{self, DraftBatch};
 use crate::store::write::journal::Journal;
 use crate::store::write::turn::{SharedError, TopicWork, WorkDone};
 use crate::store::{Store, StoreError};
@@ -44,6 +45,8 @@ pub(in crate::store) struct Round {
     pub(in crate::store) work: Vec<TopicWork>,
     /// The oldest rows, in order.
     pub(in crate::store) rows: Vec<Arc<LogEntry>>,
+    /// The oldest messages without a place, in order.
+    pub(in crate::store) drafts: DraftBatch,
     /// The writer is idle: the database may be checkpointed.
     pub(in crate::store) tidy: bool,
     /// The database is asked even if there is no work.
@@ -61,6 +64,8 @@ pub(in crate::store) struct Done {
     pub(in crate::store) work: Vec<Result<WorkDone, SharedError>>,
     /// How many rows, from the first, are settled.
     pub(in crate::store) rows: usize,
+    /// How many messages without a place, from the first, are settled.
+    pub(in crate::store) drafts: usize,
     /// The error that ended the round early.
     pub(in crate::store) error: Option<StoreError>,
 }
@@ -138,6 +143,7 @@ impl Committer {
         self.commit_earlier(&mut pooled.connection(), &round.earlier, &mut done.earlier)?;
         run_topic_work(&mut pooled.connection(), &round.work, &mut done.work)?;
         self.commit(&mut pooled.connection(), &round.rows, &mut done.rows)?;
+        self.give_places(&mut pooled.connection(), &round.drafts, &mut done.drafts)?;
         if round.probe {
             message::probe(&mut pooled.connection())?;
         }
@@ -152,6 +158,18 @@ impl Committer {
         }
         self.connection = Some(pooled);
         Ok(())
+    }
+
+    /// Commits messages whose place the database gives.
+    fn give_places(
+        &self,
+        connection: &mut DbConnection<'_>,
+        drafts: &DraftBatch,
+        done: &mut usize,
+    ) -> Result<(), StoreError> {
+        let committed = drafts::commit(connection, drafts, &self.columns, &self.capacity, done);
+        self.commits.add(*done);
+        committed
     }
 
     fn commit(
@@ -295,6 +313,7 @@ impl Handler<Round> for Committer {
             earlier: 0,
             work: Vec::new(),
             rows: 0,
+            drafts: 0,
             error: None,
         };
         let error = caught(|| self.work(&round, &mut done)).err();

@@ -21,11 +21,12 @@ use crate::store::tables::remove::Removal;
 use crate::store::tables::revocation::RevocationChange;
 use crate::store::write::capacity::{Capacity, StorageState};
 use crate::store::write::commits::Commits;
+use crate::store::write::drafts::DraftIntake;
 use crate::store::write::health::Health;
 use crate::store::write::intake::Intake;
 use crate::store::write::turn::TopicWork;
 use crate::store::write::writer::{
-    Change, ChangeCursor, Close, Damaged, DbWriter, Open, RowsCame, Synced,
+    Change, ChangeCursor, Close, Damaged, DbWriter, Open, RowsCame, Sequence, Synced,
 };
 use crate::store::{Reader, StoreError};
 
@@ -35,10 +36,11 @@ use crate::store::{Reader, StoreError};
 #[derive(Clone)]
 pub struct DbWriterHandle {
     addr: Addr<DbWriter>,
-    capacity: Arc<Capacity>,
+    pub(in crate::store) capacity: Arc<Capacity>,
     health: Arc<Health>,
     commits: Arc<Commits>,
     intake: Arc<Intake<Arc<LogEntry>>>,
+    pub(in crate::store) drafts: Arc<DraftIntake>,
     readers: Pool,
 }
 
@@ -50,7 +52,7 @@ impl DbWriterHandle {
         capacity: Arc<Capacity>,
         health: Arc<Health>,
         commits: Arc<Commits>,
-        intake: Arc<Intake<Arc<LogEntry>>>,
+        (intake, drafts): (Arc<Intake<Arc<LogEntry>>>, Arc<DraftIntake>),
         readers: Pool,
     ) -> Self {
         Self {
@@ -59,6 +61,7 @@ impl DbWriterHandle {
             health,
             commits,
             intake,
+            drafts,
             readers,
         }
     }
@@ -142,8 +145,51 @@ impl DbWriterHandle {
         }
     }
 
+    /// Queues a row for which room is reserved.
+    pub(in crate::store) fn queue(&self, row: Pending) {
+        let is_awaited = row.is_awaited();
+        if self.intake.put(row.into_entry(), is_awaited) {
+            self.addr.do_send(RowsCame);
+        }
+    }
+
+    /// The writer has something to take in.
+    #[cfg(feature = "_cluster")]
+    pub(in crate::store) fn wake_writer(&self) {
+        self.addr.do_send(RowsCame);
+    }
+
+    /// Whether the writer has ended, so that nothing can be saved.
+    pub(in crate::store) fn has_ended(&self) -> bool {
+        !self.addr.connected()
+    }
+
+    /// Opens the run of a topic, in one of the writer's next rounds.
+    pub(in crate::store) fn open_run(
+        &self,
+        topic: &str,
+        sequence: Sequence,
+    ) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        let (answer, answered) = oneshot::channel();
+        let topic = topic.to_owned();
+        self.addr.do_send(Open {
+            topic: topic.clone(),
+            sequence,
+            answer,
+        });
+        async move {
+            let opened = match answered.await {
+                Ok(Ok(run)) => Ok(run),
+                Ok(Err(error)) => Err(error.into()),
+                Err(gone) => Err(gone.into()),
+            };
+            opened.map_err(|source| LoadError { topic, source })
+        }
+        .boxed()
+    }
+
     /// Reads for a topic's log. Fails at once while the database counts as unreachable.
-    async fn read<T: Send + 'static>(
+    pub(in crate::store) async fn read<T: Send + 'static>(
         self,
         topic: String,
         query: impl FnOnce(&mut DbConnection<'_>, &str) -> diesel::QueryResult<T> + Send + 'static,
@@ -177,32 +223,13 @@ impl MessageStore for DbWriterHandle {
             return Err(self.capacity.refuse());
         }
         self.capacity.reserve(row.payload().get().len())?;
-        let is_awaited = row.is_awaited();
-        if self.intake.put(row.into_entry(), is_awaited) {
-            self.addr.do_send(RowsCame);
-        }
+        self.queue(row);
         Ok(())
     }
 
     fn open(&self, topic: &str, strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
-        let (answer, answered) = oneshot::channel();
-        let topic = topic.to_owned();
-        self.addr.do_send(Open {
-            topic: topic.clone(),
-            strict,
-            answer,
-        });
-        async move {
-            let opened = match answered.await {
-                Ok(Ok(run)) => Ok(run),
-                Ok(Err(error)) => Err(error.into()),
-                Err(gone) => Err(gone.into()),
-            };
-            opened.map_err(|source| LoadError { topic, source })
-        }
-        .boxed()
+        self.open_run(topic, Sequence::Server { strict })
     }
-
     fn newest(
         &self,
         topic: &str,

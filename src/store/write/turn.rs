@@ -53,6 +53,9 @@ pub(in crate::store) enum TopicWork {
         strict: bool,
         next_epoch: Epoch,
     },
+    /// Begins a run whose seqs the cluster gives.
+    #[cfg(feature = "_cluster")]
+    BeginShared { topic: String },
     /// A run begins with this message.
     Begin {
         topic: String,
@@ -151,6 +154,8 @@ impl TopicWork {
             Self::Open { topic, .. } | Self::Begin { topic, .. } | Self::Close { topic, .. } => {
                 topic
             }
+            #[cfg(feature = "_cluster")]
+            Self::BeginShared { topic } => topic,
             Self::Remove(removal) => &removal.topic,
             Self::Revoke(_) | Self::Ban(_) => "",
             // It concerns no topic: the log names the cursor.
@@ -169,6 +174,8 @@ impl TopicWork {
                 strict,
                 next_epoch,
             } => WorkDone::Opened(run::open(connection, topic, *strict, *next_epoch)?),
+            #[cfg(feature = "_cluster")]
+            Self::BeginShared { topic } => WorkDone::Opened(run::begin_shared(connection, topic)?),
             Self::Begin {
                 topic,
                 first,

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, SpawnHandle};
 
 pub(in crate::store) use self::requests::{
-    Change, ChangeCursor, Close, Damaged, Open, RowsCame, Synced,
+    Change, ChangeCursor, Close, Damaged, Open, RowsCame, Sequence, Synced,
 };
 use crate::log::{Epoch, LogEntry};
 use crate::metrics::metrics;
@@ -34,6 +34,7 @@ use crate::store::write::capacity::{Capacity, StorageState};
 use crate::store::write::ceiling::Ceiling;
 use crate::store::write::commits::Commits;
 use crate::store::write::committer::{Committer, Done, Round};
+use crate::store::write::drafts::{DraftIntake, Drafts};
 use crate::store::write::flush::FlushCallers;
 use crate::store::write::handle::DbWriterHandle;
 use crate::store::write::health::Health;
@@ -60,6 +61,8 @@ pub struct DbWriter {
     journal: Option<Journal>,
     /// Rows in the order of their publication.
     queue: VecDeque<Arc<LogEntry>>,
+    /// Messages whose place the database gives.
+    drafts: Drafts,
     /// Work on topics.
     turns: Turns,
     flushes: FlushCallers,
@@ -97,6 +100,7 @@ impl DbWriter {
         };
         let capacity = Arc::new(Capacity::new(&options));
         let intake = Arc::new(Intake::default());
+        let draft_intake = Arc::<DraftIntake>::default();
         let readers = store.readers.clone();
         let pool = store.backend.pool(role)?;
         let columns = Columns::new(options.columns);
@@ -128,6 +132,7 @@ impl DbWriter {
             intake: Arc::clone(&intake),
             journal: journal.filter(|journal| !options.strict || journal.earlier() > 0),
             queue: VecDeque::new(),
+            drafts: Drafts::new(&draft_intake, &capacity),
             turns: Turns::default(),
             flushes: FlushCallers::default(),
             epoch: run::new_epoch(),
@@ -138,8 +143,9 @@ impl DbWriter {
             spooling: false,
         };
         let addr = Self::start_in_arbiter(&Arbiter::new().handle(), |_| writer);
+        let intakes = (intake, draft_intake);
         Ok(DbWriterHandle::new(
-            addr, capacity, health, commits, intake, readers,
+            addr, capacity, health, commits, intakes, readers,
         ))
     }
 
@@ -159,6 +165,7 @@ impl DbWriter {
 
     fn take_in(&mut self) {
         self.queue.extend(self.intake.take());
+        self.drafts.take_in();
     }
 
     /// Gives the committer the next round, with one batch of rows at most.
@@ -170,7 +177,10 @@ impl DbWriter {
             ctx.cancel_future(later);
         }
         self.take_in();
-        let idle = self.queue.is_empty() && self.turns.is_empty();
+        if self.state.is_away() {
+            self.drafts.refuse_old();
+        }
+        let idle = self.queue.is_empty() && self.turns.is_empty() && self.drafts.is_empty();
         let Some(plan) = self.state.plan(idle, !self.flushes.is_empty()) else {
             if !self.intake.sleep() {
                 return self.begin_round(ctx);
@@ -198,6 +208,7 @@ impl DbWriter {
             earlier,
             work,
             rows,
+            drafts: self.drafts.batch(),
             tidy: plan.tidy,
             probe: plan.probe,
             answer: ctx.address().recipient(),
@@ -216,11 +227,12 @@ impl DbWriter {
         }
         self.turns.settle(turns, done.work);
         self.queue.drain(..done.rows);
+        self.drafts.remove(done.drafts);
         if let Some(journal) = &mut self.journal {
             journal.remove(done.rows);
         }
         match done.error {
-            None => self.come_back(done.rows, ctx),
+            None => self.come_back(done.rows + done.drafts, ctx),
             Some(error) => self.fail(&error, ctx),
         }
     }
@@ -245,6 +257,7 @@ impl DbWriter {
     fn has_nothing_to_do(&self) -> bool {
         self.queue.is_empty()
             && self.turns.is_empty()
+            && self.drafts.is_empty()
             && !self.flushes.need_commit()
             && self.capacity.state() == StorageState::Available
     }

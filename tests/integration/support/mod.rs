@@ -2,6 +2,8 @@
 
 pub(crate) mod api;
 pub(crate) mod backend;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub(crate) mod cluster;
 #[cfg(feature = "otel")]
 pub(crate) mod collector;
 pub(crate) mod database;
@@ -17,6 +19,8 @@ pub(crate) mod poller;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod random;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub(crate) mod redis;
 pub(crate) mod rooms;
 pub(crate) mod scenario;
 pub(crate) mod server;

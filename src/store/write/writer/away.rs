@@ -21,6 +21,7 @@ impl DbWriter {
     /// The database has become unreachable: rows go into the spool, and openings are answered without the database.
     pub(super) fn turn_away(&mut self, ctx: &mut Context<Self>) {
         self.flushes.accept_spool();
+        self.drafts.refuse_old();
         for answer in self.turns.take_callers(self.state.turns_in_flight()) {
             match answer {
                 TurnAnswer::Opening(answer) => self.open_without_database(answer),

@@ -18,8 +18,18 @@ use crate::store::write::turn::{SharedError, TopicWork, Turn, TurnAnswer};
 #[rtype(result = "()")]
 pub(in crate::store) struct Open {
     pub(in crate::store) topic: String,
-    pub(in crate::store) strict: bool,
+    pub(in crate::store) sequence: Sequence,
     pub(in crate::store) answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
+}
+
+/// What gives the seqs of a topic's run.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) enum Sequence {
+    /// This server. `strict`: members see committed messages only.
+    Server { strict: bool },
+    /// The cluster, for all its nodes.
+    #[cfg(feature = "_cluster")]
+    Cluster,
 }
 
 /// Changes rows that are no messages to publish. The answer is their number.
@@ -73,7 +83,7 @@ impl Handler<Open> for DbWriter {
         &mut self,
         Open {
             topic,
-            strict,
+            sequence,
             answer,
         }: Open,
         ctx: &mut Self::Context,
@@ -82,10 +92,14 @@ impl Handler<Open> for DbWriter {
             return self.open_without_database(answer);
         }
         self.turns.push(Turn {
-            work: TopicWork::Open {
-                topic,
-                strict,
-                next_epoch: self.epoch,
+            work: match sequence {
+                Sequence::Server { strict } => TopicWork::Open {
+                    topic,
+                    strict,
+                    next_epoch: self.epoch,
+                },
+                #[cfg(feature = "_cluster")]
+                Sequence::Cluster => TopicWork::BeginShared { topic },
             },
             answer: Some(TurnAnswer::Opening(answer)),
         });

@@ -1,0 +1,23 @@
+//! The nodes of a cluster: what they send each other, and over what.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `bus` | the ports: [`Bus`] carries messages, [`Sequencer`] gives them their order, [`Events`] hears both |
+//! | `end_on_panic` | a node without its bus must not go on |
+//! | `wire` | the messages, and their encoding |
+//! | `replica` | a topic's log fed from outside: what to show, what to read again |
+//! | `follower` | a strict topic's log, whose order the database gives |
+//! | `redis` | the bus on Redis |
+//!
+//! Who drives them is `pubsub::cluster`.
+
+mod bus;
+mod end_on_panic;
+pub(crate) mod follower;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+pub(crate) mod replica;
+pub(crate) mod wire;
+
+pub(crate) use self::bus::{Answer, Away, Bus, Events, NodeId, Position, ProcessId, Sequencer, To};
+pub(crate) use self::end_on_panic::EndOnPanic;

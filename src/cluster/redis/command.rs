@@ -1,0 +1,96 @@
+//! [`Command`]: what the methods of the bus hand to its task.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::counters::Waiting;
+use crate::cluster::bus::{NodeId, Position, To, Token};
+use crate::log::{Epoch, Seq};
+
+/// A call of the bus, to be carried out by its task.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Subscribe the topic.
+    Attach(Arc<str>),
+    /// Unsubscribe the topic.
+    Detach(Arc<str>),
+    /// Send a message that needs no order.
+    Send {
+        /// The receivers.
+        to: Receivers,
+        /// The message.
+        message: Bytes,
+        /// Its share of the bytes that wait.
+        waiting: Waiting,
+        /// Hears that the server has taken it.
+        taken: Option<oneshot::Sender<()>>,
+    },
+    /// Write the publish with this nonce.
+    Publish(u64),
+    /// Remove rows from a journal.
+    Stored(Arc<str>, Vec<Seq>),
+    /// Ask the server.
+    Ask(Question),
+}
+
+/// [`To`] with a topic of its own.
+#[derive(Clone, Debug)]
+pub(super) enum Receivers {
+    /// All nodes.
+    All,
+    /// One node.
+    Node(NodeId),
+    /// The nodes that have attached the topic.
+    Topic(Arc<str>),
+}
+
+impl From<To<'_>> for Receivers {
+    fn from(to: To<'_>) -> Self {
+        match to {
+            To::All => Self::All,
+            To::Node(node) => Self::Node(node),
+            To::Topic(topic) => Self::Topic(topic.into()),
+        }
+    }
+}
+
+impl Receivers {
+    /// The same with a borrowed topic.
+    pub(super) fn to(&self) -> To<'_> {
+        match self {
+            Self::All => To::All,
+            Self::Node(node) => To::Node(*node),
+            Self::Topic(topic) => To::Topic(topic),
+        }
+    }
+}
+
+/// A question to the server. It is dropped without an answer if the bus is down.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Whether the node lives.
+    IsAlive(NodeId, oneshot::Sender<bool>),
+    /// Where the topic is.
+    Read(Arc<str>, oneshot::Sender<Option<Position>>),
+    /// Whether the lock of the topic is free for this token.
+    Lock(Arc<str>, Token, oneshot::Sender<Option<Token>>),
+    /// Whether the run could begin.
+    Begin {
+        /// The topic.
+        topic: Arc<str>,
+        /// The right to open it.
+        token: Token,
+        /// The epoch of the run.
+        epoch: Epoch,
+        /// The seq before its first message.
+        head: Seq,
+        /// For the answer.
+        answer: oneshot::Sender<bool>,
+    },
+    /// Which topics have a journal.
+    Journals(oneshot::Sender<Vec<String>>),
+    /// Whether the name is free for some seconds.
+    Claim(Box<str>, u32, oneshot::Sender<bool>),
+}

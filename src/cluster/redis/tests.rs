@@ -1,0 +1,10 @@
+//! Tests of the Redis adapter with real servers and connections that are cut. They need `redis-server`.
+
+mod cuts;
+mod doubt;
+mod examine;
+mod order;
+mod sequencer;
+mod speed;
+mod support;
+mod topics;

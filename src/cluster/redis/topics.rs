@@ -1,0 +1,266 @@
+//! [`Topics`]: which topics' channels are subscribed, and which should be.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the server knows of a topic's channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wire {
+    /// Not subscribed.
+    Off,
+    /// SUBSCRIBE is written and not confirmed.
+    Subscribing,
+    /// Subscribed since the confirmation at this time.
+    On(Instant),
+    /// UNSUBSCRIBE is written and not confirmed.
+    Unsubscribing,
+}
+
+/// One topic.
+#[derive(Debug)]
+struct Topic {
+    /// Whether it is attached.
+    wanted: bool,
+    wire: Wire,
+}
+
+/// The topics that are attached or still subscribed. A channel has at most one unconfirmed command, so a
+/// confirmation is always that of the last command.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    all: HashMap<Arc<str>, Topic>,
+    /// Topics that may need a command; some do not any more.
+    changed: VecDeque<Arc<str>>,
+}
+
+/// Commands that are due. Not both are empty.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Batch {
+    /// Topics to subscribe.
+    pub(super) subscribe: Vec<Arc<str>>,
+    /// Topics to unsubscribe.
+    pub(super) unsubscribe: Vec<Arc<str>>,
+}
+
+impl Topics {
+    /// Attaches a topic. `true`: it is subscribed already.
+    pub(super) fn attach(&mut self, name: &Arc<str>) -> bool {
+        let topic = self.all.entry(Arc::clone(name)).or_insert(Topic {
+            wanted: false,
+            wire: Wire::Off,
+        });
+        let is_new = !std::mem::replace(&mut topic.wanted, true);
+        if is_new && !matches!(topic.wire, Wire::On(_)) {
+            self.changed.push_back(Arc::clone(name));
+        }
+        matches!(topic.wire, Wire::On(_))
+    }
+
+    /// Detaches a topic.
+    pub(super) fn detach(&mut self, name: &str) {
+        let Some((name, topic)) = self.all.get_key_value(name) else {
+            return;
+        };
+        let (name, wire) = (Arc::clone(name), topic.wire);
+        if wire == Wire::Off {
+            self.all.remove(&name);
+        } else if let Some(topic) = self.all.get_mut(&name) {
+            topic.wanted = false;
+            self.changed.push_back(name);
+        }
+    }
+
+    /// The server has confirmed a SUBSCRIBE. Whether the topic is still attached.
+    pub(super) fn subscribed(&mut self, name: &str) -> bool {
+        self.confirmed(name, Wire::On(Instant::now()))
+    }
+
+    /// The server has confirmed an UNSUBSCRIBE.
+    pub(super) fn unsubscribed(&mut self, name: &str) {
+        self.confirmed(name, Wire::Off);
+    }
+
+    /// Changes what the server knows. Whether the topic is attached.
+    fn confirmed(&mut self, name: &str, wire: Wire) -> bool {
+        let Some(topic) = self.all.get_mut(name) else {
+            return false;
+        };
+        topic.wire = wire;
+        let wanted = topic.wanted;
+        if !wanted && wire == Wire::Off {
+            self.all.remove(name);
+        } else if wanted == (wire == Wire::Off) {
+            self.changed.push_back(name.into());
+        }
+        wanted
+    }
+
+    /// The connection is lost: nothing is subscribed, and every attached topic should be.
+    pub(super) fn lost(&mut self) {
+        self.all.retain(|_, topic| topic.wanted);
+        self.changed.clear();
+        for (name, topic) in &mut self.all {
+            topic.wire = Wire::Off;
+            self.changed.push_back(Arc::clone(name));
+        }
+    }
+
+    /// How many topics may need a command.
+    pub(super) fn waiting(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// Takes commands for at most `most` topics; `None` if none is due.
+    pub(super) fn batch(&mut self, most: usize) -> Option<Batch> {
+        let mut batch = Batch::default();
+        while batch.subscribe.len() + batch.unsubscribe.len() < most {
+            let Some(name) = self.changed.pop_front() else {
+                break;
+            };
+            let Some(topic) = self.all.get_mut(&name) else {
+                continue;
+            };
+            match (topic.wanted, topic.wire) {
+                (true, Wire::Off) => {
+                    topic.wire = Wire::Subscribing;
+                    batch.subscribe.push(name);
+                }
+                (false, Wire::On(_)) => {
+                    topic.wire = Wire::Unsubscribing;
+                    batch.unsubscribe.push(name);
+                }
+                // A command is under way, whose confirmation looks again; or nothing is to do.
+                _ => {}
+            }
+        }
+        (batch != Batch::default()).then_some(batch)
+    }
+
+    /// Whether the topic has been subscribed since `time` without a break.
+    pub(super) fn was_subscribed_at(&self, name: &str, time: Instant) -> bool {
+        let wire = self.all.get(name).map(|topic| topic.wire);
+        matches!(wire, Some(Wire::On(since)) if since <= time)
+    }
+}
+
+/// Which topics' keys are to be kept by the server for another week: each attached one, once a day.
+#[derive(Debug)]
+pub(super) struct Renewals {
+    /// The begin of the next round.
+    next_round: Instant,
+    /// The rest of this round.
+    due: Vec<Arc<str>>,
+}
+
+impl Renewals {
+    /// The time from one round to the next.
+    const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// How many topics are renewed at once.
+    const AT_ONCE: usize = 256;
+
+    /// Begins the first round a day from now: runs are new or have been renewed by other nodes.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            next_round: now + Self::EVERY,
+            due: Vec::new(),
+        }
+    }
+
+    /// Topics that are due now.
+    pub(super) fn take(&mut self, now: Instant, topics: &Topics) -> Vec<Arc<str>> {
+        if now >= self.next_round {
+            self.next_round = now + Self::EVERY;
+            self.due = topics.all.keys().cloned().collect();
+        }
+        let rest = self.due.len().saturating_sub(Self::AT_ONCE);
+        self.due.split_off(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Arc<str> {
+        text.into()
+    }
+
+    fn subscribe(names: &[&str]) -> Option<Batch> {
+        Some(Batch {
+            subscribe: names.iter().map(|text| name(text)).collect(),
+            unsubscribe: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_topic_has_one_command_under_way() {
+        let mut topics = Topics::default();
+        assert!(!topics.attach(&name("a")));
+        assert!(!topics.attach(&name("a")));
+        assert_eq!(topics.batch(9), subscribe(&["a"]));
+        topics.detach("a");
+        assert!(!topics.attach(&name("a")));
+        assert_eq!(topics.batch(9), None);
+        assert!(topics.subscribed("a"));
+        assert!(topics.attach(&name("a")));
+        assert_eq!(topics.batch(9), None);
+    }
+
+    #[test]
+    fn a_detach_under_way_comes_after_the_confirmation() {
+        let mut topics = Topics::default();
+        topics.attach(&name("a"));
+        topics.batch(9);
+        topics.detach("a");
+        assert_eq!(topics.batch(9), None);
+        assert!(!topics.subscribed("a"));
+        let batch = topics.batch(9).expect("an UNSUBSCRIBE");
+        assert_eq!(batch.unsubscribe, [name("a")]);
+        topics.attach(&name("a"));
+        assert_eq!(topics.batch(9), None);
+        topics.unsubscribed("a");
+        assert_eq!(topics.batch(9), subscribe(&["a"]));
+    }
+
+    #[test]
+    fn a_lost_connection_subscribes_what_is_attached() {
+        let mut topics = Topics::default();
+        for text in ["a", "b"] {
+            topics.attach(&name(text));
+        }
+        topics.batch(9);
+        topics.subscribed("a");
+        topics.subscribed("b");
+        topics.detach("b");
+        topics.lost();
+        assert_eq!(topics.batch(9), subscribe(&["a"]));
+        assert!(!topics.was_subscribed_at("a", Instant::now()));
+        assert!(topics.subscribed("a"));
+        assert!(topics.was_subscribed_at("a", Instant::now()));
+        topics.detach("a");
+        topics.batch(9);
+        topics.unsubscribed("a");
+        assert!(topics.all.is_empty());
+    }
+
+    #[test]
+    fn each_topic_is_renewed_once_a_round() {
+        let mut topics = Topics::default();
+        for number in 0..300 {
+            topics.attach(&name(&number.to_string()));
+        }
+        let start = Instant::now();
+        let mut renewals = Renewals::new(start);
+        assert!(renewals.take(start, &topics).is_empty());
+        let tomorrow = start + Renewals::EVERY;
+        let mut all = renewals.take(tomorrow, &topics);
+        assert_eq!(all.len(), Renewals::AT_ONCE);
+        all.extend(renewals.take(tomorrow, &topics));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 300);
+        assert!(renewals.take(tomorrow, &topics).is_empty());
+    }
+}

@@ -1,0 +1,99 @@
+//! The metrics of a cluster's node.
+
+use std::sync::LazyLock;
+
+use metrics::{Counter, Gauge, counter, describe_counter};
+
+use super::{described_counter, described_gauge};
+
+/// What a node has done on the bus since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BusTotals {
+    /// Messages that were sent without an order.
+    pub(crate) sent: u64,
+    /// Messages that have a place.
+    pub(crate) published: u64,
+    /// Messages that arrived.
+    pub(crate) received: u64,
+    /// Messages that were dropped because the bus was away, or too many bytes waited.
+    pub(crate) dropped: u64,
+    /// Messages of which nobody can know whether they were taken.
+    pub(crate) unconfirmed: u64,
+    /// How often the bus was lost.
+    pub(crate) disconnects: u64,
+    /// Answers to publishes, and the microseconds that they took together.
+    pub(crate) replies: u64,
+    pub(crate) reply_micros: u64,
+    /// Bytes that wait for the bus.
+    pub(crate) waiting_bytes: u64,
+}
+
+struct ClusterMetrics {
+    up: Gauge,
+    nodes: Gauge,
+    waiting_bytes: Gauge,
+    lag: Gauge,
+    disconnects: Counter,
+    /// Sent, published, received.
+    messages: [Counter; 3],
+    /// Dropped, unconfirmed.
+    lost: [Counter; 2],
+}
+
+static CLUSTER_METRICS: LazyLock<ClusterMetrics> = LazyLock::new(|| ClusterMetrics {
+    up: described_gauge(
+        "slackir_cluster_up",
+        "Whether the node reaches the cluster's bus: 1 or 0; 0 for a server alone",
+    ),
+    nodes: described_gauge(
+        "slackir_cluster_nodes",
+        "Nodes that this one hears, itself included; 0 for a server alone",
+    ),
+    waiting_bytes: described_gauge(
+        "slackir_cluster_waiting_bytes",
+        "Bytes of messages that wait for the cluster's bus",
+    ),
+    lag: described_gauge(
+        "slackir_cluster_lag_seconds",
+        "Time from sending a message to its place, on average over the last seconds",
+    ),
+    disconnects: described_counter(
+        "slackir_cluster_disconnects_total",
+        "Times that the node lost the cluster's bus",
+    ),
+    messages: ["sent", "published", "received"]
+        .map(|direction| counter!("slackir_cluster_messages_total", "direction" => direction)),
+    lost: ["dropped", "unconfirmed"]
+        .map(|reason| counter!("slackir_cluster_lost_total", "reason" => reason)),
+});
+
+/// Shows what the node sees and has done. `lag`: the average of the last answers, in seconds.
+pub(crate) fn show_cluster(is_up: bool, nodes: usize, totals: BusTotals, lag: f64) {
+    let metrics = &*CLUSTER_METRICS;
+    metrics.up.set(f64::from(u8::from(is_up)));
+    metrics.nodes.set(nodes as f64);
+    metrics.waiting_bytes.set(totals.waiting_bytes as f64);
+    metrics.lag.set(lag);
+    metrics.disconnects.absolute(totals.disconnects);
+    let messages = [totals.sent, totals.published, totals.received];
+    for (counter, total) in metrics.messages.iter().zip(messages) {
+        counter.absolute(total);
+    }
+    let lost = [totals.dropped, totals.unconfirmed];
+    for (counter, total) in metrics.lost.iter().zip(lost) {
+        counter.absolute(total);
+    }
+}
+
+/// Registers all of them.
+pub(super) fn describe() {
+    LazyLock::force(&CLUSTER_METRICS);
+    describe_counter!(
+        "slackir_cluster_messages_total",
+        "Messages between nodes: sent at most once, published with a place, received"
+    );
+    describe_counter!(
+        "slackir_cluster_lost_total",
+        "Messages between nodes that were dropped, or of which nobody can know whether they were taken"
+    );
+}

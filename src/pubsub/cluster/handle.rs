@@ -1,0 +1,214 @@
+//! [`Cluster`]: starts this server as a node, and ends it.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use super::hears::Hears;
+use super::journaled::JournaledStore;
+use super::node::Node;
+use super::peers::NodeInfo;
+use crate::cluster::{Bus, NodeId};
+use crate::log::{MemoryStore, MessageStore, SharedLogs};
+use crate::pubsub::PubSub;
+
+/// How a server takes part in a cluster.
+///
+/// ```
+/// use slackir::pubsub::ClusterOptions;
+///
+/// let options = ClusterOptions::new("redis://127.0.0.1");
+/// assert_eq!(options.prefix, "slackir");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClusterOptions {
+    /// The Redis that all nodes share: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
+    pub url: String,
+    /// The beginning of all keys and channels there. Clusters that share a Redis need different ones. Default
+    /// `slackir`.
+    pub prefix: String,
+    /// How long all nodes know the client_ref of a message. Each takes 163 bytes of Redis's memory. Default 600 s.
+    pub ref_window: std::time::Duration,
+    /// The name of this node on the dashboard and in log lines, the same after a restart. Default: the host's name.
+    pub name: String,
+    database: Option<SharedLogs>,
+}
+
+impl ClusterOptions {
+    /// A node of the cluster at this Redis. Without a [`database`](Self::database) no topic keeps a log.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            prefix: "slackir".to_owned(),
+            ref_window: std::time::Duration::from_secs(600),
+            name: host_name(),
+            database: None,
+        }
+    }
+
+    /// Sets the database, which all nodes share: a [`DbWriterHandle`](crate::store::DbWriterHandle) of PostgreSQL. The
+    /// rules of logs get their store from [`Cluster::store`].
+    pub fn database(mut self, database: impl Into<SharedLogs>) -> Self {
+        self.database = Some(database.into());
+        self
+    }
+}
+
+/// The cluster could not be joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// The system gives no thread or no random number.
+    #[error("the cluster's thread could not be started")]
+    Thread(#[source] io::Error),
+}
+
+/// This server as a node of a cluster: its topics are those of the other nodes. Clients of all nodes get every message
+/// that a log keeps once, and in one order. A clone refers to the same node, which ends with the last of them.
+///
+/// ```no_run
+/// use slackir::log::LogRule;
+/// use slackir::pubsub::{Cluster, ClusterOptions, PubSub};
+/// use slackir::store::DbWriterHandle;
+///
+/// # fn example(writer: &DbWriterHandle) -> Result<(), Box<dyn std::error::Error>> {
+/// let options = ClusterOptions::new("redis://127.0.0.1").database(writer);
+/// let cluster = Cluster::start(options)?;
+/// let rule = LogRule::new("room:*", &["shout"], 50, cluster.store());
+/// let pubsub = PubSub::with_logs(vec![rule]).in_cluster(&cluster);
+/// # let _ = pubsub;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cluster {
+    pub(super) node: Arc<Node>,
+    /// Ends the thread with the last clone.
+    _thread: Arc<oneshot::Sender<()>>,
+}
+
+named_debug!(Cluster);
+
+impl Cluster {
+    /// Starts a node. It connects by itself, and again whenever it has lost its connections.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    #[cfg(feature = "redis")]
+    pub fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
+        use crate::cluster::redis::{RedisBus, RedisOptions};
+        let redis = RedisOptions {
+            prefix: options.prefix,
+            ref_window: options.ref_window,
+            ..RedisOptions::new(options.url)
+        };
+        Self::on_bus((options.name, options.database), |id, hears, runtime| {
+            RedisBus::start(redis, id, Arc::new(hears), runtime)
+        })
+    }
+
+    /// Starts a node on this bus.
+    pub(super) fn on_bus<B: Bus + 'static>(
+        (name, database): (String, Option<SharedLogs>),
+        bus: impl FnOnce(NodeId, Hears, &tokio::runtime::Handle) -> Arc<B>,
+    ) -> Result<Self, ClusterError> {
+        let id = NodeId::random().map_err(|error| ClusterError::Thread(io::Error::other(error)))?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(ClusterError::Thread)?;
+        let database = database.map(|SharedLogs(store)| store);
+        let node = Arc::new(Node::new(
+            id,
+            name.into(),
+            runtime.handle().clone(),
+            database,
+        ));
+        node.connect(bus(id, Hears(Arc::downgrade(&node)), runtime.handle()));
+        node.spawn(Node::watch_others(Arc::downgrade(&node)));
+        node.spawn(Node::beat(Arc::downgrade(&node)));
+        node.spawn(Node::keep_looking(Arc::downgrade(&node)));
+        let (thread, ended) = oneshot::channel();
+        let run = move || {
+            // It ends when the last handle is dropped.
+            let _ = runtime.block_on(ended);
+        };
+        let name = "slackir-cluster".to_owned();
+        thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(ClusterError::Thread)?;
+        Ok(Self {
+            node,
+            _thread: Arc::new(thread),
+        })
+    }
+
+    /// The store for the rules of logs: the shared database, and the messages that are on their way to it. Without a
+    /// database it keeps nothing.
+    pub fn store(&self) -> Arc<dyn MessageStore> {
+        match &self.node.store {
+            Some(store) => {
+                let node = Arc::downgrade(&self.node);
+                Arc::new(JournaledStore::new(Arc::clone(store), node))
+            }
+            None => Arc::new(MemoryStore::default()),
+        }
+    }
+
+    /// The nodes that live, this one included.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.node.peers.nodes(self.node.id)
+    }
+
+    /// Since when this node does not reach the bus; `None` while it does.
+    pub fn away_since(&self) -> Option<std::time::Instant> {
+        self.node.away_since()
+    }
+
+    /// Call before the clients are sent away: their presences stay with the other nodes until they are back there.
+    pub fn stop(&self) {
+        self.node
+            .leaving
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        self.node.tell_life();
+        self.node.parts.each(|part| part.stop());
+    }
+
+    /// Leaves the cluster, once nobody publishes here any more and everything is saved: waits, for at most `limit`, until
+    /// the bus has forgotten what the database has, so that no other node looks after it.
+    pub async fn leave(self, limit: std::time::Duration) {
+        self.node.parts.each(|part| part.flush());
+        self.node.parts.clear();
+        // Commands are carried out in their order, so an answer means that those before are done.
+        if let Some(bus) = self.node.bus() {
+            let _ = tokio::time::timeout(limit, bus.is_alive(self.node.id)).await;
+        }
+    }
+
+    /// Whether this node reaches the bus.
+    pub fn is_up(&self) -> bool {
+        self.node.bus().is_some_and(|bus| bus.is_up())
+    }
+}
+
+impl PubSub {
+    /// Shares the topics with the other nodes of a cluster.
+    ///
+    /// # Panics
+    /// If the cluster shares topics already, or these topics are of a cluster.
+    pub fn in_cluster(self, cluster: &Cluster) -> Self {
+        cluster.node.share(&self);
+        let set = self.shared.node.set(Arc::clone(&cluster.node));
+        assert!(set.is_ok(), "topics are of one cluster");
+        self
+    }
+}
+
+/// The name of the machine.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}

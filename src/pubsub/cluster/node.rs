@@ -1,0 +1,381 @@
+//! [`Node`]: this server as a node of a cluster. What is published here goes to the bus, and what the bus says goes to
+//! the topics.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytestring::ByteString;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::asking::Asked;
+use super::message;
+use super::outstanding::{Outstanding, Publisher, Publishing, RETRY, Sending};
+use super::parts::Parts;
+use super::peers::Peers;
+use super::strict::Strict;
+use super::watch::Watch;
+use crate::cluster::wire::{Body, Message};
+use crate::cluster::{Away, Bus, EndOnPanic, NodeId, Position, ProcessId, Sequencer, To};
+use crate::lock::lock;
+use crate::log::{MessageId, OwnPlaced, SharedStore};
+use crate::message::{DISCONNECT, Payload};
+use crate::pubsub::{Draft, PubSub, PublishError, Shared, SubscriberId, Topic};
+use crate::trace::Traced;
+
+/// The wait after the bus's server has become another process: by then the database has the rows of the old runs.
+pub(super) const OLD_ROWS: Duration = Duration::from_secs(1);
+
+/// An outage of the bus in which its server may have died.
+const GONE: Duration = Duration::from_millis(300);
+
+/// See the module.
+pub(crate) struct Node {
+    pub(super) id: NodeId,
+    /// The node's own name.
+    pub(super) name: ByteString,
+    pub(super) started: SystemTime,
+    pub(super) runtime: Handle,
+    bus: OnceLock<Arc<dyn Bus>>,
+    pubsub: OnceLock<Weak<Shared>>,
+    /// The database; `None` if no topic of this program keeps a log.
+    pub(super) store: Option<Arc<dyn SharedStore>>,
+    pub(super) outstanding: Outstanding,
+    pub(super) watch: Watch,
+    pub(super) peers: Peers,
+    pub(super) asked: Asked,
+    pub(super) strict: Strict,
+    pub(super) parts: Parts,
+    /// Whether this node shuts down.
+    pub(super) leaving: AtomicBool,
+    nonces: AtomicU64,
+    /// Since when the bus is down.
+    away: Mutex<Option<Instant>>,
+    /// The process of the bus's server, and since when.
+    process: Mutex<Option<(ProcessId, Instant)>>,
+    begun: Instant,
+}
+
+impl Node {
+    pub(super) fn new(
+        id: NodeId,
+        name: ByteString,
+        runtime: Handle,
+        store: Option<Arc<dyn SharedStore>>,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            started: SystemTime::now(),
+            runtime,
+            bus: OnceLock::new(),
+            pubsub: OnceLock::new(),
+            store,
+            outstanding: Outstanding::default(),
+            watch: Watch::default(),
+            peers: Peers::default(),
+            asked: Asked::default(),
+            strict: Strict::default(),
+            parts: Parts::default(),
+            leaving: AtomicBool::new(false),
+            nonces: AtomicU64::new(1),
+            away: Mutex::new(Some(Instant::now())),
+            process: Mutex::default(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Runs work on the cluster's thread.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(async move {
+            let _guard = EndOnPanic;
+            work.await;
+        });
+    }
+
+    /// The bus, once it is started.
+    pub(super) fn connect(&self, bus: Arc<dyn Bus>) {
+        // It is started once.
+        let _ = self.bus.set(bus);
+    }
+
+    /// The topics that this node has in common with the others.
+    pub(in crate::pubsub) fn share(&self, pubsub: &PubSub) {
+        let topics = Arc::downgrade(&pubsub.shared);
+        assert!(
+            self.pubsub.set(topics).is_ok(),
+            "a cluster shares the topics of one PubSub"
+        );
+    }
+
+    pub(super) fn bus(&self) -> Option<&Arc<dyn Bus>> {
+        self.bus.get()
+    }
+
+    pub(super) fn sequencer(&self) -> Result<&dyn Sequencer, Away> {
+        self.bus().and_then(|bus| bus.sequencer()).ok_or(Away)
+    }
+
+    pub(super) fn pubsub(&self) -> Option<PubSub> {
+        let shared = self.pubsub.get()?.upgrade()?;
+        Some(PubSub { shared })
+    }
+
+    /// The time since this node began.
+    pub(super) fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    pub(super) fn nonce(&self) -> u64 {
+        self.nonces.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where a topic is; `None` if it has no run.
+    pub(super) async fn read(&self, topic: &str) -> Result<Option<Position>, Away> {
+        let read = self.sequencer()?.read(topic);
+        read.await
+    }
+
+    /// Hands a message for the topic's log to the bus.
+    ///
+    /// # Errors
+    /// If the store has no room for it, or cannot store it.
+    pub(in crate::pubsub) fn publish(
+        self: &Arc<Self>,
+        topic: &Arc<Topic>,
+        draft: &Draft,
+        from: Option<SubscriberId>,
+    ) -> Result<Sending, PublishError> {
+        if topic.is_strict() {
+            return self.publish_strictly(topic, draft, from);
+        }
+        let (Some(store), Ok(sequencer)) = (&self.store, self.sequencer()) else {
+            return Err(PublishError::NotLoaded);
+        };
+        let nonce = self.nonce();
+        let message = message::stored(draft, self.id, nonce).ok_or(PublishError::NotStorable)?;
+        let reserved = draft.payload().len();
+        store.reserve(reserved)?;
+        let message = message.encode();
+        let own = OwnPlaced {
+            receipt: draft.receipt,
+            traced: Traced::current(),
+        };
+        let sending = self.await_place(nonce, |publisher| Publishing {
+            topic: Arc::clone(topic),
+            message: message.clone(),
+            client_ref: draft.client_ref.clone(),
+            from,
+            own,
+            reserved: Some(reserved),
+            taken: None,
+            publisher,
+            since: Instant::now(),
+        });
+        sequencer.publish(topic.name(), message, draft.client_ref.as_deref(), true);
+        Ok(sending)
+    }
+
+    /// Remembers a message that is about to be published.
+    pub(super) fn await_place(
+        self: &Arc<Self>,
+        nonce: u64,
+        publishing: impl FnOnce(Publisher) -> Publishing,
+    ) -> Sending {
+        let (publisher, published) = oneshot::channel();
+        self.outstanding.insert(nonce, publishing(publisher));
+        Sending {
+            node: Arc::clone(self),
+            nonce,
+            published,
+        }
+    }
+
+    /// The publisher waits no longer. Whether the message was certainly not taken.
+    pub(super) fn forget(&self, nonce: u64) -> bool {
+        if let Some(withdrawn) = self.withdraw(nonce) {
+            return withdrawn;
+        }
+        let forgotten = self
+            .sequencer()
+            .is_ok_and(|sequencer| sequencer.forget(nonce));
+        if forgotten {
+            self.refuse(nonce, PublishError::Unconfirmed);
+        }
+        forgotten
+    }
+
+    /// Nobody waits for the message any more. It is stored all the same if it was taken.
+    pub(super) fn give_up(&self, nonce: u64) {
+        self.refuse(nonce, PublishError::Unconfirmed);
+    }
+
+    /// Gives up messages whose publishers have gone, and that have not arrived since.
+    pub(super) fn give_up_old(&self) {
+        for nonce in self.outstanding.old() {
+            self.give_up(nonce);
+        }
+    }
+
+    /// Ends a publish without a message.
+    pub(super) fn refuse(&self, nonce: u64, error: PublishError) {
+        let Some(publishing) = self.outstanding.take(nonce) else {
+            return;
+        };
+        if let (Some(store), Some(reserved)) = (&self.store, publishing.reserved) {
+            store.release(reserved);
+        }
+        // A publisher that has gone needs no answer.
+        let _ = publishing.publisher.send(Err(error));
+    }
+
+    /// Sends the other nodes a broadcast that no log keeps. `disconnect` goes to all of them: none subscribes on the
+    /// bus to the ids of its sockets, which are too many.
+    pub(in crate::pubsub) fn send_live(&self, topic: &str, draft: &Draft, payload: &Payload) {
+        let Some(bus) = self.bus() else { return };
+        if draft.event == DISCONNECT {
+            let body = Body::Elsewhere {
+                topic: topic.into(),
+                event: draft.event.clone(),
+                payload: message::content(payload),
+            };
+            let message = message::message(body, self.id, self.nonce());
+            bus.send(To::All, message.encode());
+        } else {
+            let message = message::live(draft, payload, self.id, self.nonce());
+            bus.send(To::Topic(topic), message.encode());
+        }
+    }
+
+    /// The database has a message, or never takes it: no node needs it in the journal.
+    pub(in crate::pubsub) fn settled(&self, topic: &str, id: MessageId) {
+        if let Ok(sequencer) = self.sequencer() {
+            sequencer.stored(topic, &[id.seq]);
+        }
+    }
+
+    /// Waits until rows of an earlier process of the bus are in the database.
+    pub(super) async fn old_rows(&self) {
+        let since = lock(&self.process).as_ref().map(|(_, since)| *since);
+        if let Some(since) = since {
+            tokio::time::sleep(OLD_ROWS.saturating_sub(since.elapsed())).await;
+        }
+    }
+
+    /// Whether the bus's server has been the same process for so long.
+    pub(super) fn is_settled_for(&self, time: Duration) -> bool {
+        let process = lock(&self.process);
+        process
+            .as_ref()
+            .is_some_and(|(_, since)| since.elapsed() >= time)
+    }
+
+    /// Whether a message of this topic waits for its place.
+    pub(in crate::pubsub) fn is_publishing_to(&self, topic: &Topic) -> bool {
+        self.outstanding.has(topic)
+    }
+
+    pub(super) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.pubsub()?.known(name)
+    }
+
+    pub(super) fn topics(&self) -> Vec<Arc<Topic>> {
+        self.pubsub()
+            .map_or_else(Vec::new, |pubsub| pubsub.topics())
+    }
+
+    /// A message that takes no place.
+    pub(super) fn heard(self: &Arc<Self>, topic: &Arc<Topic>, message: Message) {
+        match message.body {
+            // Its members here have it already.
+            Body::Live(_) if message.author == self.id => {}
+            Body::Live(live) => {
+                if let Some((pubsub, draft)) = self.pubsub().zip(message::draft(live)) {
+                    pubsub.publish_live(topic.name(), &draft);
+                }
+            }
+            Body::Erased { erasure, seqs } => topic.erase(&seqs, erasure),
+            Body::Pruned { through } => topic.prune(through),
+            body => self.hear_strict(topic, message.author, body),
+        }
+    }
+}
+
+impl Node {
+    /// The bus is up, in this process of its server.
+    pub(super) fn up(self: &Arc<Self>, process: &ProcessId) {
+        let mut known = lock(&self.process);
+        let is_new = known.as_ref().is_none_or(|(known, _)| known != process);
+        let had_other = is_new && known.is_some();
+        if is_new {
+            *known = Some((process.clone(), Instant::now()));
+        }
+        drop(known);
+        if had_other {
+            self.rescue_all();
+            self.settle_taken();
+        }
+        *lock(&self.away) = None;
+        self.tell_life();
+        self.tell_untold();
+        self.parts.each(|part| part.up());
+    }
+
+    /// The bus is down.
+    pub(super) fn down(self: &Arc<Self>) {
+        let since = Instant::now();
+        *lock(&self.away) = Some(since);
+        self.parts.each(|part| part.down());
+        for topic in self.topics() {
+            self.away(&topic);
+        }
+        // The server seems to be gone, and its journals with it. Nodes that come back to a new one sooner than this one
+        // read the database.
+        let node = Arc::clone(self);
+        self.spawn(async move {
+            tokio::time::sleep(GONE).await;
+            if node.away_since() == Some(since) {
+                node.rescue_all();
+            }
+        });
+    }
+
+    /// Since when the bus is down; `None` while it is up.
+    pub(super) fn away_since(&self) -> Option<Instant> {
+        *lock(&self.away)
+    }
+
+    /// The message is a retry. Its publisher hears when the first one is stored.
+    pub(super) fn answer_retry(self: &Arc<Self>, nonce: u64, first: MessageId) {
+        let Some(publishing) = self.outstanding.take(nonce) else {
+            return;
+        };
+        if let (Some(store), Some(reserved)) = (&self.store, publishing.reserved) {
+            store.release(reserved);
+        }
+        let published = self.retry_of(&publishing.topic, first);
+        // A publisher that has gone needs no answer.
+        let _ = publishing.publisher.send(Ok(published));
+    }
+
+    /// The topic had no run: opens one, then sends the message again.
+    pub(super) fn publish_again(self: &Arc<Self>, nonce: u64) {
+        let node = Arc::clone(self);
+        self.spawn(async move {
+            let Some(again) = node.outstanding.again(nonce) else {
+                return;
+            };
+            let located = node.locate(&again.topic).await;
+            match (located, node.sequencer()) {
+                // Its publisher may have given up meanwhile.
+                (Ok(_), Ok(_)) if node.outstanding.again(nonce).is_none() => {}
+                (Ok(_), Ok(sequencer)) => {
+                    let (topic, client_ref) = (again.topic.name(), again.client_ref.as_deref());
+                    sequencer.publish(topic, again.message, client_ref, again.is_row);
+                }
+                _ => node.refuse(nonce, RETRY.into()),
+            }
+        });
+    }
+}

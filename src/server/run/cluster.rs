@@ -1,0 +1,115 @@
+//! The server as a node of a cluster.
+
+use std::net::SocketAddr;
+
+use crate::pubsub::Cluster;
+#[cfg(feature = "redis")]
+use crate::pubsub::{ClusterError, ClusterOptions, SeenNode};
+use crate::server::config::{ClusterMisfit, Durability, ServeConfig};
+use crate::store::{ClusterSeat, DbWriterHandle};
+
+/// The settings do not fit a cluster, or it could not be joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinClusterError {
+    /// The other settings do not fit.
+    #[error(transparent)]
+    Misfit(#[from] ClusterMisfit),
+    /// Another server uses the database, and is no node of this cluster.
+    #[error(
+        "another server uses the database, and is no node of this server's cluster: {0}; end it, or give both the same redis_url and redis_prefix"
+    )]
+    Stranger(String),
+    /// The build has no Redis.
+    #[cfg(not(feature = "redis"))]
+    #[error("redis_url: this build has no cluster; build it with the feature redis")]
+    NoRedis,
+    /// The node could not be started.
+    #[cfg(feature = "redis")]
+    #[error("redis_url: {0}")]
+    Start(#[from] ClusterError),
+}
+
+/// Joins the cluster of the settings, if they name one.
+///
+/// # Errors
+/// If the settings do not fit, or another server shares the database and not the cluster.
+pub(super) async fn join(
+    config: &ServeConfig,
+    address: SocketAddr,
+    writer: Option<&DbWriterHandle>,
+) -> Result<Option<Cluster>, JoinClusterError> {
+    let cluster = name(config);
+    if let Some(writer) = writer
+        && let Some(stranger) = writer.stranger(cluster.clone()).await
+    {
+        return Err(JoinClusterError::Stranger(stranger));
+    }
+    let Some(url) = &config.cluster.redis_url else {
+        return Ok(None);
+    };
+    config.check_cluster()?;
+    start(url, (config, address), writer).map(Some)
+}
+
+/// The name of the cluster; `None` for a server alone. Nodes with another durability are strangers: the database would
+/// give the places in their topics here, and Redis there.
+pub(super) fn name(config: &ServeConfig) -> Option<String> {
+    let prefix = &config.cluster.redis_prefix;
+    config.cluster.redis_url.as_ref()?;
+    Some(match config.durability {
+        Durability::Strict => format!("{prefix}, strict"),
+        Durability::Relaxed => prefix.clone(),
+    })
+}
+
+/// This server's place among the nodes, for the database.
+#[cfg(feature = "redis")]
+pub(super) fn seat(config: &ServeConfig, cluster: Option<&Cluster>) -> Option<ClusterSeat> {
+    let (cluster, name) = (cluster?.clone(), name(config)?);
+    let seeing = cluster.clone();
+    Some(ClusterSeat {
+        cluster: name,
+        bus_is_up: Box::new(move || cluster.tells()),
+        seen: Box::new(move |servers| {
+            let nodes = servers.iter().map(|server| SeenNode {
+                id: server.id,
+                seen_at: server.seen_at,
+                age: server.age,
+                tells: server.bus_is_up,
+            });
+            seeing.see(&nodes.collect::<Vec<_>>());
+        }),
+    })
+}
+
+/// Without the feature there is no cluster.
+#[cfg(not(feature = "redis"))]
+pub(super) fn seat(_: &ServeConfig, cluster: Option<&Cluster>) -> Option<ClusterSeat> {
+    match *cluster? {}
+}
+
+#[cfg(feature = "redis")]
+fn start(
+    url: &str,
+    (config, address): (&ServeConfig, SocketAddr),
+    writer: Option<&DbWriterHandle>,
+) -> Result<Cluster, JoinClusterError> {
+    let mut options = ClusterOptions::new(url);
+    options.prefix.clone_from(&config.cluster.redis_prefix);
+    options.ref_window = config.cluster.ref_window;
+    options.name = format!("{}:{}", options.name, address.port());
+    Ok(Cluster::start(match writer {
+        Some(writer) => options.database(writer),
+        None => options,
+    })?)
+}
+
+#[cfg(not(feature = "redis"))]
+fn start(
+    _: &str,
+    _: (&ServeConfig, SocketAddr),
+    _: Option<&DbWriterHandle>,
+) -> Result<Cluster, JoinClusterError> {
+    Err(JoinClusterError::NoRedis)
+}

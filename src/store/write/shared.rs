@@ -1,0 +1,113 @@
+//! [`SharedStore`] of the writer: rows whose place a cluster gives.
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+
+use crate::log::{
+    LoadError, OpenedRun, Pending, PlacingStore, Seq, SharedLogs, SharedStore, StoreFull, Unplaced,
+};
+use crate::store::DbWriterHandle;
+#[cfg(feature = "postgres")]
+use crate::store::tables::order;
+use crate::store::tables::run;
+#[cfg(feature = "postgres")]
+use crate::store::write::drafts;
+use crate::store::write::writer::Sequence;
+
+impl SharedStore for DbWriterHandle {
+    fn reserve(&self, bytes: usize) -> Result<(), StoreFull> {
+        if self.has_ended() {
+            return Err(self.capacity.refuse());
+        }
+        self.capacity.reserve(bytes)
+    }
+
+    fn release(&self, bytes: usize) {
+        self.capacity.release(1, bytes);
+    }
+
+    fn put(&self, row: Pending, reserved: usize) {
+        // The payload may have grown by its id.
+        self.capacity.resize(reserved, row.payload().get().len());
+        self.queue(row);
+    }
+
+    fn begin_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        self.open_run(topic, Sequence::Cluster)
+    }
+
+    fn known_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        self.clone()
+            .read(topic.to_owned(), |connection, topic| {
+                run::known(connection, topic)
+            })
+            .boxed()
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl PlacingStore for DbWriterHandle {
+    fn place(&self, draft: Arc<Unplaced>) -> Result<(), StoreFull> {
+        if self.has_ended() {
+            return Err(self.capacity.refuse());
+        }
+        drafts::reserve(&draft, &self.capacity)?;
+        if self.drafts.put(draft) {
+            self.wake_writer();
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self, draft: &Unplaced) -> bool {
+        drafts::withdraw(draft, &self.capacity)
+    }
+
+    fn open_placing(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        self.clone().read(topic.to_owned(), order::open).boxed()
+    }
+
+    fn heads(
+        &self,
+        topics: Vec<String>,
+        settled: bool,
+    ) -> BoxFuture<'static, Result<Vec<(String, Seq)>, LoadError>> {
+        let name = topics.first().cloned().unwrap_or_default();
+        self.clone()
+            .read(name, move |connection, _| {
+                order::heads(connection, &topics, settled)
+            })
+            .boxed()
+    }
+}
+
+/// Without PostgreSQL no servers share a database.
+#[cfg(not(feature = "postgres"))]
+impl PlacingStore for DbWriterHandle {
+    fn place(&self, _: Arc<Unplaced>) -> Result<(), StoreFull> {
+        Err(self.capacity.refuse())
+    }
+
+    fn withdraw(&self, _: &Unplaced) -> bool {
+        false
+    }
+
+    fn open_placing(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        self.known_run(topic)
+    }
+
+    fn heads(
+        &self,
+        _: Vec<String>,
+        _: bool,
+    ) -> BoxFuture<'static, Result<Vec<(String, Seq)>, LoadError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}
+
+impl From<&DbWriterHandle> for SharedLogs {
+    fn from(writer: &DbWriterHandle) -> Self {
+        Self(Arc::new(writer.clone()))
+    }
+}
