@@ -132,20 +132,42 @@ fn a_value_that_proves_bad_when_it_is_used_is_found_in_the_file() {
     assert!(stderr.starts_with("slackir: --check-origin: "), "{stderr}");
 }
 
-#[test]
-fn a_server_starts_with_the_examples_own_values() {
+/// The example's text with all its settings in force, without those whose keys begin like this.
+fn example_in_force(without: &[&str]) -> String {
     let example = include_str!("../../slackir.example.toml");
     let in_force = example.lines().map(|line| match line.strip_prefix('#') {
         Some(setting) if !setting.starts_with([' ', '#']) => setting,
         _ => line,
     });
-    // A secret may not be set beside its file, nor another source of certificates beside `tls_cert`; a Redis is for
-    // servers on PostgreSQL.
     let in_force = in_force.filter(|line| {
-        let excluded = ["acme", "redis_"].iter().any(|key| line.starts_with(key));
-        !excluded && !line.contains("_file = \"/run/secrets/")
+        // A secret may not be set beside its file.
+        let is_secret = line.contains("_file = \"/run/secrets/");
+        !is_secret && !without.iter().any(|key| line.starts_with(key))
     });
-    let dir = folder(&in_force.collect::<Vec<_>>().join("\n"));
+    in_force.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(all(feature = "postgres", feature = "acme"))]
+#[test]
+fn the_examples_values_of_acme_and_redis_are_valid() {
+    let text = example_in_force(&["tls_"]).replace(
+        "database_url = \"sqlite://slackir.db\"",
+        "database_url = \"postgres://127.0.0.1/slackir\"",
+    );
+    let dir = folder(&text);
+    let shown = run(&["config", "show", "--config", "slackir.toml"], dir.path());
+    let stderr = String::from_utf8_lossy(&shown.stderr);
+    assert!(shown.status.success(), "{stderr}");
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    for setting in ["acme_root = \"root.pem\"", "redis_prefix = \"slackir\""] {
+        assert!(shown.contains(setting), "{setting} is in {shown}");
+    }
+}
+
+#[test]
+fn a_server_starts_with_the_examples_own_values() {
+    // Another source of certificates may not be set beside `tls_cert`, and a Redis is for servers on PostgreSQL.
+    let dir = folder(&example_in_force(&["acme", "redis_"]));
     std::fs::create_dir(dir.path().join("frontend")).expect("writable");
     std::fs::write(dir.path().join("hook.secret"), "x".repeat(32)).expect("writable");
     let issuer = include_str!("../fixtures/jwt/rsa.pem");

@@ -1,6 +1,6 @@
 //! The echo load: every client sends an event, waits for its reply, and sends the next one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde_json::json;
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::LoadError;
 use super::client::State;
 use super::crowd::{Crowd, JOIN};
-use super::phases::{PATIENCE, SHORT_PATIENCE, TICK};
+use super::phases::TICK;
 
 /// The ref of a request begins so.
 pub(super) const REQUEST: &str = "e";
@@ -40,20 +40,7 @@ impl Crowd<'_> {
             self.heartbeat();
         }
         self.asks_until = None;
-        self.moved = Instant::now();
-        loop {
-            let patience = if asked.load(Ordering::Relaxed) {
-                SHORT_PATIENCE
-            } else {
-                PATIENCE
-            };
-            self.report.lost = self.unanswered();
-            if self.report.lost == 0 || self.moved.elapsed() > patience {
-                break;
-            }
-            self.turn(TICK)?;
-            self.heartbeat();
-        }
+        self.wait_for(asked, Self::unanswered)?;
         self.report.running = start.elapsed();
         Ok(())
     }

@@ -13,9 +13,9 @@ use super::frame::opcode;
 /// Connections that are opened at the same time.
 const CONNECTING: usize = 200;
 /// The longest wait for a handshake, a join or a delivery.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest wait for deliveries after the load was asked to end.
-pub(super) const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest wait for the connections to close.
 const LEAVING: Duration = Duration::from_secs(2);
 /// The time between two heartbeats of a client, as in phoenix.js.
@@ -104,20 +104,7 @@ impl Crowd<'_> {
             }
         }
         let ended = self.began.elapsed();
-        self.moved = Instant::now();
-        loop {
-            let patience = if asked.load(Ordering::Relaxed) {
-                SHORT_PATIENCE
-            } else {
-                PATIENCE
-            };
-            self.report.lost = self.missing();
-            if self.report.lost == 0 || self.moved.elapsed() > patience {
-                break;
-            }
-            self.turn(TICK)?;
-            self.heartbeat();
-        }
+        self.wait_for(asked, Self::missing)?;
         // Without the wait for what never came.
         self.report.running = if self.report.lost == 0 {
             self.began.elapsed() - start
@@ -125,6 +112,28 @@ impl Crowd<'_> {
             ended - start
         };
         self.surplus()
+    }
+
+    /// Reads until nothing is `missing`, or nothing has come for a while: what is missing then is lost.
+    pub(super) fn wait_for(
+        &mut self,
+        asked: &AtomicBool,
+        missing: fn(&Self) -> u64,
+    ) -> Result<(), LoadError> {
+        self.moved = Instant::now();
+        loop {
+            let patience = if asked.load(Ordering::Relaxed) {
+                SHORT_PATIENCE
+            } else {
+                PATIENCE
+            };
+            self.report.lost = missing(self);
+            if self.report.lost == 0 || self.moved.elapsed() > patience {
+                return Ok(());
+            }
+            self.turn(TICK)?;
+            self.heartbeat();
+        }
     }
 
     /// Reads for a moment more, because a doubled message may come after the last one.

@@ -55,6 +55,29 @@ impl TopicRow {
         past.end(MessageId::new(self.epoch, head), self.clean);
         past
     }
+
+    /// The run after this one, which ends at `head`. Its messages have the seqs beyond `start`.
+    fn next(self, head: Seq, start: Seq, clean: bool) -> Self {
+        Self {
+            epoch: new_epoch(),
+            last_seq: start,
+            clean,
+            past: self.past_after(head).to_string(),
+            importing: false,
+            ..self
+        }
+    }
+
+    /// What the opener of a log learns of it.
+    fn opened(&self) -> OpenedRun {
+        OpenedRun {
+            epoch: self.epoch,
+            next_epoch: None,
+            past: self.past(),
+            head: self.last_seq,
+            pruned_through: self.pruned_through,
+        }
+    }
 }
 
 /// The run of a topic whose log is opened. After an unclean end, a new run begins now and is stored. Otherwise
@@ -72,30 +95,14 @@ pub(in crate::store) fn open(
     let head = found.last_seq.max(stored);
     if found.clean {
         return Ok(OpenedRun {
-            epoch: found.epoch,
             next_epoch: Some(next_epoch),
-            past: found.past(),
             head,
-            pruned_through: found.pruned_through,
+            ..found.opened()
         });
     }
-    let past = found.past_after(head);
-    let run = TopicRow {
-        epoch: new_epoch(),
-        last_seq: head.plus(JUMP),
-        clean: strict,
-        past: past.to_string(),
-        importing: false,
-        ..found
-    };
+    let run = found.next(head, head.plus(JUMP), strict);
     put(connection, topic, &run)?;
-    Ok(OpenedRun {
-        epoch: run.epoch,
-        next_epoch: None,
-        past,
-        head: run.last_seq,
-        pruned_through: run.pruned_through,
-    })
+    Ok(run.opened())
 }
 
 /// Begins a run whose seqs the cluster gives. It is open until the cluster begins the next one: no node can know that
@@ -108,23 +115,10 @@ pub(in crate::store) fn begin_shared(
     let found = find_locked(connection, topic)?.unwrap_or_default();
     let stored = message::head(connection, topic)?;
     let head = found.last_seq.max(stored);
-    let past = found.past_after(head);
-    let run = TopicRow {
-        epoch: new_epoch(),
-        last_seq: if found.clean { head } else { head.plus(JUMP) },
-        clean: false,
-        past: past.to_string(),
-        importing: false,
-        ..found
-    };
+    let start = if found.clean { head } else { head.plus(JUMP) };
+    let run = found.next(head, start, false);
     put(connection, topic, &run)?;
-    Ok(OpenedRun {
-        epoch: run.epoch,
-        next_epoch: None,
-        past,
-        head: run.last_seq,
-        pruned_through: run.pruned_through,
-    })
+    Ok(run.opened())
 }
 
 /// The run of a topic as it is stored, and the runs before it.
@@ -134,13 +128,7 @@ pub(in crate::store) fn known(
     topic: &str,
 ) -> QueryResult<OpenedRun> {
     let found = find(connection, topic)?.unwrap_or_default();
-    Ok(OpenedRun {
-        epoch: found.epoch,
-        next_epoch: None,
-        past: found.past(),
-        head: found.last_seq,
-        pruned_through: found.pruned_through,
-    })
+    Ok(found.opened())
 }
 
 /// The row of a topic, which no other node changes until the end of the transaction.

@@ -175,13 +175,11 @@ fn what_an_old_connection_holds_back_is_never_executed() {
 fn another_process_leaves_publishes_unconfirmed() {
     let mut server = Server::start();
     let proxy = Proxy::start(server.port);
-    let node = Node::start(proxy.url());
+    let (node, reader) = (Node::start(proxy.url()), Node::start(server.url()));
     node.begin("room");
     proxy.faults.hang_down.store(true, SeqCst);
     let in_doubt = node.publish("room");
-    let pause = Duration::from_millis(50);
-    // Whether the publish was written already does not matter: it is given up or waits.
-    std::thread::sleep(pause);
+    until("it is stored", || rows(&reader, "room", node.id).len() == 1);
     server.kill();
     until("the bus is down", || !node.bus.is_up());
     let waits = node.publish("room");

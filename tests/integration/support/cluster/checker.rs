@@ -47,16 +47,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether nothing is wrong. What a killed node had not stored is only in Redis, and with its members' nodes: if all of
-    /// these die within seconds, it is lost.
+    /// Whether nothing is wrong.
     pub(crate) fn is_exact(&self) -> bool {
-        let Counts {
-            kills,
-            redis_kills,
-            flushes,
-            ..
-        } = self.counts;
-        let may_lose = kills > 0 && redis_kills + flushes > 0;
         let wrong = [
             self.gaps,
             self.doubles,
@@ -65,7 +57,7 @@ impl Report {
             self.differing,
             self.acknowledged_lost,
             self.stored_twice,
-            if may_lose { 0 } else { self.seen_not_stored },
+            self.seen_not_stored,
             self.behind,
             self.unanswered,
         ];

@@ -11,6 +11,9 @@ use crate::support::database::Person;
 use crate::support::process::Process;
 use crate::support::random::Random;
 
+/// How long after one fault another may come that would lose messages together with it.
+const QUIET: Duration = Duration::from_millis(2_500);
+
 /// The kinds of faults of a test.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kinds {
@@ -58,6 +61,9 @@ pub(crate) struct Faults {
     starting: Vec<(usize, JoinHandle<Process>)>,
     /// Redis or the database was broken last at this time. One at a time: together they may lose messages.
     quiet_since: Instant,
+    /// Redis lost its data last at this time. No node is killed then, as none is while Redis is away: what the nodes save of
+    /// the messages that were only there would be lost with them.
+    emptied: Option<Instant>,
     begun: Instant,
     pub(crate) counts: Counts,
 }
@@ -71,6 +77,7 @@ impl Faults {
             mends: Vec::new(),
             starting: Vec::new(),
             quiet_since: Instant::now(),
+            emptied: None,
             begun: Instant::now(),
             counts: Counts::default(),
         }
@@ -147,6 +154,7 @@ impl Faults {
                     self.nodes.restart_redis();
                     self.note("Redis is back");
                     self.quiet_since = Instant::now();
+                    self.emptied = Some(self.quiet_since);
                 }
                 Mend::Table(person) => {
                     drop(person);
@@ -170,7 +178,7 @@ impl Faults {
     fn is_quiet(&self) -> bool {
         let broken =
             |mend: &Mend| matches!(mend, Mend::Redis | Mend::Table(_) | Mend::WayToDatabase(_));
-        !self.is_pending(broken) && self.quiet_since.elapsed() > Duration::from_millis(2_500)
+        !self.is_pending(broken) && self.quiet_since.elapsed() > QUIET
     }
 
     /// Does one of the faults that the test has. Some are rarer than others.
@@ -198,6 +206,7 @@ impl Faults {
                 let answer = self.nodes.tell_redis("FLUSHALL");
                 self.note(&format!("FLUSHALL: {}", answer.trim()));
                 self.quiet_since = Instant::now();
+                self.emptied = Some(self.quiet_since);
             }
             82..88 => {
                 self.counts.script_flushes += 1;
@@ -257,8 +266,9 @@ impl Faults {
     }
 
     fn kill(&mut self, node: usize, length: usize) {
-        let redis_is_away = self.is_pending(|mend| matches!(mend, Mend::Redis));
-        if self.is_node_down() || redis_is_away || !self.nodes.runs(node) {
+        let redis_is_empty = self.is_pending(|mend| matches!(mend, Mend::Redis))
+            || self.emptied.is_some_and(|at| at.elapsed() <= QUIET);
+        if self.is_node_down() || redis_is_empty || !self.nodes.runs(node) {
             return;
         }
         self.counts.kills += 1;
