@@ -367,10 +367,18 @@ async fn presences_are_those_of_all_nodes() {
     first.end();
 }
 
-#[test]
-fn servers_that_do_not_fit_are_refused() {
+#[actix_web::test]
+async fn servers_that_do_not_fit_are_refused() {
     let cluster = Cluster::new();
     let node = cluster.node();
+    // A node that listens may not have shown itself to the others yet.
+    let seen = || {
+        !cluster
+            .database
+            .ask("SELECT name AS answer FROM servers")
+            .is_empty()
+    };
+    until("the node is seen", seen).await;
     let (dir, redis) = (TempDir::new().expect("a folder"), cluster.redis.url());
     let database = &cluster.database.url;
     for (args, says) in [

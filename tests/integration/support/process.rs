@@ -12,6 +12,10 @@ use tempfile::TempDir;
 
 /// How long a server may take to start or to end.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// How long a command that ends by itself may take, in seconds for coreutils' `timeout`.
+const END_OF_A_RUN: &str = "60";
+/// The exit code of coreutils' `timeout` when the time was over.
+const TIMED_OUT: i32 = 124;
 
 /// The binary under test: the one that was built with the tests, or the one that `SLACKIR_TEST_BINARY`
 /// names. `scripts/faults` tests an optimized one.
@@ -21,7 +25,10 @@ pub(crate) fn program() -> OsString {
 
 /// `slackir` with these arguments, in an environment that says nothing about it.
 fn slackir(args: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    without_settings(Command::new(program()), args)
+}
+
+fn without_settings(mut command: Command, args: &[&str]) -> Command {
     command.args(args);
     forget_settings(&mut command);
     command
@@ -49,13 +56,20 @@ pub(crate) fn run(args: &[&str], dir: &Path) -> Output {
     run_with(args, dir, &[])
 }
 
-/// Runs `slackir` to its end in an environment that says this about it.
+/// Runs `slackir` to its end in an environment that says this about it. A server that should have been refused and
+/// runs on is ended, and fails the test.
 pub(crate) fn run_with(args: &[&str], dir: &Path, environment: &[(&str, &str)]) -> Output {
-    slackir(args)
+    let mut command = Command::new("timeout");
+    command.arg(END_OF_A_RUN).arg(program());
+    let output = without_settings(command, args)
         .envs(environment.iter().copied())
         .current_dir(dir)
         .output()
-        .expect("the binary runs")
+        .expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ended_by_itself = output.status.code() != Some(TIMED_OUT);
+    assert!(ended_by_itself, "slackir {args:?} goes on running: {said}");
+    output
 }
 
 /// Starts `slackir`, whose output can be read.
