@@ -80,11 +80,13 @@ impl PubSub {
 
     /// Takes a topic out of the registry.
     fn forget(&self, topic: &Topic) {
-        if lock(&self.shared.topics).remove(topic.name()).is_some() {
-            metrics().topics.decrement(1.0);
-        }
+        let mut topics = lock(&self.shared.topics);
+        // First, and under the lock: who opens the topic anew attaches it after this.
         if let Some(joint) = topic.joint() {
             joint.detach(topic.name());
+        }
+        if topics.remove(topic.name()).is_some() {
+            metrics().topics.decrement(1.0);
         }
     }
 

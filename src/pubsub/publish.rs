@@ -25,7 +25,8 @@ pub struct Published {
     pub receipt: Option<Receipt>,
 }
 
-/// Why a broadcast was refused. It was not stored, and nobody received it.
+/// Why a broadcast was refused. It was not stored, and nobody received it, unless it is
+/// [`Unconfirmed`](Self::Unconfirmed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -56,7 +57,7 @@ pub enum PublishError {
     /// The topic's log could not be read, so no seq can be given.
     #[error("the topic's log is not loaded")]
     NotLoaded,
-    /// In a cluster: the nodes' bus went away, and nobody can know whether it has taken the message.
+    /// In a cluster: the nodes' bus or the database went away, and nobody can know whether it has taken the message.
     #[error("unconfirmed")]
     Unconfirmed,
 }
@@ -90,7 +91,8 @@ impl PubSub {
     /// worker's inbox is over its bound. Phoenix: `Endpoint.broadcast/3`.
     ///
     /// # Errors
-    /// If the message is invalid or the store refuses it; then nobody received it.
+    /// If the message is invalid or the store refuses it; then nobody received it, unless the error is
+    /// [`PublishError::Unconfirmed`].
     pub async fn broadcast(
         &self,
         topic: &str,
@@ -146,8 +148,8 @@ impl PubSub {
                 // The topic was evicted since the look-up: look it up again.
                 Err(Refusal::Evicted) => {}
                 Err(Refusal::Error(error)) => return Err(error),
-                Ok(Step::Sent(sending)) => return self.placed(sending).await,
-                Ok(Step::Taken((published, congested))) => {
+                Ok(step) => {
+                    let (published, congested) = self.taken(&topic, step).await?;
                     // The message is already sent. The publisher waits for the slow worker before it can
                     // send more.
                     if let Some(inbox) = congested {
@@ -171,13 +173,18 @@ impl PubSub {
     }
 
     /// Waits until a message has its place. It then is in the outboxes of this thread's members.
-    async fn placed(&self, sending: Sending) -> Result<Published, PublishError> {
+    async fn taken(&self, topic: &Topic, step: Step) -> Result<Taken, PublishError> {
+        let sending = match step {
+            Step::Taken(taken) => return Ok(taken),
+            Step::Sent(sending) => sending,
+        };
         // Boxed, so that the future of a publish stays small: a server alone never waits here.
-        let published = Box::pin(sending.placed()).await;
+        let published = Box::pin(sending.placed()).await?;
         if let Some(table) = Table::existing(self.id()) {
             table.drain();
         }
-        published
+        let congested = topic.lock().full_inbox();
+        Ok((published, congested))
     }
 
     /// In a cluster: sends a message that is not stored to the members of other nodes.
@@ -245,8 +252,7 @@ impl PubSub {
         loop {
             self.settle_target(&topic, draft).await?;
             match self.try_publish(&topic, draft, from) {
-                Ok(Step::Taken(taken)) => return Ok(taken),
-                Ok(Step::Sent(sending)) => return Ok((self.placed(sending).await?, None)),
+                Ok(step) => return self.taken(&topic, step).await,
                 Err(Refusal::Error(error)) => return Err(error),
                 // The channel was the last member and has left. Others may have joined since.
                 Err(Refusal::Evicted) => match self.audience(topic.name()) {

@@ -307,6 +307,11 @@ impl TopicState {
         if let Some(log) = &mut self.log {
             log.wait(broadcast);
         }
+        self.full_inbox()
+    }
+
+    /// An inbox of a member's worker that is over its bound.
+    pub(super) fn full_inbox(&self) -> Option<Arc<Inbox>> {
         self.members
             .inboxes()
             .find(|inbox| inbox.is_full())

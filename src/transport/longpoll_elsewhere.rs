@@ -137,8 +137,8 @@ impl RemoteSession {
         }
         let request = Request::Publish {
             token: self.token.clone(),
-            // Undecodable text ends the session there, as it does here.
-            body: String::from_utf8_lossy(&body).into_owned(),
+            // Undecodable text ends the session there, as it does here. In its place goes text that is no message.
+            body: String::from_utf8(body.to_vec()).unwrap_or_else(|_| "!".to_owned()),
             lines,
         };
         match self.ask(&request).await? {

@@ -1,6 +1,7 @@
 //! [`Command`]: what the methods of the bus hand to its task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -93,4 +94,15 @@ pub(super) enum Question {
     Journals(oneshot::Sender<Vec<String>>),
     /// Whether the name is free for some seconds.
     Claim(Box<str>, u32, oneshot::Sender<bool>),
+}
+
+impl Question {
+    /// How long its answer may take, if that of one command takes at most `answer`.
+    pub(super) fn limit(&self, answer: Duration) -> Duration {
+        match self {
+            // It looks at all keys, in many steps.
+            Self::Journals(_) => 30 * answer,
+            _ => answer,
+        }
+    }
 }

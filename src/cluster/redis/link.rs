@@ -203,8 +203,8 @@ impl<'a> Link<'a> {
 
     /// Puts a question. After the limit it has no answer.
     fn ask(&self, question: Question) {
+        let limit = question.limit(self.shared.options.timing.answer);
         let put = Arc::clone(&self.asking).put(question);
-        let limit = self.shared.options.timing.answer;
         let answered = async move { Done::Other(timeout(limit, put).await.unwrap_or(Ok(()))) };
         self.expect(answered);
     }

@@ -193,7 +193,7 @@ impl Outage {
         if self.logged.insert(discriminant(error)) {
             tracing::error!(
                 %error,
-                "cluster.bus.away: stored messages wait, then are refused; do what the error says"
+                "cluster.bus.away: stored messages that are not strict wait, then are refused; do what the error says"
             );
         }
     }

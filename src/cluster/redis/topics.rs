@@ -1,6 +1,6 @@
 //! [`Topics`]: which topics' channels are subscribed, and which should be.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ struct Topic {
 pub(super) struct Topics {
     all: HashMap<Arc<str>, Topic>,
     /// Topics that may need a command; some do not any more.
-    changed: VecDeque<Arc<str>>,
+    changed: BTreeSet<Arc<str>>,
 }
 
 /// Commands that are due. Not both are empty.
@@ -52,7 +52,7 @@ impl Topics {
         });
         let is_new = !std::mem::replace(&mut topic.wanted, true);
         if is_new && !matches!(topic.wire, Wire::On(_)) {
-            self.changed.push_back(Arc::clone(name));
+            self.changed.insert(Arc::clone(name));
         }
         matches!(topic.wire, Wire::On(_))
     }
@@ -65,9 +65,10 @@ impl Topics {
         let (name, wire) = (Arc::clone(name), topic.wire);
         if wire == Wire::Off {
             self.all.remove(&name);
+            self.changed.remove(&name);
         } else if let Some(topic) = self.all.get_mut(&name) {
             topic.wanted = false;
-            self.changed.push_back(name);
+            self.changed.insert(name);
         }
     }
 
@@ -91,7 +92,7 @@ impl Topics {
         if !wanted && wire == Wire::Off {
             self.all.remove(name);
         } else if wanted == (wire == Wire::Off) {
-            self.changed.push_back(name.into());
+            self.changed.insert(name.into());
         }
         wanted
     }
@@ -102,7 +103,7 @@ impl Topics {
         self.changed.clear();
         for (name, topic) in &mut self.all {
             topic.wire = Wire::Off;
-            self.changed.push_back(Arc::clone(name));
+            self.changed.insert(Arc::clone(name));
         }
     }
 
@@ -115,7 +116,7 @@ impl Topics {
     pub(super) fn batch(&mut self, most: usize) -> Option<Batch> {
         let mut batch = Batch::default();
         while batch.subscribe.len() + batch.unsubscribe.len() < most {
-            let Some(name) = self.changed.pop_front() else {
+            let Some(name) = self.changed.pop_first() else {
                 break;
             };
             let Some(topic) = self.all.get_mut(&name) else {
@@ -160,10 +161,13 @@ impl Renewals {
     /// How many topics are renewed at once.
     const AT_ONCE: usize = 256;
 
-    /// Begins the first round a day from now: runs are new or have been renewed by other nodes.
+    /// The time to the first round: a node may be restarted more often than once a day.
+    const FIRST: Duration = Duration::from_secs(60);
+
+    /// Begins the first round soon.
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            next_round: now + Self::EVERY,
+            next_round: now + Self::FIRST,
             due: Vec::new(),
         }
     }
@@ -254,13 +258,25 @@ mod tests {
         let start = Instant::now();
         let mut renewals = Renewals::new(start);
         assert!(renewals.take(start, &topics).is_empty());
-        let tomorrow = start + Renewals::EVERY;
-        let mut all = renewals.take(tomorrow, &topics);
+        let soon = start + Renewals::FIRST;
+        let mut all = renewals.take(soon, &topics);
         assert_eq!(all.len(), Renewals::AT_ONCE);
-        all.extend(renewals.take(tomorrow, &topics));
+        all.extend(renewals.take(soon, &topics));
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 300);
-        assert!(renewals.take(tomorrow, &topics).is_empty());
+        assert!(renewals.take(soon, &topics).is_empty());
+        assert!(!renewals.take(soon + Renewals::EVERY, &topics).is_empty());
+    }
+
+    #[test]
+    fn what_comes_and_goes_before_it_is_subscribed_takes_no_memory() {
+        let mut topics = Topics::default();
+        for number in 0..100 {
+            topics.attach(&name(&number.to_string()));
+            topics.detach(&number.to_string());
+        }
+        assert!(topics.all.is_empty());
+        assert_eq!(topics.waiting(), 0);
     }
 }

@@ -68,11 +68,11 @@ impl Neighbours {
         let number = asked.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         lock(&asked.waiting).insert(number, answer);
+        let _waits = Waits(asked, number);
         let bytes = request;
         self.0
             .send_to(node, Body::PollRequest(Numbered { number, bytes }));
         let answered = tokio::time::timeout(limit, answered).await;
-        lock(&asked.waiting).remove(&number);
         answered.ok()?.ok()
     }
 
@@ -81,6 +81,15 @@ impl Neighbours {
         let number = u64::MAX;
         let body = Body::PollRequest(Numbered { number, bytes });
         self.0.send_to(NodeId::new(node), body);
+    }
+}
+
+/// Forgets a request when its caller has its answer, or goes.
+struct Waits<'a>(&'a Asked, u64);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.waiting).remove(&self.1);
     }
 }
 

@@ -69,8 +69,7 @@ impl Node {
             Action::Read(ticket) | Action::Open(ticket) => {
                 topic.stands(false);
                 let (node, topic) = (Arc::clone(self), Arc::clone(topic));
-                self.runtime
-                    .spawn(async move { node.find(&topic, ticket).await });
+                self.spawn(async move { node.find(&topic, ticket).await });
             }
             Action::Rows {
                 ticket,

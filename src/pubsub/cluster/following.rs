@@ -75,14 +75,12 @@ impl Node {
             Action::Open(ticket) => {
                 topic.stands(false);
                 let (node, topic) = (Arc::clone(self), Arc::clone(topic));
-                self.runtime
-                    .spawn(async move { node.open_strictly(&topic, ticket).await });
+                self.spawn(async move { node.open_strictly(&topic, ticket).await });
             }
             Action::Fill(ticket, after) => {
                 topic.stands(false);
                 let (node, topic) = (Arc::clone(self), Arc::clone(topic));
-                self.runtime
-                    .spawn(async move { node.fill(&topic, ticket, after).await });
+                self.spawn(async move { node.fill(&topic, ticket, after).await });
             }
             Action::Wait(ticket) => self.later(topic, HOLE, move |follower, out| {
                 follower.waited(ticket, out);
@@ -105,7 +103,7 @@ impl Node {
         step: impl FnOnce(&mut Follower<Row>, &mut Vec<Action<Row>>) + Send + 'static,
     ) {
         let (node, topic) = (Arc::clone(self), Arc::clone(topic));
-        self.runtime.spawn(async move {
+        self.spawn(async move {
             tokio::time::sleep(wait).await;
             node.follow(&topic, step);
         });

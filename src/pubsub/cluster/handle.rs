@@ -23,7 +23,7 @@ use crate::pubsub::PubSub;
 /// let options = ClusterOptions::new("redis://127.0.0.1");
 /// assert_eq!(options.prefix, "slackir");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// The Redis that all nodes share: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
@@ -38,8 +38,11 @@ pub struct ClusterOptions {
     database: Option<SharedLogs>,
 }
 
+// Without the URL, which may have a password.
+named_debug!(ClusterOptions, prefix, ref_window, name);
+
 impl ClusterOptions {
-    /// A node of the cluster at this Redis. Without a [`database`](Self::database) no topic keeps a log.
+    /// A node of the cluster at this Redis. Without a [`database`](Self::database) no topic can keep a log.
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -147,7 +150,7 @@ impl Cluster {
     }
 
     /// The store for the rules of logs: the shared database, and the messages that are on their way to it. Without a
-    /// database it keeps nothing.
+    /// database [`PubSub::in_cluster`] takes no rules.
     pub fn store(&self) -> Arc<dyn MessageStore> {
         match &self.node.store {
             Some(store) => {
@@ -198,8 +201,13 @@ impl PubSub {
     /// Shares the topics with the other nodes of a cluster.
     ///
     /// # Panics
-    /// If the cluster shares topics already, or these topics are of a cluster.
+    /// If the cluster shares topics already, or these topics are of a cluster. If a rule keeps messages, and the cluster
+    /// has no database.
     pub fn in_cluster(self, cluster: &Cluster) -> Self {
+        assert!(
+            cluster.node.store.is_some() || self.shared.rules.is_empty(),
+            "the logs of a cluster need a database: see ClusterOptions::database"
+        );
         cluster.node.share(&self);
         let set = self.shared.node.set(Arc::clone(&cluster.node));
         assert!(set.is_ok(), "topics are of one cluster");

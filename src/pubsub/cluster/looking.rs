@@ -64,8 +64,7 @@ impl Node {
         if is_news {
             let node = Arc::clone(self);
             // A commit of a dead node may still be under way: this look waits for it.
-            self.runtime
-                .spawn(async move { node.look_at_all(true).await });
+            self.spawn(async move { node.look_at_all(true).await });
         }
     }
 
@@ -89,7 +88,7 @@ impl Node {
                 this.tell_untold();
             }
             let due = std::mem::take(&mut *lock(&this.strict.due));
-            this.look_at(due, false).await;
+            this.look_at(due.into_iter().collect(), false).await;
         }
     }
 
@@ -102,7 +101,7 @@ impl Node {
         let is_open = topic.lock().is_open();
         if is_open {
             // Many topics come at once.
-            lock(&self.strict.due).push(Arc::clone(topic.shared_name()));
+            lock(&self.strict.due).insert(Arc::clone(topic.shared_name()));
             self.strict.look.notify_one();
         } else {
             self.follow(topic, Follower::attached);

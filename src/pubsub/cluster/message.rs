@@ -112,6 +112,14 @@ pub(super) fn stored(draft: &Draft, author: NodeId, nonce: u64) -> Option<Messag
     Some(message(body, author, nonce))
 }
 
+/// The bytes of the payload of a message for a log.
+pub(super) fn payload_len(message: &Message) -> usize {
+    match &message.body {
+        Body::Stored(stored) => stored.payload.len(),
+        _ => 0,
+    }
+}
+
 /// A change as nodes tell each other.
 pub(super) fn wire_change(change: Change) -> wire::Change {
     match change {

@@ -155,7 +155,7 @@ impl Node {
         };
         let nonce = self.nonce();
         let message = message::stored(draft, self.id, nonce).ok_or(PublishError::NotStorable)?;
-        let reserved = draft.payload().len();
+        let reserved = message::payload_len(&message);
         store.reserve(reserved)?;
         let message = message.encode();
         let own = OwnPlaced {
@@ -189,6 +189,7 @@ impl Node {
             node: Arc::clone(self),
             nonce,
             published,
+            waits: true,
         }
     }
 
@@ -208,7 +209,9 @@ impl Node {
 
     /// Nobody waits for the message any more. It is stored all the same if it was taken.
     pub(super) fn give_up(&self, nonce: u64) {
-        self.refuse(nonce, PublishError::Unconfirmed);
+        if !self.forget(nonce) {
+            self.refuse(nonce, PublishError::Unconfirmed);
+        }
     }
 
     /// Gives up messages whose publishers have gone, and that have not arrived since.

@@ -51,8 +51,8 @@ pub(super) struct Again {
     pub(super) is_row: bool,
 }
 
-/// The messages of this node whose place is not known yet, by nonce. As many as there are publishers that wait: each
-/// channel has one at most.
+/// The messages of this node whose place is not known yet, by nonce. Each has room reserved at the store, which bounds
+/// them. A publisher that goes takes its message back unless the bus may have taken it.
 #[derive(Default)]
 pub(super) struct Outstanding(Mutex<HashMap<u64, Publishing>>);
 
@@ -117,27 +117,37 @@ pub(crate) struct Sending {
     pub(super) node: Arc<Node>,
     pub(super) nonce: u64,
     pub(super) published: oneshot::Receiver<Result<Published, PublishError>>,
+    /// Whether the publisher waits for an answer.
+    pub(super) waits: bool,
 }
 
 impl Sending {
-    /// Waits until the message has its place and this node shows it. If this is dropped, the message may be published
-    /// all the same.
+    /// Waits until the message has its place. If this is dropped, the message may be published all the same.
     ///
     /// # Errors
     /// If the message was refused: nobody has received it. If nobody can know whether it was taken:
     /// [`PublishError::Unconfirmed`].
     pub(crate) async fn placed(mut self) -> Result<Published, PublishError> {
         let answered = match timeout(PATIENCE, &mut self.published).await {
-            Ok(answered) => answered,
-            Err(_) if self.node.forget(self.nonce) => return Err(RETRY.into()),
-            Err(_) => match timeout(DOUBT, &mut self.published).await {
-                Ok(answered) => answered,
-                Err(_) => {
-                    self.node.give_up(self.nonce);
-                    return Err(PublishError::Unconfirmed);
-                }
-            },
+            Ok(answered) => Some(answered),
+            Err(_) if self.node.forget(self.nonce) => Some(Ok(Err(RETRY.into()))),
+            Err(_) => timeout(DOUBT, &mut self.published).await.ok(),
         };
-        answered.unwrap_or(Err(PublishError::Unconfirmed))
+        if answered.is_none() {
+            self.node.give_up(self.nonce);
+        }
+        self.waits = false;
+        answered
+            .unwrap_or(Ok(Err(PublishError::Unconfirmed)))
+            .unwrap_or(Err(PublishError::Unconfirmed))
+    }
+}
+
+impl Drop for Sending {
+    /// Nobody waits any more: what the bus does not have yet, it does not get.
+    fn drop(&mut self) {
+        if self.waits {
+            self.node.forget(self.nonce);
+        }
     }
 }

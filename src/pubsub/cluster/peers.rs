@@ -108,6 +108,9 @@ impl Node {
 
     /// A node lives. A new one hears of this one at once, and not with the next heartbeat.
     pub(super) fn hear_life(&self, node: NodeId, heartbeat: Heartbeat) {
+        if node != self.id {
+            self.watch.lives(node, heartbeat.leaving);
+        }
         if self.peers.heard(node, heartbeat) && node != self.id {
             self.tell_life();
         }

@@ -13,10 +13,15 @@ use crate::cluster::{Away, NodeId, To};
 use crate::log::{LoadError, MessageId, OwnPlaced, Seq};
 use crate::pubsub::{Draft, PublishError, Published, Topic};
 
-/// How often to look whether the database has a message.
+/// The first pause between two looks whether the database has a message.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long to look.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The next pause. A look reads the whole journal, which is long while the database is away.
+fn rarer(pause: Duration) -> Duration {
+    (2 * pause).min(Duration::from_secs(1))
+}
 
 impl Node {
     /// Waits until the message that a draft changes has left the journal: from then on no node stores it again. And until
@@ -42,15 +47,16 @@ impl Node {
         let Some(target) = message::target(draft) else {
             return Ok(());
         };
-        let begun = Instant::now();
+        let (begun, mut pause) = (Instant::now(), LOOK);
         while begun.elapsed() < PATIENCE {
             let waits = self.is_in_journal(topic.name(), |seq| seq == target).await;
             if !waits.map_err(|_| RETRY)? {
                 return Ok(());
             }
-            sleep(LOOK).await;
+            sleep(pause).await;
+            pause = rarer(pause);
         }
-        Err(PublishError::Unconfirmed)
+        Err(RETRY.into())
     }
 
     /// Whether a message of the journal is among these.
@@ -117,8 +123,10 @@ impl Node {
         if self.is_strict_topic(topic) {
             return;
         }
+        let mut pause = LOOK;
         while let Ok(true) | Err(Away) = self.is_in_journal(topic, |seq| seq <= through).await {
-            sleep(LOOK).await;
+            sleep(pause).await;
+            pause = rarer(pause);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! So the bus may be away: then the nodes look into the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
@@ -39,7 +39,7 @@ pub(super) struct Strict {
     /// A living node of the cluster cannot tell what it commits.
     pub(super) is_uneasy: AtomicBool,
     pub(super) look: Notify,
-    pub(super) due: Mutex<Vec<Arc<str>>>,
+    pub(super) due: Mutex<HashSet<Arc<str>>>,
     /// Nodes that have died, with the times of their last signs of life.
     pub(super) looked_after: Mutex<HashMap<i64, i64>>,
 }
@@ -176,6 +176,7 @@ impl Node {
             node: Arc::clone(self),
             nonce: number,
             published,
+            waits: true,
         })
     }
 

@@ -115,7 +115,7 @@ impl Node {
             .map(|message| bus.tell(To::Topic(topic), message));
         let told = join_all(told.collect::<Vec<_>>());
         let (node, topic) = (Arc::clone(self), Arc::clone(topic));
-        self.runtime.spawn(async move {
+        self.spawn(async move {
             let all = told.await.into_iter().all(|told| told.is_ok());
             if let Some(number) = number.filter(|_| all) {
                 node.strict.untold.told(&topic, number);

@@ -55,6 +55,8 @@ impl KeptSanctions {
     }
 
     async fn read(&mut self) {
+        // Until it has succeeded, so that what was added is not missed.
+        self.is_loaded = false;
         let now = SystemTime::now();
         let revocations = match self.stored_revocations.load(now).await {
             Ok(revocations) => revocations,

@@ -1,6 +1,9 @@
 //! The check of a server before a node uses it.
 
-use super::support::{Server, wait};
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::support::{Node, Server, until, wait};
+use crate::cluster::bus::{Answer, Bus, Sequencer};
 use crate::cluster::redis::error::ConnectError;
 use crate::cluster::redis::{Finding, examine};
 
@@ -27,6 +30,47 @@ fn a_user_without_client_kill_is_refused_and_without_config_warned() {
         |finding: &&Finding| matches!(finding, Finding::Warning(text) if text.contains("CONFIG"));
     assert_eq!(findings.iter().filter(refused).count(), 1, "{findings:?}");
     assert_eq!(findings.iter().filter(warned).count(), 1, "{findings:?}");
+}
+
+#[test]
+fn the_rights_of_the_page_are_enough() {
+    let page = include_str!("../../../../docs/CLUSTER.md");
+    let rights = page
+        .split("```")
+        .find_map(|block| block.strip_prefix("text\non >"));
+    let rights = format!("on >{}", rights.expect("a block with the rights"));
+    let server = Server::start();
+    let user: Vec<&str> = ["ACL", "SETUSER", "node"]
+        .into_iter()
+        .chain(rights.split_whitespace())
+        .collect();
+    server.run::<String>(&user);
+    let url = format!("redis://node:password@127.0.0.1:{}/1", server.port);
+    for finding in wait(examine(&url)).expect("reached") {
+        assert!(matches!(finding, Finding::Fine(_)), "{finding:?}");
+    }
+    let (node, other) = (Node::start(url.clone()), Node::start(url));
+    node.begin("room");
+    node.attach("room");
+    let Answer::Taken(place) = node.answer(node.publish("room")) else {
+        panic!("not taken");
+    };
+    until("it arrives", || node.arrived("room").len() == 1);
+    node.bus.stored("room", &[place.seq]);
+    until("it has left the journal", || {
+        wait(node.bus.journals()) == Ok(Vec::new())
+    });
+    assert_eq!(wait(node.bus.claim("task", 1)), Ok(true));
+    let key_renewed = || {
+        server
+            .run::<String>(&["INFO", "commandstats"])
+            .contains("cmdstat_pexpire")
+    };
+    until("its key is renewed", key_renewed);
+    until("both live", || {
+        wait(node.bus.is_alive(other.id)) == Ok(true)
+    });
+    assert_eq!(node.heard.downs.load(SeqCst), 0);
 }
 
 #[test]
