@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
@@ -131,6 +131,8 @@ struct SharedBans {
     bans: AtomicUsize,
     mutes: AtomicUsize,
     lists: RwLock<BanLists>,
+    /// How often a ban was added or taken back. Changes while `lists` is locked.
+    changes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -188,12 +190,30 @@ impl Bans {
     /// the ban in force; `None`: there are 100,000, and it is not added.
     pub fn insert(&self, mut ban: Ban) -> Option<Ban> {
         let mut lists = self.write();
-        if lists.len() >= MAX_BANS && lists.of(ban.kind).get(&ban.target).is_none() {
-            return None;
-        }
-        lists.of(ban.kind).insert(&mut ban);
+        let is_added = lists.insert(&mut ban);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
         self.counted(&lists);
-        Some(ban)
+        is_added.then_some(ban)
+    }
+
+    /// How often a ban was added or taken back.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
+    }
+
+    /// Makes these the bans in force: a list that was read after there were so many `changes`. Returns whether that is
+    /// still so; if not, the list may be an old one, and nothing is changed.
+    pub(crate) fn replace(&self, bans: Vec<Ban>, changes: u64) -> bool {
+        let mut lists = self.write();
+        if self.changes() != changes {
+            return false;
+        }
+        *lists = BanLists::default();
+        for mut ban in bans {
+            lists.insert(&mut ban);
+        }
+        self.counted(&lists);
+        true
     }
 
     /// The id that a ban of this kind for this target has; `None` if there is none.
@@ -216,13 +236,14 @@ impl Bans {
 
     /// Takes a ban back. Returns whether there was one.
     pub fn remove(&self, id: &str) -> bool {
-        let Some(ban) = self.find(id) else {
-            return false;
-        };
         let mut lists = self.write();
-        lists.of(ban.kind).retain(|entry| entry.id != id);
+        // A list that is being read may have it all the same.
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
+        let before = lists.len();
+        lists.bans.retain(|entry| entry.id != id);
+        lists.mutes.retain(|entry| entry.id != id);
         self.counted(&lists);
-        true
+        lists.len() < before
     }
 
     /// The bans in force, the newest first: at most `limit`, and the number of all.
@@ -278,6 +299,17 @@ impl BanLists {
             BanKind::Ban => &mut self.bans,
             BanKind::Mute => &mut self.mutes,
         }
+    }
+
+    /// Puts a ban in place of the one of its kind with the same target, whose id it gets. Returns whether there is room.
+    fn insert(&mut self, ban: &mut Ban) -> bool {
+        let is_full = self.len() >= MAX_BANS;
+        let list = self.of(ban.kind);
+        if is_full && list.get(&ban.target).is_none() {
+            return false;
+        }
+        list.insert(ban);
+        true
     }
 
     fn all(&self) -> impl Iterator<Item = Ban> {
@@ -470,5 +502,21 @@ mod tests {
         assert!(bans.insert(one(7)).is_some(), "it is there");
         assert!(bans.remove("7"));
         assert!(bans.insert(one(MAX_BANS)).is_some());
+    }
+
+    #[test]
+    fn a_list_that_was_read_before_a_change_replaces_nothing() {
+        let bans = Bans::default();
+        bans.insert(ban("old", BanKind::Mute, user("bob"), HOUR));
+        let (before, read) = (
+            bans.changes(),
+            vec![ban("1", BanKind::Ban, user("eve"), HOUR)],
+        );
+        // Lifted while the list was read, of which this list may not know.
+        assert!(!bans.remove("1"));
+        assert!(!bans.replace(read.clone(), before));
+        assert!(!bans.refuses(Some("eve"), None) && bans.has_mutes());
+        assert!(bans.replace(read, bans.changes()));
+        assert!(bans.refuses(Some("eve"), None) && !bans.has_mutes());
     }
 }

@@ -40,6 +40,8 @@ pub mod message;
 mod metrics;
 mod notice;
 pub mod pattern;
+#[cfg(any(feature = "server", feature = "_cluster"))]
+mod prefix;
 pub mod rate;
 pub mod revocation;
 pub mod token;

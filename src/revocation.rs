@@ -2,7 +2,7 @@
 //! `store::StoredRevocations` keeps them in a database.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
@@ -71,6 +71,8 @@ struct SharedRevocations {
     /// The entries of both maps.
     count: AtomicUsize,
     maps: RwLock<RevocationMaps>,
+    /// How often a revocation was added or taken back. Changes while `maps` is locked.
+    changes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -108,30 +110,36 @@ impl Revocations {
     /// Adds a revocation. If the subject has one, the later time of both counts. Returns the revocation in force;
     /// `None`: there are 100,000, and it is not added.
     pub fn insert(&self, revocation: &Revocation) -> Option<Revocation> {
-        let Revocation {
-            subject,
-            not_before,
-            ends,
-        } = revocation;
         let mut maps = self.write();
-        let is_full = maps.len() >= MAX_REVOCATIONS;
-        let (map, name) = maps.of(subject);
-        if is_full && !map.contains_key(name) {
-            return None;
-        }
-        let times = map.entry(name.clone()).or_insert(RevokedTimes {
-            not_before: *not_before,
-            ends: *ends,
-        });
-        times.not_before = times.not_before.max(*not_before);
-        times.ends = times.ends.max(*ends);
-        let RevokedTimes { not_before, ends } = *times;
+        let times = maps.insert(revocation);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
         self.counted(&maps);
+        let RevokedTimes { not_before, ends } = times?;
         Some(Revocation {
-            subject: subject.clone(),
+            subject: revocation.subject.clone(),
             not_before,
             ends,
         })
+    }
+
+    /// How often a revocation was added or taken back.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
+    }
+
+    /// Makes these the revocations in force: a list that was read after there were so many `changes`. Returns whether
+    /// that is still so; if not, the list may be an old one, and nothing is changed.
+    pub(crate) fn replace(&self, revocations: &[Revocation], changes: u64) -> bool {
+        let mut maps = self.write();
+        if self.changes() != changes {
+            return false;
+        }
+        *maps = RevocationMaps::default();
+        for revocation in revocations {
+            maps.insert(revocation);
+        }
+        self.counted(&maps);
+        true
     }
 
     /// Whether [`insert`](Self::insert) adds a revocation of this subject.
@@ -147,6 +155,8 @@ impl Revocations {
         let mut maps = self.write();
         let (map, name) = maps.of(subject);
         let removed = map.remove(name).is_some();
+        // A list that is being read may have it all the same.
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
         self.counted(&maps);
         removed
     }
@@ -181,6 +191,22 @@ impl Revocations {
 impl RevocationMaps {
     fn len(&self) -> usize {
         self.users.len() + self.tokens.len()
+    }
+
+    /// Adds a revocation. Returns the times in force; `None` if there is no room.
+    fn insert(&mut self, revocation: &Revocation) -> Option<RevokedTimes> {
+        let is_full = self.len() >= MAX_REVOCATIONS;
+        let (map, name) = self.of(&revocation.subject);
+        if is_full && !map.contains_key(name) {
+            return None;
+        }
+        let times = map.entry(name.clone()).or_insert(RevokedTimes {
+            not_before: revocation.not_before,
+            ends: revocation.ends,
+        });
+        times.not_before = times.not_before.max(revocation.not_before);
+        times.ends = times.ends.max(revocation.ends);
+        Some(*times)
     }
 
     /// The map of a subject, and its name in it.
@@ -260,5 +286,30 @@ mod tests {
         assert!(revocations.has_room_for(&user(7).subject));
         assert!(revocations.remove(&user(7).subject));
         assert!(revocations.insert(&user(MAX_REVOCATIONS)).is_some());
+    }
+
+    #[test]
+    fn a_list_that_was_read_before_a_change_replaces_nothing() {
+        let revocations = Revocations::default();
+        let now = SystemTime::now();
+        let revoked = |user: &str| Revocation {
+            subject: RevokedSubject::User(user.to_owned()),
+            not_before: now,
+            ends: now + Duration::from_secs(60),
+        };
+        let refuses = |user| {
+            revocations.refuses(TokenFacts {
+                user: Some(user),
+                id: None,
+                issued: None,
+            })
+        };
+        revocations.insert(&revoked("bob"));
+        let before = revocations.changes();
+        assert!(!revocations.remove(&revoked("eve").subject));
+        assert!(!revocations.replace(&[revoked("eve")], before));
+        assert!(refuses("bob") && !refuses("eve"));
+        assert!(revocations.replace(&[revoked("eve")], revocations.changes()));
+        assert!(!refuses("bob") && refuses("eve"));
     }
 }

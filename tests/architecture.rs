@@ -12,7 +12,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client", &["admission"]),
     (
         "server/config",
-        &["admission", "pattern", "server/jwt", "server/language"],
+        &[
+            "admission",
+            "pattern",
+            "prefix",
+            "server/jwt",
+            "server/language",
+        ],
     ),
     ("server/console", &[]),
     ("deflate", &["frame", "metrics", "rate"]),
@@ -22,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("server/methods", &[]),
     ("metrics", &["lock", "rate"]),
     ("notice", &["lock"]),
+    ("prefix", &[]),
     ("pattern", &[]),
     ("rate", &["lock"]),
     ("revocation", &["metrics"]),
@@ -42,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "log",
         &["budget", "lock", "message", "metrics", "pattern", "trace"],
     ),
-    ("cluster", &["lock", "log", "metrics"]),
+    ("cluster", &["lock", "log", "metrics", "notice"]),
     (
         "pubsub",
         &[
@@ -55,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
             "outbox",
             "pattern",
+            "prefix",
             "serializer",
             "trace",
             "waker",

@@ -144,6 +144,10 @@ pub(crate) trait Bus: Send + Sync {
     /// Whether the bus is up: [`Events::up`] was called, and [`Events::down`] not since.
     fn is_up(&self) -> bool;
 
+    /// This node ends: waits until all that was handed over is done, and takes back its sign of life. Nothing may be
+    /// handed over any more.
+    fn leave(&self) -> BoxFuture<'static, Result<(), Away>>;
+
     /// What the bus has done since its start.
     fn totals(&self) -> BusTotals;
 
@@ -191,6 +195,9 @@ pub(crate) trait Sequencer: Send + Sync {
     /// Removes messages from the journal, because the database has them. Call after the commit. Kept over
     /// reconnects to the same process of the server.
     fn stored(&self, topic: &str, seqs: &[Seq]);
+
+    /// The seqs of the messages that are in the topic's journal, ascending.
+    fn journaled(&self, topic: &str) -> BoxFuture<'static, Result<Vec<Seq>, Away>>;
 
     /// The topics that have a journal, to find the messages of a dead node.
     fn journals(&self) -> BoxFuture<'static, Result<Vec<String>, Away>>;

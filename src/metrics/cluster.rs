@@ -19,6 +19,8 @@ pub(crate) struct BusTotals {
     pub(crate) dropped: u64,
     /// Messages of which nobody can know whether they were taken.
     pub(crate) unconfirmed: u64,
+    /// Messages that the bus had no room for.
+    pub(crate) refused: u64,
     /// How often the bus was lost.
     pub(crate) disconnects: u64,
     /// Answers to publishes, and the microseconds that they took together.
@@ -34,10 +36,12 @@ struct ClusterMetrics {
     waiting_bytes: Gauge,
     lag: Gauge,
     disconnects: Counter,
+    refused: Counter,
     /// Sent, published, received.
     messages: [Counter; 3],
     /// Dropped, unconfirmed.
     lost: [Counter; 2],
+    passed_over: Counter,
 }
 
 static CLUSTER_METRICS: LazyLock<ClusterMetrics> = LazyLock::new(|| ClusterMetrics {
@@ -61,11 +65,21 @@ static CLUSTER_METRICS: LazyLock<ClusterMetrics> = LazyLock::new(|| ClusterMetri
         "slackir_cluster_disconnects_total",
         "Times that the node lost the cluster's bus",
     ),
+    refused: described_counter(
+        "slackir_cluster_refused_total",
+        "Stored messages that the cluster's bus had no room for: its memory or the topic's journal is full",
+    ),
     messages: ["sent", "published", "received"]
         .map(|direction| counter!("slackir_cluster_messages_total", "direction" => direction)),
     lost: ["dropped", "unconfirmed"]
         .map(|reason| counter!("slackir_cluster_lost_total", "reason" => reason)),
+    passed_over: counter!("slackir_cluster_lost_total", "reason" => "slow"),
 });
+
+/// A message of another node, which no log keeps, is not sent to the members here: a worker has too much to send.
+pub(crate) fn count_passed_over() {
+    CLUSTER_METRICS.passed_over.increment(1);
+}
 
 /// Shows what the node sees and has done. `lag`: the average of the last answers, in seconds.
 pub(crate) fn show_cluster(is_up: bool, nodes: usize, totals: BusTotals, lag: f64) {
@@ -75,6 +89,7 @@ pub(crate) fn show_cluster(is_up: bool, nodes: usize, totals: BusTotals, lag: f6
     metrics.waiting_bytes.set(totals.waiting_bytes as f64);
     metrics.lag.set(lag);
     metrics.disconnects.absolute(totals.disconnects);
+    metrics.refused.absolute(totals.refused);
     let messages = [totals.sent, totals.published, totals.received];
     for (counter, total) in metrics.messages.iter().zip(messages) {
         counter.absolute(total);
@@ -94,6 +109,7 @@ pub(super) fn describe() {
     );
     describe_counter!(
         "slackir_cluster_lost_total",
-        "Messages between nodes that were dropped, or of which nobody can know whether they were taken"
+        "Messages between nodes that were dropped, of which nobody can know whether they were taken, or that came \
+         while a worker was too slow"
     );
 }

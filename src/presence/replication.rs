@@ -170,7 +170,7 @@ impl Replication {
                 tracker::Notice::NameTaken(node) => tracing::warn!(
                     %node,
                     "presence.node.name_taken: another server runs with this name, and one of them \
-                     is not listed; give each its own"
+                     is not listed; give each its own node_name"
                 ),
             }
         }

@@ -58,6 +58,8 @@ use crate::lock::lock;
 use crate::log::{Backlog, Found, LoadError, LogEntry, LogRule, MessageId, Pager, RecentRefs, Seq};
 use crate::metrics::metrics;
 use crate::pattern::first_match;
+#[cfg(any(feature = "server", feature = "_cluster"))]
+pub use crate::prefix::InvalidPrefix;
 
 /// One server's topics. A clone is cheap and refers to the same topics. Two instances in one process share
 /// nothing.

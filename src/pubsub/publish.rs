@@ -221,8 +221,9 @@ impl PubSub {
         self.send_elsewhere(topic, draft);
     }
 
-    /// Sends a draft that is not stored to this server's members.
-    pub(super) fn publish_live(&self, topic: &str, draft: &Draft) {
+    /// Sends a draft that is not stored to this server's members. Returns an inbox that is over its bound, if there is
+    /// one.
+    pub(super) fn publish_live(&self, topic: &str, draft: &Draft) -> Option<Arc<Inbox>> {
         while let Some(topic) = self.known(topic) {
             let checked = draft.check(&topic).map_err(Refusal::Error);
             match checked.and_then(|()| self.publish_here(&topic, draft, None)) {
@@ -233,11 +234,12 @@ impl PubSub {
                         topic, event, %error,
                         "pubsub.live.refused: nobody got it; mend what is broadcast"
                     );
-                    return;
+                    return None;
                 }
-                Ok(_) => return,
+                Ok((_, congested)) => return congested,
             }
         }
+        None
     }
 
     /// Publishes for a member of the topic. The subscriber `from` is left out. Also returns an inbox that

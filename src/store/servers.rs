@@ -4,6 +4,7 @@
 //! heartbeat into the table `servers` and reads the heartbeats of the others. Unlike a lock, a row needs no session
 //! of its own and works through PgBouncer. A SQLite file is locked by its one server.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +29,10 @@ const SILENCE: Duration = Duration::from_secs(2);
 const LIFE: &str = "interval '10 seconds'";
 /// The same for a node, for the other nodes.
 const NODE_LIFE: Duration = Duration::from_secs(10);
+/// A node whose heartbeat is not older than this is no dead one.
+const LIVES: Duration = Duration::from_secs(3);
+/// How many heartbeats another node may give before it is heard over the bus.
+const MOST_UNHEARD: u32 = 4;
 /// The longest wait for the last statement.
 const LAST_BEAT: Duration = Duration::from_secs(2);
 
@@ -57,10 +62,12 @@ struct Seen {
 }
 
 /// Another node of the cluster, as its row shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenServer {
-    /// The number of its process.
+    /// The number of the node.
     pub id: i64,
+    /// The name of the server.
+    pub name: String,
     /// The time of its last sign of life, in microseconds of the database's clock.
     pub seen_at: i64,
     /// How long ago that was.
@@ -76,8 +83,14 @@ pub type OnSeen = Box<dyn Fn(&[SeenServer])>;
 pub struct ClusterSeat {
     /// The name of the cluster.
     pub cluster: String,
+    /// The number of this node.
+    pub id: i64,
     /// Whether this node reaches the cluster's bus, and has told over it what it has committed.
     pub bus_is_up: Box<dyn Fn() -> bool>,
+    /// Whether the node with this number was heard over the bus.
+    pub hears: Box<dyn Fn(i64) -> bool>,
+    /// Whether the others must look for what this node has committed.
+    pub owes: Box<dyn Fn() -> bool>,
     /// Called with the other nodes after each heartbeat: each second, and when `bus_is_up` has changed.
     pub seen: OnSeen,
 }
@@ -92,7 +105,7 @@ impl Servers {
         if !pool.is_shared() {
             return None;
         }
-        let id = run::random();
+        let id = seat.as_ref().map_or_else(run::random, |seat| seat.id);
         let others = OtherServers::default();
         let me = Heartbeat {
             id,
@@ -119,8 +132,8 @@ impl Servers {
     /// Removes this server's heartbeat. Without this the others notice after ten seconds.
     pub async fn leave(self) {
         self.task.abort();
-        if self.seat.as_ref().is_some_and(|seat| !(seat.bus_is_up)()) {
-            // The others may not know all that this node has committed: they look when its heartbeat has expired.
+        if self.seat.as_ref().is_some_and(|seat| (seat.owes)()) {
+            // They look when its heartbeat has expired.
             return;
         }
         let id = self.id;
@@ -193,6 +206,7 @@ async fn beats(pool: Pool, mut me: Heartbeat, seat: Option<Rc<ClusterSeat>>, oth
             tokio::time::sleep(NEWS).await;
         }
     }
+    let mut unheard = Unheard::default();
     loop {
         let begun = Instant::now();
         me.bus_is_up = seat.as_ref().is_some_and(|seat| (seat.bus_is_up)());
@@ -201,9 +215,10 @@ async fn beats(pool: Pool, mut me: Heartbeat, seat: Option<Rc<ClusterSeat>>, oth
             .clone()
             .read(move |connection| beat(connection, &beaten));
         match seen.await {
-            Ok(seen) => {
+            Ok(mut seen) => {
                 if let Some(seat) = &seat {
                     (seat.seen)(&seen.nodes);
+                    seen.strangers.extend(unheard.of(&seen.nodes, seat));
                 }
                 others.set(seen);
             }
@@ -211,6 +226,31 @@ async fn beats(pool: Pool, mut me: Heartbeat, seat: Option<Rc<ClusterSeat>>, oth
             Err(error) => tracing::debug!(%error, "store.servers.unseen"),
         }
         wait(begun, me.bus_is_up, seat.as_deref()).await;
+    }
+}
+
+/// Nodes of the cluster that say in the database that they reach the bus, and are not heard there: their bus is another.
+#[derive(Default)]
+struct Unheard(HashMap<i64, u32>);
+
+impl Unheard {
+    /// The names of those that were not heard over several heartbeats.
+    fn of(&mut self, nodes: &[SeenServer], seat: &ClusterSeat) -> Vec<String> {
+        let is_unheard = |node: &&SeenServer| {
+            node.bus_is_up && node.age < LIVES && (seat.bus_is_up)() && !(seat.hears)(node.id)
+        };
+        let unheard: Vec<_> = nodes.iter().filter(is_unheard).collect();
+        self.0
+            .retain(|id, _| unheard.iter().any(|node| node.id == *id));
+        let mut names = Vec::new();
+        for node in unheard {
+            let beats = self.0.entry(node.id).or_default();
+            *beats += 1;
+            if *beats >= MOST_UNHEARD {
+                names.push(format!("{} over another Redis", node.name));
+            }
+        }
+        names
     }
 }
 
@@ -247,6 +287,16 @@ fn leave(connection: &mut DbConnection<'_>, id: i64) -> diesel::QueryResult<()> 
 }
 
 impl DbWriterHandle {
+    /// The other nodes of the cluster, living and dead. None if the database is away.
+    pub(crate) async fn nodes(&self, cluster: &str) -> Vec<SeenServer> {
+        let cluster = cluster.to_owned();
+        let nodes = self
+            .readers()
+            .clone()
+            .read(move |connection| nodes(connection, &cluster));
+        nodes.await.unwrap_or_default()
+    }
+
     /// The name of a live server on the database with which a node of this cluster must not share it, or a server alone
     /// with a cluster. `None` if there is none, and for SQLite.
     pub(crate) async fn stranger(&self, cluster: Option<String>) -> Option<String> {
@@ -284,6 +334,16 @@ fn strangers(
         (DbConnection::Sqlite(_), _) => Ok(Vec::new()),
         #[cfg(feature = "postgres")]
         (DbConnection::Postgres(connection), cluster) => postgres::strangers(connection, cluster),
+    }
+}
+
+/// The nodes of a cluster.
+fn nodes(connection: &mut DbConnection<'_>, cluster: &str) -> diesel::QueryResult<Vec<SeenServer>> {
+    match (connection, cluster) {
+        #[cfg(feature = "sqlite")]
+        (DbConnection::Sqlite(_), _) => Ok(Vec::new()),
+        #[cfg(feature = "postgres")]
+        (DbConnection::Postgres(connection), cluster) => postgres::nodes(connection, 0, cluster),
     }
 }
 
@@ -331,7 +391,10 @@ mod postgres {
         diesel::sql_query(dead).execute(connection)?;
         Ok(Seen {
             strangers: others(connection, me.id, me.cluster.as_deref())?,
-            nodes: nodes(connection, me)?,
+            nodes: match &me.cluster {
+                Some(cluster) => nodes(connection, me.id, cluster)?,
+                None => Vec::new(),
+            },
         })
     }
 
@@ -339,6 +402,8 @@ mod postgres {
     struct Node {
         #[diesel(sql_type = BigInt)]
         id: i64,
+        #[diesel(sql_type = Text)]
+        name: String,
         #[diesel(sql_type = BigInt)]
         seen_at: i64,
         #[diesel(sql_type = BigInt)]
@@ -347,17 +412,22 @@ mod postgres {
         bus_up: bool,
     }
 
-    /// The other nodes of the cluster, living and dead.
-    fn nodes(connection: &mut PgConnection, me: &Heartbeat) -> QueryResult<Vec<SeenServer>> {
-        let nodes = "SELECT id, (extract(epoch FROM seen_at) * 1000000)::bigint AS seen_at, \
+    /// The nodes of the cluster but this one, living and dead.
+    pub(in crate::store) fn nodes(
+        connection: &mut PgConnection,
+        me: i64,
+        cluster: &str,
+    ) -> QueryResult<Vec<SeenServer>> {
+        let nodes = "SELECT id, name, (extract(epoch FROM seen_at) * 1000000)::bigint AS seen_at, \
                      (extract(epoch FROM clock_timestamp() - seen_at) * 1000000)::bigint AS age, \
                      bus_up FROM servers WHERE id <> $1 AND cluster = $2";
         let nodes: Vec<Node> = diesel::sql_query(nodes)
-            .bind::<BigInt, _>(me.id)
-            .bind::<Nullable<Text>, _>(&me.cluster)
+            .bind::<BigInt, _>(me)
+            .bind::<Text, _>(cluster)
             .load(connection)?;
         let seen = nodes.into_iter().map(|node| SeenServer {
             id: node.id,
+            name: node.name,
             seen_at: node.seen_at,
             age: Duration::from_micros(u64::try_from(node.age).unwrap_or_default()),
             bus_is_up: node.bus_up,

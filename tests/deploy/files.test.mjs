@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -63,6 +63,14 @@ test("the second compose file changes services and networks of the first", () =>
   const [first, second] = ["compose.yml", "compose.postgres.yml"].map((file) => parse(deployed(file)));
   assert.ok(first.services.slackir && second.services.slackir.build.dockerfile);
   assert.ok("database" in second.networks);
+});
+
+test("in the cluster a node has the time that its shutdown takes, and its environment is read", () => {
+  const { slackir1 } = parse(deployed("compose.cluster.yml"), { merge: true }).services;
+  const delay = Number(slackir1.environment.SLACKIR_SHUTDOWN_DELAY);
+  assert.ok(seconds(slackir1.stop_grace_period, /^(\d+)s$/) > delay + setting("shutdown-timeout"));
+  const settings = readFileSync(new URL("../../docs/CONFIGURATION.md", import.meta.url), "utf8");
+  for (const name of Object.keys(slackir1.environment)) assert.ok(settings.includes(`| \`${name}\` |`), name);
 });
 
 test("Caddy reads its configuration in compose.yml", { skip: !isInstalled("caddy") && "no Caddy" }, () => {

@@ -90,10 +90,14 @@ pub(super) enum Question {
         /// For the answer.
         answer: oneshot::Sender<bool>,
     },
+    /// Which seqs the journal of the topic has.
+    Journaled(Arc<str>, oneshot::Sender<Vec<Seq>>),
     /// Which topics have a journal.
     Journals(oneshot::Sender<Vec<String>>),
     /// Whether the name is free for some seconds.
     Claim(Box<str>, u32, oneshot::Sender<bool>),
+    /// Whether this node's sign of life is taken back, after all else is done.
+    Leave(oneshot::Sender<()>),
 }
 
 impl Question {

@@ -75,6 +75,9 @@ impl Pair {
             Value::Int(client) => client,
             _ => return Err(ConnectError::Odd("CLIENT ID")),
         };
+        // Without this right, messages could be stored twice after a lost connection. No connection has this id.
+        let nobody = i64::MAX.to_string();
+        request(&commands, limit, &["CLIENT", "KILL", "ID", &nobody]).await?;
         let scripts = within(limit, Scripts::load(&commands)).await;
         Ok(Self {
             scripts: scripts.map_err(|error| ConnectError::refused("SCRIPT LOAD", error))?,

@@ -24,6 +24,8 @@ pub(crate) struct BusCounters {
     pub(crate) in_doubt: AtomicU64,
     /// Publishes in doubt that the server had not taken, and that were sent again.
     pub(crate) resent: AtomicU64,
+    /// Publishes that the server had no room for.
+    pub(crate) refused: AtomicU64,
     /// Publishes in doubt of which nobody can know whether the server took them.
     pub(crate) unconfirmed: AtomicU64,
     /// Microseconds from writing a publish to its answer, summed up over [`Self::replies`].
@@ -53,6 +55,7 @@ impl BusCounters {
             received,
             dropped,
             unconfirmed,
+            refused: self.refused.load(Relaxed),
             disconnects: self.disconnects.load(Relaxed),
             replies: self.replies.load(Relaxed),
             reply_micros: self.reply_micros.load(Relaxed),

@@ -37,7 +37,7 @@ pub(super) async fn settle(shared: &Shared, pair: &Pair) -> Result<(), ConnectEr
         let topic = Arc::clone(&doubt.publish.topic);
         by_topic.entry(topic).or_default().push(doubt);
     }
-    let asking = &Asking::new(pair);
+    let asking = &Asking::new(pair, shared.me);
     let limit = shared.options.timing.answer;
     stream::iter(by_topic)
         .map(async |(topic, doubts)| {

@@ -1,6 +1,8 @@
 //! Why there is no connection.
 
-use ::redis::RedisError;
+use std::mem::{Discriminant, discriminant};
+
+use ::redis::{ErrorKind, RedisError};
 
 use super::reply;
 
@@ -43,7 +45,21 @@ impl ConnectError {
             error,
         }
     }
+
+    /// Its kind. The system has several words for a server that is not there; a wrong password is another kind.
+    pub(super) fn trouble(&self) -> Trouble {
+        let source = match self {
+            Self::Url(error) | Self::Unreachable(error) | Self::Refused { error, .. } => {
+                Some(error)
+            }
+            Self::TwoProcesses | Self::Odd(_) => None,
+        };
+        (discriminant(self), source.map(RedisError::kind))
+    }
 }
+
+/// The kind of a [`ConnectError`].
+pub(super) type Trouble = (Discriminant<ConnectError>, Option<ErrorKind>);
 
 /// Why an open connection was given up.
 #[derive(Debug, thiserror::Error)]

@@ -69,6 +69,10 @@ pub(super) struct Link<'a> {
     batches: usize,
     /// Whether a PING is not answered.
     pinging: bool,
+    /// Who waits for the node's leave, until the rest is done.
+    leaving: Option<oneshot::Sender<()>>,
+    /// The sign of life is taken back, or is about to be.
+    has_left: bool,
 }
 
 impl<'a> Link<'a> {
@@ -81,7 +85,7 @@ impl<'a> Link<'a> {
     ) -> Self {
         Self {
             shared,
-            asking: Arc::new(Asking::new(&pair)),
+            asking: Arc::new(Asking::new(&pair, shared.me)),
             pair,
             stored,
             renewals,
@@ -89,6 +93,8 @@ impl<'a> Link<'a> {
             loading: false,
             batches: 0,
             pinging: false,
+            leaving: None,
+            has_left: false,
         }
     }
 
@@ -157,6 +163,10 @@ impl<'a> Link<'a> {
             }
             Command::Detach(topic) => lock(&self.shared.topics).detach(&topic),
             Command::Stored(topic, seqs) => self.stored.add(topic, seqs, &self.shared.counters),
+            Command::Ask(Question::Leave(answer)) => {
+                self.leaving = Some(answer);
+                self.leave_if_done();
+            }
             Command::Ask(question) => self.ask(question),
         }
     }
@@ -292,8 +302,21 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
+    /// Takes back the sign of life, once the journals have nothing that the database has.
+    fn leave_if_done(&mut self) {
+        if self.stored.is_done()
+            && let Some(answer) = self.leaving.take()
+        {
+            self.has_left = true;
+            self.ask(Question::Leave(answer));
+        }
+    }
+
     /// Renews the liveness key and the keys of some topics.
     fn renew(&mut self) {
+        if self.has_left {
+            return;
+        }
         let life = self.shared.options.timing.liveness.as_millis();
         let mut renew = ::redis::cmd("PEXPIRE");
         renew
@@ -338,6 +361,7 @@ impl<'a> Link<'a> {
                 result.or_else(Lost::by)?;
                 self.stored.confirmed();
                 self.remove_stored();
+                self.leave_if_done();
             }
             Done::Pinged(answered) => {
                 answered.ok_or(Lost::Silent)??;
@@ -362,7 +386,10 @@ impl<'a> Link<'a> {
                 self.load_again(nonce);
                 return Ok(());
             }
-            Err(error) if reply::is_out_of_memory(&error) => Some(Answer::Full),
+            Err(error) if reply::is_out_of_memory(&error) => {
+                self.full(&error);
+                Some(Answer::Full)
+            }
             Err(error) if reply::is_fatal(&error) => return Err(error.into()),
             Err(error) => {
                 tracing::error!(
@@ -381,6 +408,9 @@ impl<'a> Link<'a> {
         );
         add(&counters.replies, 1);
         let answer = answer.unwrap_or(Answer::Unconfirmed);
+        if answer == Answer::Full {
+            add(&counters.refused, 1);
+        }
         let Some(ended) = self.shared.answer(nonce, answer) else {
             return Ok(());
         };
@@ -392,6 +422,17 @@ impl<'a> Link<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The server has no memory left.
+    fn full(&self, error: &RedisError) {
+        if let Some(refused) = self.shared.full.count() {
+            tracing::error!(
+                %error, refused,
+                "cluster.redis.full: Redis has no memory for messages, and they are refused; raise its maxmemory, or \
+                 see why the database does not take what waits"
+            );
+        }
     }
 
     /// The server does not know the scripts any more. All publishes up to the reply of SCRIPT LOAD come here,
@@ -408,7 +449,7 @@ impl<'a> Link<'a> {
     /// The liveness key was renewed. If it was gone, the server has lost data, or other nodes have taken this
     /// one for dead.
     fn renewed(&mut self, existed: &Value) {
-        if *existed == Value::Int(1) {
+        if *existed == Value::Int(1) || self.has_left {
             return;
         }
         lock(&self.shared.publishes).make_unsure();

@@ -48,6 +48,7 @@ use crate::cluster::wire;
 use crate::lock::lock;
 use crate::log::{Epoch, Seq};
 use crate::metrics::BusTotals;
+use crate::notice::Notice;
 
 /// What the methods of the bus and its task share. No lock is held while an event is told, and at most
 /// `topics` and then `publishes` at once.
@@ -59,6 +60,8 @@ struct Shared {
     is_up: AtomicBool,
     topics: Mutex<Topics>,
     publishes: Mutex<Publishes>,
+    /// The server has no memory left.
+    full: Notice,
 }
 
 impl Shared {
@@ -113,6 +116,7 @@ impl RedisBus {
             is_up: AtomicBool::new(false),
             topics: Mutex::default(),
             publishes: Mutex::default(),
+            full: Notice::default(),
         });
         runtime.spawn(supervise::supervise(Arc::clone(&shared), commands));
         Arc::new(Self {
@@ -204,6 +208,10 @@ impl Bus for RedisBus {
         self.shared.is_up.load(Ordering::Acquire)
     }
 
+    fn leave(&self) -> BoxFuture<'static, Result<(), Away>> {
+        self.ask(Question::Leave)
+    }
+
     fn totals(&self) -> BusTotals {
         self.shared.counters.totals()
     }
@@ -271,6 +279,11 @@ impl Sequencer for RedisBus {
         if !seqs.is_empty() {
             self.command(Command::Stored(topic.into(), seqs.to_vec()));
         }
+    }
+
+    fn journaled(&self, topic: &str) -> BoxFuture<'static, Result<Vec<Seq>, Away>> {
+        let topic = topic.into();
+        self.ask(|answer| Question::Journaled(topic, answer))
     }
 
     fn journals(&self) -> BoxFuture<'static, Result<Vec<String>, Away>> {

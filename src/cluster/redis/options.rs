@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::connection::client;
+use super::error::ConnectError;
+
 /// The settings of a [`RedisBus`](super::RedisBus).
 #[derive(Clone)]
 pub(crate) struct RedisOptions {
@@ -27,6 +30,14 @@ impl RedisOptions {
             most_waiting: 64 << 20,
             timing: Timing::default(),
         }
+    }
+
+    /// Whether the URL is one of Redis.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(crate) fn check(&self) -> Result<(), ConnectError> {
+        client(&self.url).map(drop)
     }
 }
 

@@ -10,7 +10,7 @@ use super::connection::Pair;
 use super::keys::{Keys, Kind};
 use super::reply::{self, ask};
 use super::scripts::{Script, Scripts};
-use crate::cluster::bus::{Position, ProcessId, Token};
+use crate::cluster::bus::{NodeId, Position, ProcessId, Token};
 use crate::log::{Epoch, Seq};
 
 /// How long the server keeps the state of a topic that no node renews: a week.
@@ -30,16 +30,18 @@ pub(super) struct Asking {
     keys: Keys,
     scripts: Scripts,
     process: ProcessId,
+    me: NodeId,
 }
 
 impl Asking {
-    /// Asks over the commands' connection of `pair`.
-    pub(super) fn new(pair: &Pair) -> Self {
+    /// Asks for the node `me` over the commands' connection of `pair`.
+    pub(super) fn new(pair: &Pair, me: NodeId) -> Self {
         Self {
             connection: pair.commands.clone(),
             keys: pair.keys.clone(),
             scripts: pair.scripts.clone(),
             process: pair.identity.process.clone(),
+            me,
         }
     }
 
@@ -72,6 +74,12 @@ impl Asking {
             } => {
                 _ = answer.send(self.begin(&topic, &token, epoch, head).await?);
             }
+            Question::Journaled(topic, answer) => {
+                let journal = self.keys.topic(&topic, Kind::Journal);
+                if let Some(seqs) = reply::seqs(&self.ask(&["HKEYS", &journal]).await?) {
+                    _ = answer.send(seqs);
+                }
+            }
             Question::Journals(answer) => {
                 _ = answer.send(self.journals().await?);
             }
@@ -79,6 +87,10 @@ impl Asking {
                 let (key, seconds) = (self.keys.claim(&name), seconds.max(1).to_string());
                 let set = ["SET", &key, "1", "NX", "EX", &seconds];
                 _ = answer.send(reply::is_done(&self.ask(&set).await?));
+            }
+            Question::Leave(answer) => {
+                self.ask(&["DEL", &self.keys.node(self.me)]).await?;
+                _ = answer.send(());
             }
         }
         Ok(())

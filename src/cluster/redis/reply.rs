@@ -121,6 +121,18 @@ pub(super) fn position(reply: Value, process: &ProcessId) -> Option<Option<Posit
     }))
 }
 
+/// The seqs of a list, ascending. `None`: the reply is no list.
+pub(super) fn seqs(reply: &Value) -> Option<Vec<Seq>> {
+    let Value::Array(fields) = reply else {
+        return None;
+    };
+    // A field that is no seq is a stranger's.
+    let seqs = fields.iter().filter_map(|field| number(&text(field)?));
+    let mut seqs: Vec<_> = seqs.collect();
+    seqs.sort_unstable();
+    Some(seqs)
+}
+
 /// The rows of a journal in ascending order.
 fn rows(journal: Value) -> Option<Vec<(Seq, Bytes)>> {
     let pairs: Vec<(Value, Value)> = match journal {

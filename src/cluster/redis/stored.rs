@@ -57,6 +57,11 @@ impl Stored {
         &self.under_way
     }
 
+    /// Whether all rows are removed.
+    pub(super) fn is_done(&self) -> bool {
+        self.unconfirmed == 0 && self.gathered.is_empty()
+    }
+
     /// One command of the round is confirmed.
     pub(super) fn confirmed(&mut self) {
         self.unconfirmed = self.unconfirmed.saturating_sub(1);

@@ -1,8 +1,6 @@
 //! [`supervise`]: the task of the bus. It connects, runs the connections until they are lost, and begins
 //! again.
 
-use std::collections::HashSet;
-use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +11,7 @@ use super::command::Command;
 use super::connection::{Backoff, Former, Pair};
 use super::counters::add;
 use super::doubt;
-use super::error::{ConnectError, Lost};
+use super::error::{ConnectError, Lost, Trouble};
 use super::link::Link;
 use super::stored::Stored;
 use super::topics::Renewals;
@@ -163,7 +161,7 @@ struct Outage {
     since: Instant,
     /// Whether the bus was up before.
     after_loss: bool,
-    logged: HashSet<Discriminant<ConnectError>>,
+    logged: Vec<Trouble>,
 }
 
 impl Outage {
@@ -172,7 +170,7 @@ impl Outage {
         Self {
             since: Instant::now(),
             after_loss: false,
-            logged: HashSet::new(),
+            logged: Vec::new(),
         }
     }
 
@@ -190,7 +188,9 @@ impl Outage {
 
     /// An attempt to connect has failed.
     fn failed(&mut self, error: &ConnectError) {
-        if self.logged.insert(discriminant(error)) {
+        let trouble = error.trouble();
+        if !self.logged.contains(&trouble) {
+            self.logged.push(trouble);
             tracing::error!(
                 %error,
                 "cluster.bus.away: stored messages that are not strict wait, then are refused; do what the error says"

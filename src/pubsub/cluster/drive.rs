@@ -11,7 +11,6 @@ use crate::cluster::Position;
 use crate::cluster::replica::{Action, Replica, Ticket};
 use crate::log::{LoadError, MessageId, OpenedRun, Pending, Seq, StoredEntry};
 use crate::message::Payload;
-use crate::metrics::metrics;
 use crate::pubsub::fastlane::Direction;
 use crate::pubsub::topic::TopicState;
 use crate::pubsub::{Broadcast, Draft, Published, Topic};
@@ -203,10 +202,7 @@ impl Node {
             return;
         };
         let broadcast = Broadcast::new(topic, &event, &payload, from, Some(appended.meta));
-        state.broadcasts += 1;
-        // A publisher waits for a full inbox with its next message, not here.
-        state.deliver(&Arc::new(broadcast), None);
-        metrics().broadcasts.increment(1);
+        self.deliver(topic, state, broadcast);
         if let Some(row) = row {
             self.store_own(row, publishing, Published::from(appended));
         }
@@ -356,6 +352,7 @@ impl Node {
         (after, through): (Seq, Seq),
     ) {
         let Some(store) = &self.store else { return };
+        topic.drained().await;
         let page = store.page(topic.name(), after, PAGE.0, PAGE.1).await;
         let Ok(page) = page else {
             return self.drive(topic, |replica, now, out| replica.failed(ticket, now, out));

@@ -11,7 +11,6 @@ use super::strict::Row;
 use crate::cluster::follower::{Action, Bounds, Follower, Ticket};
 use crate::log::{Epoch, LoadError, LogRule, MessageId, OpenedRun, Seq, of_client};
 use crate::message::Payload;
-use crate::metrics::metrics;
 use crate::pubsub::topic::TopicState;
 use crate::pubsub::{Broadcast, Topic};
 
@@ -89,6 +88,7 @@ impl Node {
                 follower.retry(ticket, out);
             }),
             Action::Reset(seq) => {
+                self.forget_silent(topic.name());
                 let at = state.id_of(seq);
                 reset(topic, state, at);
             }
@@ -110,10 +110,10 @@ impl Node {
     }
 
     /// Shows members the next message.
-    fn show_row(&self, topic: &Arc<Topic>, state: &mut TopicState, seq: Seq, row: Row) {
+    fn show_row(self: &Arc<Self>, topic: &Arc<Topic>, state: &mut TopicState, seq: Seq, row: Row) {
         let Row { at, mut message } = row;
         let key = message.client_ref.clone();
-        let from = key.and_then(|key| self.silent(topic, key));
+        let from = key.and_then(|key| self.take_silent(topic.shared_name(), key));
         message.client_ref = of_client(message.client_ref);
         let placed = message::placed(state.id_of(seq), at, message, None);
         let (event, payload) = (placed.event.clone(), Payload::Json(placed.payload.clone()));
@@ -121,10 +121,7 @@ impl Node {
             return;
         };
         let broadcast = Broadcast::new(topic, &event, &payload, from, Some(appended.meta));
-        state.broadcasts += 1;
-        // A publisher waits for a full inbox with its next message, not here.
-        state.deliver(&Arc::new(broadcast), None);
-        metrics().broadcasts.increment(1);
+        self.deliver(topic, state, broadcast);
     }
 
     async fn open_strictly(self: &Arc<Self>, topic: &Arc<Topic>, ticket: Ticket) {
@@ -145,6 +142,7 @@ impl Node {
     /// Reads rows that members have missed: the head first, so that no row up to it can come later.
     async fn fill(self: &Arc<Self>, topic: &Arc<Topic>, ticket: Ticket, after: Seq) {
         let Some(store) = &self.store else { return };
+        topic.drained().await;
         let name = topic.name();
         let read = async {
             let run = store.known_run(name).await?;

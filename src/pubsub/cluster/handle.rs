@@ -13,6 +13,7 @@ use super::node::Node;
 use super::peers::NodeInfo;
 use crate::cluster::{Bus, NodeId};
 use crate::log::{MemoryStore, MessageStore, SharedLogs};
+use crate::prefix::{InvalidPrefix, check_prefix};
 use crate::pubsub::PubSub;
 
 /// How a server takes part in a cluster.
@@ -28,8 +29,8 @@ use crate::pubsub::PubSub;
 pub struct ClusterOptions {
     /// The Redis that all nodes share: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
     pub url: String,
-    /// The beginning of all keys and channels there. Clusters that share a Redis need different ones. Default
-    /// `slackir`.
+    /// The beginning of all keys and channels there: 1 to 64 ASCII letters, digits, or of `-_.:`. Clusters that share a
+    /// Redis need different ones. Default `slackir`.
     pub prefix: String,
     /// How long all nodes know the client_ref of a message. Each takes 163 bytes of Redis's memory. Default 600 s.
     pub ref_window: std::time::Duration,
@@ -68,6 +69,12 @@ pub enum ClusterError {
     /// The system gives no thread or no random number.
     #[error("the cluster's thread could not be started")]
     Thread(#[source] io::Error),
+    /// [`ClusterOptions::url`] is no URL of Redis.
+    #[error(transparent)]
+    Url(Box<dyn std::error::Error + Send + Sync>),
+    /// [`ClusterOptions::prefix`] does not fit into names.
+    #[error(transparent)]
+    Prefix(#[from] InvalidPrefix),
 }
 
 /// This server as a node of a cluster: its topics are those of the other nodes. Clients of all nodes get every message
@@ -100,15 +107,19 @@ impl Cluster {
     /// Starts a node. It connects by itself, and again whenever it has lost its connections.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the options are wrong, or the system gives no thread.
     #[cfg(feature = "redis")]
     pub fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         use crate::cluster::redis::{RedisBus, RedisOptions};
+        check_prefix(&options.prefix)?;
         let redis = RedisOptions {
             prefix: options.prefix,
             ref_window: options.ref_window,
             ..RedisOptions::new(options.url)
         };
+        redis
+            .check()
+            .map_err(|error| ClusterError::Url(error.into()))?;
         Self::on_bus((options.name, options.database), |id, hears, runtime| {
             RedisBus::start(redis, id, Arc::new(hears), runtime)
         })
@@ -185,9 +196,9 @@ impl Cluster {
     pub async fn leave(self, limit: std::time::Duration) {
         self.node.parts.each(|part| part.flush());
         self.node.parts.clear();
-        // Commands are carried out in their order, so an answer means that those before are done.
         if let Some(bus) = self.node.bus() {
-            let _ = tokio::time::timeout(limit, bus.is_alive(self.node.id)).await;
+            // Otherwise the others look after it.
+            let _ = tokio::time::timeout(limit, bus.leave()).await;
         }
     }
 

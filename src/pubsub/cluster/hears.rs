@@ -39,6 +39,9 @@ impl Events for Hears {
                 return;
             };
             if let Some(id) = place {
+                if topic.is_paused() {
+                    return;
+                }
                 let arrived = Arrived::read(message);
                 node.drive(&topic, |replica, now, out| {
                     replica.arrived(id, arrived, now, out);

@@ -2,13 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::following::{self, StrictFollower};
-use super::node::Node;
+use super::node::{Node, PATIENCE};
 use crate::cluster::Away;
 use crate::cluster::follower::Follower;
 use crate::cluster::replica::{Limits, Replica};
@@ -20,8 +19,6 @@ use crate::pubsub::cluster::message::Arrived;
 use crate::pubsub::topic::TopicState;
 use crate::pubsub::{Topic, Want};
 
-/// How long a join waits for the bus.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages that arrive while older ones are read.
 const BUFFER: usize = 10_000;
 
@@ -35,6 +32,8 @@ pub(crate) struct Joint {
     stands: watch::Sender<bool>,
     /// Whether this node has asked the bus for the topic's messages.
     asked: AtomicBool,
+    /// Whether a worker has too much to send to members: see [`Node::pause`].
+    pub(super) is_paused: AtomicBool,
 }
 
 impl Joint {
@@ -43,6 +42,7 @@ impl Joint {
             node: Arc::clone(node),
             stands: watch::Sender::new(false),
             asked: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
         }
     }
 
@@ -85,6 +85,7 @@ impl Joint {
 
     /// The topic is out of memory.
     pub(in crate::pubsub) fn detach(&self, topic: &str) {
+        self.node.forget_silent(topic);
         if self.asked.load(Ordering::Acquire)
             && let Some(bus) = self.node.bus()
         {
@@ -111,8 +112,15 @@ impl Joint {
     /// # Errors
     /// If the bus is away for too long.
     pub(super) async fn stands(&self, topic: &str) -> Result<(), LoadError> {
+        let is_strict = self.node.is_strict_topic(topic);
+        // A strict topic is read without the bus.
+        let patience = if is_strict {
+            PATIENCE
+        } else {
+            self.node.patience()
+        };
         let mut stands = self.stands.subscribe();
-        let stands = timeout(PATIENCE, stands.wait_for(|stands| *stands));
+        let stands = timeout(patience, stands.wait_for(|stands| *stands));
         match stands.await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(LoadError {
@@ -167,7 +175,7 @@ impl Topic {
 
 impl TopicState {
     /// Whether members were sent this message, or the message is of no run that this node knows.
-    fn has_shown(&self, seen: MessageId) -> bool {
+    pub(super) fn has_shown(&self, seen: MessageId) -> bool {
         self.log.as_ref().is_none_or(|log| log.has_shown(seen))
     }
 

@@ -19,8 +19,6 @@ use crate::log::{
 };
 use crate::pubsub::draft::MESSAGE_DELETED;
 
-/// How long to wait for the bus.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to ask whether it is back.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -49,11 +47,9 @@ impl JournaledStore {
             }
             let begun = Instant::now();
             let read = loop {
-                let read = match &node {
-                    Some(node) => node.read(&name).await,
-                    None => break Err(Away),
-                };
-                if read.is_ok() || begun.elapsed() >= PATIENCE {
+                let Some(node) = &node else { break Err(Away) };
+                let read = node.read(&name).await;
+                if read.is_ok() || begun.elapsed() >= node.patience() {
                     break read;
                 }
                 tokio::time::sleep(AGAIN).await;

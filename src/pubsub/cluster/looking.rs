@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::handle::Cluster;
 use super::node::Node;
+use crate::cluster::NodeId;
 use crate::cluster::follower::Follower;
 use crate::lock::lock;
 use crate::pubsub::Topic;
@@ -39,6 +40,21 @@ impl Cluster {
     /// Whether this node can tell others what it commits.
     pub(crate) fn tells(&self) -> bool {
         self.is_up() && !self.node.strict.untold.is_late()
+    }
+
+    /// Whether the others must look for what this node has committed.
+    pub(crate) fn owes(&self) -> bool {
+        self.node.strict.untold.is_some()
+    }
+
+    /// The number of this node, the same on the bus and in the database.
+    pub(crate) fn number(&self) -> i64 {
+        self.node.id.get().cast_signed()
+    }
+
+    /// Whether the node with this number was heard over the bus.
+    pub(crate) fn hears(&self, number: i64) -> bool {
+        self.node.peers.knows(NodeId::new(number.cast_unsigned()))
     }
 
     /// The other nodes, as the database knows them. Call it each second.

@@ -23,6 +23,7 @@
 //! | `following` | what the follower of a strict topic asks for: show, read |
 //! | `untold` | what this node has committed and not told |
 //! | `looking` | the database, while somebody cannot tell |
+//! | `slow` | workers that are slower than the publishers of other nodes |
 //! | `message` | drafts and rows as messages between nodes |
 
 mod asking;
@@ -40,6 +41,7 @@ mod parts;
 mod peers;
 mod retry;
 mod settling;
+mod slow;
 mod strict;
 #[cfg(test)]
 mod tests;

@@ -21,11 +21,15 @@ use crate::cluster::{Away, Bus, EndOnPanic, NodeId, Position, ProcessId, Sequenc
 use crate::lock::lock;
 use crate::log::{MessageId, OwnPlaced, SharedStore};
 use crate::message::{DISCONNECT, Payload};
+use crate::metrics::count_passed_over;
 use crate::pubsub::{Draft, PubSub, PublishError, Shared, SubscriberId, Topic};
 use crate::trace::Traced;
 
 /// The wait after the bus's server has become another process: by then the database has the rows of the old runs.
 pub(super) const OLD_ROWS: Duration = Duration::from_secs(1);
+
+/// How long clients wait for the bus, from the beginning of an outage on.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An outage of the bus in which its server may have died.
 const GONE: Duration = Duration::from_millis(300);
@@ -153,6 +157,9 @@ impl Node {
         let (Some(store), Ok(sequencer)) = (&self.store, self.sequencer()) else {
             return Err(PublishError::NotLoaded);
         };
+        if self.patience().is_zero() {
+            return Err(RETRY.into());
+        }
         let nonce = self.nonce();
         let message = message::stored(draft, self.id, nonce).ok_or(PublishError::NotStorable)?;
         let reserved = message::payload_len(&message);
@@ -293,9 +300,13 @@ impl Node {
         match message.body {
             // Its members here have it already.
             Body::Live(_) if message.author == self.id => {}
+            Body::Live(_) if topic.is_paused() => count_passed_over(),
+            Body::Committed(_) if topic.is_paused() => {}
             Body::Live(live) => {
-                if let Some((pubsub, draft)) = self.pubsub().zip(message::draft(live)) {
-                    pubsub.publish_live(topic.name(), &draft);
+                if let Some((pubsub, draft)) = self.pubsub().zip(message::draft(live))
+                    && let Some(full) = pubsub.publish_live(topic.name(), &draft)
+                {
+                    self.pause(topic, full);
                 }
             }
             Body::Erased { erasure, seqs } => topic.erase(&seqs, erasure),
@@ -347,6 +358,12 @@ impl Node {
     /// Since when the bus is down; `None` while it is up.
     pub(super) fn away_since(&self) -> Option<Instant> {
         *lock(&self.away)
+    }
+
+    /// How long a client may wait for the bus: no longer than others have waited in this outage already.
+    pub(super) fn patience(&self) -> Duration {
+        self.away_since()
+            .map_or(PATIENCE, |since| PATIENCE.saturating_sub(since.elapsed()))
     }
 
     /// The message is a retry. Its publisher hears when the first one is stored.

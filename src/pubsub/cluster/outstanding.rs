@@ -8,13 +8,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::node::Node;
+use super::node::{Node, PATIENCE};
 use crate::lock::lock;
 use crate::log::{MessageId, OwnPlaced, StoreFull};
 use crate::pubsub::{PublishError, Published, SubscriberId, Topic};
 
-/// How long a publisher waits for the bus.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer it waits for a message that may have been taken.
 const DOUBT: Duration = Duration::from_secs(5);
 /// The wait of a refused client before its retry.

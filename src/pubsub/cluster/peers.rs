@@ -17,6 +17,9 @@ const BEAT: Duration = Duration::from_millis(1_500);
 /// A node that is silent for so long is gone.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// The name of a node that is gone is known for so long.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
 /// One node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,11 +61,21 @@ impl Peers {
             .is_some_and(|heard| heard.at.elapsed() < SILENCE)
     }
 
+    /// The name of a node, for log lines.
+    pub(super) fn name(&self, node: NodeId) -> String {
+        let peers = lock(&self.0);
+        let heard = peers.get(&node);
+        heard.map_or_else(String::new, |heard| heard.heartbeat.name.to_string())
+    }
+
     /// The nodes that were heard lately, by name.
     pub(super) fn nodes(&self, me: NodeId) -> Vec<NodeInfo> {
         let mut peers = lock(&self.0);
-        peers.retain(|_, heard| heard.at.elapsed() < SILENCE);
-        let nodes = peers.iter().map(|(id, heard)| NodeInfo {
+        peers.retain(|_, heard| heard.at.elapsed() < REMEMBERED);
+        let heard = peers
+            .iter()
+            .filter(|(_, heard)| heard.at.elapsed() < SILENCE);
+        let nodes = heard.map(|(id, heard)| NodeInfo {
             id: id.to_string(),
             name: heard.heartbeat.name.to_string(),
             started: message::time(heard.heartbeat.started),
@@ -80,8 +93,8 @@ impl Node {
     pub(super) async fn beat(node: Weak<Self>) {
         let mut before = BusTotals::default();
         while let Some(node) = node.upgrade() {
-            node.tell_life();
             before = node.show_totals(before);
+            node.tell_life();
             drop(node);
             tokio::time::sleep(BEAT).await;
         }
@@ -111,7 +124,9 @@ impl Node {
         if node != self.id {
             self.watch.lives(node, heartbeat.leaving);
         }
+        let name = heartbeat.name.clone();
         if self.peers.heard(node, heartbeat) && node != self.id {
+            tracing::info!(%node, %name, "cluster.node.seen");
             self.tell_life();
         }
     }
@@ -122,7 +137,7 @@ impl Node {
             leaving: self.leaving.load(Ordering::Relaxed),
             name: self.name.clone(),
         });
-        if let Some(bus) = self.bus() {
+        if let Some(bus) = self.bus().filter(|bus| bus.is_up()) {
             let message = message::message(body, self.id, self.nonce());
             bus.send(To::All, message.encode());
         }

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long to look.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The next pause. A look reads the whole journal, which is long while the database is away.
+/// The next pause. A look reads the seqs of the whole journal, which is long while the database is away.
 fn rarer(pause: Duration) -> Duration {
     (2 * pause).min(Duration::from_secs(1))
 }
@@ -61,9 +61,8 @@ impl Node {
 
     /// Whether a message of the journal is among these.
     async fn is_in_journal(&self, topic: &str, among: impl Fn(Seq) -> bool) -> Result<bool, Away> {
-        let position = self.read(topic).await?;
-        let journal = position.map_or_else(Vec::new, |position| position.journal);
-        Ok(journal.iter().any(|(seq, _)| among(*seq)))
+        let journaled = self.sequencer()?.journaled(topic);
+        Ok(journaled.await?.into_iter().any(among))
     }
 
     /// Takes a place that no message gets, for an erasure, and waits until this node has come to it.

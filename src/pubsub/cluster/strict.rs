@@ -33,7 +33,7 @@ const TOLD_BYTES: usize = 200_000;
 pub(super) struct Strict {
     /// Publishers that wait, by the number of their message.
     waiting: Mutex<HashMap<u64, Waiting>>,
-    /// Publishers that do not get their own message, by the topic and the ref of it.
+    /// Publishers that do not get their own message, by the topic and the ref of it, until it is shown.
     silent: Mutex<HashMap<(Arc<str>, ByteString), SubscriberId>>,
     pub(super) untold: Untold,
     /// A living node of the cluster cannot tell what it commits.
@@ -209,26 +209,46 @@ impl Node {
         published.id.ok_or_else(|| failed(Away.into()))
     }
 
-    /// The subscriber that does not get the message with this ref.
-    pub(super) fn silent(&self, topic: &Topic, client_ref: ByteString) -> Option<SubscriberId> {
-        let silent = lock(&self.strict.silent);
+    /// The subscriber that does not get the message with this ref, which is shown now.
+    pub(super) fn take_silent(
+        &self,
+        topic: &Arc<str>,
+        client_ref: ByteString,
+    ) -> Option<SubscriberId> {
+        let mut silent = lock(&self.strict.silent);
         if silent.is_empty() {
             return None;
         }
-        let key = (Arc::clone(topic.shared_name()), client_ref);
-        silent.get(&key).copied()
+        silent.remove(&(Arc::clone(topic), client_ref))
     }
 
+    /// Messages of this topic that were not shown are not shown any more: it begins anew, or is out of memory.
+    pub(in crate::pubsub) fn forget_silent(&self, topic: &str) {
+        lock(&self.strict.silent).retain(|(of, _), _| **of != *topic);
+    }
+
+    /// Whether members here get a stored message later, after those before it.
+    fn is_shown_later(&self, topic: &str, id: MessageId) -> bool {
+        let topic = self.topic(topic);
+        topic.is_some_and(|topic| !topic.lock().has_shown(id))
+    }
+
+    /// The message is shown already, or never.
     fn take_waiting(&self, draft: &Unplaced) -> Option<Waiting> {
         if let Some(message) = &draft.message {
-            let key = (Arc::clone(&draft.topic), message.client_ref.clone());
-            lock(&self.strict.silent).remove(&key);
+            self.take_silent(&draft.topic, message.client_ref.clone());
         }
         lock(&self.strict.waiting).remove(&draft.number)
     }
 
     fn answer_publisher(&self, draft: &Unplaced, answer: Result<Published, PublishError>) {
-        let Some(waiting) = self.take_waiting(draft) else {
+        let id = answer.as_ref().ok().and_then(|published| published.id);
+        let waiting = if id.is_some_and(|id| self.is_shown_later(&draft.topic, id)) {
+            lock(&self.strict.waiting).remove(&draft.number)
+        } else {
+            self.take_waiting(draft)
+        };
+        let Some(waiting) = waiting else {
             return;
         };
         if let Ok(Published { id: Some(id), .. }) = &answer {
@@ -325,6 +345,7 @@ impl PlaceOwner for Node {
     }
 
     fn committed(self: Arc<Self>, placings: Placings) {
+        self.strict.untold.end();
         for part in &placings.placed {
             self.show_own(part);
             self.tell_committed(part);
@@ -335,6 +356,9 @@ impl PlaceOwner for Node {
     }
 
     fn not_stored(&self, draft: &Unplaced, rejected: bool) {
+        if rejected {
+            self.strict.untold.end();
+        }
         let answer = if rejected {
             Ok(Published {
                 receipt: Some(Receipt::rejected()),

@@ -95,6 +95,10 @@ impl Bus for HubBus {
         self.1.is_up.load(Ordering::SeqCst)
     }
 
+    fn leave(&self) -> BoxFuture<'static, Result<(), Away>> {
+        ready(Ok(())).boxed()
+    }
+
     fn totals(&self) -> BusTotals {
         BusTotals::default()
     }
@@ -383,4 +387,45 @@ async fn a_publisher_that_waits_too_long_takes_its_message_back() {
     assert!(full, "{refused:?}");
     let draft = lock(&table.waiting).pop().expect("it is queued");
     assert!(!draft.take(), "the store passes it over");
+}
+
+#[actix_rt::test]
+async fn a_worker_that_is_too_slow_gets_the_rest_of_the_log_later() {
+    let (_table, ann, bob) = two().await;
+    let draft = Draft::new("shout", json!({ "text": "x".repeat(1_000_000) }));
+    // Without a pause in which this thread, which is Bob's worker, could send something.
+    let last = tokio::task::unconstrained(async {
+        let mut last = None;
+        for _ in 0..80 {
+            let published = ann.pubsub.publish(TOPIC, &draft).await;
+            last = published.expect("it is stored").id;
+        }
+        last.expect("a place")
+    })
+    .await;
+    let topic = bob.pubsub.known(TOPIC).expect("he listens");
+    assert!(topic.is_paused() && !topic.lock().has_shown(last));
+    let begun = Instant::now();
+    while topic.is_paused() || !topic.lock().has_shown(last) {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_publisher_does_not_get_its_own_message_though_it_is_shown_late() {
+    let (_table, ann, bob) = two().await;
+    bob.port.turn(false);
+    let topic = bob.pubsub.known(TOPIC).expect("he listens");
+    // Ann's message comes between, so that Bob's is held back until the database is read.
+    ann.shout(1).await;
+    let draft = Draft::new("shout", json!({ "n": 2 }));
+    let sent = bob
+        .pubsub
+        .publish_to(&topic, &draft, Some(bob.listener.id()));
+    let (published, _) = sent.await.expect("it is stored");
+    assert_eq!(published.id.expect("a place").seq, Seq::new(2));
+    ann.shout(3).await;
+    let mut bob = bob;
+    assert_eq!((bob.hear().await, bob.hear().await), (1, 3));
 }

@@ -30,6 +30,8 @@ pub(super) struct Untold {
     commits: Mutex<HashMap<Arc<str>, Commits>>,
     /// The number of the last transaction.
     last: AtomicU64,
+    /// The number of the last one that has ended: only what is committed can be told.
+    ended: AtomicU64,
 }
 
 /// Commits in one topic that other nodes may not know: the number of each, and its time. The last stands for all later
@@ -52,10 +54,18 @@ impl Untold {
         }
     }
 
-    /// The number of the last commit.
+    /// Call after the commit, before the next one: transactions follow each other.
+    pub(super) fn end(&self) {
+        let last = self.last.load(Ordering::Relaxed);
+        self.ended.store(last, Ordering::Relaxed);
+    }
+
+    /// The number of the last commit that has ended.
     fn number(&self, topic: &str) -> Option<u64> {
+        let ended = self.ended.load(Ordering::Relaxed);
         let untold = lock(&self.commits);
-        Some(untold.get(topic)?.0.back()?.0)
+        let mut numbers = untold.get(topic)?.0.iter().rev().map(|(number, _)| *number);
+        numbers.find(|number| *number <= ended)
     }
 
     /// Everybody was told of the commits up to this one. A node that lacks those before it looks for them.
@@ -67,6 +77,11 @@ impl Untold {
                 untold.remove(topic);
             }
         }
+    }
+
+    /// Whether there is something that nobody was told.
+    pub(super) fn is_some(&self) -> bool {
+        !lock(&self.commits).is_empty()
     }
 
     fn topics(&self) -> Vec<Arc<str>> {
@@ -133,9 +148,17 @@ mod tests {
         let (untold, topic): (_, Arc<str>) = (Untold::default(), "room".into());
         for _ in 0..3 {
             untold.add(&[Arc::clone(&topic)]);
+            untold.end();
         }
         let third = untold.number(&topic).expect("a commit");
         untold.add(&[Arc::clone(&topic), "other".into()]);
+        assert_eq!(
+            untold.number(&topic),
+            Some(third),
+            "the fourth is under way"
+        );
+        assert_eq!(untold.number("other"), None);
+        untold.end();
         untold.told(&topic, third);
         assert_eq!(untold.topics().len(), 2, "the fourth is not told");
         let fourth = untold.number(&topic).expect("a commit");

@@ -99,6 +99,7 @@ impl Node {
         if !leaves && !searches {
             tracing::warn!(
                 node = %author,
+                name = self.peers.name(author),
                 "cluster.node.dead: this node stores what it has left; start it again"
             );
         }

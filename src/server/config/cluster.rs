@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::value::seconds;
 use super::{ServeConfig, Switch};
+use crate::prefix::{InvalidPrefix, check_prefix};
 
 /// The other servers that are nodes of the same cluster.
 #[derive(Args, Clone, Debug)]
@@ -21,12 +23,21 @@ pub struct ClusterConfig {
     pub redis_url_file: Option<PathBuf>,
 
     /// Beginning of all names in Redis; clusters that share a Redis need different ones
-    #[arg(long, default_value = "slackir", value_name = "TEXT")]
+    #[arg(long, default_value = "slackir", value_name = "TEXT", value_parser = prefix)]
     pub redis_prefix: String,
+
+    /// Name of this node on the dashboard and in log lines, another one on each node; without it the host's name and the
+    /// port
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub node_name: Option<String>,
 
     /// How long all nodes know the client_ref of a message; each takes 163 bytes of Redis's memory
     #[arg(long, default_value = "600", value_name = "SECONDS", value_parser = seconds)]
     pub ref_window: Duration,
+}
+
+fn prefix(text: &str) -> Result<String, InvalidPrefix> {
+    check_prefix(text).map(|()| text.to_owned())
 }
 
 /// The other settings do not fit a cluster.

@@ -1,11 +1,15 @@
 //! The server as a node of a cluster.
 
 use std::net::SocketAddr;
+#[cfg(feature = "redis")]
+use std::time::{Duration, Instant};
 
 use crate::pubsub::Cluster;
 #[cfg(feature = "redis")]
 use crate::pubsub::{ClusterError, ClusterOptions, SeenNode};
 use crate::server::config::{ClusterMisfit, Durability, ServeConfig};
+#[cfg(feature = "redis")]
+use crate::store::SeenServer;
 use crate::store::{ClusterSeat, DbWriterHandle};
 
 /// The settings do not fit a cluster, or it could not be joined.
@@ -17,9 +21,14 @@ pub enum JoinClusterError {
     Misfit(#[from] ClusterMisfit),
     /// Another server uses the database, and is no node of this cluster.
     #[error(
-        "another server uses the database, and is no node of this server's cluster: {0}; end it, or give both the same redis_url and redis_prefix"
+        "another server uses the database, and is no node of this server's cluster: {0}; end it, or give both the same redis_url, redis_prefix and durability"
     )]
     Stranger(String),
+    /// A node of the cluster is not heard on this node's Redis.
+    #[error(
+        "another node of this cluster is connected to another Redis: {0}; give all nodes the same redis_url"
+    )]
+    OtherRedis(String),
     /// The build has no Redis.
     #[cfg(not(feature = "redis"))]
     #[error("redis_url: this build has no cluster; build it with the feature redis")]
@@ -49,7 +58,57 @@ pub(super) async fn join(
         return Ok(None);
     };
     config.check_cluster()?;
-    start(url, (config, address), writer).map(Some)
+    let node = start(url, (config, address), writer)?;
+    if let (Some(writer), Some(cluster)) = (writer, cluster) {
+        meet(&node, writer, &cluster).await?;
+    }
+    Ok(Some(node))
+}
+
+/// A node without a sign of life for so long is not waited for.
+#[cfg(feature = "redis")]
+const LIFE: Duration = Duration::from_secs(10);
+/// How long a node looks for the others.
+#[cfg(feature = "redis")]
+const MEETING: Duration = Duration::from_millis(3_500);
+
+/// Waits until another node is heard over the bus, if the database says that there is one which reaches it.
+///
+/// # Errors
+/// If it lives and is not heard: its bus is another.
+#[cfg(feature = "redis")]
+async fn meet(
+    node: &Cluster,
+    writer: &DbWriterHandle,
+    cluster: &str,
+) -> Result<(), JoinClusterError> {
+    let tells = |nodes: Vec<SeenServer>| nodes.into_iter().filter(|node| node.bus_is_up);
+    let first: Vec<_> = tells(writer.nodes(cluster).await).collect();
+    // A node that is dead or hangs gives no sign of life while this one looks.
+    let lives = |later: &SeenServer| {
+        let mut first = first.iter();
+        first.any(|first| first.id == later.id && first.seen_at < later.seen_at)
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < MEETING {
+        if first.iter().any(|other| node.hears(other.id)) || first.iter().all(|it| it.age > LIFE) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if !node.is_up() {
+        return Ok(());
+    }
+    match tells(writer.nodes(cluster).await).find(lives) {
+        Some(other) => Err(JoinClusterError::OtherRedis(other.name)),
+        None => Ok(()),
+    }
+}
+
+/// Without the feature there is no node.
+#[cfg(not(feature = "redis"))]
+async fn meet(node: &Cluster, _: &DbWriterHandle, _: &str) -> Result<(), JoinClusterError> {
+    match *node {}
 }
 
 /// The name of the cluster; `None` for a server alone. Nodes with another durability are strangers: the database would
@@ -70,6 +129,15 @@ pub(super) fn seat(config: &ServeConfig, cluster: Option<&Cluster>) -> Option<Cl
     let seeing = cluster.clone();
     Some(ClusterSeat {
         cluster: name,
+        id: cluster.number(),
+        hears: {
+            let cluster = cluster.clone();
+            Box::new(move |id| cluster.hears(id))
+        },
+        owes: {
+            let cluster = cluster.clone();
+            Box::new(move || cluster.owes())
+        },
         bus_is_up: Box::new(move || cluster.tells()),
         seen: Box::new(move |servers| {
             let nodes = servers.iter().map(|server| SeenNode {
@@ -98,7 +166,10 @@ fn start(
     let mut options = ClusterOptions::new(url);
     options.prefix.clone_from(&config.cluster.redis_prefix);
     options.ref_window = config.cluster.ref_window;
-    options.name = format!("{}:{}", options.name, address.port());
+    options.name = match &config.cluster.node_name {
+        Some(name) => name.clone(),
+        None => format!("{}:{}", options.name, address.port()),
+    };
     Ok(Cluster::start(match writer {
         Some(writer) => options.database(writer),
         None => options,

@@ -46,7 +46,9 @@ pub(super) fn readiness(
         }
         match writer.state() {
             StorageState::Available => {}
-            StorageState::Waiting => news.push(format!("{waiting} messages wait for the database")),
+            StorageState::Waiting => news.push(format!(
+                "the database cannot be used; {waiting} messages wait for the database"
+            )),
             StorageState::Refusing => {
                 return Readiness::NotReady(format!(
                     "storage unavailable; {waiting} messages wait for the database"

@@ -12,6 +12,8 @@ use crate::store::{DbWriterHandle, StoredBans, StoredRevocations};
 
 /// The wait between two looks for what has ended.
 const PERIOD: Duration = Duration::from_secs(60);
+/// How often to read lists that change meanwhile, before a wait.
+const ATTEMPTS: usize = 5;
 /// The wait after a failed read.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -54,37 +56,35 @@ impl KeptSanctions {
         &self.added
     }
 
+    /// Reads the lists again and again, until nothing was added or taken back meanwhile.
     async fn read(&mut self) {
         // Until it has succeeded, so that what was added is not missed.
         self.is_loaded = false;
+        for _ in 0..ATTEMPTS {
+            match self.read_once().await {
+                Ok(is_current) => self.is_loaded = is_current,
+                Err(error) => {
+                    return tracing::warn!(
+                        %error,
+                        "serve.revocations.unread: revoked tokens and banned clients get in until \
+                         the database answers"
+                    );
+                }
+            }
+            if self.is_loaded {
+                return;
+            }
+        }
+    }
+
+    /// Makes the lists those of the database. Returns whether they are still those.
+    async fn read_once(&self) -> Result<bool, Box<dyn std::error::Error>> {
+        let changes = (self.revocations.changes(), self.bans.changes());
         let now = SystemTime::now();
-        let revocations = match self.stored_revocations.load(now).await {
-            Ok(revocations) => revocations,
-            Err(error) => {
-                return tracing::warn!(
-                    %error,
-                    "serve.revocations.unread: revoked tokens and banned clients get in until the \
-                     database answers"
-                );
-            }
-        };
-        let bans = match self.stored_bans.load(now).await {
-            Ok(bans) => bans,
-            Err(error) => {
-                return tracing::warn!(
-                    %error,
-                    "serve.revocations.unread: revoked tokens and banned clients get in until the \
-                     database answers"
-                );
-            }
-        };
-        for revocation in &revocations {
-            self.revocations.insert(revocation);
-        }
-        for ban in bans {
-            self.bans.insert(ban);
-        }
-        self.is_loaded = true;
+        let revocations = self.stored_revocations.load(now).await?;
+        let bans = self.stored_bans.load(now).await?;
+        let are_current = self.revocations.replace(&revocations, changes.0);
+        Ok(self.bans.replace(bans, changes.1) && are_current)
     }
 
     /// Reads the lists if that has failed, and forgets what has ended. Never returns.

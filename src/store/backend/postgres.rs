@@ -64,6 +64,8 @@ impl PostgresServer {
         let manager = ConnectionManager::new(&self.url.connection_string);
         let pool = role
             .pool()
+            // None is opened in the background: a process that ends meanwhile can crash in libpq's own clean-up.
+            .min_idle(Some(0))
             // A restarted server has closed the connections of the pool.
             .test_on_check_out(true)
             .connection_customizer(Box::new(Unprepared))

@@ -60,6 +60,7 @@ fn the_rights_of_the_page_are_enough() {
     until("it has left the journal", || {
         wait(node.bus.journals()) == Ok(Vec::new())
     });
+    assert_eq!(wait(node.bus.journaled("room")), Ok(Vec::new()));
     assert_eq!(wait(node.bus.claim("task", 1)), Ok(true));
     let key_renewed = || {
         server
@@ -70,6 +71,7 @@ fn the_rights_of_the_page_are_enough() {
     until("both live", || {
         wait(node.bus.is_alive(other.id)) == Ok(true)
     });
+    assert_eq!(wait(other.bus.leave()), Ok(()));
     assert_eq!(node.heard.downs.load(SeqCst), 0);
 }
 

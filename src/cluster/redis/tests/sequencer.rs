@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::support::{Node, Proxy, Server, message, until, wait};
 use crate::cluster::bus::{Answer, Bus, ProcessId, Sequencer};
+use crate::lock::lock;
 use crate::log::{Epoch, MessageId, Seq};
 
 fn id(seq: i64) -> MessageId {
@@ -93,6 +94,8 @@ fn stored_rows_leave_the_journal_also_after_a_lost_connection() {
         journal(&node, "b") == [20] && journal(&node, "c").is_empty()
     });
     assert_eq!(wait(node.bus.journals()), Ok(vec!["b".to_owned()]));
+    assert_eq!(wait(node.bus.journaled("b")), Ok(vec![Seq::new(20)]));
+    assert_eq!(wait(node.bus.journaled("a")), Ok(Vec::new()));
 }
 
 #[test]
@@ -131,7 +134,12 @@ fn a_server_without_memory_takes_no_message_and_stays_up() {
     node.begin("room");
     assert_eq!(node.answer(node.publish("room")), Answer::Taken(id(1)));
     server.run::<String>(&["CONFIG", "SET", "maxmemory", "1"]);
-    assert_eq!(node.answer(node.publish("room")), Answer::Full);
+    for _ in 0..3 {
+        assert_eq!(node.answer(node.publish("room")), Answer::Full);
+    }
+    assert_eq!(node.bus.totals().refused, 3);
+    let log = String::from_utf8(lock(&node.heard.log).clone()).expect("text");
+    assert_eq!(log.matches("cluster.redis.full").count(), 1, "{log}");
     assert_eq!(node.heard.downs.load(SeqCst), 0);
     proxy.reset();
     until("the bus has been down", || {
@@ -142,6 +150,24 @@ fn a_server_without_memory_takes_no_message_and_stays_up() {
     until("the journal is empty", || journal(&node, "room").is_empty());
     server.run::<String>(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(node.answer(node.publish("room")), Answer::Taken(id(2)));
+}
+
+#[test]
+fn a_node_that_leaves_has_emptied_the_journals_of_what_is_stored() {
+    let server = Server::start();
+    let (node, other) = (Node::start(server.url()), Node::start(server.url()));
+    for topic in 0..600 {
+        let topic = topic.to_string();
+        node.begin(&topic);
+        assert!(matches!(
+            node.answer(node.publish(&topic)),
+            Answer::Taken(_)
+        ));
+        node.bus.stored(&topic, &[Seq::new(1)]);
+    }
+    assert_eq!(wait(node.bus.leave()), Ok(()));
+    assert_eq!(wait(other.bus.journals()), Ok(Vec::new()));
+    assert_eq!(wait(other.bus.is_alive(node.id)), Ok(false));
 }
 
 #[test]
