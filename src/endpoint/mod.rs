@@ -377,6 +377,12 @@ impl Endpoint {
         self.pubsub.save(left.max(LAST_SAVE)).await
     }
 
+    /// Closes the open connections in batches with code 1012, so that their clients reconnect, to another server if the
+    /// balancer sends them there. New connections are taken. Returns when the last batch is told.
+    pub async fn send_away(&self, options: DrainOptions) {
+        self.sockets.send_away(options).await;
+    }
+
     /// Refuses new connections, and closes the open ones in batches with code 1012, so that their clients
     /// reconnect to another server or after the restart. Waits until their channels have terminated.
     /// Returns the number of connections that remain when the time is over.

@@ -266,7 +266,7 @@ impl Sockets {
     }
 
     /// Drains every open connection, batch after batch.
-    async fn send_away(&self, options: DrainOptions) {
+    pub(crate) async fn send_away(&self, options: DrainOptions) {
         let open: Vec<_> = lock(&self.shared.open).sockets.values().cloned().collect();
         for (index, batch) in open.chunks(options.batch_size.max(1)).enumerate() {
             if index > 0 {

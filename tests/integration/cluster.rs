@@ -11,6 +11,7 @@ use crate::support::database::Database;
 use crate::support::phoenix::Phoenix;
 use crate::support::poller::Poller;
 use crate::support::process::{Process, run};
+use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 use crate::support::transport::Wire;
 use crate::support::wire::{WireClient, http};
@@ -432,17 +433,19 @@ async fn servers_that_do_not_fit_are_refused() {
         ),
     ] {
         let args = [&["serve", "--port", "0"], &*args].concat();
-        // More than once: libpq crashes at the end of a process that still opens a connection.
-        for _ in 0..5 {
-            let refused = run(&args, dir.path());
-            let error = String::from_utf8_lossy(&refused.stderr);
-            let code = refused.status.code();
-            // 2: a setting alone is wrong.
-            assert!(
-                matches!(code, Some(1 | 2)) && error.contains(says),
-                "{code:?} {error}"
-            );
-        }
+        let refused = run(&args, dir.path());
+        let error = String::from_utf8_lossy(&refused.stderr);
+        let code = refused.status.code();
+        // 2: a setting alone is wrong.
+        assert!(
+            matches!(code, Some(1 | 2)) && error.contains(says),
+            "{code:?} {error}"
+        );
+    }
+    // More than once: libpq crashes at the end of a process that still opens a connection.
+    for _ in 0..10 {
+        let args = ["serve", "--port", "0", "--database-url", database];
+        assert_eq!(run(&args, dir.path()).status.code(), Some(1));
     }
     node.end();
 }
@@ -472,4 +475,28 @@ async fn readiness(node: &Node) -> String {
     let answer = http(node.addr(), "GET", "/readyz", &[], &[]).await;
     let answer = answer.expect("the node answers");
     String::from_utf8(answer.body).expect("text")
+}
+
+#[actix_web::test]
+async fn a_node_without_redis_sends_its_clients_to_the_others() {
+    let cluster = Cluster::new();
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.redis.port())).await;
+    let lonely = cluster.node_on(&format!("redis://{}", proxy.addr), &[]);
+    let mut ada = Member::join(&lonely).await;
+    let node = cluster.node();
+    proxy.cut();
+    let begun = Instant::now();
+    while !readiness(&lonely).await.contains("other nodes reach it") {
+        assert!(begun.elapsed() < PATIENCE, "{}", readiness(&lonely).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(ada.client.closed().await, 1012);
+    // Who comes back all the same stays.
+    let mut client = Phoenix::connect(lonely.addr()).await;
+    let nobody = tokio::time::timeout(Duration::from_secs(3), client.closed()).await;
+    assert!(nobody.is_err());
+    let mut ada = Member::resume(&node, ada.last).await;
+    ada.say(1).await;
+    assert_eq!(ada.hear().await, 1);
+    node.end();
 }

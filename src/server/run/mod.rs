@@ -9,6 +9,7 @@ mod database;
 mod ending;
 mod error;
 mod http;
+mod lonely;
 mod parts;
 mod ready;
 mod reload;
@@ -343,15 +344,20 @@ impl<S: Socket> Server<S> {
         let retention = writer
             .as_ref()
             .and_then(|writer| database::retention(&config, &endpoint, writer));
+        let options = DrainOptions {
+            batch_size: config.drain_batch,
+            shutdown: config.shutdown_timeout,
+            ..DrainOptions::default()
+        };
+        let lonely = cluster.clone().zip(servers.as_ref().map(Servers::others));
+        let lonely = lonely.map(|(cluster, others)| {
+            actix_rt::spawn(lonely::keep(cluster, others, endpoint.clone(), options))
+        });
         let ending = Ending {
             endpoint: endpoint.clone(),
-            options: DrainOptions {
-                batch_size: config.drain_batch,
-                shutdown: config.shutdown_timeout,
-                ..DrainOptions::default()
-            },
+            options,
             retention,
-            tasks: others.into_iter().chain(kept).collect(),
+            tasks: others.into_iter().chain(kept).chain(lonely).collect(),
             hook,
             told,
             dashboard: dashboard.as_ref().map(|it| it.endpoint.clone()),

@@ -1,14 +1,10 @@
 //! The readiness for `/readyz`.
 
-use std::time::Duration;
-
+use super::lonely::is_lonely;
 use super::service::Leaving;
 use crate::pubsub::Cluster;
 use crate::server::admin::Readiness;
 use crate::store::{DbWriterHandle, OtherServers, StorageState};
-
-/// A node that does not reach the bus for so long, while others do, is of no use to clients.
-const ALONE: Duration = Duration::from_secs(10);
 
 /// Whether messages are accepted. Another server on the database does not make this one unready: a load
 /// balancer would remove both.
@@ -23,7 +19,10 @@ pub(super) fn readiness(
             return Readiness::NotReady("shutting down".to_owned());
         }
         let bus = cluster.as_ref().and_then(Cluster::away_since);
-        if bus.is_some_and(|since| since.elapsed() > ALONE) && others.reach_the_bus() {
+        if cluster
+            .as_ref()
+            .is_some_and(|cluster| is_lonely(cluster, &others))
+        {
             return Readiness::NotReady(
                 "Redis is away for this node, and other nodes reach it".to_owned(),
             );

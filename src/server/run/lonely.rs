@@ -1,0 +1,44 @@
+//! A node that does not reach Redis while other nodes do is of little use to its clients: they are sent there.
+
+use std::time::Duration;
+
+use crate::endpoint::Endpoint;
+use crate::pubsub::Cluster;
+use crate::socket::DrainOptions;
+use crate::store::OtherServers;
+
+/// An outage that may be over at once.
+const ALONE: Duration = Duration::from_secs(10);
+/// The time between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether the node has lost Redis for so long that clients are better off with the others, who reach it.
+pub(super) fn is_lonely(cluster: &Cluster, others: &OtherServers) -> bool {
+    let since = cluster.away_since();
+    since.is_some_and(|since| since.elapsed() > ALONE) && others.reach_the_bus()
+}
+
+/// Sends the clients of a lonely node away, once in each outage: who comes back all the same stays. By then the
+/// readiness has told the balancer to send them elsewhere. Never returns.
+pub(super) async fn keep(
+    cluster: Cluster,
+    others: OtherServers,
+    endpoint: Endpoint,
+    options: DrainOptions,
+) {
+    let mut was_lonely = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // Strict topics go on without Redis.
+        let is_lonely = cluster.waits_for_bus() && is_lonely(&cluster, &others);
+        if is_lonely && !was_lonely {
+            tracing::warn!(
+                connections = endpoint.connections(),
+                "cluster.node.lonely: this node does not reach Redis and others do, so its clients are sent away to \
+                 them; mend its way to Redis"
+            );
+            endpoint.send_away(options).await;
+        }
+        was_lonely = is_lonely;
+    }
+}
