@@ -129,6 +129,13 @@ fn a_refusal_is_one_sentence() {
         assert!(text.contains(part), "{part}: {text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
+    let without_token = run_with(
+        &["publish", "room:1", "shout", "{}"],
+        running.dir.path(),
+        &[],
+    );
+    let said = String::from_utf8_lossy(&without_token.stderr);
+    assert!(said.contains("needs a token"), "{said}");
     for (args, part) in [
         (&["room:1"][..], "refuses the connection (status 403)"),
         (
@@ -145,4 +152,31 @@ fn a_refusal_is_one_sentence() {
         assert!(text.contains(part), "{part}: {text}");
     }
     running.end();
+}
+
+#[test]
+fn the_servers_config_file_has_the_address_and_the_token() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    let config = format!("host = \"0.0.0.0\"\napi_token = \"{TOKEN}\"\nport = {port}\n{ROOMS}");
+    let dir = TempDir::new().expect("a folder");
+    std::fs::write(dir.path().join("slackir.toml"), config).expect("writable");
+    let server = Process::start_on(&dir, port, &["--config", "slackir.toml"]);
+    let args = [
+        "publish",
+        "room:1",
+        "shout",
+        "{}",
+        "--config",
+        "slackir.toml",
+    ];
+    let published = run_with(&args, dir.path(), &[]);
+    assert_eq!(published.status.code(), Some(0), "{published:?}");
+    let args = ["tail", "room:1", "--param", "name=eve"];
+    let refused = run_with(&args, dir.path(), &[("SLACKIR_CONFIG", "slackir.toml")]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("refuses the join"), "{said}");
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
 }

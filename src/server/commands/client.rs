@@ -1,5 +1,6 @@
 //! `slackir publish` and `slackir tail`: clients of a running server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use awc::ws::{Frame, Message};
@@ -11,8 +12,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::{interval, timeout};
 use url::Url;
 
-use crate::server::config::{PublishConfig, TailConfig};
+use crate::server::config::{PublishConfig, ServeConfig, ServerUrl, SettingsError, TailConfig};
 use crate::server::console::{OutputError, print};
+use crate::server::probe;
 use crate::server::tls;
 
 /// The longest wait for an answer: longer than a server waits for its database.
@@ -33,6 +35,17 @@ pub(crate) enum ClientCommandError {
         /// The argument.
         what: &'static str,
     },
+    /// There is no token.
+    #[error(
+        "the HTTP API needs a token: --api-token, --api-token-file, SLACKIR_API_TOKEN, or --config with the server's config file"
+    )]
+    NoToken,
+    /// The config file cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The config file names no address that can be reached.
+    #[error("{0} is no URL of a server; give it by --url")]
+    NoUrl(String),
     /// TLS cannot be used.
     #[error("{0}")]
     Tls(String),
@@ -84,13 +97,14 @@ pub(crate) fn publish(config: &PublishConfig) -> Result<(), ClientCommandError> 
     let payload = object(&config.payload, "PAYLOAD")?;
     let body = json!({ "event": config.event, "payload": payload });
     let end = if config.live { "broadcast" } else { "messages" };
-    let mut url = config.server.url.clone();
+    let token = config.api_token.as_deref();
+    let token = token.ok_or(ClientCommandError::NoToken)?;
+    let mut url = server_url(&config.server, Listens::Operators)?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty()
             .extend(["api", "topics", &config.topic, end]);
     }
     actix_rt::System::new().block_on(async {
-        let token = config.api_token.as_deref().unwrap_or_default();
         let request = client(&url)?
             .post(url.as_str())
             .bearer_auth(token)
@@ -135,12 +149,43 @@ fn detail(body: &Value) -> String {
 /// If the topic cannot be joined, and when the channel or the connection ends.
 pub(crate) fn tail(config: &TailConfig) -> Result<(), ClientCommandError> {
     let join = object(&config.join, "--join")?;
-    let url = socket_url(config);
+    let url = socket_url(config)?;
     actix_rt::System::new().block_on(follow(&config.topic, &join, url))
 }
 
-fn socket_url(config: &TailConfig) -> Url {
-    let mut url = config.server.url.clone();
+/// Whom an address of the server is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listens {
+    Clients,
+    Operators,
+}
+
+/// The URL of the server: the one that was given, or the one of its config file.
+fn server_url(server: &ServerUrl, listens: Listens) -> Result<Url, ClientCommandError> {
+    let text = match (&server.url, &server.file.path) {
+        (Some(url), _) => return Ok(url.clone()),
+        (None, Some(path)) => address(&ServeConfig::from_file_without_secrets(path)?, listens),
+        (None, None) => "http://127.0.0.1:4000".to_owned(),
+    };
+    Url::parse(&text).map_err(|_| ClientCommandError::NoUrl(text))
+}
+
+/// What a server with these settings listens on, as a URL. A certificate is for a name.
+fn address(config: &ServeConfig, listens: Listens) -> String {
+    let own = SocketAddr::new(config.host, config.port);
+    let (address, has_tls) = match listens {
+        Listens::Clients => (own, config.tls.is_on()),
+        Listens::Operators => (config.operators_address(), config.operators_have_tls()),
+    };
+    match &config.public_host {
+        Some(name) if has_tls => format!("https://{name}:{}", address.port()),
+        _ if has_tls => format!("https://{}", probe::reachable(address)),
+        _ => format!("http://{}", probe::reachable(address)),
+    }
+}
+
+fn socket_url(config: &TailConfig) -> Result<Url, ClientCommandError> {
+    let mut url = server_url(&config.server, Listens::Clients)?;
     if let Ok(mut path) = url.path_segments_mut() {
         let socket = config
             .socket
@@ -153,7 +198,7 @@ fn socket_url(config: &TailConfig) -> Url {
         .clear()
         .append_pair("vsn", "2.0.0")
         .extend_pairs(params.map(|(name, value)| (name, value)));
-    url
+    Ok(url)
 }
 
 async fn follow(

@@ -5,12 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use url::Url;
 
+use super::FileConfig;
+
 /// The server.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerUrl {
-    /// URL of the server
-    #[arg(long, env = "SLACKIR_URL", default_value = "http://127.0.0.1:4000", value_name = "URL", value_parser = server_url)]
-    pub url: Url,
+    /// URL of the server; without it the address that the config file has, or http://127.0.0.1:4000
+    #[arg(long, env = "SLACKIR_URL", value_name = "URL", value_parser = server_url)]
+    pub url: Option<Url>,
+    /// The server's own config file, on its machine.
+    #[command(flatten)]
+    pub file: FileConfig,
 }
 
 /// `slackir publish`.
@@ -32,12 +37,11 @@ pub(crate) struct PublishConfig {
     /// The server.
     #[command(flatten)]
     pub server: ServerUrl,
-    /// Token for the HTTP API
+    /// Token for the HTTP API; the config file may have it
     #[arg(
         long,
         env = "SLACKIR_API_TOKEN",
         hide_env_values = true,
-        required_unless_present = "api_token_file",
         value_name = "TOKEN"
     )]
     pub api_token: Option<String>,

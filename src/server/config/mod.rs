@@ -40,7 +40,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
-pub(crate) use self::client_command::{PublishConfig, TailConfig};
+pub(crate) use self::client_command::{PublishConfig, ServerUrl, TailConfig};
 pub use self::cluster::{ClusterConfig, ClusterMisfit};
 #[cfg(feature = "_store")]
 pub(crate) use self::config_command::ShowFormat;
@@ -363,13 +363,10 @@ impl Cli {
             Some(Command::Import(import)) => &import.file,
             Some(Command::Backup(backup)) => &backup.file,
             Some(Command::Health(health)) => &health.serve.file,
+            Some(Command::Publish(publish)) => &publish.server.file,
+            Some(Command::Tail(tail)) => &tail.server.file,
             Some(
-                Command::Rooms(_)
-                | Command::Token(_)
-                | Command::Publish(_)
-                | Command::Tail(_)
-                | Command::Completions(_)
-                | Command::Man(_),
+                Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),
             ) => return None,
         };
         file.path.as_ref()
