@@ -103,7 +103,9 @@ pub struct Ban {
     pub ends: SystemTime,
 }
 
-/// The bans in force, for all workers. Clones share them. While there are none, a check is one atomic load.
+/// The bans in force, for all workers. Clones share them. While there are none, a check is one atomic load. A server
+/// of `slackir::server` with a database replaces them by those of the database whenever it reads these: ban there by its
+/// HTTP API.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};

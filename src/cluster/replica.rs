@@ -117,7 +117,7 @@ pub(crate) struct Replica<M> {
     ticket: Ticket,
     /// Messages that arrived while not live, in order of arrival.
     buffer: VecDeque<(MessageId, M)>,
-    /// Messages were dropped from the buffer.
+    /// Messages that came while not live were lost.
     overflowed: bool,
     /// The number of messages shown by fills since the replica was live.
     filled: usize,
@@ -186,6 +186,17 @@ impl<M: Carried> Replica<M> {
     /// noticed that, and have committed their rows of the old run: rows that come later are never shown.
     pub(crate) fn attached(&mut self, out: &mut Vec<Action<M>>) {
         self.read(out);
+    }
+
+    /// Messages may have been lost on their way here, and the connection was not: reads what they were.
+    pub(crate) fn look(&mut self, out: &mut Vec<Action<M>>) {
+        match self.state {
+            // The position is read at the next confirmation.
+            State::Down => {}
+            State::Live => self.read(out),
+            // What is being read may be older.
+            State::Reading | State::Filling(_) | State::Pausing => self.overflowed = true,
+        }
     }
 
     /// The connection is lost, and with it an unknown number of messages.

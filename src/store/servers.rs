@@ -31,8 +31,8 @@ const LIFE: &str = "interval '10 seconds'";
 const NODE_LIFE: Duration = Duration::from_secs(10);
 /// A node whose heartbeat is not older than this is no dead one.
 const LIVES: Duration = Duration::from_secs(3);
-/// How many heartbeats another node may give before it is heard over the bus.
-const MOST_UNHEARD: u32 = 4;
+/// How long another node may live before it is heard over the bus.
+const UNHEARD: Duration = Duration::from_secs(6);
 /// The longest wait for the last statement.
 const LAST_BEAT: Duration = Duration::from_secs(2);
 
@@ -59,6 +59,8 @@ struct Seen {
     strangers: Vec<String>,
     /// The other nodes of the cluster.
     nodes: Vec<SeenServer>,
+    /// When the database was read.
+    read_at: Option<Instant>,
 }
 
 /// Another node of the cluster, as its row shows it.
@@ -162,11 +164,13 @@ impl OtherServers {
             .clone()
     }
 
-    /// Whether another node of this server's cluster reaches the bus, as of the last heartbeat.
+    /// Whether another node of this server's cluster reaches the bus, as of the last heartbeat. Without the database
+    /// nobody knows for long.
     pub fn reach_the_bus(&self) -> bool {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = seen.read_at.map_or(NODE_LIFE, |read_at| read_at.elapsed());
         let mut nodes = seen.nodes.iter();
-        nodes.any(|node| node.bus_is_up && node.age < NODE_LIFE)
+        nodes.any(|node| node.bus_is_up && node.age + since < NODE_LIFE)
     }
 
     fn set(&self, seen: Seen) {
@@ -174,7 +178,7 @@ impl OtherServers {
         metrics().other_servers.set(names.len() as f64);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.strangers == *names {
-            known.nodes = seen.nodes;
+            *known = seen;
             return;
         }
         if names.is_empty() {
@@ -231,10 +235,10 @@ async fn beats(pool: Pool, mut me: Heartbeat, seat: Option<Rc<ClusterSeat>>, oth
 
 /// Nodes of the cluster that say in the database that they reach the bus, and are not heard there: their bus is another.
 #[derive(Default)]
-struct Unheard(HashMap<i64, u32>);
+struct Unheard(HashMap<i64, Instant>);
 
 impl Unheard {
-    /// The names of those that were not heard over several heartbeats.
+    /// The names of those that were not heard for long.
     fn of(&mut self, nodes: &[SeenServer], seat: &ClusterSeat) -> Vec<String> {
         let is_unheard = |node: &&SeenServer| {
             node.bus_is_up && node.age < LIVES && (seat.bus_is_up)() && !(seat.hears)(node.id)
@@ -244,9 +248,8 @@ impl Unheard {
             .retain(|id, _| unheard.iter().any(|node| node.id == *id));
         let mut names = Vec::new();
         for node in unheard {
-            let beats = self.0.entry(node.id).or_default();
-            *beats += 1;
-            if *beats >= MOST_UNHEARD {
+            let since = self.0.entry(node.id).or_insert_with(Instant::now);
+            if since.elapsed() >= UNHEARD {
                 names.push(format!("{} over another Redis", node.name));
             }
         }
@@ -363,7 +366,7 @@ mod postgres {
     use diesel::prelude::*;
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::{Heartbeat, LIFE, Seen, SeenServer};
 
@@ -395,6 +398,7 @@ mod postgres {
                 Some(cluster) => nodes(connection, me.id, cluster)?,
                 None => Vec::new(),
             },
+            read_at: Some(Instant::now()),
         })
     }
 

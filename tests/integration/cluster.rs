@@ -490,7 +490,7 @@ async fn a_node_without_redis_sends_its_clients_to_the_others() {
         assert!(begun.elapsed() < PATIENCE, "{}", readiness(&lonely).await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(ada.client.closed().await, 1012);
+    assert_eq!(ada.client.closed_within(PATIENCE).await, 1012);
     // Who comes back all the same stays.
     let mut client = Phoenix::connect(lonely.addr()).await;
     let nobody = tokio::time::timeout(Duration::from_secs(3), client.closed()).await;
@@ -499,4 +499,40 @@ async fn a_node_without_redis_sends_its_clients_to_the_others() {
     ada.say(1).await;
     assert_eq!(ada.hear().await, 1);
     node.end();
+}
+
+#[cfg(all(feature = "load", target_os = "linux"))]
+#[actix_web::test]
+async fn a_load_on_two_nodes_gets_every_message_once_and_in_order() {
+    let cluster = Cluster::new();
+    let nodes = [cluster.node(), cluster.node()];
+    let [url, other] = nodes.each_ref().map(|node| node.addr().to_string());
+    let url = format!("ws://{url}/socket/websocket");
+    let pids = nodes.each_ref().map(|node| node.server.id().to_string());
+    let args = ["load", "--url", &url, "--node", &other, "--pid", &pids[0]];
+    let more = [
+        "--pid",
+        &pids[1],
+        "--clients",
+        "40",
+        "--topics",
+        "2",
+        "--rate",
+        "200",
+    ];
+    let dir = TempDir::new().expect("a folder");
+    let all = [&args[..], &more, &["--seconds", "2", "--json"]].concat();
+    let output = run(&all, dir.path());
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(result["deliveries"], 400 * 20, "{result}");
+    for node in &nodes {
+        let metrics = http(node.addr(), "GET", "/metrics", &[], &[]).await;
+        let metrics = metrics.expect("the node answers").body;
+        let metrics = String::from_utf8(metrics).expect("text");
+        assert!(
+            metrics.contains("slackir_broadcasts_total 400\n"),
+            "{metrics}"
+        );
+    }
 }

@@ -39,10 +39,10 @@ impl Events for Hears {
                 return;
             };
             if let Some(id) = place {
-                if topic.is_paused() {
+                let arrived = Arrived::read(message);
+                if topic.passes_over(&arrived) {
                     return;
                 }
-                let arrived = Arrived::read(message);
                 node.drive(&topic, |replica, now, out| {
                     replica.arrived(id, arrived, now, out);
                 });

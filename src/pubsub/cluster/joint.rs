@@ -149,11 +149,7 @@ impl Topic {
         if self.lock().has_shown(seen) {
             return Ok(());
         }
-        joint.node.drive(self, |replica, _, out| {
-            if replica.is_live() {
-                replica.attached(out);
-            }
-        });
+        joint.node.drive(self, |replica, _, out| replica.look(out));
         joint.node.follow(self, Follower::look);
         // An id that no node has given gets the history then.
         joint.stands(self.name()).await

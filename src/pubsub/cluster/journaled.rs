@@ -10,7 +10,7 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
 use super::message;
-use super::node::Node;
+use super::node::{Node, PATIENCE};
 use crate::cluster::wire::Message;
 use crate::cluster::{Away, Position};
 use crate::log::{
@@ -49,7 +49,7 @@ impl JournaledStore {
             let read = loop {
                 let Some(node) = &node else { break Err(Away) };
                 let read = node.read(&name).await;
-                if read.is_ok() || begun.elapsed() >= node.patience() {
+                if read.is_ok() || node.patience().is_zero() || begun.elapsed() >= PATIENCE {
                     break read;
                 }
                 tokio::time::sleep(AGAIN).await;

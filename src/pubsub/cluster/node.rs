@@ -300,7 +300,7 @@ impl Node {
         match message.body {
             // Its members here have it already.
             Body::Live(_) if message.author == self.id => {}
-            Body::Live(_) if topic.is_paused() => count_passed_over(),
+            Body::Live(live) if topic.passes_over_live(&live) => count_passed_over(),
             Body::Committed(_) if topic.is_paused() => {}
             Body::Live(live) => {
                 if let Some((pubsub, draft)) = self.pubsub().zip(message::draft(live))

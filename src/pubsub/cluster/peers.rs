@@ -46,11 +46,11 @@ struct Heard {
 }
 
 impl Peers {
-    /// Whether the node was unknown.
+    /// Whether the node was unknown, or silent for long.
     fn heard(&self, node: NodeId, heartbeat: Heartbeat) -> bool {
         let at = Instant::now();
         let known = lock(&self.0).insert(node, Heard { heartbeat, at });
-        known.is_none()
+        known.is_none_or(|known| known.at.elapsed() >= SILENCE)
     }
 
     /// Whether this node was heard lately.

@@ -7,9 +7,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::message::{Arrived, Ordered};
 use super::node::Node;
 use crate::cluster::follower::Follower;
+use crate::cluster::wire::{Direction, Live};
 use crate::metrics::metrics;
+use crate::pubsub::draft::MESSAGE_DELETED;
 use crate::pubsub::topic::TopicState;
 use crate::pubsub::worker::Inbox;
 use crate::pubsub::{Broadcast, Topic};
@@ -46,17 +49,23 @@ impl Node {
         if let Some(joint) = topic.joint() {
             joint.is_paused.store(false, Ordering::Release);
         }
-        self.drive(topic, |replica, _, out| {
-            // In every other state it reads the log anyway.
-            if replica.is_live() {
-                replica.attached(out);
-            }
-        });
+        self.drive(topic, |replica, _, out| replica.look(out));
         self.follow(topic, Follower::look);
     }
 }
 
 impl Topic {
+    /// Whether an arrived message is passed over. No log has an erasure.
+    pub(super) fn passes_over(&self, arrived: &Arrived) -> bool {
+        self.is_paused() && !matches!(arrived.content, Ordered::Erasure(_))
+    }
+
+    /// Whether a message that no log keeps is passed over: not if it ends channels or deletes messages, which is little.
+    pub(super) fn passes_over_live(&self, live: &Live) -> bool {
+        let closes = matches!(live.direction, Direction::Close(_));
+        !closes && live.event != MESSAGE_DELETED && self.is_paused()
+    }
+
     /// Whether messages of other nodes are passed over: see [`Node::pause`].
     pub(super) fn is_paused(&self) -> bool {
         let joint = self.joint();

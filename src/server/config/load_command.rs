@@ -21,6 +21,9 @@ pub(crate) struct LoadConfig {
     /// URL of the server's WebSocket; vsn=2.0.0 is added
     #[arg(long, default_value = "ws://127.0.0.1:4000/socket/websocket", value_name = "URL", value_parser = socket_url)]
     pub url: Url,
+    /// Another node of the server's cluster; the members of a topic take the nodes in turn. Can be given more than once
+    #[arg(long = "node", value_name = "HOST:PORT")]
+    pub nodes: Vec<String>,
     /// What the clients do
     #[arg(long, value_enum, default_value_t = LoadMode::Fanout)]
     pub mode: LoadMode,
@@ -85,9 +88,10 @@ pub(crate) struct LoadConfig {
     /// Accept any certificate of a server on this machine
     #[arg(long)]
     pub insecure: bool,
-    /// Process id of the server, on this machine: its CPU time and its memory are part of the result
-    #[arg(long, value_name = "PID")]
-    pub pid: Option<u32>,
+    /// Process id of the server, on this machine: its CPU time and its memory are part of the result. Those of several
+    /// processes are added up
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
     /// Print the result as a line of JSON
     #[arg(long)]
     pub json: bool,

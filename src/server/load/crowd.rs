@@ -36,7 +36,8 @@ const MAX_REASON: usize = 200;
 /// All clients of a load.
 pub(super) struct Crowd<'a> {
     pub(super) config: &'a LoadConfig,
-    pub(super) address: SocketAddr,
+    /// The nodes, or the one server.
+    addresses: Vec<SocketAddr>,
     pub(super) tls: Option<ClientTls>,
     pub(super) began: Instant,
     pub(super) clients: Vec<Client>,
@@ -81,7 +82,7 @@ struct Reply<'a> {
 impl<'a> Crowd<'a> {
     pub(super) fn new(
         config: &'a LoadConfig,
-        address: SocketAddr,
+        addresses: Vec<SocketAddr>,
         tls: Option<ClientTls>,
         template: Template,
     ) -> Result<Self, LoadError> {
@@ -107,7 +108,7 @@ impl<'a> Crowd<'a> {
         let run = now.unwrap_or_default().as_micros() as u32;
         Ok(Self {
             config,
-            address,
+            addresses,
             tls,
             began: Instant::now(),
             clients: clients.collect(),
@@ -125,6 +126,12 @@ impl<'a> Crowd<'a> {
             buffer: vec![0; BUFFER],
             ready: Vec::new(),
         })
+    }
+
+    /// The server of a client: the members of a topic take the nodes in turn.
+    pub(super) fn address_of(&self, client: usize) -> SocketAddr {
+        let place = client / self.topics.len();
+        self.addresses[place % self.addresses.len()]
     }
 
     /// Waits until sockets are ready, or at most for so long, and does what they need.

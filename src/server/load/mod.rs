@@ -130,16 +130,21 @@ pub(crate) enum LoadError {
 pub(crate) fn load(config: &LoadConfig, asked: &AtomicBool) -> Result<(), LoadError> {
     serde_json::from_str::<Map<String, Value>>(&config.join).map_err(|_| LoadError::Join)?;
     let template = Template::new(&config.payload, config.size).ok_or(LoadError::Payload)?;
-    let address = address(&config.url)?;
-    if !address.ip().is_loopback() && !config.yes {
+    let addresses = addresses(config)?;
+    let mut elsewhere = addresses
+        .iter()
+        .filter(|address| !address.ip().is_loopback());
+    if let Some(&address) = elsewhere.next()
+        && !config.yes
+    {
         return Err(LoadError::OtherMachine { address });
     }
     allow_files(config.clients)?;
-    let tls = ClientTls::of(config, address)?;
-    let mut crowd = Crowd::new(config, address, tls, template)?;
-    let before = Usage::of(config.pid)?;
+    let tls = ClientTls::of(config, &addresses)?;
+    let mut crowd = Crowd::new(config, addresses, tls, template)?;
+    let before = Usage::of(&config.pids)?;
     crowd.join_all(asked)?;
-    let joined = Usage::of(config.pid)?;
+    let joined = Usage::of(&config.pids)?;
     if crowd.report.joined == 0 {
         let problem = crowd
             .report
@@ -172,7 +177,7 @@ pub(crate) fn load(config: &LoadConfig, asked: &AtomicBool) -> Result<(), LoadEr
         }
         LoadMode::Connect => {}
     }
-    let ended = Usage::of(config.pid)?;
+    let ended = Usage::of(&config.pids)?;
     crowd.report.server = before
         .zip(joined)
         .zip(ended)
@@ -198,16 +203,25 @@ pub(crate) fn load(config: &LoadConfig, asked: &AtomicBool) -> Result<(), LoadEr
         .map_or(Ok(()), |problem| Err(LoadError::Fault(problem)))
 }
 
-/// The address of the server.
-fn address(url: &Url) -> Result<SocketAddr, LoadError> {
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port_or_known_default().unwrap_or(80);
+/// The addresses of the server, or of all nodes.
+fn addresses(config: &LoadConfig) -> Result<Vec<SocketAddr>, LoadError> {
+    let host = config.url.host_str().unwrap_or_default();
+    let port = config.url.port_or_known_default().unwrap_or(80);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let mut addresses = vec![address(host, (bare, port))?];
+    for node in &config.nodes {
+        addresses.push(address(node, &**node)?);
+    }
+    Ok(addresses)
+}
+
+/// The address of a host.
+fn address(host: &str, named: impl ToSocketAddrs) -> Result<SocketAddr, LoadError> {
     let failed = |source| LoadError::NoAddress {
         host: host.to_owned(),
         source,
     };
-    let addresses = (bare, port).to_socket_addrs().map_err(failed)?;
+    let addresses = named.to_socket_addrs().map_err(failed)?;
     // A server listens on the IPv4 address of localhost by default.
     let mut addresses: Vec<_> = addresses.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);

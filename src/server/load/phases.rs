@@ -58,7 +58,8 @@ impl Crowd<'_> {
     fn connect(&mut self, client: usize) -> Result<(), LoadError> {
         let opened = self.report.connected;
         let failed = |source| LoadError::System { opened, source };
-        let stream = self.clients[client].connect(self.address, self.tls.as_ref());
+        let address = self.address_of(client);
+        let stream = self.clients[client].connect(address, self.tls.as_ref());
         let stream = stream.map_err(failed)?;
         self.poll.add(stream, client, true).map_err(failed)?;
         self.pending += 1;

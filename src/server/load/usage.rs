@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::LoadError;
 
-/// What a process has used, and what it has.
-#[derive(Clone, Copy)]
+/// What processes have used, and what they have.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Usage {
     cpu: Duration,
     memory: u64,
@@ -21,12 +21,25 @@ pub(super) struct ServerUse {
 }
 
 impl Usage {
-    /// Now, if the load is to look at a process.
+    /// Now, all together; `None` if the load is to look at no process.
     ///
     /// # Errors
     /// If there is no such process.
-    pub(super) fn of(pid: Option<u32>) -> Result<Option<Self>, LoadError> {
-        let Some(pid) = pid else { return Ok(None) };
+    pub(super) fn of(pids: &[u32]) -> Result<Option<Self>, LoadError> {
+        let mut sum = None;
+        for pid in pids {
+            if let Some(usage) = Self::of_one(*pid)? {
+                let Self { cpu, memory } = sum.unwrap_or_default();
+                sum = Some(Self {
+                    cpu: cpu + usage.cpu,
+                    memory: memory + usage.memory,
+                });
+            }
+        }
+        Ok(sum)
+    }
+
+    fn of_one(pid: u32) -> Result<Option<Self>, LoadError> {
         let read = |file: &str| {
             let text = fs::read_to_string(format!("/proc/{pid}/{file}"));
             text.map_err(|source| LoadError::NoProcess { pid, source })

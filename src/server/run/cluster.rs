@@ -71,6 +71,9 @@ const LIFE: Duration = Duration::from_secs(10);
 /// How long a node looks for the others.
 #[cfg(feature = "redis")]
 const MEETING: Duration = Duration::from_millis(3_500);
+/// The others are heard so long after Redis is reached.
+#[cfg(feature = "redis")]
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Waits until another node is heard over the bus, if the database says that there is one which reaches it.
 ///
@@ -89,8 +92,14 @@ async fn meet(
         let mut first = first.iter();
         first.any(|first| first.id == later.id && first.seen_at < later.seen_at)
     };
-    let begun = Instant::now();
-    while begun.elapsed() < MEETING {
+    let (begun, mut up_since) = (Instant::now(), None);
+    // Redis may come late.
+    let is_open = |up_since: Option<Instant>| {
+        let greeted = up_since.is_some_and(|since| since.elapsed() > GREETING);
+        begun.elapsed() < MEETING || (up_since.is_some() && !greeted)
+    };
+    while is_open(up_since) {
+        up_since = up_since.or_else(|| node.is_up().then(Instant::now));
         if first.iter().any(|other| node.hears(other.id)) || first.iter().all(|it| it.age > LIFE) {
             return Ok(());
         }
@@ -99,6 +108,7 @@ async fn meet(
     if !node.is_up() {
         return Ok(());
     }
+    let lives = |later: &SeenServer| lives(later) && !node.hears(later.id);
     match tells(writer.nodes(cluster).await).find(lives) {
         Some(other) => Err(JoinClusterError::OtherRedis(other.name)),
         None => Ok(()),

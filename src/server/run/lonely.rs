@@ -9,13 +9,19 @@ use crate::store::OtherServers;
 
 /// An outage that may be over at once.
 const ALONE: Duration = Duration::from_secs(10);
+/// From then on the balancer knows of it: the files of deploy/ need at most 6 s.
+const TOLD: Duration = Duration::from_secs(17);
 /// The time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Whether the node has lost Redis for so long that clients are better off with the others, who reach it.
 pub(super) fn is_lonely(cluster: &Cluster, others: &OtherServers) -> bool {
+    is_lonely_for(ALONE, cluster, others)
+}
+
+fn is_lonely_for(time: Duration, cluster: &Cluster, others: &OtherServers) -> bool {
     let since = cluster.away_since();
-    since.is_some_and(|since| since.elapsed() > ALONE) && others.reach_the_bus()
+    since.is_some_and(|since| since.elapsed() > time) && others.reach_the_bus()
 }
 
 /// Sends the clients of a lonely node away, once in each outage: who comes back all the same stays. By then the
@@ -26,19 +32,26 @@ pub(super) async fn keep(
     endpoint: Endpoint,
     options: DrainOptions,
 ) {
-    let mut was_lonely = false;
     loop {
-        tokio::time::sleep(LOOK).await;
         // Strict topics go on without Redis.
-        let is_lonely = cluster.waits_for_bus() && is_lonely(&cluster, &others);
-        if is_lonely && !was_lonely {
-            tracing::warn!(
-                connections = endpoint.connections(),
-                "cluster.node.lonely: this node does not reach Redis and others do, so its clients are sent away to \
-                 them; mend its way to Redis"
-            );
-            endpoint.send_away(options).await;
+        while !cluster.waits_for_bus() || !is_lonely_for(TOLD, &cluster, &others) {
+            tokio::time::sleep(LOOK).await;
         }
-        was_lonely = is_lonely;
+        tracing::warn!(
+            connections = endpoint.connections(),
+            "cluster.node.lonely: this node does not reach Redis and others do, so its clients are sent away to \
+             them; mend its way to Redis"
+        );
+        tokio::select! {
+            () = endpoint.send_away(options) => until_back(&cluster).await,
+            // Who is still here can stay.
+            () = until_back(&cluster) => {}
+        }
+    }
+}
+
+async fn until_back(cluster: &Cluster) {
+    while cluster.away_since().is_some() {
+        tokio::time::sleep(LOOK).await;
     }
 }

@@ -1,6 +1,7 @@
 //! A client that speaks vsn 2.0.0 over either transport, so that a test reads like a conversation.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -26,7 +27,12 @@ impl Phoenix {
 
     /// The code with which the server closes; frames before it are passed over.
     pub(crate) async fn closed(&mut self) -> u16 {
-        let code = self.end().await;
+        self.closed_within(2 * DEADLINE).await
+    }
+
+    /// The same, in so much time.
+    pub(crate) async fn closed_within(&mut self, limit: Duration) -> u16 {
+        let code = self.end_within(limit).await;
         code.expect("a WebSocket should be closed with a code")
     }
 }
@@ -127,8 +133,12 @@ impl<W: Wire> Phoenix<W> {
     }
 
     async fn end(&mut self) -> Option<u16> {
+        self.end_within(2 * DEADLINE).await
+    }
+
+    async fn end_within(&mut self, limit: Duration) -> Option<u16> {
         loop {
-            match self.wire.recv(1, 2 * DEADLINE).await.pop() {
+            match self.wire.recv(1, limit).await.pop() {
                 Some(Frame::Close(code)) => return code,
                 Some(Frame::Eof) => return None,
                 Some(Frame::Text(_) | Frame::Binary(_) | Frame::RawText(_)) => {}

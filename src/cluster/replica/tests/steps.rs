@@ -420,3 +420,20 @@ fn a_client_that_has_everything_resumes_at_once() {
     assert_eq!(behind.through(), Seq::new(9), "later ones are in the tail");
     assert!(!behind.is_done());
 }
+
+#[test]
+fn what_is_lost_during_a_fill_is_read_after_it() {
+    let mut driven = Driven::live_at(2);
+    let ticket = read_of(&driven.step(|replica, _, out| replica.look(out)));
+    let asked = driven.position(ticket, position(1, 4, &[]));
+    assert_eq!(asked, [rows_of(ticket, 2, 4)]);
+    // Messages 5 and 6 were lost meanwhile.
+    assert_eq!(driven.step(|replica, _, out| replica.look(out)), []);
+    let shown = driven.rows(ticket, &[id(1, 3), id(1, 4)], true);
+    assert!(!driven.replica.is_live());
+    let Some(Action::Read(again)) = shown.last() else {
+        panic!("not read again: {shown:?}");
+    };
+    let asked = driven.position(*again, position(1, 6, &[]));
+    assert_eq!(asked, [rows_of(*again, 4, 6)]);
+}
