@@ -87,11 +87,6 @@ async fn meet(
 ) -> Result<(), JoinClusterError> {
     let tells = |nodes: Vec<SeenServer>| nodes.into_iter().filter(|node| node.bus_is_up);
     let first: Vec<_> = tells(writer.nodes(cluster).await).collect();
-    // A node that is dead or hangs gives no sign of life while this one looks.
-    let lives = |later: &SeenServer| {
-        let mut first = first.iter();
-        first.any(|first| first.id == later.id && first.seen_at < later.seen_at)
-    };
     let (begun, mut up_since) = (Instant::now(), None);
     // Redis may come late.
     let is_open = |up_since: Option<Instant>| {
@@ -108,8 +103,13 @@ async fn meet(
     if !node.is_up() {
         return Ok(());
     }
-    let lives = |later: &SeenServer| lives(later) && !node.hears(later.id);
-    match tells(writer.nodes(cluster).await).find(lives) {
+    // One that is dead or hangs has given no sign of life meanwhile.
+    let is_elsewhere = |later: &SeenServer| {
+        let mut first = first.iter();
+        !node.hears(later.id)
+            && first.any(|first| first.id == later.id && first.seen_at < later.seen_at)
+    };
+    match tells(writer.nodes(cluster).await).find(is_elsewhere) {
         Some(other) => Err(JoinClusterError::OtherRedis(other.name)),
         None => Ok(()),
     }
