@@ -16,6 +16,8 @@ mod client_commands;
 #[cfg(all(feature = "redis", feature = "postgres"))]
 mod cluster;
 #[cfg(all(feature = "redis", feature = "postgres"))]
+mod cluster_apart;
+#[cfg(all(feature = "redis", feature = "postgres"))]
 mod cluster_faults;
 #[cfg(all(feature = "redis", feature = "postgres"))]
 mod cluster_strict;

@@ -10,6 +10,8 @@ pub(crate) mod database;
 pub(crate) mod jwt;
 pub(crate) mod longpoll;
 pub(crate) mod masked;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub(crate) mod node;
 pub(crate) mod openapi;
 pub(crate) mod operator;
 pub(crate) mod peer;

@@ -1,0 +1,134 @@
+//! Servers that may be no nodes of a cluster, and nodes that are cut off from the others.
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::node::{Cluster, Member, PATIENCE, readiness, until};
+use crate::support::phoenix::Phoenix;
+use crate::support::process::run;
+use crate::support::proxy::Proxy;
+use crate::support::redis::Redis;
+
+#[actix_web::test]
+async fn servers_that_do_not_fit_are_refused() {
+    let cluster = Cluster::new();
+    let node = cluster.node();
+    // A node that listens may not have shown itself to the others yet.
+    let seen = || {
+        !cluster
+            .database
+            .ask("SELECT name AS answer FROM servers")
+            .is_empty()
+    };
+    until("the node is seen", seen).await;
+    let (dir, redis) = (TempDir::new().expect("a folder"), cluster.redis.url());
+    let (other, database) = (Redis::start(), &cluster.database.url);
+    let others = other.url();
+    for (args, says) in [
+        (
+            vec!["--database-url", database],
+            "another server uses the database",
+        ),
+        (
+            vec![
+                "--database-url",
+                database,
+                "--redis-url",
+                &redis,
+                "--redis-prefix",
+                "other",
+            ],
+            "another server uses the database",
+        ),
+        (
+            vec!["--database-url", database, "--redis-url", &others],
+            "connected to another Redis",
+        ),
+        (
+            vec![
+                "--database-url",
+                database,
+                "--redis-url",
+                &redis,
+                "--durability",
+                "strict",
+            ],
+            "the same redis_url, redis_prefix and durability",
+        ),
+        (vec!["--redis-url", &redis], "share a PostgreSQL"),
+        (
+            vec![
+                "--database-url",
+                database,
+                "--redis-url",
+                "http://127.0.0.1",
+            ],
+            "the URL of Redis is not valid",
+        ),
+        (
+            vec!["--redis-url", &redis, "--redis-prefix", "my chat"],
+            "without spaces",
+        ),
+    ] {
+        let args = [&["serve", "--port", "0"], &*args].concat();
+        let refused = run(&args, dir.path());
+        let error = String::from_utf8_lossy(&refused.stderr);
+        let code = refused.status.code();
+        // 2: a setting alone is wrong.
+        assert!(
+            matches!(code, Some(1 | 2)) && error.contains(says),
+            "{code:?} {error}"
+        );
+    }
+    // More than once: libpq crashes at the end of a process that still opens a connection.
+    for _ in 0..10 {
+        let args = ["serve", "--port", "0", "--database-url", database];
+        assert_eq!(run(&args, dir.path()).status.code(), Some(1));
+    }
+    node.end();
+}
+
+#[actix_web::test]
+async fn nodes_on_two_redis_servers_say_so() {
+    let cluster = Cluster::new();
+    let first = cluster.node();
+    // Its Redis comes later: so it cannot know that the other node is not there.
+    let (port, away) = {
+        let redis = Redis::start();
+        (redis.port(), redis.url())
+    };
+    let second = cluster.node_on(&away, &[]);
+    let _redis = Redis::start_on(port).expect("the port is free");
+    for node in [&first, &second] {
+        let begun = Instant::now();
+        while !readiness(node).await.contains("over another Redis") {
+            assert!(begun.elapsed() < PATIENCE, "{}", readiness(node).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_node_without_redis_sends_its_clients_to_the_others() {
+    let cluster = Cluster::new();
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.redis.port())).await;
+    let lonely = cluster.node_on(&format!("redis://{}", proxy.addr), &[]);
+    let mut ada = Member::join(&lonely).await;
+    let node = cluster.node();
+    proxy.cut();
+    let begun = Instant::now();
+    while !readiness(&lonely).await.contains("other nodes reach it") {
+        assert!(begun.elapsed() < PATIENCE, "{}", readiness(&lonely).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(ada.client.closed_within(PATIENCE).await, 1012);
+    // Who comes back all the same stays.
+    let mut client = Phoenix::connect(lonely.addr()).await;
+    let nobody = tokio::time::timeout(Duration::from_secs(3), client.closed()).await;
+    assert!(nobody.is_err());
+    let mut ada = Member::resume(&node, ada.last).await;
+    ada.say(1).await;
+    assert_eq!(ada.hear().await, 1);
+    node.end();
+}
