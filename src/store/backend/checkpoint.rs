@@ -9,7 +9,7 @@
 //! ends. A warning in the log tells the operator, and metrics show the WAL's size and the reader's age.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
@@ -41,13 +41,16 @@ pub(in crate::store) struct Checkpointer {
     log: PathBuf,
     database: PathBuf,
     wake: SyncSender<()>,
-    /// The progress of the thread.
+    /// The thread's answers, one to each wake.
     copied: Receiver<Copied>,
+    /// The thread is awake, and its answer has not been read. Only one connection can copy at a time, so the writer
+    /// copies only while this is false.
+    awake: bool,
     reader: Option<WalReader>,
 }
 
 /// How far the thread has copied the WAL.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Copied {
     /// All but a few pages.
     Nearly,
@@ -88,6 +91,7 @@ impl Checkpointer {
             database: database.to_owned(),
             wake,
             copied,
+            awake: false,
             reader: None,
         }
     }
@@ -113,22 +117,23 @@ impl Checkpointer {
         } else {
             Duration::ZERO
         };
-        if held.is_none_or(|reader| reader.is_due(HELD_CHECK))
-            && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
-        {
-            // The thread has panicked: the writer copies.
-            copy(connection)?;
+        if !self.awake && held.is_none_or(|reader| reader.is_due(HELD_CHECK)) {
+            self.awake = self.wake.send(()).is_ok();
+            if !self.awake {
+                // The thread has panicked: the writer copies.
+                copy(connection)?;
+            }
         }
-        match self.copied.recv_timeout(wait) {
-            Ok(Copied::Nearly) => {
+        match self.progress(wait) {
+            Some(Copied::Nearly) => {
                 self.release();
                 copy(connection)?;
                 if length > TOO_LONG {
                     empty(connection)?;
                 }
             }
-            Ok(Copied::Held(page)) => self.note_reader(page, length),
-            Ok(Copied::Behind) | Err(_) => {}
+            Some(Copied::Held(page)) => self.note_reader(page, length),
+            Some(Copied::Behind) | None => {}
         }
         Ok(())
     }
@@ -141,9 +146,20 @@ impl Checkpointer {
                 break;
             }
             // The other checkpoint gets a moment.
-            let _ = self.copied.recv_timeout(MOMENT);
+            if self.awake {
+                self.progress(MOMENT);
+            } else {
+                std::thread::sleep(MOMENT);
+            }
         }
         Ok(())
+    }
+
+    /// The thread's answer, if it is awake and answers within this time.
+    fn progress(&mut self, wait: Duration) -> Option<Copied> {
+        let copied = self.awake.then(|| self.copied.recv_timeout(wait))?;
+        self.awake = copied == Err(RecvTimeoutError::Timeout);
+        copied.ok()
     }
 
     /// No reader holds the WAL.
@@ -206,13 +222,15 @@ fn copy_when_woken(
     done: &SyncSender<Copied>,
 ) {
     while woken.recv().is_ok() {
-        match copy_repeatedly(&mut connection) {
-            // Full: the writer has not read the last result.
-            Ok(copied) => drop(done.try_send(copied)),
-            Err(error) => tracing::warn!(
+        let copied = copy_repeatedly(&mut connection).unwrap_or_else(|error| {
+            tracing::warn!(
                 %error,
                 "store.checkpoint.failed: the write-ahead log grows; see that the disk has room"
-            ),
+            );
+            Copied::Behind
+        });
+        if done.send(copied).is_err() {
+            return;
         }
     }
 }
