@@ -56,7 +56,6 @@ use self::worker::Table;
 pub(crate) use self::worker::{Inbox, Subscription};
 use crate::lock::lock;
 use crate::log::{Backlog, Found, LoadError, LogEntry, LogRule, MessageId, Pager, RecentRefs, Seq};
-use crate::metrics::metrics;
 use crate::pattern::first_match;
 #[cfg(any(feature = "server", feature = "_cluster"))]
 pub use crate::prefix::InvalidPrefix;
@@ -168,7 +167,7 @@ impl PubSub {
         let joint = self.node().map(Joint::new);
         let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned(), refs, joint));
         topics.insert(name, Arc::clone(&topic));
-        metrics().topics.increment(1.0);
+        topic.metrics().topics.increment(1.0);
         drop(topics);
         // Until the caller becomes a member, the topic counts as idle: the caller may give up.
         if topic.has_log() {

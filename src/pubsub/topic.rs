@@ -14,10 +14,13 @@ use crate::log::{
     Outcome, Pager, RecentRefs, Seq, TopicLog,
 };
 use crate::message::Payload;
+use crate::metrics::{RouteId, RouteMetrics};
 
 /// A topic: its members by worker, and its log.
 pub(crate) struct Topic {
     name: Arc<str>,
+    /// Of its metrics.
+    route: RouteId,
     pub(super) rule: Option<Arc<LogRule>>,
     pub(super) refs: Arc<RecentRefs>,
     /// In a cluster: the topic's side of the other nodes.
@@ -61,6 +64,7 @@ impl Topic {
         let replica = logged.and_then(|(joint, rule)| joint.replica(rule));
         let strict = logged.and_then(|(joint, rule)| joint.strict_follower(rule));
         Self {
+            route: RouteId::of_topic(&name),
             name,
             opened: OnceCell::new(),
             filled: AtomicBool::new(rule.is_none() && joint.is_none()),
@@ -83,6 +87,11 @@ impl Topic {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The metrics of the topics with its pattern.
+    pub(super) fn metrics(&self) -> &'static RouteMetrics {
+        self.route.metrics()
     }
 
     pub(super) fn shared_name(&self) -> &Arc<str> {
