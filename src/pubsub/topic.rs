@@ -147,6 +147,7 @@ impl Topic {
         if self.is_loaded() {
             return Ok(());
         }
+        let history = rule.history();
         match rule.newest(&self.name).await {
             Ok(newest) => {
                 let mut state = self.lock();
@@ -155,6 +156,11 @@ impl Topic {
                 if let Some(log) = &mut state.log {
                     log.fill(newest);
                     log.prune(pruned_through);
+                }
+                if rule.history() > history {
+                    drop(state);
+                    self.read_again();
+                    return Ok(());
                 }
                 // Set under the lock, because a publisher may shed the tail again.
                 self.filled.store(true, Ordering::Release);
@@ -190,6 +196,14 @@ impl Topic {
     /// The log was changed: its tail may have lost messages that belong there.
     pub(super) fn note_shed(&self, log: &TopicLog<Arc<Broadcast>>) {
         if log.is_shed() {
+            self.filled.store(false, Ordering::Release);
+        }
+    }
+
+    /// The next join reads the history again, because it has become longer.
+    pub(super) fn read_again(&self) {
+        if let Some(log) = &mut self.lock().log {
+            log.read_again();
             self.filled.store(false, Ordering::Release);
         }
     }
