@@ -53,8 +53,13 @@ impl Cluster {
     }
 
     pub(crate) fn node_on(&self, redis: &str, args: &[&str]) -> Node {
+        Self::node_of(&self.database.url, redis, args)
+    }
+
+    /// A node that reaches the database and Redis by these URLs.
+    pub(crate) fn node_of(database: &str, redis: &str, args: &[&str]) -> Node {
         let dir = TempDir::new().expect("a folder");
-        let own = ["--database-url", &self.database.url, "--redis-url", redis];
+        let own = ["--database-url", database, "--redis-url", redis];
         let server = Process::start(&dir, &[&own, args].concat());
         Node { server, _dir: dir }
     }
