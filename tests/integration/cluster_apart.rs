@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::support::bus::{Bus, Engine};
 use crate::support::node::{Cluster, Member, PATIENCE, readiness, until};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::run;
 use crate::support::proxy::Proxy;
-use crate::support::redis::Redis;
 
 #[actix_web::test]
 async fn servers_that_do_not_fit_are_refused() {
@@ -22,8 +22,8 @@ async fn servers_that_do_not_fit_are_refused() {
             .is_empty()
     };
     until("the node is seen", seen).await;
-    let (dir, redis) = (TempDir::new().expect("a folder"), cluster.redis.url());
-    let (other, database) = (Redis::start(), &cluster.database.url);
+    let (dir, redis) = (TempDir::new().expect("a folder"), cluster.bus.url());
+    let (other, database) = (Bus::start(Engine::Redis), &cluster.database.url);
     let others = other.url();
     for (args, says) in [
         (
@@ -36,7 +36,7 @@ async fn servers_that_do_not_fit_are_refused() {
                 database,
                 "--redis-url",
                 &redis,
-                "--redis-prefix",
+                "--cluster-prefix",
                 "other",
             ],
             "another server uses the database",
@@ -54,7 +54,7 @@ async fn servers_that_do_not_fit_are_refused() {
                 "--durability",
                 "strict",
             ],
-            "the same redis_url, redis_prefix and durability",
+            "the same redis_url or nats_url, cluster_prefix and durability",
         ),
         (vec!["--redis-url", &redis], "share a PostgreSQL"),
         (
@@ -95,11 +95,11 @@ async fn nodes_on_two_redis_servers_say_so() {
     let first = cluster.node();
     // Its Redis comes later: so it cannot know that the other node is not there.
     let (port, away) = {
-        let redis = Redis::start();
+        let redis = Bus::start(Engine::Redis);
         (redis.port(), redis.url())
     };
     let second = cluster.node_on(&away, &[]);
-    let _redis = Redis::start_on(port).expect("the port is free");
+    let _redis = Bus::start_on(Engine::Redis, port).expect("the port is free");
     for node in [&first, &second] {
         let begun = Instant::now();
         while !readiness(node).await.contains("over another Redis") {
@@ -112,7 +112,7 @@ async fn nodes_on_two_redis_servers_say_so() {
 #[actix_web::test]
 async fn a_node_without_redis_sends_its_clients_to_the_others() {
     let cluster = Cluster::new();
-    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.redis.port())).await;
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.bus.port())).await;
     let lonely = cluster.node_on(&format!("redis://{}", proxy.addr), &[]);
     let mut ada = Member::join(&lonely).await;
     let node = cluster.node();

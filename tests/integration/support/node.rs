@@ -1,4 +1,4 @@
-//! Nodes of one cluster as a user starts them: real processes, one PostgreSQL, one Redis; and members of a topic.
+//! Nodes of one cluster as a user starts them: real processes, one PostgreSQL, one Redis or NATS; and members of a topic.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::bus::{Bus, Engine};
 use super::database::Database;
 use super::phoenix::Phoenix;
 use super::process::Process;
-use super::redis::Redis;
 use super::wire::http;
 
 pub(crate) const TOPIC: &str = "random:lobby";
 /// How long what happens in the background may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Nodes on one database and one Redis.
+/// Nodes on one database and one Redis or NATS.
 pub(crate) struct Cluster {
     pub(crate) database: Database,
-    pub(crate) redis: Redis,
+    pub(crate) bus: Bus,
 }
 
 /// One server of a cluster, with a folder of its own for its spool.
@@ -38,9 +38,13 @@ pub(crate) struct Member {
 
 impl Cluster {
     pub(crate) fn new() -> Self {
+        Self::over(Engine::Redis)
+    }
+
+    pub(crate) fn over(engine: Engine) -> Self {
         Self {
             database: Database::postgres(),
-            redis: Redis::start(),
+            bus: Bus::start(engine),
         }
     }
 
@@ -49,13 +53,17 @@ impl Cluster {
     }
 
     pub(crate) fn node_with(&self, args: &[&str]) -> Node {
-        self.node_on(&self.redis.url(), args)
+        self.node_on(&self.bus.url(), args)
     }
 
-    pub(crate) fn node_on(&self, redis: &str, args: &[&str]) -> Node {
+    /// A node that reaches the bus at this URL.
+    pub(crate) fn node_on(&self, bus: &str, args: &[&str]) -> Node {
         let dir = TempDir::new().expect("a folder");
-        let own = ["--database-url", &self.database.url, "--redis-url", redis];
-        let server = Process::start(&dir, &[&own, args].concat());
+        let bus = self.bus.engine.args(bus);
+        let mut all = vec!["--database-url", &*self.database.url];
+        all.extend(bus.iter().map(String::as_str));
+        all.extend(args);
+        let server = Process::start(&dir, &all);
         Node { server, _dir: dir }
     }
 
