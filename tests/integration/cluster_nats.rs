@@ -113,6 +113,24 @@ async fn a_node_without_nats_keeps_its_clients_and_says_so() {
 }
 
 #[actix_web::test]
+async fn nodes_that_save_nothing_need_no_database() {
+    let cluster = over_nats();
+    let nodes = [(); 2].map(|()| cluster.node_without_database());
+    let mut ada = Member::join(&nodes[0]).await;
+    let mut bob = Member::join(&nodes[1]).await;
+    for n in 0..20 {
+        let (speaker, other) = if n % 2 == 0 {
+            (&mut ada, &mut bob)
+        } else {
+            (&mut bob, &mut ada)
+        };
+        speaker.say(n).await;
+        assert_eq!((speaker.hear().await, other.hear().await), (n, n));
+    }
+    nodes.into_iter().for_each(Node::end);
+}
+
+#[actix_web::test]
 async fn servers_that_do_not_fit_are_refused() {
     let cluster = over_nats();
     let node = cluster.node();

@@ -85,6 +85,7 @@ impl Line {
         if !had_room && self.has_room() {
             return Poll::Ready(Ok(()));
         }
+        shrink(&mut self.input);
         self.input.reserve(READ_AT_ONCE);
         let read = pin!(self.stream.read_buf(&mut self.input));
         match ready!(read.poll(cx))? {
@@ -101,6 +102,7 @@ impl Line {
             }
             self.unflushed = true;
         }
+        shrink(&mut self.output);
         if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.unflushed = false;
@@ -202,6 +204,13 @@ impl Greeting {
                 return Err(ConnectError::Unreachable(ErrorKind::UnexpectedEof.into()));
             }
         }
+    }
+}
+
+/// Gives back the memory of a buffer that was large for a while.
+fn shrink(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > 2 * MOST_WRITTEN {
+        *buffer = BytesMut::new();
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn next(input: &mut BytesMut) -> Result<Option<Op>, Malformed> {
         };
     };
     let line = input[..end].trim_ascii_end();
-    let word = line.split(|byte| byte.is_ascii_whitespace()).next();
+    let word = line.split(u8::is_ascii_whitespace).next();
     let word = word.unwrap_or_default();
     if word.eq_ignore_ascii_case(b"MSG") {
         return message(input, end + 1);

@@ -67,6 +67,18 @@ impl Cluster {
         Node { server, _dir: dir }
     }
 
+    /// A node that saves nothing, and has no database.
+    pub(crate) fn node_without_database(&self) -> Node {
+        let dir = TempDir::new().expect("a folder");
+        let bus = self.bus.url();
+        let flag = match self.bus.engine {
+            Engine::Redis => "--redis-url",
+            Engine::Nats => "--nats-url",
+        };
+        let server = Process::start(&dir, &["--persist", "off", flag, &bus]);
+        Node { server, _dir: dir }
+    }
+
     /// Waits until the database has so many messages.
     pub(crate) async fn stored(&self, messages: usize) {
         until("the messages are stored", || {

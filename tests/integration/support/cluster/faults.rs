@@ -59,7 +59,7 @@ pub(crate) struct Faults {
     mends: Vec<(Instant, Mend)>,
     /// Nodes that start.
     starting: Vec<(usize, JoinHandle<Process>)>,
-    /// Redis or the database was broken last at this time. One at a time: together they may lose messages.
+    /// The bus or the database was broken last at this time. One at a time: together they may lose messages.
     quiet_since: Instant,
     /// Redis lost its data last at this time. No node is killed then, as none is while Redis is away: what the nodes save of
     /// the messages that were only there would be lost with them.
@@ -174,7 +174,7 @@ impl Faults {
         self.mends.iter().any(|(_, mend)| which(mend))
     }
 
-    /// Whether Redis and the database have been whole for a while.
+    /// Whether the bus and the database have been whole for a while.
     fn is_quiet(&self) -> bool {
         let broken =
             |mend: &Mend| matches!(mend, Mend::Bus | Mend::Table(_) | Mend::WayToDatabase(_));
