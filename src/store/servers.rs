@@ -14,12 +14,14 @@ use tokio::task::JoinHandle;
 use crate::metrics::metrics;
 use crate::store::backend::{DbConnection, Pool};
 use crate::store::tables::run;
-use crate::store::{DbWriterHandle, Store, StoreError};
+use crate::store::{DbWriterHandle, StorageState, Store, StoreError};
 
 /// The time between two heartbeats of a server alone.
 const BEAT: Duration = Duration::from_secs(2);
 /// The time between two heartbeats of a node of a cluster.
 const NODE_BEAT: Duration = Duration::from_secs(1);
+/// The same while others wait for what it says.
+const HURRIED_BEAT: Duration = Duration::from_millis(250);
 /// How often a node looks whether its heartbeat has something new to say.
 const NEWS: Duration = Duration::from_millis(100);
 /// How long a node that has not reached its bus yet shows nobody that it lives: the others would wait for it.
@@ -76,10 +78,12 @@ pub struct SeenServer {
     pub age: Duration,
     /// Whether it reaches the bus.
     pub bus_is_up: bool,
+    /// Whether it has messages that it cannot save at the moment.
+    pub is_behind: bool,
 }
 
-/// Hears of the other nodes of the cluster.
-pub type OnSeen = Box<dyn Fn(&[SeenServer])>;
+/// Hears of the other nodes of the cluster, and whether this one has messages that it cannot save at the moment.
+pub type OnSeen = Box<dyn Fn(&[SeenServer], bool)>;
 
 /// The cluster of a server, for [`Servers::start`].
 pub struct ClusterSeat {
@@ -95,7 +99,9 @@ pub struct ClusterSeat {
     pub hears: Box<dyn Fn(i64) -> bool>,
     /// Whether the others must look for what this node has committed.
     pub owes: Box<dyn Fn() -> bool>,
-    /// Called with the other nodes after each heartbeat: each second, and when `bus_is_up` has changed.
+    /// Whether heartbeats should come four times a second.
+    pub hurries: Box<dyn Fn() -> bool>,
+    /// Called after each heartbeat: each second, and when `bus_is_up` has changed.
     pub seen: OnSeen,
 }
 
@@ -116,9 +122,11 @@ impl Servers {
             name,
             cluster: seat.as_ref().map(|seat| seat.cluster.clone()),
             bus_is_up: false,
+            is_behind: false,
         };
         let seat = seat.map(Rc::new);
-        let task = actix_rt::spawn(beats(pool.clone(), me, seat.clone(), others.clone()));
+        let beats = beats(writer.clone(), me, seat.clone(), others.clone());
+        let task = actix_rt::spawn(beats);
         Some(Self {
             pool,
             id,
@@ -203,9 +211,15 @@ struct Heartbeat {
     name: String,
     cluster: Option<String>,
     bus_is_up: bool,
+    is_behind: bool,
 }
 
-async fn beats(pool: Pool, mut me: Heartbeat, seat: Option<Rc<ClusterSeat>>, others: OtherServers) {
+async fn beats(
+    writer: DbWriterHandle,
+    mut me: Heartbeat,
+    seat: Option<Rc<ClusterSeat>>,
+    others: OtherServers,
+) {
     if let Some(seat) = &seat {
         let begun = Instant::now();
         while !(seat.bus_is_up)() && begun.elapsed() < SILENCE {
@@ -216,14 +230,14 @@ async fn beats(pool: Pool, mut me: Heartbeat, seat: Option<Rc<ClusterSeat>>, oth
     loop {
         let begun = Instant::now();
         me.bus_is_up = seat.as_ref().is_some_and(|seat| (seat.bus_is_up)());
+        me.is_behind = writer.state() != StorageState::Available;
         let beaten = me.clone();
-        let seen = pool
-            .clone()
-            .read(move |connection| beat(connection, &beaten));
+        let readers = writer.readers().clone();
+        let seen = readers.read(move |connection| beat(connection, &beaten));
         match seen.await {
             Ok(mut seen) => {
                 if let Some(seat) = &seat {
-                    (seat.seen)(&seen.nodes);
+                    (seat.seen)(&seen.nodes, me.is_behind);
                     seen.strangers.extend(unheard.of(&seen.nodes, seat));
                 }
                 others.set(seen);
@@ -266,7 +280,12 @@ async fn wait(begun: Instant, was_up: bool, seat: Option<&ClusterSeat>) {
     };
     loop {
         tokio::time::sleep(NEWS).await;
-        if begun.elapsed() >= NODE_BEAT || (seat.bus_is_up)() != was_up {
+        let beat = if (seat.hurries)() {
+            HURRIED_BEAT
+        } else {
+            NODE_BEAT
+        };
+        if begun.elapsed() >= beat || (seat.bus_is_up)() != was_up {
             return;
         }
     }
@@ -382,15 +401,16 @@ mod postgres {
         connection: &mut PgConnection,
         me: &Heartbeat,
     ) -> QueryResult<Seen> {
-        let alive = "INSERT INTO servers (id, name, cluster, bus_up, seen_at) \
-                     VALUES ($1, $2, $3, $4, clock_timestamp()) \
-                     ON CONFLICT (id) DO UPDATE \
-                     SET seen_at = excluded.seen_at, bus_up = excluded.bus_up";
+        let alive = "INSERT INTO servers (id, name, cluster, bus_up, behind, seen_at) \
+                     VALUES ($1, $2, $3, $4, $5, clock_timestamp()) \
+                     ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, \
+                     bus_up = excluded.bus_up, behind = excluded.behind";
         diesel::sql_query(alive)
             .bind::<BigInt, _>(me.id)
             .bind::<Text, _>(&me.name)
             .bind::<Nullable<Text>, _>(&me.cluster)
             .bind::<Bool, _>(me.bus_is_up)
+            .bind::<Bool, _>(me.is_behind)
             .execute(connection)?;
         let dead = "DELETE FROM servers WHERE seen_at < clock_timestamp() - interval '1 hour'";
         diesel::sql_query(dead).execute(connection)?;
@@ -416,6 +436,8 @@ mod postgres {
         age: i64,
         #[diesel(sql_type = Bool)]
         bus_up: bool,
+        #[diesel(sql_type = Bool)]
+        behind: bool,
     }
 
     /// The nodes of the cluster but this one, living and dead.
@@ -426,7 +448,7 @@ mod postgres {
     ) -> QueryResult<Vec<SeenServer>> {
         let nodes = "SELECT id, name, (extract(epoch FROM seen_at) * 1000000)::bigint AS seen_at, \
                      (extract(epoch FROM clock_timestamp() - seen_at) * 1000000)::bigint AS age, \
-                     bus_up FROM servers WHERE id <> $1 AND cluster = $2";
+                     bus_up, behind FROM servers WHERE id <> $1 AND cluster = $2";
         let nodes: Vec<Node> = diesel::sql_query(nodes)
             .bind::<BigInt, _>(me)
             .bind::<Text, _>(cluster)
@@ -437,6 +459,7 @@ mod postgres {
             seen_at: node.seen_at,
             age: Duration::from_micros(u64::try_from(node.age).unwrap_or_default()),
             bus_is_up: node.bus_up,
+            is_behind: node.behind,
         });
         Ok(seen.collect())
     }

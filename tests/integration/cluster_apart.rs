@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 
+use crate::support::api::{Program, TOKEN};
 use crate::support::bus::{Bus, Engine};
-use crate::support::node::{Cluster, Member, PATIENCE, readiness, until};
+use crate::support::node::{Cluster, Member, PATIENCE, TOPIC, readiness, until};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::run;
 use crate::support::proxy::Proxy;
@@ -131,4 +134,53 @@ async fn a_node_without_redis_sends_its_clients_to_the_others() {
     ada.say(1).await;
     assert_eq!(ada.hear().await, 1);
     node.end();
+}
+
+/// A new Redis knows no client_ref, so the nodes look for it in the database. One of them could not save for a while.
+#[actix_web::test]
+async fn a_retry_on_a_new_redis_waits_for_a_node_that_cannot_save() {
+    let mut cluster = Cluster::new();
+    let (_, rest) = cluster.database.url.split_once('@').expect("a user");
+    let (host, _) = rest.split_once('/').expect("a database's name");
+    let (host, proxy) = (host.to_owned(), Proxy::start(host).await);
+    let url = cluster.database.url.replace(&host, &proxy.addr.to_string());
+    let redis = cluster.bus.url();
+    // The proxy works meanwhile.
+    let start = move || Cluster::node_of(Engine::Redis, [&url, &redis], &[]);
+    let behind = spawn_blocking(start).await.expect("it starts");
+    let node = cluster.node_with(&["--api-token", TOKEN]);
+    let payload = json!({"name": "ada", "message": "1", "client_ref": "r1"});
+    let mut ada = Member::join(&behind).await;
+    proxy.cut();
+    let client = &mut ada.client;
+    client
+        .push(&ada.join_ref, TOPIC, "shout", payload.clone())
+        .await;
+    assert_eq!(ada.hear().await, 1);
+
+    let port = cluster.bus.port();
+    drop(cluster.bus);
+    cluster.bus = Bus::start_on(Engine::Redis, port).expect("its port is free again");
+    let mended = async {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        proxy.mend();
+    };
+    let retried = async {
+        let other = Program::of(&node.server).await;
+        let begun = Instant::now();
+        loop {
+            let shout = json!({"payload": payload, "client_ref": "r1"});
+            let target = format!("/api/topics/{TOPIC}/messages");
+            let (status, answer) = other.ask("POST", &target, &shout).await;
+            // The node has no Redis yet.
+            if status != 503 || begun.elapsed() > PATIENCE {
+                return (status, answer);
+            }
+        }
+    };
+    let ((), (status, answer)) = tokio::join!(mended, retried);
+    assert_eq!(status, 200, "it is the first message: {answer}");
+    cluster.stored(1).await;
+    let quiet = tokio::time::timeout(Duration::from_secs(1), ada.hear()).await;
+    assert!(quiet.is_err(), "nobody gets it twice");
 }

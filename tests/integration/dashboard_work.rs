@@ -1,6 +1,7 @@
 //! The operators' dashboard: what it shows and does. The page itself is tested in tests/browser.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -120,6 +121,8 @@ async fn a_room_is_shown_followed_written_to_and_cleaned() {
         {
             break room;
         }
+        // Its requests are limited.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(
         (&room["saved"], &room["members_total"]),

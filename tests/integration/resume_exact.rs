@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,6 +16,8 @@ use crate::support::random::Random;
 const TOPIC: &str = "random:storm";
 const CLIENTS: usize = 25;
 const PUBLISHERS: usize = 4;
+/// Messages of a test. Nobody may miss more than 10,000, and a client that is often away sees few of them before its end.
+const MESSAGES: u64 = 9_000;
 
 /// How often the clients come back, together. `scripts/faults` asks for more.
 fn reconnects() -> usize {
@@ -63,22 +65,22 @@ impl Client {
     }
 
     /// Comes and goes, then stays until it has seen the last message.
-    async fn live(mut self, visits: usize, last: Arc<AtomicU64>, done: Arc<AtomicU64>) -> Vec<u64> {
-        for _ in 0..visits {
+    async fn live(mut self, storm: Arc<Storm>) -> Vec<u64> {
+        for _ in 0..storm.visits {
             // Nothing: the line is cut during the join.
             let patience = self.random.below(60).saturating_sub(10);
             self.visit(patience).await;
             let away = self.random.below(20) as u64;
             tokio::time::sleep(Duration::from_millis(away)).await;
+            storm.visited.fetch_add(1, Ordering::SeqCst);
         }
-        done.fetch_add(1, Ordering::SeqCst);
         let mut peer = Peer::connect(self.addr).await.expect("the server listens");
         let params = json!({"meta": true, "history": "none", "last_seen_id": self.last_seen});
         let join = peer.join(TOPIC, params).await.expect("the line is open");
         while self
             .seen
             .last()
-            .is_none_or(|n| *n != last.load(Ordering::SeqCst))
+            .is_none_or(|n| *n != storm.last.load(Ordering::SeqCst))
         {
             let heard = peer.next().await.expect("the server keeps the line");
             match heard.event.as_str() {
@@ -93,14 +95,48 @@ impl Client {
     }
 }
 
-/// Shouts, one after the other as fast as they come back, until it is told to stop.
-async fn publish(addr: SocketAddr, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+/// What clients and publishers have in common.
+#[derive(Default)]
+struct Storm {
+    /// How often each client comes.
+    visits: usize,
+    /// How often clients have come.
+    visited: AtomicU64,
+    /// The number of the next message.
+    next: AtomicU64,
+    /// The number of the last message; 0 until it is known.
+    last: AtomicU64,
+}
+
+impl Storm {
+    fn all_visits(&self) -> u64 {
+        (self.visits * CLIENTS) as u64
+    }
+
+    fn is_over(&self) -> bool {
+        self.visited.load(Ordering::SeqCst) == self.all_visits()
+    }
+
+    /// The number of a message; `None` if the clients must come more often first.
+    fn number(&self) -> Option<u64> {
+        let visited = self.visited.load(Ordering::SeqCst);
+        let allowed = 200 + MESSAGES * visited / self.all_visits();
+        let is_early = self.next.load(Ordering::SeqCst) < allowed;
+        is_early.then(|| self.next.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+/// Shouts, one after the other as fast as they come back, until the storm is over.
+async fn publish(addr: SocketAddr, storm: Arc<Storm>) {
     let mut peer = Peer::connect(addr).await.expect("the server listens");
     let join = peer.join(TOPIC, json!({"history": "none"})).await;
     let join = join.expect("the line is open");
     peer.reply(&join).await.expect("the join is answered");
-    while !stop.load(Ordering::SeqCst) {
-        let n = next.fetch_add(1, Ordering::SeqCst);
+    while !storm.is_over() {
+        let Some(n) = storm.number() else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        };
         peer.push(TOPIC, "shout", json!({ "n": n }))
             .await
             .expect("the line is open");
@@ -110,11 +146,11 @@ async fn publish(addr: SocketAddr, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) 
 
 async fn storm(database: &Database, args: &[&str]) {
     let server = database.serve(args);
-    let next = Arc::new(AtomicU64::new(1));
-    let stop = Arc::new(AtomicBool::new(false));
-    let last = Arc::new(AtomicU64::new(0));
-    let done = Arc::new(AtomicU64::new(0));
-    let visits = reconnects().div_ceil(CLIENTS);
+    let storm = Arc::new(Storm {
+        visits: reconnects().div_ceil(CLIENTS),
+        next: AtomicU64::new(1),
+        ..Storm::default()
+    });
     let clients: Vec<_> = (0..CLIENTS)
         .map(|seed| {
             let client = Client {
@@ -123,26 +159,25 @@ async fn storm(database: &Database, args: &[&str]) {
                 seen: Vec::new(),
                 random: Random::new(seed as u64),
             };
-            tokio::spawn(client.live(visits, Arc::clone(&last), Arc::clone(&done)))
+            tokio::spawn(client.live(Arc::clone(&storm)))
         })
         .collect();
     let publishers: Vec<_> = (0..PUBLISHERS)
-        .map(|_| tokio::spawn(publish(server.addr, Arc::clone(&next), Arc::clone(&stop))))
+        .map(|_| tokio::spawn(publish(server.addr, Arc::clone(&storm))))
         .collect();
-    while done.load(Ordering::SeqCst) < CLIENTS as u64 {
+    while !storm.is_over() {
         assert!(
             clients.iter().filter(|client| client.is_finished()).count() == 0,
             "a client gave up"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    stop.store(true, Ordering::SeqCst);
     for publisher in join_all(publishers).await {
         publisher.expect("a publisher goes on to the end");
     }
     // The last message, that everybody stays for.
-    let end = next.fetch_add(1, Ordering::SeqCst);
-    last.store(end, Ordering::SeqCst);
+    let end = storm.next.fetch_add(1, Ordering::SeqCst);
+    storm.last.store(end, Ordering::SeqCst);
     let mut peer = Peer::connect(server.addr)
         .await
         .expect("the server listens");

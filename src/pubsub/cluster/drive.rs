@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{self, Arrived, Ordered};
-use super::node::{Node, OLD_ROWS};
+use super::node::Node;
+use super::old_rows;
 use super::outstanding::Publishing;
 use crate::cluster::Position;
 use crate::cluster::replica::{Action, Replica, Ticket};
@@ -287,7 +288,8 @@ impl Node {
             }
             self.rescue(&mut state);
         }
-        tokio::time::sleep(OLD_ROWS).await;
+        tokio::time::sleep(old_rows::SHORTEST).await;
+        self.old_rows.wait().await;
     }
 
     /// Where the topic is. Opens a run if it has none.
@@ -307,7 +309,7 @@ impl Node {
                 };
                 return Ok(Located { position, run });
             }
-            self.old_rows().await;
+            self.old_rows.wait().await;
             let lock = self.sequencer().map_err(away)?.lock(name);
             match (lock.await.map_err(away)?, &self.store) {
                 // Another node has begun one between the look and the lock.

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::handle::Cluster;
 use super::node::Node;
@@ -29,6 +29,8 @@ pub(crate) struct SeenNode {
     pub(crate) age: Duration,
     /// Whether it can tell others what it commits.
     pub(crate) tells: bool,
+    /// Whether it has messages that it cannot save at the moment.
+    pub(crate) is_behind: bool,
 }
 
 impl Cluster {
@@ -57,8 +59,16 @@ impl Cluster {
         self.node.peers.knows(NodeId::new(number.cast_unsigned()))
     }
 
-    /// The other nodes, as the database knows them. Call it each second.
-    pub(crate) fn see(&self, nodes: &[SeenNode]) {
+    /// Whether the nodes should say often whether they are behind.
+    pub(crate) fn awaits_old_rows(&self) -> bool {
+        self.node.old_rows.are_awaited(Instant::now())
+    }
+
+    /// The other nodes, as the database knows them, and whether this one is behind. Call it each second.
+    pub(crate) fn see(&self, nodes: &[SeenNode], is_behind: bool) {
+        let hears = |node: &SeenNode| self.hears(node.id);
+        let old_rows = &self.node.old_rows;
+        old_rows.looked(nodes, is_behind, hears, Instant::now());
         self.node.see(nodes);
     }
 }

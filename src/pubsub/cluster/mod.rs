@@ -16,6 +16,7 @@
 //! | `retry` | the answer to a message that was published before |
 //! | `parts` | what has its own messages between nodes |
 //! | `peers` | the nodes of the cluster |
+//! | `old_rows` | whether the database has the messages of the runs that ended with the bus's data |
 //! | `settling` | what waits until the database has messages |
 //! | `asking` | requests to other nodes |
 //! | `watch` | the messages of nodes that have died |
@@ -36,6 +37,7 @@ mod journaled;
 mod looking;
 mod message;
 mod node;
+mod old_rows;
 mod outstanding;
 mod parts;
 mod peers;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::asking::Asked;
 use super::message;
+use super::old_rows::OldRows;
 use super::outstanding::{Outstanding, Publisher, Publishing, RETRY, Sending};
 use super::parts::Parts;
 use super::peers::Peers;
@@ -24,9 +25,6 @@ use crate::message::{DISCONNECT, Payload};
 use crate::metrics::count_passed_over;
 use crate::pubsub::{Draft, PubSub, PublishError, Shared, SubscriberId, Topic};
 use crate::trace::Traced;
-
-/// The wait after the bus's server has become another process: by then the database has the rows of the old runs.
-pub(super) const OLD_ROWS: Duration = Duration::from_secs(1);
 
 /// How long clients wait for the bus, from the beginning of an outage on.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,8 +54,7 @@ pub(crate) struct Node {
     nonces: AtomicU64,
     /// Since when the bus is down.
     away: Mutex<Option<Instant>>,
-    /// The process of the bus's server, and since when.
-    process: Mutex<Option<(ProcessId, Instant)>>,
+    pub(super) old_rows: OldRows,
     begun: Instant,
 }
 
@@ -85,7 +82,7 @@ impl Node {
             leaving: AtomicBool::new(false),
             nonces: AtomicU64::new(1),
             away: Mutex::new(Some(Instant::now())),
-            process: Mutex::default(),
+            old_rows: OldRows::default(),
             begun: Instant::now(),
         }
     }
@@ -265,22 +262,6 @@ impl Node {
         }
     }
 
-    /// Waits until rows of an earlier process of the bus are in the database.
-    pub(super) async fn old_rows(&self) {
-        let since = lock(&self.process).as_ref().map(|(_, since)| *since);
-        if let Some(since) = since {
-            tokio::time::sleep(OLD_ROWS.saturating_sub(since.elapsed())).await;
-        }
-    }
-
-    /// Whether the bus's server has been the same process for so long.
-    pub(super) fn is_settled_for(&self, time: Duration) -> bool {
-        let process = lock(&self.process);
-        process
-            .as_ref()
-            .is_some_and(|(_, since)| since.elapsed() >= time)
-    }
-
     /// Whether a message of this topic waits for its place.
     pub(in crate::pubsub) fn is_publishing_to(&self, topic: &Topic) -> bool {
         self.outstanding.has(topic)
@@ -319,14 +300,7 @@ impl Node {
 impl Node {
     /// The bus is up, in this process of its server.
     pub(super) fn up(self: &Arc<Self>, process: &ProcessId) {
-        let mut known = lock(&self.process);
-        let is_new = known.as_ref().is_none_or(|(known, _)| known != process);
-        let had_other = is_new && known.is_some();
-        if is_new {
-            *known = Some((process.clone(), Instant::now()));
-        }
-        drop(known);
-        if had_other {
+        if self.old_rows.up(process, Instant::now()) {
             self.rescue_all();
             self.settle_taken();
         }

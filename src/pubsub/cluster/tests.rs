@@ -347,11 +347,12 @@ async fn without_the_bus_a_node_looks_each_second_and_so_do_the_others() {
         seen_at: 1,
         age: Duration::ZERO,
         tells: false,
+        is_behind: false,
     };
-    ann.cluster.see(&[bobs]);
+    ann.cluster.see(&[bobs], false);
     assert_eq!(ann.hear().await, 2);
     bob.port.turn(true);
-    ann.cluster.see(&[]);
+    ann.cluster.see(&[], false);
     ann.shout(3).await;
     assert_eq!((ann.hear().await, bob.hear().await), (3, 3));
 }
@@ -367,8 +368,9 @@ async fn a_reconnection_and_the_death_of_a_node_are_looked_after() {
         seen_at: 1,
         age: Duration::from_secs(6),
         tells: false,
+        is_behind: false,
     };
-    ann.cluster.see(&[bobs]);
+    ann.cluster.see(&[bobs], false);
     assert_eq!(ann.hear().await, 1);
     bob.shout(2).await;
     // Back again, he calls everybody to look.

@@ -77,7 +77,7 @@ impl Node {
             node.give_up_old();
             node.forget_recent();
             // Nodes that came back to a new server later than this one have no key there yet.
-            if !node.is_settled_for(ABSENCE) {
+            if !node.old_rows.is_settled_for(ABSENCE) {
                 continue;
             }
             for author in node.watch.authors() {

@@ -186,15 +186,20 @@ pub(super) fn seat(config: &ServeConfig, cluster: Option<&Cluster>) -> Option<Cl
             let cluster = cluster.clone();
             Box::new(move || cluster.owes())
         },
+        hurries: {
+            let cluster = cluster.clone();
+            Box::new(move || cluster.awaits_old_rows())
+        },
         bus_is_up: Box::new(move || cluster.tells()),
-        seen: Box::new(move |servers| {
+        seen: Box::new(move |servers, is_behind| {
             let nodes = servers.iter().map(|server| SeenNode {
                 id: server.id,
                 seen_at: server.seen_at,
                 age: server.age,
                 tells: server.bus_is_up,
+                is_behind: server.is_behind,
             });
-            seeing.see(&nodes.collect::<Vec<_>>());
+            seeing.see(&nodes.collect::<Vec<_>>(), is_behind);
         }),
     })
 }

@@ -58,9 +58,14 @@ impl Cluster {
 
     /// A node that reaches the bus at this URL.
     pub(crate) fn node_on(&self, bus: &str, args: &[&str]) -> Node {
+        Self::node_of(self.bus.engine, [&self.database.url, bus], args)
+    }
+
+    /// A node that reaches the database and the bus by these URLs.
+    pub(crate) fn node_of(engine: Engine, [database, bus]: [&str; 2], args: &[&str]) -> Node {
         let dir = TempDir::new().expect("a folder");
-        let bus = self.bus.engine.args(bus);
-        let mut all = vec!["--database-url", &*self.database.url];
+        let bus = engine.args(bus);
+        let mut all = vec!["--database-url", database];
         all.extend(bus.iter().map(String::as_str));
         all.extend(args);
         let server = Process::start(&dir, &all);

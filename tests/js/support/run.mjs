@@ -55,6 +55,12 @@ export class Run {
     }
   }
 
+  /** Ends the process at once, as a power cut would. */
+  async kill() {
+    this.#process.kill("SIGKILL");
+    await until("the server to be gone", () => this.#ending, STOP_DEADLINE_MS);
+  }
+
   /** What it has printed so far. */
   get output() {
     return this.#output.join("\n");

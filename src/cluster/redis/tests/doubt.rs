@@ -253,8 +253,9 @@ fn a_forgotten_publish_is_gone_or_answered() {
     let written = node.publish("room");
     // Until the task has written it, it can be taken back.
     let counters = node.bus.counters();
-    until("the bus is down", || !node.bus.is_up());
+    // It stays down.
     proxy.faults.refuse.store(true, SeqCst);
+    until("the bus is down", || !node.bus.is_up());
     let waits = node.publish("room");
     assert!(node.bus.forget(waits));
     assert!(!node.bus.forget(waits));
