@@ -561,6 +561,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     (
         "ring",
         &[
+            "cluster",
             "server/certificates",
             "server/hook",
             "server/jwks",
