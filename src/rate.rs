@@ -3,12 +3,14 @@
 
 mod buckets;
 mod limit;
+mod shared;
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::buckets::Buckets;
 pub(crate) use self::limit::Limit;
+pub(crate) use self::shared::SharedRate;
 
 /// The start of [`now`].
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);

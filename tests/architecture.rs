@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lock", &[]),
     ("message", &[]),
     ("server/methods", &[]),
-    ("metrics", &["lock", "rate"]),
+    ("metrics", &["lock", "pattern", "rate"]),
     ("notice", &["lock"]),
     ("prefix", &[]),
     ("pattern", &[]),

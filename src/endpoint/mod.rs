@@ -28,7 +28,9 @@ use crate::ban::Bans;
 use crate::log::Flushed;
 use crate::message::IntoPayload;
 use crate::pubsub::{Listener, PubSub, PublishError};
-use crate::socket::{DrainOptions, Served, Socket, SocketOptions, SocketRouter, Sockets};
+use crate::socket::{
+    DrainOptions, Served, SharedLimits, Socket, SocketOptions, SocketRouter, Sockets,
+};
 use crate::transport::direct::{self, ServerOptions};
 use crate::transport::{
     HandshakeOptions, LongPoll, LongPollOptions, Mounted, RequestHook, serve_longpoll, upgrade,
@@ -99,12 +101,14 @@ impl Mount {
     /// parameter, which overrides a query parameter of the same name. A name that starts with `_` is not
     /// passed on.
     pub fn new(path: &str, socket: impl Socket, router: SocketRouter) -> Self {
+        let options = SocketOptions::default();
         Self {
             paths: vec![path.to_owned()],
             served: Served {
                 socket: Box::new(socket),
                 router: Arc::new(router),
-                options: SocketOptions::default(),
+                limits: SharedLimits::of(&options),
+                options,
             },
             transports: TransportOptions::default(),
             on_request: None,
@@ -161,8 +165,15 @@ impl Mount {
 
     /// Sets the limits and options of the socket.
     pub fn options(mut self, options: SocketOptions) -> Self {
+        self.served.limits = SharedLimits::of(&options);
         self.served.options = options;
         self
+    }
+
+    /// The limits that can change while the socket is served. They begin as [`options`](Self::options) say, so call
+    /// that first.
+    pub fn limits(&self) -> SharedLimits {
+        self.served.limits.clone()
     }
 
     /// Sets the transports of the socket.

@@ -41,7 +41,7 @@ enum Missed {
 impl<W> TopicLog<W> {
     /// The newest messages, at most `limit` and at most as many as the rule allows.
     pub(crate) fn history(&self, limit: Option<usize>) -> Backlog {
-        let limit = limit.map_or(self.rule.history, |limit| limit.min(self.rule.history));
+        let limit = limit.map_or(self.rule.history(), |limit| limit.min(self.rule.history()));
         let (_, max_bytes) = self.rule.tail();
         let mut bytes = 0;
         let newest = self.tail.iter().rev();
@@ -95,7 +95,7 @@ impl<W> TopicLog<W> {
         let is_valid = last_seen.epoch == self.run.epoch || self.run.past.resumes(last_seen);
         let is_kept = (self.pruned_through..=self.shown).contains(&last_seen.seq);
         let missed = self.shown.distance_from(last_seen.seq);
-        if !is_valid || !is_kept || missed > self.rule.resume_limit {
+        if !is_valid || !is_kept || missed > self.rule.most_missed() {
             Missed::Unknown
         } else if last_seen.seq >= self.tail.floor() {
             Missed::InTail

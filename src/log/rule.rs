@@ -1,6 +1,7 @@
 //! [`LogRule`]: which topics keep a log, and how.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{LoadError, MessageStore, Newest};
 use crate::pattern::{ForTopics, IntoPattern, TopicPattern};
@@ -17,13 +18,19 @@ const RESUME_LIMIT: usize = 10_000;
 pub struct LogRule {
     pattern: TopicPattern,
     events: Vec<String>,
-    pub(super) history: usize,
-    pub(super) resume_limit: usize,
+    bounds: Arc<Bounds>,
     pub(super) strict: bool,
     store: Arc<dyn MessageStore>,
 }
 
-named_debug!(LogRule, pattern, events, history, resume_limit, strict);
+named_debug!(LogRule, pattern, events, bounds, strict);
+
+/// They can change while topics are open.
+#[derive(Debug)]
+struct Bounds {
+    history: AtomicUsize,
+    resume_limit: AtomicUsize,
+}
 
 impl LogRule {
     /// Topics that match `pattern` (such as `"room:*"`, as in a route) store the broadcasts of `events`. A
@@ -40,8 +47,10 @@ impl LogRule {
         Self {
             pattern: pattern.into_pattern(),
             events: events.iter().map(|&event| event.to_owned()).collect(),
-            history,
-            resume_limit: RESUME_LIMIT,
+            bounds: Arc::new(Bounds {
+                history: AtomicUsize::new(history),
+                resume_limit: AtomicUsize::new(RESUME_LIMIT),
+            }),
             strict: false,
             store,
         }
@@ -56,15 +65,28 @@ impl LogRule {
 
     /// The most missed messages of one resume. A client that has missed more gets the ordinary history.
     /// Default: 10,000.
-    pub fn resume_limit(mut self, messages: usize) -> Self {
-        self.resume_limit = messages;
+    pub fn resume_limit(self, messages: usize) -> Self {
+        self.bounds.resume_limit.store(messages, Ordering::Relaxed);
         self
     }
 
+    /// The most messages of a history.
+    pub(crate) fn history(&self) -> usize {
+        self.bounds.history.load(Ordering::Relaxed)
+    }
+
     /// The most missed messages that are sent late.
-    #[cfg(feature = "_cluster")]
     pub(crate) fn most_missed(&self) -> usize {
-        self.resume_limit
+        self.bounds.resume_limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the most messages of a history and of a resume, for topics that are open, too. A larger history needs
+    /// [`TopicLog::read_again`](super::TopicLog::read_again).
+    pub(crate) fn set_bounds(&self, history: usize, resume_limit: usize) {
+        self.bounds.history.store(history, Ordering::Relaxed);
+        self.bounds
+            .resume_limit
+            .store(resume_limit, Ordering::Relaxed);
     }
 
     /// Whether members get committed messages only.
@@ -75,13 +97,13 @@ impl LogRule {
 
     /// The bounds of a tail, in messages and bytes.
     pub(super) fn tail(&self) -> (usize, usize) {
-        (self.history.max(TAIL), TAIL_BYTES)
+        (self.history().max(TAIL), TAIL_BYTES)
     }
 
     /// Reads the stored messages that belong in the tail.
     pub(crate) async fn newest(&self, topic: &str) -> Result<Newest, LoadError> {
         let (limit, bytes) = self.tail();
-        let limit = limit.min(self.history);
+        let limit = limit.min(self.history());
         self.store.newest(topic, limit, bytes).await
     }
 

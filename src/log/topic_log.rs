@@ -347,6 +347,11 @@ impl<W> TopicLog<W> {
         self.is_shed
     }
 
+    /// The history has become longer than the part that was read.
+    pub(crate) fn read_again(&mut self) {
+        (self.is_shed, self.filled) = (true, false);
+    }
+
     /// Call if the store cannot be read: the log continues with the messages published since its opening.
     pub(crate) fn go_on_without(&mut self) {
         self.is_shed = false;

@@ -86,8 +86,6 @@ pub(crate) struct Metrics {
     pub(crate) intercepts_overflowed: Counter,
     /// Broadcasts that found a worker's inbox over its bound.
     pub(crate) inbox_congested: Counter,
-    /// Broadcasts to topics.
-    pub(crate) broadcasts: Counter,
     /// Committed rows.
     pub(crate) rows_committed: Counter,
     /// Messages refused because the queue of the DbWriter was full.
@@ -119,10 +117,6 @@ pub(crate) struct Metrics {
     /// Seconds since the oldest reader began to keep SQLite's write-ahead log from starting over; 0 without
     /// such a reader.
     pub(crate) sqlite_reader_age: Gauge,
-    /// Topics with a member or a log in memory.
-    pub(crate) topics: Gauge,
-    /// Tracked presences.
-    pub(crate) presences: Gauge,
     /// Messages that a resume sent again.
     pub(crate) resumed_messages: Histogram,
     /// Bytes of the rows that wait for their transaction.
@@ -257,7 +251,6 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "slackir_inbox_congested_total",
         "Broadcasts that found a worker's inbox over its bound",
     ),
-    broadcasts: described_counter("slackir_broadcasts_total", "Broadcasts to topics"),
     rows_committed: described_counter("slackir_rows_committed_total", "Committed rows"),
     writer_refused: described_counter(
         "slackir_writer_refused_total",
@@ -309,8 +302,6 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "slackir_sqlite_oldest_reader_seconds",
         "Seconds since the oldest reader began to keep SQLite's write-ahead log from starting over; 0 without such a reader",
     ),
-    topics: described_gauge("slackir_topics", "Topics with a member or a log in memory"),
-    presences: described_gauge("slackir_presences", "Tracked presences"),
     resumed_messages: described_histogram(
         "slackir_resumed_messages",
         "Messages that a resume sent again",

@@ -1,4 +1,4 @@
-//! The metrics of the channels that match one pattern.
+//! The metrics of the topics and channels that match one pattern.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::lock::lock;
+use crate::pattern::TopicPattern;
 
 /// The most patterns with metrics of their own; later ones share `other`.
 const MAX_PATTERNS: usize = 64;
@@ -14,6 +15,14 @@ const OTHER: &str = "other";
 
 /// The handles for the routes with one pattern.
 pub(crate) struct RouteMetrics {
+    /// `None`: the topics that no other one matches.
+    pattern: Option<TopicPattern>,
+    /// Topics with a member or a log in memory.
+    pub(crate) topics: Gauge,
+    /// Tracked presences.
+    pub(crate) presences: Gauge,
+    /// Broadcasts to topics.
+    pub(crate) broadcasts: Counter,
     /// Joined channels.
     pub(crate) channels: Gauge,
     /// Joins that were answered with ok.
@@ -32,12 +41,17 @@ pub(crate) struct RouteMetrics {
 
 impl RouteMetrics {
     fn new(pattern: &str) -> Self {
+        let parsed = pattern.parse().ok().filter(|_| pattern != OTHER);
         let pattern = pattern.to_owned();
         let joins = |result: &'static str| {
             let pattern = pattern.clone();
             counter!("slackir_joins_total", "pattern" => pattern, "result" => result)
         };
         Self {
+            pattern: parsed,
+            topics: gauge!("slackir_topics", "pattern" => pattern.clone()),
+            presences: gauge!("slackir_presences", "pattern" => pattern.clone()),
+            broadcasts: counter!("slackir_broadcasts_total", "pattern" => pattern.clone()),
             channels: gauge!("slackir_channels", "pattern" => pattern.clone()),
             joined: joins("ok"),
             refused: joins("refused"),
@@ -78,6 +92,18 @@ impl RouteId {
         Self(id)
     }
 
+    /// The id of the first pattern that matches this topic.
+    pub(crate) fn of_topic(topic: &str) -> Self {
+        let known = KNOWN[..MAX_PATTERNS].iter().map_while(OnceLock::get);
+        let matches = |known: &RouteMetrics| {
+            let pattern = known.pattern.as_ref();
+            pattern.is_some_and(|pattern| pattern.matches(topic))
+        };
+        let place = known.enumerate().find(|(_, known)| matches(known));
+        // At most 64, so it fits.
+        Self(place.map_or(MAX_PATTERNS, |(place, _)| place) as u8)
+    }
+
     /// Its metrics.
     pub(crate) fn metrics(self) -> &'static RouteMetrics {
         KNOWN[usize::from(self.0)].get_or_init(|| RouteMetrics::new(OTHER))
@@ -86,6 +112,15 @@ impl RouteId {
 
 pub(super) fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!(
+        "slackir_topics",
+        "Topics with a member or a log in memory, by pattern"
+    );
+    describe_gauge!("slackir_presences", "Tracked presences, by pattern");
+    describe_counter!(
+        "slackir_broadcasts_total",
+        "Broadcasts to topics, by pattern"
+    );
     describe_gauge!("slackir_channels", "Joined channels, by pattern");
     describe_counter!(
         "slackir_joins_total",
@@ -108,6 +143,19 @@ pub(super) fn describe() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_counts_for_the_first_pattern_that_matches_it() {
+        let [narrow, wide] = ["first:of:*", "first:*"].map(RouteId::of);
+        for (topic, route) in [
+            ("first:of:1", narrow),
+            ("first:1", wide),
+            ("no:pattern", RouteId(MAX_PATTERNS as u8)),
+            (OTHER, RouteId(MAX_PATTERNS as u8)),
+        ] {
+            assert_eq!(RouteId::of_topic(topic), route, "{topic}");
+        }
+    }
 
     #[test]
     fn patterns_beyond_the_bound_share_their_metrics() {

@@ -15,7 +15,7 @@ use super::state::{self, Replica};
 use super::{MAX_BYTES, PRESENCE_DIFF, PresenceError, Presences};
 use crate::lock::lock;
 use crate::message::{Payload, RawJson};
-use crate::metrics::metrics;
+use crate::metrics::{RouteId, metrics};
 use crate::pubsub::{PubSub, SubscriberId};
 
 /// A topic belongs to one of them by its hash, on every node to the same. A change waits only for changes in the
@@ -226,7 +226,7 @@ impl Shared {
         diff: &TopicDiff,
         changes: Changes,
     ) {
-        self.account(diff);
+        self.account(topic, diff);
         let state = match changes {
             Changes::Count => &shard.counted,
             Changes::Diffs | Changes::Nothing => &shard.listed,
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// The metrics and the bound are those of this node's own clients.
-    fn account(&self, TopicDiff { joins, leaves }: &TopicDiff) {
+    fn account(&self, topic: &str, TopicDiff { joins, leaves }: &TopicDiff) {
         let own = |entry: &&Arc<Entry>| matches!(entry.process, Process::Here(_));
         let of = |entries: &[Arc<Entry>]| {
             let own = entries.iter().filter(own);
@@ -257,11 +257,11 @@ impl Shared {
             return;
         }
         self.bytes.fetch_sub(old, Ordering::Relaxed);
-        let metrics = metrics();
-        metrics
+        let of_pattern = RouteId::of_topic(topic).metrics();
+        of_pattern
             .presences
             .increment(f64::from(joined) - f64::from(left));
-        metrics.presence_bytes.increment(new as f64 - old as f64);
+        metrics().presence_bytes.increment(new as f64 - old as f64);
     }
 
     /// Sends a diff to the members of its topic, if they get diffs, and to `handle_metas`.

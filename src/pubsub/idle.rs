@@ -13,7 +13,6 @@ use super::topic::Topic;
 use super::worker::Table;
 use crate::lock::lock;
 use crate::log::{Flushed, MessageStore};
-use crate::metrics::metrics;
 
 /// How long a topic stays loaded after its last member has left.
 const IDLE_TOPIC: Duration = Duration::from_secs(300);
@@ -86,7 +85,7 @@ impl PubSub {
             joint.detach(topic.name());
         }
         if topics.remove(topic.name()).is_some() {
-            metrics().topics.decrement(1.0);
+            topic.metrics().topics.decrement(1.0);
         }
     }
 

@@ -56,8 +56,7 @@ use self::worker::Table;
 pub(crate) use self::worker::{Inbox, Subscription};
 use crate::lock::lock;
 use crate::log::{Backlog, Found, LoadError, LogEntry, LogRule, MessageId, Pager, RecentRefs, Seq};
-use crate::metrics::metrics;
-use crate::pattern::first_match;
+use crate::pattern::{ForTopics, TopicPattern, first_match};
 #[cfg(any(feature = "server", feature = "_cluster"))]
 pub use crate::prefix::InvalidPrefix;
 
@@ -152,6 +151,28 @@ impl PubSub {
         name.contains('\0') && self.rule(name).is_some()
     }
 
+    /// Changes the most messages of a history and of a resume, as [`LogRule`] has them, for all topics of the rule
+    /// with this pattern, open ones included. Of two rules with the pattern the last one changes.
+    pub fn set_log_limits(&self, pattern: &TopicPattern, history: usize, resume_limit: usize) {
+        let mut rules = self.shared.rules.iter().rev();
+        let Some(rule) = rules.find(|rule| rule.pattern() == pattern) else {
+            return;
+        };
+        let grows = history > rule.history();
+        rule.set_bounds(history, resume_limit);
+        if !grows {
+            return;
+        }
+        let of_rule = |topic: &&Arc<Topic>| {
+            let of = topic.rule.as_ref();
+            of.is_some_and(|of| Arc::ptr_eq(of, rule))
+        };
+        let topics = lock(&self.shared.topics);
+        let open: Vec<_> = topics.values().filter(of_rule).cloned().collect();
+        drop(topics);
+        open.iter().for_each(|topic| topic.read_again());
+    }
+
     fn rule(&self, topic: &str) -> Option<&Arc<LogRule>> {
         first_match(&self.shared.rules, topic)
     }
@@ -168,7 +189,7 @@ impl PubSub {
         let joint = self.node().map(Joint::new);
         let topic = Arc::new(Topic::new(Arc::clone(&name), rule.cloned(), refs, joint));
         topics.insert(name, Arc::clone(&topic));
-        metrics().topics.increment(1.0);
+        topic.metrics().topics.increment(1.0);
         drop(topics);
         // Until the caller becomes a member, the topic counts as idle: the caller may give up.
         if topic.has_log() {

@@ -10,7 +10,6 @@ use super::worker::{Inbox, Table};
 use super::{Broadcast, Draft, Listener, PubSub, Selector, SubscriberId};
 use crate::log::{Appended, MessageId, Receipt, StoreFull, Visibility};
 use crate::message::{IntoPayload, MAX_NAME_LEN, Payload};
-use crate::metrics::metrics;
 use crate::trace::begin_broadcast;
 
 /// An accepted message.
@@ -348,7 +347,7 @@ impl PubSub {
             Visibility::Now => state.deliver(&broadcast(), table.as_deref()),
         };
         drop(state);
-        metrics().broadcasts.increment(1);
+        topic.metrics().broadcasts.increment(1);
         if let Some(table) = table {
             table.drain();
         }

@@ -14,10 +14,13 @@ use crate::log::{
     Outcome, Pager, RecentRefs, Seq, TopicLog,
 };
 use crate::message::Payload;
+use crate::metrics::{RouteId, RouteMetrics};
 
 /// A topic: its members by worker, and its log.
 pub(crate) struct Topic {
     name: Arc<str>,
+    /// Of its metrics.
+    route: RouteId,
     pub(super) rule: Option<Arc<LogRule>>,
     pub(super) refs: Arc<RecentRefs>,
     /// In a cluster: the topic's side of the other nodes.
@@ -61,6 +64,7 @@ impl Topic {
         let replica = logged.and_then(|(joint, rule)| joint.replica(rule));
         let strict = logged.and_then(|(joint, rule)| joint.strict_follower(rule));
         Self {
+            route: RouteId::of_topic(&name),
             name,
             opened: OnceCell::new(),
             filled: AtomicBool::new(rule.is_none() && joint.is_none()),
@@ -83,6 +87,11 @@ impl Topic {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The metrics of the topics with its pattern.
+    pub(super) fn metrics(&self) -> &'static RouteMetrics {
+        self.route.metrics()
     }
 
     pub(super) fn shared_name(&self) -> &Arc<str> {
@@ -138,6 +147,7 @@ impl Topic {
         if self.is_loaded() {
             return Ok(());
         }
+        let history = rule.history();
         match rule.newest(&self.name).await {
             Ok(newest) => {
                 let mut state = self.lock();
@@ -146,6 +156,11 @@ impl Topic {
                 if let Some(log) = &mut state.log {
                     log.fill(newest);
                     log.prune(pruned_through);
+                }
+                if rule.history() > history {
+                    drop(state);
+                    self.read_again();
+                    return Ok(());
                 }
                 // Set under the lock, because a publisher may shed the tail again.
                 self.filled.store(true, Ordering::Release);
@@ -181,6 +196,14 @@ impl Topic {
     /// The log was changed: its tail may have lost messages that belong there.
     pub(super) fn note_shed(&self, log: &TopicLog<Arc<Broadcast>>) {
         if log.is_shed() {
+            self.filled.store(false, Ordering::Release);
+        }
+    }
+
+    /// The next join reads the history again, because it has become longer.
+    pub(super) fn read_again(&self) {
+        if let Some(log) = &mut self.lock().log {
+            log.read_again();
             self.filled.store(false, Ordering::Release);
         }
     }

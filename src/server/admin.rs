@@ -1,6 +1,6 @@
 //! Routes for operators: health, readiness, metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use actix_web::web::ServiceConfig;
@@ -25,9 +25,11 @@ pub(crate) enum Readiness {
     NotReady(String),
 }
 
-/// Who may read the metrics.
-#[derive(Clone, Debug)]
-pub(crate) struct MetricsToken(Option<Arc<str>>);
+/// Who may read the metrics. Clones share it.
+#[derive(Clone)]
+pub(crate) struct MetricsToken(Arc<RwLock<Option<Arc<str>>>>);
+
+named_debug!(MetricsToken);
 
 /// The token for the metrics cannot be sent in a header.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +47,27 @@ impl MetricsToken {
         if token.is_some_and(|token| !visible(token)) {
             return Err(MetricsTokenError);
         }
-        Ok(Self(token.map(Arc::from)))
+        Ok(Self(Arc::new(RwLock::new(token.map(Arc::from)))))
+    }
+
+    /// Whoever the other one admits may read the metrics from now on.
+    pub(crate) fn set(&self, other: &Self) {
+        let token = other.token();
+        // No code panics while it holds this lock.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn token(&self) -> Option<Arc<str>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn admits(&self, request: &HttpRequest) -> bool {
-        let Some(token) = &self.0 else { return true };
+        let Some(token) = self.token() else {
+            return true;
+        };
         let sent = request.headers().get(AUTHORIZATION);
         let sent = sent.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         // Digests, because their comparison tells nothing about the token.

@@ -8,14 +8,14 @@ use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
 use crate::presence::Presence;
 use crate::pubsub::PubSub;
-use crate::rate::Rate;
+use crate::rate::{Rate, SharedRate};
 use crate::revocation::Revocations;
 use crate::server::config::{Durability, ServeConfig, Switch};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
-use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, Room};
+use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, LiveRooms, Room};
 use crate::server::told::Teller;
-use crate::socket::{OutboxLimits, RateLimits, Socket, SocketOptions, SocketRouter};
+use crate::socket::{OutboxLimits, RateLimits, SharedLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
 
 /// The path of the socket.
@@ -51,8 +51,42 @@ pub(super) struct RoomServices<'a> {
 /// The mount of the rooms.
 pub(super) struct RoomMount {
     pub(super) mount: Mount,
-    /// The keys of `[identity]`, which can be read again.
+    pub(super) changeable: ChangeableRooms,
+}
+
+/// What can change of the rooms while they are served.
+#[derive(Clone)]
+pub(super) struct ChangeableRooms {
+    /// The keys of `[identity]`.
     pub(super) keys: IdentityKeys,
+    /// Their histories and limits, and the keys of `join.token`.
+    pub(super) rooms: LiveRooms,
+    /// Of each connection.
+    limits: SharedLimits,
+    /// Changes of presences by one connection.
+    presences: Arc<SharedRate>,
+}
+
+named_debug!(ChangeableRooms);
+
+impl ChangeableRooms {
+    /// The limits of these settings hold from now on.
+    pub(super) fn set_limits(&self, config: &ServeConfig) {
+        self.limits.set(rates(config), config.max_channels);
+        self.presences.set(presences(config));
+    }
+}
+
+fn rates(config: &ServeConfig) -> RateLimits {
+    RateLimits {
+        joins: Rate::new(config.joins_per_second, config.joins_burst),
+        pushes: Rate::new(config.pushes_per_second, config.pushes_burst),
+        bytes: Rate::new(config.bytes_per_second, config.bytes_burst),
+    }
+}
+
+fn presences(config: &ServeConfig) -> Rate {
+    Rate::new(config.presences_per_second, config.presences_burst)
 }
 
 /// The mount at `/socket`. The program's own channels come before the rooms. `revocations`: those that end connections;
@@ -81,11 +115,7 @@ pub(super) fn mount(
             bytes: config.outbox_bytes,
             frames: config.outbox_frames,
         },
-        rates: RateLimits {
-            joins: Rate::new(config.joins_per_second, config.joins_burst),
-            pushes: Rate::new(config.pushes_per_second, config.pushes_burst),
-            bytes: Rate::new(config.bytes_per_second, config.bytes_burst),
-        },
+        rates: rates(config),
         message_timeout: config.message_timeout,
         ..SocketOptions::default()
     };
@@ -121,16 +151,16 @@ pub(super) fn mount(
     let secret = config.api.secret_key_base.as_deref();
     let none = Revocations::default();
     let revoked = revocations.unwrap_or(&none);
-    let router = rooms::with_rooms(router, &configured, secret, revoked, bans)?;
+    let (router, live) = rooms::with_rooms(router, &configured, secret, revoked, bans)?;
     let identity = rooms::identity(config.identity.as_ref(), &configured);
     let mut rules = configured.iter().map(|room| &room.rules);
     let changed = rules.any(|rules| rules.changes_presence);
-    let presences = changed.then(|| Rate::new(config.presences_per_second, config.presences_burst));
+    let presences = Arc::new(SharedRate::new(presences(config)));
     let socket = Identified::new(
         identity,
         secret,
         hook,
-        presences,
+        changed.then(|| Arc::clone(&presences)),
         (revocations, bans),
         socket,
     )?;
@@ -138,10 +168,19 @@ pub(super) fn mount(
     let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options);
+    let limits = mount.limits();
     let further: BTreeSet<_> = config.socket_paths.iter().collect();
     let further = further.into_iter().filter(|path| *path != MOUNT);
     let mount = further.fold(mount, |mount, path| mount.also_at(path));
-    Ok(RoomMount { mount, keys })
+    Ok(RoomMount {
+        mount,
+        changeable: ChangeableRooms {
+            keys,
+            rooms: live,
+            limits,
+            presences,
+        },
+    })
 }
 
 /// The presences of the rooms, if one shows who is there.

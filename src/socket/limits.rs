@@ -78,8 +78,8 @@ impl Gate {
         size: usize,
     ) -> Result<Ticket, Reply> {
         let flow = &connection.flow;
-        let rates = &connection.mount.options.rates;
-        if let Err(limited) = self.take(rates, message, size, connection.activity.now()) {
+        let rates = connection.mount.limits.rates();
+        if let Err(limited) = self.take(&rates, message, size, connection.activity.now()) {
             metrics().limited(limited.limit).increment(1);
             if limited.rests {
                 flow.rest();
@@ -99,7 +99,7 @@ impl Gate {
 
     /// Whether the connection may join another topic.
     pub(super) fn admits_join(connection: &Connection, channels: &mut Channels) -> bool {
-        channels.has_room(connection.mount.options.max_channels)
+        channels.has_room(connection.mount.limits.max_channels())
     }
 
     /// Whether a reply can carry the message's refs.

@@ -15,6 +15,7 @@ mod limits;
 mod permit;
 mod registry;
 mod server;
+mod shared_limits;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use self::permit::Permit;
 pub use self::registry::DrainOptions;
 pub(crate) use self::registry::{OpenStream, Sockets};
 pub(crate) use self::server::SocketServer;
+pub use self::shared_limits::SharedLimits;
 use crate::assigns::Assigns;
 use crate::channel::{self, Channel, Start, Started};
 pub use crate::flow::FlowLimits;
@@ -465,4 +467,6 @@ pub(crate) struct Served {
     pub(crate) socket: Box<dyn AnySocket>,
     pub(crate) router: Arc<SocketRouter>,
     pub(crate) options: SocketOptions,
+    /// Begin as the options say.
+    pub(crate) limits: SharedLimits,
 }

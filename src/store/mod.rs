@@ -46,8 +46,8 @@ use self::tables::migrations;
 pub use self::upkeep::{
     BackupError, BansUnavailable, DatabaseCondition, EraseError, Eraser, ExportError, ExportEvent,
     Exported, Exporter, ImportError, ImportOptions, ImportProblem, Imported, Retention,
-    RetentionRule, RetentionTask, RevocationsUnavailable, StoredBans, StoredRevocations, Target,
-    back_up,
+    RetentionRule, RetentionRules, RetentionTask, RevocationsUnavailable, StoredBans,
+    StoredRevocations, Target, back_up,
 };
 pub use self::write::{DbWriter, DbWriterHandle, StorageState};
 

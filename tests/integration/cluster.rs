@@ -301,7 +301,7 @@ async fn a_load_on_two_nodes_gets_every_message_once_and_in_order() {
         let metrics = metrics.expect("the node answers").body;
         let metrics = String::from_utf8(metrics).expect("text");
         assert!(
-            metrics.contains("slackir_broadcasts_total 400\n"),
+            metrics.contains("slackir_broadcasts_total{pattern=\"random:*\"} 400\n"),
             "{metrics}"
         );
     }

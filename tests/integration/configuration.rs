@@ -2,11 +2,13 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use crate::support::process::{Process, run, run_with};
+use crate::support::wire::http;
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let dir = tempdir().expect("a temporary folder");
@@ -224,8 +226,8 @@ fn every_value_is_shown_with_its_source_and_no_secret() {
     );
 }
 
-#[test]
-fn a_new_config_file_starts_a_server_and_is_never_overwritten() {
+#[actix_web::test]
+async fn a_new_config_file_starts_a_server_and_is_never_overwritten() {
     let dir = folder(&[]);
     let output = run(&["config", "init"], dir.path());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -236,9 +238,40 @@ fn a_new_config_file_starts_a_server_and_is_never_overwritten() {
     assert!(stderr.contains("slackir.toml exists already"), "{stderr}");
     let now = std::fs::read_to_string(dir.path().join("slackir.toml")).expect("readable");
     assert_eq!(now, written);
-    let server = Process::start(&dir, &["--config", "slackir.toml"]);
+    // Nothing that the programs print has a secret of the file.
+    let secret = |name: &str| {
+        let mut lines = written.lines();
+        let start = format!("{name} = \"");
+        let value = lines.find_map(|line| line.strip_prefix(&*start));
+        let value = value.and_then(|value| value.strip_suffix('"'));
+        value.expect("the file has it").to_owned()
+    };
+    let token = secret("metrics_token");
+    let secrets = [
+        token.clone(),
+        secret("api_token"),
+        secret("secret_key_base"),
+        secret("#dashboard_password"),
+    ];
+    let mut server = Process::start_logging_to(Stdio::piped(), &dir, &["--config", "slackir.toml"]);
+    let log = server.take_stderr();
+    let status = async |token: Option<&str>| {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers = [("Authorization", bearer.as_deref())];
+        let answer = http(server.addr, "GET", "/metrics", &headers, b"").await;
+        answer.expect("an answer").status
+    };
+    assert_eq!((status(None).await, status(Some(&token)).await), (401, 200));
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
+    let log = std::io::read_to_string(log).expect("readable");
+    let shown = run(&["config", "show", "--config", "slackir.toml"], dir.path());
+    let printed = [&output.stdout, &output.stderr, &shown.stdout];
+    let printed = printed.map(|text| String::from_utf8_lossy(text));
+    for secret in secrets {
+        assert!(!log.contains(&*secret), "{log}");
+        assert!(!printed.iter().any(|text| text.contains(&*secret)));
+    }
 }
 
 #[test]

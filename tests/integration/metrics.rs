@@ -112,6 +112,45 @@ async fn the_page_the_alerts_and_the_board_name_the_metrics_that_are_there() {
     assert!(queries.iter().all(|query| query["expr"].is_string()));
 }
 
+/// Topics, presences and broadcasts count for the pattern of their room.
+#[actix_web::test]
+async fn each_room_has_series_of_its_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rooms = "[[rooms]]\ntopics = \"room:*\"\n[rooms.presence]\nkey = \"me\"\n\n[[rooms]]\ntopics = \"lobby\"\n";
+    std::fs::write(dir.path().join("slackir.toml"), rooms).expect("writable");
+    let server = Process::start(&dir, &["--config", "slackir.toml"]);
+    let mut ann: Phoenix = Phoenix::dial(server.addr).await;
+    let room = ann.send_join("room:1", json!({})).await;
+    let lobby = ann.send_join("lobby", json!({})).await;
+    for (join_ref, topic, count) in [(&room, "room:1", 3), (&lobby, "lobby", 2)] {
+        for n in 0..count {
+            let message = json!({"message": n.to_string()});
+            ann.push(join_ref, topic, "shout", message).await;
+        }
+    }
+    // Presence adds a broadcast for the member that has joined.
+    let expected = [
+        ("slackir_topics", "room:*", 1.0),
+        ("slackir_topics", "lobby", 1.0),
+        ("slackir_presences", "room:*", 1.0),
+        ("slackir_presences", "lobby", 0.0),
+        ("slackir_broadcasts_total", "room:*", 4.0),
+        ("slackir_broadcasts_total", "lobby", 2.0),
+    ];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let metrics = scrape(server.addr, &[]).await;
+        let of =
+            |name: &str, pattern: &str| sum(&metrics, &format!("{name}{{pattern=\"{pattern}\"}}"));
+        let found = expected.map(|(name, pattern, _)| (name, pattern, of(name, pattern)));
+        if found == expected {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Broadcasts times members are deliveries and dropped deliveries, whatever becomes of the members.
 #[actix_web::test]
 async fn messages_times_members_are_deliveries() {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::jwt::signed_with;
+use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
 use crate::support::transport::Wire;
 use crate::support::wire::{WireClient, http};
@@ -75,6 +76,12 @@ impl Running {
         let dialled = WireClient::dial(self.addr(), &target, &[("Origin", Some(&*origin))]).await;
         let (client, answer) = dialled.expect("an answer");
         (client, answer.status)
+    }
+
+    /// A client with a token of the first secret.
+    async fn client(&self) -> Phoenix {
+        let token = signed_with(SECRETS[0], &json!({"sub": "ada"}));
+        Phoenix::dial_with(self.addr(), &format!("&token={token}")).await
     }
 
     fn end(self) {
@@ -182,5 +189,162 @@ async fn the_api_is_switched_on_by_a_restart_alone_and_off_by_a_hangup() {
     let line = running.reload("", SECRETS[0], "serve.reloaded");
     assert_eq!(line["changed"], "api_token");
     assert_eq!(running.api("the-first-token-of-the-api").await, 401);
+    running.end();
+}
+
+/// The numbers of the messages that a client gets when it joins the room.
+async fn history(client: &mut Phoenix) -> Vec<u64> {
+    client.join("random:lobby").await;
+    let (event, payload) = client.next_event().await;
+    assert_eq!(event, "messages_history");
+    let messages = payload["messages"].as_array().expect("a list");
+    let numbers = messages.iter().map(|message| message["n"].as_u64());
+    numbers.map(|number| number.expect("a number")).collect()
+}
+
+const ROOM: &str = "[[rooms]]\ntopics = \"random:*\"\nevents = [\"shout\"]\n\
+                    on.loud = { reply = true, store = false, to = \"others\" }\n";
+
+#[actix_web::test]
+async fn a_room_has_its_new_history_and_limit_for_members_and_joins() {
+    let mut running = Running::start(&format!("history_limit = 3\n{ROOM}"));
+    let mut ada = running.client().await;
+    let (join_ref, _) = ada.join("random:lobby").await;
+    assert_eq!(ada.next_event().await.0, "messages_history");
+    for n in 1..=1_010 {
+        ada.push(&join_ref, "random:lobby", "shout", json!({ "n": n }))
+            .await;
+        assert_eq!(ada.next_event().await.0, "shout");
+    }
+    let mut bob = running.client().await;
+    assert_eq!(history(&mut bob).await, [1_008, 1_009, 1_010]);
+
+    // Longer than what the topic keeps in memory, and with another limit and another rule.
+    let limit = "limit = { topic = \"2/1h\" }\nchanges = true\n";
+    let line = running.reload(
+        &format!("history_limit = 1_005\n{ROOM}{limit}"),
+        SECRETS[0],
+        "serve.reloaded",
+    );
+    assert_eq!(
+        (&line["changed"], &line["restart"]),
+        (
+            &json!("history_limit, [[rooms]] random:* limit"),
+            &json!("[[rooms]]")
+        )
+    );
+    let mut carl = running.client().await;
+    let numbers = history(&mut carl).await;
+    assert_eq!((numbers.len(), numbers.first()), (1_005, Some(&6)));
+    for _ in 0..2 {
+        let loud = ada.push(&join_ref, "random:lobby", "loud", json!({})).await;
+        assert_eq!(ada.reply_to(&loud).await["status"], "ok");
+    }
+    let loud = ada.push(&join_ref, "random:lobby", "loud", json!({})).await;
+    let refused = ada.reply_to(&loud).await;
+    assert_eq!(refused["response"]["limit"], "topic", "{refused}");
+
+    // The limit is gone again.
+    let line = running.reload(
+        &format!("history_limit = 2\n{ROOM}"),
+        SECRETS[0],
+        "serve.reloaded",
+    );
+    assert_eq!(line["restart"], "", "{line}");
+    let loud = ada.push(&join_ref, "random:lobby", "loud", json!({})).await;
+    assert_eq!(ada.reply_to(&loud).await["status"], "ok");
+    let mut dora = running.client().await;
+    assert_eq!(history(&mut dora).await, [1_009, 1_010]);
+    drop((ada, bob, carl, dora));
+    running.end();
+}
+
+#[actix_web::test]
+async fn the_limits_of_connections_hold_for_those_that_are_open() {
+    let mut running = Running::start("history = \"none\"");
+    let mut ada = running.client().await;
+    ada.join("random:1").await;
+    let line = running.reload(
+        "history = \"none\"\nmax_channels = 1\njoins_per_second = 1\njoins_burst = 3\n\
+         presences_burst = 7",
+        SECRETS[0],
+        "serve.reloaded",
+    );
+    assert_eq!(
+        line["changed"], "max_channels, joins_per_second, joins_burst, presences_burst",
+        "{line}"
+    );
+    let refused = ada.send_join("random:2", json!({})).await;
+    let reply = ada.reply_to(&refused).await;
+    assert_eq!(
+        reply["response"]["reason"], "too many channels joined",
+        "{reply}"
+    );
+    // More than three joins at once are over the rate now.
+    let joins: Vec<_> = (0..6)
+        .map(|n| json!([null, format!("j{n}"), "random:3", "phx_join", {}]))
+        .collect();
+    ada.send_all(&joins).await;
+    let mut limits = Vec::new();
+    for _ in &joins {
+        limits.push(ada.next().await[4]["response"]["limit"].take());
+    }
+    assert!(limits.contains(&json!("joins")), "{limits:?}");
+    drop(ada);
+    running.end();
+}
+
+#[actix_web::test]
+async fn new_keys_of_joins_and_the_token_of_the_metrics_hold_from_a_hangup_on() {
+    const PRIVATE: &str = "[[rooms]]\ntopics = \"random:*\"\nhistory = \"none\"\n\
+        [rooms.join]\ntoken = { jwt = { algorithms = [\"HS256\"], secret_file = \"jwt\", \
+        require_exp = false } }\n";
+    let settings = |token: &str| format!("metrics_token = \"{token}\"\n{PRIVATE}");
+    let mut running = Running::start(&settings("first"));
+    let mut ada = running.client().await;
+    let join = async |ada: &mut Phoenix, secret: &str| {
+        let token = signed_with(secret, &json!({"sub": "ada"}));
+        let join = ada.send_join("random:1", json!({ "token": token })).await;
+        let status = ada.reply_to(&join).await["status"].take();
+        if status == "ok" {
+            let leave = ada.push(&join, "random:1", "phx_leave", json!({})).await;
+            assert_eq!(ada.reply_to(&leave).await["status"], "ok");
+            assert_eq!(ada.next_event().await.0, "phx_close");
+        }
+        status
+    };
+    let metrics = async |addr, token: &str| {
+        let authorization = format!("Bearer {token}");
+        let headers = [("Authorization", Some(&*authorization))];
+        let answer = http(addr, "GET", "/metrics", &headers, b"").await;
+        answer.expect("an answer").status
+    };
+    let addr = running.addr();
+    assert_eq!(join(&mut ada, SECRETS[0]).await, "ok");
+    assert_eq!(join(&mut ada, SECRETS[1]).await, "error");
+    assert_eq!(
+        (metrics(addr, "first").await, metrics(addr, "second").await),
+        (200, 401)
+    );
+
+    let line = running.reload(&settings("second"), SECRETS[1], "serve.reloaded");
+    assert_eq!(line["changed"], "metrics_token", "{line}");
+    assert_eq!(join(&mut ada, SECRETS[0]).await, "error");
+    assert_eq!(join(&mut ada, SECRETS[1]).await, "ok");
+    assert_eq!(
+        (metrics(addr, "first").await, metrics(addr, "second").await),
+        (401, 200)
+    );
+
+    let line = running.reload(&settings("third"), "a short secret", "serve.reload.failed");
+    assert!(
+        line["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("secret_file")),
+        "{line}"
+    );
+    assert_eq!(join(&mut ada, SECRETS[1]).await, "ok");
+    assert_eq!(metrics(addr, "second").await, 200);
+    drop(ada);
     running.end();
 }

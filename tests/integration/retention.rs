@@ -27,6 +27,7 @@ on_each_database! {
     no_seq_is_given_twice_when_every_row_is_gone,
     a_client_ref_is_free_again_when_its_message_is_pruned,
     a_server_forgets_as_its_file_says,
+    other_rules_hold_from_the_next_run_on,
 }
 
 fn rule(topics: &str, max_age: Option<Duration>, max_messages: Option<u32>) -> RetentionRule {
@@ -243,4 +244,20 @@ async fn a_server_forgets_as_its_file_says(database: Database) {
     };
     let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
     counted.expect("three rows are counted");
+}
+
+async fn other_rules_hold_from_the_next_run_on(database: Database) {
+    let rooms = Rooms::open(&database);
+    rooms.shout_numbers(TOPIC, 1..=100).await;
+    rooms.committed().await;
+    let retention = retention(&rooms, Vec::new());
+    let rules = retention.rules();
+    let task = retention.start();
+    rules.set(vec![rule("room:*", None, Some(50))]);
+    let kept: Vec<_> = (51..=100).collect();
+    eventually("fifty messages are left", || seqs(&database, TOPIC) == kept).await;
+    rules.set(vec![rule("room:*", None, Some(5))]);
+    let kept: Vec<_> = (96..=100).collect();
+    eventually("five messages are left", || seqs(&database, TOPIC) == kept).await;
+    drop(task);
 }

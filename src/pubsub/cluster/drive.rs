@@ -10,7 +10,7 @@ use super::old_rows;
 use super::outstanding::Publishing;
 use crate::cluster::Position;
 use crate::cluster::replica::{Action, Replica, Ticket};
-use crate::log::{LoadError, MessageId, OpenedRun, Pending, Seq, StoredEntry};
+use crate::log::{LoadError, MessageId, OpenedRun, Pending, Seq, StoreFull, StoredEntry};
 use crate::message::Payload;
 use crate::pubsub::fastlane::Direction;
 use crate::pubsub::topic::TopicState;
@@ -135,33 +135,50 @@ impl Node {
         let Some(replica) = &mut state.replica else {
             return;
         };
+        let mut rows = Vec::new();
         for (id, arrived) in replica.rescue() {
-            if let Ordered::Message(stored) = arrived.content
-                && let Some(row) = state.unowned_row(message::placed(id, arrived.at, stored, None))
-            {
-                self.store_row(row);
+            if let Ordered::Message(stored) = arrived.content {
+                let placed = message::placed(id, arrived.at, stored, None);
+                rows.extend(state.unowned_row(placed));
             }
         }
+        self.store_rows(rows);
     }
 
     /// Stores a message of another node.
-    pub(super) fn adopt(self: &Arc<Self>, state: &TopicState, id: MessageId, arrived: Arrived) {
-        if let Ordered::Message(stored) = arrived.content
-            && let Some((_, row)) = state.row(message::placed(id, arrived.at, stored, None))
-        {
-            self.store_row(row);
+    ///
+    /// # Errors
+    /// If the store has no room.
+    pub(super) fn adopt(
+        &self,
+        state: &TopicState,
+        id: MessageId,
+        arrived: Arrived,
+    ) -> Result<(), StoreFull> {
+        match (arrived.content, &self.store) {
+            (Ordered::Message(stored), Some(store)) => {
+                let row = state.row(message::placed(id, arrived.at, stored, None));
+                row.map_or(Ok(()), |(_, row)| store.append(row))
+            }
+            _ => Ok(()),
         }
     }
 
     /// Hands a row to the store that nobody has reserved room for. Tries until there is room: until then the journal
     /// has it.
-    pub(super) fn store_row(self: &Arc<Self>, row: Pending) {
-        let Some(store) = self.store.clone() else {
+    pub(super) fn store_row(&self, row: Pending) {
+        self.store_rows(vec![row]);
+    }
+
+    fn store_rows(&self, rows: Vec<Pending>) {
+        let Some(store) = self.store.clone().filter(|_| !rows.is_empty()) else {
             return;
         };
         self.spawn(async move {
-            while let Err(full) = store.append(row.clone()) {
-                tokio::time::sleep(Duration::from_millis(full.retry_after_ms)).await;
+            for row in rows {
+                while let Err(full) = store.append(row.clone()) {
+                    tokio::time::sleep(Duration::from_millis(full.retry_after_ms)).await;
+                }
             }
         });
     }

@@ -11,7 +11,6 @@ use super::message::{Arrived, Ordered};
 use super::node::Node;
 use crate::cluster::follower::Follower;
 use crate::cluster::wire::{Direction, Live};
-use crate::metrics::metrics;
 use crate::pubsub::draft::MESSAGE_DELETED;
 use crate::pubsub::topic::TopicState;
 use crate::pubsub::worker::Inbox;
@@ -26,7 +25,7 @@ impl Node {
         broadcast: Broadcast,
     ) {
         state.broadcasts += 1;
-        metrics().broadcasts.increment(1);
+        topic.metrics().broadcasts.increment(1);
         if let Some(full) = state.deliver(&Arc::new(broadcast), None) {
             self.pause(topic, full);
         }

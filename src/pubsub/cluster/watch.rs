@@ -8,7 +8,7 @@ use super::message::Arrived;
 use super::node::Node;
 use crate::cluster::{Away, NodeId};
 use crate::lock::lock;
-use crate::log::{LoadError, MessageId};
+use crate::log::{LoadError, MessageId, StoreFull};
 use crate::pubsub::Topic;
 
 /// How often to look who lives.
@@ -68,6 +68,15 @@ impl Watch {
     }
 }
 
+/// The messages of a dead node could not be stored.
+#[derive(Debug, thiserror::Error)]
+enum AdoptError {
+    #[error(transparent)]
+    Unread(#[from] LoadError),
+    #[error(transparent)]
+    Full(#[from] StoreFull),
+}
+
 impl Node {
     /// Stores the messages of nodes that have died, as long as this node lives.
     pub(super) async fn watch_others(node: Weak<Self>) {
@@ -114,7 +123,7 @@ impl Node {
             }
         }
         for name in topics {
-            // A failure means that the bus is away: then the author may not be dead.
+            // Either the store has no room, or the bus is away: then the author may not be dead.
             if self.adopt_all(&name, author).await.is_err() {
                 rest.topics.insert(name);
             }
@@ -139,8 +148,8 @@ impl Node {
         Ok(journals.into_iter().map(Arc::from).collect())
     }
 
-    /// Stores all messages of an author in a topic.
-    async fn adopt_all(self: &Arc<Self>, name: &str, author: NodeId) -> Result<(), LoadError> {
+    /// Stores all messages of an author in a topic. After a failure it can be called again.
+    async fn adopt_all(self: &Arc<Self>, name: &str, author: NodeId) -> Result<(), AdoptError> {
         let Some(pubsub) = self.pubsub() else {
             return Ok(());
         };
@@ -165,14 +174,14 @@ impl Node {
             return Ok(());
         }
         topic.load().await?;
-        let state = topic.lock();
-        for (id, arrived) in left {
-            self.adopt(&state, id, arrived);
-        }
-        drop(state);
+        let adopted = {
+            let state = topic.lock();
+            let mut left = left.into_iter();
+            left.try_for_each(|(id, arrived)| self.adopt(&state, id, arrived))
+        };
         // It may have no members here.
         pubsub.note_idle(&topic);
-        Ok(())
+        Ok(adopted?)
     }
 
     /// Frees what the replicas remember for the case that the bus's server dies.

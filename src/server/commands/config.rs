@@ -17,9 +17,26 @@ use crate::store;
 /// The config file with all settings and their comments.
 const EXAMPLE: &str = include_str!("../../../slackir.example.toml");
 
-/// The lines of the example that get a random secret.
-const EXAMPLE_TOKEN: &str = "#api_token = \"a-token-of-your-own\"";
-const EXAMPLE_SECRET: &str = "#secret_key_base = \"a secret of at least 20 bytes\"";
+/// The lines of the example that get a random secret: the line, the beginning of the new one, and the secret's bytes.
+/// The password of the dashboard stays a comment, because it would open the dashboard to the network.
+const SECRETS: [(&str, &str, usize); 4] = [
+    ("#api_token = \"a-token-of-your-own\"", "api_token", 24),
+    (
+        "#secret_key_base = \"a secret of at least 20 bytes\"",
+        "secret_key_base",
+        48,
+    ),
+    (
+        "#metrics_token = \"a-token-for-the-metrics\"",
+        "metrics_token",
+        24,
+    ),
+    (
+        "#dashboard_password = \"a password of your own\"",
+        "#dashboard_password",
+        24,
+    ),
+];
 
 /// The place of a value that nobody may see.
 const REDACTED: &str = "(secret)";
@@ -57,17 +74,10 @@ pub(crate) enum ConfigCommandError {
 /// # Errors
 /// If the file exists or cannot be written.
 pub(crate) fn init(path: &Path) -> Result<(), ConfigCommandError> {
-    let text = EXAMPLE
-        .replacen(
-            EXAMPLE_TOKEN,
-            &format!("api_token = \"{}\"", random(24)?),
-            1,
-        )
-        .replacen(
-            EXAMPLE_SECRET,
-            &format!("secret_key_base = \"{}\"", random(48)?),
-            1,
-        );
+    let mut text = EXAMPLE.to_owned();
+    for (line, name, bytes) in SECRETS {
+        text = text.replacen(line, &format!("{name} = \"{}\"", random(bytes)?), 1);
+    }
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => ConfigCommandError::Exists(path.to_owned()),
         _ => ConfigCommandError::Write {
@@ -193,6 +203,9 @@ pub(crate) fn report(findings: &[Finding]) -> Result<(), ConfigCommandError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -203,10 +216,27 @@ mod tests {
             init(&file).expect("writable");
             assert!(matches!(init(&file), Err(ConfigCommandError::Exists(_))));
             let config = ServeConfig::from_file(&file).expect("valid");
-            (config.api.api_token, config.api.secret_key_base)
+            assert_eq!(config.dashboard.dashboard_password, None);
+            let text = std::fs::read_to_string(&file).expect("readable");
+            let mode = std::fs::metadata(&file).expect("it is there").permissions();
+            assert_eq!(mode.mode() & 0o777, 0o600);
+            let opened = text.replacen("#dashboard_password =", "dashboard_password =", 1);
+            std::fs::write(&file, opened).expect("writable");
+            let opened = ServeConfig::from_file(&file).expect("valid");
+            [
+                config.api.api_token,
+                config.api.secret_key_base,
+                config.admin.metrics_token,
+                opened.dashboard.dashboard_password,
+            ]
+            .map(|secret| secret.expect("it is set"))
         });
-        let [(token, secret), (other_token, other_secret)] = secrets;
-        assert!(token.is_some() && token != other_token);
-        assert!(secret.is_some() && secret != other_secret);
+        let all: BTreeSet<_> = secrets.iter().flatten().collect();
+        assert_eq!(
+            all.len(),
+            8,
+            "each file has secrets of its own: {secrets:?}"
+        );
+        assert!(all.iter().all(|secret| secret.len() >= 32), "{secrets:?}");
     }
 }

@@ -1,9 +1,9 @@
 //! The settings that SIGHUP applies to a server that runs, and what has changed in them.
 
-use super::{ServeConfig, SettingInForce};
-use crate::server::language::JoinToken;
+use super::{RoomConfig, ServeConfig, SettingInForce};
 
-/// By their names in the config file. `[api]` is applied, too; the other sections are not.
+/// By their names in the config file. `[api]` and some settings of `[[rooms]]` are applied, too; the other sections are
+/// not.
 pub(super) const RELOADED: &[&str] = &[
     "log",
     "check_origin",
@@ -14,22 +14,32 @@ pub(super) const RELOADED: &[&str] = &[
     "max_connections_per_ip",
     "connects_per_second",
     "connects_burst",
+    "history",
+    "history_limit",
+    "max_channels",
+    "joins_per_second",
+    "joins_burst",
+    "pushes_per_second",
+    "pushes_burst",
+    "bytes_per_second",
+    "bytes_burst",
+    "presences_per_second",
+    "presences_burst",
     "api_token",
     "api_token_file",
     "api_token_salt",
     "api_token_max_age",
     "api_requests_per_second",
     "api_requests_burst",
-    SECRET,
+    "metrics_token",
+    "metrics_token_file",
+    "secret_key_base",
     "secret_key_base_file",
 ];
 
 /// They are applied to a server that has TLS; only a restart can switch it on or off.
 const TLS_CERT: &str = "tls_cert";
 const TLS_KEY: &str = "tls_key";
-
-/// It is applied to `[identity]` and to the HTTP API, and not to the joins of rooms.
-const SECRET: &str = "secret_key_base";
 
 /// The settings of a server that runs. Those that need a restart stay what they were at its start.
 pub(crate) struct RunningSettings {
@@ -83,19 +93,53 @@ impl RunningSettings {
                 changed.need_restart.push(name.clone());
                 continue;
             }
-            if name == SECRET
-                && config
-                    .rooms
-                    .iter()
-                    .any(|room| signs_joins(&room.join.token))
-            {
-                changed.need_restart.push("[[rooms]] join.token".to_owned());
-            }
             changed.applied.push(name.clone());
             setting.value.clone_from(&new.value);
         }
+        self.take_rooms(config, &mut changed);
         self.sections(config, has_api, &mut changed);
         changed
+    }
+
+    /// The rooms that run, with those settings of the new ones that can change.
+    pub(crate) fn rooms_with(&self, new: &ServeConfig) -> Vec<RoomConfig> {
+        let mut rooms = self.config.rooms.clone();
+        // Only then a member has a name of its own, by which the limit of users counts.
+        let has_users =
+            self.config.identity.is_some() || rooms.iter().any(|room| room.limit.user.is_some());
+        for room in &mut rooms {
+            let Some(new) = new.rooms.iter().find(|new| new.topics == room.topics) else {
+                continue;
+            };
+            room.history = new.history;
+            room.history_limit = new.history_limit;
+            room.resume_limit = new.resume_limit;
+            room.retention.clone_from(&new.retention);
+            if has_users || new.limit.user.is_none() {
+                room.limit = new.limit;
+            }
+        }
+        rooms
+    }
+
+    /// Takes the settings of rooms that are applied.
+    fn take_rooms(&mut self, config: &ServeConfig, changed: &mut ChangedSettings) {
+        let rooms = self.rooms_with(config);
+        for (old, new) in self.config.rooms.iter().zip(&rooms) {
+            let settings = [
+                ("history", old.history != new.history),
+                ("history_limit", old.history_limit != new.history_limit),
+                ("resume_limit", old.resume_limit != new.resume_limit),
+                ("retention", old.retention != new.retention),
+                ("limit", old.limit != new.limit),
+            ];
+            let applied = settings.iter().filter(|(_, is_changed)| *is_changed);
+            let topics = &old.topics;
+            changed
+                .applied
+                .extend(applied.map(|(name, _)| format!("[[rooms]] {topics} {name}")));
+        }
+        self.config.rooms = rooms;
     }
 
     fn sections(&mut self, config: &ServeConfig, has_api: bool, changed: &mut ChangedSettings) {
@@ -118,8 +162,4 @@ impl RunningSettings {
             }
         }
     }
-}
-
-fn signs_joins(token: &Option<JoinToken>) -> bool {
-    matches!(token, Some(JoinToken::Phoenix(_)))
 }

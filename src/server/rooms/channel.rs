@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::accepted_token::JoinVerifier;
 use super::access_token::ACCESS_TOKEN;
 use super::backend::{self, RoomBackend};
 use super::identity::Identity;
+use super::live::LiveRoom;
 use super::member::{Member, Occasion};
 use super::outgoing::Outgoing;
 use super::presence;
 use super::room::Room;
-use super::{event, history, limits};
+use super::{event, history, limits, live};
 use crate::channel::{
     Channel, Context, HandleIn, HandleInResult, Handled, Join, JoinResult, Refused, StopReason,
 };
@@ -90,7 +90,7 @@ impl Channel for RoomChannel {
     type Info = ();
 
     async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
-        let room = ctx.state::<Room>();
+        let room = live::present(ctx);
         let request = history::request(&room, &params);
         let ack = wants_ack(&params);
         let identity = ctx.assigns().get_shared::<Identity>();
@@ -137,6 +137,9 @@ impl Channel for RoomChannel {
         payload: Payload,
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
+        if self.room.rules.version.is_old() {
+            self.room = live::present(ctx);
+        }
         let room = self.room();
         let rule = room.rule(event);
         if !reads_only(event, rule) {
@@ -225,13 +228,13 @@ async fn token(
     params: &Payload,
     ctx: &Context<RoomChannel>,
 ) -> Result<Value, TokenRefused> {
-    let Some(config) = &room.rules.join.token else {
+    if room.rules.join.token.is_none() {
         return Ok(Value::Null);
-    };
-    let verifier = ctx.assigns().get::<JoinVerifier>();
-    let verifier = verifier.ok_or(TokenRefused::Missing)?;
-    let identity = ctx.assigns().get::<Identity>();
-    verifier.verify(config, params, identity).await
+    }
+    let live = ctx.assigns().get::<LiveRoom>();
+    let keys = live.and_then(LiveRoom::keys);
+    let keys = keys.ok_or(TokenRefused::Missing)?;
+    keys.verify(params, ctx.assigns().get::<Identity>()).await
 }
 
 /// Applies the rules of the join.

@@ -12,7 +12,7 @@ use crate::assigns::Assigns;
 use crate::ban::Bans;
 use crate::lock::lock;
 use crate::pattern::TopicPattern;
-use crate::rate::Rate;
+use crate::rate::SharedRate;
 use crate::revocation::Revocations;
 use crate::server::config::JwtSetupError;
 use crate::server::hook::{Hook, PassedHeaders};
@@ -122,7 +122,7 @@ pub struct Identified<S> {
     /// `None`: no limit.
     connections: Option<Arc<UserConnections>>,
     /// Changes of presences by one client. `None` if no room lets clients change theirs.
-    presences: Option<Rate>,
+    presences: Option<Arc<SharedRate>>,
     inner: S,
 }
 
@@ -195,7 +195,7 @@ impl<S: Socket> Identified<S> {
         config: Option<IdentityConfig>,
         secret: Option<&str>,
         hook: Option<Arc<Hook>>,
-        presences: Option<Rate>,
+        presences: Option<Arc<SharedRate>>,
         (revocations, bans): (Option<&Revocations>, Option<&Bans>),
         inner: S,
     ) -> Result<Self, IdentityError> {
@@ -227,8 +227,8 @@ impl<S: Socket> Socket for Identified<S> {
         {
             assigns.insert(connections.admit(user)?);
         }
-        if let Some(rate) = self.presences {
-            assigns.insert(PresenceBucket::new(rate));
+        if let Some(rate) = &self.presences {
+            assigns.insert(PresenceBucket::new(Arc::clone(rate)));
         }
         self.inner.connect(params, info, assigns).await
     }

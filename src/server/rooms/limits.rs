@@ -14,7 +14,7 @@ use crate::channel::{Context, Refused};
 use crate::lock::lock;
 use crate::message::reason;
 use crate::metrics::metrics;
-use crate::rate::{self, Bucket, Buckets, Limit, Rate};
+use crate::rate::{self, Bucket, Buckets, Limit, Rate, SharedRate};
 use crate::server::language::RoomLimit;
 use crate::socket::ConnectRefused;
 
@@ -23,6 +23,13 @@ use crate::socket::ConnectRefused;
 pub(super) struct RoomBuckets {
     user: Option<Buckets>,
     topic: Option<Buckets>,
+}
+
+/// Only the same buckets are equal.
+impl PartialEq for RoomBuckets {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
 }
 
 impl RoomBuckets {
@@ -59,10 +66,7 @@ pub(super) fn count_message(
     member: &Member,
     ctx: &Context<RoomChannel>,
 ) -> Result<(), Refused> {
-    if !room.rules.limit.is_set() {
-        return Ok(());
-    }
-    let Some(buckets) = ctx.assigns().get::<RoomBuckets>() else {
+    let Some(buckets) = &room.rules.buckets else {
         return Ok(());
     };
     let user = buckets.user.as_ref().and_then(|_| member.user_key());
@@ -99,12 +103,12 @@ pub(super) fn refuse_muted(
 /// The changes that a client makes to its presences, in all its topics.
 #[derive(Debug)]
 pub(super) struct PresenceBucket {
-    rate: Rate,
+    rate: Arc<SharedRate>,
     bucket: Mutex<Bucket>,
 }
 
 impl PresenceBucket {
-    pub(super) fn new(rate: Rate) -> Self {
+    pub(super) fn new(rate: Arc<SharedRate>) -> Self {
         Self {
             rate,
             bucket: Mutex::default(),
@@ -120,7 +124,7 @@ pub(super) fn count_presence(ctx: &Context<RoomChannel>) -> Result<(), Refused> 
     let Some(presence) = ctx.assigns().get::<PresenceBucket>() else {
         return Ok(());
     };
-    let taken = lock(&presence.bucket).take(presence.rate, 1, rate::now());
+    let taken = lock(&presence.bucket).take(presence.rate.get(), 1, rate::now());
     taken.map_err(|wait| {
         metrics().limited(Limit::Presences).increment(1);
         ctx.rate_limited(Limit::Presences.name(), wait)

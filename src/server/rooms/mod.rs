@@ -13,6 +13,7 @@ mod event;
 mod history;
 mod identity;
 mod limits;
+mod live;
 mod member;
 mod outgoing;
 mod presence;
@@ -27,7 +28,8 @@ pub(crate) use self::authority::IdentityKeys;
 pub use self::channel::RoomChannel;
 pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::identity::{Identified, Identity, IdentityError, UserSocket};
-use self::limits::RoomBuckets;
+use self::live::LiveRoom;
+pub(crate) use self::live::LiveRooms;
 use self::room::Rooms;
 pub use self::room::{Room, RoomRules, SHOUT};
 #[cfg(feature = "_store")]
@@ -46,11 +48,14 @@ use crate::socket::SocketRouter;
 pub fn router(rooms: &[Room]) -> SocketRouter {
     let router = with_topics(SocketRouter::new(), rooms);
     rooms.iter().fold(router, |router, room| {
-        router.channel_with::<RoomChannel>(&room.topics, assigns(room))
+        let mut room = room.clone();
+        room.count_messages();
+        let topics = room.topics.clone();
+        router.channel_with::<RoomChannel>(topics, Assigns::of(room))
     })
 }
 
-/// Adds the rooms behind the routes of `router`. `secret`: of Phoenix.Tokens. `revocations`: of the tokens that joins
+/// Adds the rooms behind the routes of `router`, and returns what can change of them. `secret`: of Phoenix.Tokens. `revocations`: of the tokens that joins
 /// need. `bans`: of the members that may not write.
 ///
 /// # Errors
@@ -61,27 +66,22 @@ pub(crate) fn with_rooms(
     secret: Option<&str>,
     revocations: &Revocations,
     bans: Option<&Bans>,
-) -> Result<SocketRouter, IdentityError> {
-    let router = with_topics(router, rooms);
-    rooms.iter().try_fold(router, |router, room| {
+) -> Result<(SocketRouter, LiveRooms), IdentityError> {
+    let mut router = with_topics(router, rooms);
+    let mut live = Vec::new();
+    for room in rooms {
         let mut room = room.clone();
         room.rules.bans = bans.cloned();
-        let mut assigns = assigns(&room);
-        if let Some(token) = &room.rules.join.token {
-            let verifier = JoinVerifier::new(token, secret, revocations);
-            assigns.insert(verifier.map_err(|error| error.of_join(&room.topics))?);
-        }
-        Ok(router.channel_with::<RoomChannel>(&room.topics, assigns))
-    })
-}
-
-/// The assigns of a room's route.
-fn assigns(room: &Room) -> Assigns {
-    let mut assigns = Assigns::of(room.clone());
-    if let Some(buckets) = RoomBuckets::new(&room.rules.limit) {
-        assigns.insert(buckets);
+        room.count_messages();
+        let topics = room.topics.clone();
+        let token = room.rules.join.token.as_ref();
+        let keys = token.map(|token| JoinVerifier::new(token, secret, revocations));
+        let keys = keys.transpose().map_err(|error| error.of_join(&topics))?;
+        let room = LiveRoom::new(room, keys);
+        router = router.channel_with::<RoomChannel>(topics, Assigns::of(room.clone()));
+        live.push(room);
     }
-    assigns
+    Ok((router, LiveRooms::new(live)))
 }
 
 /// Adds the rooms as state, if a rule sends to other topics. Each join copies the state, so it has nothing that no

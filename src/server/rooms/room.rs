@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use super::limits::RoomBuckets;
+use super::live::Version;
 use crate::ban::Bans;
 use crate::channel::HistoryMode;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
@@ -76,6 +78,10 @@ pub struct RoomRules {
     pub(crate) used: Scope,
     /// The clients that may not write. `None`: nobody can be muted.
     pub(crate) bans: Option<Bans>,
+    /// Counts what `limit` bounds. `None` if there is no limit, or the room has no route.
+    pub(super) buckets: Option<Arc<RoomBuckets>>,
+    /// Which settings of the room these are.
+    pub(super) version: Version,
 }
 
 impl RoomRules {
@@ -105,6 +111,8 @@ impl RoomRules {
             tell: config.tell,
             used: parts.fold(config.join.used(), Scope::and),
             bans: None,
+            buckets: None,
+            version: Version::default(),
         }
     }
 }
@@ -148,6 +156,26 @@ impl Room {
 }
 
 impl Room {
+    /// Begins to count what the room's limit bounds.
+    pub(super) fn count_messages(&mut self) {
+        self.rules.buckets = RoomBuckets::new(&self.rules.limit).map(Arc::new);
+    }
+
+    /// This room with those settings of another one that can change while members are in it.
+    pub(super) fn with_settings_of(&self, new: &Self) -> Self {
+        let mut room = Self {
+            history: new.history,
+            history_limit: new.history_limit,
+            resume_limit: new.resume_limit,
+            ..self.clone()
+        };
+        if room.rules.limit != new.rules.limit {
+            room.rules.limit = new.rules.limit;
+            room.count_messages();
+        }
+        room
+    }
+
     /// The rule of an event; `None` if the room has none.
     pub(crate) fn rule(&self, event: &str) -> Option<&EventRule> {
         /// Broadcasts and saves the client's bytes.

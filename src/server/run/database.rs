@@ -12,8 +12,8 @@ use crate::server::config::{Durability, RoomConfig, ServeConfig};
 use crate::server::sockets::rooms;
 use crate::store::spool::SpoolLimits;
 use crate::store::{
-    self, DbWriter, DbWriterHandle, Reader, Retention, RetentionRule, RetentionTask, SpoolOptions,
-    Store, StoreOptions, WriterOptions,
+    self, DbWriter, DbWriterHandle, Reader, Retention, RetentionRule, SpoolOptions, Store,
+    StoreOptions, WriterOptions,
 };
 
 /// The time between two searches for rows of another application.
@@ -84,16 +84,18 @@ pub(super) async fn look_for_rows_of_others(reader: Reader) {
     }
 }
 
-/// Starts pruning; `None` if no room has a retention.
+/// Prunes the rooms that have a retention.
 pub(super) fn retention(
     config: &ServeConfig,
     endpoint: &Endpoint,
     writer: &DbWriterHandle,
-) -> Option<RetentionTask> {
-    let rules: Vec<_> = config.rooms.iter().map(retention_rule).collect();
-    let forgets = |rule: &RetentionRule| rule.max_age.is_some() || rule.max_messages.is_some();
-    let forgets = rules.iter().any(forgets);
-    forgets.then(|| Retention::new(writer, endpoint.pubsub(), rules).start())
+) -> Retention {
+    Retention::new(writer, endpoint.pubsub(), retention_rules(&config.rooms))
+}
+
+/// The retention of each room.
+pub(super) fn retention_rules(rooms: &[RoomConfig]) -> Vec<RetentionRule> {
+    rooms.iter().map(retention_rule).collect()
 }
 
 fn retention_rule(room: &RoomConfig) -> RetentionRule {

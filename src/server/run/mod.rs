@@ -58,7 +58,7 @@ use crate::server::traces::Traces;
 use crate::server::{admin, exporter};
 use crate::shutdown::run_until;
 use crate::socket::{DrainOptions, Socket, SocketRouter};
-use crate::store::{DbWriterHandle, Servers};
+use crate::store::{DbWriterHandle, Retention, Servers};
 
 /// The whole server: database, configured rooms, HTTP API, metrics, page, signals. A program adds its own
 /// channels to the socket at `/socket`.
@@ -251,7 +251,7 @@ impl<S: Socket> Server<S> {
             endpoint,
             presence,
             sanctions,
-            keys,
+            changeable,
             kept,
         } = rooms;
         let Checked {
@@ -270,11 +270,17 @@ impl<S: Socket> Server<S> {
         let api = auth
             .zip(writer.as_ref())
             .map(|(auth, writer)| http_api(&config, auth, &endpoint, writer, services));
+        let retention = writer
+            .as_ref()
+            .map(|writer| database::retention(&config, &endpoint, writer));
         signals.reload_into(Reloadable {
             admission: admission.clone(),
             origin,
             api: api.clone(),
-            keys,
+            rooms: changeable,
+            pubsub: endpoint.pubsub().clone(),
+            retention: retention.as_ref().map(Retention::rules),
+            metrics_token: metrics_token.clone(),
             revocations,
             certificates: certificates.clone(),
         });
@@ -341,9 +347,7 @@ impl<S: Socket> Server<S> {
             .as_ref()
             .map(|writer| actix_rt::spawn(database::look_for_rows_of_others(writer.reader())));
         let kept = kept.map(|kept| actix_rt::spawn(kept.keep(endpoint.clone())));
-        let retention = writer
-            .as_ref()
-            .and_then(|writer| database::retention(&config, &endpoint, writer));
+        let retention = retention.map(Retention::start);
         let options = DrainOptions {
             batch_size: config.drain_batch,
             shutdown: config.shutdown_timeout,

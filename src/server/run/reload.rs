@@ -2,15 +2,18 @@
 //! nothing.
 
 use super::checked::auth;
-use super::{ServeError, http};
+use super::{ServeError, database, http};
 use crate::admission::{Admission, AdmissionOptions};
+use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
+use crate::server::admin::MetricsToken;
 use crate::server::api::Api;
 use crate::server::certificates::{Certificates, NewCertificate};
-use crate::server::config::{ChangedSettings, Cli, RunningSettings, ServeConfig};
-use crate::server::rooms::IdentityKeys;
-use crate::server::sockets;
+use crate::server::config::{ChangedSettings, Cli, RoomConfig, RunningSettings, ServeConfig};
+use crate::server::rooms::Room;
+use crate::server::sockets::{self, ChangeableRooms};
 use crate::server::telemetry::Logging;
+use crate::store::RetentionRules;
 use crate::transport::SharedOrigin;
 
 /// The parts of a server that take new settings.
@@ -18,21 +21,33 @@ pub(super) struct Reloadable {
     pub(super) admission: Admission,
     pub(super) origin: SharedOrigin,
     pub(super) api: Option<Api>,
-    pub(super) keys: IdentityKeys,
+    pub(super) rooms: ChangeableRooms,
+    pub(super) pubsub: PubSub,
+    /// `None`: nothing is saved.
+    pub(super) retention: Option<RetentionRules>,
+    pub(super) metrics_token: MetricsToken,
     pub(super) revocations: Revocations,
     /// `None`: the port is plain, and stays so.
     pub(super) certificates: Option<Certificates>,
 }
 
 impl Reloadable {
-    /// Applies the settings.
+    /// Applies the settings, and of the rooms these: the rooms of the server with those new settings that can change.
     ///
     /// # Errors
     /// If one cannot be used. Then none is applied.
-    fn apply(&self, config: &ServeConfig, logging: &Logging) -> Result<(), ServeError> {
+    fn apply(
+        &self,
+        config: &ServeConfig,
+        rooms: &[RoomConfig],
+        logging: &Logging,
+    ) -> Result<(), ServeError> {
         let origin = sockets::check_origin(config)?;
         let auth = auth(config, &self.revocations)?;
-        let keys = self.keys.read(config.api.secret_key_base.as_deref())?;
+        let metrics_token = MetricsToken::new(config.admin.metrics_token.as_deref())?;
+        let secret = config.api.secret_key_base.as_deref();
+        let keys = self.rooms.keys.read(secret)?;
+        let join_keys = self.rooms.rooms.read_keys(secret)?;
         let certificate = match &self.certificates {
             Some(_) => NewCertificate::read(&config.tls)?,
             None => None,
@@ -43,7 +58,11 @@ impl Reloadable {
         if let Some(api) = &self.api {
             api.set_auth(auth);
         }
-        self.keys.set(keys);
+        self.metrics_token.set(&metrics_token);
+        self.rooms.keys.set(keys);
+        self.rooms.rooms.set_keys(join_keys);
+        self.rooms.set_limits(config);
+        self.change_rooms(config, rooms);
         if let (Some(certificates), Some(new)) = (&self.certificates, certificate) {
             certificates.set(new);
         }
@@ -54,6 +73,22 @@ impl Reloadable {
             ..http::admission_options(config, old.max_files)
         });
         Ok(())
+    }
+
+    /// Applies the histories, limits and retentions of these rooms.
+    fn change_rooms(&self, config: &ServeConfig, rooms: &[RoomConfig]) {
+        if let Some(retention) = &self.retention {
+            retention.set(database::retention_rules(rooms));
+        }
+        let rooms: Vec<_> = rooms
+            .iter()
+            .map(|room| Room::new(room, config.history, config.history_limit))
+            .collect();
+        for room in &rooms {
+            let (history, resume) = (room.history_limit, room.resume_limit);
+            self.pubsub.set_log_limits(&room.topics, history, resume);
+        }
+        self.rooms.rooms.set(&rooms);
     }
 }
 
@@ -94,7 +129,8 @@ impl Reloader {
         };
         let settings = std::mem::take(&mut cli.in_force);
         let config = cli.into_serve();
-        if let Err(error) = parts.apply(&config, logging) {
+        let rooms = self.running.rooms_with(&config);
+        if let Err(error) = parts.apply(&config, &rooms, logging) {
             tracing::error!(
                 %error,
                 "serve.reload.failed: nothing has changed; mend the setting and send SIGHUP again"

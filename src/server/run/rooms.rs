@@ -11,9 +11,8 @@ use crate::endpoint::Endpoint;
 use crate::presence::Presence;
 use crate::pubsub::PubSub;
 use crate::server::config::ServeConfig;
-use crate::server::rooms::IdentityKeys;
 use crate::server::sanctions::Sanctions;
-use crate::server::sockets::{self, RoomMount, RoomServices};
+use crate::server::sockets::{self, ChangeableRooms, RoomMount, RoomServices};
 use crate::socket::{Socket, SocketRouter};
 use crate::store::DbWriterHandle;
 use crate::transport::CheckOrigin;
@@ -24,8 +23,8 @@ pub(super) struct OpenRooms {
     pub(super) presence: Option<Presence>,
     /// Revokes and bans; `None` without a database.
     pub(super) sanctions: Option<Sanctions>,
-    /// The keys of `[identity]`.
-    pub(super) keys: IdentityKeys,
+    /// What SIGHUP changes of them.
+    pub(super) changeable: ChangeableRooms,
     /// What the database has of revocations and bans; to be kept up to date.
     pub(super) kept: Option<KeptSanctions>,
 }
@@ -48,7 +47,7 @@ impl OpenRooms {
         };
         let presence = sockets::presence(config, &pubsub);
         let teller = checked.backend.as_ref();
-        let RoomMount { mount, keys } = sockets::mount(
+        let RoomMount { mount, changeable } = sockets::mount(
             config,
             socket,
             router,
@@ -73,7 +72,7 @@ impl OpenRooms {
             endpoint,
             presence,
             sanctions,
-            keys,
+            changeable,
             kept,
         })
     }

@@ -17,5 +17,5 @@ pub use self::condition::DatabaseCondition;
 pub use self::erase::{EraseError, Eraser, Target};
 pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::import::{ImportError, ImportOptions, ImportProblem, Imported};
-pub use self::retention::{Retention, RetentionRule, RetentionTask};
+pub use self::retention::{Retention, RetentionRule, RetentionRules, RetentionTask};
 pub use self::revocations::{RevocationsUnavailable, StoredRevocations};

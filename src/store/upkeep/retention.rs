@@ -5,6 +5,7 @@
 //! more only if something has changed. It deletes committed rows only.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use chrono::NaiveDateTime;
@@ -46,6 +47,26 @@ pub struct RetentionRule {
     pub max_messages: Option<u32>,
 }
 
+/// The rules of a [`Retention`], which can change while it runs. Clones share them.
+#[derive(Clone, Debug)]
+pub struct RetentionRules(Arc<RwLock<Arc<[RetentionRule]>>>);
+
+impl RetentionRules {
+    fn new(rules: Vec<RetentionRule>) -> Self {
+        Self(Arc::new(RwLock::new(rules.into())))
+    }
+
+    /// The next run goes by these rules.
+    pub fn set(&self, rules: Vec<RetentionRule>) {
+        // No code panics while it holds this lock.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules.into();
+    }
+
+    fn get(&self) -> Arc<[RetentionRule]> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// The background job that deletes old messages.
 ///
 /// If a client's last message is older than a deleted one, the client gets the history instead of a resume. The
@@ -54,7 +75,9 @@ pub struct RetentionRule {
 pub struct Retention {
     writer: DbWriterHandle,
     pubsub: PubSub,
-    rules: Vec<RetentionRule>,
+    rules: RetentionRules,
+    /// The rules of the last run.
+    last: Arc<[RetentionRule]>,
     period: Duration,
     /// The counts of the topics with a maximum.
     counts: HashMap<String, Count>,
@@ -99,11 +122,17 @@ impl Retention {
         Self {
             writer: writer.clone(),
             pubsub: pubsub.clone(),
-            rules,
+            rules: RetentionRules::new(rules),
+            last: [].into(),
             period: PERIOD,
             counts: HashMap::new(),
             runs: 0,
         }
+    }
+
+    /// The rules, to change them while the job runs.
+    pub fn rules(&self) -> RetentionRules {
+        self.rules.clone()
     }
 
     /// The wait between two runs. Default one minute.
@@ -117,7 +146,8 @@ impl Retention {
         RetentionTask(actix_rt::spawn(async move {
             loop {
                 let period = u32::try_from(self.period.as_secs()).unwrap_or(u32::MAX);
-                let is_due = self.pubsub.claims("retention", period.max(1)).await;
+                let forgets = self.rules.get().iter().any(RetentionRule::forgets);
+                let is_due = forgets && self.pubsub.claims("retention", period.max(1)).await;
                 match if is_due { self.run().await } else { Ok(0) } {
                     Ok(0) => {}
                     Ok(rows) => tracing::info!(rows, "store.retention.pruned"),
@@ -134,13 +164,15 @@ impl Retention {
 
     /// One run over all topics. Returns the number of deleted rows.
     async fn run(&mut self) -> Result<u64, AnyError> {
-        if self.runs.is_multiple_of(RUNS_OF_A_COUNT) {
+        let rules = self.rules.get();
+        if self.runs.is_multiple_of(RUNS_OF_A_COUNT) || rules != self.last {
             self.counts.clear();
         }
+        self.last = Arc::clone(&rules);
         self.runs += 1;
         let (mut pruned, mut last) = (0, Some(String::new()));
         while let Some(after) = last {
-            let (rules, counts) = (self.rules.clone(), std::mem::take(&mut self.counts));
+            let (rules, counts) = (Arc::clone(&rules), std::mem::take(&mut self.counts));
             let readers = self.writer.readers().clone();
             let read = readers.read(move |connection| {
                 let mut scan = RetentionScan {
@@ -201,6 +233,13 @@ struct RetentionScan<'a> {
     rules: &'a [RetentionRule],
     counts: HashMap<String, Count>,
     now: SystemTime,
+}
+
+impl RetentionRule {
+    /// Whether it deletes anything.
+    fn forgets(&self) -> bool {
+        self.max_age.is_some() || self.max_messages.is_some()
+    }
 }
 
 impl ForTopics for RetentionRule {
