@@ -1,11 +1,11 @@
-//! The beginning of the names that a cluster has in Redis.
+//! The beginning of the names that a cluster has in Redis or NATS.
 
 /// The beginning of a cluster's names has other characters than its names may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 64 letters, digits, or of - _ . : without spaces")]
 pub struct InvalidPrefix;
 
-/// Whether names in Redis can begin with this text.
+/// Whether names in Redis and NATS can begin with this text.
 ///
 /// # Errors
 /// If they cannot.

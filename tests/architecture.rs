@@ -536,6 +536,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     (
         "rustls",
         &[
+            "cluster",
             "server/certificates",
             "server/commands",
             "server/hook",
@@ -551,6 +552,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_service", &["transport", "endpoint"]),
     ("actix_codec", &["transport"]),
     ("::redis", &["cluster"]),
+    ("tokio_rustls", &["cluster"]),
     ("indicatif", &["server/commands"]),
     ("instant_acme", &["server/certificates"]),
     ("listenfd", &["server/systemd"]),
@@ -559,6 +561,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     (
         "ring",
         &[
+            "cluster",
             "server/certificates",
             "server/hook",
             "server/jwks",

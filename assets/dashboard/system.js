@@ -152,5 +152,5 @@ function nodesOf(cluster) {
   if (!cluster) return [];
   const named = cluster.nodes.map(({ name, leaving, is_this: mine }) =>
     name + (mine ? " (this)" : "") + (leaving ? " (leaving)" : ""));
-  return [["Nodes", named.join(", ") || "none"], ["Redis", cluster.is_up ? "reached" : "away"]];
+  return [["Nodes", named.join(", ") || "none"], [cluster.bus, cluster.is_up ? "reached" : "away"]];
 }

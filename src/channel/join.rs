@@ -151,7 +151,7 @@ async fn enter<C: Channel>(
             log_client!(
                 error, client, topic, %error, ?source,
                 "channel.join.log_unreadable: the client got an error reply; see that the \
-                 database answers, and in a cluster Redis"
+                 database answers, and in a cluster its Redis or NATS"
             );
             return Err(JoinFailed::StorageUnavailable);
         }

@@ -39,7 +39,7 @@ impl fmt::Display for NodeId {
 }
 
 /// Names the process of the bus's server. If it changes, all runs of topics have ended.
-/// Redis: the first 10 digits of `run_id`.
+/// Redis: the first 10 digits of `run_id`; NATS: the beginning of `server_id`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ProcessId(Arc<str>);
 
@@ -65,6 +65,38 @@ pub(crate) enum To<'a> {
     Node(NodeId),
     /// Every node that has attached the topic, the sender included.
     Topic(&'a str),
+}
+
+/// [`To`] with a topic of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum Receivers {
+    /// All nodes.
+    All,
+    /// One node.
+    Node(NodeId),
+    /// The nodes that have attached the topic.
+    Topic(Arc<str>),
+}
+
+impl From<To<'_>> for Receivers {
+    fn from(to: To<'_>) -> Self {
+        match to {
+            To::All => Self::All,
+            To::Node(node) => Self::Node(node),
+            To::Topic(topic) => Self::Topic(topic.into()),
+        }
+    }
+}
+
+impl Receivers {
+    /// The same with a borrowed topic.
+    pub(crate) fn to(&self) -> To<'_> {
+        match self {
+            Self::All => To::All,
+            Self::Node(node) => To::Node(*node),
+            Self::Topic(topic) => To::Topic(topic),
+        }
+    }
 }
 
 /// The right to open the run of a topic, for 2 s. See [`Sequencer::lock`].
@@ -124,6 +156,9 @@ pub(crate) struct Away;
 ///
 /// Every method may be called on any thread and returns at once.
 pub(crate) trait Bus: Send + Sync {
+    /// The product that carries messages, as sentences name it: `Redis`, `NATS`.
+    fn name(&self) -> &'static str;
+
     /// Receives the topic's messages from now on. [`Events::attached`] is called once the server has
     /// confirmed, and again after each reconnect. For a topic that is attached already it is called at once.
     fn attach(&self, topic: &str);

@@ -8,16 +8,29 @@
 //! | `replica` | a topic's log fed from outside: what to show, what to read again |
 //! | `follower` | a strict topic's log, whose order the database gives |
 //! | `redis` | the bus on Redis |
+//! | `nats` | the bus on NATS, which gives no order |
+//! | `topics`, `counters`, `backoff`, `outage`, `finding` | what both have in common |
 //!
 //! Who drives them is `pubsub::cluster`.
 
+mod backoff;
 mod bus;
+mod counters;
 mod end_on_panic;
+mod finding;
 pub(crate) mod follower;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
+mod outage;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod replica;
+#[cfg(all(test, any(feature = "redis", feature = "nats")))]
+mod tests;
+mod topics;
 pub(crate) mod wire;
 
 pub(crate) use self::bus::{Answer, Away, Bus, Events, NodeId, Position, ProcessId, Sequencer, To};
 pub(crate) use self::end_on_panic::EndOnPanic;
+#[cfg(feature = "server")]
+pub(crate) use self::finding::Finding;

@@ -52,6 +52,11 @@ impl Cluster {
         match *self {}
     }
 
+    /// The product that the nodes talk over.
+    pub fn bus_name(&self) -> &'static str {
+        match *self {}
+    }
+
     /// Whether this node reaches the bus.
     pub fn is_up(&self) -> bool {
         match *self {}

@@ -89,6 +89,8 @@ pub type OnSeen = Box<dyn Fn(&[SeenServer], bool)>;
 pub struct ClusterSeat {
     /// The name of the cluster.
     pub cluster: String,
+    /// The product that its nodes talk over, as sentences name it.
+    pub bus: &'static str,
     /// The number of this node.
     pub id: i64,
     /// Whether this node reaches the cluster's bus, and has told over it what it has committed.
@@ -264,7 +266,7 @@ impl Unheard {
         for node in unheard {
             let since = self.0.entry(node.id).or_insert_with(Instant::now);
             if since.elapsed() >= UNHEARD {
-                names.push(format!("{} over another Redis", node.name));
+                names.push(format!("{} over another {}", node.name, seat.bus));
             }
         }
         names

@@ -1,4 +1,5 @@
-//! Servers that are nodes of one cluster: real processes, one PostgreSQL, one Redis.
+//! Servers that are nodes of one cluster: real processes, one PostgreSQL, one Redis. `cluster_nats` runs some of these
+//! tests over NATS.
 
 use std::time::{Duration, Instant};
 
@@ -6,18 +7,21 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::api::{Program, TOKEN};
+use crate::support::bus::{Bus, Engine};
 use crate::support::node::{Cluster, Member, Node, PATIENCE, TOPIC};
 use crate::support::phoenix::Phoenix;
 use crate::support::poller::Poller;
 use crate::support::process::run;
-use crate::support::redis::Redis;
 use crate::support::transport::Wire;
 use crate::support::wire::{WireClient, http};
 
 /// Requirement 137.
 #[actix_web::test]
 async fn clients_of_two_nodes_hear_each_other_in_one_order() {
-    let cluster = Cluster::new();
+    hears_one_order(Cluster::new()).await;
+}
+
+pub(crate) async fn hears_one_order(cluster: Cluster) {
     let nodes = [cluster.node(), cluster.node()];
     let mut ada = Member::join(&nodes[0]).await;
     let mut bob = Member::join(&nodes[1]).await;
@@ -33,7 +37,10 @@ async fn clients_of_two_nodes_hear_each_other_in_one_order() {
 
 #[actix_web::test]
 async fn a_client_resumes_on_the_other_node_after_a_kill() {
-    let cluster = Cluster::new();
+    resumes_after_a_kill(Cluster::new()).await;
+}
+
+pub(crate) async fn resumes_after_a_kill(cluster: Cluster) {
     let (first, second) = (cluster.node(), cluster.node());
     let mut ada = Member::join(&first).await;
     let mut bob = Member::join(&second).await;
@@ -97,9 +104,9 @@ async fn a_new_redis_is_a_new_run_and_nobody_who_is_connected_notices() {
     let mut bob = Member::join(&nodes[1]).await;
     ada.say(0).await;
     assert_eq!((ada.hear().await, bob.hear().await), (0, 0));
-    let port = cluster.redis.port();
-    drop(cluster.redis);
-    cluster.redis = Redis::start_on(port).expect("its port is free again");
+    let port = cluster.bus.port();
+    drop(cluster.bus);
+    cluster.bus = Bus::start_on(Engine::Redis, port).expect("its port is free again");
     // Those that come too early wait, or are refused: then they are said again.
     let begun = Instant::now();
     let mut said = 1;
@@ -116,7 +123,10 @@ async fn a_new_redis_is_a_new_run_and_nobody_who_is_connected_notices() {
 
 #[actix_web::test]
 async fn programs_and_operators_reach_the_clients_of_all_nodes() {
-    let cluster = Cluster::new();
+    programs_reach_all(Cluster::new()).await;
+}
+
+pub(crate) async fn programs_reach_all(cluster: Cluster) {
     let nodes = [(); 2].map(|()| cluster.node_with(&["--api-token", TOKEN]));
     let mut bob = Member::join(&nodes[1]).await;
     let program = Program::of(&nodes[0].server).await;
@@ -138,7 +148,10 @@ async fn programs_and_operators_reach_the_clients_of_all_nodes() {
 
 #[actix_web::test]
 async fn a_ban_holds_on_all_nodes_until_it_is_lifted() {
-    let cluster = Cluster::new();
+    ban_holds(Cluster::new()).await;
+}
+
+pub(crate) async fn ban_holds(cluster: Cluster) {
     let nodes = [(); 2].map(|()| cluster.node_with(&["--api-token", TOKEN]));
     let mut bob = Member::join(&nodes[1]).await;
     let program = Program::of(&nodes[0].server).await;
@@ -164,7 +177,10 @@ async fn is_let_in(node: &Node) -> bool {
 
 #[actix_web::test]
 async fn a_long_polling_client_may_ask_any_node() {
-    let cluster = Cluster::new();
+    polls_any_node(Cluster::new()).await;
+}
+
+pub(crate) async fn polls_any_node(cluster: Cluster) {
     let nodes = [cluster.node(), cluster.node()];
     let mut ada = Member::join(&nodes[0]).await;
     let mut poller = Poller::open(nodes[0].addr()).await;
@@ -225,7 +241,10 @@ async fn present(node: &Node, name: &str) -> Phoenix {
 /// Requirements 171, 172.
 #[actix_web::test]
 async fn presences_are_those_of_all_nodes() {
-    let cluster = Cluster::new();
+    presences_of_all(Cluster::new()).await;
+}
+
+pub(crate) async fn presences_of_all(cluster: Cluster) {
     let config = cluster.database.dir.path().join("present.toml");
     std::fs::write(&config, PRESENT).expect("writable");
     let config = config.to_str().expect("a path of text");

@@ -7,11 +7,11 @@ use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
 use crate::support::api::{Program, TOKEN};
+use crate::support::bus::{Bus, Engine};
 use crate::support::node::{Cluster, Member, PATIENCE, TOPIC, readiness, until};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::run;
 use crate::support::proxy::Proxy;
-use crate::support::redis::Redis;
 
 #[actix_web::test]
 async fn servers_that_do_not_fit_are_refused() {
@@ -25,8 +25,8 @@ async fn servers_that_do_not_fit_are_refused() {
             .is_empty()
     };
     until("the node is seen", seen).await;
-    let (dir, redis) = (TempDir::new().expect("a folder"), cluster.redis.url());
-    let (other, database) = (Redis::start(), &cluster.database.url);
+    let (dir, redis) = (TempDir::new().expect("a folder"), cluster.bus.url());
+    let (other, database) = (Bus::start(Engine::Redis), &cluster.database.url);
     let others = other.url();
     for (args, says) in [
         (
@@ -39,7 +39,7 @@ async fn servers_that_do_not_fit_are_refused() {
                 database,
                 "--redis-url",
                 &redis,
-                "--redis-prefix",
+                "--cluster-prefix",
                 "other",
             ],
             "another server uses the database",
@@ -57,7 +57,7 @@ async fn servers_that_do_not_fit_are_refused() {
                 "--durability",
                 "strict",
             ],
-            "the same redis_url, redis_prefix and durability",
+            "the same redis_url or nats_url, cluster_prefix and durability",
         ),
         (vec!["--redis-url", &redis], "share a PostgreSQL"),
         (
@@ -98,11 +98,11 @@ async fn nodes_on_two_redis_servers_say_so() {
     let first = cluster.node();
     // Its Redis comes later: so it cannot know that the other node is not there.
     let (port, away) = {
-        let redis = Redis::start();
+        let redis = Bus::start(Engine::Redis);
         (redis.port(), redis.url())
     };
     let second = cluster.node_on(&away, &[]);
-    let _redis = Redis::start_on(port).expect("the port is free");
+    let _redis = Bus::start_on(Engine::Redis, port).expect("the port is free");
     for node in [&first, &second] {
         let begun = Instant::now();
         while !readiness(node).await.contains("over another Redis") {
@@ -115,7 +115,7 @@ async fn nodes_on_two_redis_servers_say_so() {
 #[actix_web::test]
 async fn a_node_without_redis_sends_its_clients_to_the_others() {
     let cluster = Cluster::new();
-    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.redis.port())).await;
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.bus.port())).await;
     let lonely = cluster.node_on(&format!("redis://{}", proxy.addr), &[]);
     let mut ada = Member::join(&lonely).await;
     let node = cluster.node();
@@ -144,9 +144,9 @@ async fn a_retry_on_a_new_redis_waits_for_a_node_that_cannot_save() {
     let (host, _) = rest.split_once('/').expect("a database's name");
     let (host, proxy) = (host.to_owned(), Proxy::start(host).await);
     let url = cluster.database.url.replace(&host, &proxy.addr.to_string());
-    let redis = cluster.redis.url();
+    let redis = cluster.bus.url();
     // The proxy works meanwhile.
-    let start = move || Cluster::node_of(&url, &redis, &[]);
+    let start = move || Cluster::node_of(Engine::Redis, [&url, &redis], &[]);
     let behind = spawn_blocking(start).await.expect("it starts");
     let node = cluster.node_with(&["--api-token", TOKEN]);
     let payload = json!({"name": "ada", "message": "1", "client_ref": "r1"});
@@ -158,9 +158,9 @@ async fn a_retry_on_a_new_redis_waits_for_a_node_that_cannot_save() {
         .await;
     assert_eq!(ada.hear().await, 1);
 
-    let port = cluster.redis.port();
-    drop(cluster.redis);
-    cluster.redis = Redis::start_on(port).expect("its port is free again");
+    let port = cluster.bus.port();
+    drop(cluster.bus);
+    cluster.bus = Bus::start_on(Engine::Redis, port).expect("its port is free again");
     let mended = async {
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         proxy.mend();

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use crate::support::bus::Engine;
 use crate::support::cluster::{Kinds, Plan, run};
 
 const CUTS: Kinds = Kinds {
     cuts: true,
     nodes: false,
-    redis: false,
+    bus: false,
     flushes: false,
     database: false,
 };
@@ -30,6 +31,7 @@ fn short(kinds: Kinds) -> Plan {
         patience: Duration::from_secs(16),
         kinds,
         strict: false,
+        engine: Engine::Redis,
         seed: asked("SLACKIR_CLUSTER_SEED").unwrap_or(7),
     }
 }
@@ -59,7 +61,7 @@ async fn with_killed_nodes() {
 async fn with_killed_redis() {
     let kinds = Kinds {
         cuts: false,
-        redis: true,
+        bus: true,
         flushes: true,
         ..CUTS
     };
@@ -78,7 +80,7 @@ async fn with_everything() {
     let kinds = Kinds {
         cuts: is_wanted("cuts"),
         nodes: is_wanted("nodes"),
-        redis: is_wanted("redis"),
+        bus: is_wanted("redis"),
         flushes: is_wanted("flushes"),
         database: is_wanted("database"),
     };
@@ -114,23 +116,60 @@ async fn strictly_with_killed_nodes() {
     .await;
 }
 
-/// For minutes, if `SLACKIR_CLUSTER_SECONDS` asks for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strictly_with_everything() {
+    is_exact(everything(Engine::Redis)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strictly_with_cut_connections_over_nats() {
+    is_exact(Plan {
+        strict: true,
+        engine: Engine::Nats,
+        ..short(CUTS)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strictly_with_killed_nodes_and_killed_nats() {
+    let kinds = Kinds {
+        cuts: false,
+        nodes: true,
+        bus: true,
+        ..CUTS
+    };
+    is_exact(Plan {
+        strict: true,
+        engine: Engine::Nats,
+        ..short(kinds)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strictly_with_everything_over_nats() {
+    is_exact(everything(Engine::Nats)).await;
+}
+
+/// Strict, for minutes if `SLACKIR_CLUSTER_SECONDS` asks for them.
+fn everything(engine: Engine) -> Plan {
     let kinds = Kinds {
         cuts: true,
         nodes: true,
-        redis: true,
-        flushes: true,
+        bus: true,
+        // NATS has nothing to forget.
+        flushes: engine == Engine::Redis,
         database: true,
     };
     let mut plan = Plan {
         strict: true,
+        engine,
         ..short(kinds)
     };
     if let Some(seconds) = asked("SLACKIR_CLUSTER_SECONDS") {
         plan.faults = Duration::from_secs(seconds);
         plan.patience = Duration::from_secs(30);
     }
-    is_exact(plan).await;
+    plan
 }

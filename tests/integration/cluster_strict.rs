@@ -1,5 +1,5 @@
-//! Nodes of a cluster with `durability = "strict"`: PostgreSQL gives the order, and Redis only tells. Real processes, one
-//! PostgreSQL, one Redis.
+//! Nodes of a cluster with `durability = "strict"`: PostgreSQL gives the order, and Redis or NATS only tells. Real
+//! processes, one PostgreSQL.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -9,30 +9,36 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::api::{Program, TOKEN};
+use crate::support::bus::{Bus, Engine};
 use crate::support::database::Database;
 use crate::support::peer::Peer;
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::random::Random;
-use crate::support::redis::Redis;
 use crate::support::wire::http;
 
 const TOPIC: &str = "random:lobby";
 
-/// Nodes on one database and one Redis.
+/// Nodes on one database and one Redis or NATS.
 struct Cluster {
     database: Database,
-    redis: Option<Redis>,
+    bus: Option<Bus>,
+    engine: Engine,
     port: u16,
 }
 
 impl Cluster {
     fn new() -> Self {
-        let redis = Redis::start();
+        Self::over(Engine::Redis)
+    }
+
+    fn over(engine: Engine) -> Self {
+        let bus = Bus::start(engine);
         Self {
             database: Database::postgres(),
-            port: redis.port(),
-            redis: Some(redis),
+            port: bus.port(),
+            engine,
+            bus: Some(bus),
         }
     }
 
@@ -44,26 +50,26 @@ impl Cluster {
     /// A node that reaches the database at this URL.
     fn node_at(&self, database: &str) -> (Process, TempDir) {
         let dir = TempDir::new().expect("a folder");
-        let redis = format!("redis://127.0.0.1:{}", self.port);
-        let args = [
-            ["--database-url", database],
-            ["--redis-url", &redis],
-            ["--durability", "strict"],
-            ["--api-token", TOKEN],
-        ];
-        (Process::start(&dir, args.as_flattened()), dir)
-    }
-
-    fn kill_redis(&mut self) {
-        self.redis = None;
-    }
-
-    fn start_redis(&mut self) {
-        let begun = Instant::now();
-        while self.redis.is_none() && begun.elapsed().as_secs() < 10 {
-            self.redis = Redis::start_on(self.port);
+        let mut args = vec!["--database-url", database, "--api-token", TOKEN];
+        if self.engine == Engine::Redis {
+            args.extend(["--durability", "strict"]);
         }
-        assert!(self.redis.is_some(), "the port is free again");
+        let bus = self.engine.url(format_args!("127.0.0.1:{}", self.port));
+        let bus = self.engine.args(&bus);
+        args.extend(bus.iter().map(String::as_str));
+        (Process::start(&dir, &args), dir)
+    }
+
+    fn kill_bus(&mut self) {
+        self.bus = None;
+    }
+
+    fn start_bus(&mut self) {
+        let begun = Instant::now();
+        while self.bus.is_none() && begun.elapsed().as_secs() < 10 {
+            self.bus = Bus::start_on(self.engine, self.port);
+        }
+        assert!(self.bus.is_some(), "the port is free again");
     }
 
     /// The numbers of the stored messages, in order of seq. The seqs have no holes.
@@ -177,7 +183,15 @@ async fn shout_all(mut member: Member, numbers: impl Iterator<Item = u64>) -> Me
 
 #[actix_web::test]
 async fn all_nodes_show_the_order_of_the_database() {
-    let cluster = Cluster::new();
+    shows_the_order_of_the_database(Cluster::new()).await;
+}
+
+#[actix_web::test]
+async fn all_nodes_show_the_order_of_the_database_over_nats() {
+    shows_the_order_of_the_database(Cluster::over(Engine::Nats)).await;
+}
+
+async fn shows_the_order_of_the_database(cluster: Cluster) {
     let nodes = [cluster.node(), cluster.node()];
     let mut members = Vec::new();
     for at in 0..6 {
@@ -265,14 +279,22 @@ async fn a_message_that_goes_to_two_nodes_at_once_is_stored_once() {
 
 #[actix_web::test]
 async fn without_redis_messages_go_on_and_other_nodes_hear_them_late() {
-    let mut cluster = Cluster::new();
+    goes_on_without_the_bus(Cluster::new()).await;
+}
+
+#[actix_web::test]
+async fn without_nats_messages_go_on_and_other_nodes_hear_them_late() {
+    goes_on_without_the_bus(Cluster::over(Engine::Nats)).await;
+}
+
+async fn goes_on_without_the_bus(mut cluster: Cluster) {
     let nodes = [cluster.node(), cluster.node()];
     let mut ada = Member::join(&nodes[0].0, Value::Null).await;
     let mut bob = Member::join(&nodes[1].0, Value::Null).await;
     ada.shout(json!({"n": 0})).await;
     bob.hear_up_to(1).await;
     let epochs = cluster.epochs();
-    cluster.kill_redis();
+    cluster.kill_bus();
     for n in 1..20 {
         let (member, other) = if n % 2 == 0 {
             (&mut ada, &mut bob)
@@ -297,7 +319,7 @@ async fn without_redis_messages_go_on_and_other_nodes_hear_them_late() {
     let (late, _dir) = cluster.node();
     let mut eve = Member::join(&late, json!(ada.last_seen)).await;
     assert!(eve.recovered);
-    cluster.start_redis();
+    cluster.start_bus();
     let before = ada.seen.len();
     for n in 100..130 {
         let reply = ada.shout(json!({ "n": n })).await;

@@ -150,7 +150,7 @@ fn example_in_force(without: &[&str]) -> String {
 #[cfg(all(feature = "postgres", feature = "acme"))]
 #[test]
 fn the_examples_values_of_acme_and_redis_are_valid() {
-    let text = example_in_force(&["tls_"]).replace(
+    let text = example_in_force(&["tls_", "nats_"]).replace(
         "database_url = \"sqlite://slackir.db\"",
         "database_url = \"postgres://127.0.0.1/slackir\"",
     );
@@ -166,8 +166,8 @@ fn the_examples_values_of_acme_and_redis_are_valid() {
 
 #[test]
 fn a_server_starts_with_the_examples_own_values() {
-    // Another source of certificates may not be set beside `tls_cert`, and a Redis is for servers on PostgreSQL.
-    let dir = folder(&example_in_force(&["acme", "redis_"]));
+    // Another source of certificates may not be set beside `tls_cert`, and Redis and NATS are for servers on PostgreSQL.
+    let dir = folder(&example_in_force(&["acme", "redis_", "nats_"]));
     std::fs::create_dir(dir.path().join("frontend")).expect("writable");
     std::fs::write(dir.path().join("hook.secret"), "x".repeat(32)).expect("writable");
     let issuer = include_str!("../fixtures/jwt/rsa.pem");

@@ -13,13 +13,15 @@ mod channel_api;
 mod chat;
 mod cli;
 mod client_commands;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_apart;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_faults;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
+mod cluster_nats;
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_strict;
 mod compression;
 mod config_file;

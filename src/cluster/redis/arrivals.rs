@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::counters::add;
 use super::keys::{Keys, Kind};
 use super::reply;
+use crate::cluster::counters::add;
 use crate::cluster::end_on_panic::EndOnPanic;
 use crate::cluster::wire;
 use crate::lock::lock;

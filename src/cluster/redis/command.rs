@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::counters::Waiting;
-use crate::cluster::bus::{NodeId, Position, To, Token};
+use crate::cluster::bus::{NodeId, Position, Receivers, Token};
+use crate::cluster::counters::Waiting;
 use crate::log::{Epoch, Seq};
 
 /// A call of the bus, to be carried out by its task.
@@ -34,38 +34,6 @@ pub(super) enum Command {
     Stored(Arc<str>, Vec<Seq>),
     /// Ask the server.
     Ask(Question),
-}
-
-/// [`To`] with a topic of its own.
-#[derive(Clone, Debug)]
-pub(super) enum Receivers {
-    /// All nodes.
-    All,
-    /// One node.
-    Node(NodeId),
-    /// The nodes that have attached the topic.
-    Topic(Arc<str>),
-}
-
-impl From<To<'_>> for Receivers {
-    fn from(to: To<'_>) -> Self {
-        match to {
-            To::All => Self::All,
-            To::Node(node) => Self::Node(node),
-            To::Topic(topic) => Self::Topic(topic.into()),
-        }
-    }
-}
-
-impl Receivers {
-    /// The same with a borrowed topic.
-    pub(super) fn to(&self) -> To<'_> {
-        match self {
-            Self::All => To::All,
-            Self::Node(node) => To::Node(*node),
-            Self::Topic(topic) => To::Topic(topic),
-        }
-    }
 }
 
 /// A question to the server. It is dropped without an answer if the bus is down.

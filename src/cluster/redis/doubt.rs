@@ -7,12 +7,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Shared;
 use super::connection::Pair;
-use super::counters::add;
 use super::error::ConnectError;
 use super::publishing::Doubt;
 use super::questions::Asking;
 use super::reply::within;
 use crate::cluster::bus::{Answer, Position};
+use crate::cluster::counters::add;
 use crate::cluster::wire;
 use crate::lock::lock;
 use crate::log::MessageId;

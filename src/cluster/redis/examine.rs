@@ -8,23 +8,13 @@ use ::redis::{AsyncConnectionConfig, Value};
 use super::connection::{client, field, request};
 use super::error::ConnectError;
 use super::reply;
+use crate::cluster::finding::Finding;
 
 /// How long the server may take to answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// The oldest version that has all commands: `SET .. GET` came with it.
 const OLDEST: (u32, u32) = (6, 2);
-
-/// What was found about a server.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Finding {
-    /// As it should be.
-    Fine(String),
-    /// It works, with a risk that the operator should know.
-    Warning(String),
-    /// A node must not be started with it.
-    Refused(String),
-}
 
 /// Examines the server at `url`. Fails if it is not reached.
 pub(crate) async fn examine(url: &str) -> Result<Vec<Finding>, ConnectError> {

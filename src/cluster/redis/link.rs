@@ -15,16 +15,17 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at, timeout};
 use super::Shared;
 use super::command::{Command, Question};
 use super::connection::{MOST_UNANSWERED, Pair};
-use super::counters::{Waiting, add};
 use super::error::Lost;
 use super::keys::Kind;
 use super::publishing::Publish;
 use super::questions::{Asking, KEPT_SECONDS};
+use super::renewals::Renewals;
 use super::reply::{self, ask};
 use super::scripts::Scripts;
 use super::stored::{Removal, Stored};
-use super::topics::{Batch, Renewals};
 use crate::cluster::bus::Answer;
+use crate::cluster::counters::{Waiting, add};
+use crate::cluster::topics::Batch;
 use crate::lock::lock;
 
 /// How many channels one SUBSCRIBE has at most. Many in one cost the server a sixth of as many alone.

@@ -6,7 +6,6 @@
 mod arrivals;
 mod command;
 mod connection;
-mod counters;
 mod doubt;
 mod echo;
 mod error;
@@ -16,13 +15,13 @@ mod link;
 mod options;
 mod publishing;
 mod questions;
+mod renewals;
 mod reply;
 mod scripts;
 mod stored;
 mod supervise;
 #[cfg(test)]
-mod tests;
-mod topics;
+pub(super) mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,21 +33,24 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use self::command::{Command, Question};
-use self::counters::{BusCounters, Waiting, add};
-pub(crate) use self::examine::{Finding, examine};
+pub(crate) use self::examine::examine;
 pub(crate) use self::options::RedisOptions;
 #[cfg(test)]
 use self::options::Timing;
 use self::publishing::{Ended, Publish, Publishes};
-use self::topics::Topics;
 use crate::cluster::bus::{
     Answer, Away, Bus, Events, NodeId, Position, ProcessId, Sequencer, To, Token,
 };
+use crate::cluster::counters::{BusCounters, Waiting, add};
+use crate::cluster::topics::Topics;
 use crate::cluster::wire;
 use crate::lock::lock;
 use crate::log::{Epoch, Seq};
 use crate::metrics::BusTotals;
 use crate::notice::Notice;
+
+/// The product, as sentences name it.
+const NAME: &str = "Redis";
 
 /// What the methods of the bus and its task share. No lock is held while an event is told, and at most
 /// `topics` and then `publishes` at once.
@@ -182,6 +184,10 @@ impl std::fmt::Debug for RedisBus {
 }
 
 impl Bus for RedisBus {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn attach(&self, topic: &str) {
         self.command(Command::Attach(topic.into()));
     }

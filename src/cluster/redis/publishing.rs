@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::counters::Waiting;
 use super::echo::Echoes;
+use crate::cluster::counters::Waiting;
 use crate::log::MessageId;
 
 /// What is to be published.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::counters::{BusCounters, add};
+use crate::cluster::counters::{BusCounters, add};
 use crate::log::Seq;
 
 /// The rows of one topic that one command removes.

@@ -6,17 +6,19 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::Shared;
 use super::command::Command;
-use super::connection::{Backoff, Former, Pair};
-use super::counters::add;
+use super::connection::{Former, Pair};
 use super::doubt;
-use super::error::{ConnectError, Lost, Trouble};
+use super::error::{ConnectError, Trouble};
 use super::link::Link;
+use super::renewals::Renewals;
 use super::stored::Stored;
-use super::topics::Renewals;
+use super::{NAME, Shared};
+use crate::cluster::backoff::Backoff;
 use crate::cluster::bus::Answer;
+use crate::cluster::counters::add;
 use crate::cluster::end_on_panic::EndOnPanic;
+use crate::cluster::outage::Outage;
 use crate::lock::lock;
 
 /// Runs the bus until its owner has dropped it.
@@ -25,20 +27,20 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut commands: UnboundedReceiv
     let timing = shared.options.timing;
     let mut backoff = Backoff::new(timing.reconnect_least, timing.reconnect_most);
     let mut upkeep = Upkeep::new();
-    let mut outage = Outage::new();
+    let mut outage = Outage::new(NAME);
     while let Some(pair) = upkeep
         .connect(&shared, &mut commands, &mut backoff, &mut outage)
         .await
     {
         let since = Instant::now();
-        outage.ended(&pair);
+        outage.ended(&pair.identity.process);
         shared.set_up(&pair.identity.process);
         let link = Link::new(&shared, pair, &mut upkeep.stored, &mut upkeep.renewals);
         let Err(lost) = link.run(&mut commands).await else {
             return;
         };
         backoff.lost(since);
-        outage = Outage::begun(&lost);
+        outage = Outage::begun(NAME, &lost);
         upkeep.lost(&shared);
     }
 }
@@ -68,7 +70,7 @@ impl Upkeep {
         shared: &Arc<Shared>,
         commands: &mut UnboundedReceiver<Command>,
         backoff: &mut Backoff,
-        outage: &mut Outage,
+        outage: &mut Outage<Trouble>,
     ) -> Option<Pair> {
         loop {
             let (former, stored) = (&self.former, &mut self.stored);
@@ -81,7 +83,7 @@ impl Upkeep {
                     self.opened(&pair);
                     return Some(pair);
                 }
-                Err(error) => outage.failed(&error),
+                Err(error) => outage.failed(&error, error.trouble()),
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.delay()) => {}
@@ -152,60 +154,6 @@ async fn take_while_down(
             Command::Publish(_) => {}
             // Its sender is dropped, which tells that the bus is away.
             Command::Ask(_) => {}
-        }
-    }
-}
-
-/// What has been logged in one outage: each kind of trouble once, not once per attempt.
-struct Outage {
-    since: Instant,
-    /// Whether the bus was up before.
-    after_loss: bool,
-    logged: Vec<Trouble>,
-}
-
-impl Outage {
-    /// Before the first connection.
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            after_loss: false,
-            logged: Vec::new(),
-        }
-    }
-
-    /// An outage that begins now.
-    fn begun(lost: &Lost) -> Self {
-        tracing::warn!(
-            error = %lost,
-            "cluster.bus.lost: see that Redis runs and that this node reaches it; it connects again by itself"
-        );
-        Self {
-            after_loss: true,
-            ..Self::new()
-        }
-    }
-
-    /// An attempt to connect has failed.
-    fn failed(&mut self, error: &ConnectError) {
-        let trouble = error.trouble();
-        if !self.logged.contains(&trouble) {
-            self.logged.push(trouble);
-            tracing::error!(
-                %error,
-                "cluster.bus.away: stored messages that are not strict wait, then are refused; do what the error says"
-            );
-        }
-    }
-
-    /// The bus is up.
-    fn ended(&self, pair: &Pair) {
-        let process = &pair.identity.process;
-        if self.after_loss || !self.logged.is_empty() {
-            let seconds = self.since.elapsed().as_secs_f32();
-            tracing::info!(%process, seconds, "cluster.bus.back");
-        } else {
-            tracing::info!(%process, "cluster.bus.up");
         }
     }
 }

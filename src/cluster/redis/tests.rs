@@ -2,9 +2,11 @@
 
 mod cuts;
 mod doubt;
+mod engine;
 mod examine;
 mod order;
 mod sequencer;
 mod speed;
 mod support;
-mod topics;
+
+pub(in crate::cluster) use self::engine::Redis;

@@ -27,12 +27,15 @@ use crate::pubsub::PubSub;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptions {
-    /// The Redis that all nodes share: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
+    /// The Redis or the NATS that all nodes share: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS;
+    /// `nats://[user:password@]host[:port]`, or `tls://` for TLS. NATS gives messages no order, so the database does, as
+    /// for rules with [`strict`](crate::log::LogRule::strict).
     pub url: String,
-    /// The beginning of all keys and channels there: 1 to 64 ASCII letters, digits, or of `-_.:`. Clusters that share a
-    /// Redis need different ones. Default `slackir`.
+    /// The beginning of all names there: 1 to 64 ASCII letters, digits, or of `-_.:`. Clusters that share a server need
+    /// different ones. Default `slackir`.
     pub prefix: String,
-    /// How long all nodes know the client_ref of a message. Each takes 163 bytes of Redis's memory. Default 600 s.
+    /// How long all nodes know the client_ref of a message, where Redis gives the order. Each takes 163 bytes of its
+    /// memory. Default 600 s.
     pub ref_window: std::time::Duration,
     /// The name of this node on the dashboard and in log lines, the same after a restart. Default: the host's name.
     pub name: String,
@@ -43,7 +46,7 @@ pub struct ClusterOptions {
 named_debug!(ClusterOptions, prefix, ref_window, name);
 
 impl ClusterOptions {
-    /// A node of the cluster at this Redis. Without a [`database`](Self::database) no topic can keep a log.
+    /// A node of the cluster at this Redis or NATS. Without a [`database`](Self::database) no topic can keep a log.
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -69,9 +72,17 @@ pub enum ClusterError {
     /// The system gives no thread or no random number.
     #[error("the cluster's thread could not be started")]
     Thread(#[source] io::Error),
-    /// [`ClusterOptions::url`] is no URL of Redis.
+    /// [`ClusterOptions::url`] is no URL of Redis or NATS.
     #[error(transparent)]
     Url(Box<dyn std::error::Error + Send + Sync>),
+    /// [`ClusterOptions::url`] names a server that this build cannot use.
+    #[error("this build has no {bus}; build it with the feature {feature}")]
+    Missing {
+        /// Redis or NATS.
+        bus: &'static str,
+        /// The feature of this crate.
+        feature: &'static str,
+    },
     /// [`ClusterOptions::prefix`] does not fit into names.
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
@@ -108,10 +119,41 @@ impl Cluster {
     ///
     /// # Errors
     /// If the options are wrong, or the system gives no thread.
-    #[cfg(feature = "redis")]
     pub fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
-        use crate::cluster::redis::{RedisBus, RedisOptions};
         check_prefix(&options.prefix)?;
+        let scheme = options.url.split(':').next().unwrap_or_default();
+        if matches!(scheme, "nats" | "tls") {
+            Self::on_nats(options)
+        } else {
+            Self::on_redis(options)
+        }
+    }
+
+    #[cfg(feature = "nats")]
+    fn on_nats(options: ClusterOptions) -> Result<Self, ClusterError> {
+        use crate::cluster::nats::{NatsBus, NatsOptions};
+        let nats = NatsOptions {
+            prefix: options.prefix,
+            ..NatsOptions::new(options.url)
+        };
+        nats.check()
+            .map_err(|error| ClusterError::Url(error.into()))?;
+        Self::on_bus((options.name, options.database), |id, hears, runtime| {
+            NatsBus::start(nats, id, Arc::new(hears), runtime)
+        })
+    }
+
+    #[cfg(not(feature = "nats"))]
+    fn on_nats(_: ClusterOptions) -> Result<Self, ClusterError> {
+        Err(ClusterError::Missing {
+            bus: "NATS",
+            feature: "nats",
+        })
+    }
+
+    #[cfg(feature = "redis")]
+    fn on_redis(options: ClusterOptions) -> Result<Self, ClusterError> {
+        use crate::cluster::redis::{RedisBus, RedisOptions};
         let redis = RedisOptions {
             prefix: options.prefix,
             ref_window: options.ref_window,
@@ -122,6 +164,14 @@ impl Cluster {
             .map_err(|error| ClusterError::Url(error.into()))?;
         Self::on_bus((options.name, options.database), |id, hears, runtime| {
             RedisBus::start(redis, id, Arc::new(hears), runtime)
+        })
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn on_redis(_: ClusterOptions) -> Result<Self, ClusterError> {
+        Err(ClusterError::Missing {
+            bus: "Redis",
+            feature: "redis",
         })
     }
 
@@ -200,6 +250,11 @@ impl Cluster {
             // Otherwise the others look after it.
             let _ = tokio::time::timeout(limit, bus.leave()).await;
         }
+    }
+
+    /// The product that the nodes talk over: `Redis` or `NATS`.
+    pub fn bus_name(&self) -> &'static str {
+        self.node.bus().map_or("", |bus| bus.name())
     }
 
     /// Whether this node reaches the bus.

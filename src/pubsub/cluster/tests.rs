@@ -53,6 +53,10 @@ impl Port {
 }
 
 impl Bus for HubBus {
+    fn name(&self) -> &'static str {
+        "a hub"
+    }
+
     fn attach(&self, topic: &str) {
         lock(&self.1.topics).insert(topic.to_owned());
         if self.is_up() {

@@ -1,41 +1,69 @@
-//! The Redis of a cluster.
+//! The Redis or the NATS of a cluster.
 
 use super::Finding;
-use crate::server::config::ServeConfig;
-
-/// What the findings are about.
-const NAME: &str = "redis";
+use crate::server::config::{ClusterBus, ServeConfig};
 
 /// Whether the server can be a node of its cluster; nothing for a server alone.
 pub(super) fn bus(config: &ServeConfig) -> Vec<Finding> {
-    let Some(url) = &config.cluster.redis_url else {
+    let Some((bus, url)) = config.cluster.bus() else {
         return Vec::new();
     };
+    let name = subject(bus);
     match config.check_cluster() {
-        Err(error) => vec![Finding::fail(NAME, error.to_string())],
-        Ok(()) => examined(url),
+        Err(error) => vec![Finding::fail(name, error.to_string())],
+        Ok(()) => match bus {
+            ClusterBus::Redis => redis(name, url),
+            ClusterBus::Nats => nats(name, url, config.cluster.prefix()),
+        },
+    }
+}
+
+/// What the findings are about.
+const fn subject(bus: ClusterBus) -> &'static str {
+    match bus {
+        ClusterBus::Redis => "redis",
+        ClusterBus::Nats => "nats",
     }
 }
 
 #[cfg(feature = "redis")]
-fn examined(url: &str) -> Vec<Finding> {
-    use crate::cluster::redis::{Finding as Found, examine};
-    let examined = actix_rt::System::new().block_on(examine(url));
-    let found = match examined {
-        Ok(found) => found,
-        Err(error) => return vec![Finding::fail(NAME, error.to_string())],
-    };
-    let findings = found.into_iter().map(|found| match found {
-        Found::Fine(text) => Finding::ok(NAME, text),
-        Found::Warning(text) => Finding::warn(NAME, text),
-        Found::Refused(text) => Finding::fail(NAME, text),
-    });
-    findings.collect()
+fn redis(name: &'static str, url: &str) -> Vec<Finding> {
+    examined(name, crate::cluster::redis::examine(url))
 }
 
 #[cfg(not(feature = "redis"))]
-fn examined(_: &str) -> Vec<Finding> {
+fn redis(name: &'static str, _: &str) -> Vec<Finding> {
     let text =
         "this program was built without the feature redis: remove redis_url, or build with it";
-    vec![Finding::fail(NAME, text)]
+    vec![Finding::fail(name, text)]
+}
+
+#[cfg(feature = "nats")]
+fn nats(name: &'static str, url: &str, prefix: &str) -> Vec<Finding> {
+    examined(name, crate::cluster::nats::examine(url, prefix))
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats(name: &'static str, _: &str, _: &str) -> Vec<Finding> {
+    let text = "this program was built without the feature nats: remove nats_url, or build with it";
+    vec![Finding::fail(name, text)]
+}
+
+/// What an examination of the server has found.
+#[cfg(feature = "_cluster")]
+fn examined<E: std::fmt::Display>(
+    name: &'static str,
+    examination: impl Future<Output = Result<Vec<crate::cluster::Finding>, E>>,
+) -> Vec<Finding> {
+    use crate::cluster::Finding as Found;
+    let found = match actix_rt::System::new().block_on(examination) {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::fail(name, error.to_string())],
+    };
+    let findings = found.into_iter().map(|found| match found {
+        Found::Fine(text) => Finding::ok(name, text),
+        Found::Warning(text) => Finding::warn(name, text),
+        Found::Refused(text) => Finding::fail(name, text),
+    });
+    findings.collect()
 }

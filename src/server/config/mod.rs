@@ -41,6 +41,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 pub use self::admin::AdminConfig;
 pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
 pub(crate) use self::client_command::{PublishConfig, ServerUrl, TailConfig};
+pub(crate) use self::cluster::ClusterBus;
 pub use self::cluster::{ClusterConfig, ClusterMisfit};
 #[cfg(feature = "_store")]
 pub(crate) use self::config_command::ShowFormat;

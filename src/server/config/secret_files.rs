@@ -11,9 +11,10 @@ use super::file::FileLines;
 use super::flags::mut_settings;
 
 /// The settings that are secrets. Behind each, with `_file` at the end, is the setting that names its file.
-pub(super) const SECRETS: [&str; 6] = [
+pub(super) const SECRETS: [&str; 7] = [
     "database_url",
     "redis_url",
+    "nats_url",
     "api_token",
     "secret_key_base",
     "dashboard_password",

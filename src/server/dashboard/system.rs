@@ -62,12 +62,12 @@ impl Dashboard {
     }
 }
 
-/// The nodes of the cluster, and whether this one reaches its Redis.
+/// The nodes of the cluster, and whether this one reaches what they talk over.
 fn cluster(cluster: &Cluster) -> Value {
     let nodes = cluster.nodes().into_iter();
     let nodes = nodes
         .map(|node| json!({ "name": node.name, "leaving": node.leaving, "is_this": node.is_this }));
-    json!({ "is_up": cluster.is_up(), "nodes": nodes.collect::<Vec<_>>() })
+    json!({ "bus": cluster.bus_name(), "is_up": cluster.is_up(), "nodes": nodes.collect::<Vec<_>>() })
 }
 
 /// Seconds since an issuer's keys were last fetched; `None` if they never were.

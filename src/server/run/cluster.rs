@@ -1,14 +1,14 @@
 //! The server as a node of a cluster.
 
 use std::net::SocketAddr;
-#[cfg(feature = "redis")]
+#[cfg(feature = "_cluster")]
 use std::time::{Duration, Instant};
 
 use crate::pubsub::Cluster;
-#[cfg(feature = "redis")]
+#[cfg(feature = "_cluster")]
 use crate::pubsub::{ClusterError, ClusterOptions, SeenNode};
-use crate::server::config::{ClusterMisfit, Durability, ServeConfig};
-#[cfg(feature = "redis")]
+use crate::server::config::{ClusterBus, ClusterMisfit, Durability, ServeConfig};
+#[cfg(feature = "_cluster")]
 use crate::store::SeenServer;
 use crate::store::{ClusterSeat, DbWriterHandle};
 
@@ -21,22 +21,50 @@ pub enum JoinClusterError {
     Misfit(#[from] ClusterMisfit),
     /// Another server uses the database, and is no node of this cluster.
     #[error(
-        "another server uses the database, and is no node of this server's cluster: {0}; end it, or give both the same redis_url, redis_prefix and durability"
+        "another server uses the database, and is no node of this server's cluster: {0}; end it, or give both the same redis_url or nats_url, cluster_prefix and durability"
     )]
     Stranger(String),
-    /// A node of the cluster is not heard on this node's Redis.
+    /// A node of the cluster is not heard on this node's Redis or NATS.
     #[error(
-        "another node of this cluster is connected to another Redis: {0}; give all nodes the same redis_url"
+        "another node of this cluster is connected to another {bus}: {name}; give all nodes the same {setting}, of one server"
     )]
-    OtherRedis(String),
-    /// The build has no Redis.
-    #[cfg(not(feature = "redis"))]
-    #[error("redis_url: this build has no cluster; build it with the feature redis")]
-    NoRedis,
+    OtherBus {
+        /// Redis or NATS.
+        bus: &'static str,
+        /// The other node.
+        name: String,
+        /// The setting that differs.
+        setting: &'static str,
+    },
+    /// The build has no cluster.
+    #[cfg(not(feature = "_cluster"))]
+    #[error("{0}: this build has no cluster; build it with the feature redis or nats")]
+    NoCluster(&'static str),
     /// The node could not be started.
-    #[cfg(feature = "redis")]
-    #[error("redis_url: {0}")]
-    Start(#[from] ClusterError),
+    #[cfg(feature = "_cluster")]
+    #[error("{setting}: {source}")]
+    Start {
+        /// The setting that names the server.
+        setting: &'static str,
+        /// What is wrong.
+        #[source]
+        source: ClusterError,
+    },
+}
+
+impl JoinClusterError {
+    /// The setting that is wrong, or part of what is.
+    pub(super) fn setting(&self) -> &'static str {
+        match self {
+            Self::Misfit(misfit) => misfit.setting(),
+            Self::Stranger(_) => "redis_url",
+            Self::OtherBus { setting, .. } => setting,
+            #[cfg(not(feature = "_cluster"))]
+            Self::NoCluster(setting) => setting,
+            #[cfg(feature = "_cluster")]
+            Self::Start { setting, .. } => setting,
+        }
+    }
 }
 
 /// Joins the cluster of the settings, if they name one.
@@ -48,47 +76,47 @@ pub(super) async fn join(
     address: SocketAddr,
     writer: Option<&DbWriterHandle>,
 ) -> Result<Option<Cluster>, JoinClusterError> {
+    config.check_cluster()?;
     let cluster = name(config);
     if let Some(writer) = writer
         && let Some(stranger) = writer.stranger(cluster.clone()).await
     {
         return Err(JoinClusterError::Stranger(stranger));
     }
-    let Some(url) = &config.cluster.redis_url else {
+    let Some((bus, url)) = config.cluster.bus() else {
         return Ok(None);
     };
-    config.check_cluster()?;
-    let node = start(url, (config, address), writer)?;
+    let node = start((bus, url), (config, address), writer)?;
     if let (Some(writer), Some(cluster)) = (writer, cluster) {
-        meet(&node, writer, &cluster).await?;
+        meet((&node, bus), writer, &cluster).await?;
     }
     Ok(Some(node))
 }
 
 /// A node without a sign of life for so long is not waited for.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_cluster")]
 const LIFE: Duration = Duration::from_secs(10);
 /// How long a node looks for the others.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_cluster")]
 const MEETING: Duration = Duration::from_millis(3_500);
-/// The others are heard so long after Redis is reached.
-#[cfg(feature = "redis")]
+/// The others are heard so long after Redis or NATS is reached.
+#[cfg(feature = "_cluster")]
 const GREETING: Duration = Duration::from_secs(2);
 
 /// Waits until another node is heard over the bus, if the database says that there is one which reaches it.
 ///
 /// # Errors
 /// If it lives and is not heard: its bus is another.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_cluster")]
 async fn meet(
-    node: &Cluster,
+    (node, bus): (&Cluster, ClusterBus),
     writer: &DbWriterHandle,
     cluster: &str,
 ) -> Result<(), JoinClusterError> {
     let tells = |nodes: Vec<SeenServer>| nodes.into_iter().filter(|node| node.bus_is_up);
     let first: Vec<_> = tells(writer.nodes(cluster).await).collect();
     let (begun, mut up_since) = (Instant::now(), None);
-    // Redis may come late.
+    // The bus may come late.
     let is_open = |up_since: Option<Instant>| {
         let greeted = up_since.is_some_and(|since| since.elapsed() > GREETING);
         begun.elapsed() < MEETING || (up_since.is_some() && !greeted)
@@ -110,35 +138,45 @@ async fn meet(
             && first.any(|first| first.id == later.id && first.seen_at < later.seen_at)
     };
     match tells(writer.nodes(cluster).await).find(is_elsewhere) {
-        Some(other) => Err(JoinClusterError::OtherRedis(other.name)),
+        Some(other) => Err(JoinClusterError::OtherBus {
+            bus: bus.name(),
+            name: other.name,
+            setting: bus.setting(),
+        }),
         None => Ok(()),
     }
 }
 
 /// Without the feature there is no node.
-#[cfg(not(feature = "redis"))]
-async fn meet(node: &Cluster, _: &DbWriterHandle, _: &str) -> Result<(), JoinClusterError> {
+#[cfg(not(feature = "_cluster"))]
+async fn meet(
+    (node, _): (&Cluster, ClusterBus),
+    _: &DbWriterHandle,
+    _: &str,
+) -> Result<(), JoinClusterError> {
     match *node {}
 }
 
 /// The name of the cluster; `None` for a server alone. Nodes with another durability are strangers: the database would
-/// give the places in their topics here, and Redis there.
+/// give the places in their topics here, and Redis there. So are nodes that talk over something else.
 pub(super) fn name(config: &ServeConfig) -> Option<String> {
-    let prefix = &config.cluster.redis_prefix;
-    config.cluster.redis_url.as_ref()?;
-    Some(match config.durability {
-        Durability::Strict => format!("{prefix}, strict"),
-        Durability::Relaxed => prefix.clone(),
+    let prefix = config.cluster.prefix();
+    let (bus, _) = config.cluster.bus()?;
+    Some(match (bus, config.durability) {
+        (ClusterBus::Nats, _) => format!("{prefix}, strict, over NATS"),
+        (ClusterBus::Redis, Durability::Strict) => format!("{prefix}, strict"),
+        (ClusterBus::Redis, Durability::Relaxed) => prefix.to_owned(),
     })
 }
 
 /// This server's place among the nodes, for the database.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_cluster")]
 pub(super) fn seat(config: &ServeConfig, cluster: Option<&Cluster>) -> Option<ClusterSeat> {
     let (cluster, name) = (cluster?.clone(), name(config)?);
     let seeing = cluster.clone();
     Some(ClusterSeat {
         cluster: name,
+        bus: cluster.bus_name(),
         id: cluster.number(),
         hears: {
             let cluster = cluster.clone();
@@ -167,35 +205,39 @@ pub(super) fn seat(config: &ServeConfig, cluster: Option<&Cluster>) -> Option<Cl
 }
 
 /// Without the feature there is no cluster.
-#[cfg(not(feature = "redis"))]
+#[cfg(not(feature = "_cluster"))]
 pub(super) fn seat(_: &ServeConfig, cluster: Option<&Cluster>) -> Option<ClusterSeat> {
     match *cluster? {}
 }
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "_cluster")]
 fn start(
-    url: &str,
+    (bus, url): (ClusterBus, &str),
     (config, address): (&ServeConfig, SocketAddr),
     writer: Option<&DbWriterHandle>,
 ) -> Result<Cluster, JoinClusterError> {
     let mut options = ClusterOptions::new(url);
-    options.prefix.clone_from(&config.cluster.redis_prefix);
+    config.cluster.prefix().clone_into(&mut options.prefix);
     options.ref_window = config.cluster.ref_window;
     options.name = match &config.cluster.node_name {
         Some(name) => name.clone(),
         None => format!("{}:{}", options.name, address.port()),
     };
-    Ok(Cluster::start(match writer {
+    let options = match writer {
         Some(writer) => options.database(writer),
         None => options,
-    })?)
+    };
+    Cluster::start(options).map_err(|source| JoinClusterError::Start {
+        setting: bus.setting(),
+        source,
+    })
 }
 
-#[cfg(not(feature = "redis"))]
+#[cfg(not(feature = "_cluster"))]
 fn start(
-    _: &str,
+    (bus, _): (ClusterBus, &str),
     _: (&ServeConfig, SocketAddr),
     _: Option<&DbWriterHandle>,
 ) -> Result<Cluster, JoinClusterError> {
-    Err(JoinClusterError::NoRedis)
+    Err(JoinClusterError::NoCluster(bus.setting()))
 }

@@ -45,7 +45,7 @@ pub enum ServeError {
     /// `[hook]`.
     #[error(transparent)]
     Hook(#[from] HookError),
-    /// `--redis-url`.
+    /// `--redis-url` and `--nats-url`.
     #[error(transparent)]
     Cluster(#[from] JoinClusterError),
     /// The HTTP API without a database.
@@ -100,7 +100,7 @@ impl ServeError {
                 Some("secret_key_base")
             }
             Self::Dashboard(_) => Some("dashboard_password"),
-            Self::Cluster(_) => Some("redis_url"),
+            Self::Cluster(error) => Some(error.setting()),
             Self::Listen { .. } => Some("port"),
             Self::Log(_) => Some("log"),
             Self::Traces(_) => Some("otel_endpoint"),

@@ -1,4 +1,4 @@
-//! A node that does not reach Redis while other nodes do is of little use to its clients: they are sent there.
+//! A node that does not reach its bus, Redis or NATS, while other nodes do is of little use to its clients: they are sent there.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const TOLD: Duration = Duration::from_secs(17);
 /// The time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Whether the node has lost Redis for so long that clients are better off with the others, who reach it.
+/// Whether the node has lost its bus for so long that clients are better off with the others, who reach it.
 pub(super) fn is_lonely(cluster: &Cluster, others: &OtherServers) -> bool {
     is_lonely_for(ALONE, cluster, others)
 }
@@ -33,14 +33,15 @@ pub(super) async fn keep(
     options: DrainOptions,
 ) {
     loop {
-        // Strict topics go on without Redis.
+        // Strict topics go on without the bus.
         while !cluster.waits_for_bus() || !is_lonely_for(TOLD, &cluster, &others) {
             tokio::time::sleep(LOOK).await;
         }
         tracing::warn!(
+            bus = cluster.bus_name(),
             connections = endpoint.connections(),
-            "cluster.node.lonely: this node does not reach Redis and others do, so its clients are sent away to \
-             them; mend its way to Redis"
+            "cluster.node.lonely: this node does not reach its Redis or NATS and others do, so its clients are sent \
+             away to them; mend its way to the server of redis_url or nats_url"
         );
         tokio::select! {
             () = endpoint.send_away(options) => until_back(&cluster).await,

@@ -18,23 +18,23 @@ pub(super) fn readiness(
         if leaving.has_begun() {
             return Readiness::NotReady("shutting down".to_owned());
         }
-        let bus = cluster.as_ref().and_then(Cluster::away_since);
-        if cluster
+        let away = cluster
             .as_ref()
-            .is_some_and(|cluster| is_lonely(cluster, &others))
-        {
-            return Readiness::NotReady(
-                "Redis is away for this node, and other nodes reach it".to_owned(),
-            );
-        }
+            .filter(|cluster| cluster.away_since().is_some());
         let mut news = Vec::new();
-        if bus.is_some() {
-            let news_of_bus = if cluster.as_ref().is_some_and(Cluster::waits_for_bus) {
-                "Redis is away: messages that are saved wait, then are refused"
+        if let Some(cluster) = away {
+            let bus = cluster.bus_name();
+            if is_lonely(cluster, &others) {
+                return Readiness::NotReady(format!(
+                    "{bus} is away for this node, and other nodes reach it"
+                ));
+            }
+            let what = if cluster.waits_for_bus() {
+                "messages that are saved wait, then are refused"
             } else {
-                "Redis is away: members on other nodes get saved messages a second late"
+                "members on other nodes get saved messages a second late"
             };
-            news.push(news_of_bus.to_owned());
+            news.push(format!("{bus} is away: {what}"));
         }
         let Some(writer) = &writer else {
             return of(&news);

@@ -2,7 +2,9 @@
 
 pub(crate) mod api;
 pub(crate) mod backend;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
+pub(crate) mod bus;
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 pub(crate) mod cluster;
 #[cfg(feature = "otel")]
 pub(crate) mod collector;
@@ -10,7 +12,7 @@ pub(crate) mod database;
 pub(crate) mod jwt;
 pub(crate) mod longpoll;
 pub(crate) mod masked;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 pub(crate) mod node;
 pub(crate) mod openapi;
 pub(crate) mod operator;
@@ -21,8 +23,6 @@ pub(crate) mod poller;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod random;
-#[cfg(all(feature = "redis", feature = "postgres"))]
-pub(crate) mod redis;
 pub(crate) mod rooms;
 pub(crate) mod scenario;
 pub(crate) mod server;

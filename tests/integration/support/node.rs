@@ -1,4 +1,4 @@
-//! Nodes of one cluster as a user starts them: real processes, one PostgreSQL, one Redis; and members of a topic.
+//! Nodes of one cluster as a user starts them: real processes, one PostgreSQL, one Redis or NATS; and members of a topic.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::bus::{Bus, Engine};
 use super::database::Database;
 use super::phoenix::Phoenix;
 use super::process::Process;
-use super::redis::Redis;
 use super::wire::http;
 
 pub(crate) const TOPIC: &str = "random:lobby";
 /// How long what happens in the background may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Nodes on one database and one Redis.
+/// Nodes on one database and one Redis or NATS.
 pub(crate) struct Cluster {
     pub(crate) database: Database,
-    pub(crate) redis: Redis,
+    pub(crate) bus: Bus,
 }
 
 /// One server of a cluster, with a folder of its own for its spool.
@@ -38,9 +38,13 @@ pub(crate) struct Member {
 
 impl Cluster {
     pub(crate) fn new() -> Self {
+        Self::over(Engine::Redis)
+    }
+
+    pub(crate) fn over(engine: Engine) -> Self {
         Self {
             database: Database::postgres(),
-            redis: Redis::start(),
+            bus: Bus::start(engine),
         }
     }
 
@@ -49,18 +53,34 @@ impl Cluster {
     }
 
     pub(crate) fn node_with(&self, args: &[&str]) -> Node {
-        self.node_on(&self.redis.url(), args)
+        self.node_on(&self.bus.url(), args)
     }
 
-    pub(crate) fn node_on(&self, redis: &str, args: &[&str]) -> Node {
-        Self::node_of(&self.database.url, redis, args)
+    /// A node that reaches the bus at this URL.
+    pub(crate) fn node_on(&self, bus: &str, args: &[&str]) -> Node {
+        Self::node_of(self.bus.engine, [&self.database.url, bus], args)
     }
 
-    /// A node that reaches the database and Redis by these URLs.
-    pub(crate) fn node_of(database: &str, redis: &str, args: &[&str]) -> Node {
+    /// A node that reaches the database and the bus by these URLs.
+    pub(crate) fn node_of(engine: Engine, [database, bus]: [&str; 2], args: &[&str]) -> Node {
         let dir = TempDir::new().expect("a folder");
-        let own = ["--database-url", database, "--redis-url", redis];
-        let server = Process::start(&dir, &[&own, args].concat());
+        let bus = engine.args(bus);
+        let mut all = vec!["--database-url", database];
+        all.extend(bus.iter().map(String::as_str));
+        all.extend(args);
+        let server = Process::start(&dir, &all);
+        Node { server, _dir: dir }
+    }
+
+    /// A node that saves nothing, and has no database.
+    pub(crate) fn node_without_database(&self) -> Node {
+        let dir = TempDir::new().expect("a folder");
+        let bus = self.bus.url();
+        let flag = match self.bus.engine {
+            Engine::Redis => "--redis-url",
+            Engine::Nats => "--nats-url",
+        };
+        let server = Process::start(&dir, &["--persist", "off", flag, &bus]);
         Node { server, _dir: dir }
     }
 

@@ -38,6 +38,8 @@ fn forget_settings(command: &mut Command) {
     for name in [
         "PORT",
         "DATABASE_URL",
+        "REDIS_URL",
+        "NATS_URL",
         "POOL_SIZE",
         "PHX_HOST",
         "RUST_LOG",

@@ -3,31 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::support::{Node, Proxy, Server, until, wait};
-use crate::cluster::bus::{Answer, Away, Bus, NodeId, Sequencer, To};
-use crate::lock::lock;
-
-#[test]
-fn a_connection_that_hangs_is_given_up() {
-    let server = Server::start();
-    let proxy = Proxy::start(server.port);
-    let node = Node::start(proxy.url());
-    for direction in [
-        &proxy.faults.hang,
-        &proxy.faults.hang_up,
-        &proxy.faults.hang_down,
-    ] {
-        direction.store(true, SeqCst);
-        until("the bus is down", || !node.bus.is_up());
-        direction.store(false, SeqCst);
-        until("the bus is up", || node.bus.is_up());
-    }
-    proxy.hang_old();
-    // It may be up again at once.
-    until("the bus has been down", || {
-        node.heard.downs.load(SeqCst) == 4
-    });
-    until("the bus is up", || node.bus.is_up());
-}
+use crate::cluster::bus::{Answer, Away, Bus, NodeId, Sequencer};
 
 #[test]
 fn subscriptions_that_bring_nothing_are_given_up() {
@@ -127,69 +103,4 @@ fn a_lost_script_is_loaded_again_and_the_order_stays() {
     server.run::<String>(&["SCRIPT", "FLUSH"]);
     assert!(wait(node.bus.read("room")).expect("up").is_some());
     assert_eq!(node.heard.downs.load(SeqCst), 0);
-}
-
-#[test]
-fn a_dropped_bus_ends_and_leaves_no_connection() {
-    let server = Server::start();
-    let node = Node::start(server.url());
-    node.begin("room");
-    node.bus
-        .send(To::All, super::support::message(node.id, 0, ""));
-    drop(node);
-    until("the server has no other client", || {
-        let clients: String = server.run(&["CLIENT", "LIST"]);
-        !clients.contains("name=slackir")
-    });
-}
-
-#[test]
-fn an_outage_is_logged_once_and_not_per_attempt() {
-    let server = Server::start();
-    let proxy = Proxy::start(server.port);
-    let node = Node::start(proxy.url());
-    for _ in 0..2 {
-        let before = proxy.faults.connections.load(SeqCst);
-        proxy.faults.refuse.store(true, SeqCst);
-        proxy.reset();
-        until("it has tried often", || {
-            proxy.faults.connections.load(SeqCst) > before + 8
-        });
-        proxy.faults.refuse.store(false, SeqCst);
-        until("the bus is up", || node.bus.is_up());
-    }
-    let log = String::from_utf8(lock(&node.heard.log).clone()).expect("text");
-    for (event, times) in [("up", 1), ("lost", 2), ("away", 2), ("back", 2)] {
-        let event = format!("cluster.bus.{event}");
-        assert_eq!(log.matches(&event).count(), times, "{event} in {log}");
-    }
-}
-
-#[test]
-#[ignore = "ends the process; the next test runs it in one of its own"]
-fn panics() {
-    let node = Node::start(std::env::var("REDIS_URL").expect("REDIS_URL"));
-    node.attach("room");
-    node.heard.panic.store(true, SeqCst);
-    node.bus
-        .send(To::Topic("room"), super::support::message(node.id, 0, ""));
-    until("the process has ended", || false);
-}
-
-#[test]
-fn a_panic_on_the_thread_of_the_bus_ends_the_process() {
-    // The other process cannot end a server of its own.
-    let server = Server::start();
-    let test = std::env::current_exe().expect("a test");
-    let output = std::process::Command::new(test)
-        .args([
-            "--exact",
-            "--ignored",
-            "cluster::redis::tests::cuts::panics",
-        ])
-        .env("REDIS_URL", server.url())
-        .output()
-        .expect("it runs");
-    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
-    assert_eq!(signal, Some(6), "{output:?}");
 }

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::support::{Node, Server, until, wait};
 use crate::cluster::bus::{Answer, Bus, Sequencer};
+use crate::cluster::finding::Finding;
 use crate::cluster::redis::error::ConnectError;
-use crate::cluster::redis::{Finding, examine};
+use crate::cluster::redis::examine;
 
 #[test]
 fn a_server_as_it_comes_is_fine() {

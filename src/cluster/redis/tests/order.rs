@@ -4,65 +4,10 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
 
-use super::support::{Node, Server, message, nonce_of, until};
-use crate::cluster::bus::{Answer, Bus, To};
+use super::support::{Node, Server, message, until};
+use crate::cluster::bus::Answer;
 use crate::lock::lock;
 use crate::log::{Epoch, MessageId, Seq};
-
-#[test]
-fn what_is_sent_after_the_confirmation_arrives() {
-    let server = Server::start();
-    let (hears, sends) = (Node::start(server.url()), Node::start(server.url()));
-    for number in 0..200 {
-        let topic = format!("room:{number}");
-        hears.attach(&topic);
-        sends
-            .bus
-            .send(To::Topic(&topic), message(sends.id, number, ""));
-    }
-    until("each topic has its message", || {
-        lock(&hears.heard.arrived).len() == 200
-    });
-    for (topic, place, message) in lock(&hears.heard.arrived).iter() {
-        assert_eq!(*topic, format!("room:{}", nonce_of(message)));
-        assert_eq!(*place, None);
-    }
-}
-
-#[test]
-fn messages_of_one_node_keep_their_order() {
-    let server = Server::start();
-    let (hears, sends) = (Node::start(server.url()), Node::start(server.url()));
-    hears.attach("room");
-    for nonce in 0..5000 {
-        let message = message(sends.id, nonce, "live");
-        sends.bus.send(To::Topic("room"), message.clone());
-        match nonce % 3 {
-            0 => sends.bus.send(To::All, message),
-            1 => sends.bus.send(To::Node(hears.id), message),
-            _ => sends.bus.send(To::Node(sends.id), message),
-        }
-    }
-    until("all have arrived", || hears.arrived("room").len() == 5000);
-    until("all are told", || {
-        lock(&hears.heard.told).len() == 3334 && lock(&sends.heard.told).len() == 3333
-    });
-    let arrived = hears.arrived("room");
-    let nonces: Vec<u64> = arrived.iter().map(|(_, bytes)| nonce_of(bytes)).collect();
-    assert!(nonces.iter().copied().eq(0..5000));
-    for node in [&hears, &sends] {
-        assert!(
-            lock(&node.heard.told)
-                .iter()
-                .map(|bytes| nonce_of(bytes))
-                .is_sorted()
-        );
-    }
-    assert_eq!(sends.bus.counters().sent.load(SeqCst), 10_000);
-    until("nothing waits", || {
-        sends.bus.counters().waiting_bytes.load(SeqCst) == 0
-    });
-}
 
 #[test]
 fn three_nodes_hear_one_order_and_their_own_once() {
@@ -153,30 +98,4 @@ fn a_strangers_message_is_passed_on_and_harmless() {
         assert_eq!(bytes, if is_placed { "" } else { text });
     }
     assert_eq!(node.heard.downs.load(SeqCst), 0);
-}
-
-#[test]
-fn messages_over_the_bound_and_while_down_are_dropped_and_counted() {
-    let server = Server::start();
-    let proxy = super::support::Proxy::start(server.port);
-    let mut options = super::support::node::options(proxy.url());
-    options.most_waiting = 1000;
-    options.timing.answer = std::time::Duration::from_secs(5);
-    let node = Node::with(options);
-    until("the bus is up", || node.bus.is_up());
-    proxy.faults.hang.store(true, SeqCst);
-    for nonce in 0..5 {
-        node.bus
-            .send(To::All, message(node.id, nonce, &"x".repeat(300)));
-    }
-    let counters = node.bus.counters();
-    assert_eq!(counters.dropped.load(SeqCst), 2);
-    proxy.faults.hang.store(false, SeqCst);
-    until("the others are told", || lock(&node.heard.told).len() == 3);
-    proxy.faults.refuse.store(true, SeqCst);
-    proxy.reset();
-    until("the bus is down", || !node.bus.is_up());
-    node.bus.send(To::All, message(node.id, 9, ""));
-    assert_eq!(counters.dropped.load(SeqCst), 3);
-    until("nothing waits", || counters.waiting_bytes.load(SeqCst) == 0);
 }

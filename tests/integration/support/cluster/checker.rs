@@ -194,7 +194,7 @@ impl fmt::Display for Report {
             cuts,
             kills,
             stops,
-            redis_kills,
+            bus_kills,
             flushes,
             script_flushes,
             database,
@@ -213,7 +213,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  cuts {cuts}, kills {kills}, stops {stops}, kills of Redis {redis_kills}, FLUSHALL {flushes}, \
+            "  cuts {cuts}, kills {kills}, stops {stops}, kills of the bus {bus_kills}, FLUSHALL {flushes}, \
              SCRIPT FLUSH {script_flushes}, pauses of the database {database}"
         )?;
         write!(

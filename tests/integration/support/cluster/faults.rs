@@ -17,12 +17,12 @@ const QUIET: Duration = Duration::from_millis(2_500);
 /// The kinds of faults of a test.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kinds {
-    /// Ways to Redis are cut.
+    /// Ways to Redis or NATS are cut.
     pub(crate) cuts: bool,
     /// Nodes are killed, and stand still for 3 s.
     pub(crate) nodes: bool,
-    /// Redis is killed and starts with nothing.
-    pub(crate) redis: bool,
+    /// Redis or NATS is killed and starts with nothing.
+    pub(crate) bus: bool,
     /// Redis forgets everything, or its scripts.
     pub(crate) flushes: bool,
     /// The database takes no rows, or a node does not reach it.
@@ -35,7 +35,7 @@ pub(crate) struct Counts {
     pub(crate) cuts: usize,
     pub(crate) kills: usize,
     pub(crate) stops: usize,
-    pub(crate) redis_kills: usize,
+    pub(crate) bus_kills: usize,
     pub(crate) flushes: usize,
     pub(crate) script_flushes: usize,
     pub(crate) database: usize,
@@ -43,11 +43,11 @@ pub(crate) struct Counts {
 
 /// What is to be mended, and when.
 enum Mend {
-    WayToRedis(usize),
+    WayToBus(usize),
     WayToDatabase(usize),
     Node(usize),
     Continue(usize),
-    Redis,
+    Bus,
     Table(Person),
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Faults {
     mends: Vec<(Instant, Mend)>,
     /// Nodes that start.
     starting: Vec<(usize, JoinHandle<Process>)>,
-    /// Redis or the database was broken last at this time. One at a time: together they may lose messages.
+    /// The bus or the database was broken last at this time. One at a time: together they may lose messages.
     quiet_since: Instant,
     /// Redis lost its data last at this time. No node is killed then, as none is while Redis is away: what the nodes save of
     /// the messages that were only there would be lost with them.
@@ -132,9 +132,9 @@ impl Faults {
         self.mends = later;
         for (_, mend) in due {
             match mend {
-                Mend::WayToRedis(node) => {
-                    self.note(&format!("way of {node} to Redis mended"));
-                    self.nodes.nodes[node].to_redis.cut(Cut::Whole);
+                Mend::WayToBus(node) => {
+                    self.note(&format!("way of {node} to the bus mended"));
+                    self.nodes.nodes[node].to_bus.cut(Cut::Whole);
                 }
                 Mend::WayToDatabase(node) => {
                     self.note(&format!("way of {node} to the database mended"));
@@ -150,9 +150,9 @@ impl Faults {
                     self.note(&format!("node {node} goes on"));
                     self.nodes.signal(node, "-CONT");
                 }
-                Mend::Redis => {
-                    self.nodes.restart_redis();
-                    self.note("Redis is back");
+                Mend::Bus => {
+                    self.nodes.restart_bus();
+                    self.note("the bus is back");
                     self.quiet_since = Instant::now();
                     self.emptied = Some(self.quiet_since);
                 }
@@ -174,10 +174,10 @@ impl Faults {
         self.mends.iter().any(|(_, mend)| which(mend))
     }
 
-    /// Whether Redis and the database have been whole for a while.
+    /// Whether the bus and the database have been whole for a while.
     fn is_quiet(&self) -> bool {
         let broken =
-            |mend: &Mend| matches!(mend, Mend::Redis | Mend::Table(_) | Mend::WayToDatabase(_));
+            |mend: &Mend| matches!(mend, Mend::Bus | Mend::Table(_) | Mend::WayToDatabase(_));
         !self.is_pending(broken) && self.quiet_since.elapsed() > QUIET
     }
 
@@ -188,7 +188,7 @@ impl Faults {
         let ranges = [
             (kinds.cuts, 0..45),
             (kinds.nodes, 45..66),
-            (kinds.redis, 66..78),
+            (kinds.bus, 66..78),
             (kinds.flushes, 78..88),
             (kinds.database, 88..100),
         ];
@@ -200,7 +200,7 @@ impl Faults {
             0..45 => self.cut(node, length),
             45..60 => self.kill(node, length),
             60..66 => self.stop(node),
-            66..78 if self.is_quiet() && !self.is_node_down() => self.kill_redis(length),
+            66..78 if self.is_quiet() && !self.is_node_down() => self.kill_bus(length),
             78..82 if self.is_quiet() && !self.is_node_down() => {
                 self.counts.flushes += 1;
                 let answer = self.nodes.tell_redis("FLUSHALL");
@@ -240,7 +240,7 @@ impl Faults {
     }
 
     fn cut(&mut self, node: usize, length: usize) {
-        if self.is_pending(|mend| matches!(mend, Mend::WayToRedis(n) if *n == node)) {
+        if self.is_pending(|mend| matches!(mend, Mend::WayToBus(n) if *n == node)) {
             return;
         }
         let cut = match self.random.below(6) {
@@ -254,9 +254,11 @@ impl Faults {
         // Few are long.
         let millis = length * if self.random.below(8) == 0 { 8 } else { 3 };
         self.counts.cuts += 1;
-        self.note(&format!("way of {node} to Redis: {cut:?} for {millis} ms"));
-        self.nodes.nodes[node].to_redis.cut(cut);
-        self.later(millis, Mend::WayToRedis(node));
+        self.note(&format!(
+            "way of {node} to the bus: {cut:?} for {millis} ms"
+        ));
+        self.nodes.nodes[node].to_bus.cut(cut);
+        self.later(millis, Mend::WayToBus(node));
     }
 
     /// One node at least lives and is not stopped.
@@ -266,9 +268,9 @@ impl Faults {
     }
 
     fn kill(&mut self, node: usize, length: usize) {
-        let redis_is_empty = self.is_pending(|mend| matches!(mend, Mend::Redis))
+        let bus_is_empty = self.is_pending(|mend| matches!(mend, Mend::Bus))
             || self.emptied.is_some_and(|at| at.elapsed() <= QUIET);
-        if self.is_node_down() || redis_is_empty || !self.nodes.runs(node) {
+        if self.is_node_down() || bus_is_empty || !self.nodes.runs(node) {
             return;
         }
         self.counts.kills += 1;
@@ -287,10 +289,10 @@ impl Faults {
         self.later(3_000, Mend::Continue(node));
     }
 
-    fn kill_redis(&mut self, length: usize) {
-        self.counts.redis_kills += 1;
-        self.note("Redis is killed");
-        self.nodes.kill_redis();
-        self.later(2 * length, Mend::Redis);
+    fn kill_bus(&mut self, length: usize) {
+        self.counts.bus_kills += 1;
+        self.note("the bus is killed");
+        self.nodes.kill_bus();
+        self.later(2 * length, Mend::Bus);
     }
 }

@@ -1,4 +1,4 @@
-//! The exactness of a cluster: nodes, Redis, ways and the database break, clients resume, and at the end the database
+//! The exactness of a cluster: nodes, Redis or NATS, ways and the database break, clients resume, and at the end the database
 //! says what each of them should have.
 
 mod checker;
@@ -24,6 +24,7 @@ pub(crate) use self::faults::Kinds;
 use self::listener::{Listener, Shared};
 use self::nodes::Nodes;
 use self::publisher::Publisher;
+use crate::support::bus::Engine;
 use crate::support::database::Database;
 use crate::support::random::Random;
 
@@ -42,16 +43,21 @@ pub(crate) struct Plan {
     /// How long everything may take to become exact after the last fault.
     pub(crate) patience: Duration,
     pub(crate) kinds: Kinds,
-    /// The nodes have `durability = "strict"`.
+    /// The nodes have `durability = "strict"`, as nodes on NATS must.
     pub(crate) strict: bool,
+    /// What they talk over.
+    pub(crate) engine: Engine,
     pub(crate) seed: u64,
 }
 
 /// Runs a test.
 pub(crate) async fn run(plan: Plan) -> Report {
     println!("{plan:?}");
-    let durability = if plan.strict { "strict" } else { "relaxed" };
-    let nodes = Nodes::start(plan.nodes, &["--durability", durability]).await;
+    let strict: &[&str] = match plan.engine {
+        Engine::Redis if plan.strict => &["--durability", "strict"],
+        Engine::Redis | Engine::Nats => &[],
+    };
+    let nodes = Nodes::start(plan.engine, plan.nodes, strict).await;
     let begun = Instant::now();
     let shared = Arc::new(Shared {
         addresses: Arc::clone(&nodes.addresses),

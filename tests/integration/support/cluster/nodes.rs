@@ -1,4 +1,4 @@
-//! [`Nodes`]: servers that are nodes of one cluster, each with its own ways to Redis and to PostgreSQL.
+//! [`Nodes`]: servers that are nodes of one cluster, each with its own ways to Redis or NATS and to PostgreSQL.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::way::Way;
+use crate::support::bus::{Bus, Engine};
 use crate::support::database::Database;
 use crate::support::process::Process;
-use crate::support::redis::Redis;
 
 /// Where the living nodes listen. Clients choose one.
 pub(crate) type Addresses = Arc<Mutex<Vec<Option<SocketAddr>>>>;
@@ -19,53 +19,55 @@ pub(crate) type Addresses = Arc<Mutex<Vec<Option<SocketAddr>>>>;
 /// A cluster whose parts can be killed and cut.
 pub(crate) struct Nodes {
     pub(crate) database: Database,
-    redis: Option<Redis>,
-    redis_port: u16,
+    bus: Option<Bus>,
+    engine: Engine,
+    bus_port: u16,
     pub(crate) nodes: Vec<Node>,
     pub(crate) addresses: Addresses,
 }
 
 /// One node.
 pub(crate) struct Node {
-    pub(crate) to_redis: Way,
+    pub(crate) to_bus: Way,
     pub(crate) to_database: Way,
     server: Option<Process>,
     dir: Arc<TempDir>,
-    urls: [String; 2],
     args: Vec<String>,
 }
 
 impl Nodes {
-    /// Starts Redis and so many nodes.
-    pub(crate) async fn start(count: usize, args: &[&str]) -> Self {
-        let (database, redis) = (Database::postgres(), Redis::start());
+    /// Starts Redis or NATS and so many nodes.
+    pub(crate) async fn start(engine: Engine, count: usize, args: &[&str]) -> Self {
+        let (database, bus) = (Database::postgres(), Bus::start(engine));
         let (_, rest) = database.url.split_once('@').expect("a user");
         let (host, _) = rest.split_once('/').expect("a database's name");
         let host = host.to_owned();
         let target = host.to_socket_addrs().ok().and_then(|mut all| all.next());
         let target = target.expect("the database's address");
-        let redis_port = redis.port();
+        let bus_port = bus.port();
         let mut nodes = Vec::new();
         for _ in 0..count {
-            let to_redis = Way::to(SocketAddr::from(([127, 0, 0, 1], redis_port))).await;
+            let to_bus = Way::to(SocketAddr::from(([127, 0, 0, 1], bus_port))).await;
             let to_database = Way::to(target).await;
-            let urls = [
+            let mut all = vec![
+                "--database-url".to_owned(),
                 database.url.replace(&host, &to_database.addr.to_string()),
-                format!("redis://{}", to_redis.addr),
             ];
+            all.extend(engine.args(&engine.url(to_bus.addr)));
+            all.extend(args.iter().map(|&arg| arg.to_owned()));
             nodes.push(Node {
-                to_redis,
+                to_bus,
                 to_database,
                 server: None,
                 dir: Arc::new(TempDir::new().expect("a folder")),
-                urls,
-                args: args.iter().map(|&arg| arg.to_owned()).collect(),
+                args: all,
             });
         }
         let mut all = Self {
             database,
-            redis: Some(redis),
-            redis_port,
+            bus: Some(bus),
+            engine,
+            bus_port,
             addresses: Arc::new(Mutex::new(vec![None; count])),
             nodes,
         };
@@ -102,22 +104,22 @@ impl Nodes {
         }
     }
 
-    /// Kills Redis.
-    pub(crate) fn kill_redis(&mut self) {
-        self.redis = None;
+    /// Kills Redis or NATS.
+    pub(crate) fn kill_bus(&mut self) {
+        self.bus = None;
     }
 
-    /// Starts Redis again on its port, with nothing in it.
-    pub(crate) fn restart_redis(&mut self) {
-        while self.redis.is_none() {
-            self.redis = tokio::task::block_in_place(|| Redis::start_on(self.redis_port));
+    /// Starts it again on its port, with nothing in it.
+    pub(crate) fn restart_bus(&mut self) {
+        while self.bus.is_none() {
+            self.bus = tokio::task::block_in_place(|| Bus::start_on(self.engine, self.bus_port));
         }
     }
 
     /// What Redis says to a command of some words.
     pub(crate) fn tell_redis(&self, command: &str) -> String {
         let asked = || -> std::io::Result<String> {
-            let mut redis = TcpStream::connect(("127.0.0.1", self.redis_port))?;
+            let mut redis = TcpStream::connect(("127.0.0.1", self.bus_port))?;
             redis.set_read_timeout(Some(Duration::from_secs(2)))?;
             write!(redis, "{command}\r\nQUIT\r\n")?;
             let mut answer = Vec::new();
@@ -131,12 +133,10 @@ impl Nodes {
 impl Node {
     /// Starts the node, with the folder that it had before. That takes as long as the database does not answer.
     pub(crate) fn start(&self) -> JoinHandle<Process> {
-        let (dir, urls, args) = (Arc::clone(&self.dir), self.urls.clone(), self.args.clone());
+        let (dir, args) = (Arc::clone(&self.dir), self.args.clone());
         spawn_blocking(move || {
-            let [database, redis] = &urls;
-            let mut all = vec!["--database-url", database, "--redis-url", redis];
-            all.extend(args.iter().map(String::as_str));
-            Process::start(&dir, &all)
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            Process::start(&dir, &args)
         })
     }
 }

@@ -1,24 +1,21 @@
 //! A Redis server of the test's own.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
-use super::until;
+use crate::cluster::tests::support::{free_port, until};
 
 /// A server on a free port. It ends when this is dropped.
-pub(in super::super) struct Server {
+pub(in crate::cluster) struct Server {
     child: Child,
     /// The port, on the loopback interface.
-    pub(in super::super) port: u16,
+    pub(in crate::cluster) port: u16,
 }
 
 impl Server {
     /// Starts a server.
-    pub(in super::super) fn start() -> Self {
+    pub(in crate::cluster) fn start() -> Self {
         loop {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            let port = listener.local_addr().expect("its address").port();
-            drop(listener);
+            let port = free_port();
             // Another process can have taken the port in between.
             if let Some(child) = spawn(port) {
                 return Self { child, port };
@@ -27,38 +24,38 @@ impl Server {
     }
 
     /// Its URL.
-    pub(in super::super) fn url(&self) -> String {
+    pub(in crate::cluster) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Ends the server as a crash would.
-    pub(in super::super) fn kill(&mut self) {
+    pub(in crate::cluster) fn kill(&mut self) {
         self.child.kill().expect("the server is a child");
         self.child.wait().expect("the server is a child");
     }
 
     /// Starts it again on the same port, empty.
-    pub(in super::super) fn start_again(&mut self) {
+    pub(in crate::cluster) fn start_again(&mut self) {
         until("the port is free again", || {
             spawn(self.port).map(|child| self.child = child).is_some()
         });
     }
 
     /// A connection past all proxies.
-    pub(in super::super) fn connection(&self) -> ::redis::Connection {
+    pub(in crate::cluster) fn connection(&self) -> ::redis::Connection {
         let client = ::redis::Client::open(self.url()).expect("a URL");
         client.get_connection().expect("a connection")
     }
 
     /// Runs a command.
-    pub(in super::super) fn run<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(in crate::cluster) fn run<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = ::redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut self.connection()).expect("a reply")
     }
 
     /// The beginning of the names of all keys.
-    pub(in super::super) fn keys(&self) -> String {
+    pub(in crate::cluster) fn keys(&self) -> String {
         let info: String = self.run(&["INFO", "server"]);
         let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         format!("slackir:{}", &run_id.expect("a run_id")[..10])

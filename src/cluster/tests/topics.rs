@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use super::support::{Node, Proxy, Server, message, until};
+use super::engine::{Engine, behind_proxy, node};
+use super::support::{Node, message, until};
 use crate::cluster::bus::{Bus, To};
 use crate::lock::lock;
 
 /// Sends until the topic's message has arrived.
-fn arrives(from: &Node, to: &Node, topic: &str) {
+fn arrives<B: Bus>(from: &Node<B>, to: &Node<B>, topic: &str) {
     let before = to.arrived(topic).len();
     until("a message arrives", || {
         from.bus.send(To::Topic(topic), message(from.id, 0, ""));
@@ -17,11 +18,9 @@ fn arrives(from: &Node, to: &Node, topic: &str) {
     });
 }
 
-#[test]
-fn ten_thousand_topics_are_attached_and_again_after_a_cut() {
-    let server = Server::start();
-    let proxy = Proxy::start(server.port);
-    let node = Node::start(proxy.url());
+pub(super) fn ten_thousand_topics_are_attached_and_again_after_a_cut<E: Engine>() {
+    let server = E::server();
+    let (proxy, node) = behind_proxy::<E>(&server);
     let names: Vec<String> = (0..10_000).map(|number| format!("room:{number}")).collect();
     for name in &names {
         node.bus.attach(name);
@@ -39,32 +38,22 @@ fn ten_thousand_topics_are_attached_and_again_after_a_cut() {
     for name in &names {
         node.bus.detach(name);
     }
-    until("the server has no topic left", || {
-        let pattern = format!("{}:*", server.keys());
-        server
-            .run::<Vec<String>>(&["PUBSUB", "CHANNELS", &pattern])
-            .is_empty()
-    });
+    until("the server has no topic left", || E::topics(&server) == 0);
 }
 
-#[test]
-fn a_server_killed_while_subscribing_has_all_topics_afterwards() {
-    let mut server = Server::start();
-    let node = Node::start(server.url());
+pub(super) fn a_server_killed_while_subscribing_has_all_topics_afterwards<E: Engine>() {
+    let mut server = E::server();
+    let node = node::<E>(&server);
     for number in 0..10_000 {
         node.bus.attach(&format!("room:{number}"));
     }
     until("some are attached", || {
         lock(&node.heard.attached).len() > 100
     });
-    server.kill();
+    E::kill(&mut server);
     until("the bus is down", || !node.bus.is_up());
-    server.start_again();
-    until("the server has all topics", || {
-        let pattern = format!("{}:*", server.keys());
-        let channels: Vec<String> = server.run(&["PUBSUB", "CHANNELS", &pattern]);
-        channels.len() == 10_000
-    });
+    E::start_again(&mut server);
+    until("the server has all topics", || E::topics(&server) == 10_000);
     until("all are attached", || {
         lock(&node.heard.attached).len() == 10_000
     });
@@ -73,11 +62,10 @@ fn a_server_killed_while_subscribing_has_all_topics_afterwards() {
     assert_ne!(ups[0], ups[1]);
 }
 
-#[test]
-fn a_node_that_was_away_long_is_subscribed_again() {
-    let server = Server::start();
-    let proxy = Proxy::start(server.port);
-    let (node, other) = (Node::start(proxy.url()), Node::start(server.url()));
+pub(super) fn a_node_that_was_away_long_is_subscribed_again<E: Engine>() {
+    let server = E::server();
+    let other = node::<E>(&server);
+    let (proxy, node) = behind_proxy::<E>(&server);
     node.attach("before");
     proxy.faults.refuse.store(true, SeqCst);
     proxy.reset();
@@ -98,10 +86,9 @@ fn a_node_that_was_away_long_is_subscribed_again() {
     arrives(&other, &node, "meanwhile");
 }
 
-#[test]
-fn attach_and_detach_in_quick_turns_end_as_the_last_call_says() {
-    let server = Server::start();
-    let node = Node::start(server.url());
+pub(super) fn attach_and_detach_in_quick_turns_end_as_the_last_call_says<E: Engine>() {
+    let server = E::server();
+    let node = node::<E>(&server);
     for number in 0..100 {
         let topic = format!("room:{number}");
         for _ in 0..10 {
@@ -112,11 +99,7 @@ fn attach_and_detach_in_quick_turns_end_as_the_last_call_says() {
             node.bus.attach(&topic);
         }
     }
-    let pattern = format!("{}:*", server.keys());
-    until("half of them are subscribed", || {
-        let channels: Vec<String> = server.run(&["PUBSUB", "CHANNELS", &pattern]);
-        channels.len() == 50
-    });
+    until("half of them are subscribed", || E::topics(&server) == 50);
     for number in (0..100).step_by(2) {
         arrives(&node, &node, &format!("room:{number}"));
     }

@@ -11,40 +11,40 @@ use tokio::sync::{oneshot, watch};
 
 /// What the proxy does to its connections.
 #[derive(Default)]
-pub(in super::super) struct Faults {
+pub(in crate::cluster) struct Faults {
     /// Nothing passes. What came meanwhile passes afterwards.
-    pub(in super::super) hang: AtomicBool,
+    pub(in crate::cluster) hang: AtomicBool,
     /// Nothing passes to the server.
-    pub(in super::super) hang_up: AtomicBool,
+    pub(in crate::cluster) hang_up: AtomicBool,
     /// Nothing passes from the server.
-    pub(in super::super) hang_down: AtomicBool,
+    pub(in crate::cluster) hang_down: AtomicBool,
     /// Nothing passes from the server on connections with odd numbers. A bus opens that for commands first.
     hang_odd_down: AtomicBool,
     /// Connections up to this number hang.
     hang_old: AtomicU64,
     /// Each chunk passes this many milliseconds late.
-    pub(in super::super) delay: AtomicU64,
+    pub(in crate::cluster) delay: AtomicU64,
     /// New connections are closed at once.
-    pub(in super::super) refuse: AtomicBool,
+    pub(in crate::cluster) refuse: AtomicBool,
     /// Messages of subscriptions get lost, but nothing else.
-    pub(in super::super) deaf: AtomicBool,
+    pub(in crate::cluster) deaf: AtomicBool,
     /// How many connections there were.
-    pub(in super::super) connections: AtomicU64,
+    pub(in crate::cluster) connections: AtomicU64,
 }
 
 impl Faults {
     /// Whether nothing passes from the server on connections for commands, if no connection was lost before.
-    pub(in super::super) fn hang_commands_down(&self, hang: bool) {
+    pub(in crate::cluster) fn hang_commands_down(&self, hang: bool) {
         self.hang_odd_down.store(hang, SeqCst);
     }
 }
 
 /// A proxy on a free port. It ends when this is dropped.
-pub(in super::super) struct Proxy {
+pub(in crate::cluster) struct Proxy {
     /// Its port on the loopback interface.
-    pub(in super::super) port: u16,
+    pub(in crate::cluster) port: u16,
     /// What it does to its connections.
-    pub(in super::super) faults: Arc<Faults>,
+    pub(in crate::cluster) faults: Arc<Faults>,
     resets: watch::Sender<()>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -59,7 +59,7 @@ struct Pipe {
 
 impl Proxy {
     /// A proxy to `port`.
-    pub(in super::super) fn start(to: u16) -> Self {
+    pub(in crate::cluster) fn start(to: u16) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         let port = listener.local_addr().expect("its address").port();
@@ -85,24 +85,19 @@ impl Proxy {
         }
     }
 
-    /// Its URL for Redis.
-    pub(in super::super) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
     /// Closes all connections.
-    pub(in super::super) fn reset(&self) {
+    pub(in crate::cluster) fn reset(&self) {
         self.resets.send_replace(());
     }
 
     /// The connections of this moment hang, new ones pass.
-    pub(in super::super) fn hang_old(&self) {
+    pub(in crate::cluster) fn hang_old(&self) {
         let old = self.faults.connections.load(SeqCst);
         self.faults.hang_old.store(old, SeqCst);
     }
 
     /// What [`Self::hang_old`] has held back passes now.
-    pub(in super::super) fn release_old(&self) {
+    pub(in crate::cluster) fn release_old(&self) {
         self.faults.hang_old.store(0, SeqCst);
     }
 }

@@ -1,19 +1,19 @@
-//! [`Topics`]: which topics' channels are subscribed, and which should be.
+//! [`Topics`]: which topics are subscribed at the bus's server, and which should be.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// What the server knows of a topic's channel.
+/// What the server knows of a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wire {
     /// Not subscribed.
     Off,
-    /// SUBSCRIBE is written and not confirmed.
+    /// The subscription is written and not confirmed.
     Subscribing,
     /// Subscribed since the confirmation at this time.
     On(Instant),
-    /// UNSUBSCRIBE is written and not confirmed.
+    /// Its end is written and not confirmed.
     Unsubscribing,
 }
 
@@ -25,10 +25,10 @@ struct Topic {
     wire: Wire,
 }
 
-/// The topics that are attached or still subscribed. A channel has at most one unconfirmed command, so a
+/// The topics that are attached or still subscribed. A topic has at most one unconfirmed command, so a
 /// confirmation is always that of the last command.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub(crate) struct Topics {
     all: HashMap<Arc<str>, Topic>,
     /// Topics that may need a command; some do not any more.
     changed: BTreeSet<Arc<str>>,
@@ -36,16 +36,16 @@ pub(super) struct Topics {
 
 /// Commands that are due. Not both are empty.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Topics to subscribe.
-    pub(super) subscribe: Vec<Arc<str>>,
+    pub(crate) subscribe: Vec<Arc<str>>,
     /// Topics to unsubscribe.
-    pub(super) unsubscribe: Vec<Arc<str>>,
+    pub(crate) unsubscribe: Vec<Arc<str>>,
 }
 
 impl Topics {
     /// Attaches a topic. `true`: it is subscribed already.
-    pub(super) fn attach(&mut self, name: &Arc<str>) -> bool {
+    pub(crate) fn attach(&mut self, name: &Arc<str>) -> bool {
         let topic = self.all.entry(Arc::clone(name)).or_insert(Topic {
             wanted: false,
             wire: Wire::Off,
@@ -58,7 +58,7 @@ impl Topics {
     }
 
     /// Detaches a topic.
-    pub(super) fn detach(&mut self, name: &str) {
+    pub(crate) fn detach(&mut self, name: &str) {
         let Some((name, topic)) = self.all.get_key_value(name) else {
             return;
         };
@@ -72,13 +72,13 @@ impl Topics {
         }
     }
 
-    /// The server has confirmed a SUBSCRIBE. Whether the topic is still attached.
-    pub(super) fn subscribed(&mut self, name: &str) -> bool {
+    /// The server has confirmed a subscription. Whether the topic is still attached.
+    pub(crate) fn subscribed(&mut self, name: &str) -> bool {
         self.confirmed(name, Wire::On(Instant::now()))
     }
 
-    /// The server has confirmed an UNSUBSCRIBE.
-    pub(super) fn unsubscribed(&mut self, name: &str) {
+    /// The server has confirmed the end of a subscription.
+    pub(crate) fn unsubscribed(&mut self, name: &str) {
         self.confirmed(name, Wire::Off);
     }
 
@@ -98,7 +98,7 @@ impl Topics {
     }
 
     /// The connection is lost: nothing is subscribed, and every attached topic should be.
-    pub(super) fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         self.all.retain(|_, topic| topic.wanted);
         self.changed.clear();
         for (name, topic) in &mut self.all {
@@ -107,13 +107,20 @@ impl Topics {
         }
     }
 
+    /// The names of all topics.
+    #[cfg(feature = "redis")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.all.keys()
+    }
+
     /// How many topics may need a command.
-    pub(super) fn waiting(&self) -> usize {
+    #[cfg(any(feature = "redis", test))]
+    pub(crate) fn waiting(&self) -> usize {
         self.changed.len()
     }
 
     /// Takes commands for at most `most` topics; `None` if none is due.
-    pub(super) fn batch(&mut self, most: usize) -> Option<Batch> {
+    pub(crate) fn batch(&mut self, most: usize) -> Option<Batch> {
         let mut batch = Batch::default();
         while batch.subscribe.len() + batch.unsubscribe.len() < most {
             let Some(name) = self.changed.pop_first() else {
@@ -139,47 +146,10 @@ impl Topics {
     }
 
     /// Whether the topic has been subscribed since `time` without a break.
-    pub(super) fn was_subscribed_at(&self, name: &str, time: Instant) -> bool {
+    #[cfg(any(feature = "redis", test))]
+    pub(crate) fn was_subscribed_at(&self, name: &str, time: Instant) -> bool {
         let wire = self.all.get(name).map(|topic| topic.wire);
         matches!(wire, Some(Wire::On(since)) if since <= time)
-    }
-}
-
-/// Which topics' keys are to be kept by the server for another week: each attached one, once a day.
-#[derive(Debug)]
-pub(super) struct Renewals {
-    /// The begin of the next round.
-    next_round: Instant,
-    /// The rest of this round.
-    due: Vec<Arc<str>>,
-}
-
-impl Renewals {
-    /// The time from one round to the next.
-    const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
-
-    /// How many topics are renewed at once.
-    const AT_ONCE: usize = 256;
-
-    /// The time to the first round: a node may be restarted more often than once a day.
-    const FIRST: Duration = Duration::from_secs(60);
-
-    /// Begins the first round soon.
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            next_round: now + Self::FIRST,
-            due: Vec::new(),
-        }
-    }
-
-    /// Topics that are due now.
-    pub(super) fn take(&mut self, now: Instant, topics: &Topics) -> Vec<Arc<str>> {
-        if now >= self.next_round {
-            self.next_round = now + Self::EVERY;
-            self.due = topics.all.keys().cloned().collect();
-        }
-        let rest = self.due.len().saturating_sub(Self::AT_ONCE);
-        self.due.split_off(rest)
     }
 }
 
@@ -220,7 +190,7 @@ mod tests {
         topics.detach("a");
         assert_eq!(topics.batch(9), None);
         assert!(!topics.subscribed("a"));
-        let batch = topics.batch(9).expect("an UNSUBSCRIBE");
+        let batch = topics.batch(9).expect("the end of a subscription");
         assert_eq!(batch.unsubscribe, [name("a")]);
         topics.attach(&name("a"));
         assert_eq!(topics.batch(9), None);
@@ -247,26 +217,6 @@ mod tests {
         topics.batch(9);
         topics.unsubscribed("a");
         assert!(topics.all.is_empty());
-    }
-
-    #[test]
-    fn each_topic_is_renewed_once_a_round() {
-        let mut topics = Topics::default();
-        for number in 0..300 {
-            topics.attach(&name(&number.to_string()));
-        }
-        let start = Instant::now();
-        let mut renewals = Renewals::new(start);
-        assert!(renewals.take(start, &topics).is_empty());
-        let soon = start + Renewals::FIRST;
-        let mut all = renewals.take(soon, &topics);
-        assert_eq!(all.len(), Renewals::AT_ONCE);
-        all.extend(renewals.take(soon, &topics));
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 300);
-        assert!(renewals.take(soon, &topics).is_empty());
-        assert!(!renewals.take(soon + Renewals::EVERY, &topics).is_empty());
     }
 
     #[test]

@@ -21,8 +21,10 @@ pub(crate) struct BusCounters {
     /// Publishes that the server has taken.
     pub(crate) published: AtomicU64,
     /// Publishes without an answer when the connection was lost.
+    #[cfg(feature = "redis")]
     pub(crate) in_doubt: AtomicU64,
     /// Publishes in doubt that the server had not taken, and that were sent again.
+    #[cfg(feature = "redis")]
     pub(crate) resent: AtomicU64,
     /// Publishes that the server had no room for.
     pub(crate) refused: AtomicU64,
@@ -33,14 +35,15 @@ pub(crate) struct BusCounters {
     /// Answers to publishes.
     pub(crate) replies: AtomicU64,
     /// Rows that were left in a journal because too many waited to be removed.
+    #[cfg(feature = "redis")]
     pub(crate) left_in_journal: AtomicU64,
-    /// Bytes of messages that have been handed over and not been answered yet.
+    /// Bytes of messages that were handed over and that the server has not confirmed yet.
     pub(crate) waiting_bytes: AtomicU64,
 }
 
 impl BusCounters {
     /// The numbers of this moment.
-    pub(super) fn totals(&self) -> BusTotals {
+    pub(crate) fn totals(&self) -> BusTotals {
         let [sent, published, received, dropped, unconfirmed] = [
             &self.sent,
             &self.published,
@@ -65,20 +68,20 @@ impl BusCounters {
 }
 
 /// Adds to a counter.
-pub(super) fn add(counter: &AtomicU64, number: u64) {
+pub(crate) fn add(counter: &AtomicU64, number: u64) {
     counter.fetch_add(number, Relaxed);
 }
 
 /// The share of one message in [`BusCounters::waiting_bytes`], until it is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     counters: Arc<BusCounters>,
     bytes: u64,
 }
 
 impl Waiting {
     /// Counts `bytes`.
-    pub(super) fn new(counters: &Arc<BusCounters>, bytes: usize) -> Self {
+    pub(crate) fn new(counters: &Arc<BusCounters>, bytes: usize) -> Self {
         let bytes = bytes as u64;
         add(&counters.waiting_bytes, bytes);
         Self {
@@ -88,7 +91,7 @@ impl Waiting {
     }
 
     /// Counts `bytes`, unless there would be more than `most` then.
-    pub(super) fn within(counters: &Arc<BusCounters>, bytes: usize, most: u64) -> Option<Self> {
+    pub(crate) fn within(counters: &Arc<BusCounters>, bytes: usize, most: u64) -> Option<Self> {
         let waiting = Self::new(counters, bytes);
         (counters.waiting_bytes.load(Relaxed) <= most).then_some(waiting)
     }
