@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use slackir::token::{KeyOptions, SecretKeyBase, SignOptions, Signer};
 use tempfile::TempDir;
 
-use crate::support::backend::HookBackend;
+use crate::support::backend::{HookBackend, SECRET as HOOK_SECRET};
+use crate::support::jwt::guardian;
 use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
 use crate::support::transport::Wire;
@@ -474,8 +475,8 @@ fn simple_phoenix_chat(call: &Value) -> Value {
     }
 }
 
-/// i-ka/simple_phoenix_chat, whose application keeps conversations, members and messages. Its users have a JWT; here
-/// they say their id.
+/// i-ka/simple_phoenix_chat, whose application keeps conversations, members and messages. Its users have a token of
+/// Guardian.
 #[actix_web::test]
 async fn a_backend_keeps_conversations_and_invites_users() {
     let backend = HookBackend::start(|call| simple_phoenix_chat(&call.body).into()).await;
@@ -483,7 +484,8 @@ async fn a_backend_keeps_conversations_and_invites_users() {
         "",
         r#"
         [identity]
-        fields = { id = "{connect.id:int}" }
+        jwt = { algorithms = ["HS512"], secret_file = "hook.secret", issuer = "tandyr", audience = "tandyr" }
+        fields = { id = "{token.sub:int}" }
         [[rooms]]
         topics = "direct:*"
         history = "none"
@@ -496,9 +498,10 @@ async fn a_backend_keeps_conversations_and_invites_users() {
         join = { hook = true }
         "#,
     );
-    let mut ann = dial(server.addr, "&id=7").await;
-    let mut bob = dial(server.addr, "&id=8").await;
-    let mut eve = dial(server.addr, "&id=9").await;
+    let token = |id: &str| format!("&token={}", guardian("tandyr", HOOK_SECRET, id));
+    let mut ann = dial(server.addr, &token("7")).await;
+    let mut bob = dial(server.addr, &token("8")).await;
+    let mut eve = dial(server.addr, &token("9")).await;
     let refused = json!({"status": "error", "response": "Unathorized"});
     for topic in ["direct:8", "room:4"] {
         assert_eq!(join(&mut ann, topic, json!({})).await.1, refused, "{topic}");
