@@ -202,7 +202,7 @@ impl<'a> Link<'a> {
         if self.echoed.elapsed() > 2 * timing.renew_every + timing.answer {
             return Err(Lost::NoEcho);
         }
-        lock(&self.shared.lives).forget();
+        lock(&self.shared.lives).forget(Instant::now());
         self.give_sign();
         Ok(())
     }
@@ -239,7 +239,7 @@ impl<'a> Link<'a> {
                 if sign.node == shared.me {
                     self.echoed = Instant::now();
                 }
-                lock(&shared.lives).heard(sign);
+                lock(&shared.lives).heard(sign, Instant::now());
             }
             return;
         }

@@ -48,40 +48,41 @@ pub(super) struct Lives {
 
 impl Lives {
     /// Of the node `me`.
-    pub(super) fn new(me: NodeId, limit: Duration) -> Self {
-        let (since, signs) = (Instant::now(), HashMap::new());
+    pub(super) fn new(me: NodeId, limit: Duration, now: Instant) -> Self {
         Self {
             me,
             limit,
-            since,
-            signs,
+            since: now,
+            signs: HashMap::new(),
         }
     }
 
     /// The bus is up: from now on signs arrive.
-    pub(super) fn up(&mut self) {
-        self.since = Instant::now();
+    pub(super) fn up(&mut self, now: Instant) {
+        self.since = now;
     }
 
     /// A sign of a node.
-    pub(super) fn heard(&mut self, sign: Sign) {
-        self.signs.insert(sign.node, (Instant::now(), sign.lives));
+    pub(super) fn heard(&mut self, sign: Sign, now: Instant) {
+        self.signs.insert(sign.node, (now, sign.lives));
     }
 
     /// Whether a node lives. While this node has listened for less than the limit, one that has given no sign may live.
-    pub(super) fn is_alive(&self, node: NodeId) -> bool {
+    pub(super) fn is_alive(&self, node: NodeId, now: Instant) -> bool {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < self.limit;
         match self.signs.get(&node) {
             _ if node == self.me => true,
             Some((_, false)) => false,
-            Some((at, true)) if at.elapsed() < self.limit => true,
-            _ => self.since.elapsed() < self.limit,
+            Some((at, true)) if is_recent(*at) => true,
+            _ => is_recent(self.since),
         }
     }
 
     /// Forgets nodes that are dead for long.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn forget(&mut self, now: Instant) {
         let kept = 10 * self.limit;
-        self.signs.retain(|_, (at, _)| at.elapsed() < kept);
+        self.signs
+            .retain(|_, (at, _)| now.saturating_duration_since(*at) < kept);
     }
 }
 
@@ -102,23 +103,21 @@ mod tests {
     #[test]
     fn a_silent_node_is_dead_and_one_that_was_not_awaited_is_not() {
         let (me, other, stranger) = (NodeId::new(1), NodeId::new(2), NodeId::new(3));
-        let mut lives = Lives::new(me, Duration::from_millis(30));
-        assert!(lives.is_alive(stranger));
-        std::thread::sleep(Duration::from_millis(40));
-        lives.heard(Sign {
-            node: other,
-            lives: true,
-        });
-        assert!(!lives.is_alive(stranger) && lives.is_alive(other) && lives.is_alive(me));
-        lives.heard(Sign {
-            node: other,
-            lives: false,
-        });
-        assert!(!lives.is_alive(other));
-        lives.up();
-        assert!(lives.is_alive(stranger) && !lives.is_alive(other));
-        std::thread::sleep(Duration::from_millis(310));
-        lives.forget();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut lives = Lives::new(me, Duration::from_secs(10), begun);
+        let sign = |lives| Sign { node: other, lives };
+        assert!(lives.is_alive(stranger, at(9)));
+        lives.heard(sign(true), at(11));
+        assert!(lives.is_alive(other, at(20)) && lives.is_alive(me, at(20)));
+        assert!(!lives.is_alive(stranger, at(11)) && !lives.is_alive(other, at(21)));
+        lives.heard(sign(false), at(22));
+        assert!(!lives.is_alive(other, at(22)));
+        lives.up(at(30));
+        assert!(lives.is_alive(stranger, at(31)) && !lives.is_alive(other, at(31)));
+        lives.forget(at(121));
+        assert!(!lives.signs.is_empty());
+        lives.forget(at(122));
         assert!(lives.signs.is_empty());
     }
 }

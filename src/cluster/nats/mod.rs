@@ -24,6 +24,7 @@ mod url;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -63,7 +64,7 @@ impl Shared {
     /// The bus is up.
     fn set_up(&self, process: &ProcessId) {
         add(&self.counters.connects, 1);
-        lock(&self.lives).up();
+        lock(&self.lives).up(Instant::now());
         self.is_up.store(true, Ordering::Release);
         self.events.up(process);
     }
@@ -111,7 +112,7 @@ impl NatsBus {
         runtime: &Handle,
     ) -> Arc<Self> {
         let (sender, commands) = mpsc::unbounded_channel();
-        let lives = Lives::new(me, options.timing.liveness);
+        let lives = Lives::new(me, options.timing.liveness, Instant::now());
         let shared = Arc::new(Shared {
             me,
             options,
@@ -211,7 +212,7 @@ impl Bus for NatsBus {
 
     fn is_alive(&self, node: NodeId) -> BoxFuture<'static, Result<bool, Away>> {
         let is_alive = if self.is_up() {
-            Ok(lock(&self.shared.lives).is_alive(node))
+            Ok(lock(&self.shared.lives).is_alive(node, Instant::now()))
         } else {
             Err(Away)
         };

@@ -305,6 +305,7 @@ impl Node {
             }
             self.rescue(&mut state);
         }
+        // The rescued rows of this node, and of those that find the new run now.
         tokio::time::sleep(old_rows::SHORTEST).await;
         self.old_rows.wait().await;
     }
