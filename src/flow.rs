@@ -64,7 +64,9 @@ pub(crate) struct Flow {
     paused: Cell<bool>,
     /// The inbox over its bound that a broadcast of this connection found.
     congested: RefCell<Option<Arc<Inbox>>>,
-    /// Refusals of messages over a rate.
+    /// Messages over a limit.
+    limited: Cell<u32>,
+    /// Refusals of messages over a rate, or of a muted member.
     refusals: Cell<Bucket>,
     /// The pause of a client that exceeded its rate.
     rest: RefCell<Option<Pin<Box<Sleep>>>>,
@@ -80,6 +82,7 @@ impl Flow {
             bytes: Cell::new(0),
             paused: Cell::new(false),
             congested: RefCell::default(),
+            limited: Cell::default(),
             refusals: Cell::default(),
             rest: RefCell::default(),
             reader: WakerSlot::default(),
@@ -120,7 +123,17 @@ impl Flow {
         *self.rest.borrow_mut() = Some(Box::pin(sleep(REST)));
     }
 
-    /// Counts the refusal of a message over a rate. After too many, reading stops for a while.
+    /// Counts a message over a limit.
+    pub(crate) fn count_limited(&self) {
+        self.limited.set(self.limited.get().saturating_add(1));
+    }
+
+    /// The number of messages over a limit.
+    pub(crate) fn limited(&self) -> u32 {
+        self.limited.get()
+    }
+
+    /// Counts the refusal of a message. After too many, reading stops for a while.
     pub(crate) fn count_refusal(&self) {
         let mut refusals = self.refusals.get();
         if refusals.take(REFUSALS, 1, rate::now()).is_err() {

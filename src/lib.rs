@@ -44,6 +44,7 @@ pub mod pattern;
 mod prefix;
 pub mod rate;
 pub mod revocation;
+mod slow_mode;
 pub mod token;
 mod trace;
 mod waker;

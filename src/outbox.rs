@@ -147,6 +147,8 @@ pub(crate) struct Outbox {
     window: Option<Window>,
     queue: RefCell<Queue>,
     bytes: Cell<usize>,
+    /// Bytes of the frames that the transport has taken.
+    sent: Cell<u64>,
     /// Bytes of the first frame that the stream has already taken.
     written: Cell<usize>,
     /// When the outbox began to exceed its bound; `None` while it does not.
@@ -178,6 +180,7 @@ impl Outbox {
             window: None,
             queue: RefCell::default(),
             bytes: Cell::new(0),
+            sent: Cell::new(0),
             written: Cell::new(0),
             over: Cell::new(None),
             closed: Cell::new(None),
@@ -274,6 +277,11 @@ impl Outbox {
     /// The bytes of the queued frames.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    /// The bytes of the frames that the client was sent, on the wire.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// Whether the outbox is at most half full. Only then are more messages of the client read.
@@ -373,6 +381,7 @@ impl Outbox {
     /// other frame may have been queued in between.
     pub(crate) fn put_back(&self, frame: Frame, taken: usize) {
         self.set_bytes(self.bytes.get() + frame.len());
+        self.sent.set(self.sent.get() - frame.len() as u64);
         self.written.set(taken);
         self.queue.borrow_mut().push(frame);
     }
@@ -430,6 +439,7 @@ impl Outbox {
     /// Subtracts removed frames, and wakes the reader and replays if there is room again.
     fn removed(&self, bytes: usize, had_room: bool) {
         self.set_bytes(self.bytes.get() - bytes);
+        self.sent.set(self.sent.get() + bytes as u64);
         if self.over.get().is_some() && self.is_within(self.limits) {
             self.over.set(None);
         }

@@ -8,7 +8,7 @@ mod shared;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::buckets::Buckets;
+pub(crate) use self::buckets::{BucketTable, Buckets};
 pub(crate) use self::limit::Limit;
 pub(crate) use self::shared::SharedRate;
 

@@ -466,6 +466,14 @@ const ROWS: &[Row] = &[
         &[("100,000", "src/ban.rs", "const MAX_BANS: usize = ")],
     ),
     (
+        "topics in slow mode",
+        &[(
+            "10,000",
+            "src/slow_mode.rs",
+            "const MAX_SLOW_MODES: usize = ",
+        )],
+    ),
+    (
         "a JSON Web Token, and the keys of its issuer",
         &[
             (

@@ -16,7 +16,7 @@ import {
 import { ago, bytes, count, date, plural, until } from "./format.js";
 
 const SHOWN_TOPICS = 3;
-const TIMES = [
+export const TIMES = [
   [600, "10 minutes"],
   [3_600, "1 hour"],
   [86_400, "1 day"],
@@ -44,6 +44,7 @@ export function people(app, [by, value]) {
   const bans = banTable(app);
   const banned = h("span", { class: "count" });
   const total = h("p", { class: "total", role: "status" });
+  const sum = h("p", { class: "subject-sum" });
   const foundPanel = panel(value ? "Their connections" : "Newest connections", [total], found.node);
   return {
     node: h(
@@ -51,7 +52,7 @@ export function people(app, [by, value]) {
       { class: "people" },
       h("h2", { class: "hidden", tabindex: "-1" }, "People"),
       searchForm(app, by, value),
-      value && KINDS[by] ? actions(app, by, value) : null,
+      value && KINDS[by] ? actions(app, by, value, sum) : null,
       foundPanel,
       panel(
         "Bans and mutes",
@@ -69,6 +70,7 @@ export function people(app, [by, value]) {
           ? `${count(shown)} of ${plural(people.total, "connection")}`
           : plural(people.total, "connection"),
       );
+      write(sum, traffic(people.sum));
       bans.show(held.bans, (row) => row.id);
       const all = held.total ?? held.bans.length;
       write(banned, held.bans.length < all ? `${count(held.bans.length)} of ${count(all)}` : count(all));
@@ -105,12 +107,19 @@ function searchForm(app, by = "user", value = "") {
   return form;
 }
 
+// What all connections of a person have received and sent, as the server counts.
+function traffic({ received_bytes, sent_bytes, limited }) {
+  const over = `${plural(limited, "message")} over a limit`;
+  return `received ${bytes(received_bytes)} · sent ${bytes(sent_bytes)} · ${over}`;
+}
+
 // What can be done to everybody who was found.
-function actions(app, by, value) {
+function actions(app, by, value, sum) {
   return h(
     "div",
     { class: "subject" },
     h("p", { class: "subject-name" }, h("span", { class: "subject-kind" }, KINDS[by]), named(value)),
+    sum,
     button("Disconnect all…", () => disconnect(app, { [by]: value }, value), "danger"),
     by === "user" ? button("Revoke tokens…", () => revoke(app, value), "danger") : null,
     button("Ban or mute…", () => ban(app, by, value), "danger"),
@@ -128,6 +137,8 @@ function connectionTable(app) {
       { label: "Rooms", class: "topics wide", make: topicsCell },
       text("Waiting", (row) => bytes(row.outbox_bytes), "number spare"),
       text("Received", (row) => bytes(row.received_bytes), "number spare"),
+      text("Sent", (row) => bytes(row.sent_bytes), "number spare"),
+      text("Over limits", (row) => count(row.limited), "number spare"),
       {
         label: "Actions",
         class: "actions",

@@ -17,6 +17,7 @@ import {
 } from "./dom.js";
 import { ago, bytes, clock, count, date, json, moment, plural } from "./format.js";
 import { userLink, addressLink } from "./people.js";
+import { SlowMode } from "./slow.js";
 
 const TAIL_LINES = 300;
 const TAIL_TURN_MS = 150;
@@ -28,6 +29,7 @@ const UNSAVED = "This room saves no messages. The live view shows them as they c
 export function room(app, [topic]) {
   const members = memberTable();
   const tail = new Tail(app, topic);
+  const slow = new SlowMode(app, topic);
   const messages = h("ol", { class: "lines", tabindex: "0", "aria-label": "Last messages" });
   const noMessages = h("p", { class: "empty" });
   const presence = h("ul", { class: "presence" });
@@ -79,6 +81,7 @@ export function room(app, [topic]) {
     fill(presence, present, ([key]) => key, presenceLine);
     noPresence.hidden = present.length > 0;
     exported.hidden = !now.saved;
+    slow.show(now.slow_mode);
     const newest = [...now.messages].reverse();
     fill(
       messages,
@@ -111,6 +114,7 @@ export function room(app, [topic]) {
           { class: "column" },
           panel("Members", [memberCount], members.node),
           panel("Presence", [presenceCount], presence, noPresence),
+          slow.node,
           publishPanel(app, topic),
         ),
       ),

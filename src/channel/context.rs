@@ -255,6 +255,7 @@ impl<C: Channel> Context<C> {
     /// }
     /// ```
     pub fn rate_limited(&self, limit: &str, wait: Duration) -> Refused {
+        self.link.flow.count_limited();
         self.link.flow.count_refusal();
         Refused::rate_limited(Some(limit), wait)
     }
@@ -262,11 +263,13 @@ impl<C: Channel> Context<C> {
     /// As [`rate_limited`](Self::rate_limited), for the one limit of an event.
     #[cfg(feature = "server")]
     pub(crate) fn event_rate_limited(&self, wait: Duration) -> Refused {
+        self.link.flow.count_limited();
         self.link.flow.count_refusal();
         Refused::rate_limited(None, wait)
     }
 
-    /// The refusal of a message whose sender is muted for this long. Counts as [`rate_limited`](Self::rate_limited) does.
+    /// The refusal of a message whose sender is muted for this long. After 100 refusals the server rests, as in
+    /// [`rate_limited`](Self::rate_limited).
     #[cfg(feature = "server")]
     pub(crate) fn muted(&self, left: Duration) -> Refused {
         self.link.flow.count_refusal();

@@ -66,6 +66,8 @@ pub(crate) struct Metrics {
     pub(crate) message_timeouts: Counter,
     /// Bytes in outboxes beyond the first 64 kB of each. A shared frame counts once for each outbox.
     pub(crate) outbox_bytes: Gauge,
+    /// Topics in slow mode.
+    pub(crate) slow_modes: Gauge,
     /// Bytes of client messages that channels have not handled yet.
     pub(crate) in_flight_bytes: Gauge,
     /// Messages refused because the unhandled messages of all clients left no room.
@@ -214,6 +216,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "slackir_outbox_bytes",
         "Bytes in outboxes beyond the first 64 kB of each. A shared frame counts once for each outbox",
     ),
+    slow_modes: described_gauge("slackir_slow_modes", "Topics in slow mode"),
     in_flight_bytes: described_gauge(
         "slackir_in_flight_bytes",
         "Bytes of client messages that channels have not handled yet",

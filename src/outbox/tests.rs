@@ -85,10 +85,13 @@ fn a_lone_frame_is_taken_whole_and_what_the_stream_leaves_of_it_goes_back() {
     let lone = outbox.take_lone(&mut cx).expect("there is one");
     assert_eq!((outbox.bytes.get(), poll(&outbox)), (0, Poll::Pending));
     outbox.put_back(lone, 3);
+    assert_eq!(outbox.sent(), frame(5).len() as u64, "not yet all of it");
     assert!(outbox.take_lone(&mut cx).is_none(), "it is not whole");
     let rest = |slices: &[IoSlice<'_>]| Ok::<_, std::io::Error>(slices[0].len());
     outbox.write_to(rest).expect("it takes all");
     assert_eq!((outbox.bytes.get(), outbox.written.get()), (0, 0));
+    let both = frame(5).len() + frame(6).len();
+    assert_eq!(outbox.sent(), both as u64);
     outbox.push(frame(7));
     outbox.close(CloseReason::Draining);
     assert!(outbox.take_lone(&mut cx).is_none(), "the end is to be said");

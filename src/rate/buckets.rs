@@ -1,9 +1,10 @@
-//! [`Buckets`]: one token bucket for each of many users, topics, addresses or tokens.
+//! [`Buckets`]: one token bucket for each of many users, topics, addresses or tokens. [`BucketTable`]: the same, of many
+//! rates.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -18,10 +19,17 @@ const MAX_BUCKETS: usize = 6_250;
 /// A part with fewer buckets is not swept.
 const MIN_SWEPT: usize = 64;
 
-/// Buckets of one rate by key. A full bucket takes no room: it is dropped some time after it was refilled. If too many
-/// are not full, the half with the most tokens is dropped, and those clients begin with full buckets.
+/// Buckets of one rate by key, in a [`BucketTable`].
+#[derive(Debug)]
 pub(crate) struct Buckets {
     rate: Rate,
+    table: BucketTable,
+}
+
+/// Buckets by the hash of a key. A full bucket takes no room: it is dropped some time after it was refilled. If too many
+/// are not full, the half that will be full first is dropped, and those clients begin with full buckets.
+#[derive(Default)]
+pub(crate) struct BucketTable {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -34,11 +42,9 @@ struct Shard {
     sweep_at: usize,
 }
 
-impl fmt::Debug for Buckets {
+impl fmt::Debug for BucketTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buckets")
-            .field("rate", &self.rate)
-            .finish_non_exhaustive()
+        f.debug_struct("BucketTable").finish_non_exhaustive()
     }
 }
 
@@ -47,8 +53,7 @@ impl Buckets {
     pub(crate) fn new(rate: Rate) -> Self {
         Self {
             rate,
-            hasher: RandomState::default(),
-            shards: Default::default(),
+            table: BucketTable::default(),
         }
     }
 
@@ -60,13 +65,36 @@ impl Buckets {
         if self.rate.tokens == 0 {
             return Ok(());
         }
-        let hash = self.hasher.hash_one(key);
-        let mut shard = lock(&self.shards[hash as usize % SHARDS]);
+        self.table.take(self.table.hash(key), self.rate, now)
+    }
+}
+
+impl BucketTable {
+    /// The hash of a key, by which its bucket is found.
+    pub(crate) fn hash(&self, key: impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Takes one token of the bucket with this hash.
+    ///
+    /// # Errors
+    /// If there is none: the time until there is one.
+    pub(crate) fn take(&self, hash: u64, rate: Rate, now: Duration) -> Result<(), Duration> {
+        let mut shard = self.shard(hash);
         if shard.buckets.len() >= shard.sweep_at && !shard.buckets.contains_key(&hash) {
             shard.sweep(now);
         }
         let bucket = shard.buckets.entry(hash).or_default();
-        bucket.take(self.rate, 1, now)
+        bucket.take(rate, 1, now)
+    }
+
+    /// Fills the bucket with this hash.
+    pub(crate) fn fill(&self, hash: u64) {
+        self.shard(hash).buckets.remove(&hash);
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[hash as usize % SHARDS])
     }
 
     #[cfg(test)]
@@ -110,7 +138,7 @@ mod tests {
     fn without_a_limit_nothing_is_kept() {
         let buckets = Buckets::new(Rate::new(0, 2));
         assert!((0..5).all(|_| buckets.take("ada", Duration::ZERO).is_ok()));
-        assert_eq!(buckets.len(), 0);
+        assert_eq!(buckets.table.len(), 0);
     }
 
     #[test]
@@ -120,7 +148,7 @@ mod tests {
             assert_eq!(buckets.take(key, Duration::from_millis(key)), Ok(()));
         }
         // A bucket is full again after a second, in which 1,000 keys come.
-        assert!(buckets.len() < 5_000, "{}", buckets.len());
+        assert!(buckets.table.len() < 5_000, "{}", buckets.table.len());
     }
 
     #[test]
@@ -131,7 +159,11 @@ mod tests {
         for key in 0..200_000_u64 {
             assert_eq!(buckets.take(key, Duration::ZERO), Ok(()));
         }
-        assert!(buckets.len() <= SHARDS * MAX_BUCKETS, "{}", buckets.len());
+        assert!(
+            buckets.table.len() <= SHARDS * MAX_BUCKETS,
+            "{}",
+            buckets.table.len()
+        );
         assert!(buckets.take("ada", Duration::ZERO).is_err());
     }
 }

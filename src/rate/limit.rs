@@ -17,6 +17,8 @@ pub(crate) enum Limit {
     User,
     /// Messages of all members of a topic.
     Topic,
+    /// Messages of a person in a topic in slow mode.
+    SlowMode,
     /// New connections of an address.
     Connects,
     /// Open connections of a user.
@@ -27,7 +29,7 @@ pub(crate) enum Limit {
 
 impl Limit {
     /// All limits, in the order of the enum.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Pushes,
         Self::Bytes,
         Self::Joins,
@@ -35,6 +37,7 @@ impl Limit {
         Self::Event,
         Self::User,
         Self::Topic,
+        Self::SlowMode,
         Self::Connects,
         Self::Connections,
         Self::Api,
@@ -50,6 +53,7 @@ impl Limit {
             Self::Event => "event",
             Self::User => "user",
             Self::Topic => "topic",
+            Self::SlowMode => "slow_mode",
             Self::Connects => "connects",
             Self::Connections => "connections",
             Self::Api => "api",

@@ -1,5 +1,5 @@
-//! [`Sanctions`]: changes revocations and bans, in this order: in the database, in memory, on the open connections, on the
-//! other nodes of a cluster.
+//! [`Sanctions`]: changes revocations, bans and slow modes, in this order: in the database, in memory, on the open
+//! connections, on the other nodes of a cluster.
 
 #[cfg(not(feature = "_cluster"))]
 mod lone;
@@ -7,7 +7,7 @@ mod lone;
 mod nodes;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, Notify};
 
@@ -18,11 +18,13 @@ use self::nodes::OtherNodes;
 use crate::ban::{Ban, BanKind, BanTarget, Bans};
 use crate::endpoint::Endpoint;
 use crate::revocation::{Revocation, Revocations, RevokedSubject};
+use crate::slow_mode::{SlowMode, SlowModes};
 use crate::store::{
-    BansUnavailable, DbWriterHandle, RevocationsUnavailable, StoredBans, StoredRevocations,
+    BansUnavailable, DbWriterHandle, RevocationsUnavailable, SlowModesUnavailable, StoredBans,
+    StoredRevocations, StoredSlowModes,
 };
 
-/// The revocations and bans of one server. A clone is cheap and shares them.
+/// The revocations, bans and slow modes of one server. A clone is cheap and shares them.
 #[derive(Clone)]
 pub(crate) struct Sanctions(Arc<SharedSanctions>);
 
@@ -30,8 +32,10 @@ named_debug!(Sanctions);
 
 struct SharedSanctions {
     revocations: Revocations,
+    slow_modes: SlowModes,
     stored_revocations: StoredRevocations,
     stored_bans: StoredBans,
+    stored_slow_modes: StoredSlowModes,
     endpoint: Endpoint,
     /// In a cluster.
     others: Option<OtherNodes>,
@@ -39,7 +43,14 @@ struct SharedSanctions {
     changing: Mutex<()>,
 }
 
-/// Why a revocation or a ban is not changed.
+/// What a server heeds, in memory.
+struct Heeded {
+    revocations: Revocations,
+    bans: Bans,
+    slow_modes: SlowModes,
+}
+
+/// Why a revocation, a ban or a slow mode is not changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SanctionError {
     /// There are 100,000 revocations.
@@ -48,33 +59,46 @@ pub(crate) enum SanctionError {
     /// There are 100,000 bans.
     #[error("too many bans are remembered: take one back, or wait until one ends")]
     FullOfBans,
+    /// There are 10,000 slow modes.
+    #[error("too many topics are in slow mode: take one out, or wait until one ends")]
+    FullOfSlowModes,
     /// The database does not take it.
     #[error(transparent)]
     RevocationsUnavailable(#[from] RevocationsUnavailable),
     /// The same, of a ban.
     #[error(transparent)]
     BansUnavailable(#[from] BansUnavailable),
+    /// The same, of a slow mode.
+    #[error(transparent)]
+    SlowModesUnavailable(#[from] SlowModesUnavailable),
 }
 
 impl Sanctions {
-    /// The sockets of the endpoint heed `revocations`, and the endpoint's own bans. `added` is notified when other nodes
-    /// have stored more.
+    /// The sockets of the endpoint heed `revocations`, and the endpoint's own bans; its rooms heed `slow_modes`. `added`
+    /// is notified when other nodes have stored more.
     pub(crate) fn new(
         revocations: Revocations,
+        slow_modes: SlowModes,
         writer: &DbWriterHandle,
         endpoint: &Endpoint,
         added: &Arc<Notify>,
     ) -> Self {
         let neighbours = endpoint.pubsub().neighbours();
         let others = neighbours.map(|neighbours| {
-            let (bans, added) = (endpoint.bans().clone(), Arc::clone(added));
-            OtherNodes::join(&neighbours, revocations.clone(), bans, added)
+            let heeded = Heeded {
+                revocations: revocations.clone(),
+                bans: endpoint.bans().clone(),
+                slow_modes: slow_modes.clone(),
+            };
+            OtherNodes::join(&neighbours, heeded, Arc::clone(added))
         });
         Self(Arc::new(SharedSanctions {
             others,
             revocations,
+            slow_modes,
             stored_revocations: StoredRevocations::new(writer),
             stored_bans: StoredBans::new(writer),
+            stored_slow_modes: StoredSlowModes::new(writer),
             endpoint: endpoint.clone(),
             changing: Mutex::default(),
         }))
@@ -170,6 +194,56 @@ impl Sanctions {
     /// The bans in force, the newest first: at most `limit`, and the number of all.
     pub(crate) fn bans(&self, limit: usize) -> (Vec<Ban>, usize) {
         self.list().list(limit)
+    }
+
+    /// Stores a slow mode, in place of that of the topic. Returns it, and whether it is new.
+    pub(crate) async fn slow_down(
+        &self,
+        topic: String,
+        interval: Duration,
+        ends: Option<SystemTime>,
+    ) -> Result<(SlowMode, bool), SanctionError> {
+        let shared = &*self.0;
+        let _changing = shared.changing.lock().await;
+        if !shared.slow_modes.has_room_for(&topic) {
+            return Err(SanctionError::FullOfSlowModes);
+        }
+        let is_new = shared.slow_modes.find(&topic).is_none();
+        let mode = SlowMode {
+            topic,
+            interval,
+            since: SystemTime::now(),
+            ends,
+        };
+        shared.stored_slow_modes.put(&mode).await?;
+        if !shared.slow_modes.insert(mode.clone()) {
+            return Err(SanctionError::FullOfSlowModes);
+        }
+        if let Some(others) = &shared.others {
+            others.added();
+        }
+        Ok((mode, is_new))
+    }
+
+    /// Takes the slow mode of a topic away. Returns whether there was one.
+    pub(crate) async fn end_slow_mode(&self, topic: &str) -> Result<bool, SanctionError> {
+        let shared = &*self.0;
+        let _changing = shared.changing.lock().await;
+        let was_stored = shared.stored_slow_modes.remove(topic).await?;
+        if let Some(others) = &shared.others {
+            others.ended_slow_mode(topic);
+        }
+        Ok(shared.slow_modes.remove(topic) || was_stored)
+    }
+
+    /// The slow mode of a topic, if it is in force.
+    pub(crate) fn slow_mode(&self, topic: &str) -> Option<SlowMode> {
+        self.0.slow_modes.find(topic)
+    }
+
+    /// The slow modes in force, the newest first: at most `limit`, and the number of all.
+    pub(crate) fn slow_modes(&self, limit: usize) -> (Vec<SlowMode>, usize) {
+        self.0.slow_modes.list(limit)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
 use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, LiveRooms, Room};
 use crate::server::told::Teller;
+use crate::slow_mode::SlowModes;
 use crate::socket::{OutboxLimits, RateLimits, SharedLimits, Socket, SocketOptions, SocketRouter};
 use crate::transport::{CheckOrigin, HandshakeOptions, InvalidHost, InvalidOrigin};
 
@@ -44,6 +45,8 @@ pub(super) struct RoomServices<'a> {
     pub(super) revocations: Option<&'a Revocations>,
     /// The users and addresses that may not connect, or not write.
     pub(super) bans: Option<&'a Bans>,
+    /// The topics in which members may not write often.
+    pub(super) slow_modes: Option<&'a SlowModes>,
     /// Shows who is in the rooms.
     pub(super) presence: Option<Presence>,
 }
@@ -104,6 +107,7 @@ pub(super) fn mount(
         teller,
         revocations,
         bans,
+        slow_modes,
         presence,
     }: RoomServices<'_>,
 ) -> Result<RoomMount, IdentityError> {
@@ -151,7 +155,8 @@ pub(super) fn mount(
     let secret = config.api.secret_key_base.as_deref();
     let none = Revocations::default();
     let revoked = revocations.unwrap_or(&none);
-    let (router, live) = rooms::with_rooms(router, &configured, secret, revoked, bans)?;
+    let heeded = (bans, slow_modes);
+    let (router, live) = rooms::with_rooms(router, &configured, secret, revoked, heeded)?;
     let identity = rooms::identity(config.identity.as_ref(), &configured);
     let mut rules = configured.iter().map(|room| &room.rules);
     let changed = rules.any(|rules| rules.changes_presence);

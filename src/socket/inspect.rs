@@ -88,8 +88,29 @@ pub struct ConnectionInfo {
     pub topics: Vec<String>,
     /// The bytes that wait for the client.
     pub outbox_bytes: usize,
-    /// The bytes of the client's messages.
+    /// What it has received and sent, and how often its messages were over a limit.
+    pub traffic: Traffic,
+}
+
+/// What a connection, or all those of a list, have received and sent so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// The bytes of the client's messages; those of a compressed one after inflation.
     pub received_bytes: u64,
+    /// The bytes of the frames that the client was sent; those of a compressed one as they were sent.
+    pub sent_bytes: u64,
+    /// The client's messages that were over a limit: of the connection, of a room, of an event, of a topic in slow mode, or
+    /// one of [`Context::rate_limited`](crate::channel::Context::rate_limited).
+    pub limited: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, other: Self) {
+        self.received_bytes += other.received_bytes;
+        self.sent_bytes += other.sent_bytes;
+        self.limited += other.limited;
+    }
 }
 
 /// A list of open connections.
@@ -100,6 +121,8 @@ pub struct ListedSockets {
     pub sockets: Vec<ConnectionInfo>,
     /// The number of all that the filter selects.
     pub total: usize,
+    /// The traffic of all these. If the filter selects every connection: of the listed ones.
+    pub traffic: Traffic,
     /// Whether all connections have answered in 5 seconds. Otherwise the list and its total have only those that did.
     pub is_complete: bool,
 }
@@ -134,6 +157,7 @@ impl Sockets {
                     .filter_map(|info| info.ok()?)
                 {
                     listed.total += 1;
+                    listed.traffic.add(info.traffic);
                     if listed.sockets.len() < limit {
                         listed.sockets.push(info);
                     }

@@ -81,6 +81,7 @@ impl Gate {
         let rates = connection.mount.limits.rates();
         if let Err(limited) = self.take(&rates, message, size, connection.activity.now()) {
             metrics().limited(limited.limit).increment(1);
+            flow.count_limited();
             if limited.rests {
                 flow.rest();
             } else {

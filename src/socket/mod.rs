@@ -29,7 +29,7 @@ pub(crate) use self::connection::{Connection, Incoming};
 pub(crate) use self::ending::ConnectionEnd;
 pub use self::expiry::Expiry;
 pub(crate) use self::idle::{Activity, Sign};
-pub use self::inspect::{ConnectionFilter, ConnectionId, ConnectionInfo, ListedSockets};
+pub use self::inspect::{ConnectionFilter, ConnectionId, ConnectionInfo, ListedSockets, Traffic};
 pub use self::limits::RateLimits;
 pub use self::permit::Permit;
 pub use self::registry::DrainOptions;

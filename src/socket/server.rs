@@ -23,7 +23,7 @@ use super::connection::{Connection, Incoming};
 use super::ending::ConnectionEnd;
 use super::expiry::Expiry;
 use super::held::Held;
-use super::inspect::{ConnectionFilter, ConnectionInfo};
+use super::inspect::{ConnectionFilter, ConnectionInfo, Traffic};
 use super::limits::Gate;
 use super::permit::Permit;
 use crate::channel::{ChannelSignal, ChannelWork, JoinState, Start, Started};
@@ -343,7 +343,11 @@ impl SocketServer {
             since: connection.since(),
             topics: self.channels.joined().map(str::to_owned).collect(),
             outbox_bytes: connection.outbox.bytes(),
-            received_bytes: self.received,
+            traffic: Traffic {
+                received_bytes: self.received,
+                sent_bytes: connection.outbox.sent(),
+                limited: connection.flow.limited().into(),
+            },
         }
     }
 

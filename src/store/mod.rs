@@ -13,7 +13,7 @@
 //! | `tables` | rows and statements |
 //! | `options`, `reader` | how a database is opened; reading |
 //! | `write` | the writer |
-//! | `upkeep`, `servers` | retention, erasing, exports, imports, backups, revocations, bans; other servers on the database |
+//! | `upkeep`, `servers` | retention, erasing, exports, imports, backups, revocations, bans, slow modes; other servers on the database |
 //! | `feed` | committed messages of all topics, behind a cursor |
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
@@ -49,6 +49,7 @@ pub use self::upkeep::{
     RetentionRule, RetentionRules, RetentionTask, RevocationsUnavailable, StoredBans,
     StoredRevocations, Target, back_up,
 };
+pub(crate) use self::upkeep::{SlowModesUnavailable, StoredSlowModes};
 pub use self::write::{DbWriter, DbWriterHandle, StorageState};
 
 /// A database.

@@ -44,6 +44,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    slow_modes (topic) {
+        topic -> Text,
+        seconds -> BigInt,
+        since -> BigInt,
+        ends -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     topics (topic) {
         topic -> Text,
         epoch -> BigInt,
@@ -55,4 +64,11 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(bans, hook_cursors, messages, revocations, topics,);
+diesel::allow_tables_to_appear_in_same_query!(
+    bans,
+    hook_cursors,
+    messages,
+    revocations,
+    slow_modes,
+    topics,
+);

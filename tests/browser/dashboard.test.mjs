@@ -252,6 +252,53 @@ test("a ban keeps a user out until it is lifted", async (t) => {
   await operator.noTrouble();
 });
 
+test("a room is slowed down, and a person sees it in the numbers, until it is taken away", async (t) => {
+  const server = await start(t);
+  const [user, topic] = [own("ada"), `random:${own("tea")}`];
+  const client = await Client.join(t, server, user, topic);
+  const operator = await Operator.signedIn(t, server);
+  const { page } = operator;
+  await operator.openRoom(topic);
+  const slow = operator.panel("Slow mode");
+  await slow.getByText(/^Off:/).waitFor();
+  await slow.getByRole("button", { name: "Slow down…" }).click();
+  const dialog = page.getByRole("dialog", { name: "Slow this room down" });
+  await dialog.getByLabel("One message of a person in").selectOption("1 hour");
+  await dialog.getByLabel("For how long").selectOption("10 minutes");
+  await operator.picture("slow-dialog");
+  await operator.confirm("Slow down");
+  await operator.says("The room is in slow mode.");
+  await slow.getByText(/one message in 1 hour\. It ends in (9|10) min/).waitFor();
+  await client.say("first");
+  await eventually(() => client.got(), ["first"]);
+  await client.say("too early");
+  await operator.picture("slow");
+
+  await operator.open(`#/people/user/${user}`);
+  const sum = page.locator(".subject-sum");
+  await eventually(
+    () => sum.textContent(),
+    (text) => /received \d+ B · sent [\d.]+ k?B · 1 message over a limit$/.test(text),
+  );
+  const cells = await operator.row("Connections", user).getByRole("cell").allTextContents();
+  assert.equal(cells.at(-2), "1");
+  await operator.picture("slow-person");
+
+  await operator.openRoom(topic);
+  await slow.getByRole("button", { name: "Change…" }).click();
+  await dialog.getByLabel("For how long").selectOption("Until it is taken away");
+  await operator.confirm("Slow down");
+  await slow.getByText(/until it is taken away/).waitFor();
+  await slow.getByRole("button", { name: "Take away" }).click();
+  await operator.confirm("Take away");
+  await operator.says("The slow mode is over.");
+  await slow.getByText(/^Off:/).waitFor();
+  await client.say("second");
+  await client.say("third");
+  await eventually(() => client.got(), ["first", "second", "third"]);
+  await operator.noTrouble();
+});
+
 test("trouble and system say how the server is, and a check runs", async (t) => {
   const server = await start(t);
   const operator = await Operator.signedIn(t, server);

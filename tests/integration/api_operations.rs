@@ -128,6 +128,16 @@ fn calls(message: &str, connection: &str) -> Vec<Call> {
             json!({"address": "192.0.2.0/24", "kind": "mute", "seconds": 60}),
             201,
         ),
+        (
+            "setSlowMode",
+            topic(),
+            "",
+            json!({"interval": 30, "seconds": 60}),
+            201,
+        ),
+        ("getSlowMode", topic(), "", none(), 200),
+        ("listSlowModes", String::new(), "?limit=1", none(), 200),
+        ("removeSlowMode", topic(), "", none(), 204),
         ("listBans", String::new(), "?limit=1", none(), 200),
         ("unban", "{ban}".to_owned(), "", none(), 204),
         ("revokeUser", user(), "", none(), 200),
@@ -245,10 +255,19 @@ async fn what_is_connected_is_listed_and_ended() {
         .collect();
     channels.sort_by_key(|topic| topic.as_str());
     assert_eq!(channels, ["live:1", "room:1", "room:2"]);
+    for count in ["received_bytes", "sent_bytes"] {
+        assert!(ann_is[count].as_u64() > Some(50), "{ann_is}");
+        assert_eq!(of_ann["sum"][count], ann_is[count], "{of_ann}");
+    }
+    assert_eq!(
+        (&ann_is["limited"], &of_ann["sum"]["limited"]),
+        (&json!(0), &json!(0))
+    );
     let far = program.get("/api/connections?address=192.0.2.1").await;
+    let nothing = json!({"received_bytes": 0, "sent_bytes": 0, "limited": 0});
     assert_eq!(
         far,
-        json!({"connections": [], "total": 0, "complete": true})
+        json!({"connections": [], "total": 0, "sum": nothing, "complete": true})
     );
 
     let target = format!(

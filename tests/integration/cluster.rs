@@ -169,6 +169,51 @@ pub(crate) async fn ban_holds(cluster: Cluster) {
     nodes.into_iter().for_each(Node::end);
 }
 
+#[actix_web::test]
+async fn a_slow_mode_holds_on_all_nodes_until_it_is_taken_away() {
+    slow_mode_holds(Cluster::new()).await;
+}
+
+pub(crate) async fn slow_mode_holds(cluster: Cluster) {
+    let nodes = [(); 2].map(|()| cluster.node_with(&["--api-token", TOKEN]));
+    let mut bob = Member::join(&nodes[1]).await;
+    let program = Program::of(&nodes[0].server).await;
+    let target = format!("/api/topics/{TOPIC}/slow-mode");
+    let (status, answer) = program
+        .ask("PUT", &target, &json!({"interval": 3_600}))
+        .await;
+    assert_eq!(status, 201, "{answer}");
+    let begun = Instant::now();
+    let mut said = 0;
+    while is_said(&mut bob, said).await {
+        said += 1;
+        assert!(begun.elapsed() < PATIENCE, "the topic is slow there, too");
+    }
+    let other = Program::of(&nodes[1].server).await;
+    assert_eq!(other.get(&target).await, answer);
+    let (status, answer) = other.ask("DELETE", &target, &Value::Null).await;
+    assert_eq!(status, 204, "{answer}");
+    while !is_said(&mut bob, said).await {
+        assert!(begun.elapsed() < PATIENCE, "it is over");
+    }
+    while program.get("/api/slow-modes").await["total"] != 0 {
+        assert!(begun.elapsed() < PATIENCE, "it is over there, too");
+    }
+    nodes.into_iter().for_each(Node::end);
+}
+
+/// Says something. Whether it was sent; otherwise it came too early.
+async fn is_said(member: &mut Member, n: u64) -> bool {
+    member.say(n).await;
+    let (event, payload) = member.client.next_event().await;
+    if event == "phx_reply" {
+        assert_eq!(payload["response"]["limit"], "slow_mode", "{payload}");
+        // A client with too many refusals is not read for a while.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    event == "shout"
+}
+
 /// Whether the node answers a handshake with 101.
 async fn is_let_in(node: &Node) -> bool {
     let dialed = <WireClient as Wire>::dial(node.addr(), "/socket/websocket?vsn=2.0.0", &[]).await;

@@ -35,6 +35,11 @@ async fn a_ban_holds_on_all_nodes_until_it_is_lifted() {
 }
 
 #[actix_web::test]
+async fn a_slow_mode_holds_on_all_nodes_until_it_is_taken_away() {
+    cluster::slow_mode_holds(over_nats()).await;
+}
+
+#[actix_web::test]
 async fn a_long_polling_client_may_ask_any_node() {
     cluster::polls_any_node(over_nats()).await;
 }

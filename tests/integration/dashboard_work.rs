@@ -42,7 +42,11 @@ async fn snapshots_come_by_themselves_and_the_dashboard_is_in_no_list() {
     let rooms = operator.ask("topics", json!({})).await;
     assert_eq!(rooms, json!({"topics": [], "total": 0}));
     let people = operator.ask("connections", json!({})).await;
-    assert_eq!(people, json!({"connections": [], "total": 0}));
+    let nothing = json!({"received_bytes": 0, "sent_bytes": 0, "limited": 0});
+    assert_eq!(
+        people,
+        json!({"connections": [], "total": 0, "sum": nothing})
+    );
     // Clients of the server cannot reach the channel, even where a room takes every topic.
     let (_dir, open) = Process::configured(
         "[[rooms]]\ntopics = \"*\"\nevents = [\"shout\"]\n",
@@ -169,6 +173,13 @@ async fn people_are_found_ended_banned_and_let_in_again() {
     assert_eq!(all["connections"][0]["user"], "ada", "the newest first");
     assert_eq!(all["connections"][0]["channels"], json!(["room:tea"]));
     let found = operator.ask("connections", json!({"user": "eve"})).await;
+    for count in ["received_bytes", "sent_bytes", "limited"] {
+        assert_eq!(
+            found["sum"][count], found["connections"][0][count],
+            "{found}"
+        );
+    }
+    assert!(found["sum"]["sent_bytes"].as_u64() > Some(20), "{found}");
     let id = found["connections"][0]["connection"].clone();
     let ended = operator.ask("disconnect", json!({"connection": id})).await;
     assert_eq!(ended, json!({"disconnected": 1}));
@@ -215,6 +226,60 @@ async fn people_are_found_ended_banned_and_let_in_again() {
         .refused("revoke", json!({"user": "eve", "seconds": 0}))
         .await;
     assert!(reason.contains("at least a second"), "{reason}");
+}
+
+#[actix_web::test]
+async fn a_room_is_put_into_slow_mode_and_taken_out() {
+    let (_dir, server) = with_password();
+    let (mut ada, joined) = member(server.addr, "ada", "room:tea").await;
+    let mut operator = Operator::come(server.addr).await;
+    let of_room = json!({"topic": "room:tea"});
+    let room = operator.ask("topic", of_room.clone()).await;
+    assert_eq!(room["slow_mode"], Value::Null);
+    let slow = json!({"topic": "room:tea", "interval": 3_600, "seconds": 600});
+    let set = operator.ask("slow_mode", slow).await;
+    assert!(set["until"].as_u64() > Some(1_700_000_000), "{set}");
+    let ever = json!({"topic": "room:tea", "interval": 1_800});
+    let set = operator.ask("slow_mode", ever).await;
+    assert_eq!(set, json!({"interval": 1_800, "until": null}));
+    let room = operator.ask("topic", of_room.clone()).await;
+    assert_eq!(room["slow_mode"], set);
+
+    let message = json!({"message": "hi"});
+    let refused = loop {
+        ada.push(&joined, "room:tea", "shout", message.clone())
+            .await;
+        let frame = ada.next().await;
+        if frame[3] == "phx_reply" {
+            break frame[4]["response"].clone();
+        }
+    };
+    assert_eq!(refused["limit"], "slow_mode", "{refused}");
+    let found = operator.ask("connections", json!({"user": "ada"})).await;
+    let limited = found["connections"][0]["limited"].as_u64();
+    assert!(limited >= Some(1), "{found}");
+    for (payload, part) in [
+        (
+            json!({"topic": "room:tea", "interval": 0}),
+            "at least a second",
+        ),
+        (
+            json!({"topic": "room:tea", "interval": 9, "seconds": 0}),
+            "at least a second",
+        ),
+        (
+            json!({"topic": "elsewhere", "interval": 9}),
+            "No configured room",
+        ),
+    ] {
+        let reason = operator.refused("slow_mode", payload).await;
+        assert!(reason.contains(part), "{reason}");
+    }
+    operator.ask("end_slow_mode", of_room.clone()).await;
+    let room = operator.ask("topic", of_room.clone()).await;
+    assert_eq!(room["slow_mode"], Value::Null);
+    let reason = operator.refused("end_slow_mode", of_room).await;
+    assert!(reason.contains("no more"), "{reason}");
 }
 
 #[actix_web::test]

@@ -6,7 +6,7 @@ use serde_json::json;
 use slackir::endpoint::Mount;
 use slackir::prelude::*;
 use slackir::pubsub::{Lagged, Listener, TopicOrder};
-use slackir::socket::ConnectionFilter;
+use slackir::socket::{ConnectionFilter, Traffic};
 use slackir::{Assigns, Endpoint};
 
 use crate::support::phoenix::Phoenix;
@@ -125,7 +125,15 @@ async fn topics_members_and_connections_are_listed<W: Wire>() {
     assert_eq!(socket.address, Some(server.addr.ip()));
     assert_eq!(socket.transport, W::PATH);
     assert!(before < socket.since && socket.since <= SystemTime::now());
-    assert!(socket.received_bytes > 20, "{socket:?}");
+    let Traffic {
+        received_bytes,
+        sent_bytes,
+        limited,
+        ..
+    } = socket.traffic;
+    assert!(received_bytes > 20 && sent_bytes > 20, "{socket:?}");
+    assert_eq!((limited, of_ann.traffic), (0, socket.traffic));
+    assert!(all.traffic.received_bytes > 0);
     let members = endpoint.members("room:1", 1).await;
     assert_eq!((members.sockets.len(), members.total), (1, 2));
     assert_eq!(members.sockets[0].user.as_deref(), Some("bob"));

@@ -80,6 +80,7 @@ mod rooms_command;
 mod service;
 mod serving;
 mod siblings;
+mod slow_mode;
 mod socket_rules;
 mod spool;
 mod store;

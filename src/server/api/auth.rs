@@ -24,6 +24,7 @@ use crate::server::config::{ApiConfig, ApiJwtConfig, JwtSetupError};
 use crate::server::jwt::JwtRefused;
 use crate::server::telemetry::AUDIT;
 use crate::server::tokens::{RoleVerifier, TokenRefused};
+use crate::slow_mode::SlowMode;
 use crate::store::Target;
 use crate::token::{
     KeyOptions, MaxAge, SecretKeyBase, SecretTooShort, Signer, TokenError, VerifyOptions,
@@ -257,6 +258,15 @@ impl Authorized {
         let ends = ends.to_rfc3339_opts(SecondsFormat::Secs, true);
         let id = &ban.id;
         tracing::info!(target: AUDIT, done, kind, user, address, ends, id, peer, %credential, sub, "api.ban.changed");
+    }
+
+    /// Logs that the caller has put a topic into slow mode (`set`), or taken it out (`removed`).
+    pub(super) fn audit_slow_mode(&self, done: &str, topic: &str, mode: Option<&SlowMode>) {
+        let (credential, sub, peer) = self.caller();
+        let interval = mode.map(|mode| mode.interval.as_secs());
+        let ends = mode.and_then(|mode| mode.ends).map(DateTime::<Utc>::from);
+        let ends = ends.map(|ends| ends.to_rfc3339_opts(SecondsFormat::Secs, true));
+        tracing::info!(target: AUDIT, done, topic, interval, ends, peer, %credential, sub, "api.slow_mode.changed");
     }
 
     /// Logs that the caller has ended connections.

@@ -15,6 +15,7 @@ use crate::pubsub::{Draft, Selector};
 use crate::serializer::check_relayable;
 use crate::server::language::age;
 use crate::server::rooms::{Room, is_client_ref, selector_of};
+use crate::slow_mode::MAX_INTERVAL;
 
 const EVENT: &str = "event";
 const PAYLOAD: &str = "payload";
@@ -27,8 +28,9 @@ const USER: &str = "user";
 const ADDRESS: &str = "address";
 const KIND: &str = "kind";
 const SECONDS: &str = "seconds";
+const INTERVAL: &str = "interval";
 /// A hundred years.
-const MAX_BAN_SECONDS: u64 = 3_153_600_000;
+const MAX_SECONDS: u64 = 3_153_600_000;
 /// The most messages of a batch.
 const MAX_BATCH: usize = 100;
 /// The field name for a problem of the whole body.
@@ -198,20 +200,36 @@ pub(super) fn ban(body: &[u8]) -> Result<NewBan, ApiError> {
             BanKind::Ban
         }
     };
-    let seconds = form.members.remove(SECONDS);
-    let seconds = seconds.and_then(|json| json.get().parse().ok());
-    let seconds = seconds.filter(|seconds| (1..=MAX_BAN_SECONDS).contains(seconds));
-    if seconds.is_none() {
-        let problem = format!("must be a whole number from 1 to {MAX_BAN_SECONDS}");
-        form.refuse(SECONDS, problem);
-    }
+    let lasts = form.seconds(SECONDS, MAX_SECONDS);
     form.finish()?;
     Ok(NewBan {
         kind,
         // Without it the form has a problem.
         target: target.unwrap_or(BanTarget::User(String::new())),
-        lasts: Duration::from_secs(seconds.unwrap_or_default()),
+        lasts,
     })
+}
+
+/// A slow mode that a caller wants.
+pub(super) struct NewSlowMode {
+    pub(super) interval: Duration,
+    /// `None`: until it is taken away.
+    pub(super) lasts: Option<Duration>,
+}
+
+/// The body of a slow mode: the seconds between two messages of a person, and the seconds until its end.
+pub(super) fn slow_mode(body: &[u8]) -> Result<NewSlowMode, ApiError> {
+    let mut form = BodyFields::read(body)?;
+    let interval = form.seconds(INTERVAL, MAX_INTERVAL);
+    let lasts = match form.members.get(SECONDS).map(|json| json.get()) {
+        None | Some("null") => {
+            form.members.remove(SECONDS);
+            None
+        }
+        Some(_) => Some(form.seconds(SECONDS, MAX_SECONDS)),
+    };
+    form.finish()?;
+    Ok(NewSlowMode { interval, lasts })
 }
 
 const CLIENT_REF_RULE: &str = "must be a text of 1 to 64 bytes without NUL, or null";
@@ -270,6 +288,17 @@ impl<'a> BodyFields<'a> {
     fn text(&mut self, field: &str) -> Option<String> {
         let json = self.members.remove(field)?;
         serde_json::from_str(json.get()).ok()
+    }
+
+    /// A whole number of seconds, from one to `max`; a second if it is wrong.
+    fn seconds(&mut self, field: &str, max: u64) -> Duration {
+        let json = self.members.remove(field);
+        let seconds = json.and_then(|json| json.get().parse().ok());
+        let seconds = seconds.filter(|seconds| (1..=max).contains(seconds));
+        if seconds.is_none() {
+            self.refuse(field, format!("must be a whole number from 1 to {max}"));
+        }
+        Duration::from_secs(seconds.unwrap_or(1))
     }
 
     /// The user, the address or the network of a ban.

@@ -17,6 +17,7 @@ use crate::pubsub::PublishError;
 use crate::revocation::MAX_REVOCATIONS;
 use crate::server::sanctions::SanctionError;
 use crate::server::tokens::TokenRefused;
+use crate::slow_mode::MAX_SLOW_MODES;
 use crate::store::EraseError;
 use crate::token::TokenError;
 
@@ -25,7 +26,7 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The time after which a caller should retry, in milliseconds, if the failure itself names none.
 const RETRY_AFTER_MS: u64 = 1_000;
-/// The same if the memory for revocations or bans is full.
+/// The same if the memory for revocations, bans or slow modes is full.
 const FULL_RETRY_AFTER_MS: u64 = 60_000;
 
 /// The problems of a request: a sentence for each field that is wrong.
@@ -65,6 +66,12 @@ pub(super) enum ApiError {
         "{MAX_BANS} bans are remembered, and there is room for no other until one ends or is taken back"
     )]
     TooManyBans,
+    #[error("the topic is not in slow mode")]
+    NoSlowMode,
+    #[error(
+        "{MAX_SLOW_MODES} topics are in slow mode, and there is room for no other until one ends or is taken out"
+    )]
+    TooManySlowModes,
     #[error("there is no open connection with this id")]
     UnknownConnection,
     #[error("no room shows who is present in this topic")]
@@ -126,6 +133,8 @@ impl ApiError {
             Self::NotRevoked => (StatusCode::NOT_FOUND, "not revoked"),
             Self::NotBanned => (StatusCode::NOT_FOUND, "not banned"),
             Self::TooManyBans => (StatusCode::SERVICE_UNAVAILABLE, "too many bans"),
+            Self::NoSlowMode => (StatusCode::NOT_FOUND, "no slow mode"),
+            Self::TooManySlowModes => (StatusCode::SERVICE_UNAVAILABLE, "too many slow modes"),
             Self::UnknownConnection => (StatusCode::NOT_FOUND, "unknown connection"),
             Self::NoPresence => (StatusCode::NOT_FOUND, "no presence"),
             Self::ConflictingKeys => (StatusCode::BAD_REQUEST, "conflicting keys"),
@@ -168,7 +177,9 @@ impl ApiError {
                 Some(*retry_after_ms)
             }
             Self::ShuttingDown | Self::NoKeys => Some(RETRY_AFTER_MS),
-            Self::TooManyRevocations | Self::TooManyBans => Some(FULL_RETRY_AFTER_MS),
+            Self::TooManyRevocations | Self::TooManyBans | Self::TooManySlowModes => {
+                Some(FULL_RETRY_AFTER_MS)
+            }
             _ => None,
         }
     }
@@ -268,7 +279,10 @@ impl From<SanctionError> for ApiError {
         match error {
             SanctionError::FullOfRevocations => Self::TooManyRevocations,
             SanctionError::FullOfBans => Self::TooManyBans,
-            SanctionError::RevocationsUnavailable(_) | SanctionError::BansUnavailable(_) => {
+            SanctionError::FullOfSlowModes => Self::TooManySlowModes,
+            SanctionError::RevocationsUnavailable(_)
+            | SanctionError::BansUnavailable(_)
+            | SanctionError::SlowModesUnavailable(_) => {
                 tracing::error!(
                     error = &error as &dyn Error,
                     "api.revoke.failed: nothing has changed; see that the database answers"

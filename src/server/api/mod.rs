@@ -1,6 +1,6 @@
 //! The HTTP API: programs list, read, create, update and delete the messages of the rooms. Each
 //! change is broadcast to the members of the topic. Programs also send members events that are not stored, and end
-//! their channels; they revoke tokens, ban clients, and list and end connections.
+//! their channels; they revoke tokens, ban clients, slow topics down, and list and end connections.
 //!
 //! A read goes to the database directly, so it shows committed messages only. A write goes through
 //! [`PubSub`], which broadcasts and stores in one critical section. `openapi.json` describes the API, and tests
@@ -22,6 +22,7 @@ mod output;
 mod path;
 mod query;
 mod revoking;
+mod slowing;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -34,7 +35,6 @@ pub use self::auth::{Auth, AuthError};
 use self::error::ApiError;
 use crate::endpoint::Endpoint;
 use crate::presence::Presence;
-use crate::revocation::Revocations;
 use crate::server::methods;
 use crate::server::rooms::Room;
 use crate::server::sanctions::Sanctions;
@@ -98,7 +98,8 @@ impl Api {
             reader: writer.reader(),
             eraser: Eraser::new(writer, endpoint.pubsub()),
             sanctions: sanctions.unwrap_or_else(|| {
-                Sanctions::new(Revocations::default(), writer, endpoint, &Arc::default())
+                let (revocations, slow_modes) = Default::default();
+                Sanctions::new(revocations, slow_modes, writer, endpoint, &Arc::default())
             }),
             presence,
             max_body,
@@ -123,7 +124,8 @@ impl Shared {
 /// What the API shares with the sockets of its endpoint.
 #[derive(Default)]
 pub(crate) struct ApiServices {
-    /// The revocations and bans that the sockets heed. `None`: revocations of the API's own.
+    /// The revocations and bans that the sockets heed, and the slow modes that the rooms heed. `None`: those of the API's
+    /// own.
     pub(crate) sanctions: Option<Sanctions>,
     /// The presences of the rooms.
     pub(crate) presence: Option<Presence>,
@@ -150,7 +152,7 @@ pub fn routes(api: Option<&Api>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 type Methods = Vec<(Method, Route)>;
 
 /// All paths of the API with their methods.
-fn table() -> [(&'static str, Methods); 17] {
+fn table() -> [(&'static str, Methods); 19] {
     [
         (
             "/openapi.json",
@@ -222,6 +224,18 @@ fn table() -> [(&'static str, Methods); 17] {
         (
             "/bans/{id}",
             vec![(Method::DELETE, web::delete().to(banning::unban))],
+        ),
+        (
+            "/slow-modes",
+            vec![(Method::GET, methods::get().to(slowing::list))],
+        ),
+        (
+            "/topics/{topic}/slow-mode",
+            vec![
+                (Method::GET, methods::get().to(slowing::get)),
+                (Method::PUT, web::put().to(slowing::put)),
+                (Method::DELETE, web::delete().to(slowing::delete)),
+            ],
         ),
         (
             "/users/{id}/revoke",

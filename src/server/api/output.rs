@@ -13,7 +13,8 @@ use crate::message::RawJson;
 use crate::presence::Presences;
 use crate::pubsub::{ListedTopics, TopicInfo};
 use crate::revocation::Revocation;
-use crate::socket::{ConnectionInfo, ListedSockets};
+use crate::slow_mode::SlowMode;
+use crate::socket::{ConnectionInfo, ListedSockets, Traffic};
 use crate::store::{CommittedMessage, Page};
 
 /// One message of a topic.
@@ -160,7 +161,26 @@ impl<'a> From<&'a ListedSockets> for MembersJson<'a> {
 pub(super) struct ConnectionsJson<'a> {
     connections: Vec<ConnectionJson<'a>>,
     total: usize,
+    sum: TrafficJson,
     complete: bool,
+}
+
+/// What connections have received and sent.
+#[derive(Serialize)]
+struct TrafficJson {
+    received_bytes: u64,
+    sent_bytes: u64,
+    limited: u64,
+}
+
+impl From<Traffic> for TrafficJson {
+    fn from(traffic: Traffic) -> Self {
+        Self {
+            received_bytes: traffic.received_bytes,
+            sent_bytes: traffic.sent_bytes,
+            limited: traffic.limited,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -168,7 +188,8 @@ struct ConnectionJson<'a> {
     #[serde(flatten)]
     member: MemberJson<'a>,
     channels: &'a [String],
-    received_bytes: u64,
+    #[serde(flatten)]
+    traffic: TrafficJson,
 }
 
 impl<'a> From<&'a ListedSockets> for ConnectionsJson<'a> {
@@ -176,11 +197,12 @@ impl<'a> From<&'a ListedSockets> for ConnectionsJson<'a> {
         let connection = |info: &'a ConnectionInfo| ConnectionJson {
             member: info.into(),
             channels: &info.topics,
-            received_bytes: info.received_bytes,
+            traffic: info.traffic.into(),
         };
         Self {
             connections: listed.sockets.iter().map(connection).collect(),
             total: listed.total,
+            sum: listed.traffic.into(),
             complete: listed.is_complete,
         }
     }
@@ -240,6 +262,35 @@ impl<'a> From<&'a Ban> for BanJson<'a> {
     }
 }
 
+/// The topics in slow mode.
+#[derive(Serialize)]
+pub(super) struct SlowModesJson<'a> {
+    pub(super) slow_modes: Vec<SlowModeJson<'a>>,
+    pub(super) total: usize,
+}
+
+/// The slow mode of a topic.
+#[derive(Serialize)]
+pub(super) struct SlowModeJson<'a> {
+    topic: &'a str,
+    interval: u64,
+    #[serde(serialize_with = "time")]
+    since: SystemTime,
+    #[serde(serialize_with = "optional_time")]
+    ends: Option<SystemTime>,
+}
+
+impl<'a> From<&'a SlowMode> for SlowModeJson<'a> {
+    fn from(mode: &'a SlowMode) -> Self {
+        Self {
+            topic: &mode.topic,
+            interval: mode.interval.as_secs(),
+            since: mode.since,
+            ends: mode.ends,
+        }
+    }
+}
+
 /// The number of erased messages.
 #[derive(Serialize)]
 pub(super) struct ErasedJson {
@@ -266,6 +317,13 @@ impl From<&Revocation> for RevokedJson {
 
 fn id<S: Serializer>(id: &MessageId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
+}
+
+fn optional_time<S: Serializer>(at: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => time(at, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn time<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

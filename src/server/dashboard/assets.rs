@@ -41,6 +41,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "people.js": JS,
     "room.js": JS,
     "rooms.js": JS,
+    "slow.js": JS,
     "strip.js": JS,
     "system.js": JS,
     "trouble.js": JS,

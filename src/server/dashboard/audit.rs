@@ -23,6 +23,8 @@ pub(super) struct Deed<'a> {
     pub(super) id: Option<&'a dyn fmt::Display>,
     /// How long it lasts.
     pub(super) seconds: Option<u64>,
+    /// Of a slow mode, in seconds.
+    pub(super) interval: Option<u64>,
     /// How many connections or lines.
     pub(super) count: Option<u64>,
 }
@@ -35,6 +37,7 @@ impl Operator {
             event,
             user,
             seconds,
+            interval,
             count,
             ..
         } = *deed;
@@ -42,7 +45,7 @@ impl Operator {
         let peer = self.address.map(display);
         tracing::info!(
             target: AUDIT,
-            done, topic, event, user, address, id, seconds, count, actor = ACTOR, peer,
+            done, topic, event, user, address, id, interval, seconds, count, actor = ACTOR, peer,
             "dashboard.action"
         );
     }

@@ -26,6 +26,7 @@ mod requests;
 mod rooms;
 mod sampler;
 mod session;
+mod slow_mode;
 mod socket;
 mod system;
 mod tail;
@@ -83,7 +84,7 @@ pub(crate) struct DashboardServices {
     pub(crate) writer: Option<DbWriterHandle>,
     /// The presences of the rooms.
     pub(crate) presence: Option<Presence>,
-    /// Revocations and bans.
+    /// Revocations, bans and slow modes.
     pub(crate) sanctions: Option<Sanctions>,
     /// Other servers on the database.
     pub(crate) others: OtherServers,

@@ -13,7 +13,7 @@ use crate::ban::{Ban, BanKind, BanTarget};
 use crate::message::MAX_NAME_LEN;
 use crate::revocation::{Revocation, RevokedSubject};
 use crate::server::sanctions::Sanctions;
-use crate::socket::ConnectionFilter;
+use crate::socket::{ConnectionFilter, Traffic};
 
 /// The longest time of a revocation or a ban: a hundred years.
 const MAX_SECONDS: u64 = 100 * 365 * 86_400;
@@ -34,11 +34,24 @@ impl Dashboard {
         let rows = listed.sockets.iter().map(|info| {
             let mut row = connection(info);
             row["channels"] = json!(info.topics);
-            row["received_bytes"] = json!(info.received_bytes);
+            row["received_bytes"] = json!(info.traffic.received_bytes);
+            row["sent_bytes"] = json!(info.traffic.sent_bytes);
+            row["limited"] = json!(info.traffic.limited);
             row
         });
         let rows: Vec<_> = rows.collect();
-        Ok(json!({ "connections": rows, "total": listed.total }))
+        let Traffic {
+            received_bytes,
+            sent_bytes,
+            limited,
+            ..
+        } = listed.traffic;
+        let sum = json!({
+            "received_bytes": received_bytes,
+            "sent_bytes": sent_bytes,
+            "limited": limited,
+        });
+        Ok(json!({ "connections": rows, "total": listed.total, "sum": sum }))
     }
 
     pub(super) async fn disconnect(&self, whom: Whom, operator: Operator) -> Answer {
@@ -135,11 +148,11 @@ impl Dashboard {
         Ok(json!({}))
     }
 
-    fn sanctions(&self) -> Result<&Sanctions, String> {
+    pub(super) fn sanctions(&self) -> Result<&Sanctions, String> {
         self.may_change()?;
         let sanctions = self.0.services.sanctions.as_ref();
         sanctions.ok_or_else(|| {
-            "A server without a database (persist is off) keeps no revocations and no bans."
+            "A server without a database (persist is off) keeps no revocations, bans and slow modes."
                 .to_owned()
         })
     }
@@ -174,7 +187,8 @@ fn audit_ban(operator: &Operator, done: &str, ban: &Ban, seconds: Option<u64>) {
     operator.audit(done, &deed);
 }
 
-fn lasting(seconds: u64) -> Result<Duration, String> {
+/// The time until an end.
+pub(super) fn lasting(seconds: u64) -> Result<Duration, String> {
     match seconds {
         1..=MAX_SECONDS => Ok(Duration::from_secs(seconds)),
         _ => Err("The time must be at least a second and at most a hundred years.".to_owned()),

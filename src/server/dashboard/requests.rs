@@ -27,6 +27,8 @@ pub(super) enum Request {
     Ban(NewBan),
     Bans,
     Unban { id: String },
+    SlowMode(NewSlowMode),
+    EndSlowMode { topic: String },
     Trouble,
     System,
     Check,
@@ -114,6 +116,17 @@ pub(super) enum NewBanKind {
     Mute,
 }
 
+/// A slow mode of a topic, in seconds.
+#[derive(Deserialize)]
+pub(super) struct NewSlowMode {
+    pub(super) topic: String,
+    /// Between two messages of a person.
+    pub(super) interval: u64,
+    /// Until its end; `None`: until it is taken away.
+    #[serde(default)]
+    pub(super) seconds: Option<u64>,
+}
+
 #[derive(Deserialize)]
 struct WithId {
     id: String,
@@ -157,6 +170,14 @@ impl Request {
                 let WithId { id } = parse(payload)?;
                 Self::Unban { id }
             }
+            "slow_mode" => {
+                let mode: NewSlowMode = parse(payload)?;
+                check_name("topic", &mode.topic)?;
+                Self::SlowMode(mode)
+            }
+            "end_slow_mode" => Self::EndSlowMode {
+                topic: topic(payload)?,
+            },
             "trouble" => Self::Trouble,
             "system" => Self::System,
             "check" => Self::Check,
@@ -203,6 +224,8 @@ impl Dashboard {
             Request::Ban(ban) => self.ban(ban, operator).await,
             Request::Bans => self.bans(),
             Request::Unban { id } => self.unban(id, operator).await,
+            Request::SlowMode(mode) => self.slow_down(mode, operator).await,
+            Request::EndSlowMode { topic } => self.end_slow_mode(topic, operator).await,
             Request::Trouble => Ok(self.trouble()),
             Request::System => self.system().await,
             Request::Check => self.check().await,
@@ -241,6 +264,12 @@ mod tests {
                 "ban",
                 json!({"user": "eve", "seconds": -1, "kind": "ban"}),
                 "not valid",
+            ),
+            ("slow_mode", json!({"topic": "", "interval": 9}), "topic"),
+            (
+                "slow_mode",
+                json!({"topic": "a"}),
+                "missing field `interval`",
             ),
         ] {
             let error = Request::read(event, &payload.into_payload()).err();

@@ -102,6 +102,7 @@ impl Dashboard {
             "members": rows,
             "members_total": members.total,
             "presence": presence,
+            "slow_mode": self.slow_mode(topic),
             // The page shows none while the database does not answer; its state is in the head of the page.
             "messages_unread": messages.is_none(),
             "messages": messages.unwrap_or_default(),

@@ -146,35 +146,17 @@ impl Channel for RoomChannel {
             limits::refuse_muted(&room, event, ctx)?;
         }
         limits::count_message(&room, &self.member, ctx)?;
-        if let Some(rule) = rule {
-            if rule.hook {
-                let asked = backend::event(self, Some(rule), event, &payload, ctx);
-                return Box::pin(asked).await;
-            }
-            if let Some(older) = &rule.older {
-                return Box::pin(self.reply_older((rule, older), event, &payload, ctx)).await;
-            }
-            // Boxed, so that the events that wait for nothing stay small.
-            if rule.topic.is_some() {
-                let sent = event::carry_out_elsewhere(self, (&*room, rule), event, &payload, ctx);
-                return Box::pin(sent).await;
-            }
-            return event::carry_out(self, (&*room, rule), event, &payload, ctx).await;
-        }
-        match event {
-            ACCESS_TOKEN if self.member.renewal().is_some() => self.renew(&payload, ctx).await,
-            PING => Ok(HandleIn::ok(payload)),
-            MESSAGES_BEFORE => self.before(&payload, ctx).await,
-            UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
-                self.change(event, &payload, ctx).await
-            }
-            _ => match self.room.rules.other_events {
-                OtherEvents::Ignore => Ok(HandleIn::NoReply),
-                OtherEvents::Hook => {
-                    Box::pin(backend::event(self, None, event, &payload, ctx)).await
+        let is_message = || is_message(&room, event, rule);
+        match limits::take_turn(&room, &self.member, is_message, ctx)? {
+            None => self.take_in((&room, rule), event, payload, ctx).await,
+            // Boxed, so that the events of topics without a slow mode stay small.
+            Some(turn) => {
+                let taken = Box::pin(self.take_in((&room, rule), event, payload, ctx)).await;
+                if is_refused(&taken) {
+                    turn.give_back();
                 }
-                OtherEvents::Refuse => Err(refuse(reason::UNKNOWN_EVENT, event, ctx).into()),
-            },
+                taken
+            }
         }
     }
 
@@ -199,6 +181,70 @@ impl Channel for RoomChannel {
                 "chat.leave.not_announced"
             );
         }
+    }
+}
+
+impl RoomChannel {
+    /// Carries out an event that is within its limits.
+    async fn take_in(
+        &mut self,
+        (room, rule): (&Room, Option<&EventRule>),
+        event: &str,
+        payload: Payload,
+        ctx: &mut Context<Self>,
+    ) -> HandleInResult {
+        if let Some(rule) = rule {
+            if rule.hook {
+                let asked = backend::event(self, Some(rule), event, &payload, ctx);
+                return Box::pin(asked).await;
+            }
+            if let Some(older) = &rule.older {
+                return Box::pin(self.reply_older((rule, older), event, &payload, ctx)).await;
+            }
+            // Boxed, so that the events that wait for nothing stay small.
+            if rule.topic.is_some() {
+                let sent = event::carry_out_elsewhere(self, (room, rule), event, &payload, ctx);
+                return Box::pin(sent).await;
+            }
+            return event::carry_out(self, (room, rule), event, &payload, ctx).await;
+        }
+        match event {
+            ACCESS_TOKEN if self.member.renewal().is_some() => self.renew(&payload, ctx).await,
+            PING => Ok(HandleIn::ok(payload)),
+            MESSAGES_BEFORE => self.before(&payload, ctx).await,
+            UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
+                self.change(event, &payload, ctx).await
+            }
+            _ => match self.room.rules.other_events {
+                OtherEvents::Ignore => Ok(HandleIn::NoReply),
+                OtherEvents::Hook => {
+                    Box::pin(backend::event(self, None, event, &payload, ctx)).await
+                }
+                OtherEvents::Refuse => Err(refuse(reason::UNKNOWN_EVENT, event, ctx).into()),
+            },
+        }
+    }
+}
+
+/// Whether an event counts in slow mode: one that goes to all members or to all others and is not marked `store = false`,
+/// and one that the room leaves to the backend. Changes of a message do not count.
+fn is_message(room: &Room, event: &str, rule: Option<&EventRule>) -> bool {
+    let is_change = matches!(event, UPDATE_MESSAGE | DELETE_MESSAGE);
+    match rule {
+        Some(rule) => rule.stores(),
+        None => {
+            let asks = room.rules.other_events == OtherEvents::Hook;
+            asks && !is_change && !reads_only(event, None)
+        }
+    }
+}
+
+/// Whether nothing was sent.
+fn is_refused(taken: &HandleInResult) -> bool {
+    match taken {
+        Ok(HandleIn::Reply(reply)) => reply.failure().is_some(),
+        Ok(_) => false,
+        Err(_) => true,
     }
 }
 

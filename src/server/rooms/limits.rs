@@ -16,6 +16,7 @@ use crate::message::reason;
 use crate::metrics::metrics;
 use crate::rate::{self, Bucket, Buckets, Limit, Rate, SharedRate};
 use crate::server::language::RoomLimit;
+use crate::slow_mode::{Person, Turn};
 use crate::socket::ConnectRefused;
 
 /// The messages of users and of topics in one room. All its members share them.
@@ -98,6 +99,33 @@ pub(super) fn refuse_muted(
             Err(ctx.muted(left))
         }
     }
+}
+
+/// Counts a message of a member whose topic is in slow mode. `None`: the topic is not, or the event is no message.
+///
+/// # Errors
+/// If it comes too early. The error reply holds the time to wait.
+pub(super) fn take_turn(
+    room: &Room,
+    member: &Member,
+    is_message: impl FnOnce() -> bool,
+    ctx: &Context<RoomChannel>,
+) -> Result<Option<Turn>, Refused> {
+    let slow_modes = room.rules.slow_modes.as_ref();
+    let Some(slow_modes) = slow_modes.filter(|slow_modes| slow_modes.has_any()) else {
+        return Ok(None);
+    };
+    if !is_message() {
+        return Ok(None);
+    }
+    let user = member.identity().and_then(Identity::user_name);
+    let connection = Person::Connection(ctx.client().number());
+    let person = user.as_deref().map_or(connection, Person::User);
+    let taken = slow_modes.take_turn(ctx.topic(), person);
+    taken.map_err(|wait| {
+        metrics().limited(Limit::SlowMode).increment(1);
+        ctx.rate_limited(Limit::SlowMode.name(), wait)
+    })
 }
 
 /// The changes that a client makes to its presences, in all its topics.

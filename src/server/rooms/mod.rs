@@ -41,6 +41,7 @@ use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
 use crate::server::language::IdentityConfig;
 use crate::server::language::template::Variable;
+use crate::slow_mode::SlowModes;
 use crate::socket::SocketRouter;
 
 /// Routes these rooms to [`RoomChannel`]. The first room whose pattern matches a topic serves it. A room whose joins
@@ -56,7 +57,7 @@ pub fn router(rooms: &[Room]) -> SocketRouter {
 }
 
 /// Adds the rooms behind the routes of `router`, and returns what can change of them. `secret`: of Phoenix.Tokens. `revocations`: of the tokens that joins
-/// need. `bans`: of the members that may not write.
+/// need. `bans`: of the members that may not write; `slow_modes`: of the topics in which members may not write often.
 ///
 /// # Errors
 /// If a key of the tokens that joins need cannot be used.
@@ -65,13 +66,14 @@ pub(crate) fn with_rooms(
     rooms: &[Room],
     secret: Option<&str>,
     revocations: &Revocations,
-    bans: Option<&Bans>,
+    (bans, slow_modes): (Option<&Bans>, Option<&SlowModes>),
 ) -> Result<(SocketRouter, LiveRooms), IdentityError> {
     let mut router = with_topics(router, rooms);
     let mut live = Vec::new();
     for room in rooms {
         let mut room = room.clone();
         room.rules.bans = bans.cloned();
+        room.rules.slow_modes = slow_modes.cloned();
         room.count_messages();
         let topics = room.topics.clone();
         let token = room.rules.join.token.as_ref();

@@ -14,6 +14,7 @@ use crate::server::language::template::{Scope, Template};
 use crate::server::language::{
     Announcement, EventRule, JoinRule, OtherEvents, PresenceRule, RoomLimit, Tell, used,
 };
+use crate::slow_mode::SlowModes;
 
 /// The event of the default room.
 pub const SHOUT: &str = "shout";
@@ -78,6 +79,8 @@ pub struct RoomRules {
     pub(crate) used: Scope,
     /// The clients that may not write. `None`: nobody can be muted.
     pub(crate) bans: Option<Bans>,
+    /// The topics in which members may not write often. `None`: none can be slow.
+    pub(crate) slow_modes: Option<SlowModes>,
     /// Counts what `limit` bounds. `None` if there is no limit, or the room has no route.
     pub(super) buckets: Option<Arc<RoomBuckets>>,
     /// Which settings of the room these are.
@@ -111,6 +114,7 @@ impl RoomRules {
             tell: config.tell,
             used: parts.fold(config.join.used(), Scope::and),
             bans: None,
+            slow_modes: None,
             buckets: None,
             version: Version::default(),
         }

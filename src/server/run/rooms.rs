@@ -13,6 +13,7 @@ use crate::pubsub::PubSub;
 use crate::server::config::ServeConfig;
 use crate::server::sanctions::Sanctions;
 use crate::server::sockets::{self, ChangeableRooms, RoomMount, RoomServices};
+use crate::slow_mode::SlowModes;
 use crate::socket::{Socket, SocketRouter};
 use crate::store::DbWriterHandle;
 use crate::transport::CheckOrigin;
@@ -21,11 +22,11 @@ use crate::transport::CheckOrigin;
 pub(super) struct OpenRooms {
     pub(super) endpoint: Endpoint,
     pub(super) presence: Option<Presence>,
-    /// Revokes and bans; `None` without a database.
+    /// Revokes, bans and slows down; `None` without a database.
     pub(super) sanctions: Option<Sanctions>,
     /// What SIGHUP changes of them.
     pub(super) changeable: ChangeableRooms,
-    /// What the database has of revocations and bans; to be kept up to date.
+    /// What the database has of revocations, bans and slow modes; to be kept up to date.
     pub(super) kept: Option<KeptSanctions>,
 }
 
@@ -40,9 +41,11 @@ impl OpenRooms {
         checked: &Checked,
     ) -> Result<Self, ServeError> {
         let revocations = &checked.revocations;
-        let bans = Bans::default();
+        let (bans, slow_modes) = (Bans::default(), SlowModes::default());
         let kept = match writer {
-            Some(writer) => Some(KeptSanctions::load(writer, revocations, &bans).await),
+            Some(writer) => {
+                Some(KeptSanctions::load(writer, revocations, &bans, &slow_modes).await)
+            }
             None => None,
         };
         let presence = sockets::presence(config, &pubsub);
@@ -57,6 +60,7 @@ impl OpenRooms {
                 teller: teller.map(|(_, teller)| Arc::clone(teller)),
                 revocations: kept.is_some().then_some(revocations),
                 bans: Some(&bans),
+                slow_modes: Some(&slow_modes),
                 presence: presence.clone(),
             },
         )?;
@@ -66,7 +70,8 @@ impl OpenRooms {
             .mount(mount)
             .build();
         let sanctions = writer.zip(kept.as_ref()).map(|(writer, kept)| {
-            Sanctions::new(revocations.clone(), writer, &endpoint, kept.added())
+            let added = kept.added();
+            Sanctions::new(revocations.clone(), slow_modes, writer, &endpoint, added)
         });
         Ok(Self {
             endpoint,

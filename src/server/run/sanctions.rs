@@ -1,4 +1,4 @@
-//! [`KeptSanctions`]: reads the revocations and bans at the start, and forgets those that have ended.
+//! [`KeptSanctions`]: reads the revocations, bans and slow modes at the start, and forgets those that have ended.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 use crate::ban::Bans;
 use crate::endpoint::Endpoint;
 use crate::revocation::Revocations;
-use crate::store::{DbWriterHandle, StoredBans, StoredRevocations};
+use crate::slow_mode::SlowModes;
+use crate::store::{DbWriterHandle, StoredBans, StoredRevocations, StoredSlowModes};
 
 /// The wait between two looks for what has ended.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -17,12 +18,14 @@ const ATTEMPTS: usize = 5;
 /// The wait after a failed read.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The revocations and bans of a server, in the database and in memory.
+/// The revocations, bans and slow modes of a server, in the database and in memory.
 pub(super) struct KeptSanctions {
     stored_revocations: StoredRevocations,
     stored_bans: StoredBans,
+    stored_slow_modes: StoredSlowModes,
     revocations: Revocations,
     bans: Bans,
+    slow_modes: SlowModes,
     is_loaded: bool,
     /// The database may have some that have ended.
     is_due: bool,
@@ -31,18 +34,21 @@ pub(super) struct KeptSanctions {
 }
 
 impl KeptSanctions {
-    /// Reads the revocations and bans into these lists. If the database is unreachable, [`keep`](Self::keep) reads them
+    /// Reads the revocations, bans and slow modes into these lists. If the database is unreachable, [`keep`](Self::keep) reads them
     /// later; the server serves meanwhile, as it does without the messages of the database.
     pub(super) async fn load(
         writer: &DbWriterHandle,
         revocations: &Revocations,
         bans: &Bans,
+        slow_modes: &SlowModes,
     ) -> Self {
         let mut kept = Self {
             stored_revocations: StoredRevocations::new(writer),
             stored_bans: StoredBans::new(writer),
+            stored_slow_modes: StoredSlowModes::new(writer),
             revocations: revocations.clone(),
             bans: bans.clone(),
+            slow_modes: slow_modes.clone(),
             is_loaded: false,
             is_due: true,
             added: Arc::default(),
@@ -79,12 +85,18 @@ impl KeptSanctions {
 
     /// Makes the lists those of the database. Returns whether they are still those.
     async fn read_once(&self) -> Result<bool, Box<dyn std::error::Error>> {
-        let changes = (self.revocations.changes(), self.bans.changes());
+        let (revoked, banned) = (self.revocations.changes(), self.bans.changes());
+        let slowed = self.slow_modes.changes();
         let now = SystemTime::now();
         let revocations = self.stored_revocations.load(now).await?;
         let bans = self.stored_bans.load(now).await?;
-        let are_current = self.revocations.replace(&revocations, changes.0);
-        Ok(self.bans.replace(bans, changes.1) && are_current)
+        let slow_modes = self.stored_slow_modes.load(now).await?;
+        let are_current = [
+            self.revocations.replace(&revocations, revoked),
+            self.bans.replace(bans, banned),
+            self.slow_modes.replace(slow_modes, slowed),
+        ];
+        Ok(are_current == [true; 3])
     }
 
     /// Reads the lists if that has failed, and forgets what has ended. Never returns.
@@ -112,13 +124,16 @@ impl KeptSanctions {
         let now = SystemTime::now();
         self.is_due |= self.revocations.forget_ended(now) > 0;
         self.is_due |= self.bans.forget_ended(now) > 0;
+        self.is_due |= self.slow_modes.forget_ended(now) > 0;
         if !self.is_due {
             return;
         }
         let revocations = self.stored_revocations.prune(now).await;
         let revocations = revocations.map_err(|error| error.to_string());
         let bans = self.stored_bans.prune(now).await;
-        match revocations.and(bans.map_err(|error| error.to_string())) {
+        let bans = revocations.and(bans.map_err(|error| error.to_string()));
+        let slow_modes = self.stored_slow_modes.prune(now).await;
+        match bans.and(slow_modes.map_err(|error| error.to_string())) {
             Ok(()) => self.is_due = false,
             // The writer reports an unreachable database.
             Err(error) => tracing::debug!(error, "serve.revocations.not_pruned"),

@@ -1,18 +1,18 @@
-//! Revocations and bans of a server that can be no node of a cluster: the build has no feature for one.
+//! Revocations, bans and slow modes of a server that can be no node of a cluster: the build has no feature for one.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::ban::Bans;
+use super::Heeded;
 use crate::pubsub::Neighbours;
-use crate::revocation::{Revocations, RevokedSubject};
+use crate::revocation::RevokedSubject;
 
 /// Other nodes: none.
 pub(crate) enum OtherNodes {}
 
 impl OtherNodes {
-    pub(crate) fn join(neighbours: &Neighbours, _: Revocations, _: Bans, _: Arc<Notify>) -> Self {
+    pub(super) fn join(neighbours: &Neighbours, _: Heeded, _: Arc<Notify>) -> Self {
         match *neighbours {}
     }
 
@@ -25,6 +25,10 @@ impl OtherNodes {
     }
 
     pub(crate) fn lifted(&self, _: &str) {
+        match *self {}
+    }
+
+    pub(crate) fn ended_slow_mode(&self, _: &str) {
         match *self {}
     }
 }

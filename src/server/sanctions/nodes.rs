@@ -1,5 +1,5 @@
-//! [`OtherNodes`]: revocations and bans hold on all nodes of a cluster. The database has them before the other nodes hear
-//! of them; each reads them there.
+//! [`OtherNodes`]: revocations, bans and slow modes hold on all nodes of a cluster. The database has them before the other
+//! nodes hear of them; each reads them there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::ban::Bans;
+use super::Heeded;
 use crate::pubsub::{Neighbours, Part, PartSender};
-use crate::revocation::{Revocations, RevokedSubject};
+use crate::revocation::RevokedSubject;
 
 /// Nothing is due.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -20,7 +20,7 @@ pub(crate) struct OtherNodes(PartSender);
 
 #[derive(Serialize, Deserialize)]
 enum Change {
-    /// There are more revocations or bans in the database.
+    /// There are more revocations, bans or slow modes in the database, or other ones.
     Added,
     /// The revocation of a user was taken back.
     RestoredUser(String),
@@ -28,31 +28,23 @@ enum Change {
     RestoredToken(String),
     /// The ban with this id was taken back.
     Lifted(String),
+    /// The slow mode of this topic was taken away.
+    EndedSlowMode(String),
 }
 
 impl OtherNodes {
     /// Hears what other nodes change, too. `added` is notified when there is more to read.
-    pub(crate) fn join(
-        neighbours: &Neighbours,
-        revocations: Revocations,
-        bans: Bans,
-        added: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn join(neighbours: &Neighbours, heeded: Heeded, added: Arc<Notify>) -> Self {
         let mut to_others = None;
         let me = neighbours.me();
         neighbours.add_part(PERIOD, |sender| {
             to_others = Some(sender);
-            Arc::new(HeardSanctions {
-                me,
-                revocations,
-                bans,
-                added,
-            })
+            Arc::new(HeardSanctions { me, heeded, added })
         });
         Self(to_others.expect("add_part makes the part before it returns"))
     }
 
-    /// A revocation or a ban is stored.
+    /// A revocation, a ban or a slow mode is stored.
     pub(crate) fn added(&self) {
         self.tell(&Change::Added);
     }
@@ -70,6 +62,11 @@ impl OtherNodes {
         self.tell(&Change::Lifted(id.to_owned()));
     }
 
+    /// The slow mode of a topic was taken away.
+    pub(crate) fn ended_slow_mode(&self, topic: &str) {
+        self.tell(&Change::EndedSlowMode(topic.to_owned()));
+    }
+
     fn tell(&self, change: &Change) {
         // Texts have a JSON form.
         self.0
@@ -80,8 +77,7 @@ impl OtherNodes {
 /// This node's side.
 struct HeardSanctions {
     me: u64,
-    revocations: Revocations,
-    bans: Bans,
+    heeded: Heeded,
     added: Arc<Notify>,
 }
 
@@ -95,16 +91,24 @@ impl Part for HeardSanctions {
         if from == self.me {
             return;
         }
+        let Heeded {
+            revocations,
+            bans,
+            slow_modes,
+        } = &self.heeded;
         match serde_json::from_slice(message) {
             Ok(Change::Added) => self.added.notify_one(),
             Ok(Change::RestoredUser(user)) => {
-                self.revocations.remove(&RevokedSubject::User(user));
+                revocations.remove(&RevokedSubject::User(user));
             }
             Ok(Change::RestoredToken(token)) => {
-                self.revocations.remove(&RevokedSubject::Token(token));
+                revocations.remove(&RevokedSubject::Token(token));
             }
             Ok(Change::Lifted(id)) => {
-                self.bans.remove(&id);
+                bans.remove(&id);
+            }
+            Ok(Change::EndedSlowMode(topic)) => {
+                slow_modes.remove(&topic);
             }
             // A node of a newer release says more.
             Err(_) => {}

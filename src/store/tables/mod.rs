@@ -26,6 +26,7 @@ pub(super) mod remove;
 pub(super) mod revocation;
 pub(super) mod row;
 pub(super) mod run;
+pub(super) mod slow_mode;
 pub(super) mod takeover;
 
 pub use self::columns::ColumnFields;

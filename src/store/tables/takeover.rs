@@ -42,6 +42,7 @@ pub(in crate::store) fn check(
         ("_add_revocations", "revocations"),
         ("_add_hook_cursors", "hook_cursors"),
         ("_add_bans", "bans"),
+        ("_add_slow_modes", "slow_modes"),
     ] {
         if lacks(migration) && exists(connection, table)? {
             return Err(StoreError::Foreign {

@@ -1,4 +1,4 @@
-//! Work on stored messages: retention, erasing, exports, imports, backups. Revocations and bans.
+//! Work on stored messages: retention, erasing, exports, imports, backups. Revocations, bans and slow modes.
 
 mod backup;
 mod bans;
@@ -10,6 +10,7 @@ mod lines;
 mod lone_writer;
 mod retention;
 mod revocations;
+mod slow_modes;
 
 pub use self::backup::{BackupError, back_up};
 pub use self::bans::{BansUnavailable, StoredBans};
@@ -19,3 +20,4 @@ pub use self::export::{ExportError, ExportEvent, Exported, Exporter};
 pub use self::import::{ImportError, ImportOptions, ImportProblem, Imported};
 pub use self::retention::{Retention, RetentionRule, RetentionRules, RetentionTask};
 pub use self::revocations::{RevocationsUnavailable, StoredRevocations};
+pub(crate) use self::slow_modes::{SlowModesUnavailable, StoredSlowModes};

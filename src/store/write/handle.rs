@@ -19,6 +19,7 @@ use crate::store::tables::cursor::CursorChange;
 use crate::store::tables::history;
 use crate::store::tables::remove::Removal;
 use crate::store::tables::revocation::RevocationChange;
+use crate::store::tables::slow_mode::SlowModeChange;
 use crate::store::write::capacity::{Capacity, StorageState};
 use crate::store::write::commits::Commits;
 use crate::store::write::drafts::DraftIntake;
@@ -100,6 +101,14 @@ impl DbWriterHandle {
     /// Changes the table of bans, in the writer's next round. Returns the number of changed rows.
     pub(in crate::store) async fn change_bans(&self, change: BanChange) -> Result<usize, AnyError> {
         self.change(TopicWork::Ban(change)).await
+    }
+
+    /// Changes the table of slow modes, in the writer's next round. Returns the number of changed rows.
+    pub(in crate::store) async fn change_slow_modes(
+        &self,
+        change: SlowModeChange,
+    ) -> Result<usize, AnyError> {
+        self.change(TopicWork::SlowMode(change)).await
     }
 
     async fn change(&self, work: TopicWork) -> Result<usize, AnyError> {

@@ -1,4 +1,5 @@
-//! [`Turn`]: work on a topic, other than its rows, on revocations, bans and cursors. Runs begin and end, rows are deleted.
+//! [`Turn`]: work on a topic, other than its rows, on revocations, bans, slow modes and cursors. Runs begin and end, rows
+//! are deleted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::store::tables::cursor::{self, CursorChange};
 use crate::store::tables::remove::{self, Removal};
 use crate::store::tables::revocation::RevocationChange;
 use crate::store::tables::run;
+use crate::store::tables::slow_mode::SlowModeChange;
 
 /// Turns in the order of the requests.
 #[derive(Default)]
@@ -70,6 +72,8 @@ pub(in crate::store) enum TopicWork {
     Revoke(RevocationChange),
     /// Changes the table of bans, which has no topics.
     Ban(BanChange),
+    /// Changes the table of slow modes, whose topics need no log.
+    SlowMode(SlowModeChange),
     /// Changes a cursor over the rows of all topics.
     Cursor(CursorChange),
 }
@@ -157,7 +161,7 @@ impl TopicWork {
             #[cfg(feature = "_cluster")]
             Self::BeginShared { topic } => topic,
             Self::Remove(removal) => &removal.topic,
-            Self::Revoke(_) | Self::Ban(_) => "",
+            Self::Revoke(_) | Self::Ban(_) | Self::SlowMode(_) => "",
             // It concerns no topic: the log names the cursor.
             Self::Cursor(change) => change.name,
         }
@@ -191,6 +195,7 @@ impl TopicWork {
             Self::Remove(removal) => WorkDone::Changed(remove::remove(connection, removal)?),
             Self::Revoke(change) => WorkDone::Changed(change.run(connection)?),
             Self::Ban(change) => WorkDone::Changed(change.run(connection)?),
+            Self::SlowMode(change) => WorkDone::Changed(change.run(connection)?),
             Self::Cursor(change) => {
                 cursor::change(connection, *change)?;
                 WorkDone::Stored
