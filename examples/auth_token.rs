@@ -95,14 +95,9 @@ fn endpoint(secret: &SecretKeyBase) -> Endpoint {
         tokens: Signer::new(secret, SALT, KeyOptions::default()),
     };
     let router = SocketRouter::new().channel::<RoomChannel>("room:*");
-    let transports = TransportOptions {
-        longpoll: Some("longpoll".to_owned()),
-        handshake: HandshakeOptions {
-            auth_token: true,
-            ..HandshakeOptions::default()
-        },
-        ..TransportOptions::default()
-    };
+    let transports = TransportOptions::default()
+        .longpoll("longpoll")
+        .handshake(HandshakeOptions::default().auth_token(true));
     Endpoint::builder(PubSub::new())
         .mount(Mount::new("/socket", socket, router).transports(transports))
         .build()

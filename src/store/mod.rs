@@ -21,6 +21,7 @@ compile_error!("a store needs the feature `sqlite` or `postgres`");
 
 mod backend;
 mod feed;
+mod lock_file;
 mod numbers;
 mod options;
 mod reader;
@@ -33,6 +34,7 @@ mod write;
 
 use std::path::PathBuf;
 
+use self::backend::Fault;
 #[cfg(feature = "sqlite")]
 pub use self::backend::FileFault;
 use self::backend::{Backend, DbConnection, Pool, Role, url};
@@ -40,7 +42,7 @@ pub use self::backend::{Prepared, StoreError, redacted};
 pub(crate) use self::feed::{FedMessage, Feed, RowCursor};
 pub use self::options::{SpoolOptions, StoreOptions, WriterOptions};
 pub use self::reader::{CommittedMessage, Page, Reader, Window};
-pub use self::servers::{ClusterSeat, OnSeen, OtherServers, SeenServer, Servers};
+pub(crate) use self::servers::{ClusterSeat, OtherServers, SeenServer, Servers};
 pub use self::tables::ColumnFields;
 use self::tables::migrations;
 pub use self::upkeep::{
@@ -88,14 +90,14 @@ impl Store {
     }
 
     /// As [`Store::open`], for a server that starts without its database. If the database is
-    /// [unreachable](StoreError::Unreachable) now, the [`DbWriter`] migrates it later.
+    /// [unreachable](StoreError::is_unreachable) now, the [`DbWriter`] migrates it later.
     ///
     /// # Errors
     /// As [`Store::open`], except for an unreachable database.
     pub fn open_or_wait(url: &str, options: StoreOptions) -> Result<(Self, Prepared), StoreError> {
         match Self::open(url, options) {
             #[cfg(feature = "postgres")]
-            Err(StoreError::Unreachable(error)) => {
+            Err(StoreError(error @ Fault::Unreachable(_))) => {
                 tracing::error!(
                     %error,
                     "store.unreachable: start the database or mend its URL; messages wait in the \
@@ -108,7 +110,7 @@ impl Store {
         }
     }
 
-    fn new(backend: Backend, options: StoreOptions, prepared: bool) -> Result<Self, StoreError> {
+    fn new(backend: Backend, options: StoreOptions, prepared: bool) -> Result<Self, Fault> {
         Ok(Self {
             readers: backend.pool(Role::Readers(options.pool_size))?,
             backend,
@@ -118,7 +120,7 @@ impl Store {
     }
 
     /// Migrates a database that was unreachable when it was opened.
-    fn prepare(&mut self) -> Result<(), StoreError> {
+    fn prepare(&mut self) -> Result<(), Fault> {
         if self.prepared {
             return Ok(());
         }
@@ -129,7 +131,7 @@ impl Store {
 }
 
 /// The migrations. `adopt`: also take over the table of an Ecto application.
-fn migration(adopt: bool) -> impl Fn(&mut DbConnection<'_>) -> Result<Prepared, StoreError> {
+fn migration(adopt: bool) -> impl Fn(&mut DbConnection<'_>) -> Result<Prepared, Fault> {
     move |connection| migrations::run(connection, adopt)
 }
 

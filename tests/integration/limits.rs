@@ -146,10 +146,7 @@ async fn a_message_before_a_violation_is_still_handled() {
 
 /// Requirement 48.
 async fn a_frame_over_the_limit_is_refused_by_its_header() {
-    let server = chat(SocketOptions {
-        max_frame_size: 1_000,
-        ..SocketOptions::default()
-    });
+    let server = chat(SocketOptions::default().max_frame_size(1_000));
     // The header alone; the payload that it declares is never sent.
     let lying = RawFrame {
         declared_len: Some(1 << 30),
@@ -185,10 +182,7 @@ async fn an_endless_message_of_empty_fragments_is_closed_with_1008() {
 /// Requirements 44, 50, 51.
 async fn a_silent_connection_is_closed_and_one_that_pings_is_not() {
     let timeout = Duration::from_millis(400);
-    let server = chat(SocketOptions {
-        timeout,
-        ..SocketOptions::default()
-    });
+    let server = chat(SocketOptions::default().timeout(timeout));
     let mut silent = Phoenix::connect(server.addr).await;
     let mut alive = Phoenix::connect(server.addr).await;
     for _ in 0..6 {
@@ -283,14 +277,8 @@ async fn topics_and_events_of_other_types_are_answered() {
 }
 
 async fn a_client_that_does_not_read_is_ended_and_the_others_lose_nothing() {
-    let outbox = OutboxLimits {
-        bytes: 200_000,
-        frames: 1_000,
-    };
-    let server = chat(SocketOptions {
-        outbox,
-        ..SocketOptions::default()
-    });
+    let outbox = OutboxLimits::default().bytes(200_000).frames(1_000);
+    let server = chat(SocketOptions::default().outbox(outbox));
     let mut stalled = Phoenix::connect(server.addr).await;
     stalled.join("random:lobby").await;
     stalled.wire.stop_reading();
@@ -349,14 +337,8 @@ async fn a_worker_that_is_full_refuses_websockets() {
 }
 
 async fn a_flood_of_messages_is_read_at_the_pace_of_the_channel() {
-    let flow = FlowLimits {
-        messages: 4,
-        bytes: 1_000,
-    };
-    let server = chat(SocketOptions {
-        flow,
-        ..SocketOptions::default()
-    });
+    let flow = FlowLimits::default().messages(4).bytes(1_000);
+    let server = chat(SocketOptions::default().flow(flow));
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join("random:lobby").await;
     let body = "x".repeat(900);
@@ -508,14 +490,8 @@ async fn a_burst_throws_no_reader_out() {
 }
 
 async fn a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it() {
-    let outbox = OutboxLimits {
-        bytes: 100_000,
-        frames: 1_000,
-    };
-    let server = chat(SocketOptions {
-        outbox,
-        ..SocketOptions::default()
-    });
+    let outbox = OutboxLimits::default().bytes(100_000).frames(1_000);
+    let server = chat(SocketOptions::default().outbox(outbox));
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join("random:lobby").await;
     let body = "x".repeat(40_000);
@@ -542,14 +518,8 @@ async fn a_lost_connection_is_not_answered_with_1000() {
 
 async fn a_client_that_pings_faster_than_it_reads_is_slowed_down() {
     const PINGS: usize = 5_000;
-    let outbox = OutboxLimits {
-        bytes: 10_000,
-        frames: 100,
-    };
-    let server = chat(SocketOptions {
-        outbox,
-        ..SocketOptions::default()
-    });
+    let outbox = OutboxLimits::default().bytes(10_000).frames(100);
+    let server = chat(SocketOptions::default().outbox(outbox));
     let mut client = WireClient::connect(server.addr, "/socket/websocket?vsn=2.0.0").await;
     let payload = [b'x'; 125];
     let pings = packet(&vec![RawFrame::new(9, payload); PINGS]);

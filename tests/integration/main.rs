@@ -64,6 +64,7 @@ mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod presence_grace;
 mod random_rooms;
 mod rates;
 mod reload;

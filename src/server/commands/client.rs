@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{interval, timeout};
 use url::Url;
 
-use crate::server::config::{PublishConfig, ServeConfig, ServerUrl, SettingsError, TailConfig};
+use crate::server::config::{CliError, PublishConfig, ServeConfig, ServerUrl, TailConfig};
 use crate::server::console::{OutputError, print};
 use crate::server::probe;
 use crate::server::tls;
@@ -42,7 +42,7 @@ pub(crate) enum ClientCommandError {
     NoToken,
     /// The config file cannot be used.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Settings(#[from] CliError),
     /// The config file names no address that can be reached.
     #[error("{0} is no URL of a server; give it by --url")]
     NoUrl(String),

@@ -37,6 +37,7 @@ const RUNS_OF_A_COUNT: u64 = 60;
 
 /// How long messages are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetentionRule {
     /// The topics.
     pub topics: TopicPattern,
@@ -46,6 +47,23 @@ pub struct RetentionRule {
     /// before it is pruned. Updates and deletions do not count, and are deleted with the messages around them.
     pub max_messages: Option<u32>,
 }
+
+impl RetentionRule {
+    /// A rule for these topics that deletes nothing.
+    pub fn new(topics: TopicPattern) -> Self {
+        Self {
+            topics,
+            max_age: None,
+            max_messages: None,
+        }
+    }
+}
+
+setters!(RetentionRule {
+} some {
+    max_age: Duration,
+    max_messages: u32,
+});
 
 /// The rules of a [`Retention`], which can change while it runs. Clones share them.
 #[derive(Clone, Debug)]

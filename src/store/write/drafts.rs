@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::lock::lock;
 use crate::log::{StoreFull, Unplaced};
 use crate::metrics::{committed as committed_now, metrics};
-use crate::store::StoreError;
+use crate::store::Fault;
 use crate::store::backend::DbConnection;
 use crate::store::tables::columns::Columns;
 use crate::store::write::batch::MAX_BATCH;
@@ -114,7 +114,7 @@ pub(in crate::store) fn commit(
     columns: &Columns,
     capacity: &Capacity,
     done: &mut usize,
-) -> Result<(), StoreError> {
+) -> Result<(), Fault> {
     let settled = &mut |drafts: &[Arc<Unplaced>], ordered: Ordered| {
         *done += drafts.len();
         settle(drafts, ordered, capacity);

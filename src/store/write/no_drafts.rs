@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::store::StoreError;
+use crate::store::Fault;
 use crate::store::backend::DbConnection;
 use crate::store::tables::columns::Columns;
 use crate::store::write::capacity::Capacity;
@@ -42,6 +42,6 @@ pub(in crate::store) fn commit(
     _: &Columns,
     _: &Capacity,
     _: &mut usize,
-) -> Result<(), StoreError> {
+) -> Result<(), Fault> {
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::capacity::StorageState;
-use crate::store::StoreError;
+use crate::store::Fault;
 
 /// The first wait after a failed round; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -222,7 +222,7 @@ impl WriterState {
     }
 
     /// A round has failed, or could not begin.
-    pub(in crate::store) fn fail(&mut self, error: &StoreError) -> Failed {
+    pub(in crate::store) fn fail(&mut self, error: &Fault) -> Failed {
         let text = error.to_string();
         let (retry, is_news) = match &self.database {
             DatabaseState::Away { retry, trouble, .. } => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
-use crate::store::StoreError;
+use crate::store::Fault;
 use crate::store::backend::DbConnection;
 use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::{self, CursorChange};
@@ -42,7 +42,7 @@ impl TurnAnswer {
 }
 
 /// Shared, because a failure can concern several callers.
-pub(in crate::store) type SharedError = Arc<StoreError>;
+pub(in crate::store) type SharedError = Arc<Fault>;
 
 /// Work on one topic, or on none.
 #[derive(Clone, Debug)]
