@@ -6,7 +6,7 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
 
 use crate::log::Seq;
-use crate::store::StoreError;
+use crate::store::backend::StoreError;
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::message;

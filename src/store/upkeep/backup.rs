@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::store::StoreError;
+use crate::store::backend::StoreError;
 use crate::store::backend::url::{self, Scheme};
 use crate::store::backend::{Backend, Role};
 use crate::store::tables::run;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use diesel::prelude::*;
 
-use crate::store::StoreError;
+use crate::store::backend::StoreError;
 use crate::store::backend::{Backend, DbConnection, Role, on_each_backend};
 use crate::store::tables::{migrations, takeover};
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::log::Seq;
 use crate::pattern::TopicPattern;
-use crate::store::StoreError;
+use crate::store::backend::StoreError;
 use crate::store::backend::{Backend, DbConnection, Pool, Role, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::history::{octet_length, within};

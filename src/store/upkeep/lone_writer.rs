@@ -2,8 +2,8 @@
 //!
 //! [`DbWriter`]: crate::store::DbWriter
 
-use crate::store::backend::{DbConnection, Housekeeper, Pooled, Role};
-use crate::store::{Store, StoreError};
+use crate::store::backend::{DbConnection, Housekeeper, Pooled, Role, StoreError};
+use crate::store::opened::Store;
 
 pub(in crate::store) struct LoneWriter {
     pooled: Pooled,

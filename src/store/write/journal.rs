@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::log::LogEntry;
-use crate::store::StoreError;
+use crate::store::backend::StoreError;
 use crate::store::options::SpoolOptions;
 use crate::store::spool::{Record, Spool};
 use crate::store::tables::row::PendingRow;

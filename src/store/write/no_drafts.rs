@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::store::StoreError;
 use crate::store::backend::DbConnection;
+use crate::store::backend::StoreError;
 use crate::store::tables::columns::Columns;
 use crate::store::write::capacity::Capacity;
 

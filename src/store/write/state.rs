@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::capacity::StorageState;
-use crate::store::StoreError;
+use crate::store::backend::StoreError;
 
 /// The first wait after a failed round; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(50);

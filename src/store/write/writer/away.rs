@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::DbWriter;
 use crate::log::OpenedRun;
-use crate::store::StoreError;
+use crate::store::backend::StoreError;
 use crate::store::tables::run;
 use crate::store::write::state::SpoolState;
 use crate::store::write::turn::{SharedError, TurnAnswer};
