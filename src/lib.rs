@@ -14,6 +14,9 @@
     )
 )]
 
+#[cfg(not(unix))]
+compile_error!("Slackir runs on Unix only. On Windows, build and run it in WSL.");
+
 /// Implements `Debug` for a type with little to show: its name and the given fields.
 macro_rules! named_debug {
     ($type:ty $(, $field:ident)*) => {

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::metrics::metrics;
-use crate::store::backend::{DbConnection, Pool};
+use crate::store::backend::{DbConnection, Fault, Pool, StoreError};
+use crate::store::opened::Store;
 use crate::store::tables::run;
-use crate::store::{DbWriterHandle, Fault, StorageState, Store, StoreError};
+use crate::store::write::{DbWriterHandle, StorageState};
 
 /// The time between two heartbeats of a server alone.
 const BEAT: Duration = Duration::from_secs(2);

@@ -28,15 +28,12 @@ over_both_drivers! {
     topics_and_events_of_other_types_are_answered
     a_client_that_does_not_read_is_ended_and_the_others_lose_nothing
     a_flood_of_messages_is_read_at_the_pace_of_the_channel
-    odd_handshakes_get_phoenix_answers
-    pages_of_other_hosts_may_not_connect
     stale_join_refs_are_dropped_and_null_ones_accepted
     what_was_said_before_the_end_of_a_connection_is_heard
     a_burst_throws_no_reader_out
     a_client_that_asks_for_more_than_its_outbox_holds_gets_all_of_it
     a_lost_connection_is_not_answered_with_1000
     a_client_that_pings_faster_than_it_reads_is_slowed_down
-    a_handshake_with_a_body_is_refused
     nothing_behind_a_violation_is_handled
 }
 
@@ -355,56 +352,6 @@ async fn a_flood_of_messages_is_read_at_the_pace_of_the_channel() {
     }
 }
 
-/// Requirements 5, 6, 8, 12, 16.
-async fn odd_handshakes_get_phoenix_answers() {
-    let server = TestServer::start(conformance_app::endpoint);
-    let path = "/socket/websocket?vsn=2.0.0";
-    for (method, path, headers, status, body) in [
-        ("POST", path, vec![], 400, ""),
-        ("OPTIONS", path, vec![], 400, ""),
-        (
-            "GET",
-            path,
-            vec![],
-            400,
-            "'connection' header must contain 'upgrade', got [\"close\"]",
-        ),
-        ("GET", path, vec![("Host", None)], 400, ""),
-        ("GET", "/socket/websocket?vsn=2.0.0&deny=1", vec![], 403, ""),
-        ("GET", "/socket/websocket?vsn[]=2.0.0", vec![], 403, ""),
-        (
-            "GET",
-            "/socket/websocket?vsn=2.0.0&x=%ff",
-            vec![],
-            400,
-            "the query string is not UTF-8",
-        ),
-        ("GET", "/socket", vec![], 404, ""),
-    ] {
-        let answer = wire::http(server.addr, method, path, &headers, b"")
-            .await
-            .expect("an answer");
-        let text = String::from_utf8_lossy(&answer.body);
-        assert_eq!((answer.status, &*text), (status, body), "{method} {path}");
-    }
-}
-
-/// Requirement 22.
-async fn pages_of_other_hosts_may_not_connect() {
-    let server = chat(SocketOptions::default());
-    let path = "/socket/websocket?vsn=2.0.0";
-    for (origin, accepted) in [("http://evil.test", false), ("http://127.0.0.1:3000", true)] {
-        let headers = [("Origin", Some(origin))];
-        let opened = WireClient::open(server.addr, path, &headers)
-            .await
-            .expect("an answer");
-        match opened {
-            Ok(_) => assert!(accepted, "{origin}"),
-            Err(answer) => assert_eq!((answer.status, accepted), (403, false), "{origin}"),
-        }
-    }
-}
-
 /// Requirements 95, 103, 104.
 async fn stale_join_refs_are_dropped_and_null_ones_accepted() {
     let server = TestServer::start(conformance_app::endpoint);
@@ -526,29 +473,6 @@ async fn a_client_that_pings_faster_than_it_reads_is_slowed_down() {
     client.send_bytes(&pings).await.expect("open");
     let pongs = client.recv(PINGS, DEADLINE).await;
     assert_eq!(pongs, vec![Frame::Pong(payload.to_vec()); PINGS]);
-}
-
-/// What stands behind the head would reach nobody or the wrong one.
-async fn a_handshake_with_a_body_is_refused() {
-    let server = chat(SocketOptions::default());
-    let path = "/socket/websocket?vsn=2.0.0";
-    for header in [("Content-Length", "5"), ("Transfer-Encoding", "chunked")] {
-        let headers = [(header.0, Some(header.1))];
-        let refused = WireClient::open(server.addr, path, &headers).await;
-        let status = refused.expect("an answer").map_err(|answer| answer.status);
-        assert_eq!(status.err(), Some(400), "{header:?}");
-    }
-    // actix-http would go on to read requests behind a list.
-    let list = [("Upgrade", Some("x, WebSocket"))];
-    let answer = WireClient::open(server.addr, path, &list).await;
-    let status = answer
-        .expect("an answer")
-        .map_or_else(|refused| refused.status, |_| 101);
-    let expected = match Driver::current() {
-        Driver::Direct => 101,
-        Driver::ActixWs => 400,
-    };
-    assert_eq!(status, expected);
 }
 
 async fn nothing_behind_a_violation_is_handled() {

@@ -11,10 +11,11 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
+use crate::store::backend::Fault;
 use crate::store::backend::Migrate;
+use crate::store::backend::Prepared;
 use crate::store::backend::url::PostgresUrl;
 use crate::store::backend::{self, Role};
-use crate::store::backend::{Fault, Prepared};
 
 /// The advisory lock of Slackir's migrations: "slackir" in ASCII.
 const MIGRATION_LOCK: i64 = 0x0073_6c61_636b_6972;

@@ -8,12 +8,13 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 
+use crate::store::backend::Fault;
 use crate::store::backend::Migrate;
+use crate::store::backend::Prepared;
 use crate::store::backend::checkpoint::{self, Checkpointer};
 use crate::store::backend::database_file::{DatabaseFile, FileFault};
 use crate::store::backend::url::{self, SqliteMode, SqliteUrl};
 use crate::store::backend::{self, Role};
-use crate::store::backend::{Fault, Prepared};
 use crate::store::lock_file;
 
 /// The longest wait of a statement for another process's lock on the database.

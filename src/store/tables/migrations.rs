@@ -4,9 +4,8 @@ use diesel::backend::Backend;
 use diesel::migration::MigrationSource;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use crate::store::backend::DbConnection;
+use crate::store::backend::{DbConnection, Fault, Prepared};
 use crate::store::tables::takeover;
-use crate::store::{Fault, Prepared};
 
 #[cfg(feature = "sqlite")]
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");

@@ -6,8 +6,8 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
 
 use crate::log::Seq;
-use crate::store::Fault;
-use crate::store::backend::{DbConnection, on_each_backend};
+
+use crate::store::backend::{DbConnection, Fault, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::message;
 use crate::store::tables::row::{MessageRow, to_timestamp};

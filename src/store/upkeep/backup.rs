@@ -6,9 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::store::backend::url::{self, Scheme};
-use crate::store::backend::{Backend, Role};
+use crate::store::backend::{Backend, Fault, Role, StoreError};
 use crate::store::tables::run;
-use crate::store::{Fault, StoreError};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use diesel::prelude::*;
 
-use crate::store::backend::{Backend, DbConnection, Role, on_each_backend};
+use crate::store::backend::{Backend, DbConnection, Fault, Role, StoreError, on_each_backend};
 use crate::store::tables::{migrations, takeover};
-use crate::store::{Fault, StoreError};
 
 diesel::table! {
     /// The table of diesel's migrations.

@@ -13,11 +13,12 @@ use tokio::time::timeout;
 use crate::log::Seq;
 use crate::pubsub::{Erasure, PubSub};
 use crate::store::backend::error::AnyError;
-use crate::store::backend::{DbConnection, on_each_backend};
+use crate::store::backend::{DbConnection, Fault, StoreError, on_each_backend};
+use crate::store::opened::Store;
 use crate::store::schema::{messages, topics};
 use crate::store::tables::message;
 use crate::store::tables::remove::{self, MAX_ROWS, Removal, RemovedRows};
-use crate::store::{DbWriterHandle, Fault, Store, StoreError};
+use crate::store::write::DbWriterHandle;
 
 /// The longest wait for the commit of pending rows.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,13 +12,15 @@ use serde::Serialize;
 
 use crate::log::Seq;
 use crate::pattern::TopicPattern;
-use crate::store::backend::{Backend, DbConnection, Pool, Role, on_each_backend};
+
+use crate::store::backend::{
+    Backend, DbConnection, Fault, Pool, Role, StoreError, on_each_backend,
+};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::history::{octet_length, within};
 use crate::store::tables::readable::has_place;
 use crate::store::tables::row::FoundRow;
 use crate::store::upkeep::lines::{ExportHeader, MessageLine, TopicLine, VERSION};
-use crate::store::{Fault, StoreError};
 
 /// Rows of a page, and bytes of their payloads.
 const PAGE: i64 = 1_000;

@@ -14,10 +14,11 @@ use serde::de::IgnoredAny;
 use self::destination::Destination;
 use crate::log::Seq;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+use crate::store::opened::Store;
 use crate::store::tables::row::OwnedRow;
 use crate::store::upkeep::lines::{ExportHeader, MessageLine, TopicLine, VERSION};
 use crate::store::upkeep::lone_writer::LoneWriter;
-use crate::store::{Fault, Store};
 
 /// The bounds of one transaction.
 const BATCH: usize = 1_000;

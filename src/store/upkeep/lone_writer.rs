@@ -2,8 +2,8 @@
 //!
 //! [`DbWriter`]: crate::store::DbWriter
 
-use crate::store::backend::{DbConnection, Housekeeper, Pooled, Role};
-use crate::store::{Fault, Store};
+use crate::store::backend::{DbConnection, Fault, Housekeeper, Pooled, Role};
+use crate::store::opened::Store;
 
 pub(in crate::store) struct LoneWriter {
     pooled: Pooled,

@@ -16,7 +16,6 @@ use crate::log::Seq;
 use crate::metrics::metrics;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::pubsub::PubSub;
-use crate::store::DbWriterHandle;
 use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
@@ -24,6 +23,7 @@ use crate::store::tables::message;
 use crate::store::tables::readable::{Readable, has_place};
 use crate::store::tables::remove::{MAX_ROWS, Removal, RemovedRows};
 use crate::store::tables::row::to_timestamp;
+use crate::store::write::DbWriterHandle;
 
 /// The wait between two runs.
 const PERIOD: Duration = Duration::from_secs(60);

@@ -10,7 +10,8 @@ use actix::{Actor, Context, Handler, Message, Recipient};
 
 use crate::log::{LogEntry, Seq};
 use crate::metrics::{committed as committed_now, metrics};
-use crate::store::backend::{DbConnection, Housekeeper, Pool, Pooled};
+use crate::store::backend::{DbConnection, Fault, Housekeeper, Pool, Pooled};
+use crate::store::opened::Store;
 use crate::store::spool::Record;
 use crate::store::tables::columns::Columns;
 use crate::store::tables::message;
@@ -22,7 +23,6 @@ use crate::store::write::commits::Commits;
 use crate::store::write::drafts::{self, DraftBatch};
 use crate::store::write::journal::Journal;
 use crate::store::write::turn::{SharedError, TopicWork, WorkDone};
-use crate::store::{Fault, Store};
 
 /// The actor. Its thread is its own, so it may block.
 pub(in crate::store) struct Committer {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::lock::lock;
 use crate::log::{StoreFull, Unplaced};
 use crate::metrics::{committed as committed_now, metrics};
-use crate::store::Fault;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+
 use crate::store::tables::columns::Columns;
 use crate::store::write::batch::MAX_BATCH;
 use crate::store::write::capacity::Capacity;

@@ -13,7 +13,8 @@ use crate::log::{
     StoreFull, StoredEntry,
 };
 use crate::store::backend::error::AnyError;
-use crate::store::backend::{DbConnection, Pool};
+use crate::store::backend::{DbConnection, Fault, Pool};
+use crate::store::reader::Reader;
 use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::CursorChange;
 use crate::store::tables::history;
@@ -28,7 +29,6 @@ use crate::store::write::turn::TopicWork;
 use crate::store::write::writer::{
     Change, ChangeCursor, Close, Damaged, DbWriter, Open, RowsCame, Sequence, Synced,
 };
-use crate::store::{Fault, Reader};
 
 /// The [`MessageStore`] of a database: the writer, and connections for reading. Cloning is cheap. The writer ends with
 /// its last handle. SQLite's file is then free within half a second; [`Store::open`](crate::store::Store::open) waits a

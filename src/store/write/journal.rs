@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::log::LogEntry;
-use crate::store::Fault;
+
+use crate::store::backend::Fault;
 use crate::store::options::SpoolOptions;
 use crate::store::spool::{Record, Spool};
 use crate::store::tables::row::PendingRow;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::store::Fault;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+
 use crate::store::tables::columns::Columns;
 use crate::store::write::capacity::Capacity;
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
-use crate::store::Fault;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+
 use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::{self, CursorChange};
 use crate::store::tables::remove::{self, Removal};

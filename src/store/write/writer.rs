@@ -24,7 +24,8 @@ pub(in crate::store) use self::requests::{
 };
 use crate::log::{Epoch, LogEntry};
 use crate::metrics::metrics;
-use crate::store::backend::{Guard, Role};
+use crate::store::backend::{Fault, Guard, Role, StoreError};
+use crate::store::opened::Store;
 use crate::store::options::WriterOptions;
 use crate::store::spool::Record;
 use crate::store::tables::columns::Columns;
@@ -42,7 +43,6 @@ use crate::store::write::intake::Intake;
 use crate::store::write::journal::Journal;
 use crate::store::write::state::{Failed, WriterState};
 use crate::store::write::turn::{TopicWork, Turns};
-use crate::store::{Fault, Store, StoreError};
 
 /// The pause after a transaction of few rows. Rows that no caller waits for gather in it.
 const PAUSE: Duration = Duration::from_millis(5);

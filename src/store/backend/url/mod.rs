@@ -4,6 +4,7 @@
 mod postgres;
 mod sqlite;
 
+use crate::store::backend::Fault;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "postgres")]
@@ -11,7 +12,6 @@ pub(in crate::store) use self::postgres::PostgresUrl;
 #[cfg(feature = "sqlite")]
 pub(in crate::store) use self::sqlite::SqliteMode;
 pub(in crate::store) use self::sqlite::SqliteUrl;
-use crate::store::backend::Fault;
 
 /// The kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! [`SqliteUrl`]: the file of a URL, as diesel_cli and SQLite read it.
 
+use crate::store::backend::Fault;
 use std::path::PathBuf;
 
 use super::strip;
-use crate::store::backend::Fault;
 
 /// The prefixes of a SQLite URL. diesel makes a `file:` URI of the first.
 const SQLITE: [&str; 2] = ["sqlite://", "sqlite:"];

@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use super::DbWriter;
 use crate::log::OpenedRun;
-use crate::store::Fault;
+
+use crate::store::backend::Fault;
 use crate::store::tables::run;
 use crate::store::write::state::SpoolState;
 use crate::store::write::turn::{SharedError, TurnAnswer};

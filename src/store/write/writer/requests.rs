@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::DbWriter;
 use crate::log::{MessageId, OpenedRun};
-use crate::store::Fault;
+
+use crate::store::backend::Fault;
 use crate::store::backend::error::DAMAGED;
 use crate::store::tables::cursor::CursorChange;
 use crate::store::write::turn::{SharedError, TopicWork, Turn, TurnAnswer};
