@@ -6,8 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use memchr::memmem;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::json;
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -20,6 +18,8 @@ use super::poll::{Poll, Ready};
 use super::report::Report;
 use super::tls::ClientTls;
 use super::topic::{Arrival, Publisher, Topic};
+use crate::message::{PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_REPLY};
+use crate::serializer::{ServerText, client_text};
 use crate::server::config::LoadConfig;
 
 /// The ref of the join.
@@ -61,15 +61,6 @@ pub(super) struct Crowd<'a> {
     buffer: Vec<u8>,
     ready: Vec<Ready>,
 }
-
-/// A frame without a mark: the ref, the event and the payload of the five parts are read.
-type Message<'a> = (
-    IgnoredAny,
-    Option<&'a str>,
-    IgnoredAny,
-    &'a str,
-    &'a RawValue,
-);
 
 /// The payload of a reply.
 #[derive(Deserialize)]
@@ -245,12 +236,8 @@ impl<'a> Crowd<'a> {
         self.moved = Instant::now();
         self.clients[client].state = State::Joining;
         let topic = &self.topics[self.clients[client].topic].name;
-        let topic = json!(topic);
-        let join = &self.config.join;
-        self.send_text(
-            client,
-            &format!("[\"{JOIN}\",\"{JOIN}\",{topic},\"phx_join\",{join}]"),
-        );
+        let text = client_text(Some(JOIN), JOIN, topic, PHX_JOIN, &self.config.join);
+        self.send_text(client, &text);
         true
     }
 
@@ -306,18 +293,17 @@ impl<'a> Crowd<'a> {
         if memmem::find(payload, b"\"phx_").is_none() {
             return;
         }
-        let Ok((_, reference, _, event, payload)) = serde_json::from_slice::<Message<'_>>(payload)
-        else {
+        let Some(message) = ServerText::read(payload) else {
             return;
         };
-        match event {
-            "phx_reply" => {
-                let Ok(reply) = serde_json::from_str::<Reply<'_>>(payload.get()) else {
+        match &*message.event {
+            PHX_REPLY => {
+                let Ok(reply) = serde_json::from_str::<Reply<'_>>(message.payload.get()) else {
                     return;
                 };
-                self.replied(client, reference.unwrap_or_default(), &reply);
+                self.replied(client, &message.reference.unwrap_or_default(), &reply);
             }
-            "phx_close" | "phx_error" => self.end(client, event),
+            end @ (PHX_CLOSE | PHX_ERROR) => self.end(client, end),
             _ => {}
         }
     }
@@ -373,12 +359,10 @@ impl<'a> Crowd<'a> {
         publisher.sent += 1;
         self.report.messages += 1;
         let payload = self.template.payload(&self.marks, mark);
-        let (name, event) = (json!(self.topics[topic].name), json!(self.config.event()));
-        let number = mark.number;
-        self.send_text(
-            client,
-            &format!("[\"{JOIN}\",\"{PUSH}{number}\",{name},{event},{payload}]"),
-        );
+        let topic = &self.topics[topic].name;
+        let reference = format!("{PUSH}{}", mark.number);
+        let text = client_text(Some(JOIN), &reference, topic, self.config.event(), &payload);
+        self.send_text(client, &text);
     }
 
     /// The connection, the channel or the attempt of a client has ended.

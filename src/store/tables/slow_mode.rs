@@ -21,7 +21,7 @@ pub(in crate::store) enum SlowModeChange {
 }
 
 /// A row.
-type Row = (String, i64, i64, Option<i64>);
+type SlowModeRow = (String, i64, i64, Option<i64>);
 
 impl SlowModeChange {
     /// Makes the change, inside a transaction. Returns the number of rows.
@@ -53,12 +53,12 @@ pub(in crate::store) fn in_force(
         .filter(is_in_force)
         .order(slow_modes::since.desc())
         .limit(i64::try_from(limit).unwrap_or(i64::MAX));
-    let rows: Vec<Row> = on_each_backend!(connection, |typed| rows.load(typed))?;
+    let rows: Vec<SlowModeRow> = on_each_backend!(connection, |typed| rows.load(typed))?;
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
 /// `None` for a row that this version does not understand.
-fn read((topic, seconds, since, ends): Row) -> Option<SlowMode> {
+fn read((topic, seconds, since, ends): SlowModeRow) -> Option<SlowMode> {
     let seconds = u64::try_from(seconds).ok();
     let seconds = seconds.filter(|seconds| (1..=MAX_INTERVAL).contains(seconds))?;
     Some(SlowMode {

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use crate::slow_mode::{MAX_SLOW_MODES, SlowMode};
-use crate::store::DbWriterHandle;
 use crate::store::backend::error::AnyError;
 use crate::store::tables::slow_mode::{self, SlowModeChange};
+use crate::store::write::DbWriterHandle;
 
 /// The table of [`SlowMode`]s. The writer changes it between two batches of messages. Cloning is cheap.
 #[derive(Clone)]
