@@ -35,10 +35,7 @@ async fn main() {
 
 async fn measure(url: &str, strict: bool) {
     let (store, _) = Store::open(url, StoreOptions::default()).expect("a database");
-    let options = WriterOptions {
-        strict,
-        ..WriterOptions::default()
-    };
+    let options = WriterOptions::default().strict(strict);
     let writer = DbWriter::start_on_own_thread(store, options).expect("a connection");
     let scheme = url.split(':').next().unwrap_or_default();
     for load in [Load::Full, Load::FullWithRefs, Load::OneByOne] {

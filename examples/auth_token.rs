@@ -17,15 +17,15 @@
 //! channel.push("whoami", {}).receive("ok", ({ user }) => console.log(user)); // ada
 //! ```
 
-use actix_web::{App, HttpServer};
+use std::net::TcpListener;
+
 use clap::Parser;
 use serde_json::json;
 use slackir::channel::{Channel, Context, Failure, HandleIn, HandleInResult, Join, JoinResult};
 use slackir::endpoint::TransportOptions;
 use slackir::message::Payload;
 use slackir::pubsub::PubSub;
-use slackir::shutdown::run_until_signal;
-use slackir::socket::{ConnectInfo, ConnectRefused, DrainOptions, Params, Socket, SocketRouter};
+use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 use slackir::transport::HandshakeOptions;
 use slackir::{Assigns, Endpoint, Mount};
@@ -95,14 +95,9 @@ fn endpoint(secret: &SecretKeyBase) -> Endpoint {
         tokens: Signer::new(secret, SALT, KeyOptions::default()),
     };
     let router = SocketRouter::new().channel::<RoomChannel>("room:*");
-    let transports = TransportOptions {
-        longpoll: Some("longpoll".to_owned()),
-        handshake: HandshakeOptions {
-            auth_token: true,
-            ..HandshakeOptions::default()
-        },
-        ..TransportOptions::default()
-    };
+    let transports = TransportOptions::default()
+        .longpoll("longpoll")
+        .handshake(HandshakeOptions::default().auth_token(true));
     Endpoint::builder(PubSub::new())
         .mount(Mount::new("/socket", socket, router).transports(transports))
         .build()
@@ -127,16 +122,7 @@ async fn main() -> std::io::Result<()> {
     } = Args::parse();
     let secret = SecretKeyBase::new(secret_key_base).map_err(std::io::Error::other)?;
     let endpoint = endpoint(&secret);
-    let routes = endpoint.clone();
-    let server = HttpServer::new(move || App::new().configure(routes.routes()))
-        .tcp_nodelay(true)
-        .on_connect(slackir::transport::on_connect)
-        .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
-        .disable_signals()
-        .bind(("127.0.0.1", port))?
-        .run();
-    let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());
-    let running = run_until_signal(server, shutdown)?;
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
     println!("Rooms for clients with a token, on http://127.0.0.1:{port}");
-    running.await.map(drop)
+    slackir::serve_on(&endpoint, listener, |_| {}).await
 }

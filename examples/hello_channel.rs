@@ -1,4 +1,4 @@
-//! The smallest server with a channel: the reply to `echo` is its payload; `shout` is broadcast to the topic.
+//! The smallest server with a channel: each message is broadcast to its topic, and comes back as the reply.
 //!
 //! ```sh
 //! cargo run --example hello_channel     # ws://127.0.0.1:4000/socket/websocket?vsn=2.0.0
@@ -24,14 +24,8 @@ impl Channel for Hello {
         payload: Payload,
         ctx: &mut Context<Self>,
     ) -> HandleInResult {
-        match event {
-            "echo" => Ok(HandleIn::ok(payload)),
-            "shout" => {
-                ctx.broadcast("shout", payload).await?;
-                Ok(HandleIn::NoReply)
-            }
-            _ => Err(Failure::unhandled(event)),
-        }
+        ctx.broadcast(event, payload.clone()).await?;
+        Ok(HandleIn::ok(payload))
     }
 }
 
@@ -58,11 +52,10 @@ mod tests {
         let connected = TestSocket::connect(&endpoint, "/socket", json!({})).await;
         let mut ann = connected.expect("everybody may connect");
         ann.subscribe_and_join("hello:world", json!({})).await;
-        let echo = ann.push("hello:world", "echo", json!({"n": 1}));
-        ann.assert_reply(&echo, "ok", json!({"n": 1})).await;
-        ann.push("hello:world", "shout", json!({"n": 2}));
+        let shout = ann.push("hello:world", "shout", json!({"n": 1}));
+        ann.assert_reply(&shout, "ok", json!({"n": 1})).await;
         ann.on("hello:world")
-            .assert_broadcast("shout", json!({"n": 2}))
+            .assert_broadcast("shout", json!({"n": 1}))
             .await;
     }
 }

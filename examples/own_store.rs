@@ -13,20 +13,18 @@ use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use slackir::log::{
-    Change, Epoch, Flushed, LoadError, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq,
-    StoreFull, StoredEntry,
+    Epoch, Flushed, LoadError, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq, StoreFull,
+    StoredEntry, StoredRows,
 };
 use slackir::prelude::*;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// More than the seqs that a run can have given to messages that were not stored.
-const JUMP: i64 = 1 << 32;
 /// The most rows that may wait for the file.
 const ROOM: usize = 10_000;
 
@@ -37,16 +35,11 @@ enum Line {
     Run { topic: String, epoch: Epoch },
     /// The run has ended in order, so that the next start continues it.
     End { topic: String },
-    /// A message; or an update or a deletion of the message `target`.
+    /// A message; or an update or a deletion of another, with the new payload of an updated one.
     Row {
         topic: String,
-        seq: Seq,
-        event: String,
-        payload: String,
-        target: Option<Seq>,
+        row: StoredEntry,
         updated: Option<String>,
-        client_ref: Option<String>,
-        at: SystemTime,
     },
 }
 
@@ -55,7 +48,7 @@ enum Line {
 struct Topic {
     epoch: Epoch,
     is_open: bool,
-    rows: Vec<StoredEntry>,
+    rows: StoredRows,
 }
 
 #[derive(Default)]
@@ -72,6 +65,16 @@ enum Task {
     /// Answered once everything before it is in the file.
     Flush(oneshot::Sender<()>),
 }
+
+impl Task {
+    fn begin(topic: &str, epoch: Epoch) -> Self {
+        let topic = topic.to_owned();
+        Self::Write(Line::Run { topic, epoch }, None)
+    }
+}
+
+/// What the store reads.
+type Read<T> = BoxFuture<'static, Result<T, LoadError>>;
 
 struct FileStore {
     state: Arc<Mutex<State>>,
@@ -102,12 +105,14 @@ impl FileStore {
         let _ = self.tasks.send(task);
     }
 
-    fn rows(&self, topic: &str) -> Vec<StoredEntry> {
+    /// A page of the topic's rows.
+    fn read<T: Send + 'static>(&self, topic: &str, page: impl FnOnce(&StoredRows) -> T) -> Read<T> {
         let state = lock(&self.state);
-        state
-            .topics
-            .get(topic)
-            .map_or_else(Vec::new, |topic| topic.rows.clone())
+        let page = match state.topics.get(topic) {
+            Some(topic) => page(&topic.rows),
+            None => page(&StoredRows::default()),
+        };
+        Box::pin(ready(Ok(page)))
     }
 }
 
@@ -153,179 +158,70 @@ impl State {
             Line::End { topic } => self.topics.entry(topic).or_default().is_open = false,
             Line::Row {
                 topic,
-                seq,
-                event,
-                payload,
-                target,
+                row,
                 updated,
-                client_ref,
-                at,
             } => {
-                let rows = &mut self.topics.entry(topic).or_default().rows;
-                match (target, updated) {
-                    (None, _) => {}
-                    (Some(target), None) => rows.retain(|row| row.seq != target),
-                    (Some(target), Some(updated)) => {
-                        rows.iter_mut()
-                            .filter(|row| row.seq == target)
-                            .for_each(|row| row.payload.clone_from(&updated));
-                    }
-                }
-                rows.push(StoredEntry {
-                    seq,
-                    event,
-                    payload,
-                    target,
-                    at,
-                    client_ref,
-                });
+                let topic = self.topics.entry(topic).or_default();
+                topic.rows.store(row, updated);
             }
         }
     }
 
-    fn run(&mut self, topic: &str, strict: bool) -> OpenedRun {
-        let (number, fresh) = (self.epochs + 1, Epoch::new(self.epochs + 1));
-        let Some(topic) = self.topics.get(topic) else {
-            self.epochs = number;
-            return OpenedRun {
-                epoch: fresh,
-                next_epoch: Some(fresh),
-                ..OpenedRun::default()
-            };
-        };
-        let head = topic.rows.last().map_or(Seq::ZERO, |row| row.seq);
-        if topic.is_open && !strict {
+    fn open(&mut self, topic: &str, strict: bool) -> OpenedRun {
+        let fresh = Epoch::new(self.epochs + 1);
+        let run = match self.topics.get(topic) {
+            None => OpenedRun::never_begun(fresh),
             // The process was killed in this run: clients may have seen messages that are not in the file.
-            self.epochs = number;
-            return OpenedRun {
-                epoch: fresh,
-                head: head.plus(JUMP),
-                ..OpenedRun::default()
-            };
-        }
-        OpenedRun {
-            epoch: topic.epoch,
-            next_epoch: Some(topic.epoch),
-            head,
-            ..OpenedRun::default()
-        }
+            Some(topic) if topic.is_open && !strict => {
+                OpenedRun::after_a_kill(fresh, topic.rows.last_seq())
+            }
+            Some(topic) => OpenedRun::continued(topic.epoch, topic.rows.last_seq()),
+        };
+        self.epochs = self.epochs.max(run.epoch.get());
+        run
     }
-}
-
-/// The last rows: at most `limit` rows and `bytes` of payload, but at least one if there is any.
-fn last(mut rows: Vec<StoredEntry>, limit: usize, bytes: usize) -> Vec<StoredEntry> {
-    rows.reverse();
-    let mut rows = first(rows, limit, bytes);
-    rows.reverse();
-    rows
-}
-
-fn first(rows: Vec<StoredEntry>, limit: usize, bytes: usize) -> Vec<StoredEntry> {
-    let mut taken = 0;
-    let fits = |(at, row): &(usize, StoredEntry)| {
-        taken += row.payload.len();
-        *at == 0 || taken <= bytes
-    };
-    rows.into_iter()
-        .take(limit)
-        .enumerate()
-        .take_while(fits)
-        .map(|(_, row)| row)
-        .collect()
 }
 
 impl MessageStore for FileStore {
     fn append(&self, row: Pending) -> Result<(), StoreFull> {
         let mut state = lock(&self.state);
         if state.waiting >= ROOM {
-            return Err(StoreFull {
-                retry_after_ms: 1_000,
-            });
+            return Err(StoreFull::retry_after(Duration::from_secs(1)));
         }
         state.waiting += 1;
         drop(state);
         let topic = row.topic().to_owned();
         if row.begins() {
-            self.give(Task::Write(
-                Line::Run {
-                    topic: topic.clone(),
-                    epoch: row.id().epoch,
-                },
-                None,
-            ));
+            self.give(Task::begin(&topic, row.id().epoch));
         }
         let line = Line::Row {
             topic,
-            seq: row.seq(),
-            event: row.event().to_owned(),
-            payload: row.payload().get().to_owned(),
-            target: row.change().map(Change::target),
+            row: row.to_stored(),
             updated: row.updated_payload().map(|json| json.get().to_owned()),
-            client_ref: row.client_ref().map(str::to_owned),
-            at: row.at(),
         };
         self.give(Task::Write(line, Some(row)));
         Ok(())
     }
 
-    fn open(&self, topic: &str, strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
-        let (state, tasks, topic) = (
-            Arc::clone(&self.state),
-            self.tasks.clone(),
-            topic.to_owned(),
-        );
+    fn open(&self, topic: &str, strict: bool) -> Read<OpenedRun> {
+        let (state, tasks) = (Arc::clone(&self.state), self.tasks.clone());
+        let topic = topic.to_owned();
         Box::pin(async move {
             // Behind the messages that were published before.
             let (answer, written) = oneshot::channel();
             let _ = tasks.send(Task::Flush(answer));
             let _ = written.await;
-            let run = lock(&state).run(&topic, strict);
+            let run = lock(&state).open(&topic, strict);
             if run.next_epoch.is_none() {
-                let _ = tasks.send(Task::Write(
-                    Line::Run {
-                        topic,
-                        epoch: run.epoch,
-                    },
-                    None,
-                ));
+                let _ = tasks.send(Task::begin(&topic, run.epoch));
             }
             Ok(run)
         })
     }
 
-    fn newest(
-        &self,
-        topic: &str,
-        limit: usize,
-        bytes: usize,
-    ) -> BoxFuture<'static, Result<Newest, LoadError>> {
-        let all = self.rows(topic);
-        let client_refs = all
-            .iter()
-            .filter_map(|row| Some((row.client_ref.clone()?, row.seq)))
-            .collect();
-        let messages = all
-            .iter()
-            .filter(|row| row.target.is_none())
-            .cloned()
-            .collect();
-        let oldest = last(messages, limit, bytes)
-            .first()
-            .map_or(Seq::MAX, |row| row.seq);
-        let entries = all.into_iter().filter(|row| row.seq >= oldest).collect();
-        Box::pin(ready(Ok(Newest {
-            entries,
-            client_refs,
-        })))
-    }
-
     fn close(&self, topic: &str, _: MessageId) {
-        self.give(Task::Write(
-            Line::End {
-                topic: topic.to_owned(),
-            },
-            None,
-        ));
+        let topic = topic.to_owned();
+        self.give(Task::Write(Line::End { topic }, None));
     }
 
     fn flush(&self, limit: Duration) -> BoxFuture<'_, Flushed> {
@@ -333,39 +229,20 @@ impl MessageStore for FileStore {
             let (answer, written) = oneshot::channel();
             self.give(Task::Flush(answer));
             let _ = timeout(limit, written).await;
-            let waiting = lock(&self.state).waiting;
-            Flushed {
-                waiting,
-                at_risk: waiting,
-            }
+            Flushed::waiting(lock(&self.state).waiting)
         })
     }
 
-    fn page(
-        &self,
-        topic: &str,
-        after: Seq,
-        limit: usize,
-        bytes: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
-        let rows = self
-            .rows(topic)
-            .into_iter()
-            .filter(|row| row.seq > after)
-            .collect();
-        Box::pin(ready(Ok(first(rows, limit, bytes))))
+    fn newest(&self, topic: &str, limit: usize, bytes: usize) -> Read<Newest> {
+        self.read(topic, |rows| rows.newest(limit, bytes))
     }
 
-    fn before(
-        &self,
-        topic: &str,
-        before: Seq,
-        limit: usize,
-        bytes: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
-        let is_older = |row: &StoredEntry| row.seq < before && row.target.is_none();
-        let rows = self.rows(topic).into_iter().filter(is_older).collect();
-        Box::pin(ready(Ok(last(rows, limit, bytes))))
+    fn page(&self, topic: &str, after: Seq, limit: usize, bytes: usize) -> Read<Vec<StoredEntry>> {
+        self.read(topic, |rows| rows.page(after, limit, bytes))
+    }
+
+    fn before(&self, topic: &str, seq: Seq, limit: usize, bytes: usize) -> Read<Vec<StoredEntry>> {
+        self.read(topic, |rows| rows.before(seq, limit, bytes))
     }
 }
 

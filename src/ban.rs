@@ -92,6 +92,7 @@ impl fmt::Display for AddressRange {
 
 /// A ban that ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ban {
     /// Its name.
     pub id: String,
@@ -105,24 +106,32 @@ pub struct Ban {
     pub ends: SystemTime,
 }
 
+impl Ban {
+    /// A ban from now on, for so long.
+    pub fn new(id: impl Into<String>, kind: BanKind, target: BanTarget, lasts: Duration) -> Self {
+        let since = SystemTime::now();
+        Self {
+            id: id.into(),
+            kind,
+            target,
+            since,
+            ends: since + lasts,
+        }
+    }
+}
+
 /// The bans in force, for all workers. Clones share them. While there are none, a check is one atomic load. A server
 /// of `slackir::server` with a database replaces them by those of the database whenever it reads these: ban there by its
 /// HTTP API.
 ///
 /// ```
-/// use std::time::{Duration, SystemTime};
+/// use std::time::Duration;
 ///
 /// use slackir::ban::{Ban, BanKind, BanTarget, Bans};
 ///
 /// let bans = Bans::default();
-/// let now = SystemTime::now();
-/// let ban = Ban {
-///     id: "b1".to_owned(),
-///     kind: BanKind::Ban,
-///     target: BanTarget::User("eve".to_owned()),
-///     since: now,
-///     ends: now + Duration::from_secs(3_600),
-/// };
+/// let hour = Duration::from_secs(3_600);
+/// let ban = Ban::new("b1", BanKind::Ban, BanTarget::User("eve".to_owned()), hour);
 /// assert!(bans.insert(ban).is_some());
 /// assert!(bans.refuses(Some("eve"), None));
 /// assert!(!bans.refuses(Some("ada"), None));

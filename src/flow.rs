@@ -39,12 +39,18 @@ thread_local! {
 
 /// The bounds on messages in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FlowLimits {
     /// Messages. Default: 1,024.
     pub messages: usize,
     /// Bytes of their payloads. A single message may be larger. Default: 4 MB.
     pub bytes: usize,
 }
+
+setters!(FlowLimits {
+    messages: usize,
+    bytes: usize,
+});
 
 impl Default for FlowLimits {
     fn default() -> Self {

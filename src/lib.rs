@@ -14,6 +14,9 @@
     )
 )]
 
+#[cfg(not(unix))]
+compile_error!("Slackir runs on Unix only. On Windows, build and run it in WSL.");
+
 /// Implements `Debug` for a type with little to show: its name and the given fields.
 macro_rules! named_debug {
     ($type:ty $(, $field:ident)*) => {
@@ -24,6 +27,32 @@ macro_rules! named_debug {
                     $(.field(stringify!($field), &self.$field))*
                     .finish_non_exhaustive()
             }
+        }
+    };
+}
+
+/// Writes a setter for each given field of an options type; those of `some` set an `Option` to `Some`. The types are
+/// non-exhaustive, so that a new option breaks no program: their values are made by `default()` or a constructor, and
+/// changed by setters.
+macro_rules! setters {
+    ($type:ty { $($field:ident: $value:ty),* $(,)? } $(some { $($option:ident: $some:ty),+ $(,)? })?) => {
+        impl $type {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $value) -> Self {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+            $($(
+                #[doc = concat!("Sets [`", stringify!($option), "`](field@Self::", stringify!($option), ").")]
+                #[must_use]
+                pub fn $option(mut self, $option: $some) -> Self {
+                    self.$option = Some($option.into());
+                    self
+                }
+            )+)?
         }
     };
 }
@@ -78,6 +107,7 @@ pub mod transport;
 #[cfg(feature = "_bench")]
 #[doc(hidden)]
 #[expect(missing_debug_implementations, reason = "no API")]
+#[path = "../benches/instructions/parts.rs"]
 pub mod bench;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

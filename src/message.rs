@@ -463,7 +463,7 @@ impl Reply {
     }
 
     /// `error` with `{"reason": reason}`.
-    pub fn error_reason(reason: &str) -> Self {
+    pub fn error_because(reason: &str) -> Self {
         Self::error(serde_json::json!({ "reason": reason }))
     }
 

@@ -57,12 +57,18 @@ thread_local! {
 
 /// The bound of one outbox. It may be exceeded for 2 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutboxLimits {
     /// Bytes on the wire, headers included. A single frame may be larger. Default: 1 MB.
     pub bytes: usize,
     /// Frames. Default: 10,000.
     pub frames: usize,
 }
+
+setters!(OutboxLimits {
+    bytes: usize,
+    frames: usize,
+});
 
 impl Default for OutboxLimits {
     fn default() -> Self {

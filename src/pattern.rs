@@ -83,6 +83,15 @@ impl FromStr for TopicPattern {
 }
 
 /// A pattern, or its text in the program.
+///
+/// ```
+/// use slackir::pattern::{IntoPattern, TopicPattern};
+///
+/// let pattern = "room:*".into_pattern();
+/// assert!(pattern.matches("room:lobby"));
+/// // Text from outside the program may be no pattern, and is parsed instead:
+/// assert!("room:*:x".parse::<TopicPattern>().is_err());
+/// ```
 pub trait IntoPattern {
     /// The pattern.
     ///

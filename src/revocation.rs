@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::metrics::token_metrics;
 
@@ -22,6 +22,7 @@ pub enum RevokedSubject {
 
 /// Tokens that are refused for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Revocation {
     /// The tokens.
     pub subject: RevokedSubject,
@@ -29,6 +30,18 @@ pub struct Revocation {
     pub not_before: SystemTime,
     /// The time at which the revocation is forgotten. By then the tokens must have expired.
     pub ends: SystemTime,
+}
+
+impl Revocation {
+    /// Revokes the tokens that were issued before now, for so long.
+    pub fn new(subject: RevokedSubject, lasts: Duration) -> Self {
+        let now = SystemTime::now();
+        Self {
+            subject,
+            not_before: now,
+            ends: now + lasts,
+        }
+    }
 }
 
 /// What a token says of itself.
@@ -50,18 +63,14 @@ pub struct TokenFacts<'a> {
 /// use slackir::revocation::{Revocation, Revocations, RevokedSubject, TokenFacts};
 ///
 /// let revocations = Revocations::default();
-/// let now = SystemTime::now();
-/// let revocation = Revocation {
-///     subject: RevokedSubject::User("7".to_owned()),
-///     not_before: now,
-///     ends: now + Duration::from_secs(86_400),
-/// };
+/// let day = Duration::from_secs(86_400);
+/// let revocation = Revocation::new(RevokedSubject::User("7".to_owned()), day);
 /// assert!(revocations.insert(&revocation).is_some());
 ///
 /// let token = |issued| TokenFacts { user: Some("7"), id: None, issued };
-/// assert!(revocations.refuses(token(Some(now - Duration::from_secs(1)))));
+/// assert!(revocations.refuses(token(Some(SystemTime::UNIX_EPOCH))));
 /// assert!(revocations.refuses(token(None)));
-/// assert!(!revocations.refuses(token(Some(now))));
+/// assert!(!revocations.refuses(token(Some(SystemTime::now()))));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Revocations(Arc<SharedRevocations>);

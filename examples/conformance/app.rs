@@ -37,15 +37,10 @@ pub(crate) fn endpoint_with(longpoll_options: LongPollOptions) -> Endpoint {
         // Supabase's clients put this before every topic.
         .channel::<ConformanceChannel>("realtime:*")
         .channel::<PresenceChannel>("presence:*");
-    let transports = TransportOptions {
-        longpoll: Some("longpoll".to_owned()),
-        longpoll_options,
-        handshake: HandshakeOptions {
-            check_origin: CheckOrigin::Off,
-            ..HandshakeOptions::default()
-        },
-        ..TransportOptions::default()
-    };
+    let transports = TransportOptions::default()
+        .longpoll("longpoll")
+        .longpoll_options(longpoll_options)
+        .handshake(HandshakeOptions::default().check_origin(CheckOrigin::Off));
     Endpoint::builder(pubsub)
         .mount(Mount::new("/socket", UserSocket, router).transports(transports))
         .build()
@@ -160,7 +155,7 @@ impl Channel for ConformanceChannel {
 
     async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         match ctx.topic() {
-            "conf:deny" => return Err(Refused::reason("unauthorized").into()),
+            "conf:deny" => return Err(Refused::because("unauthorized").into()),
             "conf:crash" => panic!("asked to crash in join"),
             _ => {}
         }
@@ -263,7 +258,7 @@ struct Arrival {
 }
 
 fn changed(result: Result<String, PresenceError>) -> HandleInResult {
-    result.map_err(|error| Refused::reason(&error.to_string()))?;
+    result.map_err(|error| Refused::because(&error.to_string()))?;
     Ok(HandleIn::ok(Payload::EMPTY))
 }
 
@@ -272,7 +267,7 @@ impl Channel for PresenceChannel {
 
     async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         let Ok(Arrival { key, meta }) = params.parse() else {
-            return Err(Refused::reason("key and meta are required").into());
+            return Err(Refused::because("key and meta are required").into());
         };
         let presence = ctx.state::<Presence>();
         let channel = Self {

@@ -5,6 +5,7 @@ mod app;
 
 use actix_web::{App, HttpServer};
 use clap::Parser;
+use slackir::endpoint::HttpServerExt;
 use slackir::shutdown::run_until_signal;
 use slackir::socket::DrainOptions;
 
@@ -22,10 +23,7 @@ async fn main() -> std::io::Result<()> {
     let endpoint = app::endpoint();
     let routes = endpoint.clone();
     let server = HttpServer::new(move || App::new().configure(routes.routes()))
-        .tcp_nodelay(true)
-        .on_connect(slackir::transport::on_connect)
-        .client_disconnect_timeout(slackir::transport::CLOSE_LINGER)
-        .disable_signals()
+        .with_sockets(&endpoint)
         .bind(("127.0.0.1", port))?
         .run();
     let shutdown = endpoint.shutdown(server.handle(), DrainOptions::default());

@@ -18,7 +18,7 @@ use slackir::log::MessageStore;
 use slackir::prelude::*;
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 
-use crate::room::{NEW_MSG, Room, User};
+use crate::room::{Messages, NEW_MSG, Room, User};
 
 /// Accepts clients with a token of the team's login, in the parameter `token`.
 struct UserSocket {
@@ -32,11 +32,12 @@ impl Socket for UserSocket {
         _: &ConnectInfo,
         assigns: &mut Assigns,
     ) -> Result<(), ConnectRefused> {
-        let token = params.get("token");
-        let token = self.tokens.verify(token, VerifyOptions::now())?;
-        let name = token
-            .as_str()
-            .ok_or(ConnectRefused::because("no name in the token"))?;
+        let token = self
+            .tokens
+            .verify(params.get("token"), VerifyOptions::now())?;
+        let Some(name) = token.as_str() else {
+            return Err(ConnectRefused::because("no name in the token"));
+        };
         assigns.insert(User(name.to_owned()));
         Ok(())
     }
@@ -51,7 +52,8 @@ impl Socket for UserSocket {
 fn endpoint(tokens: Signer, store: Arc<dyn MessageStore>) -> Endpoint {
     let pubsub = PubSub::with_logs(vec![LogRule::new("team:*", &[NEW_MSG], 50, store)]);
     let router = SocketRouter::new()
-        .state(room::state(&pubsub))
+        .state(Presence::new(pubsub.clone()))
+        .state(Messages::default())
         .channel::<Room>("team:*");
     Endpoint::builder(pubsub)
         .mount(Mount::new("/socket", UserSocket { tokens }, router))
@@ -65,9 +67,8 @@ async fn news(
     news: Json<Value>,
 ) -> actix_web::Result<HttpResponse> {
     let topic = format!("team:{team}");
-    endpoint
-        .broadcast(&topic, "news", news.into_inner())
-        .await?;
+    let news = news.into_inner();
+    endpoint.broadcast(&topic, "news", news).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -16,18 +16,9 @@ const MENTION: &str = "mention";
 /// The name of the client. `connect` assigns it.
 pub(crate) struct User(pub(crate) String);
 
-/// The state that all channels share.
-pub(crate) struct Shared {
-    presence: Presence,
-    messages: AtomicU64,
-}
-
-pub(crate) fn state(pubsub: &PubSub) -> Shared {
-    Shared {
-        presence: Presence::new(pubsub.clone()),
-        messages: AtomicU64::new(0),
-    }
-}
+/// The number of messages since the start, which all channels share.
+#[derive(Default)]
+pub(crate) struct Messages(AtomicU64);
 
 /// The payload of a client's `new_msg`.
 #[derive(Deserialize)]
@@ -42,7 +33,7 @@ struct Mention {
 
 pub(crate) struct Room {
     user: String,
-    shared: Arc<Shared>,
+    messages: Arc<Messages>,
 }
 
 pub(crate) struct Tick;
@@ -51,19 +42,18 @@ impl Channel for Room {
     type Info = Tick;
 
     async fn join(_params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
-        let shared = ctx.state::<Shared>();
         let User(user) = &*ctx.state();
         if ctx.topic() == "team:admins" && user != "ada" {
-            return Err(Refused::reason("unauthorized").into());
+            return Err(Refused::because("unauthorized").into());
         }
         ctx.send_every(Duration::from_secs(60), || Tick);
         let room = Self {
             user: user.clone(),
-            shared: Arc::clone(&shared),
+            messages: ctx.state(),
         };
         Ok(Join::ok(room)
             .with_history(HistoryMode::MessagesHistory)
-            .with_presence(&shared.presence, user, json!({"device": "web"})))
+            .with_presence(&ctx.state::<Presence>(), user, json!({"device": "web"})))
     }
 
     async fn handle_in(
@@ -80,7 +70,7 @@ impl Channel for Room {
                 }
                 let msg = Draft::new(NEW_MSG, json!({"from": self.user, "body": body}));
                 let published = ctx.publish(&msg.with_receipt()).await?;
-                self.shared.messages.fetch_add(1, Ordering::Relaxed);
+                self.messages.0.fetch_add(1, Ordering::Relaxed);
                 Ok(ctx.reply_when_stored(published))
             }
             MENTION => {
@@ -112,7 +102,7 @@ impl Channel for Room {
     }
 
     async fn handle_info(&mut self, Tick: Tick, ctx: &mut Context<Self>) -> Handled {
-        let messages = self.shared.messages.load(Ordering::Relaxed);
+        let messages = self.messages.0.load(Ordering::Relaxed);
         ctx.push("clock", json!({"messages": messages}))?;
         Ok(())
     }
@@ -154,22 +144,21 @@ mod tests {
 
         let said = ada.push(TEAM, NEW_MSG, json!({"body": "hi"}));
         assert_eq!(ada.reply(&said).await.0, "ok");
-        bob.assert_broadcast(NEW_MSG, json!({"from": "ada", "body": "hi"}))
-            .await;
+        let heard = json!({"from": "ada", "body": "hi"});
+        bob.assert_broadcast(NEW_MSG, heard.clone()).await;
 
         ada.push(TEAM, MENTION, json!({"who": "bob"}));
         bob.assert_push("you_were_mentioned", json!({})).await;
         ada.refute_push("you_were_mentioned").await;
 
         let upload = ada.push_binary(TEAM, "upload", vec![0; 1_000]);
-        ada.assert_reply(&upload, "ok", json!({"bytes": 1_000}))
-            .await;
-        bob.assert_broadcast("uploaded", json!({"by": "ada", "bytes": 1_000}))
-            .await;
+        assert_eq!(ada.reply(&upload).await.1, json!({"bytes": 1_000}));
+        let uploaded = json!({"by": "ada", "bytes": 1_000});
+        bob.assert_broadcast("uploaded", uploaded).await;
 
         let mut carl = member(&app, "carl").await;
         let history = carl.next_push("messages_history").await;
-        assert_eq!(history["messages"], json!([{"from": "ada", "body": "hi"}]));
+        assert_eq!(history["messages"], json!([heard]));
     }
 
     #[actix_web::test]
@@ -194,7 +183,6 @@ mod tests {
         assert!(stranger.is_err());
         let mut bob = member(&app, "bob").await;
         let join = bob.join("team:admins", json!({}));
-        bob.assert_reply(&join, "error", json!({"reason": "unauthorized"}))
-            .await;
+        assert_eq!(bob.reply(&join).await.1["reason"], "unauthorized");
     }
 }

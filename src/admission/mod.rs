@@ -36,6 +36,7 @@ const FILES_FOR_HTTP: usize = 32;
 /// The limits on connections. The endpoint, which counts sockets, and the server, which counts streams,
 /// share one [`Admission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdmissionOptions {
     /// The most WebSocket connections and long-poll sessions of the whole server. More are answered with
     /// 503. Default: 50,000.
@@ -53,6 +54,15 @@ pub struct AdmissionOptions {
     /// new one. Default: 60 s.
     pub join_within: Duration,
 }
+
+setters!(AdmissionOptions {
+    max_connections: usize,
+    per_address: AddressLimit,
+    connects: Rate,
+    trusted_proxies: TrustedProxies,
+    max_files: usize,
+    join_within: Duration,
+});
 
 impl Default for AdmissionOptions {
     fn default() -> Self {

@@ -178,6 +178,7 @@ pub(super) fn then<C: Channel>(live: SharedLive<C>, all: Vec<Then<C>>) -> Callba
 
 pub(super) fn terminate<C: Channel>(live: SharedLive<C>, reason: StopReason) -> Callback<C> {
     callback(live, async move |channel, ctx| {
+        ctx.guards.ends(&reason);
         let terminated = channel.terminate(&reason, ctx);
         if tokio::time::timeout(TERMINATE_TIMEOUT, terminated)
             .await

@@ -1,7 +1,7 @@
 //! [`Context`]: a callback's access to its client, its topic and its own later work.
 //! Phoenix: the functions of `Phoenix.Channel` that take a socket.
 
-use std::any::{Any, type_name};
+use std::any::type_name;
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use actix::{Recipient, WeakAddr};
 use serde_json::json;
 
+use super::guard::{Guard, Guards};
 use super::handle::{Handle, SocketRef};
 use super::link::Link;
 use super::server::ChannelServer;
@@ -70,8 +71,8 @@ pub struct Context<C: Channel> {
     subscriptions: Vec<(String, Subscription)>,
     /// Timers of its own infos.
     timers: Timers,
-    /// Guards that are dropped with the channel, by owner.
-    guards: Vec<(u64, Box<dyn Any>)>,
+    /// Dropped with the channel.
+    pub(super) guards: Guards,
     /// The channel's own actor, which holds this.
     server: WeakAddr<ChannelServer<C>>,
     /// To the socket; shared by all channels of the connection.
@@ -105,7 +106,7 @@ impl<C: Channel> Context<C> {
             listed: RefCell::default(),
             subscriptions: Vec::new(),
             timers: Timers::default(),
-            guards: Vec::new(),
+            guards: Guards::default(),
             server,
             signals,
         }
@@ -286,7 +287,8 @@ impl<C: Channel> Context<C> {
     /// Sends an event to everybody in the topic, this client included.
     ///
     /// # Errors
-    /// If the join is not complete, or the message was refused: then it is neither stored nor sent.
+    /// If the join is not complete, or the message was refused: then it is neither stored nor sent, unless the
+    /// error is [`PublishError::Unconfirmed`].
     ///
     /// ```
     /// # use serde_json::json;
@@ -322,6 +324,18 @@ impl<C: Channel> Context<C> {
     }
 
     /// As [`Context::publish`], to everybody but this channel.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use slackir::pubsub::Draft;
+    /// # use slackir::channel::{Channel, Context, SendError};
+    /// # async fn example<C: Channel>(ctx: &Context<C>) -> Result<(), SendError> {
+    /// let moved = Draft::new("moved", json!({"x": 3, "y": 4})).with_receipt();
+    /// let id = ctx.publish_from(&moved).await?.id;
+    /// # let _ = id;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::broadcast`].
@@ -534,10 +548,8 @@ impl<C: Channel> Context<C> {
     }
 
     /// Keeps a guard until the channel has ended; one of each owner.
-    pub(crate) fn end_with(&mut self, owner: u64, guard: impl FnOnce() -> Box<dyn Any>) {
-        if !self.guards.iter().any(|(known, _)| *known == owner) {
-            self.guards.push((owner, guard()));
-        }
+    pub(crate) fn end_with(&mut self, owner: u64, guard: impl FnOnce() -> Box<dyn Guard>) {
+        self.guards.add(owner, guard);
     }
 
     fn assert_joined(&self) -> Result<(), SendError> {

@@ -18,7 +18,7 @@ use crate::rate;
 /// ```
 /// use slackir::channel::Refused;
 ///
-/// let refused = Refused::reason("unauthorized");
+/// let refused = Refused::because("unauthorized");
 /// assert_eq!(refused.to_string(), r#"refused: {"reason":"unauthorized"}"#);
 /// let refused = Refused::new(serde_json::json!({"reason": "too many", "most": 3}));
 /// ```
@@ -61,7 +61,7 @@ impl Refused {
     }
 
     /// Refused with `{"reason": reason}`.
-    pub fn reason(reason: &str) -> Self {
+    pub fn because(reason: &str) -> Self {
         Self::new(json!({ "reason": reason }))
     }
 }
@@ -97,7 +97,7 @@ impl From<PublishError> for Refused {
                 "reason": reason::STORAGE_UNAVAILABLE,
                 "retry_after_ms": full.retry_after_ms,
             })),
-            other => Self::reason(&other.to_string()),
+            other => Self::because(&other.to_string()),
         }
     }
 }
@@ -109,7 +109,7 @@ impl From<PublishError> for Refused {
 /// | --- | --- |
 /// | [`Refused`] | the client receives the error reply |
 /// | [`InvalidPayload`], of [`Payload::parse`] | the same, with the field that is wrong |
-/// | [`PublishError`], and a [`SendError`] that holds one | the same: nobody has received the message |
+/// | [`PublishError`], and a [`SendError`] that holds one | the same: nobody has received the message, unless the reason is `unconfirmed` |
 /// | a [`StopReason`] | the channel ends for this reason |
 /// | any other | the channel crashes, as in Phoenix; the client receives `phx_error`, the log the error |
 ///
@@ -119,7 +119,7 @@ impl From<PublishError> for Refused {
 /// fn age(text: &str) -> Result<u32, Failure> {
 ///     let age: u32 = text.parse()?; // no reply for that: the channel would crash
 ///     if age < 18 {
-///         return Err(Refused::reason("too young").into());
+///         return Err(Refused::because("too young").into());
 ///     }
 ///     Ok(age)
 /// }

@@ -94,7 +94,7 @@ pub(super) fn join<C: Channel>(
 ) -> Callback<C> {
     guarded(async move {
         if pubsub.is_unstorable(&link.topic) {
-            let refused = Refused::reason(reason::NUL_IN_TOPIC);
+            let refused = Refused::because(reason::NUL_IN_TOPIC);
             return CallbackDone::Joined(Err(JoinFailed::Refused(refused)));
         }
         let live = &mut *live.borrow_mut();

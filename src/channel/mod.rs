@@ -29,7 +29,7 @@
 //!
 //!     async fn join(params: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
 //!         if ctx.topic() == "room:secret" {
-//!             return Err(Refused::reason("unauthorized").into());
+//!             return Err(Refused::because("unauthorized").into());
 //!         }
 //!         // Without a name: {"reason": "invalid payload", "field": "name", "detail": "missing"}.
 //!         let Hello { name } = params.parse()?;
@@ -59,6 +59,7 @@ mod callback;
 mod catch_up;
 mod context;
 mod failure;
+mod guard;
 mod handle;
 mod history;
 mod join;
@@ -77,6 +78,7 @@ use futures_core::future::LocalBoxFuture;
 
 pub use self::context::{Context, SendError};
 pub use self::failure::{Failure, Refused};
+pub(crate) use self::guard::Guard;
 pub use self::handle::{ChannelEnded, Handle, SocketRef};
 pub use self::history::{HistoryMode, LogRequest, stored_messages};
 #[cfg(feature = "server")]
@@ -120,7 +122,7 @@ pub trait Channel: Sized + 'static {
     ///
     ///     async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
     ///         match ctx.topic() {
-    ///             "room:secret" => Err(Refused::reason("unauthorized").into()),
+    ///             "room:secret" => Err(Refused::because("unauthorized").into()),
     ///             _ => Ok(Join::ok(Room)),
     ///         }
     ///     }

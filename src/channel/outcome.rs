@@ -63,6 +63,7 @@ impl From<Reply> for HandleIn {
 
 /// Why a channel ends. Phoenix's exit reasons, as [`Channel::terminate`](super::Channel::terminate) sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StopReason {
     /// `:normal`: the channel is done. The client receives `phx_close`.
     Normal,
@@ -104,6 +105,25 @@ impl StopReason {
     /// The crash of a channel without a clause for this event.
     pub(super) fn unhandled(event: &str) -> Self {
         Self::error(format!("no handler for event {event:?}"))
+    }
+
+    /// Whether the client's connection has ended, and nobody has asked for the end of the channel: the client may come
+    /// back.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::LocalClosed
+            | Self::PeerClosed
+            | Self::ReadTimeout
+            | Self::Expired
+            | Self::Aborted(_) => true,
+            Self::Normal
+            | Self::Shutdown
+            | Self::Left
+            | Self::Disconnected
+            | Self::Draining
+            | Self::Error(_)
+            | Self::Panicked(_) => false,
+        }
     }
 
     /// Whether the client receives `phx_error`.

@@ -20,7 +20,7 @@ impl Endpoint {
     /// use slackir::socket::ConnectionFilter;
     ///
     /// async fn print(endpoint: &Endpoint, user: &str) {
-    ///     let of_user = ConnectionFilter { user: Some(user.to_owned()), ..ConnectionFilter::default() };
+    ///     let of_user = ConnectionFilter::default().user(user);
     ///     for socket in endpoint.list_sockets(of_user, 100).await.sockets {
     ///         println!("{} has joined {:?}", socket.id, socket.topics);
     ///     }

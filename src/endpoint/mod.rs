@@ -81,11 +81,8 @@ struct Transports {
 /// impl Socket for Anyone {}
 ///
 /// let mount = Mount::new("/socket", Anyone, SocketRouter::new())
-///     .options(SocketOptions { max_channels: 10, ..SocketOptions::default() })
-///     .transports(TransportOptions {
-///         longpoll: Some("longpoll".to_owned()),
-///         ..TransportOptions::default()
-///     });
+///     .options(SocketOptions::default().max_channels(10))
+///     .transports(TransportOptions::default().longpoll("longpoll"));
 /// # let _ = mount;
 /// ```
 pub struct Mount {
@@ -203,6 +200,7 @@ pub struct EndpointBuilder {
 
 /// The transports of a mounted socket.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TransportOptions {
     /// The path of the WebSocket transport below the mount; `None` switches it off. Default: `websocket`.
     pub websocket: Option<String>,
@@ -214,6 +212,14 @@ pub struct TransportOptions {
     /// The options of the handshake: origin, auth token, subprotocols, and the data that `connect` may see.
     pub handshake: HandshakeOptions,
 }
+
+setters!(TransportOptions {
+    longpoll_options: LongPollOptions,
+    handshake: HandshakeOptions,
+} some {
+    websocket: impl Into<String>,
+    longpoll: impl Into<String>,
+});
 
 impl Default for TransportOptions {
     fn default() -> Self {
@@ -441,7 +447,8 @@ impl EndpointBuilder {
         let mut taken = HashSet::new();
         for mount in &self.mounts {
             for path in &mount.paths {
-                assert!(taken.insert(path), "two sockets are mounted at {path:?}");
+                let is_free = taken.insert(shape(path));
+                assert!(is_free, "two sockets are mounted at {path:?}");
             }
             mount.served.router.check();
         }
@@ -481,4 +488,18 @@ impl EndpointBuilder {
             sockets,
         }
     }
+}
+
+/// The path without the names of its parameters: paths of one shape match the same requests.
+fn shape(path: &str) -> Vec<&str> {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            if part.starts_with([':', '{']) {
+                ":"
+            } else {
+                part
+            }
+        })
+        .collect()
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+#[cfg(any(test, feature = "testing"))]
+use std::sync::Weak;
 use std::time::SystemTime;
 
 use bytestring::ByteString;
@@ -10,11 +12,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+#[cfg(any(test, feature = "testing"))]
+use super::id::Epoch;
 use super::id::{MessageId, Seq};
 use super::own_ref::of_client;
+#[cfg(any(test, feature = "testing"))]
+use super::past::PastRuns;
 use super::receipt::{Outcome, Receipt};
 use super::sequence::Run;
 use super::store::StoredEntry;
+#[cfg(any(test, feature = "testing"))]
+use super::topic_log::LogOwner;
 use crate::message::RawJson;
 use crate::trace::Traced;
 
@@ -140,6 +148,18 @@ impl LogEntry {
         self.at
     }
 
+    /// The row to store.
+    pub fn to_stored(&self) -> StoredEntry {
+        StoredEntry {
+            seq: self.seq,
+            event: self.event.to_string(),
+            payload: self.payload.get().to_owned(),
+            target: self.change.map(Change::target),
+            at: self.at,
+            client_ref: self.client_ref.as_deref().map(str::to_owned),
+        }
+    }
+
     /// The id and time of the message.
     pub(crate) fn meta(&self) -> Meta {
         Meta {
@@ -193,6 +213,39 @@ impl LogEntry {
     pub(super) fn receipt(&self) -> Option<Receipt> {
         let sender = self.receipt.as_ref()?;
         Some(Receipt::pending(self.id(), sender))
+    }
+
+    /// An entry as a log makes it of a row, for tests of what takes entries, such as the closure of
+    /// [`LogRequest::items`](crate::channel::LogRequest::items).
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use slackir::log::{Epoch, LogEntry, Seq, StoredEntry};
+    ///
+    /// let row = StoredEntry::new(Seq::new(7), "shout", r#"{"message":"hi"}"#, SystemTime::now());
+    /// let entry = LogEntry::of_row("room:lobby", Epoch::new(1), row);
+    /// assert_eq!((entry.topic(), entry.event()), ("room:lobby", "shout"));
+    /// assert_eq!(entry.id().to_string(), "1-7");
+    /// ```
+    #[cfg(any(test, feature = "testing"))]
+    pub fn of_row(topic: &str, epoch: Epoch, row: StoredEntry) -> Arc<Self> {
+        /// Nobody is told of entries that no log has.
+        enum Nobody {}
+        impl LogOwner for Nobody {
+            fn settled(&self, _: Epoch, _: Seq, _: Outcome) {
+                match *self {}
+            }
+        }
+        let owner = Weak::<Nobody>::new();
+        let run = Run::new(
+            &topic.into(),
+            epoch,
+            PastRuns::default(),
+            row.seq,
+            owner,
+            false,
+        );
+        Self::stored(&Arc::new(run), row)
     }
 
     /// Makes an entry of this run from a row of the store.

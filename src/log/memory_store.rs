@@ -8,8 +8,8 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
 use super::{
-    Change, Epoch, Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun,
-    Pending, Seq, StoreFull, StoredEntry,
+    Epoch, Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq,
+    StoreFull, StoredEntry, StoredRows,
 };
 
 /// A [`MessageStore`] in memory, for tests of channels whose topics have a log. It commits on a
@@ -49,7 +49,7 @@ struct StoredTopic {
     epoch: Epoch,
     /// A run is open: it was not closed, or not yet.
     open: bool,
-    rows: Vec<StoredEntry>,
+    rows: StoredRows,
 }
 
 impl MemoryStore {
@@ -88,9 +88,7 @@ impl MemoryStore {
 
     /// The committed messages of a topic and their changes, oldest first.
     pub fn rows(&self, topic: &str) -> Vec<StoredEntry> {
-        let state = self.lock();
-        let stored = state.topics.get(topic);
-        stored.map_or_else(Vec::new, |stored| stored.rows.clone())
+        self.lock().read(topic, |rows| rows.all().to_vec())
     }
 
     /// Waits for rows, and commits them. Returns at least every 50 ms, so that its thread ends with the store.
@@ -124,85 +122,44 @@ impl MemoryStore {
 impl StoreState {
     fn store(&mut self, entry: &LogEntry) {
         let stored = self.topics.entry(entry.topic().to_owned()).or_default();
-        match entry.change() {
-            None => {}
-            Some(Change::Delete { target }) => stored.rows.retain(|row| row.seq != target),
-            Some(Change::Update { target }) => {
-                let payload = entry.updated_payload().map(|json| json.get().to_owned());
-                if let Some(row) = stored.rows.iter_mut().find(|row| row.seq == target) {
-                    row.payload = payload.unwrap_or_default();
-                }
-            }
-        }
-        stored.rows.push(StoredEntry {
-            seq: entry.seq(),
-            event: entry.event().to_owned(),
-            payload: entry.payload().get().to_owned(),
-            target: entry.change().map(Change::target),
-            at: entry.at(),
-            client_ref: entry.client_ref().map(str::to_owned),
-        });
+        let updated = entry.updated_payload().map(|json| json.get().to_owned());
+        stored.rows.store(entry.to_stored(), updated);
     }
 
     fn open(&mut self, topic: &str, strict: bool) -> OpenedRun {
-        /// Beyond any seq that a run can have given and not stored.
-        const JUMP: i64 = 1 << 32;
         self.epochs += 1;
         let fresh = Epoch::new(self.epochs);
         let known = self.topics.contains_key(topic);
         let stored = self.topics.entry(topic.to_owned()).or_default();
-        let mut head = stored.rows.last().map_or(Seq::ZERO, |row| row.seq);
-        if !known {
-            stored.epoch = fresh;
-        } else if std::mem::replace(&mut stored.open, true) && !strict {
-            stored.epoch = fresh;
-            head = head.plus(JUMP);
-        }
-        stored.open = true;
+        let was_open = std::mem::replace(&mut stored.open, true);
+        let head = stored.rows.last_seq();
+        let run = match (known, was_open && !strict) {
+            (false, _) => OpenedRun::never_begun(fresh),
+            (true, false) => OpenedRun::continued(stored.epoch, head),
+            (true, true) => OpenedRun::after_a_kill(fresh, head),
+        };
+        stored.epoch = run.epoch;
+        // The opening begins the run: nothing has to be stored with its first message.
         OpenedRun {
-            epoch: stored.epoch,
-            head,
-            ..OpenedRun::default()
+            next_epoch: None,
+            ..run
         }
     }
 
-    fn newest(&self, topic: &str, limit: usize, bytes: usize) -> Newest {
-        let rows = self
-            .topics
-            .get(topic)
-            .map_or(&[][..], |stored| &stored.rows);
-        let messages = rows.iter().rev().filter(|row| row.target.is_none());
-        let fitting = fitting(messages.clone(), limit, bytes);
-        let first = messages.take(fitting).last();
-        let first = first.map_or(Seq::MAX, |row| row.seq);
-        let client_refs = rows.iter();
-        let client_refs = client_refs.filter_map(|row| Some((row.client_ref.clone()?, row.seq)));
-        let entries = rows.iter().filter(|row| row.seq >= first);
-        Newest {
-            entries: entries.cloned().collect(),
-            client_refs: client_refs.collect(),
+    /// The rows of a topic, for a page of them.
+    fn read<T>(&self, topic: &str, page: impl FnOnce(&StoredRows) -> T) -> T {
+        match self.topics.get(topic) {
+            Some(stored) => page(&stored.rows),
+            None => page(&StoredRows::default()),
         }
     }
-}
-
-/// The number of these rows that fit a page: at most `limit`, with `bytes` of payload together, but one if there is
-/// any.
-fn fitting<'a>(rows: impl Iterator<Item = &'a StoredEntry>, limit: usize, bytes: usize) -> usize {
-    let mut taken = 0;
-    let fits = |(at, row): &(usize, &StoredEntry)| {
-        taken += row.payload.len();
-        *at == 0 || taken <= bytes
-    };
-    rows.take(limit).enumerate().take_while(fits).count()
 }
 
 impl MessageStore for MemoryStore {
     fn append(&self, row: Pending) -> Result<(), StoreFull> {
         let mut state = self.lock();
         if state.refusing {
-            return Err(StoreFull {
-                retry_after_ms: 1_000,
-            });
+            return Err(StoreFull::retry_after(Duration::from_secs(1)));
         }
         state.waiting.push(row);
         drop(state);
@@ -223,7 +180,7 @@ impl MessageStore for MemoryStore {
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Newest, LoadError>> {
-        let newest = self.lock().newest(topic, limit, bytes);
+        let newest = self.lock().read(topic, |rows| rows.newest(limit, bytes));
         std::future::ready(Ok(newest)).boxed()
     }
 
@@ -236,11 +193,7 @@ impl MessageStore for MemoryStore {
     /// Commits the pending rows, unless they are held.
     fn flush(&self, _limit: Duration) -> BoxFuture<'_, Flushed> {
         self.commit();
-        let waiting = self.lock().waiting.len();
-        let flushed = Flushed {
-            waiting,
-            at_risk: waiting,
-        };
+        let flushed = Flushed::waiting(self.lock().waiting.len());
         std::future::ready(flushed).boxed()
     }
 
@@ -251,9 +204,9 @@ impl MessageStore for MemoryStore {
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
-        let mut rows = self.rows(topic);
-        rows.retain(|row| row.seq > after);
-        rows.truncate(fitting(rows.iter(), limit, bytes));
+        let rows = self
+            .lock()
+            .read(topic, |rows| rows.page(after, limit, bytes));
         std::future::ready(Ok(rows)).boxed()
     }
 
@@ -264,10 +217,9 @@ impl MessageStore for MemoryStore {
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
-        let mut rows = self.rows(topic);
-        rows.retain(|row| row.seq < before && row.target.is_none());
-        let fitting = fitting(rows.iter().rev(), limit, bytes);
-        let rows = rows.split_off(rows.len() - fitting);
+        let rows = self
+            .lock()
+            .read(topic, |rows| rows.before(before, limit, bytes));
         std::future::ready(Ok(rows)).boxed()
     }
 }

@@ -9,6 +9,7 @@
 //! | `id` | [`Seq`], [`Epoch`], [`MessageId`] |
 //! | `entry`, `receipt` | a message, pending or stored, and the receipt that tells its publisher the outcome |
 //! | `store`, `memory_store`, `rule` | the port to a database, a store without one; which topics use it |
+//! | `stored_rows` | a topic's rows, for stores in memory |
 //! | `sequence`, `past` | the runs of a topic's sequence: which ids are valid after a restart or a restore |
 //! | `topic_log` | the operations that change a log: append, settle, erase |
 //! | `tail`, `tail_bytes` | the messages in memory, and their bound over all topics |
@@ -32,6 +33,7 @@ mod refs;
 mod rule;
 mod sequence;
 mod store;
+mod stored_rows;
 mod tail;
 mod tail_bytes;
 mod topic_log;
@@ -55,6 +57,8 @@ pub(crate) use self::receipt::Outcome;
 pub use self::receipt::{NotStored, Receipt, Stored};
 pub(crate) use self::refs::RecentRefs;
 pub use self::rule::LogRule;
+#[cfg(feature = "_store")]
+pub(crate) use self::store::JUMP;
 #[cfg(feature = "_cluster")]
 pub use self::store::SharedLogs;
 #[cfg(feature = "_cluster")]
@@ -62,6 +66,7 @@ pub(crate) use self::store::SharedStore;
 pub use self::store::{
     Flushed, LoadError, MessageStore, Newest, OpenedRun, StoreFull, StoredEntry,
 };
+pub use self::stored_rows::StoredRows;
 #[cfg(test)]
 pub(crate) use self::tail_bytes::crowd;
 pub(crate) use self::topic_log::{Appended, LogOwner, NewEntry, TopicLog, Visibility, WithId};

@@ -26,6 +26,7 @@ pub(crate) enum Outcome {
 
 /// A message is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stored {
     /// The message's id; for a retry, the id of the first message.
     pub id: MessageId,
@@ -156,8 +157,8 @@ impl Receipt {
                 id,
                 duplicate: true,
             }) => Reply::ok(json!({ "id": id.to_string(), "duplicate": true })),
-            Err(NotStored::Rejected) => Reply::error_reason(reason::REJECTED),
-            Err(NotStored::Unconfirmed) => Reply::error_reason(reason::UNCONFIRMED),
+            Err(NotStored::Rejected) => Reply::error_because(reason::REJECTED),
+            Err(NotStored::Unconfirmed) => Reply::error_because(reason::UNCONFIRMED),
         }
     }
 }

@@ -3,11 +3,18 @@
 use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use super::{Epoch, MessageId, PastRuns, Pending, Seq};
 
-/// The run of a topic when its log is opened.
+/// The distance between the last stored seq and the first one after an unclean end: clients may have seen seqs that
+/// were never committed, and no seq is given twice. No run gives as many.
+pub(crate) const JUMP: i64 = 1 << 32;
+
+/// The run of a topic when its log is opened. Made by [`never_begun`](Self::never_begun),
+/// [`continued`](Self::continued) or [`after_a_kill`](Self::after_a_kill).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OpenedRun {
     /// The epoch of the run.
     pub epoch: Epoch,
@@ -22,8 +29,36 @@ pub struct OpenedRun {
     pub pruned_through: Seq,
 }
 
+impl OpenedRun {
+    /// The topic never had a message: the run begins with the first.
+    pub fn never_begun(fresh: Epoch) -> Self {
+        Self::continued(fresh, Seq::ZERO)
+    }
+
+    /// The last run ended in order, and goes on after its message `head`.
+    pub fn continued(epoch: Epoch, head: Seq) -> Self {
+        Self {
+            epoch,
+            next_epoch: Some(epoch),
+            head,
+            ..Self::default()
+        }
+    }
+
+    /// The last run did not end in order. Clients may have seen messages of it after `last`, its newest stored one.
+    /// So the opening has begun a new run, far beyond these.
+    pub fn after_a_kill(fresh: Epoch, last: Seq) -> Self {
+        Self {
+            epoch: fresh,
+            head: last.plus(JUMP),
+            ..Self::default()
+        }
+    }
+}
+
 /// The part of the stored messages that a log keeps in memory.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Newest {
     /// The newest messages and the changes after the oldest of them, oldest first.
     pub entries: Vec<StoredEntry>,
@@ -31,8 +66,20 @@ pub struct Newest {
     pub client_refs: Vec<(String, Seq)>,
 }
 
-/// A message that was read from the store.
-#[derive(Clone, Debug)]
+impl Newest {
+    /// Both parts.
+    pub fn new(entries: Vec<StoredEntry>, client_refs: Vec<(String, Seq)>) -> Self {
+        Self {
+            entries,
+            client_refs,
+        }
+    }
+}
+
+/// A row of the store: a message, or a change of one. The store makes it of a [`Pending`], by
+/// [`LogEntry::to_stored`](super::LogEntry::to_stored), or reads it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StoredEntry {
     /// The place of the message in its topic.
     pub seq: Seq,
@@ -48,17 +95,47 @@ pub struct StoredEntry {
     pub client_ref: Option<String>,
 }
 
+impl StoredEntry {
+    /// A message that is no change, and to which its client gave no name.
+    pub fn new(
+        seq: Seq,
+        event: impl Into<String>,
+        payload: impl Into<String>,
+        at: SystemTime,
+    ) -> Self {
+        Self {
+            seq,
+            event: event.into(),
+            payload: payload.into(),
+            target: None,
+            at,
+            client_ref: None,
+        }
+    }
+}
+
 /// The store has no room for the message. It was not stored and not broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 #[error("storage unavailable, retry after {retry_after_ms} ms")]
 pub struct StoreFull {
     /// How long to wait before a retry, in milliseconds.
     pub retry_after_ms: u64,
 }
 
+impl StoreFull {
+    /// A retry after this time may have room.
+    pub fn retry_after(time: Duration) -> Self {
+        Self {
+            retry_after_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// The store could not open the log of a topic, or read its messages.
 #[derive(Debug, thiserror::Error)]
 #[error("the log of topic {topic} could not be read")]
+#[non_exhaustive]
 pub struct LoadError {
     /// The topic of the log.
     pub topic: String,
@@ -67,8 +144,22 @@ pub struct LoadError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+impl LoadError {
+    /// The log of `topic` could not be read because of `source`.
+    pub fn new(
+        topic: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            topic: topic.into(),
+            source: source.into(),
+        }
+    }
+}
+
 /// The messages that a flush has left pending. See [`MessageStore::flush`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Flushed {
     /// The number of messages that are not committed.
     pub waiting: usize,
@@ -77,7 +168,69 @@ pub struct Flushed {
     pub at_risk: usize,
 }
 
-/// The database of a log.
+impl Flushed {
+    /// So many messages wait, and all of them would be lost with the process.
+    pub fn waiting(messages: usize) -> Self {
+        Self {
+            waiting: messages,
+            at_risk: messages,
+        }
+    }
+}
+
+/// The database of a log. [`StoredRows`](super::StoredRows) chooses rows for stores that keep them in memory;
+/// `examples/own_store.rs` is a whole store in 200 lines; [`check_store`](crate::testing::check_store) tests one.
+///
+/// A store around another one, which counts what is stored:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use futures_core::future::BoxFuture;
+/// use slackir::log::{
+///     LoadError, LogRule, MemoryStore, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq, StoreFull,
+///     StoredEntry,
+/// };
+///
+/// struct Counted {
+///     store: Arc<dyn MessageStore>,
+///     messages: AtomicU64,
+/// }
+///
+/// type Read<T> = BoxFuture<'static, Result<T, LoadError>>;
+///
+/// impl MessageStore for Counted {
+///     fn append(&self, row: Pending) -> Result<(), StoreFull> {
+///         self.store.append(row)?;
+///         self.messages.fetch_add(1, Ordering::Relaxed);
+///         Ok(())
+///     }
+///
+///     fn open(&self, topic: &str, strict: bool) -> Read<OpenedRun> {
+///         self.store.open(topic, strict)
+///     }
+///
+///     fn newest(&self, topic: &str, limit: usize, bytes: usize) -> Read<Newest> {
+///         self.store.newest(topic, limit, bytes)
+///     }
+///
+///     fn close(&self, topic: &str, last: MessageId) {
+///         self.store.close(topic, last);
+///     }
+///
+///     fn page(&self, topic: &str, after: Seq, limit: usize, bytes: usize) -> Read<Vec<StoredEntry>> {
+///         self.store.page(topic, after, limit, bytes)
+///     }
+///
+///     fn before(&self, topic: &str, seq: Seq, limit: usize, bytes: usize) -> Read<Vec<StoredEntry>> {
+///         self.store.before(topic, seq, limit, bytes)
+///     }
+/// }
+///
+/// let store = Counted { store: MemoryStore::new(), messages: AtomicU64::new(0) };
+/// let rule = LogRule::new("room:*", &["shout"], 50, Arc::new(store));
+/// ```
 pub trait MessageStore: Send + Sync + 'static {
     /// Queues the row of a published message, or refuses it for want of room. Called inside the topic's
     /// critical section, so it must not block. Rows of one topic arrive in order of seq. Once the row is

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::shared::Shared;
 use super::{Presence, Presences};
@@ -10,6 +11,7 @@ use crate::pubsub::PubSub;
 type Fetch = dyn Fn(&str, Presences) -> Presences + Send + Sync;
 type HandleMetas = dyn Fn(&str, &Presences, &Presences, &Presences) + Send + Sync;
 type ChangesOf = dyn Fn(&str) -> Changes + Send + Sync;
+type GraceOf = dyn Fn(&str) -> Duration + Send + Sync;
 
 /// What the members of a topic get when somebody comes or goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub(super) struct Callbacks {
     pub(super) fetch: Option<Box<Fetch>>,
     pub(super) handle_metas: Option<Box<HandleMetas>>,
     changes: Option<Box<ChangesOf>>,
+    grace: Option<Box<GraceOf>>,
 }
 
 impl Callbacks {
@@ -39,6 +42,12 @@ impl Callbacks {
     pub(super) fn changes(&self, topic: &str) -> Changes {
         let changes = self.changes.as_ref();
         changes.map_or_else(Changes::default, |changes| changes(topic))
+    }
+
+    /// For how long presences stay in this topic after their client's connection is lost.
+    pub(super) fn grace(&self, topic: &str) -> Duration {
+        let grace = self.grace.as_ref();
+        grace.map_or(Duration::ZERO, |grace| grace(topic))
     }
 }
 
@@ -84,6 +93,24 @@ impl PresenceBuilder {
     /// Says by the topic what its members get when somebody comes or goes. Default: [`Changes::Diffs`].
     pub fn changes(mut self, changes: impl Fn(&str) -> Changes + Send + Sync + 'static) -> Self {
         self.callbacks.changes = Some(Box::new(changes));
+        self
+    }
+
+    /// Says by the topic for how long a presence stays after its client's connection has ended, unless the client has
+    /// left or was disconnected. If the client is present again meanwhile, under the same key and on any node, the others
+    /// get one diff with the join and the leave: a reload of a page shows nobody as gone. Default: not at all, as in
+    /// Phoenix.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use slackir::presence::Presence;
+    /// use slackir::pubsub::PubSub;
+    ///
+    /// let presence = Presence::builder(PubSub::new()).grace(|_topic| Duration::from_secs(5)).build();
+    /// # let _ = presence;
+    /// ```
+    pub fn grace(mut self, grace: impl Fn(&str) -> Duration + Send + Sync + 'static) -> Self {
+        self.callbacks.grace = Some(Box::new(grace));
         self
     }
 

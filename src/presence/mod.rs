@@ -31,7 +31,7 @@ use serde_json::{Map, Value};
 pub use self::builder::{Changes, PresenceBuilder};
 use self::shared::{Process, Shared};
 use self::state::NotTracked;
-use crate::channel::{Channel, Context, Join};
+use crate::channel::{Channel, Context, Guard, Join, StopReason};
 use crate::message::{Payload, RawJson};
 use crate::pubsub::PubSub;
 
@@ -171,6 +171,7 @@ impl Presence {
                 shared: Arc::clone(shared),
                 topic: topic.into(),
                 process,
+                is_lost: false,
             })
         });
         Ok(phx_ref)
@@ -278,10 +279,22 @@ struct Tracked {
     shared: Arc<Shared>,
     topic: Arc<str>,
     process: Process,
+    /// The client may come back.
+    is_lost: bool,
+}
+
+impl Guard for Tracked {
+    fn ends(&mut self, reason: &StopReason) {
+        self.is_lost = reason.is_lost_connection();
+    }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.shared.leave_process(self.process, &self.topic);
+        if self.is_lost {
+            self.shared.lose_process(self.process, &self.topic);
+        } else {
+            self.shared.leave_process(self.process, &self.topic);
+        }
     }
 }

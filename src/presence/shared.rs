@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::builder::{Callbacks, Changes};
 use super::count::{self, Keys};
@@ -207,6 +208,33 @@ impl Shared {
         for (topic, diff) in &diff {
             self.tell(&mut shard, topic, diff, changes);
         }
+    }
+
+    /// The client of a channel was lost. Its presences stay for the topic's grace, or until the client is present again.
+    pub(super) fn lose_process(self: &Arc<Self>, process: Process, topic: &str) {
+        let grace = self.callbacks.grace(topic);
+        let runtime = Handle::try_current().ok();
+        // A node that leaves keeps them anyway.
+        let leaves = self.leaving.load(Ordering::Relaxed);
+        let Some(runtime) = runtime.filter(|_| !grace.is_zero() && !leaves) else {
+            return self.leave_process(process, topic);
+        };
+        let changes = self.callbacks.changes(topic);
+        let mut shard = self.shard(topic);
+        let state = shard.state(changes);
+        state.end(&process);
+        if changes == Changes::Count || !self.replicated.load(Ordering::Relaxed) {
+            // No other node needs to know.
+            state.take_ended();
+        }
+        drop(shard);
+        let (shared, topic) = (Arc::downgrade(self), topic.to_owned());
+        runtime.spawn(async move {
+            tokio::time::sleep(grace).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.leave_process(process, &topic);
+            }
+        });
     }
 
     /// Takes room for a presence in place of an old one, whose room the diff gives back.

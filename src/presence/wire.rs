@@ -73,7 +73,7 @@ pub(super) struct Malformed;
 
 impl Heartbeat {
     pub(super) fn encode(&self) -> Bytes {
-        let mut to = Writer::new(0);
+        let mut to = PresenceWriter::new(0);
         to.text(&self.name);
         to.number(self.incarnation);
         to.number(u64::from(self.leaving) | u64::from(self.hello) << 1);
@@ -85,7 +85,7 @@ impl Heartbeat {
 /// [`Message::Ended`], in as many messages as it needs.
 pub(super) fn ended(set: usize, clocks: &[Clock]) -> impl Iterator<Item = Bytes> {
     clocks.chunks(MAX_BYTES / OVERHEAD).map(move |clocks| {
-        let mut to = Writer::new(2);
+        let mut to = PresenceWriter::new(2);
         to.count(set);
         to.count(clocks.len());
         clocks.iter().for_each(|&clock| to.number(clock));
@@ -95,7 +95,7 @@ pub(super) fn ended(set: usize, clocks: &[Clock]) -> impl Iterator<Item = Bytes>
 
 /// [`Message::Request`].
 pub(super) fn request(sets: &[usize]) -> Bytes {
-    let mut to = Writer::new(3);
+    let mut to = PresenceWriter::new(3);
     to.count(sets.len());
     sets.iter().for_each(|&set| to.count(set));
     to.end()
@@ -152,7 +152,7 @@ impl Part<'_> {
     }
 
     fn encode(self, set: usize) -> Bytes {
-        let mut to = Writer::new(1);
+        let mut to = PresenceWriter::new(1);
         to.count(set);
         to.count(self.ranges.len());
         let mut before = 0;
@@ -186,7 +186,7 @@ pub(super) fn decode(
         return Ok(None);
     }
     let (&kind, rest) = rest.split_first().ok_or(Malformed)?;
-    let mut from = Reader(rest);
+    let mut from = PresenceReader(rest);
     let message = match kind {
         0 => Message::Heartbeat(Box::new(from.heartbeat()?)),
         1 => {
@@ -196,11 +196,11 @@ pub(super) fn decode(
         }
         2 => {
             let set = from.set()?;
-            let clocks = from.many(Reader::clock)?;
+            let clocks = from.many(PresenceReader::clock)?;
             Message::Ended { set, clocks }
         }
         3 => {
-            let sets = from.many(Reader::set)?;
+            let sets = from.many(PresenceReader::set)?;
             Message::Request { sets }
         }
         _ => return Ok(None),
@@ -208,9 +208,9 @@ pub(super) fn decode(
     from.0.is_empty().then_some(Some(message)).ok_or(Malformed)
 }
 
-struct Writer(Vec<u8>);
+struct PresenceWriter(Vec<u8>);
 
-impl Writer {
+impl PresenceWriter {
     fn new(kind: u8) -> Self {
         Self(vec![VERSION, kind])
     }
@@ -237,9 +237,9 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct PresenceReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> PresenceReader<'a> {
     fn number(&mut self) -> Result<u64, Malformed> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {

@@ -41,6 +41,7 @@ named_debug!(Listener);
 /// The listener was too slow: broadcasts were dropped because 1,024 others, or 64 MB of them, were pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the listener was too slow and has missed {missed} broadcasts")]
+#[non_exhaustive]
 pub struct Lagged {
     /// The number of broadcasts that were dropped since the last one that was received.
     pub missed: u64,

@@ -20,6 +20,7 @@ pub(crate) enum Neighbours {}
 
 /// One node of a cluster.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NodeInfo {
     /// Its name.
     pub name: String,

@@ -56,7 +56,7 @@ use self::worker::Table;
 pub(crate) use self::worker::{Inbox, Subscription};
 use crate::lock::lock;
 use crate::log::{Backlog, Found, LoadError, LogEntry, LogRule, MessageId, Pager, RecentRefs, Seq};
-use crate::pattern::{ForTopics, TopicPattern, first_match};
+use crate::pattern::{ForTopics, TopicPattern, first_match, shadowed};
 #[cfg(any(feature = "server", feature = "_cluster"))]
 pub use crate::prefix::InvalidPrefix;
 
@@ -124,7 +124,16 @@ impl PubSub {
     }
 
     /// Makes topics that keep a log if a rule matches. The first matching rule counts.
+    ///
+    /// # Panics
+    /// If a rule never matches, because an earlier one matches all its topics.
     pub fn with_logs(rules: Vec<LogRule>) -> Self {
+        if let Some((first, later)) = shadowed(&rules) {
+            let [first, later] = [first, later].map(|at| rules[at].pattern());
+            panic!(
+                "no topic comes to the log of \"{later}\": \"{first}\" before it takes them all"
+            );
+        }
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self {
             shared: Arc::new(Shared {
@@ -153,7 +162,12 @@ impl PubSub {
 
     /// Changes the most messages of a history and of a resume, as [`LogRule`] has them, for all topics of the rule
     /// with this pattern, open ones included. Of two rules with the pattern the last one changes.
-    pub fn set_log_limits(&self, pattern: &TopicPattern, history: usize, resume_limit: usize) {
+    pub(crate) fn set_log_limits(
+        &self,
+        pattern: &TopicPattern,
+        history: usize,
+        resume_limit: usize,
+    ) {
         let mut rules = self.shared.rules.iter().rev();
         let Some(rule) = rules.find(|rule| rule.pattern() == pattern) else {
             return;

@@ -14,6 +14,7 @@ use crate::trace::begin_broadcast;
 
 /// An accepted message.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Published {
     /// The message's id in the topic's log; `None` if it is not stored.
     pub id: Option<MessageId>,

@@ -26,6 +26,13 @@ struct Part {
 }
 
 /// One value of a label, or several of which one must be the member's.
+///
+/// ```
+/// use slackir::pubsub::Selector;
+///
+/// let admins_of_red = Selector::label("role", ["admin", "owner"]).and("team", "red");
+/// # let _ = admins_of_red;
+/// ```
 pub trait IntoValues {
     /// The values.
     fn into_values(self) -> Vec<String>;

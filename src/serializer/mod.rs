@@ -6,6 +6,8 @@
 
 #[cfg(any(test, feature = "testing"))]
 mod client;
+#[cfg(feature = "server")]
+mod client_text;
 mod first_keys;
 mod strict;
 mod v1;
@@ -14,6 +16,8 @@ mod v2_binary;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::client::{ServerBody, ServerMessage};
+#[cfg(feature = "server")]
+pub(crate) use self::client_text::{ServerText, client_text, heartbeat_text};
 
 use std::borrow::Cow;
 

@@ -13,7 +13,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// The process has a metrics recorder already.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct ExporterError(#[from] BuildError);
+pub struct ExporterError(BuildError);
 
 /// Renders the metrics. Cloning is cheap.
 #[derive(Clone)]
@@ -39,13 +39,16 @@ impl Exporter {
 
 /// Installs the recorder of this process. The caller must keep [`Exporter::upkeep`] running.
 pub(crate) fn install() -> Result<Exporter, ExporterError> {
-    let builder =
-        BUCKETS
-            .iter()
-            .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
-                builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
-            })?;
-    let exporter = Exporter(builder.install_recorder()?, Collector::default());
+    let builder = BUCKETS
+        .iter()
+        .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+            builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
+        })
+        .map_err(ExporterError)?;
+    let exporter = Exporter(
+        builder.install_recorder().map_err(ExporterError)?,
+        Collector::default(),
+    );
     exporter.1.describe();
     describe();
     Ok(exporter)

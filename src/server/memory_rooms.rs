@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::log::{MemoryStore, MessageStore};
 use crate::pubsub::PubSub;
-use crate::server::config::{ServeConfig, SettingsError, Switch};
+use crate::server::config::{Config, ServeConfig, SettingsError, Switch};
 use crate::server::rooms::{IdentityError, UserSocket};
 use crate::server::sockets::{self, MOUNT, RoomServices};
 use crate::socket::SocketRouter;
@@ -68,14 +68,14 @@ impl MemoryRooms {
     /// # Errors
     /// If the text is not valid (the error names the line), or the identity needs a `secret_key_base` and there is none.
     pub fn from_toml(text: &str) -> Result<Self, MemoryRoomsError> {
-        Ok(Self::new(&ServeConfig::from_toml(text)?)?)
+        Ok(Self::new(&Config::from_toml(text)?)?)
     }
 
     /// The rooms of these settings.
     ///
     /// # Errors
     /// If the identity needs a secret and there is none.
-    pub fn new(config: &ServeConfig) -> Result<Self, IdentityError> {
+    pub fn new(config: &Config) -> Result<Self, IdentityError> {
         Self::over(config, MemoryStore::new())
     }
 
@@ -83,7 +83,11 @@ impl MemoryRooms {
     ///
     /// # Errors
     /// As [`MemoryRooms::new`].
-    pub fn over(config: &ServeConfig, store: Arc<MemoryStore>) -> Result<Self, IdentityError> {
+    pub fn over(config: &Config, store: Arc<MemoryStore>) -> Result<Self, IdentityError> {
+        Self::of(&config.0, store)
+    }
+
+    pub(crate) fn of(config: &ServeConfig, store: Arc<MemoryStore>) -> Result<Self, IdentityError> {
         let pubsub = match config.persist {
             Switch::On => {
                 let store: Arc<dyn MessageStore> = Arc::<MemoryStore>::clone(&store);

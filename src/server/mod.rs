@@ -52,19 +52,13 @@ pub use self::admin::MetricsTokenError;
 #[cfg(feature = "_store")]
 pub use self::certificates::CertificateError;
 pub use self::config::{
-    AdminConfig, ApiConfig, ApiJwtConfig, ClusterConfig, ClusterMisfit, DashboardConfig,
-    DatabaseConfig, Durability, Fields, FileConfig, History, HistoryOrder, HookConfig,
-    HookSecretError, JwtSetupError, LogFormat, OtelConfig, RetentionConfig, RoomConfig,
-    SecretFilesConfig, ServeConfig, SettingsError, ShortPassword, Switch, TlsConfig,
-    WebsocketDriver,
+    ClusterMisfit, Config, Fields, HookSecretError, JwtSetupError, LogFormat, SettingsError,
+    ShortPassword,
 };
 #[cfg(feature = "_store")]
 pub use self::dashboard::DashboardError;
 pub use self::exporter::ExporterError;
 pub use self::hook::HookError;
-pub use self::language::{
-    Announcement, EventRule, IdentityConfig, JoinRule, OtherEvents, PresenceRule, RoomLimit,
-};
 pub use self::memory_rooms::{MemoryRooms, MemoryRoomsError};
 #[cfg(feature = "_store")]
 pub use self::program::main;

@@ -26,7 +26,7 @@ use crate::server::commands::rooms::rooms;
 use crate::server::commands::service::{completions, health, man};
 use crate::server::commands::token::token;
 use crate::server::config::{
-    Cli, CliError, Command, ConfigAction, FileLines, LogFormat, ServeConfig, SettingInForce,
+    Cli, CliError, Command, Config, ConfigAction, FileLines, LogFormat, ServeConfig, SettingInForce,
 };
 use crate::server::console::{OutputError, say};
 #[cfg(all(feature = "load", target_os = "linux"))]
@@ -158,7 +158,7 @@ async fn serve<S: Socket>(
         Ok(logging) => logging,
         Err(error) => return fail(&error, &lines.locate("log", &error.to_string())),
     };
-    let server = Server::from_config(config);
+    let server = Server::from_config(Config(config));
     let server = match listener {
         Some(listener) => server.listener(listener),
         None => server,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::ban::Bans;
 use crate::endpoint::{Mount, TransportOptions};
 use crate::log::{LogRule, MessageStore};
+use crate::pattern::ForTopics;
 use crate::presence::Presence;
 use crate::pubsub::PubSub;
 use crate::rate::{Rate, SharedRate};
@@ -27,10 +28,15 @@ pub(super) fn pubsub(
     own: Vec<LogRule>,
     store: &Arc<dyn MessageStore>,
 ) -> PubSub {
-    let rooms = rooms(config);
-    let rooms = rooms.iter();
-    let rules = rooms.map(|room| rule(room, config.durability, store));
-    PubSub::with_logs(own.into_iter().chain(rules).collect())
+    let mut rules = own;
+    for room in rooms(config) {
+        let own = rules.iter().map(ForTopics::pattern);
+        // The program's own log takes the place of the room's.
+        if !own.into_iter().any(|own| own.covers(&room.topics)) {
+            rules.push(rule(&room, config.durability, store));
+        }
+    }
+    PubSub::with_logs(rules)
 }
 
 /// The parts of a server that the rooms use, where it has them.

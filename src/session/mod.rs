@@ -47,13 +47,9 @@ const MIN_SECRET_LENGTH: usize = 64;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let secret_key_base = "0123456789".repeat(7);
 /// let secret = SecretKeyBase::new(secret_key_base)?;
-/// let transports = TransportOptions {
-///     handshake: HandshakeOptions {
-///         session: Some(SessionOptions::new("_my_app_key", secret, "M9Xo8GkN")),
-///         ..HandshakeOptions::default()
-///     },
-///     ..TransportOptions::default()
-/// };
+/// let session = SessionOptions::new("_my_app_key", secret, "M9Xo8GkN");
+/// let handshake = HandshakeOptions::default().session(session);
+/// let transports = TransportOptions::default().handshake(handshake);
 /// let endpoint = Endpoint::builder(PubSub::new())
 ///     .mount(Mount::new("/socket", UserSocket, SocketRouter::new()).transports(transports))
 ///     .build();
@@ -62,6 +58,7 @@ const MIN_SECRET_LENGTH: usize = 64;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SessionOptions {
     /// The name of the cookie. Phoenix: `:key`, such as `_my_app_key`.
     pub key: String,
@@ -79,6 +76,14 @@ pub struct SessionOptions {
     /// How both keys are derived. Phoenix: `:key_iterations`, `:key_length`, `:key_digest`.
     pub key_options: KeyOptions,
 }
+
+setters!(SessionOptions {
+    csrf_token_key: impl Into<String>,
+    check_csrf: bool,
+    key_options: KeyOptions,
+} some {
+    encryption_salt: impl Into<String>,
+});
 
 impl SessionOptions {
     /// Takes the three options that have no default. The others can be set afterwards.

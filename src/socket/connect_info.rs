@@ -64,6 +64,7 @@ pub struct ConnectInfo {
 
 /// The parts of a request's URI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UriInfo {
     /// `http` or `https`.
     pub scheme: String,

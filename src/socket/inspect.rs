@@ -53,10 +53,11 @@ impl FromStr for ConnectionId {
 /// ```
 /// use slackir::socket::ConnectionFilter;
 ///
-/// let of_ada = ConnectionFilter { user: Some("ada".to_owned()), ..ConnectionFilter::default() };
+/// let of_ada = ConnectionFilter::default().user("ada");
 /// # let _ = of_ada;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConnectionFilter {
     /// The one with this id.
     pub id: Option<ConnectionId>,
@@ -67,6 +68,14 @@ pub struct ConnectionFilter {
     /// Those that have joined this topic.
     pub topic: Option<String>,
 }
+
+setters!(ConnectionFilter {
+} some {
+    id: ConnectionId,
+    user: impl Into<String>,
+    address: IpAddr,
+    topic: impl Into<String>,
+});
 
 /// One open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

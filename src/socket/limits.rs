@@ -24,11 +24,12 @@ use crate::rate::{self, Bucket, Limit, Rate};
 /// use slackir::rate::Rate;
 /// use slackir::socket::{RateLimits, SocketOptions};
 ///
-/// let rates = RateLimits { joins: Rate::new(10, 100), ..RateLimits::default() };
-/// let options = SocketOptions { rates, ..SocketOptions::default() };
+/// let rates = RateLimits::default().joins(Rate::new(10, 100));
+/// let options = SocketOptions::default().rates(rates);
 /// # let _ = options;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RateLimits {
     /// Joins. Default 500 a second, 2,000 at once.
     pub joins: Rate,
@@ -37,6 +38,21 @@ pub struct RateLimits {
     /// Their bytes. Default 10 MB a second, 100 MB at once. A larger message passes once the client has been
     /// silent for long enough.
     pub bytes: Rate,
+}
+
+setters!(RateLimits {
+    joins: Rate,
+    pushes: Rate,
+    bytes: Rate,
+});
+
+impl RateLimits {
+    /// No limit.
+    pub const UNLIMITED: Self = Self {
+        joins: Rate::UNLIMITED,
+        pushes: Rate::UNLIMITED,
+        bytes: Rate::UNLIMITED,
+    };
 }
 
 impl Default for RateLimits {

@@ -248,10 +248,11 @@ impl ConnectRefused {
 /// ```
 /// use slackir::socket::SocketOptions;
 ///
-/// let options = SocketOptions { max_channels: 10, ..SocketOptions::default() };
+/// let options = SocketOptions::default().max_channels(10);
 /// # let _ = options;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SocketOptions {
     /// A connection that sends no byte for this long is closed as idle. Default 60 s; phoenix.js
     /// sends a heartbeat every 30 s.
@@ -270,6 +271,16 @@ pub struct SocketOptions {
     /// The rates of one client's joins, messages and bytes.
     pub rates: RateLimits,
 }
+
+setters!(SocketOptions {
+    timeout: Duration,
+    message_timeout: Duration,
+    max_frame_size: usize,
+    max_channels: usize,
+    outbox: OutboxLimits,
+    flow: FlowLimits,
+    rates: RateLimits,
+});
 
 impl Default for SocketOptions {
     fn default() -> Self {

@@ -25,10 +25,11 @@ use crate::metrics::metrics;
 /// ```
 /// use slackir::socket::DrainOptions;
 ///
-/// let drain = DrainOptions { batch_size: 1_000, ..DrainOptions::default() };
+/// let drain = DrainOptions::default().batch_size(1_000);
 /// # let _ = drain;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DrainOptions {
     /// Connections that are closed at once. Default 10,000.
     pub batch_size: usize,
@@ -37,6 +38,12 @@ pub struct DrainOptions {
     /// Time for everything, `terminate` of all channels included. Default 30 s.
     pub shutdown: Duration,
 }
+
+setters!(DrainOptions {
+    batch_size: usize,
+    batch_interval: Duration,
+    shutdown: Duration,
+});
 
 impl Default for DrainOptions {
     fn default() -> Self {

@@ -248,7 +248,7 @@ impl SocketServer {
             event,
             "socket.topic.unmatched"
         );
-        let unmatched = Reply::error_reason(reason::UNMATCHED_TOPIC);
+        let unmatched = Reply::error_because(reason::UNMATCHED_TOPIC);
         metrics()
             .error_replies(Some(reason::UNMATCHED_TOPIC))
             .increment(1);
@@ -257,7 +257,7 @@ impl SocketServer {
 
     fn refuse(&self, message: &Message, reason: &'static str) {
         metrics().error_replies(Some(reason)).increment(1);
-        let refusal = Reply::error_reason(reason);
+        let refusal = Reply::error_because(reason);
         self.connection.reply(&message.join_ref, message, &refusal);
     }
 

@@ -21,7 +21,7 @@ use crate::rate::SharedRate;
 /// let mount = Mount::new("/socket", Anyone, SocketRouter::new());
 /// let limits = mount.limits();
 /// // Later, while the socket is served:
-/// limits.set(RateLimits { joins: Rate::new(10, 100), ..RateLimits::default() }, 20);
+/// limits.set(RateLimits::default().joins(Rate::new(10, 100)), 20);
 /// ```
 #[derive(Clone, Debug)]
 pub struct SharedLimits(Arc<Limits>);

@@ -18,9 +18,10 @@ use tokio::sync::watch;
 use crate::log::{LoadError, MessageId, of_client};
 use crate::message::RawJson;
 use crate::store::backend::DbConnection;
+use crate::store::servers::OtherServers;
 use crate::store::tables::cursor::{self, CursorChange};
 use crate::store::tables::feed::{self, RowSize};
-use crate::store::{DbWriterHandle, OtherServers};
+use crate::store::write::DbWriterHandle;
 
 /// The most rows of one look at ids and topics.
 const SCAN_ROWS: usize = 1_000;

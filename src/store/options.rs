@@ -7,6 +7,7 @@ use crate::store::tables::columns::ColumnFields;
 
 /// How a database is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoreOptions {
     /// Connections for reading. Default 4.
     pub pool_size: u32,
@@ -15,6 +16,11 @@ pub struct StoreOptions {
     /// any message. Without this option such a database is refused. Default false.
     pub adopt_ecto_messages: bool,
 }
+
+setters!(StoreOptions {
+    pool_size: u32,
+    adopt_ecto_messages: bool,
+});
 
 impl Default for StoreOptions {
     fn default() -> Self {
@@ -27,6 +33,7 @@ impl Default for StoreOptions {
 
 /// How a writer works.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WriterOptions {
     /// The most pending rows that are in memory only. Default 100,000.
     pub rows: usize,
@@ -44,14 +51,38 @@ pub struct WriterOptions {
     pub spool: Option<SpoolOptions>,
 }
 
+setters!(WriterOptions {
+rows: usize,
+    bytes: usize,
+    strict: bool,
+    columns: Vec<ColumnFields>,
+} some {
+    spool: SpoolOptions,
+});
+
 /// The queue on disk for the time when the database is unreachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SpoolOptions {
     /// The folder. It is created if it is missing.
     pub dir: PathBuf,
     /// The bounds of the spool. It also has at most a million rows.
     pub limits: SpoolLimits,
 }
+
+impl SpoolOptions {
+    /// A spool in this folder, with the default bounds.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            limits: SpoolLimits::default(),
+        }
+    }
+}
+
+setters!(SpoolOptions {
+    limits: SpoolLimits,
+});
 
 impl Default for WriterOptions {
     fn default() -> Self {

@@ -28,6 +28,7 @@ named_debug!(Reader);
 
 /// A committed message, with its updates applied. A deleted message is not stored.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CommittedMessage {
     /// Its id, as clients and the topic's log know it.
     pub id: MessageId,
@@ -70,6 +71,7 @@ impl Window {
 
 /// Consecutive messages of a topic, oldest first.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Page {
     /// At most the requested number, and at most 4 MB of payloads together; but one message of any size.
     pub messages: Vec<CommittedMessage>,
@@ -111,6 +113,23 @@ impl Reader {
             }
             let found = between(connection, topic, id.seq, id.seq)?;
             Ok(found.into_iter().next())
+        })
+        .await
+    }
+
+    /// The number of messages of a topic, without updates and deletions. Counting reads all of them.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn count(&self, topic: &str) -> Result<u64, LoadError> {
+        self.read(topic, |connection, topic| {
+            let rows = messages::table
+                .filter(messages::topic.eq(topic))
+                .filter(messages::target.is_null())
+                .filter(has_place())
+                .count();
+            let rows: i64 = on_each_backend!(connection, |typed| rows.get_result(typed))?;
+            Ok(u64::try_from(rows).unwrap_or_default())
         })
         .await
     }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::metrics::metrics;
-use crate::store::backend::{DbConnection, Pool};
+use crate::store::backend::{DbConnection, Fault, Pool, StoreError};
+use crate::store::opened::Store;
 use crate::store::tables::run;
-use crate::store::{DbWriterHandle, StorageState, Store, StoreError};
+use crate::store::write::{DbWriterHandle, StorageState};
 
 /// The time between two heartbeats of a server alone.
 const BEAT: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ const LAST_BEAT: Duration = Duration::from_secs(2);
 
 /// Looks for other servers on the database until it is dropped.
 #[must_use = "other servers do not see this one after it is dropped"]
-pub struct Servers {
+pub(crate) struct Servers {
     pool: Pool,
     id: i64,
     others: OtherServers,
@@ -52,7 +53,7 @@ named_debug!(Servers);
 
 /// The other servers, as of the last heartbeat. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct OtherServers(Arc<Mutex<Seen>>);
+pub(crate) struct OtherServers(Arc<Mutex<Seen>>);
 
 /// What a heartbeat has shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +68,7 @@ struct Seen {
 
 /// Another node of the cluster, as its row shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenServer {
+pub(crate) struct SeenServer {
     /// The number of the node.
     pub id: i64,
     /// The name of the server.
@@ -83,10 +84,10 @@ pub struct SeenServer {
 }
 
 /// Hears of the other nodes of the cluster, and whether this one has messages that it cannot save at the moment.
-pub type OnSeen = Box<dyn Fn(&[SeenServer], bool)>;
+pub(crate) type OnSeen = Box<dyn Fn(&[SeenServer], bool)>;
 
 /// The cluster of a server, for [`Servers::start`].
-pub struct ClusterSeat {
+pub(crate) struct ClusterSeat {
     /// The name of the cluster.
     pub cluster: String,
     /// The product that its nodes talk over, as sentences name it.
@@ -110,7 +111,11 @@ named_debug!(ClusterSeat, cluster);
 impl Servers {
     /// Shows this server to the others under `name`, and looks for them, every two seconds (a node: every second) on the
     /// current thread's runtime. Nodes of its own cluster are no others. `None` for SQLite.
-    pub fn start(writer: &DbWriterHandle, name: String, seat: Option<ClusterSeat>) -> Option<Self> {
+    pub(crate) fn start(
+        writer: &DbWriterHandle,
+        name: String,
+        seat: Option<ClusterSeat>,
+    ) -> Option<Self> {
         let pool = writer.readers().clone();
         if !pool.is_shared() {
             return None;
@@ -137,12 +142,12 @@ impl Servers {
     }
 
     /// The other servers.
-    pub fn others(&self) -> OtherServers {
+    pub(crate) fn others(&self) -> OtherServers {
         self.others.clone()
     }
 
     /// Removes this server's heartbeat. Without this the others notice after ten seconds.
-    pub async fn leave(self) {
+    pub(crate) async fn leave(self) {
         self.task.abort();
         if self.seat.as_ref().is_some_and(|seat| (seat.owes)()) {
             // They look when its heartbeat has expired.
@@ -166,7 +171,7 @@ impl Drop for Servers {
 
 impl OtherServers {
     /// The names of the other servers.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -176,7 +181,7 @@ impl OtherServers {
 
     /// Whether another node of this server's cluster reaches the bus, as of the last heartbeat. Without the database
     /// nobody knows for long.
-    pub fn reach_the_bus(&self) -> bool {
+    pub(crate) fn reach_the_bus(&self) -> bool {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = seen.read_at.map_or(NODE_LIFE, |read_at| read_at.elapsed());
         let mut nodes = seen.nodes.iter();
@@ -341,8 +346,9 @@ impl Store {
     /// If there is a live server, or the database cannot be read.
     pub fn check_unused(&self) -> Result<(), StoreError> {
         let mut pooled = self.readers.get()?;
-        match living(&mut pooled.connection())?.into_iter().next() {
-            Some(server) => Err(StoreError::Shared(server)),
+        let living = living(&mut pooled.connection()).map_err(Fault::from)?;
+        match living.into_iter().next() {
+            Some(server) => Err(Fault::Shared(server).into()),
             None => Ok(()),
         }
     }

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_millis(100);
 
 /// A line of the test.
-type At = &'static Location<'static>;
+pub(super) type At = &'static Location<'static>;
 
 /// The two ways of an event to a client.
 #[derive(Clone, Copy)]
@@ -43,6 +43,17 @@ impl Sent<'_> {
             By::Push => frame.push(self.event),
             By::Broadcast => frame.broadcast(self.event),
         }
+    }
+}
+
+impl Sent<'_> {
+    /// The same event as a broadcast in place of a push, or the other way round.
+    fn the_other_way(&self) -> Self {
+        let by = match self.by {
+            By::Push => By::Broadcast,
+            By::Broadcast => By::Push,
+        };
+        Self { by, ..*self }
     }
 }
 
@@ -91,15 +102,17 @@ impl TestSocket {
     /// If none comes within 5 seconds, or the message's channel has ended.
     #[track_caller]
     pub fn reply(&mut self, reference: &str) -> impl Future<Output = (String, Value)> {
-        let at = Location::caller();
-        async move {
-            let wanted = format!("a reply to {reference:?}");
-            let json = |frame: &ServerMessage| frame.reply(reference)?.json();
-            let hopeless = self.channel_of(reference);
-            let mut reply = self.expect(at, &wanted, json, &hopeless).await;
-            let status = reply["status"].as_str().unwrap_or_default().to_owned();
-            (status, reply["response"].take())
-        }
+        self.reply_at(Location::caller(), reference)
+    }
+
+    /// As [`TestSocket::reply`], for a line of the test.
+    pub(super) async fn reply_at(&mut self, at: At, reference: &str) -> (String, Value) {
+        let wanted = format!("a reply to {reference:?}");
+        let json = |frame: &ServerMessage| frame.reply(reference)?.json();
+        let hopeless = self.channel_of(reference);
+        let mut reply = self.expect(at, &wanted, json, &hopeless).await;
+        let status = reply["status"].as_str().unwrap_or_default().to_owned();
+        (status, reply["response"].take())
     }
 
     /// Status and bytes of the binary reply to a message.
@@ -288,7 +301,29 @@ impl TestSocket {
 
     async fn next<T>(&mut self, at: At, sent: Sent<'_>, form: fn(&ServerBody) -> Option<T>) -> T {
         let read = |frame: &ServerMessage| form(sent.find(frame)?);
-        self.expect(at, &sent, read, &None).await
+        let found = self.find(read, |_| false, PATIENCE).await;
+        let Some(found) = found else {
+            let other = sent.the_other_way();
+            if self
+                .received
+                .iter()
+                .any(|frame| other.find(frame).is_some())
+            {
+                panic!("{at}: {sent} should have come; it came as {other}")
+            }
+            panic!("{at}: {sent} should have come; what did:{}", self.listed())
+        };
+        found
+    }
+
+    /// The frames that no assertion has taken, a line each.
+    fn listed(&self) -> String {
+        let mut lines = String::new();
+        for frame in &self.received {
+            // A write to a String does not fail.
+            let _ = write!(lines, "\n  {frame}");
+        }
+        lines
     }
 
     async fn assert(&mut self, at: At, sent: Sent<'_>, payload: Value) {
@@ -320,14 +355,10 @@ impl TestSocket {
         };
         match self.find(read, has_ended, PATIENCE).await {
             Some(found) => found,
-            None => {
-                let mut came = String::new();
-                for frame in &self.received {
-                    // A write to a String does not fail.
-                    let _ = write!(came, "\n  {frame}");
-                }
-                panic!("{at}: {wanted} should have come; what did:{came}")
-            }
+            None => panic!(
+                "{at}: {wanted} should have come; what did:{}",
+                self.listed()
+            ),
         }
     }
 

@@ -157,7 +157,7 @@ impl TestSocket {
         let at = Location::caller();
         async move {
             let reference = self.join(topic, params);
-            let (status, response) = self.reply(&reference).await;
+            let (status, response) = self.reply_at(at, &reference).await;
             assert!(
                 status == "ok",
                 "{at}: the join of {topic} was refused: {response}"

@@ -24,6 +24,7 @@ pub struct SecretTooShort {
 /// How to derive a key. Signer and verifier must use the same options. Phoenix: the options
 /// `:key_iterations`, `:key_length` and `:key_digest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyOptions {
     /// Rounds of PBKDF2, to which the time of a derivation is proportional. Default: 1,000.
     pub iterations: NonZeroU32,
@@ -32,6 +33,12 @@ pub struct KeyOptions {
     /// The hash of PBKDF2. Tokens are signed with SHA-256 in any case. Default: SHA-256.
     pub digest: KeyDigest,
 }
+
+setters!(KeyOptions {
+    iterations: NonZeroU32,
+    length: NonZeroU16,
+    digest: KeyDigest,
+});
 
 /// The hash in the derivation of a key. Phoenix: `:key_digest`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

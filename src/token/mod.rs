@@ -68,6 +68,7 @@ pub enum MaxAge {
 
 /// How a token is made. Phoenix: the options of `sign/4` and `encrypt/4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SignOptions {
     /// The moment from which the age counts. Fractions of a millisecond are cut off.
     pub signed_at: SystemTime,
@@ -77,14 +78,26 @@ pub struct SignOptions {
     pub atoms: AtomForm,
 }
 
+setters!(SignOptions {
+    signed_at: SystemTime,
+    max_age: MaxAge,
+    atoms: AtomForm,
+});
+
 /// How a token is checked. Phoenix: the options of `verify/4` and `decrypt/4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// The moment at which the token must be valid. A token that was signed after it is invalid.
     pub now: SystemTime,
     /// A maximum age that overrides that of the token. Default: that of the token counts.
     pub max_age: Option<MaxAge>,
 }
+
+setters!(VerifyOptions {
+} some {
+    max_age: impl Into<MaxAge>,
+});
 
 impl MaxAge {
     /// One day, Phoenix's default.

@@ -62,10 +62,7 @@ impl Signer {
     /// assert_eq!(signer.verify(Some("?"), VerifyOptions::now()), Err(TokenError::Invalid));
     /// assert_eq!(signer.verify(Some(&token), VerifyOptions::now()), Err(TokenError::Expired));
     ///
-    /// let a_week = VerifyOptions {
-    ///     max_age: Some(Duration::from_secs(604_800).into()),
-    ///     ..VerifyOptions::now()
-    /// };
+    /// let a_week = VerifyOptions::now().max_age(Duration::from_secs(604_800));
     /// assert_eq!(signer.verify(Some(&token), a_week)?.as_str(), Some("user-42"));
     /// # Ok(())
     /// # }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use super::SpanKind;
-use super::traceparent::{Place, Traceparent};
+use super::traceparent::{SpanPlace, Traceparent};
 use crate::message::Payload;
 
 /// The param of a connect and of a join that holds the client's `traceparent`.
@@ -55,7 +55,7 @@ static TRACER: RwLock<Option<Arc<Tracer>>> = RwLock::new(None);
 
 thread_local! {
     /// The span that this thread works for.
-    static CURRENT: Cell<Option<Place>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<SpanPlace>> = const { Cell::new(None) };
 }
 
 /// From now on spans go to this sink; `None` ends all traces. `sample`: the part of connections without a
@@ -82,7 +82,7 @@ fn random() -> u64 {
 
 /// Where a trace goes on: a connection, a channel and a message keep it. Empty if they are not traced.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Traced(Option<Box<Place>>);
+pub(crate) struct Traced(Option<Box<SpanPlace>>);
 
 impl Traced {
     /// The span that this thread works for.
@@ -118,7 +118,12 @@ impl Traced {
 pub(crate) struct Span(Option<Box<FinishedSpan>>);
 
 impl Span {
-    fn begin(name: &'static str, kind: SpanKind, parent: Option<Place>, is_remote: bool) -> Self {
+    fn begin(
+        name: &'static str,
+        kind: SpanKind,
+        parent: Option<SpanPlace>,
+        is_remote: bool,
+    ) -> Self {
         let begun = SystemTime::now();
         let trace = parent.map(|parent| parent.trace);
         Self(Some(Box::new(FinishedSpan {
@@ -140,9 +145,9 @@ impl Span {
         self.0.is_some()
     }
 
-    fn place(&self) -> Option<Place> {
+    fn place(&self) -> Option<SpanPlace> {
         let open = self.0.as_ref()?;
-        Some(Place {
+        Some(SpanPlace {
             trace: open.trace,
             span: open.span,
         })
@@ -155,7 +160,7 @@ impl Span {
 
     /// The header of a request to another server.
     pub(crate) fn traceparent(&self) -> Option<String> {
-        self.place().map(Place::traceparent)
+        self.place().map(SpanPlace::traceparent)
     }
 
     /// Adds an attribute.
@@ -209,7 +214,7 @@ impl Drop for Span {
 
 /// Restores the span that the thread worked for before.
 #[derive(Debug)]
-pub(crate) struct Entered(Option<Place>);
+pub(crate) struct Entered(Option<SpanPlace>);
 
 impl Drop for Entered {
     fn drop(&mut self) {

@@ -2,7 +2,7 @@
 
 /// A place in a trace: the trace, and a span in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SpanPlace {
     pub(crate) trace: u128,
     pub(crate) span: u64,
 }
@@ -10,7 +10,7 @@ pub(crate) struct Place {
 /// What a `traceparent` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Traceparent {
-    pub(super) place: Place,
+    pub(super) place: SpanPlace,
     pub(super) is_sampled: bool,
 }
 
@@ -25,7 +25,7 @@ impl Traceparent {
             return None;
         }
         Some(Self {
-            place: Place {
+            place: SpanPlace {
                 trace,
                 span: u64::try_from(span).ok()?,
             },
@@ -34,7 +34,7 @@ impl Traceparent {
     }
 }
 
-impl Place {
+impl SpanPlace {
     /// The header of a request that belongs to this sampled span.
     pub(super) fn traceparent(self) -> String {
         format!("00-{:032x}-{:016x}-01", self.trace, self.span)

@@ -19,7 +19,10 @@ type Parameter = (String, Option<String>);
 
 /// Accepts the first offer that the server can keep. A header that cannot be read has none.
 pub(super) fn negotiate(offered: &[&str]) -> Option<Deflate> {
-    let offers: Option<Vec<_>> = offered.iter().map(|value| Reader(value).offers()).collect();
+    let offers: Option<Vec<_>> = offered
+        .iter()
+        .map(|value| HeaderReader(value).offers())
+        .collect();
     let offers = offers?.into_iter().flatten();
     let mut deflates = offers.filter(|(name, _)| name == DEFLATE);
     deflates.find_map(|(_, parameters)| accept(&parameters))
@@ -54,9 +57,9 @@ fn accept(parameters: &[Parameter]) -> Option<Deflate> {
 }
 
 /// Reads a header's value by the grammar of RFC 6455 section 9.1.
-struct Reader<'a>(&'a str);
+struct HeaderReader<'a>(&'a str);
 
-impl Reader<'_> {
+impl HeaderReader<'_> {
     /// All extensions of the list, with their parameters. `None` if the grammar is broken.
     fn offers(mut self) -> Option<Vec<(String, Vec<Parameter>)>> {
         let mut offers = Vec::new();

@@ -66,6 +66,7 @@ pub(crate) type RequestHook = Arc<dyn Fn(&HttpRequest, &mut Assigns) + Send + Sy
 
 /// The options for the handshakes of one mounted socket.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct HandshakeOptions {
     /// Which pages may open the socket. Default: [`CheckOrigin::OwnAddress`].
     pub check_origin: CheckOrigin,
@@ -92,6 +93,19 @@ pub struct HandshakeOptions {
     /// Makes the response to a refused WebSocket connection. Default: 403, or 503, without a body.
     pub error_handler: Option<ErrorHandler>,
 }
+
+setters!(HandshakeOptions {
+check_origin: CheckOrigin,
+    connect_info: Vec<ConnectInfoKey>,
+    headers: Vec<String>,
+    auth_token: bool,
+    subprotocols: Vec<String>,
+    serializers: Serializers,
+    compress: bool,
+} some {
+    session: SessionOptions,
+    error_handler: ErrorHandler,
+});
 
 /// The versions of the Phoenix protocol that a mount accepts. A client of another version is refused with
 /// 403. Phoenix: the transport's option `serializer`.

@@ -62,15 +62,18 @@ mod status {
 /// use std::time::Duration;
 /// use slackir::transport::LongPollOptions;
 ///
-/// let options = LongPollOptions { window: Duration::from_secs(20) };
+/// let options = LongPollOptions::default().window(Duration::from_secs(20));
 /// # let _ = options;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LongPollOptions {
     /// A poll waits this long for a message, and a message this long for its session. A session ends when no
     /// poll has come for one and a half times this, or for 5 s after it was made. Default 10 s.
     pub window: Duration,
 }
+
+setters!(LongPollOptions { window: Duration });
 
 impl Default for LongPollOptions {
     fn default() -> Self {

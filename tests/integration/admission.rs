@@ -30,11 +30,9 @@ over_both_drivers! {
 
 fn server(options: AdmissionOptions) -> TestServer {
     TestServer::start(move || {
-        let transports = TransportOptions {
-            longpoll: Some("longpoll".to_owned()),
-            longpoll_options: LongPollOptions { window: WINDOW },
-            ..TransportOptions::default()
-        };
+        let transports = TransportOptions::default()
+            .longpoll("longpoll")
+            .longpoll_options(LongPollOptions::default().window(WINDOW));
         Endpoint::builder(PubSub::new())
             .admission(Admission::new(options))
             .mount(
@@ -55,10 +53,7 @@ async fn connect(addr: SocketAddr, headers: Headers<'_>) -> (u16, Option<WireCli
 }
 
 async fn sessions_and_websockets_share_the_room_of_the_server() {
-    let server = server(AdmissionOptions {
-        max_connections: 2,
-        ..AdmissionOptions::default()
-    });
+    let server = server(AdmissionOptions::default().max_connections(2));
     let _session = Poller::open(server.addr).await;
     let (status, websocket) = connect(server.addr, &[]).await;
     assert_eq!(status, 101);
@@ -83,10 +78,7 @@ async fn sessions_and_websockets_share_the_room_of_the_server() {
 }
 
 async fn an_address_has_so_many_connections_and_a_proxy_names_it() {
-    let server = server(AdmissionOptions {
-        per_address: AddressLimit::new(1),
-        ..AdmissionOptions::default()
-    });
+    let server = server(AdmissionOptions::default().per_address(AddressLimit::new(1)));
     let forwarded = |value| [("X-Forwarded-For", Some(value))];
     let mut open = Vec::new();
     for (address, status) in [
@@ -111,11 +103,11 @@ async fn an_address_has_so_many_connections_and_a_proxy_names_it() {
 
 async fn a_connection_without_a_channel_makes_room_when_the_server_is_full() {
     const JOIN_WITHIN: Duration = Duration::from_millis(300);
-    let server = server(AdmissionOptions {
-        max_connections: 2,
-        join_within: JOIN_WITHIN,
-        ..AdmissionOptions::default()
-    });
+    let server = server(
+        AdmissionOptions::default()
+            .max_connections(2)
+            .join_within(JOIN_WITHIN),
+    );
     let mut member = Phoenix::connect(server.addr).await;
     member.join("random:lobby").await;
     let (_, idler) = connect(server.addr, &[]).await;

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use slackir::Endpoint;
 use slackir::log::LogRule;
 use slackir::pubsub::PubSub;
-use slackir::server::ApiConfig;
 use slackir::server::api::{self, Api, Auth};
 use slackir::server::rooms::Room;
 use slackir::socket::DrainOptions;
@@ -306,15 +305,7 @@ async fn a_server_that_shuts_down_takes_nothing_new() {
     let rooms = [Room::default()];
     let rule = LogRule::new("random:*", &["shout"], 50, Arc::new(writer.clone()));
     let endpoint = Endpoint::builder(PubSub::with_logs(vec![rule])).build();
-    let config = ApiConfig {
-        api_token: Some(TOKEN.to_owned()),
-        api_token_salt: None,
-        api_token_max_age: Duration::from_secs(1),
-        api_requests_per_second: 0,
-        api_requests_burst: 0,
-        secret_key_base: None,
-    };
-    let auth = Auth::new(&config).expect("sound").expect("configured");
+    let auth = Auth::by_token(TOKEN).expect("sound");
     let api = Api::new(auth, &endpoint, &rooms, &writer, 1_000);
     let app = test::init_service(App::new().configure(api::routes(Some(&api)))).await;
     let send = |method: TestRequest, target: &str, body: &'static str| {

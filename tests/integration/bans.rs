@@ -217,8 +217,8 @@ async fn a_muted_member_stays_and_may_not_write(database: Database) {
     tokio::time::sleep(Duration::from_millis(left.expect("a time"))).await;
     ann.push(&ann_ref, "room:1", "typing", json!({})).await;
     assert_eq!(ann.next_event().await.0, "typing");
-    let push = eve.push(&join_ref, "room:2", "phx_leave", json!({})).await;
     assert_eq!(eve.next_event().await.0, "typing");
+    let push = eve.push(&join_ref, "room:2", "phx_leave", json!({})).await;
     assert_eq!(eve.reply_to(&push).await["status"], "ok");
 }
 

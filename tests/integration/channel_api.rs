@@ -53,7 +53,7 @@ impl Channel for Tester {
             ];
             let refused = early.iter().all(|sent| *sent == Err(SendError::NotJoined));
             assert!(refused && ctx.socket_ref().is_none());
-            return Err(Refused::reason("too early").into());
+            return Err(Refused::because("too early").into());
         }
         Ok(Join::ok(Self))
     }

@@ -141,7 +141,7 @@ fn a_sqlite_url_is_a_uri() {
 fn a_database_that_is_not_built_in_is_named() {
     let dir = tempdir().expect("a temporary folder");
     let url = "postgres://me:s3cret@localhost/x";
-    let part = "without PostgreSQL: build it with --features postgres";
+    let part = "without PostgreSQL: build it with the feature postgres";
     fails(dir.path(), &["migrate", "--database-url", url], part);
 }
 

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::cluster;
 use crate::support::bus::{Bus, Engine};
-use crate::support::node::{Cluster, Member, Node, PATIENCE, readiness, until};
+use crate::support::database::Database;
+use crate::support::node::{Cluster, Member, Node, PATIENCE, TOPIC, readiness, until};
 use crate::support::process::run;
 use crate::support::proxy::Proxy;
 
@@ -110,6 +112,32 @@ async fn a_node_without_nats_keeps_its_clients_and_says_so() {
     }
     apart.end();
     node.end();
+}
+
+#[actix_web::test]
+async fn a_saved_message_that_nats_does_not_take_comes_from_the_database_in_its_order() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let config = dir.path().join("nats.conf");
+    std::fs::write(&config, "max_payload: 4000\n").expect("it can be written");
+    let config = config.display().to_string();
+    let cluster = Cluster {
+        database: Database::postgres(),
+        bus: Bus::start_with(Engine::Nats, &["-c", &config]),
+    };
+    let nodes = [(); 2].map(|()| cluster.node());
+    let mut ada = Member::join(&nodes[0]).await;
+    let mut bob = Member::join(&nodes[1]).await;
+    for n in 0..6 {
+        let name = "a".repeat(if n % 3 == 1 { 6_000 } else { 10 });
+        let said = json!({"name": name, "message": n.to_string()});
+        ada.client.push(&ada.join_ref, TOPIC, "shout", said).await;
+    }
+    for n in 0..6 {
+        assert_eq!((ada.hear().await, bob.hear().await), (n, n));
+        assert_eq!(ada.last, bob.last, "one id");
+    }
+    cluster.stored(6).await;
+    nodes.into_iter().for_each(Node::end);
 }
 
 #[actix_web::test]

@@ -36,26 +36,13 @@ async fn with_chat(compress: bool, test: impl AsyncFnOnce(&TestServer)) {
 async fn with_driver(driver: Driver, compress: bool, test: impl AsyncFnOnce(&TestServer)) {
     let test = async {
         let server = TestServer::start(move || {
-            let transports = TransportOptions {
-                longpoll: Some("longpoll".to_owned()),
-                longpoll_options: LongPollOptions {
-                    window: Duration::from_secs(2),
-                },
-                handshake: HandshakeOptions {
-                    compress,
-                    ..HandshakeOptions::default()
-                },
-                ..TransportOptions::default()
-            };
+            let transports = TransportOptions::default()
+                .longpoll("longpoll")
+                .longpoll_options(LongPollOptions::default().window(Duration::from_secs(2)))
+                .handshake(HandshakeOptions::default().compress(compress));
             let none = Rate::new(0, 0);
-            let options = SocketOptions {
-                rates: RateLimits {
-                    joins: none,
-                    pushes: none,
-                    bytes: none,
-                },
-                ..SocketOptions::default()
-            };
+            let options = SocketOptions::default()
+                .rates(RateLimits::default().joins(none).pushes(none).bytes(none));
             let mount = Mount::new("/socket", UserSocket, router(&[Room::default()]));
             Endpoint::builder(PubSub::new())
                 .mount(mount.options(options).transports(transports))

@@ -11,7 +11,7 @@ use crate::support::transport::{WINDOW, Wire};
 use crate::support::wire::WireClient;
 
 async fn check<W: Wire>(file: &str, count: usize) {
-    let options = LongPollOptions { window: WINDOW };
+    let options = LongPollOptions::default().window(WINDOW);
     let start = || TestServer::start(move || conformance_app::endpoint_with(options));
     scenario::check::<W>(start, file).await.expect_passed(count);
 }

@@ -79,21 +79,17 @@ impl Socket for Witness {
 
 fn witness(connect_info: Vec<ConnectInfoKey>, auth_token: bool) -> TestServer {
     TestServer::start(move || {
-        let handshake = HandshakeOptions {
-            connect_info,
-            auth_token,
-            subprotocols: vec!["mqtt".to_owned()],
-            error_handler: Some(Arc::new(|refused: &ConnectRefused| {
+        let handshake = HandshakeOptions::default()
+            .connect_info(connect_info)
+            .auth_token(auth_token)
+            .subprotocols(vec!["mqtt".to_owned()])
+            .error_handler(Arc::new(|refused: &ConnectRefused| {
                 HttpResponse::TooManyRequests().body(refused.reason().to_owned())
-            })),
-            ..HandshakeOptions::default()
-        };
-        let transports = TransportOptions {
-            websocket: Some("project/:project_id".to_owned()),
-            longpoll: Some("poll".to_owned()),
-            handshake,
-            ..TransportOptions::default()
-        };
+            }));
+        let transports = TransportOptions::default()
+            .websocket("project/:project_id")
+            .longpoll("poll")
+            .handshake(handshake);
         let mount = |path| {
             let router = router(&[Room::default()]);
             Mount::new(path, Witness, router).transports(transports.clone())
@@ -403,13 +399,8 @@ async fn a_mount_may_speak_one_version_alone() {
         (Serializers::V2, false, true),
     ] {
         let server = TestServer::start(move || {
-            let transports = TransportOptions {
-                handshake: HandshakeOptions {
-                    serializers,
-                    ..HandshakeOptions::default()
-                },
-                ..TransportOptions::default()
-            };
+            let transports = TransportOptions::default()
+                .handshake(HandshakeOptions::default().serializers(serializers));
             Endpoint::builder(PubSub::new())
                 .mount(
                     Mount::new("/socket", Witness, router(&[Room::default()]))

@@ -417,11 +417,10 @@ async fn a_drain_keeps_its_deadline_whatever_the_batches<W: Wire>() {
     for _ in 0..5 {
         clients.push(stage.client::<W>().await);
     }
-    let options = DrainOptions {
-        batch_size: 1,
-        batch_interval: Duration::from_millis(300),
-        shutdown: Duration::from_millis(500),
-    };
+    let options = DrainOptions::default()
+        .batch_size(1)
+        .batch_interval(Duration::from_millis(300))
+        .shutdown(Duration::from_millis(500));
     let started = std::time::Instant::now();
     stage.server.endpoint.drain(options).await;
     assert!(

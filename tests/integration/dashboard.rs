@@ -67,6 +67,8 @@ async fn files_are_served_to_everybody_and_asked_for_again_by_their_tag() {
     for (file, kind) in [
         ("dashboard.js", "text/javascript; charset=utf-8"),
         ("dashboard.css", "text/css; charset=utf-8"),
+        ("dialogs.css", "text/css; charset=utf-8"),
+        ("views.css", "text/css; charset=utf-8"),
         ("favicon.svg", "image/svg+xml"),
     ] {
         let target = format!("/dashboard/{file}");

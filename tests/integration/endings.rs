@@ -85,7 +85,7 @@ impl Channel for Recorder {
         let channel = Self(ended.clone());
         let params: Value = params.parse().unwrap_or_default();
         match params["do"].as_str() {
-            Some("refuse") => Err(Refused::reason("no").into()),
+            Some("refuse") => Err(Refused::because("no").into()),
             Some("wait") => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 Ok(Join::ok(channel))
@@ -351,13 +351,10 @@ async fn a_goodbye_does_not_wait_for_ever() {
 
 /// Requirement 50.
 async fn a_connection_that_is_not_read_is_not_idle() {
-    let options = |idle| SocketOptions {
-        timeout: Duration::from_millis(idle),
-        flow: FlowLimits {
-            messages: 4,
-            bytes: 1_000_000,
-        },
-        ..SocketOptions::default()
+    let options = |idle| {
+        SocketOptions::default()
+            .timeout(Duration::from_millis(idle))
+            .flow(FlowLimits::default().messages(4).bytes(1_000_000))
     };
     let stage = Stage::with(options(300));
     let mut client = Phoenix::connect(stage.server.addr).await;

@@ -101,10 +101,7 @@ async fn fragments_over_eight_megabytes_are_closed_with_1009() {
 async fn what_the_server_sends_does_not_keep_a_silent_connection() {
     assert_eq!(SocketOptions::default().timeout, Duration::from_secs(60));
     let timeout = Duration::from_millis(400);
-    let server = chat(SocketOptions {
-        timeout,
-        ..SocketOptions::default()
-    });
+    let server = chat(SocketOptions::default().timeout(timeout));
     let mut silent = Phoenix::connect(server.addr).await;
     silent.join("random:lobby").await;
     let mut alive = Phoenix::connect(server.addr).await;

@@ -28,11 +28,9 @@ const WINDOW: Duration = Duration::from_millis(400);
 /// The chat with a short window.
 fn chat() -> TestServer {
     TestServer::start(|| {
-        let transports = TransportOptions {
-            longpoll: Some("longpoll".to_owned()),
-            longpoll_options: LongPollOptions { window: WINDOW },
-            ..TransportOptions::default()
-        };
+        let transports = TransportOptions::default()
+            .longpoll("longpoll")
+            .longpoll_options(LongPollOptions::default().window(WINDOW));
         Endpoint::builder(PubSub::new())
             .mount(
                 Mount::new("/socket", UserSocket, router(&[Room::default()]))

@@ -83,25 +83,15 @@ async fn options_allow_what_the_page_asks_for() {
 #[actix_web::test]
 async fn a_message_that_is_not_taken_in_the_window_is_answered_with_408() {
     let server = TestServer::start(|| {
-        let transports = TransportOptions {
-            longpoll: Some("longpoll".to_owned()),
-            longpoll_options: LongPollOptions {
-                window: Duration::from_secs(1),
-            },
-            ..TransportOptions::default()
-        };
-        let outbox = OutboxLimits {
-            frames: 4,
-            ..OutboxLimits::default()
-        };
+        let transports = TransportOptions::default()
+            .longpoll("longpoll")
+            .longpoll_options(LongPollOptions::default().window(Duration::from_secs(1)));
+        let outbox = OutboxLimits::default().frames(4);
         Endpoint::builder(PubSub::new())
             .mount(
                 Mount::new("/socket", UserSocket, router(&[Room::default()]))
                     .transports(transports)
-                    .options(SocketOptions {
-                        outbox,
-                        ..SocketOptions::default()
-                    }),
+                    .options(SocketOptions::default().outbox(outbox)),
             )
             .build()
     });

@@ -31,25 +31,15 @@ over_both_drivers! {
 /// A chat whose windows outlast the tests, a polling member, and one who shouts.
 async fn chat() -> (TestServer, Poller, Phoenix, String) {
     let server = TestServer::start(|| {
-        let transports = TransportOptions {
-            longpoll: Some("longpoll".to_owned()),
-            ..TransportOptions::default()
-        };
-        let room = Room {
-            max_message_bytes: 3_000_000,
-            ..Room::default()
-        };
+        let transports = TransportOptions::default().longpoll("longpoll");
+        let room = Room::default().max_message_bytes(3_000_000);
         Endpoint::builder(PubSub::new())
             .mount(
                 Mount::new("/socket", UserSocket, router(&[room]))
                     .transports(transports)
-                    .options(SocketOptions {
-                        outbox: OutboxLimits {
-                            bytes: 100_000_000,
-                            ..OutboxLimits::default()
-                        },
-                        ..SocketOptions::default()
-                    }),
+                    .options(
+                        SocketOptions::default().outbox(OutboxLimits::default().bytes(100_000_000)),
+                    ),
             )
             .build()
     });

@@ -43,8 +43,10 @@ mod floor;
 mod frames;
 mod frontends;
 mod frontends_page;
+mod handshakes;
 mod hanging_up;
 mod hook;
+mod hook_connect;
 mod hook_failures;
 mod hostile;
 mod identity_jwt;
@@ -66,6 +68,7 @@ mod plug_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod presence_grace;
 mod random_rooms;
 mod rates;
 mod reload;

@@ -54,15 +54,11 @@ fn options() -> SessionOptions {
 }
 
 fn endpoint(session: Option<SessionOptions>, check_origin: CheckOrigin) -> Endpoint {
-    let transports = TransportOptions {
-        longpoll: Some("longpoll".to_owned()),
-        handshake: HandshakeOptions {
-            session,
-            check_origin,
-            ..HandshakeOptions::default()
-        },
-        ..TransportOptions::default()
-    };
+    let mut handshake = HandshakeOptions::default().check_origin(check_origin);
+    handshake.session = session;
+    let transports = TransportOptions::default()
+        .longpoll("longpoll")
+        .handshake(handshake);
     Endpoint::builder(PubSub::new())
         .mount(Mount::new("/socket", Doorman, router(&[Room::default()])).transports(transports))
         .build()
@@ -129,10 +125,7 @@ async fn without_cookie_or_token_there_is_no_session_and_the_client_connects() {
 #[actix_web::test]
 async fn the_csrf_check_can_be_switched_off_and_sessions_are_off_by_default() {
     let cookie = format!("_my_app_key={COOKIE}");
-    let unchecked = SessionOptions {
-        check_csrf: false,
-        ..options()
-    };
+    let unchecked = options().check_csrf(false);
     assert_seen(&server(Some(unchecked)), "", Some(&cookie), "7").await;
     let token = format!("&_csrf_token={CSRF_TOKEN}");
     assert_seen(&server(None), &token, Some(&cookie), "none").await;
@@ -140,10 +133,7 @@ async fn the_csrf_check_can_be_switched_off_and_sessions_are_off_by_default() {
 
 /// As [`endpoint`], with or without the check of CSRF tokens.
 fn build(check_csrf: bool, check_origin: CheckOrigin) -> Endpoint {
-    let session = SessionOptions {
-        check_csrf,
-        ..options()
-    };
+    let session = options().check_csrf(check_csrf);
     endpoint(Some(session), check_origin)
 }
 
@@ -163,9 +153,7 @@ fn with_neither_origins_nor_csrf_tokens_checked_no_endpoint_is_built() {
 #[test]
 #[should_panic(expected = "a session needs a secret key base of 64 bytes, not 63")]
 fn a_secret_that_plug_refuses_builds_no_endpoint() {
-    let session = SessionOptions {
-        secret_key_base: SecretKeyBase::new(&SECRET[1..]).expect("long enough for a token"),
-        ..options()
-    };
+    let secret = SecretKeyBase::new(&SECRET[1..]).expect("long enough for a token");
+    let session = SessionOptions::new("_my_app_key", secret, "signing salt");
     endpoint(Some(session), CheckOrigin::default());
 }

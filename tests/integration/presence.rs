@@ -86,8 +86,9 @@ async fn arrive<W: Wire>(server: &TestServer, key: &str) -> (Phoenix<W>, Picture
 
 /// Requirements 168, 173.
 async fn members_that_come_and_go_leave_everybody_with_the_same_picture<W: Wire>() {
-    let server =
-        TestServer::start(|| conformance_app::endpoint_with(LongPollOptions { window: WINDOW }));
+    let server = TestServer::start(|| {
+        conformance_app::endpoint_with(LongPollOptions::default().window(WINDOW))
+    });
     let (mut witness, mut picture) = arrive::<W>(&server, "witness").await;
     let mut members = Vec::new();
     for round in 0..40 {
@@ -160,7 +161,7 @@ impl Channel for Tester {
                 Ok(String::new())
             }
         };
-        let phx_ref = done.map_err(|error| Refused::reason(&error.to_string()))?;
+        let phx_ref = done.map_err(|error| Refused::because(&error.to_string()))?;
         Ok(HandleIn::ok(json!({ "ref": phx_ref })))
     }
 }
@@ -335,7 +336,7 @@ async fn fetch_runs_once_before_each_broadcast_and_handle_metas_after_it() {
 }
 
 async fn a_presence_that_is_too_large_is_refused_and_the_old_one_stays<W: Wire>() {
-    let start = || conformance_app::endpoint_with(LongPollOptions { window: WINDOW });
+    let start = || conformance_app::endpoint_with(LongPollOptions::default().window(WINDOW));
     let server = TestServer::start(start);
     let mut client = Phoenix::<W>::dial(server.addr).await;
     let params = json!({"key": "ann", "meta": {"n": 1}});

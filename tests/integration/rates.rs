@@ -26,28 +26,16 @@ over_both_drivers! {
 /// The chat with these rates.
 fn chat(rates: RateLimits) -> TestServer {
     TestServer::start(move || {
-        let transports = TransportOptions {
-            longpoll: Some("longpoll".to_owned()),
-            ..TransportOptions::default()
-        };
+        let transports = TransportOptions::default().longpoll("longpoll");
         Endpoint::builder(PubSub::new())
             .mount(
                 Mount::new("/socket", UserSocket, router(&[Room::default()]))
                     .transports(transports)
-                    .options(SocketOptions {
-                        rates,
-                        ..SocketOptions::default()
-                    }),
+                    .options(SocketOptions::default().rates(rates)),
             )
             .build()
     })
 }
-
-const NONE: RateLimits = RateLimits {
-    joins: Rate::UNLIMITED,
-    pushes: Rate::UNLIMITED,
-    bytes: Rate::UNLIMITED,
-};
 
 /// The time after which a refused client is told to come back.
 fn retry_after(reply: &Value, limit: &str) -> Duration {
@@ -61,10 +49,7 @@ fn retry_after(reply: &Value, limit: &str) -> Duration {
 }
 
 async fn joins_over_their_rate_are_refused_and_the_rest_goes_on() {
-    let server = chat(RateLimits {
-        joins: Rate::new(5, 2),
-        ..NONE
-    });
+    let server = chat(RateLimits::UNLIMITED.joins(Rate::new(5, 2)));
     let mut client = Phoenix::connect(server.addr).await;
     client.join("random:1").await;
     client.join("random:2").await;
@@ -78,10 +63,7 @@ async fn joins_over_their_rate_are_refused_and_the_rest_goes_on() {
 }
 
 async fn a_push_over_the_rate_is_refused_and_the_client_is_not_read_for_a_second() {
-    let server = chat(RateLimits {
-        pushes: Rate::new(1_000, 4),
-        ..NONE
-    });
+    let server = chat(RateLimits::UNLIMITED.pushes(Rate::new(1_000, 4)));
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join("random:a").await;
     let ping = |n: u32| json!([join_ref, n, "random:a", "ping", {}]);
@@ -109,10 +91,7 @@ async fn a_push_over_the_rate_is_refused_and_the_client_is_not_read_for_a_second
 }
 
 async fn bytes_have_a_rate_and_one_large_message_passes() {
-    let server = chat(RateLimits {
-        bytes: Rate::new(10_000, 1_000),
-        ..NONE
-    });
+    let server = chat(RateLimits::UNLIMITED.bytes(Rate::new(10_000, 1_000)));
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join("random:a").await;
     // The bucket is full again.
@@ -135,10 +114,7 @@ async fn bytes_have_a_rate_and_one_large_message_passes() {
 }
 
 async fn a_leave_and_a_heartbeat_are_never_refused() {
-    let server = chat(RateLimits {
-        pushes: Rate::new(1, 1),
-        ..NONE
-    });
+    let server = chat(RateLimits::UNLIMITED.pushes(Rate::new(1, 1)));
     let mut client = Phoenix::connect(server.addr).await;
     let (join_ref, _) = client.join("random:a").await;
     client.heartbeat().await;
@@ -150,10 +126,7 @@ async fn a_leave_and_a_heartbeat_are_never_refused() {
 
 #[actix_web::test]
 async fn a_long_polling_client_is_refused_in_the_same_words() {
-    let server = chat(RateLimits {
-        pushes: Rate::new(1_000, 2),
-        ..NONE
-    });
+    let server = chat(RateLimits::UNLIMITED.pushes(Rate::new(1_000, 2)));
     let ann = Poller::open(server.addr).await;
     ann.join("random:a").await;
     let lines: Vec<String> = (0..4)

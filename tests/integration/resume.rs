@@ -17,13 +17,8 @@ const LOBBY: &str = "random:lobby";
 fn server(store: &Arc<MemoryStore>, room: Room, rule: impl Fn(LogRule) -> LogRule) -> Server {
     let logged = LogRule::new(&room.topics, &[SHOUT], room.history_limit, store.clone());
     let pubsub = PubSub::with_logs(vec![rule(logged)]);
-    let options = SocketOptions {
-        outbox: OutboxLimits {
-            bytes: 50_000,
-            frames: 10_000,
-        },
-        ..SocketOptions::default()
-    };
+    let options =
+        SocketOptions::default().outbox(OutboxLimits::default().bytes(50_000).frames(10_000));
     let endpoint = Endpoint::builder(pubsub.clone())
         .mount(Mount::new("/socket", UserSocket, router(&[room])).options(options))
         .build();
@@ -106,10 +101,7 @@ async fn a_client_that_asks_for_ids_gets_them_everywhere() {
 
 #[actix_web::test]
 async fn a_history_may_be_called_otherwise() {
-    let room = Room {
-        history_event: "old_messages".to_owned(),
-        ..Room::default()
-    };
+    let room = Room::default().history_event("old_messages");
     let server = server(&MemoryStore::new(), room, |rule| rule);
     let mut ann = server.connect().await;
     ann.subscribe_and_join(LOBBY, json!({})).await;
@@ -340,10 +332,7 @@ async fn a_strict_room_shows_what_is_committed_and_nothing_else() {
 
 #[actix_web::test]
 async fn messages_are_changed_where_the_room_allows_it() {
-    let room = Room {
-        changes: true,
-        ..Room::default()
-    };
+    let room = Room::default().changes(true);
     let store = MemoryStore::new();
     let server = server(&store, room, |rule| rule);
     let mut ann = server.connect().await;

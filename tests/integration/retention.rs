@@ -31,11 +31,9 @@ on_each_database! {
 }
 
 fn rule(topics: &str, max_age: Option<Duration>, max_messages: Option<u32>) -> RetentionRule {
-    RetentionRule {
-        topics: TopicPattern::new(topics),
-        max_age,
-        max_messages,
-    }
+    let mut rule = RetentionRule::new(TopicPattern::new(topics));
+    (rule.max_age, rule.max_messages) = (max_age, max_messages);
+    rule
 }
 
 fn retention(rooms: &Rooms, rules: Vec<RetentionRule>) -> Retention {

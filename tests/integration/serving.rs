@@ -8,7 +8,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 use slackir::prelude::*;
-use slackir::server::{ServeConfig, Server};
+use slackir::server::{Config, Server};
 use slackir::socket::ConnectRefused;
 
 use crate::support::database::Database;
@@ -164,9 +164,10 @@ async fn the_whole_server_takes_channels_logs_and_routes_of_ones_own() {
     let database = Database::sqlite();
     let addr = free_address();
     let serve = || {
-        let mut config = ServeConfig::from_args(["--log", "off", "--workers", "2"]).expect("valid");
-        config.port = addr.port();
-        config.database.database_url.clone_from(&database.url);
+        let port = addr.port().to_string();
+        let args = ["--log", "off", "--workers", "2", "--port", &port];
+        let config = Config::from_args(args.iter().chain(&["--database-url", &database.url]));
+        let config = config.expect("valid");
         Server::from_config(config)
             .channel::<Game>("game:*")
             .log(|store| LogRule::new("game:*", &["move"], 10, store))

@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use slackir::channel::{Channel, Context, HandleIn, HandleInResult, Join, JoinResult, Refused};
 use slackir::endpoint::TransportOptions;
+use slackir::log::LogRule;
 use slackir::message::Payload;
 use slackir::pubsub::PubSub;
 use slackir::socket::{Socket, SocketOptions, SocketRouter};
+use slackir::testing::MemoryStore;
 use slackir::transport::{CheckOrigin, HandshakeOptions};
 use slackir::{Assigns, Endpoint, Mount};
 
@@ -55,7 +57,7 @@ impl Channel for Obedient {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
         match params["do"].as_str() {
-            Some("refuse") => Err(Refused::reason("no").into()),
+            Some("refuse") => Err(Refused::because("no").into()),
             Some("panic") => panic!("told to"),
             _ => Ok(Join::reply(
                 Self,
@@ -155,10 +157,7 @@ async fn the_replaced_channel_is_closed_also_when_the_new_join_fails<W: Wire>() 
 
 /// Requirement 91.
 async fn only_joined_channels_count_against_the_limit<W: Wire>() {
-    let server = start(SocketOptions {
-        max_channels: 2,
-        ..SocketOptions::default()
-    });
+    let server = start(SocketOptions::default().max_channels(2));
     let mut client = Phoenix::<W>::dial(server.addr).await;
     for what in ["refuse", "panic"] {
         let join = client.send_join("free:x", json!({ "do": what })).await;
@@ -252,6 +251,25 @@ fn two_sockets_at_one_path_are_refused() {
 }
 
 #[test]
+#[should_panic(expected = "two sockets are mounted at \"/rooms/:id/\"")]
+fn two_names_of_a_parameter_are_one_path() {
+    let mount = |path| Mount::new(path, Anyone, SocketRouter::new());
+    Endpoint::builder(PubSub::new())
+        .mount(mount("/rooms/:name"))
+        .mount(mount("/rooms/:id/"))
+        .build();
+}
+
+#[test]
+#[should_panic(
+    expected = "no topic comes to the log of \"free:a\": \"free:*\" before it takes them all"
+)]
+fn a_log_rule_that_never_matches_is_refused() {
+    let rule = |topics| LogRule::new(topics, &["say"], 50, MemoryStore::new());
+    PubSub::with_logs(vec![rule("free:*"), rule("free:a")]);
+}
+
+#[test]
 #[should_panic(expected = "no topic comes to \"free:a\": \"free:*\" before it takes them all")]
 fn a_route_that_never_matches_is_refused() {
     let router = SocketRouter::new()
@@ -281,10 +299,7 @@ async fn a_broadcast_on_the_own_topic_inside_join_is_not_received<W: Wire>() {
 #[actix_web::test]
 async fn the_idle_clock_stands_still_while_a_join_is_pending() {
     let timeout = Duration::from_millis(300);
-    let server = start(SocketOptions {
-        timeout,
-        ..SocketOptions::default()
-    });
+    let server = start(SocketOptions::default().timeout(timeout));
     let mut client = Phoenix::connect(server.addr).await;
     let join = client.send_join("free:a", json!({"delay": 900})).await;
     assert_eq!(client.reply_to(&join).await["status"], "ok");
@@ -426,12 +441,9 @@ async fn deep_nesting_is_echoed<W: Wire>() {
 #[actix_web::test]
 async fn each_mount_has_its_own_origins_and_no_compression_is_agreed() {
     let server = TestServer::start(|| {
-        let transports = |check_origin| TransportOptions {
-            handshake: HandshakeOptions {
-                check_origin,
-                ..HandshakeOptions::default()
-            },
-            ..TransportOptions::default()
+        let transports = |check_origin| {
+            TransportOptions::default()
+                .handshake(HandshakeOptions::default().check_origin(check_origin))
         };
         let list = |origin: &str| CheckOrigin::List(vec![origin.parse().expect("an origin")]);
         let router = || SocketRouter::new().channel::<Obedient>("free:*");

@@ -30,10 +30,9 @@ fn passed(output: &Output) {
 }
 
 fn open(dir: &Path) -> (Spool, usize) {
-    let limits = SpoolLimits {
-        bytes: 64_000_000,
-        segment_bytes: 100_000,
-    };
+    let limits = SpoolLimits::default()
+        .bytes(64_000_000)
+        .segment_bytes(100_000);
     let (spool, recovered) = Spool::open(dir, limits).expect("the spool opens");
     assert_eq!((recovered.torn_bytes, recovered.damaged), (0, 0));
     (spool, recovered.rows)

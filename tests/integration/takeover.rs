@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slackir::store::{DbWriter, Store, StoreError, StoreOptions, WriterOptions};
+use slackir::store::{DbWriter, Store, StoreOptions, WriterOptions};
 
 use crate::support::database::{Database, on_each_database};
 use crate::support::phoenix::Phoenix;
@@ -163,7 +163,7 @@ async fn a_table_is_taken_over_only_where_that_is_asked_for(database: Database) 
     database.execute(&changed(&database, &[], ""));
     let before = catalogue(&database);
     let opened = Store::open(&database.url, StoreOptions::default());
-    assert!(matches!(opened.err(), Some(StoreError::NotAdopted)));
+    assert!(opened.is_err_and(|error| error.is_unadopted()));
     let empty = "{\"slackir_export\":1}\n";
     std::fs::write(database.dir.path().join("lines"), empty).expect("writable");
     for args in [
@@ -203,10 +203,7 @@ async fn rows_that_the_application_before_writes_are_adopted_at_the_next_start(d
     // While it runs they wait.
     insert("meanwhile");
     stop(server);
-    let options = StoreOptions {
-        adopt_ecto_messages: true,
-        ..StoreOptions::default()
-    };
+    let options = StoreOptions::default().adopt_ecto_messages(true);
     let (store, prepared) = Store::open(&database.url, options).expect("sound");
     assert_eq!((prepared.adopted, prepared.migrations.len()), (2, 0));
     drop(store);
@@ -215,6 +212,7 @@ async fn rows_that_the_application_before_writes_are_adopted_at_the_next_start(d
     assert_eq!(prepared.adopted, 0);
     let writer = DbWriter::start_on_own_thread(store, WriterOptions::default()).expect("sound");
     assert_eq!(writer.reader().rows_of_others().await.ok(), Some(2));
+    assert_eq!(writer.reader().count(LOBBY).await.ok(), Some(6));
     let seqs: Vec<_> = database.rows(LOBBY).iter().map(|row| row.seq).collect();
     assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
     expected.extend([message("meanwhile", "one"), message("meanwhile", "two")]);

@@ -74,6 +74,18 @@ async fn an_assertion_that_does_not_hold_fails() {
 }
 
 #[actix_web::test]
+#[should_panic(expected = "a broadcast of \"pushed\" should have come; it came as a push")]
+async fn a_push_in_place_of_a_broadcast_is_named() {
+    let endpoint = conformance_app::endpoint();
+    let mut ann = TestSocket::connect(&endpoint, "/socket", json!({}))
+        .await
+        .expect("let in");
+    ann.subscribe_and_join("conf:a", json!({})).await;
+    ann.push("conf:a", "push", json!({}));
+    ann.assert_broadcast("pushed", json!({})).await;
+}
+
+#[actix_web::test]
 async fn bytes_go_both_ways() {
     let endpoint = conformance_app::endpoint();
     let mut ann = TestSocket::connect(&endpoint, "/socket", json!({}))

@@ -24,18 +24,12 @@ over_both_drivers! {
 
 fn chat(message_timeout: Duration) -> TestServer {
     TestServer::start(move || {
-        let transports = TransportOptions {
-            longpoll: Some("longpoll".to_owned()),
-            ..TransportOptions::default()
-        };
+        let transports = TransportOptions::default().longpoll("longpoll");
         Endpoint::builder(PubSub::new())
             .mount(
                 Mount::new("/socket", UserSocket, router(&[Room::default()]))
                     .transports(transports)
-                    .options(SocketOptions {
-                        message_timeout,
-                        ..SocketOptions::default()
-                    }),
+                    .options(SocketOptions::default().message_timeout(message_timeout)),
             )
             .build()
     })

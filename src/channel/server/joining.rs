@@ -115,7 +115,7 @@ impl<C: Channel> ChannelServer<C> {
         );
         self.route.metrics().join_crashed.increment(1);
         self.route.metrics().crashes.increment(1);
-        self.answer(&Reply::error_reason(reason::JOIN_CRASHED));
+        self.answer(&Reply::error_because(reason::JOIN_CRASHED));
         self.enter(Phase::Ended);
         self.link.detach();
         self.queue.clear();

@@ -26,14 +26,14 @@ pub(super) fn message(mut bytes: Bytes) -> Decoded<Message> {
         author: header.author,
         nonce: header.nonce,
         at: header.at,
-        body: Reader(bytes).body(kind)?,
+        body: BusReader(bytes).body(kind)?,
     })
 }
 
 /// The part of a message that is not read yet.
-struct Reader(Bytes);
+struct BusReader(Bytes);
 
-impl Reader {
+impl BusReader {
     fn body(&mut self, kind: Kind) -> Decoded<Body> {
         Ok(match kind {
             Kind::Stored => Body::Stored(self.stored()?),

@@ -66,18 +66,24 @@ pub struct Auth {
 named_debug!(Auth);
 
 impl Auth {
-    /// `None` if no credential is configured: the API is off.
+    /// Lets in callers with this token.
     ///
     /// # Errors
-    /// If the settings would let in nobody, or everybody.
-    pub fn new(config: &ApiConfig) -> Result<Option<Self>, AuthError> {
-        Self::with_jwt(config, None, &Revocations::default())
+    /// If the token has fewer than 16 characters, or others than visible ASCII.
+    pub fn by_token(token: &str) -> Result<Self, AuthError> {
+        Ok(Self {
+            token: Some(TokenMac::of_token(token)?),
+            signer: None,
+            jwt: None,
+            requests: Buckets::new(Rate::new(0, 0)),
+        })
     }
 
-    /// As [`Auth::new`], with JSON Web Tokens that are not revoked.
+    /// The credentials of these settings, with JSON Web Tokens that are not revoked. `None` if no credential is
+    /// configured: the API is off.
     ///
     /// # Errors
-    /// As [`Auth::new`]. If a key of the tokens cannot be used.
+    /// If the settings would let in nobody, or everybody. If a key of the tokens cannot be used.
     pub(crate) fn with_jwt(
         config: &ApiConfig,
         jwt: Option<&ApiJwtConfig>,
@@ -340,7 +346,10 @@ mod tests {
             ..config()
         };
         for config in [config(), secret_alone] {
-            assert!(matches!(Auth::new(&config), Ok(None)));
+            assert!(matches!(
+                Auth::with_jwt(&config, None, &Revocations::default()),
+                Ok(None)
+            ));
         }
     }
 
@@ -363,7 +372,9 @@ mod tests {
             (salt(None), "needs SECRET_KEY_BASE"),
             (salt(Some("short")), "too short"),
         ] {
-            let error = Auth::new(&config).err().map(|error| error.to_string());
+            let error = Auth::with_jwt(&config, None, &Revocations::default())
+                .err()
+                .map(|error| error.to_string());
             assert!(error.is_some_and(|error| error.contains(part)), "{part}");
         }
     }
@@ -376,7 +387,10 @@ mod tests {
             secret_key_base: Some(SECRET.to_owned()),
             ..config()
         };
-        let auth = Auth::new(&both).ok().flatten().expect("configured");
+        let auth = Auth::with_jwt(&both, None, &Revocations::default())
+            .ok()
+            .flatten()
+            .expect("configured");
         let secret = SecretKeyBase::new(SECRET).expect("long enough");
         let signed = |salt: &str, age: u64| {
             let at = SystemTime::now() - Duration::from_secs(age);

@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::{interval, timeout};
 use url::Url;
 
-use crate::server::config::{PublishConfig, ServeConfig, ServerUrl, SettingsError, TailConfig};
+use crate::message::{PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_REPLY};
+use crate::serializer::{ServerText, client_text, heartbeat_text};
+use crate::server::config::{CliError, PublishConfig, ServeConfig, ServerUrl, TailConfig};
 use crate::server::console::{OutputError, print};
 use crate::server::probe;
 use crate::server::tls;
@@ -42,7 +44,7 @@ pub(crate) enum ClientCommandError {
     NoToken,
     /// The config file cannot be used.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Settings(#[from] CliError),
     /// The config file names no address that can be reached.
     #[error("{0} is no URL of a server; give it by --url")]
     NoUrl(String),
@@ -217,14 +219,15 @@ async fn follow(
         error => no_answer(&without_query(&url), &error),
     })?;
     let ended = |error: &dyn std::fmt::Display| ClientCommandError::Ended(error.to_string());
-    let join = json!([JOIN, JOIN, topic, "phx_join", join]).to_string();
+    let join = json!(join).to_string();
+    let join = client_text(Some(JOIN), JOIN, topic, PHX_JOIN, &join);
     let sent = connection.send(Message::Text(join.into())).await;
     sent.map_err(|error| ended(&error))?;
     let mut heartbeats = interval(HEARTBEAT);
     loop {
         let frame = tokio::select! {
             _ = heartbeats.tick() => {
-                let heartbeat = json!([null, "heartbeat", "phoenix", "heartbeat", {}]).to_string();
+                let heartbeat = heartbeat_text("heartbeat");
                 let sent = connection.send(Message::Text(heartbeat.into())).await;
                 sent.map_err(|error| ended(&error))?;
                 continue;
@@ -252,25 +255,22 @@ async fn follow(
 
 /// Prints a message of the topic.
 fn show(topic: &str, text: &[u8]) -> Result<(), ClientCommandError> {
-    let Ok(Value::Array(parts)) = serde_json::from_slice(text) else {
+    let Some(message) = ServerText::read(text) else {
         return Ok(());
     };
-    let [_, reference, of_topic, event, payload] = &*parts else {
-        return Ok(());
-    };
-    if of_topic != topic {
+    if message.topic != topic {
         return Ok(());
     }
-    match event.as_str().unwrap_or_default() {
-        "phx_reply" if reference == JOIN && payload["status"] != "ok" => {
-            Err(ClientCommandError::NotJoined {
-                topic: topic.to_owned(),
-                reason: payload["response"].to_string(),
-            })
-        }
-        "phx_reply" => Ok(()),
-        end @ ("phx_close" | "phx_error") => Err(ClientCommandError::Ended(end.to_owned())),
-        _ => Ok(print(
+    let payload: Value = serde_json::from_str(message.payload.get()).unwrap_or_default();
+    let is_join = message.reference.as_deref() == Some(JOIN);
+    match &*message.event {
+        PHX_REPLY if is_join && payload["status"] != "ok" => Err(ClientCommandError::NotJoined {
+            topic: topic.to_owned(),
+            reason: payload["response"].to_string(),
+        }),
+        PHX_REPLY => Ok(()),
+        end @ (PHX_CLOSE | PHX_ERROR) => Err(ClientCommandError::Ended(end.to_owned())),
+        event => Ok(print(
             json!({ "topic": topic, "event": event, "payload": payload }),
         )?),
     }

@@ -27,7 +27,7 @@ pub(crate) enum DataCommandError {
     #[error(transparent)]
     Export(#[from] ExportError),
     /// The import is incomplete.
-    #[error("{}, {source}", file.display())]
+    #[error("{}, {source}{}", file.display(), remedy(source))]
     Import {
         /// The file that was read.
         file: PathBuf,
@@ -58,6 +58,15 @@ pub(crate) enum DataCommandError {
         #[source]
         source: io::Error,
     },
+}
+
+/// The flag that helps.
+fn remedy(error: &ImportError) -> &'static str {
+    if error.problem.is_of_another_history() {
+        "; --append does that"
+    } else {
+        ""
+    }
 }
 
 impl DataCommandError {

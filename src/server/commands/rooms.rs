@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::server::config::{RoomsAction, ServeConfig, SettingsError};
+use crate::server::config::{CliError, RoomsAction, ServeConfig};
 use crate::server::console::{OutputError, print};
 use crate::server::explain::explain;
 use crate::server::rooms::IdentityError;
@@ -14,7 +14,7 @@ use crate::server::trial::{InvalidStep, Trial, parse};
 pub(crate) enum RoomsCommandError {
     /// The config file.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Settings(#[from] CliError),
     /// The identity needs a secret.
     #[error(transparent)]
     Identity(#[from] IdentityError),

@@ -7,7 +7,7 @@ use clap::Args;
 
 /// Where operators look.
 #[derive(Args, Clone, Debug)]
-pub struct AdminConfig {
+pub(crate) struct AdminConfig {
     /// Address and port for operators, such as 127.0.0.1:4001. Health, metrics, the HTTP API and the dashboard move
     /// there, and nothing else is there
     #[arg(long, value_name = "ADDRESS:PORT")]

@@ -11,7 +11,7 @@ use crate::server::language::JwtConfig;
 
 /// The tokens that the HTTP API accepts.
 #[derive(Args, Clone, Debug)]
-pub struct ApiConfig {
+pub(crate) struct ApiConfig {
     /// Token for the HTTP API at /api, where programs read and write messages; at least 16 characters.
     /// The API is off without this setting and without --api-token-salt
     #[arg(
@@ -51,7 +51,7 @@ pub struct ApiConfig {
 /// Files with the secrets of the server, for systemd's `LoadCredential` and for Docker's secrets. They are read when
 /// the settings are read; a program that makes its settings itself sets the secrets.
 #[derive(Args, Clone, Debug, Default)]
-pub struct SecretFilesConfig {
+pub(crate) struct SecretFilesConfig {
     /// File with the --api-token
     #[arg(long, value_name = "FILE")]
     pub api_token_file: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub struct SecretFilesConfig {
 
 /// The section `[api]`: the JSON Web Tokens that the HTTP API accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiJwtConfig {
+pub(crate) struct ApiJwtConfig {
     /// The claim that lets a caller in.
     pub(crate) claim: String,
     /// Its accepted values.

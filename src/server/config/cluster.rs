@@ -12,7 +12,7 @@ use crate::prefix::{InvalidPrefix, check_prefix};
 
 /// The other servers that are nodes of the same cluster.
 #[derive(Args, Clone, Debug)]
-pub struct ClusterConfig {
+pub(crate) struct ClusterConfig {
     /// URL of the Redis through which servers on one PostgreSQL act as one, such as redis://127.0.0.1:6379; without it
     /// the server is alone
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]

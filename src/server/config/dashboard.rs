@@ -8,7 +8,7 @@ const MIN_PASSWORD: usize = 12;
 
 /// Who may use the operators' dashboard.
 #[derive(Args, Clone, Debug, Default)]
-pub struct DashboardConfig {
+pub(crate) struct DashboardConfig {
     /// Password of the operators' dashboard at /dashboard; at least 12 characters. Without it the dashboard is
     /// off, except on a loopback address: there the start prints a link that lets one browser in
     #[arg(

@@ -40,7 +40,7 @@ const RESERVED: [&str; 14] = [
 /// The section `[hook]`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, remote = "Self")]
-pub struct HookConfig {
+pub(crate) struct HookConfig {
     /// Where calls go: `http` or `https`.
     #[serde(deserialize_with = "url")]
     pub(crate) url: Url,

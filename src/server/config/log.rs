@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -57,7 +56,7 @@ impl Cli {
             .or_else(|| std::env::var_os(FORMAT_ENVIRONMENT))
             .and_then(|format| format.into_string().ok())
             .or_else(|| in_file(&file?.into()));
-        let format = named.and_then(|format| LogFormat::from_str(&format, false).ok());
+        let format = named.and_then(|format| LogFormat::named(&format));
         format.unwrap_or(LogFormat::Text)
     }
 }

@@ -27,6 +27,7 @@ mod rooms_command;
 mod secret_files;
 mod serve;
 mod service_command;
+mod settings;
 mod tls;
 mod token;
 mod value;
@@ -38,19 +39,22 @@ use std::path::{Path, PathBuf};
 use clap::builder::Resettable;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use self::admin::AdminConfig;
-pub use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
+pub(crate) use self::admin::AdminConfig;
+pub(crate) use self::api::{ApiConfig, ApiJwtConfig, SecretFilesConfig};
 pub(crate) use self::client_command::{PublishConfig, ServerUrl, TailConfig};
 pub(crate) use self::cluster::ClusterBus;
-pub use self::cluster::{ClusterConfig, ClusterMisfit};
+pub(crate) use self::cluster::ClusterConfig;
+pub use self::cluster::ClusterMisfit;
 #[cfg(feature = "_store")]
 pub(crate) use self::config_command::ShowFormat;
 pub(crate) use self::config_command::{ConfigAction, ConfigCommand};
-pub use self::dashboard::{DashboardConfig, ShortPassword};
+pub(crate) use self::dashboard::DashboardConfig;
+pub use self::dashboard::ShortPassword;
 pub(crate) use self::data::{BackupConfig, EraseConfig, ExportConfig, ImportConfig};
 use self::file::ConfigFile;
 pub(crate) use self::file::{FileError, FileLines};
-pub use self::hook::{HookConfig, HookSecretError};
+pub(crate) use self::hook::HookConfig;
+pub use self::hook::HookSecretError;
 pub(crate) use self::in_force::SettingInForce;
 #[cfg(feature = "_store")]
 pub(crate) use self::in_force::SettingSource;
@@ -58,16 +62,18 @@ pub use self::jwt::JwtSetupError;
 pub(crate) use self::jwt::jwt_keys;
 #[cfg(all(feature = "load", target_os = "linux"))]
 pub(crate) use self::load_command::{LoadConfig, LoadMode};
-pub use self::otel::OtelConfig;
+pub(crate) use self::otel::OtelConfig;
 #[cfg(feature = "_store")]
 pub(crate) use self::reload::{ChangedSettings, RunningSettings};
-pub(crate) use self::rooms::RESUME_PARAM;
-pub use self::rooms::{Fields, HistoryOrder, RetentionConfig, RoomConfig};
+pub use self::rooms::Fields;
+pub(crate) use self::rooms::{HistoryOrder, RESUME_PARAM, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
 use self::secret_files::{SecretFileError, SecretFiles};
-pub use self::serve::{Durability, History, LogFormat, ServeConfig, Switch, WebsocketDriver};
+pub use self::serve::LogFormat;
+pub(crate) use self::serve::{Durability, History, ServeConfig, Switch, WebsocketDriver};
 pub(crate) use self::service_command::{CompletionsConfig, HealthConfig, ManConfig};
-pub use self::tls::TlsConfig;
+pub use self::settings::{Config, SettingsError};
+pub(crate) use self::tls::TlsConfig;
 pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
 
 /// The command line of `slackir`.
@@ -143,7 +149,7 @@ pub(crate) struct MigrateConfig {
 
 /// The config file.
 #[derive(Args, Clone, Debug)]
-pub struct FileConfig {
+pub(crate) struct FileConfig {
     /// File with settings (TOML): these flags, with underscores for dashes, and the rooms
     #[arg(long = "config", env = "SLACKIR_CONFIG", value_name = "FILE")]
     pub path: Option<PathBuf>,
@@ -151,7 +157,7 @@ pub struct FileConfig {
 
 /// The database.
 #[derive(Args, Clone, Debug)]
-pub struct DatabaseConfig {
+pub(crate) struct DatabaseConfig {
     /// Database of the messages: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE
     #[arg(
         long,
@@ -181,11 +187,6 @@ pub(crate) enum CliError {
     SecretFile(#[from] SecretFileError),
 }
 
-/// The settings of a server are not valid. The message is written for the user who set them.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct SettingsError(#[from] CliError);
-
 impl ServeConfig {
     /// The address where `/healthz`, `/metrics`, the HTTP API and the dashboard are.
     pub(crate) fn operators_address(&self) -> SocketAddr {
@@ -203,9 +204,9 @@ impl ServeConfig {
     ///
     /// # Errors
     /// If a setting is not valid.
-    pub fn from_args<T: AsRef<OsStr>>(
+    pub(crate) fn from_args<T: AsRef<OsStr>>(
         args: impl IntoIterator<Item = T>,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, CliError> {
         let mut all = vec![OsString::from("slackir"), OsString::from("serve")];
         all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         Ok(Cli::load_from(&all)?.into_serve())
@@ -216,21 +217,21 @@ impl ServeConfig {
     ///
     /// # Errors
     /// If a setting is not valid. The error names the line.
-    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
+    pub(crate) fn from_toml(text: &str) -> Result<Self, CliError> {
         let named = PathBuf::from("config");
-        Ok(Cli::from_file(
+        Cli::from_file(
             &named,
             |path, command| ConfigFile::of_text(text, path, command),
             true,
-        )?)
+        )
     }
 
     /// As [`from_toml`](Self::from_toml), for a file.
     ///
     /// # Errors
     /// If the file cannot be read or a setting is not valid. The error names the file and the line.
-    pub(crate) fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        Ok(Cli::from_file(path, ConfigFile::read, true)?)
+    pub(crate) fn from_file(path: &Path) -> Result<Self, CliError> {
+        Cli::from_file(path, ConfigFile::read, true)
     }
 
     /// As [`from_file`](Self::from_file), without the secrets that are in files of their own: a reader of the file
@@ -238,8 +239,8 @@ impl ServeConfig {
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).
-    pub(crate) fn from_file_without_secrets(path: &Path) -> Result<Self, SettingsError> {
-        Ok(Cli::from_file(path, ConfigFile::read, false)?)
+    pub(crate) fn from_file_without_secrets(path: &Path) -> Result<Self, CliError> {
+        Cli::from_file(path, ConfigFile::read, false)
     }
 }
 

@@ -6,7 +6,7 @@ use url::Url;
 
 /// Where spans go, and which are made.
 #[derive(Args, Clone, Debug)]
-pub struct OtelConfig {
+pub(crate) struct OtelConfig {
     /// URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; without it there are
     /// no traces
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]

@@ -27,7 +27,7 @@ const MAX_MESSAGE_BYTES: usize = 1_000_000;
 /// The rules of the topics that match a pattern: one `[[rooms]]` section.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, remote = "Self")]
-pub struct RoomConfig {
+pub(crate) struct RoomConfig {
     /// The topics: one topic, or a prefix with `*` at its end.
     #[serde(deserialize_with = "pattern")]
     pub topics: TopicPattern,
@@ -106,7 +106,7 @@ pub struct RoomConfig {
 /// The order of a history that is a list.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum HistoryOrder {
+pub(crate) enum HistoryOrder {
     /// The oldest message first.
     #[default]
     Oldest,
@@ -117,6 +117,7 @@ pub enum HistoryOrder {
 /// The names of the payload's members that the server reads. It does not read other members.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
+#[non_exhaustive]
 pub struct Fields {
     /// The author, for the column `name`. Default `name`.
     #[serde(deserialize_with = "field")]
@@ -129,10 +130,16 @@ pub struct Fields {
     pub client_ref: String,
 }
 
+setters!(Fields {
+name: impl Into<String>,
+    message: impl Into<String>,
+    client_ref: impl Into<String>,
+});
+
 /// Which messages are pruned: those over an age, and the oldest of a topic over a number.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
-pub struct RetentionConfig {
+pub(crate) struct RetentionConfig {
     /// The highest age of a message, up to a hundred years. `None`: any age.
     #[serde(deserialize_with = "max_age")]
     pub max_age: Option<Duration>,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
@@ -19,7 +20,7 @@ use crate::server::language::IdentityConfig;
 
 /// The settings of a server.
 #[derive(Args, Clone, Debug)]
-pub struct ServeConfig {
+pub(crate) struct ServeConfig {
     /// The file of settings.
     #[command(flatten)]
     pub file: FileConfig,
@@ -249,7 +250,7 @@ pub struct ServeConfig {
     pub log: String,
 
     /// Format of the log lines
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, default_value = "text", value_parser = log_format())]
     pub log_format: LogFormat,
 
     /// The rooms, in the order in which a topic looks for its room. Only the file can set them; without it
@@ -272,7 +273,7 @@ pub struct ServeConfig {
 
 /// The driver of WebSocket connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum WebsocketDriver {
+pub(crate) enum WebsocketDriver {
     /// The server's own TCP connections
     Direct,
     /// actix-ws, as in any actix-web server
@@ -281,7 +282,7 @@ pub enum WebsocketDriver {
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
+pub(crate) enum Switch {
     /// Yes.
     On,
     /// No.
@@ -290,7 +291,7 @@ pub enum Switch {
 
 /// When the members of a topic receive a stored message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// At once; it is committed a few milliseconds later.
     Relaxed,
     /// Once it is committed, and on disk.
@@ -301,7 +302,11 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub enum History {
+#[expect(
+    clippy::enum_variant_names,
+    reason = "`messages_history` is the name of the event"
+)]
+pub(crate) enum History {
     /// Not at all.
     None,
     /// One push {"messages": [..]} after the join. Its event is the room's history_event.
@@ -313,10 +318,28 @@ pub enum History {
 }
 
 /// The format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// The format of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Parses a [`LogFormat`], whose traits are public: clap's must not be among them.
+fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(["text", "json"])
+        .try_map(|name| LogFormat::named(&name).ok_or("neither text nor json"))
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 /// TLS of the server's port.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
+pub(crate) struct TlsConfig {
     /// File with the certificate of the server's name and those of its issuers (PEM). The port then speaks https and
     /// wss. The server reads the file again when it changes
     #[arg(long, value_name = "FILE")]

@@ -35,6 +35,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "charts.js": JS,
     "dashboard.css": CSS,
     "dashboard.js": JS,
+    "dialogs.css": CSS,
     "dom.js": JS,
     "favicon.svg": SVG,
     "format.js": JS,
@@ -44,6 +45,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "strip.js": JS,
     "system.js": JS,
     "trouble.js": JS,
+    "views.css": CSS,
 };
 
 /// In place of the page, if the build had no phoenix.js or no uPlot.

@@ -41,7 +41,7 @@ impl Channel for DashboardChannel {
 
     async fn join(_: Payload, ctx: &mut Context<Self>) -> JoinResult<Self> {
         let operator = ctx.assigns().get::<Operator>().copied();
-        let operator = operator.ok_or(Refused::reason("nobody has signed in"))?;
+        let operator = operator.ok_or(Refused::because("nobody has signed in"))?;
         let dashboard = ctx.state::<Dashboard>();
         let reply = dashboard.hello();
         dashboard.0.own.joins.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +99,7 @@ impl Channel for DashboardChannel {
                 self.running -= 1;
                 let reply = match answer {
                     Ok(answer) => Reply::ok(answer),
-                    Err(reason) => Reply::error_reason(&reason),
+                    Err(reason) => Reply::error_because(&reason),
                 };
                 ctx.reply(&to, &reply)?;
             }
@@ -143,5 +143,5 @@ impl DashboardChannel {
 }
 
 fn refused(reason: &str) -> HandleIn {
-    HandleIn::Reply(Reply::error_reason(reason))
+    HandleIn::Reply(Reply::error_because(reason))
 }

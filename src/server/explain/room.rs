@@ -268,6 +268,7 @@ fn presence(page: &mut Page, rule: &PresenceRule) {
         state_event,
         diff,
         count,
+        grace,
         list_only,
     } = rule;
     page.section("Presence");
@@ -297,6 +298,12 @@ fn presence(page: &mut Page, rule: &PresenceRule) {
         key.in_words()
     ));
     page.detail("A member whose key is null is not present.");
+    if !grace.is_zero() {
+        page.detail(&format!(
+            "A member whose connection is lost stays present for {} s, and is never shown as gone if it is back before.",
+            grace.as_secs()
+        ));
+    }
     if let Some(meta) = meta {
         page.detail("Others see of it:");
         page.list(6, &members(meta));

@@ -246,6 +246,7 @@ fn templates(room: &RoomConfig) -> Vec<&Template> {
         state_event: _,
         diff: _,
         count: _,
+        grace: _,
         list_only: _,
     }) = &room.presence
     {

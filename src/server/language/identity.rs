@@ -13,7 +13,7 @@ use super::template::{Scope, Template, Variable};
 /// The section `[identity]`. It is applied once for each socket, before the server accepts it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
-pub struct IdentityConfig {
+pub(crate) struct IdentityConfig {
     /// The sources of the identity, in order. The first one that the client provides counts. Default: the tokens that
     /// are set, else the connect params.
     pub(crate) from: Option<Vec<Source>>,

@@ -27,7 +27,7 @@ impl MemberRate {
 /// `limit` of `[[rooms]]`: how many messages its topics take.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
-pub struct RoomLimit {
+pub(crate) struct RoomLimit {
     /// Of one user, in all topics of the room and from all its connections. `None`: no limit.
     pub(crate) user: Option<MemberRate>,
     /// Of all members of one topic. `None`: no limit.

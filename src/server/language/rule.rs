@@ -1,10 +1,13 @@
 //! The rules of a room: [`EventRule`], [`JoinRule`], [`PresenceRule`], [`Announcement`].
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
 
 use super::accepted_token::JoinToken;
+use super::age::age;
 use super::audience::Audience;
 use super::condition::Conditions;
 use super::event_name::{check_event, check_push};
@@ -37,7 +40,7 @@ const EVENT: Scope = STATE.and(Scope::of(&[Variable::Id]));
 /// `[rooms.on.EVENT]`: the rule for an event that members push.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
-pub struct EventRule {
+pub(crate) struct EventRule {
     /// The shape of the payload.
     pub(crate) require: Shapes,
     /// The error reply to a payload of another shape. `None`: `{"reason": "invalid payload", "field": ..}`.
@@ -101,7 +104,7 @@ pub(crate) enum PresenceChange {
 /// `[rooms.join]`: the rules of joins.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields, remote = "Self")]
-pub struct JoinRule {
+pub(crate) struct JoinRule {
     /// The shape of the join params.
     pub(crate) require: Shapes,
     /// The conditions of a join.
@@ -127,7 +130,7 @@ pub struct JoinRule {
 /// `[rooms.presence]`: the presence of members.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, remote = "Self")]
-pub struct PresenceRule {
+pub(crate) struct PresenceRule {
     /// The key of a member. A member with a null key is not tracked.
     #[serde(deserialize_with = "state_template")]
     pub(crate) key: Template,
@@ -149,6 +152,9 @@ pub struct PresenceRule {
     /// Whether members get the number of keys, as `presence_count`, in place of presences.
     #[serde(default)]
     pub(crate) count: bool,
+    /// For how long a presence stays after its client's connection is lost.
+    #[serde(default, deserialize_with = "grace")]
+    pub(crate) grace: Duration,
     /// Whether members see the presences without being among them.
     #[serde(default)]
     pub(crate) list_only: bool,
@@ -169,7 +175,7 @@ pub(crate) enum Moment {
 /// `[[rooms.announce]]`: a message that the server sends about a member.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, remote = "Self")]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// `"join"` or `"leave"`.
     pub(crate) at: Moment,
     /// Its event.
@@ -188,7 +194,7 @@ pub struct Announcement {
 /// `other_events`: the rule for events that the room does not name.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum OtherEvents {
+pub(crate) enum OtherEvents {
     /// The error reply `unknown event`.
     #[default]
     Refuse,
@@ -294,6 +300,19 @@ fn event_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::
 
 fn yes() -> bool {
     true
+}
+
+/// The longest grace of a presence: its room among all presences is taken meanwhile.
+const MAX_GRACE: Duration = Duration::from_secs(600);
+
+fn grace<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(input)?;
+    let grace =
+        age(&text).map_err(|problem| D::Error::custom(format!("grace: {text:?} {problem}")))?;
+    if grace > MAX_GRACE {
+        return Err(D::Error::custom("grace: must be at most 10m"));
+    }
+    Ok(grace)
 }
 
 fn presence_state() -> String {

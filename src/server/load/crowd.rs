@@ -6,8 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use memchr::memmem;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::json;
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -20,6 +18,8 @@ use super::poll::{Poll, Ready};
 use super::report::Report;
 use super::tls::ClientTls;
 use super::topic::{Arrival, Publisher, Topic};
+use crate::message::{PHX_CLOSE, PHX_ERROR, PHX_JOIN, PHX_REPLY};
+use crate::serializer::{ServerText, client_text};
 use crate::server::config::LoadConfig;
 
 /// The ref of the join.
@@ -63,15 +63,6 @@ pub(super) struct Crowd<'a> {
     buffer: Vec<u8>,
     ready: Vec<Ready>,
 }
-
-/// A frame without a mark: the ref, the event and the payload of the five parts are read.
-type Message<'a> = (
-    IgnoredAny,
-    Option<&'a str>,
-    IgnoredAny,
-    &'a str,
-    &'a RawValue,
-);
 
 /// The payload of a reply.
 #[derive(Deserialize)]
@@ -256,10 +247,11 @@ impl<'a> Crowd<'a> {
         let params = &self.config.join;
         for channel in 1..=self.config.channels {
             let topic = match channel {
-                1 => json!(topic),
-                _ => json!(format!("{topic}.{channel}")),
+                1 => topic.to_owned(),
+                _ => format!("{topic}.{channel}"),
             };
-            let join = format!("[\"{channel}\",\"{channel}\",{topic},\"phx_join\",{params}]");
+            let reference = channel.to_string();
+            let join = client_text(Some(&reference), &reference, &topic, PHX_JOIN, params);
             frame::encode(&mut frames, opcode::TEXT, join.as_bytes());
         }
         frames
@@ -321,18 +313,17 @@ impl<'a> Crowd<'a> {
         if memmem::find(payload, b"\"phx_").is_none() {
             return;
         }
-        let Ok((_, reference, _, event, payload)) = serde_json::from_slice::<Message<'_>>(payload)
-        else {
+        let Some(message) = ServerText::read(payload) else {
             return;
         };
-        match event {
-            "phx_reply" => {
-                let Ok(reply) = serde_json::from_str::<Reply<'_>>(payload.get()) else {
+        match &*message.event {
+            PHX_REPLY => {
+                let Ok(reply) = serde_json::from_str::<Reply<'_>>(message.payload.get()) else {
                     return;
                 };
-                self.replied(client, reference.unwrap_or_default(), &reply);
+                self.replied(client, &message.reference.unwrap_or_default(), &reply);
             }
-            "phx_close" | "phx_error" => self.end(client, event),
+            end @ (PHX_CLOSE | PHX_ERROR) => self.end(client, end),
             _ => {}
         }
     }

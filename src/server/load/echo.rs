@@ -3,12 +3,11 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use serde_json::json;
-
 use super::LoadError;
 use super::client::State;
 use super::crowd::{Crowd, JOIN};
 use super::phases::TICK;
+use crate::serializer::client_text;
 
 /// The ref of a request begins so.
 pub(super) const REQUEST: &str = "e";
@@ -54,14 +53,10 @@ impl Crowd<'_> {
         this.requests.next += 1;
         this.requests.open.push((number, Instant::now()));
         self.report.messages += 1;
-        let (topic, event) = (
-            json!(self.topics[this.topic].name),
-            json!(self.config.event()),
-        );
-        self.send_text(
-            client,
-            &format!("[\"{JOIN}\",\"{REQUEST}{number}\",{topic},{event},{{}}]"),
-        );
+        let topic = &self.topics[this.topic].name;
+        let reference = format!("{REQUEST}{number}");
+        let text = client_text(Some(JOIN), &reference, topic, self.config.event(), "{}");
+        self.send_text(client, &text);
     }
 
     /// The reply to a request has come.

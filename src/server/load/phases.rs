@@ -9,6 +9,7 @@ use super::LoadError;
 use super::client::{Client, State};
 use super::crowd::Crowd;
 use super::frame::opcode;
+use crate::serializer::heartbeat_text;
 
 /// Connections that are opened at the same time.
 const CONNECTING: usize = 200;
@@ -124,11 +125,12 @@ impl Crowd<'_> {
         let count = self.clients.len();
         let rounds = self.began.elapsed().as_secs_f64() / HEARTBEAT.as_secs_f64();
         let due = (rounds * count as f64) as u64;
+        let heartbeat = heartbeat_text("h");
         while self.heartbeats < due {
             let client = self.heartbeats as usize % count;
             self.heartbeats += 1;
             if self.clients[client].state == State::Joined {
-                self.send_text(client, "[null,\"h\",\"phoenix\",\"heartbeat\",{}]");
+                self.send_text(client, &heartbeat);
             }
         }
     }

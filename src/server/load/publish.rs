@@ -3,13 +3,12 @@
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::LoadError;
 use super::client::State;
 use super::crowd::{Crowd, JOIN, PUSH};
 use super::mark::Mark;
 use super::phases::TICK;
+use crate::serializer::client_text;
 
 impl Crowd<'_> {
     /// Publishes until the time is over, then waits for the last deliveries.
@@ -114,12 +113,10 @@ impl Crowd<'_> {
         publisher.sent += 1;
         self.report.messages += 1;
         let payload = self.template.payload(&self.marks, mark);
-        let (name, event) = (json!(self.topics[topic].name), json!(self.config.event()));
-        let number = mark.number;
-        self.send_text(
-            client,
-            &format!("[\"{JOIN}\",\"{PUSH}{number}\",{name},{event},{payload}]"),
-        );
+        let topic = &self.topics[topic].name;
+        let reference = format!("{PUSH}{}", mark.number);
+        let text = client_text(Some(JOIN), &reference, topic, self.config.event(), &payload);
+        self.send_text(client, &text);
         true
     }
 

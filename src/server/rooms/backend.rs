@@ -71,7 +71,7 @@ impl RoomBackend {
         let Some(hook) = ctx.assigns().get::<Arc<Hook>>() else {
             // Rooms in the process have no backend: what they tell is lost, what they ask is refused.
             return if room.rules.asks_hook {
-                Err(Refused::reason(reason::UNAVAILABLE))
+                Err(Refused::because(reason::UNAVAILABLE))
             } else {
                 Ok(None)
             };
@@ -135,7 +135,7 @@ pub(super) async fn join(
         return Ok(None);
     };
     let Payload::Json(params) = params else {
-        return Err(Refused::reason(reason::INVALID_PAYLOAD));
+        return Err(Refused::because(reason::INVALID_PAYLOAD));
     };
     let (hook, member) = (Arc::clone(&backend.hook), &channel.member);
     let call = write(
@@ -165,7 +165,7 @@ pub(super) async fn join(
         refused => {
             backend.is_known = false;
             let Ok(Verdict::Refused { error, .. }) = refused else {
-                return Err(Refused::reason(reason::UNAVAILABLE));
+                return Err(Refused::because(reason::UNAVAILABLE));
             };
             let refused = match error {
                 Some(error) => Refused::new(Payload::Json(error)),
@@ -179,7 +179,7 @@ pub(super) async fn join(
     };
     let (actions, answer) = take_in(answer, channel, ctx).map_err(|problem| {
         hook.refuse_answer(&call, &problem);
-        Refused::reason(reason::UNAVAILABLE)
+        Refused::because(reason::UNAVAILABLE)
     })?;
     if let Some(backend) = &mut channel.backend {
         backend.after_join = actions;
@@ -329,7 +329,7 @@ fn refusal(
     };
     let refused = match error {
         Some(error) => Refused::new(Payload::Json(error)),
-        None => Refused::reason(reason::UNAUTHORIZED),
+        None => Refused::because(reason::UNAUTHORIZED),
     };
     closing(Err(refused.into()), close)
 }

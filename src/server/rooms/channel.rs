@@ -295,5 +295,5 @@ pub(super) fn log_refusal(reason: &str, event: &str, ctx: &Context<RoomChannel>)
 
 pub(super) fn refuse(reason: &str, event: &str, ctx: &Context<RoomChannel>) -> Refused {
     log_refusal(reason, event, ctx);
-    Refused::reason(reason)
+    Refused::because(reason)
 }

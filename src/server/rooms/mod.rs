@@ -103,7 +103,10 @@ pub(crate) fn presence(rooms: &[Room], pubsub: &PubSub) -> Option<Presence> {
     let has_entries = rules.any(|rule| rule.entry.is_some());
     shows.then(|| {
         let presence = Presence::builder(pubsub.clone());
-        let presence = presence.changes(move |topic| all.presence_changes(topic));
+        let same = all.clone();
+        let presence = presence
+            .changes(move |topic| all.presence_changes(topic))
+            .grace(move |topic| same.presence_grace(topic));
         if has_entries {
             presence
                 .fetch(|_, presences| presence::with_entries(presences))

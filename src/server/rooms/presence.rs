@@ -130,7 +130,7 @@ pub(super) fn with_entries(mut presences: Presences) -> Presences {
 }
 
 fn refused(error: &PresenceError) -> Refused {
-    Refused::reason(&error.to_string())
+    Refused::because(&error.to_string())
 }
 
 /// Renders a template that is a table.

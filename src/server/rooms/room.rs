@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::limits::RoomBuckets;
 use super::live::Version;
@@ -20,6 +21,7 @@ pub const SHOUT: &str = "shout";
 
 /// The topics that match a pattern, and their rules.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Room {
     /// Its topics.
     pub topics: TopicPattern,
@@ -46,6 +48,20 @@ pub struct Room {
     /// The names of the payload's members that the server reads.
     pub fields: Fields,
 }
+
+setters!(Room {
+topics: TopicPattern,
+    events: Vec<String>,
+    history: HistoryMode,
+    history_limit: usize,
+    history_event: impl Into<String>,
+    history_member: impl Into<String>,
+    resume_limit: usize,
+    resume_param: impl Into<String>,
+    max_message_bytes: usize,
+    changes: bool,
+    fields: Fields,
+});
 
 /// The rules of a room beside its plain [events](Room::events).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,7 +148,7 @@ impl ForTopics for Room {
 
 impl Room {
     /// The room of these settings. `history` and `history_limit` apply if `config` has none.
-    pub fn new(config: &RoomConfig, history: History, history_limit: usize) -> Self {
+    pub(crate) fn new(config: &RoomConfig, history: History, history_limit: usize) -> Self {
         Self {
             topics: config.topics.clone(),
             events: config.events(),
@@ -222,6 +238,13 @@ impl Rooms {
         let room = first_match(&*self.0, topic);
         let rule = room.and_then(|room| room.rules.presence.as_ref());
         rule.map_or(Changes::Diffs, PresenceRule::changes)
+    }
+
+    /// For how long a presence in this topic stays after its client's connection is lost.
+    pub(super) fn presence_grace(&self, topic: &str) -> Duration {
+        let room = first_match(&*self.0, topic);
+        let rule = room.and_then(|room| room.rules.presence.as_ref());
+        rule.map_or(Duration::ZERO, |rule| rule.grace)
     }
 }
 

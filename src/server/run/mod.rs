@@ -48,7 +48,7 @@ use crate::pattern::IntoPattern;
 use crate::pubsub::{Cluster, PubSub};
 use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::certificates::Certificates;
-use crate::server::config::{RunningSettings, ServeConfig, SettingInForce, Switch};
+use crate::server::config::{Config, RunningSettings, ServeConfig, SettingInForce, Switch};
 use crate::server::dashboard::DashboardServices;
 use crate::server::page;
 use crate::server::rooms::UserSocket;
@@ -65,7 +65,7 @@ use crate::store::{DbWriterHandle, Retention, Servers};
 ///
 /// ```no_run
 /// use slackir::prelude::*;
-/// use slackir::server::{ServeConfig, ServeError, Server};
+/// use slackir::server::{Config, Server};
 ///
 /// struct Game;
 ///
@@ -76,13 +76,14 @@ use crate::store::{DbWriterHandle, Retention, Servers};
 ///     }
 /// }
 ///
-/// # async fn run() -> Result<(), ServeError> {
-/// let config = ServeConfig { port: 4001, ..ServeConfig::default() };
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config::from_args(["--port", "4001"])?;
 /// Server::from_config(config)
 ///     .channel::<Game>("game:*")
 ///     .log(|store| LogRule::new("game:*", &["move"], 100, store))
 ///     .run()
-///     .await
+///     .await?;
+/// # Ok(())
 /// # }
 /// ```
 ///
@@ -108,9 +109,9 @@ type Routes = Arc<dyn Fn(&Endpoint, &mut ServiceConfig) + Send + Sync>;
 impl Server {
     /// A server with these settings. Everybody may connect, unless [`socket`](Self::socket) sets another
     /// socket.
-    pub fn from_config(config: ServeConfig) -> Self {
+    pub fn from_config(config: Config) -> Self {
         Self {
-            config,
+            config: config.0,
             socket: UserSocket,
             router: SocketRouter::new(),
             logs: Vec::new(),

@@ -35,7 +35,7 @@ use crate::server::config::LogFormat;
 /// The filter is neither a level nor a list of `tracing` directives.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct InvalidFilter(#[from] ParseError);
+pub struct InvalidFilter(ParseError);
 
 /// Writes the log lines of the process. Drop it last: the drop waits up to a second for queued lines.
 pub struct Logging {
@@ -125,13 +125,13 @@ const LIBRARIES: &str =
     "actix_http::h1=off,actix_http::h2=off,actix_http::ws=off,actix_server=warn";
 
 fn parse(filter: &str) -> Result<EnvFilter, InvalidFilter> {
-    let own = EnvFilter::try_new(filter)?;
+    let own = EnvFilter::try_new(filter).map_err(InvalidFilter)?;
     // `debug` or `trace` for all targets includes the libraries.
     if filter.split(',').any(|part| is_verbose(part.trim())) {
         return Ok(own);
     }
     // Of two directives with the same target the later one counts.
-    Ok(EnvFilter::try_new(format!("{LIBRARIES},{filter}"))?)
+    EnvFilter::try_new(format!("{LIBRARIES},{filter}")).map_err(InvalidFilter)
 }
 
 /// Whether the directive is `debug` or `trace`, for all targets.

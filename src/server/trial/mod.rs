@@ -45,7 +45,7 @@ impl Trial {
     /// If the identity needs a secret and there is none.
     pub(crate) fn new(config: &ServeConfig) -> Result<Self, IdentityError> {
         Ok(Self {
-            rooms: MemoryRooms::over(config, MemoryStore::without_thread())?,
+            rooms: MemoryRooms::of(config, MemoryStore::without_thread())?,
             clients: BTreeMap::new(),
         })
     }

@@ -1,4 +1,5 @@
-//! [`StoreError`]: why the database cannot be used.
+//! [`StoreError`]: why the database cannot be used. [`Fault`]: the same inside the store, with the errors of its
+//! libraries.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,10 +14,32 @@ use crate::store::spool;
 /// An error of a thread, a connection or a statement, with its own text.
 pub(in crate::store) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the database cannot be used. Each text names a remedy, and none holds a password.
+/// Why the database cannot be used. Its text names a remedy, and holds no password.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
+#[error(transparent)]
+pub struct StoreError(#[from] pub(in crate::store) Fault);
+
+impl StoreError {
+    /// The setting at fault, by its name in the config file.
+    pub fn setting(&self) -> Option<&'static str> {
+        self.0.setting()
+    }
+
+    /// Whether the database has a table `messages` of an Ecto application, which
+    /// [`StoreOptions::adopt_ecto_messages`](crate::store::StoreOptions) takes over.
+    pub fn is_unadopted(&self) -> bool {
+        matches!(self.0, Fault::NotAdopted)
+    }
+
+    /// Whether the database did not answer. Waiting may help.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self.0, Fault::Unreachable(_) | Fault::Away)
+    }
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum Fault {
     /// The URL's scheme is unknown.
     #[error(
         "a database URL with scheme {0:?} is not supported: use sqlite://FILE, for example \
@@ -24,7 +47,8 @@ pub enum StoreError {
     )]
     UnsupportedUrl(String),
     /// This build has no support for the database.
-    #[error("this slackir was built without {database}: build it with --features {feature}")]
+    #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+    #[error("this slackir was built without {database}: build it with the feature {feature}")]
     NotBuiltIn {
         /// Its name.
         database: &'static str,
@@ -176,9 +200,9 @@ pub enum StoreError {
 pub(in crate::store) const DAMAGED: &str =
     "the database file is damaged: stop the server and restore a backup";
 
-impl StoreError {
-    /// The setting at fault, by its name in the config file.
-    pub fn setting(&self) -> Option<&'static str> {
+impl Fault {
+    /// See [`StoreError::setting`].
+    fn setting(&self) -> Option<&'static str> {
         match self {
             Self::OpenSpool(_) | Self::Spool(_) => Some("spool_dir"),
             Self::Pool(_) | Self::Panicked(_) | Self::Away | Self::Statement(_) => None,

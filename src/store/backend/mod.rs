@@ -19,6 +19,7 @@ use diesel::prelude::*;
 
 #[cfg(feature = "sqlite")]
 pub use self::database_file::FileFault;
+pub(in crate::store) use self::error::Fault;
 pub use self::error::StoreError;
 pub use self::prepared::Prepared;
 pub use self::url::redacted;
@@ -26,7 +27,7 @@ use crate::metrics::metrics;
 
 /// Migrates in the caller's transaction. `tables::migrations` implements it, because a backend knows no table.
 pub(in crate::store) type Migrate<'a> =
-    &'a dyn Fn(&mut DbConnection<'_>) -> Result<Prepared, StoreError>;
+    &'a dyn Fn(&mut DbConnection<'_>) -> Result<Prepared, Fault>;
 
 /// The longest wait of a reader for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,12 +35,12 @@ const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITER_CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(not(feature = "sqlite"))]
-const NO_SQLITE: StoreError = StoreError::NotBuiltIn {
+const NO_SQLITE: Fault = Fault::NotBuiltIn {
     database: "SQLite",
     feature: "sqlite",
 };
 #[cfg(not(feature = "postgres"))]
-const NO_POSTGRES: StoreError = StoreError::NotBuiltIn {
+const NO_POSTGRES: Fault = Fault::NotBuiltIn {
     database: "PostgreSQL",
     feature: "postgres",
 };
@@ -81,7 +82,7 @@ impl Backend {
     pub(in crate::store) fn open(
         url: &str,
         migrate: Migrate<'_>,
-    ) -> Result<(Self, Prepared), StoreError> {
+    ) -> Result<(Self, Prepared), Fault> {
         match url::Scheme::of(url)? {
             #[cfg(feature = "sqlite")]
             url::Scheme::Sqlite => {
@@ -102,7 +103,7 @@ impl Backend {
     }
 
     /// Opens the database of the URL without migrating it, for connections that only read.
-    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, Fault> {
         match url::Scheme::of(url)? {
             #[cfg(feature = "sqlite")]
             url::Scheme::Sqlite => sqlite::SqliteDatabase::open_to_read(url).map(Self::Sqlite),
@@ -118,7 +119,7 @@ impl Backend {
     }
 
     /// As [`open_to_read`](Self::open_to_read), with connections that cannot write. Of a file that a server owns, too.
-    pub(in crate::store) fn open_to_look(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open_to_look(url: &str) -> Result<Self, Fault> {
         match url::Scheme::of(url)? {
             #[cfg(feature = "sqlite")]
             url::Scheme::Sqlite => sqlite::SqliteDatabase::open_to_look(url).map(Self::Sqlite),
@@ -138,7 +139,7 @@ impl Backend {
 
     /// A database on a server that was not reached yet.
     #[cfg(feature = "postgres")]
-    pub(in crate::store) fn unreached(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn unreached(url: &str) -> Result<Self, Fault> {
         postgres::PostgresServer::new(url).map(Self::Postgres)
     }
 
@@ -147,7 +148,7 @@ impl Backend {
         not(feature = "postgres"),
         expect(unused_variables, reason = "a file is always reachable")
     )]
-    pub(in crate::store) fn prepare(&self, migrate: Migrate<'_>) -> Result<Prepared, StoreError> {
+    pub(in crate::store) fn prepare(&self, migrate: Migrate<'_>) -> Result<Prepared, Fault> {
         match self {
             // A file is always reachable.
             #[cfg(feature = "sqlite")]
@@ -157,7 +158,7 @@ impl Backend {
         }
     }
 
-    pub(in crate::store) fn pool(&self, role: Role) -> Result<Pool, StoreError> {
+    pub(in crate::store) fn pool(&self, role: Role) -> Result<Pool, Fault> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(database) => database.pool(role).map(Pool::Sqlite),
@@ -166,7 +167,7 @@ impl Backend {
         }
     }
 
-    pub(in crate::store) fn guard(&self) -> Result<Guard, StoreError> {
+    pub(in crate::store) fn guard(&self) -> Result<Guard, Fault> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(database) => Ok(Guard::Sqlite(database.file()?)),
@@ -175,7 +176,7 @@ impl Backend {
         }
     }
 
-    pub(in crate::store) fn housekeeper(&self) -> Result<Housekeeper, StoreError> {
+    pub(in crate::store) fn housekeeper(&self) -> Result<Housekeeper, Fault> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(database) => database.checkpointer().map(Housekeeper::Sqlite),
@@ -205,7 +206,7 @@ impl Pool {
         }
     }
 
-    pub(in crate::store) fn get(&self) -> Result<Pooled, StoreError> {
+    pub(in crate::store) fn get(&self) -> Result<Pooled, Fault> {
         Ok(match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(pool) => Pooled::Sqlite(pool.get()?),
@@ -220,7 +221,7 @@ impl Pool {
         query: impl FnOnce(&mut DbConnection<'_>) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, error::AnyError> {
         let begun = Instant::now();
-        let read = tokio::task::spawn_blocking(move || -> Result<T, StoreError> {
+        let read = tokio::task::spawn_blocking(move || -> Result<T, Fault> {
             let mut pooled = self.get()?;
             Ok(query(&mut pooled.connection())?)
         });
@@ -289,7 +290,7 @@ pub(in crate::store) enum Guard {
 impl Guard {
     /// # Errors
     /// The fault.
-    pub(in crate::store) fn check(&mut self) -> Result<(), StoreError> {
+    pub(in crate::store) fn check(&mut self) -> Result<(), Fault> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(file) => Ok(file.check()?),

@@ -11,10 +11,11 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
+use crate::store::backend::Fault;
 use crate::store::backend::Migrate;
+use crate::store::backend::Prepared;
 use crate::store::backend::url::PostgresUrl;
 use crate::store::backend::{self, Role};
-use crate::store::backend::{Prepared, StoreError};
 
 /// The advisory lock of Slackir's migrations: "slackir" in ASCII.
 const MIGRATION_LOCK: i64 = 0x0073_6c61_636b_6972;
@@ -32,35 +33,35 @@ pub(in crate::store) struct PostgresServer {
 }
 
 impl PostgresServer {
-    pub(in crate::store) fn new(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn new(url: &str) -> Result<Self, Fault> {
         Ok(Self {
             url: PostgresUrl::parse(url)?,
         })
     }
 
     /// Checks that the database can be used, and migrates it.
-    pub(in crate::store) fn prepare(&self, run: Migrate<'_>) -> Result<Prepared, StoreError> {
+    pub(in crate::store) fn prepare(&self, run: Migrate<'_>) -> Result<Prepared, Fault> {
         let mut connection = self.connect()?;
         check_encoding(&mut connection)?;
         migrate(&mut connection, run)
     }
 
     /// For a database that is migrated already.
-    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, Fault> {
         let server = Self::new(url)?;
         server.connect()?;
         Ok(server)
     }
 
     /// A connection outside any pool. Its errors hold no password.
-    fn connect(&self) -> Result<PgConnection, StoreError> {
+    fn connect(&self) -> Result<PgConnection, Fault> {
         let mut connection = PgConnection::establish(&self.url.connection_string)
             .map_err(|error| connection_error(self.url.redact(&error.to_string())))?;
         connection.set_prepared_statement_cache_size(CacheSize::Disabled);
         Ok(connection)
     }
 
-    pub(in crate::store) fn pool(&self, role: Role) -> Result<PostgresPool, StoreError> {
+    pub(in crate::store) fn pool(&self, role: Role) -> Result<PostgresPool, Fault> {
         let manager = ConnectionManager::new(&self.url.connection_string);
         let pool = role
             .pool()
@@ -90,31 +91,31 @@ impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Unprepared {
 /// The text decides, because there is no code: diesel 2.3.14 gives libpq's text (`ConnectionError::BadConnection`),
 /// and libpq has no function for the SQLSTATE of a failed connection. If the server's `lc_messages` has other words
 /// for these, a refusal counts as unreachable, and the server waits for its database instead of stopping.
-fn connection_error(message: String) -> StoreError {
+fn connection_error(message: String) -> Fault {
     let is_answer = message.contains("FATAL");
     let not_ready = ["starting up", "shutting down", "in recovery"];
     if is_answer && !not_ready.iter().any(|reason| message.contains(reason)) {
-        StoreError::Connect(message)
+        Fault::Connect(message)
     } else {
-        StoreError::Unreachable(message)
+        Fault::Unreachable(message)
     }
 }
 
 /// Refuses an encoding that cannot hold every text: single messages would fail much later.
-fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
+fn check_encoding(connection: &mut PgConnection) -> Result<(), Fault> {
     let encoding: String = diesel::select(diesel::dsl::sql::<Text>(
         "current_setting('server_encoding')",
     ))
     .get_result(connection)?;
     match &*encoding {
         "UTF8" | "SQL_ASCII" => Ok(()),
-        _ => Err(StoreError::Encoding(encoding)),
+        _ => Err(Fault::Encoding(encoding)),
     }
 }
 
 /// Migrates. Only one server does so at a time; the others wait. PostgreSQL releases each lock with the transaction,
 /// even if this server is killed.
-fn migrate(connection: &mut PgConnection, run: Migrate<'_>) -> Result<Prepared, StoreError> {
+fn migrate(connection: &mut PgConnection, run: Migrate<'_>) -> Result<Prepared, Fault> {
     let patience = lock_patience(connection)?;
     let asked = Instant::now();
     let mut waiting = false;
@@ -150,7 +151,7 @@ fn attempt(
     connection: &mut PgConnection,
     patience: Duration,
     run: Migrate<'_>,
-) -> Result<Option<Prepared>, StoreError> {
+) -> Result<Option<Prepared>, Fault> {
     let got: bool = diesel::select(
         diesel::dsl::sql::<Bool>("pg_try_advisory_xact_lock(")
             .bind::<BigInt, _>(MIGRATION_LOCK)
@@ -176,8 +177,8 @@ fn lock_patience(connection: &mut PgConnection) -> QueryResult<Duration> {
     })
 }
 
-fn held_by(held: &'static str, patience: Duration, holder: String) -> StoreError {
-    StoreError::Held {
+fn held_by(held: &'static str, patience: Duration, holder: String) -> Fault {
+    Fault::Held {
         held,
         seconds: patience.as_secs(),
         holder,

@@ -2,6 +2,7 @@
 
 /// The changes of a database when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Prepared {
     /// The names of the migrations that were applied.
     pub migrations: Vec<String>,

@@ -8,12 +8,14 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection};
 
+use crate::store::backend::Fault;
 use crate::store::backend::Migrate;
+use crate::store::backend::Prepared;
 use crate::store::backend::checkpoint::{self, Checkpointer};
 use crate::store::backend::database_file::{DatabaseFile, FileFault};
 use crate::store::backend::url::{self, SqliteMode, SqliteUrl};
 use crate::store::backend::{self, Role};
-use crate::store::backend::{Prepared, StoreError};
+use crate::store::lock_file;
 
 /// The longest wait of a statement for another process's lock on the database.
 pub(in crate::store) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,17 +35,17 @@ impl SqliteDatabase {
     pub(in crate::store) fn open(
         url: &str,
         migrate: Migrate<'_>,
-    ) -> Result<(Self, Prepared), StoreError> {
+    ) -> Result<(Self, Prepared), Fault> {
         let url = SqliteUrl::parse(url)?;
         match url.mode {
-            SqliteMode::Still | SqliteMode::Read => return Err(StoreError::ReadOnly(url.path)),
-            SqliteMode::Write if !url.path.exists() => return Err(StoreError::Missing(url.path)),
+            SqliteMode::Still | SqliteMode::Read => return Err(Fault::ReadOnly(url.path)),
+            SqliteMode::Write if !url.path.exists() => return Err(Fault::Missing(url.path)),
             SqliteMode::Write | SqliteMode::Create => {}
         }
         // First, so that a database in use is not touched.
         let lock = lock(&url.path)?;
         let mut connection = connect(&url)?;
-        let unusable = |source| StoreError::Unusable {
+        let unusable = |source| Fault::Unusable {
             path: url.path.clone(),
             source,
         };
@@ -51,7 +53,7 @@ impl SqliteDatabase {
         let prepared = backend::DbConnection::Sqlite(&mut connection)
             .transaction(migrate)
             .map_err(|error| match error {
-                StoreError::Statement(source) => unusable(source),
+                Fault::Statement(source) => unusable(source),
                 error => error,
             })?;
         // Last, so that a refused file stays unchanged.
@@ -64,21 +66,21 @@ impl SqliteDatabase {
     }
 
     /// Opens an existing file to read it. A server may own it.
-    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open_to_read(url: &str) -> Result<Self, Fault> {
         Self::open_existing(SqliteUrl::parse(url)?)
     }
 
-    fn open_existing(url: SqliteUrl) -> Result<Self, StoreError> {
+    fn open_existing(url: SqliteUrl) -> Result<Self, Fault> {
         // SQLite would create the file.
         if !url.path.is_file() {
-            return Err(StoreError::Missing(url.path));
+            return Err(Fault::Missing(url.path));
         }
         connect(&url)?;
         Ok(Self { url, _lock: None })
     }
 
     /// As [`open_to_read`](Self::open_to_read); no connection can write.
-    pub(in crate::store) fn open_to_look(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open_to_look(url: &str) -> Result<Self, Fault> {
         let mut url = SqliteUrl::parse(url)?;
         // A server that runs, or has crashed, has a write-ahead log. Without one nobody writes.
         url.mode = if url::beside(&url.path, "-wal").exists() {
@@ -89,7 +91,7 @@ impl SqliteDatabase {
         Self::open_existing(url)
     }
 
-    pub(in crate::store) fn pool(&self, role: Role) -> Result<SqlitePool, StoreError> {
+    pub(in crate::store) fn pool(&self, role: Role) -> Result<SqlitePool, Fault> {
         let manager = ConnectionManager::new(self.url.connection_string());
         let pool = role
             .pool()
@@ -109,7 +111,7 @@ impl SqliteDatabase {
         Ok(DatabaseFile::watch(&self.url.path)?)
     }
 
-    pub(in crate::store) fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
+    pub(in crate::store) fn checkpointer(&self) -> Result<Checkpointer, Fault> {
         let mut connection = connect(&self.url)?;
         set_pragmas(&mut connection)?;
         Ok(Checkpointer::start(&self.url.path, connection))
@@ -117,9 +119,9 @@ impl SqliteDatabase {
 }
 
 /// Takes the lock file beside the database. The system releases it when the process ends.
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn lock(path: &Path) -> Result<File, Fault> {
     let lock_path = url::beside(path, ".lock");
-    let failed = |source| StoreError::Lock {
+    let failed = |source| Fault::Lock {
         path: lock_path.clone(),
         source,
     };
@@ -129,25 +131,22 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .open(&lock_path)
         .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    match lock_file::take(&file).map_err(failed)? {
+        true => Ok(file),
+        false => Err(Fault::InUse(path.to_owned())),
     }
 }
 
 /// A connection outside any pool. Its errors describe the fault of the file. It changes nothing.
-fn connect(url: &SqliteUrl) -> Result<SqliteConnection, StoreError> {
+fn connect(url: &SqliteUrl) -> Result<SqliteConnection, Fault> {
     let mut connection =
-        SqliteConnection::establish(&url.connection_string()).map_err(|source| {
-            StoreError::Open {
-                path: url.path.clone(),
-                source,
-            }
+        SqliteConnection::establish(&url.connection_string()).map_err(|source| Fault::Open {
+            path: url.path.clone(),
+            source,
         })?;
     connection
         .batch_execute(&format!("{} PRAGMA schema_version;", to_read()))
-        .map_err(|source| StoreError::Unusable {
+        .map_err(|source| Fault::Unusable {
             path: url.path.clone(),
             source,
         })?;

@@ -1,10 +1,11 @@
 //! The spool's folder: its files, its lock, and the note of its front.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
+use crate::store::lock_file;
 
 const LOCK: &str = "lock";
 const FRONT: &str = "front";
@@ -40,10 +41,8 @@ impl Folder {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let lock = options.open(path.join(LOCK)).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        if !lock_file::take(&lock).map_err(failed)? {
+            return Err(OpenError::InUse(path.to_owned()));
         }
         Ok(Self {
             handle: File::open(path).map_err(failed)?,

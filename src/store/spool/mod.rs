@@ -41,6 +41,7 @@ const BUFFER: usize = 1 << 20;
 
 /// The bounds of a spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SpoolLimits {
     /// Bytes on disk. Default 256 MB. An empty spool takes one record of any size.
     pub bytes: u64,
@@ -48,6 +49,11 @@ pub struct SpoolLimits {
     /// segment of its own. Default 8 MB.
     pub segment_bytes: u64,
 }
+
+setters!(SpoolLimits {
+    bytes: u64,
+    segment_bytes: u64,
+});
 
 impl Default for SpoolLimits {
     fn default() -> Self {

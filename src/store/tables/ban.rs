@@ -29,7 +29,7 @@ pub(in crate::store) enum BanChange {
 }
 
 /// A row.
-type Row = (String, String, String, String, i64, i64);
+type BanRow = (String, String, String, String, i64, i64);
 
 impl BanChange {
     /// Makes the change, inside a transaction. Returns the number of rows.
@@ -56,12 +56,12 @@ pub(in crate::store) fn in_force(
         .filter(bans::ends.gt(micros(now)))
         .order(bans::ends.desc())
         .limit(i64::try_from(limit).unwrap_or(i64::MAX));
-    let rows: Vec<Row> = on_each_backend!(connection, |typed| rows.load(typed))?;
+    let rows: Vec<BanRow> = on_each_backend!(connection, |typed| rows.load(typed))?;
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
 /// `None` for a row that this version does not understand.
-fn read((kind, target, subject, id, since, ends): Row) -> Option<Ban> {
+fn read((kind, target, subject, id, since, ends): BanRow) -> Option<Ban> {
     Some(Ban {
         id,
         kind: match &*kind {

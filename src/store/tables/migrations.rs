@@ -4,9 +4,8 @@ use diesel::backend::Backend;
 use diesel::migration::MigrationSource;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use crate::store::backend::DbConnection;
+use crate::store::backend::{DbConnection, Fault, Prepared};
 use crate::store::tables::takeover;
-use crate::store::{Prepared, StoreError};
 
 #[cfg(feature = "sqlite")]
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -18,7 +17,7 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
 pub(in crate::store) fn run(
     connection: &mut DbConnection<'_>,
     adopt: bool,
-) -> Result<Prepared, StoreError> {
+) -> Result<Prepared, Fault> {
     let lacking = match connection {
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(sqlite) => names(*sqlite, SQLITE),
@@ -48,12 +47,12 @@ pub(in crate::store) fn run(
 fn names<DB: Backend, C: MigrationHarness<DB>>(
     connection: &mut C,
     source: EmbeddedMigrations,
-) -> Result<Vec<String>, StoreError>
+) -> Result<Vec<String>, Fault>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
     let pending = connection.pending_migrations(source);
-    let pending = pending.map_err(StoreError::Migration)?;
+    let pending = pending.map_err(Fault::Migration)?;
     let names = pending.iter().map(|migration| migration.name().to_string());
     Ok(names.collect())
 }
@@ -61,7 +60,7 @@ where
 /// The versions of all migrations, with their names.
 pub(in crate::store) fn versions(
     connection: &DbConnection<'_>,
-) -> Result<Vec<(String, String)>, StoreError> {
+) -> Result<Vec<(String, String)>, Fault> {
     match connection {
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(_) => versions_of::<diesel::sqlite::Sqlite>(&SQLITE),
@@ -70,13 +69,11 @@ pub(in crate::store) fn versions(
     }
 }
 
-fn versions_of<DB: Backend>(
-    source: &EmbeddedMigrations,
-) -> Result<Vec<(String, String)>, StoreError>
+fn versions_of<DB: Backend>(source: &EmbeddedMigrations) -> Result<Vec<(String, String)>, Fault>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let migrations = MigrationSource::<DB>::migrations(source).map_err(StoreError::Migration)?;
+    let migrations = MigrationSource::<DB>::migrations(source).map_err(Fault::Migration)?;
     let names = migrations.iter().map(|migration| migration.name());
     let versions = names.map(|name| (name.version().to_string(), name.to_string()));
     Ok(versions.collect())
@@ -85,11 +82,11 @@ where
 fn apply<DB: Backend, C: MigrationHarness<DB>>(
     connection: &mut C,
     source: EmbeddedMigrations,
-) -> Result<Vec<String>, StoreError>
+) -> Result<Vec<String>, Fault>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
     let applied = connection.run_pending_migrations(source);
-    let applied = applied.map_err(StoreError::Migration)?;
+    let applied = applied.map_err(Fault::Migration)?;
     Ok(applied.iter().map(ToString::to_string).collect())
 }

@@ -13,7 +13,7 @@ use crate::store::tables::run::{self, JUMP, TopicRow, new_epoch};
 
 /// Where a topic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Place {
+pub(in crate::store) struct RowPlace {
     pub(in crate::store) epoch: Epoch,
     /// The last seq that was given.
     pub(in crate::store) last: Seq,
@@ -27,7 +27,7 @@ pub(in crate::store) struct Place {
 pub(in crate::store) fn lock(
     connection: &mut DbConnection<'_>,
     names: &BTreeSet<&str>,
-) -> QueryResult<HashMap<String, Place>> {
+) -> QueryResult<HashMap<String, RowPlace>> {
     let postgres = postgres(connection)?;
     let found: Vec<(String, Epoch, Seq)> = topics::table
         .filter(topics::topic.eq_any(names.iter().copied()))
@@ -37,7 +37,7 @@ pub(in crate::store) fn lock(
         .load(postgres)?;
     let places = found
         .into_iter()
-        .map(|(topic, epoch, last)| (topic, Place { epoch, last }));
+        .map(|(topic, epoch, last)| (topic, RowPlace { epoch, last }));
     Ok(places.collect())
 }
 

@@ -14,9 +14,7 @@ use crate::store::schema::topics;
 use crate::store::tables::message;
 use crate::store::tables::row::micros;
 
-/// The distance between the last stored seq and the first one after an unclean end: clients may have seen seqs that
-/// were never committed, and no seq is given twice. No run gives as many.
-pub(in crate::store) const JUMP: i64 = 1 << 32;
+pub(in crate::store) use crate::log::JUMP;
 
 /// The run of a topic. The default, epoch 0, is for a topic without messages.
 #[derive(Clone, Debug, Insertable, PartialEq, Eq, Queryable, Selectable)]

@@ -6,8 +6,8 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
 
 use crate::log::Seq;
-use crate::store::StoreError;
-use crate::store::backend::{DbConnection, on_each_backend};
+
+use crate::store::backend::{DbConnection, Fault, on_each_backend};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::message;
 use crate::store::tables::row::{MessageRow, to_timestamp};
@@ -23,17 +23,17 @@ pub(in crate::store) fn check(
     connection: &mut DbConnection<'_>,
     lacking: &[String],
     adopt: bool,
-) -> Result<(), StoreError> {
+) -> Result<(), Fault> {
     let lacks = |migration: &str| lacking.iter().any(|name| name.ends_with(migration));
     if lacks("_create_messages") && exists(connection, "messages")? {
         if let Some(problem) = differences(connection)?.into_iter().next() {
-            return Err(StoreError::Foreign {
+            return Err(Fault::Foreign {
                 table: "messages",
                 problem,
             });
         }
         if !adopt {
-            return Err(StoreError::NotAdopted);
+            return Err(Fault::NotAdopted);
         }
     }
     for (migration, table) in [
@@ -44,7 +44,7 @@ pub(in crate::store) fn check(
         ("_add_bans", "bans"),
     ] {
         if lacks(migration) && exists(connection, table)? {
-            return Err(StoreError::Foreign {
+            return Err(Fault::Foreign {
                 table,
                 problem: "slackir needs that name for a table of its own".to_owned(),
             });
@@ -92,7 +92,7 @@ fn differences(connection: &mut DbConnection<'_>) -> QueryResult<Vec<String>> {
 
 /// Inserts rows as the writer does, and rolls back: the smallest possible message, and two long ones that differ only
 /// in their seq.
-pub(in crate::store) fn try_insert(connection: &mut DbConnection<'_>) -> Result<(), StoreError> {
+pub(in crate::store) fn try_insert(connection: &mut DbConnection<'_>) -> Result<(), Fault> {
     let long = "\u{e9}\n".repeat(1_000);
     let at = to_timestamp(std::time::SystemTime::now());
     let first = message::NO_PLACE;
@@ -111,7 +111,7 @@ pub(in crate::store) fn try_insert(connection: &mut DbConnection<'_>) -> Result<
     });
     match inserted {
         Ok(()) | Err(Error::RollbackTransaction) => Ok(()),
-        Err(error) => Err(StoreError::Unfit(error)),
+        Err(error) => Err(Fault::Unfit(error)),
     }
 }
 

@@ -5,9 +5,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::store::StoreError;
 use crate::store::backend::url::{self, Scheme};
-use crate::store::backend::{Backend, Role};
+use crate::store::backend::{Backend, Fault, Role, StoreError};
 use crate::store::tables::run;
 
 /// Why there is no backup.
@@ -19,7 +18,7 @@ pub enum BackupError {
     Store(#[from] StoreError),
     /// The database is PostgreSQL.
     #[error(
-        "slackir backup is for SQLite; back PostgreSQL up by: pg_dump --format=custom --file={} {url} \
+        "only SQLite databases are copied like this; back PostgreSQL up by: pg_dump --format=custom --file={} {url} \
          (with the password in PGPASSWORD or ~/.pgpass)", file.display()
     )]
     Postgres {
@@ -51,6 +50,12 @@ pub enum BackupError {
     },
 }
 
+impl From<Fault> for BackupError {
+    fn from(fault: Fault) -> Self {
+        Self::Store(fault.into())
+    }
+}
+
 /// Copies the database of a URL to a new file, and returns the size of the copy in bytes. The copy has every message
 /// that was committed before. A server may write meanwhile, and is not delayed. The file appears once the copy is whole
 /// and on disk. Only its owner may read it.
@@ -72,10 +77,7 @@ pub fn back_up(url: &str, file: &Path) -> Result<u64, BackupError> {
     // Before the copy, so that a server that ends meanwhile has ended its runs.
     let is_owned = backend.is_owned();
     let unfinished = Unfinished::create(file)?;
-    let mut pooled = backend
-        .pool(Role::Readers(1))?
-        .get()
-        .map_err(BackupError::Store)?;
+    let mut pooled = backend.pool(Role::Readers(1))?.get()?;
     unfinished.fill(&mut pooled.connection())?;
     if is_owned {
         unfinished.end_runs()?;

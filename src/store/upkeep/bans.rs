@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use crate::ban::{Ban, MAX_BANS};
-use crate::store::DbWriterHandle;
 use crate::store::backend::error::AnyError;
 use crate::store::tables::ban::{self, BanChange};
+use crate::store::write::DbWriterHandle;
 
 /// The table of [`Ban`]s. The writer changes it between two batches of messages. Cloning is cheap.
 #[derive(Clone)]

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use diesel::prelude::*;
 
-use crate::store::StoreError;
-use crate::store::backend::{Backend, DbConnection, Role, on_each_backend};
+use crate::store::backend::{Backend, DbConnection, Fault, Role, StoreError, on_each_backend};
 use crate::store::tables::{migrations, takeover};
 
 diesel::table! {
@@ -36,7 +35,7 @@ impl DatabaseCondition {
     /// If the URL is unknown, or the database is unreachable or has tables that a server cannot use.
     pub fn of(url: &str) -> Result<Self, StoreError> {
         let backend = match Backend::open_to_look(url) {
-            Err(StoreError::Missing(path)) => return missing(path),
+            Err(Fault::Missing(path)) => return Ok(missing(path)?),
             opened => opened?,
         };
         let mut pooled = backend.pool(Role::Readers(1))?.get()?;
@@ -59,12 +58,12 @@ impl DatabaseCondition {
 }
 
 /// A server creates the file, but no folder.
-fn missing(path: PathBuf) -> Result<DatabaseCondition, StoreError> {
+fn missing(path: PathBuf) -> Result<DatabaseCondition, Fault> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     match folder {
-        Some(folder) if !folder.is_dir() => Err(StoreError::NoFolder(folder.to_owned())),
+        Some(folder) if !folder.is_dir() => Err(Fault::NoFolder(folder.to_owned())),
         _ => Ok(DatabaseCondition::Missing(path)),
     }
 }

@@ -13,11 +13,12 @@ use tokio::time::timeout;
 use crate::log::Seq;
 use crate::pubsub::{Erasure, PubSub};
 use crate::store::backend::error::AnyError;
-use crate::store::backend::{DbConnection, on_each_backend};
+use crate::store::backend::{DbConnection, Fault, StoreError, on_each_backend};
+use crate::store::opened::Store;
 use crate::store::schema::{messages, topics};
 use crate::store::tables::message;
 use crate::store::tables::remove::{self, MAX_ROWS, Removal, RemovedRows};
-use crate::store::{DbWriterHandle, Store, StoreError};
+use crate::store::write::DbWriterHandle;
 
 /// The longest wait for the commit of pending rows.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -160,6 +161,10 @@ impl Store {
     /// # Errors
     /// If a statement fails. Erased messages stay erased.
     pub fn erase(&self, target: &Target) -> Result<u64, StoreError> {
+        Ok(self.erase_rows(target)?)
+    }
+
+    fn erase_rows(&self, target: &Target) -> Result<u64, Fault> {
         let mut writer = self.lone_writer()?;
         let mut gone = ErasedMessages::default();
         for topic in topics_of(&mut writer.connection(), target)? {
@@ -187,6 +192,10 @@ impl Store {
     /// # Errors
     /// If a statement fails.
     pub fn count_erasable(&self, target: &Target) -> Result<u64, StoreError> {
+        Ok(self.count_rows(target)?)
+    }
+
+    fn count_rows(&self, target: &Target) -> Result<u64, Fault> {
         let mut pooled = self.readers.get()?;
         let connection = &mut pooled.connection();
         let mut count = 0;

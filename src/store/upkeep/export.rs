@@ -12,8 +12,10 @@ use serde::Serialize;
 
 use crate::log::Seq;
 use crate::pattern::TopicPattern;
-use crate::store::StoreError;
-use crate::store::backend::{Backend, DbConnection, Pool, Role, on_each_backend};
+
+use crate::store::backend::{
+    Backend, DbConnection, Fault, Pool, Role, StoreError, on_each_backend,
+};
 use crate::store::schema::{messages, topics};
 use crate::store::tables::history::{octet_length, within};
 use crate::store::tables::readable::has_place;
@@ -33,6 +35,7 @@ named_debug!(Exporter);
 
 /// The size of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Exported {
     /// Topics.
     pub topics: u64,
@@ -70,6 +73,12 @@ pub enum ExportError {
     Write(#[from] io::Error),
 }
 
+impl From<Fault> for ExportError {
+    fn from(fault: Fault) -> Self {
+        Self::Store(fault.into())
+    }
+}
+
 impl Exporter {
     /// Opens an existing database with all migrations. Locks, creates and changes nothing.
     ///
@@ -78,7 +87,7 @@ impl Exporter {
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let readers = Backend::open_to_read(url)?.pool(Role::Readers(1))?;
         let mut pooled = readers.get()?;
-        check_tables(&mut pooled.connection()).map_err(StoreError::Unreadable)?;
+        check_tables(&mut pooled.connection()).map_err(Fault::Unreadable)?;
         drop(pooled);
         Ok(Self { readers })
     }
@@ -93,7 +102,8 @@ impl Exporter {
         let mut count = 0;
         for topic in topics_of(connection, pattern)? {
             let rows = messages::table.filter(messages::topic.eq(topic)).count();
-            let rows: i64 = on_each_backend!(connection, |typed| rows.get_result(typed))?;
+            let rows: i64 = on_each_backend!(connection, |typed| rows.get_result(typed))
+                .map_err(Fault::from)?;
             count += rows.unsigned_abs();
         }
         Ok(count)
@@ -189,7 +199,7 @@ fn check_tables(connection: &mut DbConnection<'_>) -> QueryResult<()> {
 fn topics_of(
     connection: &mut DbConnection<'_>,
     pattern: Option<&TopicPattern>,
-) -> Result<BTreeSet<String>, StoreError> {
+) -> Result<BTreeSet<String>, Fault> {
     let with_messages = messages::table.select(messages::topic).distinct();
     let opened = topics::table.select(topics::topic);
     let (with_messages, opened): (Vec<String>, Vec<String>) =
@@ -202,7 +212,7 @@ fn topics_of(
     Ok(matching.collect())
 }
 
-fn run_of(connection: &mut DbConnection<'_>, topic: &str) -> Result<Option<TopicLine>, StoreError> {
+fn run_of(connection: &mut DbConnection<'_>, topic: &str) -> Result<Option<TopicLine>, Fault> {
     Ok(on_each_backend!(connection, |typed| topics::table
         .find(topic)
         .select(TopicLine::as_select())
@@ -211,7 +221,7 @@ fn run_of(connection: &mut DbConnection<'_>, topic: &str) -> Result<Option<Topic
 }
 
 /// The number of rows of a topic whose seq is no whole number, so that no page can have them.
-fn without_place(connection: &mut DbConnection<'_>, topic: &str) -> Result<u64, StoreError> {
+fn without_place(connection: &mut DbConnection<'_>, topic: &str) -> Result<u64, Fault> {
     // PostgreSQL has none, and would read all rows.
     #[cfg(feature = "postgres")]
     if matches!(connection, DbConnection::Postgres(_)) {
@@ -221,7 +231,8 @@ fn without_place(connection: &mut DbConnection<'_>, topic: &str) -> Result<u64, 
         .filter(messages::topic.eq(topic))
         .filter(not(has_place()))
         .count();
-    let rows: i64 = on_each_backend!(connection, |typed| rows.get_result(typed))?;
+    let rows: i64 =
+        on_each_backend!(connection, |typed| rows.get_result(typed)).map_err(Fault::from)?;
     Ok(rows.unsigned_abs())
 }
 
@@ -230,7 +241,7 @@ fn page(
     connection: &mut DbConnection<'_>,
     topic: &str,
     after: Seq,
-) -> Result<Option<(Seq, Vec<FoundRow>)>, StoreError> {
+) -> Result<Option<(Seq, Vec<FoundRow>)>, Fault> {
     let rows = messages::table
         .filter(messages::topic.eq(topic))
         .filter(messages::seq.gt(after))

@@ -14,10 +14,11 @@ use serde::de::IgnoredAny;
 use self::destination::Destination;
 use crate::log::Seq;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+use crate::store::opened::Store;
 use crate::store::tables::row::OwnedRow;
 use crate::store::upkeep::lines::{ExportHeader, MessageLine, TopicLine, VERSION};
 use crate::store::upkeep::lone_writer::LoneWriter;
-use crate::store::{Store, StoreError};
 
 /// The bounds of one transaction.
 const BATCH: usize = 1_000;
@@ -27,6 +28,7 @@ const MAX_LINE: u64 = 100_000_000;
 
 /// How to treat topics with another history, and removed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportOptions {
     /// If the topic has another history in the database, append the file's messages to it, under new ids. Updates
     /// and deletions are left out: the file's messages show them already. Without this option such a topic is
@@ -37,8 +39,14 @@ pub struct ImportOptions {
     pub removed: bool,
 }
 
+setters!(ImportOptions {
+    append: bool,
+    removed: bool,
+});
+
 /// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Imported {
     /// Topics that are new in the database: the ids of their messages stay valid.
     pub topics: u64,
@@ -53,6 +61,7 @@ pub struct Imported {
 /// The reason why an import ended early, and its result until then.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {problem} ({imported} before it; to import the file again skips those)")]
+#[non_exhaustive]
 pub struct ImportError {
     /// The line, from 1.
     pub line: u64,
@@ -65,8 +74,21 @@ pub struct ImportError {
 
 /// A problem of a line.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportProblem {
+#[error(transparent)]
+pub struct ImportProblem(#[from] ImportFault);
+
+impl ImportProblem {
+    /// Whether the topic has another history in the database, so that [`ImportOptions::append`] would help.
+    pub fn is_of_another_history(&self) -> bool {
+        matches!(
+            self.0,
+            ImportFault::OtherHistory(_) | ImportFault::OtherMessage { .. }
+        )
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ImportFault {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
@@ -87,14 +109,14 @@ pub enum ImportProblem {
     Payload,
     /// The topic exists with other messages.
     #[error(
-        "topic {0:?} has another history in this database: import into another one, or with --append, \
-         which stores the file's messages behind those that are there"
+        "topic {0:?} has another history in this database: import into another one, or \
+         append the file's messages to those that are there"
     )]
     OtherHistory(String),
     /// The topic exists with another message at this seq.
     #[error(
         "topic {topic:?} has another message in this database where the file has number {seq}: import \
-         into another one, or with --append, which stores the file's messages behind those that are there"
+         into another one, or append the file's messages to those that are there"
     )]
     OtherMessage {
         /// Its name.
@@ -104,10 +126,10 @@ pub enum ImportProblem {
     },
     /// The database refuses it.
     #[error("{0}")]
-    Store(#[from] StoreError),
+    Store(#[from] Fault),
 }
 
-impl From<diesel::result::Error> for ImportProblem {
+impl From<diesel::result::Error> for ImportFault {
     fn from(error: diesel::result::Error) -> Self {
         Self::Store(error.into())
     }
@@ -153,7 +175,7 @@ impl Store {
             Err(problem) => Err(ImportError {
                 line: import.line,
                 imported: import.progress.imported,
-                problem,
+                problem: problem.into(),
             }),
         }
     }
@@ -203,7 +225,7 @@ impl Import {
         store: &Store,
         input: &mut dyn BufRead,
         read: &mut dyn FnMut(u64),
-    ) -> Result<(), ImportProblem> {
+    ) -> Result<(), ImportFault> {
         let mut writer = store.lone_writer()?;
         let mut text = Vec::new();
         loop {
@@ -229,7 +251,7 @@ impl Import {
     }
 
     /// Takes a line.
-    fn add(&mut self, text: &[u8]) -> Result<(), ImportProblem> {
+    fn add(&mut self, text: &[u8]) -> Result<(), ImportFault> {
         /// The member that only lines of messages have.
         #[derive(Deserialize)]
         struct ExportLineKind {
@@ -240,10 +262,10 @@ impl Import {
         }
         if self.line == 1 {
             let header = serde_json::from_slice(text);
-            let ExportHeader { slackir_export } = header.map_err(|_| ImportProblem::NoExport)?;
+            let ExportHeader { slackir_export } = header.map_err(|_| ImportFault::NoExport)?;
             return match slackir_export {
                 VERSION => Ok(()),
-                other => Err(ImportProblem::Version(other)),
+                other => Err(ImportFault::Version(other)),
             };
         }
         let ExportLineKind { seq } = serde_json::from_slice(text)?;
@@ -251,14 +273,14 @@ impl Import {
             ImportContent::Topic(serde_json::from_slice(text)?)
         } else {
             let line: MessageLine<'_> = serde_json::from_slice(text)?;
-            ImportContent::Message(line.into_row().ok_or(ImportProblem::Payload)?)
+            ImportContent::Message(line.into_row().ok_or(ImportFault::Payload)?)
         };
         self.batch.add(self.line, content);
         Ok(())
     }
 
     /// Stores the pending lines in one transaction; if that fails, one by one, to find the refused line.
-    fn store(&mut self, writer: &mut LoneWriter) -> Result<(), ImportProblem> {
+    fn store(&mut self, writer: &mut LoneWriter) -> Result<(), ImportFault> {
         let items = std::mem::take(&mut self.batch).items;
         if let Ok(()) = self.attempt(writer, &items) {
             return Ok(());
@@ -274,7 +296,7 @@ impl Import {
         &mut self,
         writer: &mut LoneWriter,
         items: &[ImportItem],
-    ) -> Result<(), ImportProblem> {
+    ) -> Result<(), ImportFault> {
         let mut progress = self.progress.clone();
         writer.commit(|connection| progress.store(connection, self.options, items))?;
         self.progress = progress;
@@ -289,7 +311,7 @@ impl ImportProgress {
         connection: &mut DbConnection<'_>,
         options: ImportOptions,
         items: &[ImportItem],
-    ) -> Result<(), ImportProblem> {
+    ) -> Result<(), ImportFault> {
         for items in items.chunk_by(|a, b| a.topic().is_some() && a.topic() == b.topic()) {
             let rows: Vec<&OwnedRow> = items.iter().filter_map(ImportItem::row).collect();
             let Some(topic) = rows.first().map(|row| &*row.topic) else {
@@ -324,7 +346,7 @@ impl ImportProgress {
     }
 
     /// The last line of a topic is stored.
-    fn end_topic(&mut self, connection: &mut DbConnection<'_>) -> Result<(), ImportProblem> {
+    fn end_topic(&mut self, connection: &mut DbConnection<'_>) -> Result<(), ImportFault> {
         match self.destination.take() {
             Some(destination) => Ok(destination.end(connection)?),
             None => Ok(()),
@@ -360,11 +382,11 @@ impl ImportBatch {
 }
 
 /// Reads a line. Returns its length with the line break, 0 at the end.
-fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> Result<u64, ImportProblem> {
+fn read_line(input: &mut dyn BufRead, text: &mut Vec<u8>) -> Result<u64, ImportFault> {
     text.clear();
     let bytes = input.take(MAX_LINE).read_until(b'\n', text)? as u64;
     if bytes == MAX_LINE && text.last() != Some(&b'\n') {
-        return Err(ImportProblem::TooLong);
+        return Err(ImportFault::TooLong);
     }
     Ok(bytes)
 }

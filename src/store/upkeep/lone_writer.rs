@@ -2,8 +2,8 @@
 //!
 //! [`DbWriter`]: crate::store::DbWriter
 
-use crate::store::backend::{DbConnection, Housekeeper, Pooled, Role};
-use crate::store::{Store, StoreError};
+use crate::store::backend::{DbConnection, Fault, Housekeeper, Pooled, Role};
+use crate::store::opened::Store;
 
 pub(in crate::store) struct LoneWriter {
     pooled: Pooled,
@@ -12,7 +12,7 @@ pub(in crate::store) struct LoneWriter {
 
 impl Store {
     /// A connection that writes.
-    pub(in crate::store) fn lone_writer(&self) -> Result<LoneWriter, StoreError> {
+    pub(in crate::store) fn lone_writer(&self) -> Result<LoneWriter, Fault> {
         let writer = self.backend.pool(Role::Writer { strict: true })?;
         Ok(LoneWriter {
             pooled: writer.get()?,

@@ -16,7 +16,6 @@ use crate::log::Seq;
 use crate::metrics::metrics;
 use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::pubsub::PubSub;
-use crate::store::DbWriterHandle;
 use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
@@ -24,6 +23,7 @@ use crate::store::tables::message;
 use crate::store::tables::readable::{Readable, has_place};
 use crate::store::tables::remove::{MAX_ROWS, Removal, RemovedRows};
 use crate::store::tables::row::to_timestamp;
+use crate::store::write::DbWriterHandle;
 
 /// The wait between two runs.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -37,6 +37,7 @@ const RUNS_OF_A_COUNT: u64 = 60;
 
 /// How long messages are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetentionRule {
     /// The topics.
     pub topics: TopicPattern,
@@ -46,6 +47,23 @@ pub struct RetentionRule {
     /// before it is pruned. Updates and deletions do not count, and are deleted with the messages around them.
     pub max_messages: Option<u32>,
 }
+
+impl RetentionRule {
+    /// A rule for these topics that deletes nothing.
+    pub fn new(topics: TopicPattern) -> Self {
+        Self {
+            topics,
+            max_age: None,
+            max_messages: None,
+        }
+    }
+}
+
+setters!(RetentionRule {
+} some {
+    max_age: Duration,
+    max_messages: u32,
+});
 
 /// The rules of a [`Retention`], which can change while it runs. Clones share them.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use crate::revocation::{MAX_REVOCATIONS, Revocation, RevokedSubject};
-use crate::store::DbWriterHandle;
 use crate::store::backend::error::AnyError;
 use crate::store::tables::revocation::{self, RevocationChange};
+use crate::store::write::DbWriterHandle;
 
 /// The table of [`Revocation`]s. The writer changes it between two batches of messages. Cloning is cheap.
 #[derive(Clone)]

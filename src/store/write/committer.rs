@@ -10,7 +10,8 @@ use actix::{Actor, Context, Handler, Message, Recipient};
 
 use crate::log::{LogEntry, Seq};
 use crate::metrics::{committed as committed_now, metrics};
-use crate::store::backend::{DbConnection, Housekeeper, Pool, Pooled};
+use crate::store::backend::{DbConnection, Fault, Housekeeper, Pool, Pooled};
+use crate::store::opened::Store;
 use crate::store::spool::Record;
 use crate::store::tables::columns::Columns;
 use crate::store::tables::message;
@@ -22,7 +23,6 @@ use crate::store::write::commits::Commits;
 use crate::store::write::drafts::{self, DraftBatch};
 use crate::store::write::journal::Journal;
 use crate::store::write::turn::{SharedError, TopicWork, WorkDone};
-use crate::store::{Store, StoreError};
 
 /// The actor. Its thread is its own, so it may block.
 pub(in crate::store) struct Committer {
@@ -67,7 +67,7 @@ pub(in crate::store) struct Done {
     /// How many messages without a place, from the first, are settled.
     pub(in crate::store) drafts: usize,
     /// The error that ended the round early.
-    pub(in crate::store) error: Option<StoreError>,
+    pub(in crate::store) error: Option<Fault>,
 }
 
 impl Committer {
@@ -78,7 +78,7 @@ impl Committer {
         pool: Pool,
         columns: Columns,
         (capacity, commits): (Arc<Capacity>, Arc<Commits>),
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, Fault> {
         Ok(Self {
             pool,
             connection: None,
@@ -91,9 +91,9 @@ impl Committer {
     }
 
     /// Commits the rows of an earlier process, before the server accepts clients.
-    pub(in crate::store) fn replay(&mut self, journal: &mut Journal) -> Result<(), StoreError> {
+    pub(in crate::store) fn replay(&mut self, journal: &mut Journal) -> Result<(), Fault> {
         while journal.earlier() > 0 {
-            let records = journal.read_earlier().map_err(StoreError::Spool)?;
+            let records = journal.read_earlier().map_err(Fault::Spool)?;
             let mut pooled = self.checkout()?;
             let mut done = 0;
             let committed = self.commit_earlier(&mut pooled.connection(), &records, &mut done);
@@ -106,14 +106,14 @@ impl Committer {
     }
 
     /// A seq that no topic has reached.
-    pub(in crate::store) fn ceiling(&mut self) -> Result<Seq, StoreError> {
+    pub(in crate::store) fn ceiling(&mut self) -> Result<Seq, Fault> {
         let mut pooled = self.checkout()?;
         let ceiling = run::ceiling(&mut pooled.connection())?;
         self.connection = Some(pooled);
         Ok(ceiling)
     }
 
-    fn checkout(&mut self) -> Result<Pooled, StoreError> {
+    fn checkout(&mut self) -> Result<Pooled, Fault> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
@@ -127,7 +127,7 @@ impl Committer {
         connection: &mut DbConnection<'_>,
         records: &[Record],
         done: &mut usize,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Fault> {
         let rows: Vec<_> = records.iter().map(PendingRow::from).collect();
         let committed = batch::commit(connection, &rows, &self.columns, &mut |outcome| {
             report(rows[*done], &outcome);
@@ -138,7 +138,7 @@ impl Committer {
         Ok(committed?)
     }
 
-    fn work(&mut self, round: &Round, done: &mut Done) -> Result<(), StoreError> {
+    fn work(&mut self, round: &Round, done: &mut Done) -> Result<(), Fault> {
         let mut pooled = self.checkout()?;
         self.commit_earlier(&mut pooled.connection(), &round.earlier, &mut done.earlier)?;
         run_topic_work(&mut pooled.connection(), &round.work, &mut done.work)?;
@@ -166,7 +166,7 @@ impl Committer {
         connection: &mut DbConnection<'_>,
         drafts: &DraftBatch,
         done: &mut usize,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Fault> {
         let committed = drafts::commit(connection, drafts, &self.columns, &self.capacity, done);
         self.commits.add(*done);
         committed
@@ -177,7 +177,7 @@ impl Committer {
         connection: &mut DbConnection<'_>,
         entries: &[Arc<LogEntry>],
         done: &mut usize,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Fault> {
         let Some(oldest) = entries.first() else {
             return Ok(());
         };
@@ -217,7 +217,7 @@ fn run_topic_work(
     connection: &mut DbConnection<'_>,
     work: &[TopicWork],
     done: &mut Vec<Result<WorkDone, SharedError>>,
-) -> Result<(), StoreError> {
+) -> Result<(), Fault> {
     if work.is_empty() {
         return Ok(());
     }
@@ -242,7 +242,7 @@ fn run_topic_work(
                 let error = failure.blame()?;
                 // As for a row: if the database stores no topic at all, it is unreachable.
                 run::rehearse(connection)?;
-                let error = StoreError::from(error);
+                let error = Fault::from(error);
                 tracing::error!(
                     topic = work.topic(), %error,
                     "store.writer.topic_refused: clients of this topic cannot resume; look at the \
@@ -293,11 +293,11 @@ fn settle(entry: &LogEntry, outcome: &RowOutcome) {
 
 /// Turns a panic into an error of the round. The transaction is rolled back and the connection dropped. The results
 /// before the panic stay valid.
-fn caught(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+fn caught(work: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(StoreError::Panicked(text.unwrap_or_default()))
+        Err(Fault::Panicked(text.unwrap_or_default()))
     })
 }
 
@@ -331,7 +331,7 @@ mod tests {
         assert!(caught(|| Ok(())).is_ok());
         for panicking in [|| panic!("plain"), || panic!("with {}", 7)] {
             let error = caught(panicking).expect_err("it panics");
-            assert!(matches!(error, StoreError::Panicked(_)), "{error}");
+            assert!(matches!(error, Fault::Panicked(_)), "{error}");
             assert!(error.fault().is_some() && !error.is_damage());
         }
     }

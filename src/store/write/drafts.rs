@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::lock::lock;
 use crate::log::{StoreFull, Unplaced};
 use crate::metrics::{committed as committed_now, metrics};
-use crate::store::StoreError;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+
 use crate::store::tables::columns::Columns;
 use crate::store::write::batch::MAX_BATCH;
 use crate::store::write::capacity::Capacity;
@@ -114,7 +115,7 @@ pub(in crate::store) fn commit(
     columns: &Columns,
     capacity: &Capacity,
     done: &mut usize,
-) -> Result<(), StoreError> {
+) -> Result<(), Fault> {
     let settled = &mut |drafts: &[Arc<Unplaced>], ordered: Ordered| {
         *done += drafts.len();
         settle(drafts, ordered, capacity);

@@ -13,7 +13,8 @@ use crate::log::{
     StoreFull, StoredEntry,
 };
 use crate::store::backend::error::AnyError;
-use crate::store::backend::{DbConnection, Pool};
+use crate::store::backend::{DbConnection, Fault, Pool};
+use crate::store::reader::Reader;
 use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::CursorChange;
 use crate::store::tables::history;
@@ -28,11 +29,10 @@ use crate::store::write::turn::TopicWork;
 use crate::store::write::writer::{
     Change, ChangeCursor, Close, Damaged, DbWriter, Open, RowsCame, Sequence, Synced,
 };
-use crate::store::{Reader, StoreError};
 
 /// The [`MessageStore`] of a database: the writer, and connections for reading. Cloning is cheap. The writer ends with
-/// its last handle, and about half a second later SQLite's file is free for another process or another
-/// [`Store`](crate::store::Store).
+/// its last handle. SQLite's file is then free within half a second; [`Store::open`](crate::store::Store::open) waits a
+/// second for it.
 #[derive(Clone)]
 pub struct DbWriterHandle {
     addr: Addr<DbWriter>,
@@ -196,7 +196,7 @@ impl DbWriterHandle {
     ) -> Result<T, LoadError> {
         let name = topic.clone();
         let read = if self.capacity.is_away() {
-            Err(StoreError::Away.into())
+            Err(Fault::Away.into())
         } else {
             let readers = self.readers.clone();
             readers
@@ -204,7 +204,7 @@ impl DbWriterHandle {
                 .await
         };
         read.map_err(|source| {
-            if let Some(error) = source.downcast_ref::<StoreError>()
+            if let Some(error) = source.downcast_ref::<Fault>()
                 && error.is_damage()
             {
                 self.addr.do_send(Damaged(error.to_string()));

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::log::LogEntry;
-use crate::store::StoreError;
+
+use crate::store::backend::Fault;
 use crate::store::options::SpoolOptions;
 use crate::store::spool::{Record, Spool};
 use crate::store::tables::row::PendingRow;
@@ -30,7 +31,7 @@ pub(in crate::store) struct Journal {
 
 impl Journal {
     /// Opens the spool, which may hold rows of an earlier process.
-    pub(in crate::store) fn open(options: &SpoolOptions) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open(options: &SpoolOptions) -> Result<Self, Fault> {
         let (spool, found) = Spool::open(&options.dir, options.limits)?;
         if found.damaged > 0 {
             let (places, bytes) = (found.damaged, found.damaged_bytes);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::store::StoreError;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+
 use crate::store::tables::columns::Columns;
 use crate::store::write::capacity::Capacity;
 
@@ -42,6 +43,6 @@ pub(in crate::store) fn commit(
     _: &Columns,
     _: &Capacity,
     _: &mut usize,
-) -> Result<(), StoreError> {
+) -> Result<(), Fault> {
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::log::{
 };
 use crate::store::backend::DbConnection;
 use crate::store::tables::columns::Columns;
-use crate::store::tables::order::{self, Given, Place};
+use crate::store::tables::order::{self, Given, RowPlace};
 use crate::store::tables::row::{MessageRow, PendingRow};
 use crate::store::tables::{message, run};
 use crate::store::write::batch::TransactionFailure;
@@ -243,7 +243,7 @@ impl Batch {
     fn add(
         &mut self,
         draft: &Arc<Unplaced>,
-        places: &mut HashMap<String, Place>,
+        places: &mut HashMap<String, RowPlace>,
         stored: &HashMap<(String, String), Seq>,
     ) {
         // All topics of the batch are locked.
@@ -276,7 +276,7 @@ impl Batch {
     }
 
     /// An erasure is a part of its own.
-    fn add_erasure(&mut self, draft: &Arc<Unplaced>, place: &mut Place) {
+    fn add_erasure(&mut self, draft: &Arc<Unplaced>, place: &mut RowPlace) {
         self.placings.placed.extend(self.open.remove(&draft.topic));
         let prev = place.last;
         place.last = prev.next();
@@ -329,7 +329,7 @@ impl Batch {
     }
 
     /// The last seqs of these topics.
-    fn given<'a>(&self, places: &'a HashMap<String, Place>) -> Vec<Given<'a>> {
+    fn given<'a>(&self, places: &'a HashMap<String, RowPlace>) -> Vec<Given<'a>> {
         let topics = self.topics();
         let given = topics.iter().filter_map(|topic| {
             let (name, place) = places.get_key_value(&**topic)?;

@@ -8,10 +8,10 @@ use futures_util::FutureExt;
 use crate::log::{
     LoadError, OpenedRun, Pending, PlacingStore, Seq, SharedLogs, SharedStore, StoreFull, Unplaced,
 };
-use crate::store::DbWriterHandle;
 #[cfg(feature = "postgres")]
 use crate::store::tables::order;
 use crate::store::tables::run;
+use crate::store::write::DbWriterHandle;
 #[cfg(feature = "postgres")]
 use crate::store::write::drafts;
 use crate::store::write::writer::Sequence;

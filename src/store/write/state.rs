@@ -1,10 +1,10 @@
 //! [`WriterState`]: whether the writer reaches its database, what it is doing, and how new messages are treated.
 //! Pure: the writer passes the time in, and carries out the answers.
 
+use crate::store::backend::Fault;
 use std::time::{Duration, Instant};
 
 use super::capacity::StorageState;
-use crate::store::StoreError;
 
 /// The first wait after a failed round; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -222,7 +222,7 @@ impl WriterState {
     }
 
     /// A round has failed, or could not begin.
-    pub(in crate::store) fn fail(&mut self, error: &StoreError) -> Failed {
+    pub(in crate::store) fn fail(&mut self, error: &Fault) -> Failed {
         let text = error.to_string();
         let (retry, is_news) = match &self.database {
             DatabaseState::Away { retry, trouble, .. } => {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
-use crate::store::StoreError;
 use crate::store::backend::DbConnection;
+use crate::store::backend::Fault;
+
 use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::{self, CursorChange};
 use crate::store::tables::remove::{self, Removal};
@@ -42,7 +43,7 @@ impl TurnAnswer {
 }
 
 /// Shared, because a failure can concern several callers.
-pub(in crate::store) type SharedError = Arc<StoreError>;
+pub(in crate::store) type SharedError = Arc<Fault>;
 
 /// Work on one topic, or on none.
 #[derive(Clone, Debug)]

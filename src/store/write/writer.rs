@@ -24,7 +24,8 @@ pub(in crate::store) use self::requests::{
 };
 use crate::log::{Epoch, LogEntry};
 use crate::metrics::metrics;
-use crate::store::backend::{Guard, Role};
+use crate::store::backend::{Fault, Guard, Role, StoreError};
+use crate::store::opened::Store;
 use crate::store::options::WriterOptions;
 use crate::store::spool::Record;
 use crate::store::tables::columns::Columns;
@@ -42,7 +43,6 @@ use crate::store::write::intake::Intake;
 use crate::store::write::journal::Journal;
 use crate::store::write::state::{Failed, WriterState};
 use crate::store::write::turn::{TopicWork, Turns};
-use crate::store::{Store, StoreError};
 
 /// The pause after a transaction of few rows. Rows that no caller waits for gather in it.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -268,17 +268,17 @@ impl DbWriter {
     }
 
     /// The oldest rows of an earlier process, as many as one round commits.
-    fn read_earlier(&mut self) -> Result<Vec<Record>, StoreError> {
+    fn read_earlier(&mut self) -> Result<Vec<Record>, Fault> {
         let earlier = self
             .journal
             .as_mut()
             .filter(|journal| journal.earlier() > 0);
         earlier
             .map_or_else(|| Ok(Vec::new()), Journal::read_earlier)
-            .map_err(StoreError::Spool)
+            .map_err(Fault::Spool)
     }
 
-    fn fail(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+    fn fail(&mut self, error: &Fault, ctx: &mut Context<Self>) {
         metrics().writer_retries.increment(1);
         let Failed { retry, is_news } = self.state.fail(error);
         if is_news {

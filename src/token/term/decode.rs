@@ -16,7 +16,7 @@ impl Term {
         if bytes.len() > MAX_SIZE {
             return None;
         }
-        let mut reader = Reader { rest: bytes };
+        let mut reader = TermReader { rest: bytes };
         if reader.byte()? != VERSION {
             return None;
         }
@@ -29,14 +29,14 @@ impl Term {
 
 /// Decodes the term that fills `bytes` to the end.
 fn whole(bytes: &[u8]) -> Option<Term> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = TermReader { rest: bytes };
     let term = reader.term(MAX_DEPTH)?;
     reader.rest.is_empty().then_some(term)
 }
 
 /// Decompresses four bytes for the inflated length, and a zlib stream that must have that length.
 fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = TermReader { rest: bytes };
     let size = reader.count()?;
     if size > MAX_SIZE {
         return None;
@@ -45,11 +45,11 @@ fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
     (inflated.len() == size).then_some(inflated)
 }
 
-struct Reader<'a> {
+struct TermReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TermReader<'a> {
     fn term(&mut self, depth: usize) -> Option<Term> {
         Some(match self.byte()? {
             tag::SMALL_INTEGER => Term::Integer(self.byte()?.into()),

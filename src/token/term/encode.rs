@@ -38,7 +38,7 @@ impl Term {
     /// # Errors
     /// If the term has no external form or exceeds a bound.
     pub(crate) fn encode(&self, atoms: AtomForm) -> Result<Vec<u8>, EncodeError> {
-        let mut writer = Writer {
+        let mut writer = TermWriter {
             out: vec![VERSION],
             atoms,
         };
@@ -47,12 +47,12 @@ impl Term {
     }
 }
 
-struct Writer {
+struct TermWriter {
     out: Vec<u8>,
     atoms: AtomForm,
 }
 
-impl Writer {
+impl TermWriter {
     fn term(&mut self, term: &Term, depth: usize) -> Result<(), EncodeError> {
         match term {
             Term::Integer(integer) => self.integer(*integer),

@@ -41,6 +41,7 @@ use crate::admission::Admission;
 
 /// The settings of [`serve`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServerOptions {
     /// Worker threads. Default: one a core.
     pub workers: Option<usize>,
@@ -60,6 +61,17 @@ pub struct ServerOptions {
     pub tls: Option<Tls>,
 }
 
+setters!(ServerOptions {
+    max_connections: usize,
+    shutdown_timeout: Duration,
+    keep_alive: Duration,
+    admission: Admission,
+    driver: Driver,
+} some {
+    workers: usize,
+    tls: Tls,
+});
+
 /// The driver of a server's WebSocket connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
@@ -70,7 +82,7 @@ pub enum Driver {
     ActixWs,
 }
 
-/// The number of messages in a stream of a client's frames. For `benches/instructions.rs` alone.
+/// The number of messages in a stream of a client's frames. For `benches/instructions/main.rs` alone.
 #[cfg(feature = "_bench")]
 pub(crate) fn decode_frames(mut stream: &[u8]) -> usize {
     let mut decoder = super::decoder::Decoder::new(1_000_000, false);

@@ -31,7 +31,7 @@ pub(super) use self::session::Session;
 /// let key = PrivateKeyDer::from_pem_file("privkey.pem")?;
 /// let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
 /// # Ok(
-/// ServerOptions { tls: Some(Tls::new(Arc::new(config))), ..ServerOptions::default() }
+/// ServerOptions::default().tls(Tls::new(Arc::new(config)))
 /// # )
 /// # }
 /// ```

@@ -60,12 +60,17 @@ pub(crate) struct Bus {
 
 impl Bus {
     pub(crate) fn start(engine: Engine) -> Self {
+        Self::start_with(engine, &[])
+    }
+
+    /// With further arguments of the server.
+    pub(crate) fn start_with(engine: Engine, args: &[&str]) -> Self {
         loop {
             // Another process may take the port before the server does: then it ends, and the next port is tried.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
             let port = free.local_addr().expect("bound").port();
             drop(free);
-            if let Some(bus) = Self::start_on(engine, port) {
+            if let Some(bus) = Self::try_start(engine, port, args) {
                 return bus;
             }
         }
@@ -73,8 +78,13 @@ impl Bus {
 
     /// `None` if it ends at once: the port is taken.
     pub(crate) fn start_on(engine: Engine, port: u16) -> Option<Self> {
+        Self::try_start(engine, port, &[])
+    }
+
+    fn try_start(engine: Engine, port: u16, args: &[&str]) -> Option<Self> {
         let server = engine
             .command(port)
+            .args(args)
             .stdout(Stdio::null())
             .spawn()
             .expect("it is installed: `apt install redis-server nats-server`");

@@ -33,20 +33,14 @@ impl Rooms {
     pub(crate) fn open_as(database: &Database, strict: bool) -> Self {
         let (store, _) =
             Store::open(&database.url, StoreOptions::default()).expect("a sound database");
-        let options = WriterOptions {
-            strict,
-            ..WriterOptions::default()
-        };
+        let options = WriterOptions::default().strict(strict);
         let writer = DbWriter::start_on_own_thread(store, options).expect("a free connection");
         Self::over(writer, strict)
     }
 
     /// The same rooms as after a restart of the server; the writer is still the same.
     pub(crate) fn over(writer: DbWriterHandle, strict: bool) -> Self {
-        let room = Room {
-            topics: TopicPattern::new("room:*"),
-            ..Room::default()
-        };
+        let room = Room::default().topics(TopicPattern::new("room:*"));
         let store = Arc::new(writer.clone());
         let rule = LogRule::new(&room.topics, &[SHOUT], room.history_limit, store);
         let pubsub = PubSub::with_logs(vec![rule.strict(strict)]);

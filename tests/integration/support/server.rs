@@ -43,11 +43,9 @@ impl Driver {
         let app = move || App::new().configure(routed.routes());
         let server = match self {
             Self::Direct => {
-                let options = ServerOptions {
-                    workers: Some(2),
-                    shutdown_timeout: Duration::from_secs(1),
-                    ..ServerOptions::default()
-                };
+                let options = ServerOptions::default()
+                    .workers(2)
+                    .shutdown_timeout(Duration::from_secs(1));
                 endpoint.serve(listener, app, options)
             }
             Self::ActixWs => HttpServer::new(app)

@@ -15,11 +15,9 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(1);
 
 /// A socket that is served over both.
 pub(crate) fn both_transports() -> TransportOptions {
-    TransportOptions {
-        longpoll: Some("longpoll".to_owned()),
-        longpoll_options: LongPollOptions { window: WINDOW },
-        ..TransportOptions::default()
-    }
+    TransportOptions::default()
+        .longpoll("longpoll")
+        .longpoll_options(LongPollOptions::default().window(WINDOW))
 }
 
 /// Makes of each test, an async function that is generic over [`Wire`], one for each transport and

@@ -63,7 +63,7 @@ impl Template {
     /// # Errors
     /// If the output has more than `max` bytes, without the ids.
     pub(crate) fn render(&self, values: &Values<'_>, max: usize) -> Result<Rendered, TooLong> {
-        let mut writer = Writer {
+        let mut writer = TextWriter {
             out: Rendered {
                 json: Vec::new(),
                 ids: Vec::new(),
@@ -138,13 +138,13 @@ impl From<&RawJson> for Rendered {
     }
 }
 
-struct Writer<'v> {
+struct TextWriter<'v> {
     out: Rendered,
     values: &'v Values<'v>,
     max: usize,
 }
 
-impl Writer<'_> {
+impl TextWriter<'_> {
     fn node(&mut self, node: &Node) -> Result<(), TooLong> {
         match node {
             Node::Constant(json) => self.raw(json),
@@ -153,7 +153,7 @@ impl Writer<'_> {
                 Some(Found::Json(value)) => self.json(value),
                 Some(Found::Text(text)) => self.json(&*text),
                 Some(Found::Int(number)) => self.json(&number),
-                Some(Found::Id) => self.quoted(Writer::id),
+                Some(Found::Id) => self.quoted(TextWriter::id),
             },
             Node::Text(parts) => self.quoted(|writer| {
                 for part in parts {

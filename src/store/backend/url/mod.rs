@@ -4,6 +4,7 @@
 mod postgres;
 mod sqlite;
 
+use crate::store::backend::Fault;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "postgres")]
@@ -11,7 +12,6 @@ pub(in crate::store) use self::postgres::PostgresUrl;
 #[cfg(feature = "sqlite")]
 pub(in crate::store) use self::sqlite::SqliteMode;
 pub(in crate::store) use self::sqlite::SqliteUrl;
-use crate::store::backend::StoreError;
 
 /// The kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ const POSTGRES: [&str; 3] = ["postgres://", "postgresql://", "ecto://"];
 impl Scheme {
     /// As in diesel_cli, a URL with PostgreSQL's scheme is for PostgreSQL, and any other text is a file for SQLite.
     /// But the URL of another database is refused.
-    pub(in crate::store) fn of(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn of(url: &str) -> Result<Self, Fault> {
         if POSTGRES.iter().any(|scheme| url.starts_with(scheme)) {
             return Ok(Self::Postgres);
         }
@@ -37,10 +37,10 @@ impl Scheme {
             && is_scheme(scheme)
         {
             // Only the scheme: the rest may hold a password.
-            return Err(StoreError::UnsupportedUrl(scheme.to_owned()));
+            return Err(Fault::UnsupportedUrl(scheme.to_owned()));
         }
         match url.split_once('=') {
-            Some((key, _)) if !key.contains(['.', '/', '\\']) => Err(StoreError::KeyValues),
+            Some((key, _)) if !key.contains(['.', '/', '\\']) => Err(Fault::KeyValues),
             _ => Ok(Self::Sqlite),
         }
     }

@@ -1,7 +1,7 @@
 //! [`PostgresUrl`]: a URL for libpq, and its passwords.
 
 use super::{POSTGRES, strip};
-use crate::store::backend::StoreError;
+use crate::store::backend::Fault;
 
 /// A PostgreSQL URL as libpq takes it, and its passwords.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ const SETTINGS: [(&str, &str); 6] = [
 impl PostgresUrl {
     /// Refuses a URL that libpq would misread: libpq would take a part of the password for a host or a port, and
     /// print that part in its error.
-    pub(in crate::store) fn parse(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn parse(url: &str) -> Result<Self, Fault> {
         let rest = strip(url, &POSTGRES);
         let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (user_info, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -35,7 +35,7 @@ impl PostgresUrl {
         // Without a user, a later @ belongs to a password with a question mark.
         let cut_off = user_info.is_empty() && query.contains('@') && hosts.contains(':');
         if cut_off || password.contains(misread) || !percent_encoded(rest) {
-            return Err(StoreError::PasswordEncoding);
+            return Err(Fault::PasswordEncoding);
         }
         let mut connection_string = format!("postgresql://{rest}");
         let has = |name: &str| {

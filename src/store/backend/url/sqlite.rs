@@ -1,9 +1,9 @@
 //! [`SqliteUrl`]: the file of a URL, as diesel_cli and SQLite read it.
 
+use crate::store::backend::Fault;
 use std::path::PathBuf;
 
 use super::strip;
-use crate::store::backend::StoreError;
 
 /// The prefixes of a SQLite URL. diesel makes a `file:` URI of the first.
 const SQLITE: [&str; 2] = ["sqlite://", "sqlite:"];
@@ -42,7 +42,7 @@ pub(in crate::store) enum SqliteMode {
 impl SqliteUrl {
     /// `sqlite://FILE` and `file:FILE` are SQLite's URIs: `%20` is a space, `?mode=` is the mode, `#` ends the
     /// name. `sqlite:FILE` and `FILE` are plain names.
-    pub(in crate::store) fn parse(url: &str) -> Result<Self, StoreError> {
+    pub(in crate::store) fn parse(url: &str) -> Result<Self, Fault> {
         let uri = [SQLITE[0], FILE]
             .iter()
             .find_map(|scheme| url.strip_prefix(scheme));
@@ -56,7 +56,7 @@ impl SqliteUrl {
         };
         // Each pooled connection would have a memory of its own.
         if path.is_empty() || path.contains(":memory:") {
-            return Err(StoreError::NoFile);
+            return Err(Fault::NoFile);
         }
         Ok(Self {
             path: path.into(),
@@ -85,21 +85,21 @@ impl SqliteUrl {
 }
 
 /// SQLite opens files of this machine only.
-fn without_authority(path: &str) -> Result<&str, StoreError> {
+fn without_authority(path: &str) -> Result<&str, Fault> {
     let Some(rest) = path.strip_prefix("//") else {
         return Ok(path);
     };
     let slash = rest.find('/').unwrap_or(rest.len());
     match &rest[..slash] {
         "" | "localhost" => Ok(&rest[slash..]),
-        _ => Err(StoreError::SqliteUrl(
+        _ => Err(Fault::SqliteUrl(
             "it names a machine; a path begins with one slash or with three".to_owned(),
         )),
     }
 }
 
 /// Decodes percent-encoded bytes. As in SQLite, a percent sign without two digits stays.
-fn decode(text: &str) -> Result<String, StoreError> {
+fn decode(text: &str) -> Result<String, Fault> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
@@ -124,23 +124,23 @@ fn decode(text: &str) -> Result<String, StoreError> {
         .ok()
         .filter(|name| !name.contains('\0'))
         .ok_or_else(|| {
-            StoreError::SqliteUrl("its percent-encoded bytes are no text in UTF-8".to_owned())
+            Fault::SqliteUrl("its percent-encoded bytes are no text in UTF-8".to_owned())
         })
 }
 
 /// The parameters of SQLite that a server supports. SQLite ignores unknown ones.
-fn mode(query: &str) -> Result<SqliteMode, StoreError> {
+fn mode(query: &str) -> Result<SqliteMode, Fault> {
     let mut mode = SqliteMode::default();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         mode = match parameter {
             "mode=ro" => SqliteMode::Read,
             "mode=rw" => SqliteMode::Write,
             "mode=rwc" => SqliteMode::Create,
-            "mode=memory" => return Err(StoreError::NoFile),
+            "mode=memory" => return Err(Fault::NoFile),
             "cache=private" => mode,
             _ => {
                 let name = parameter.split('=').next().unwrap_or_default();
-                return Err(StoreError::SqliteUrl(format!(
+                return Err(Fault::SqliteUrl(format!(
                     "its parameter {name:?} is not supported: use mode=rwc, mode=rw or mode=ro (write a \
                      question mark of the file's name as %3F)"
                 )));

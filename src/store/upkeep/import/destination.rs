@@ -8,7 +8,7 @@ use std::rc::Rc;
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
-use super::{ImportOptions, ImportProblem, Imported};
+use super::{ImportFault, ImportOptions, Imported};
 use crate::log::{Epoch, MessageId, Seq};
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::messages;
@@ -54,7 +54,7 @@ impl Destination {
         options: ImportOptions,
         topic: &str,
         line: Option<&TopicLine>,
-    ) -> Result<Self, ImportProblem> {
+    ) -> Result<Self, ImportFault> {
         let found = run::find(connection, topic)?;
         let stored = message::head(connection, topic)?;
         let head = match &found {
@@ -96,7 +96,7 @@ impl Destination {
                 return Ok(destination(same, found.clone()));
             }
             _ if options.append => {}
-            _ => return Err(ImportProblem::OtherHistory(topic.to_owned())),
+            _ => return Err(ImportFault::OtherHistory(topic.to_owned())),
         }
         let mut destination = destination(same, None);
         destination.append(connection)?;
@@ -135,7 +135,7 @@ impl Destination {
         options: ImportOptions,
         rows: &[&OwnedRow],
         imported: &mut Imported,
-    ) -> Result<(), ImportProblem> {
+    ) -> Result<(), ImportFault> {
         let Sorted {
             new,
             removed,
@@ -173,7 +173,7 @@ impl Destination {
                 self.append(connection)?;
                 self.store(connection, options, &others, imported)
             }
-            Some(row) => Err(ImportProblem::OtherMessage {
+            Some(row) => Err(ImportFault::OtherMessage {
                 topic: row.topic.clone().into_owned(),
                 seq: row.seq,
             }),

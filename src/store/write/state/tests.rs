@@ -1,7 +1,7 @@
 use super::*;
 
-fn error(text: &str) -> StoreError {
-    StoreError::Unreachable(text.to_owned())
+fn error(text: &str) -> Fault {
+    Fault::Unreachable(text.to_owned())
 }
 
 /// An idle writer with a reachable database.
@@ -105,7 +105,7 @@ fn damage_stays_until_the_server_is_started_anew() {
 #[test]
 fn a_panic_is_a_fault_until_a_round_succeeds() {
     let mut state = here();
-    state.fail(&StoreError::Panicked("oh".to_owned()));
+    state.fail(&Fault::Panicked("oh".to_owned()));
     assert!(state.fault(Instant::now()).is_some());
     assert_eq!(state.storage(None), StorageState::Waiting);
     assert!(state.succeed(0));

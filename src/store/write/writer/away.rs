@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use super::DbWriter;
 use crate::log::OpenedRun;
-use crate::store::StoreError;
+
+use crate::store::backend::Fault;
 use crate::store::tables::run;
 use crate::store::write::state::SpoolState;
 use crate::store::write::turn::{SharedError, TurnAnswer};
@@ -25,7 +26,7 @@ impl DbWriter {
         for answer in self.turns.take_callers(self.state.turns_in_flight()) {
             match answer {
                 TurnAnswer::Opening(answer) => self.open_without_database(answer),
-                changed @ TurnAnswer::Changed(_) => changed.refuse(Arc::new(StoreError::Away)),
+                changed @ TurnAnswer::Changed(_) => changed.refuse(Arc::new(Fault::Away)),
             }
         }
         self.write_down(ctx);
@@ -37,7 +38,7 @@ impl DbWriter {
         answer: oneshot::Sender<Result<OpenedRun, SharedError>>,
     ) {
         let run = if self.state.is_strict() {
-            Err(Arc::new(StoreError::Away))
+            Err(Arc::new(Fault::Away))
         } else {
             let run = run::without_database(self.ceiling.seq());
             self.ceiling.raise(run.head);

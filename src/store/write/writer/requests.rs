@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::DbWriter;
 use crate::log::{MessageId, OpenedRun};
-use crate::store::StoreError;
+
+use crate::store::backend::Fault;
 use crate::store::backend::error::DAMAGED;
 use crate::store::tables::cursor::CursorChange;
 use crate::store::write::turn::{SharedError, TopicWork, Turn, TurnAnswer};
@@ -113,7 +114,7 @@ impl Handler<Change> for DbWriter {
     fn handle(&mut self, Change { work, answer }: Change, ctx: &mut Self::Context) {
         let answer = TurnAnswer::Changed(answer);
         if self.state.is_away() {
-            return answer.refuse(Arc::new(StoreError::Away));
+            return answer.refuse(Arc::new(Fault::Away));
         }
         self.turns.push(Turn {
             work,

@@ -31,7 +31,6 @@ use slackir::message::{Message, Payload, Reply};
 use slackir::presence::Presence;
 use slackir::pubsub::{Draft, PubSub};
 use slackir::server::rooms::{self, Identity, UserSocket};
-use slackir::server::{History, RoomConfig};
 use slackir::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
 use slackir::testing::TestSocket;
 use slackir::{Assigns, Endpoint, Mount};
@@ -400,8 +399,7 @@ impl Socket for Ada {
 /// Messages of Ada to a room of which she is the only member.
 fn messages(rule: &str, times: usize) -> Conversation {
     let config = format!("topics = \"random:*\"\nhistory = \"none\"\n{rule}");
-    let config: RoomConfig = toml::from_str(&config).expect("a room");
-    let room = rooms::Room::new(&config, History::None, 0);
+    let room = bench::configured_room(&config);
     let say = |reference: usize| {
         let text = format!(r#"["1","{reference}","random:lobby","say",{{"body":"hello"}}]"#);
         (text.into(), 1)

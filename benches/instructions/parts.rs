@@ -1,4 +1,4 @@
-//! Private parts of the hot path, one thin function each, for `benches/instructions.rs` alone. No
+//! Private parts of the hot path, one thin function each, for `benches/instructions/main.rs` alone. No
 //! API: it is there with the feature `_bench` only, and changes with what it opens.
 
 use std::convert::Infallible;
@@ -17,6 +17,8 @@ use crate::pubsub::{
     Draft, PubSub, Subscribed, Subscriber, SubscriberId, Subscription, Topic, Want, Wire,
 };
 use crate::serializer::Serializer;
+use crate::server::config::{History, RoomConfig};
+use crate::server::rooms;
 use crate::testing::TestSocket;
 use crate::transport::direct;
 
@@ -157,6 +159,12 @@ impl Room {
             .expect("a node alone waits for nobody");
         published.expect("no log can refuse it");
     }
+}
+
+/// A room by the text of a `[[rooms]]` section. It keeps no history.
+pub fn configured_room(section: &str) -> rooms::Room {
+    let config: RoomConfig = toml::from_str(section).expect("a room");
+    rooms::Room::new(&config, History::None, 0)
 }
 
 /// Gives the server a message of the client.
