@@ -19,7 +19,7 @@ fn server(args: &[&str]) -> (TempDir, Process, String) {
 }
 
 /// The exit code of a load, its result, and what it says.
-fn load(url: &str, args: &[&str]) -> (i32, Value, String) {
+pub(crate) fn load(url: &str, args: &[&str]) -> (i32, Value, String) {
     let dir = tempfile::tempdir().expect("a folder");
     let output = run(
         &[&["load", "--url", url, "--json"], args].concat(),
@@ -339,6 +339,56 @@ fn an_echo_load_waits_for_each_reply() {
     let (code, _, said) = load(&url, &["--pid", "0"]);
     assert_eq!(code, 1);
     assert!(said.contains("--pid 0: "), "{said}");
+}
+
+#[test]
+fn a_message_follows_when_all_members_have_received_one() {
+    let rooms = r#"
+        [[rooms]]
+        topics = "random:others-*"
+        on.shout = { to = "others" }
+
+        [[rooms]]
+        topics = "random:*"
+        on.shout = {}
+    "#;
+    let (_dir, server) = Process::configured(rooms, &["--persist", "off"]);
+    let url = format!("ws://{}/socket/websocket", server.addr);
+    let few = "--clients 12 --topics 3 --inflight 2 --seconds 0.3";
+    let few: Vec<_> = few.split(' ').collect();
+    for (args, receivers) in [(&[][..], 4), (&["--topic", "random:others", "--others"], 3)] {
+        let (code, result, said) = load(&url, &[&few[..], args].concat());
+        assert_eq!(code, 0, "{said}");
+        let messages = result["messages"].as_u64().expect("a number");
+        assert!(messages > 3 * 2, "{result}");
+        assert_eq!(
+            result["deliveries"],
+            json!(messages * receivers),
+            "{result}"
+        );
+    }
+    // A refused message is not waited for.
+    let (code, result, said) = load(&url, &[&few[..], &["--event", "none"]].concat());
+    assert_eq!((code, &result["lost"]), (1, &json!(0)), "{said}");
+    assert!(result["messages"].as_u64() > Some(3 * 2), "{result}");
+    let (code, _, said) = load(&url, &[&few[..], &["--rate", "5"]].concat());
+    assert_eq!(code, 2, "{said}");
+}
+
+#[actix_web::test]
+async fn a_client_joins_several_topics() {
+    let (_dir, server, url) = server(&["--persist", "off"]);
+    let args = "--mode idle --clients 4 --topics 2 --channels 3 --seconds 60";
+    let running = Running::start(&url, &args.split(' ').collect::<Vec<_>>());
+    let answer = http(server.addr, "GET", "/metrics", &[], b"").await;
+    let metrics = String::from_utf8(answer.expect("an answer").body).expect("text");
+    running.interrupt();
+    let (code, result, said) = running.end();
+    assert_eq!((code, &result["joined"]), (0, &json!(4)), "{said}");
+    for (name, number) in [("slackir_channels", 12), ("slackir_topics", 6)] {
+        let line = format!("{name}{{pattern=\"random:*\"}} {number}");
+        assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+    }
 }
 
 #[test]

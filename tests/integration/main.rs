@@ -38,6 +38,8 @@ mod erase;
 mod expiry;
 mod export;
 mod faults;
+#[cfg(all(feature = "load", target_os = "linux"))]
+mod floor;
 mod frames;
 mod frontends;
 mod frontends_page;

@@ -37,7 +37,7 @@ pub(crate) struct LoadConfig {
     #[arg(long, default_value = "random:load", value_name = "TOPIC")]
     pub topic: String,
     /// Messages a second, of all publishers together
-    #[arg(long, default_value_t = 100.0, value_name = "N", value_parser = rate)]
+    #[arg(long, default_value_t = 100.0, value_name = "N", value_parser = rate, conflicts_with = "inflight")]
     pub rate: f64,
     /// Seconds for which messages are published, or for which the clients stay
     #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
@@ -48,9 +48,13 @@ pub(crate) struct LoadConfig {
     /// Event of the messages: by default shout, or ping for an echo load
     #[arg(long, value_name = "EVENT")]
     pub event: Option<String>,
-    /// Requests of each client that wait for their replies at the same time, for an echo load
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
-    pub inflight: usize,
+    /// Messages of each topic that are under way at the same time, instead of a rate: the next is published when all
+    /// members have received one. For an echo load: requests of each client that wait for their replies, by default 1
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub inflight: Option<usize>,
+    /// Channels of each client: the others are on topics beside its own, where nobody publishes
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub channels: u16,
     /// Payload of the messages: a JSON object with the text {mark} in one of its strings
     #[arg(
         long,

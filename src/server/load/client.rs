@@ -38,6 +38,8 @@ pub(super) struct Client {
     /// The publishers of its topic.
     pub(super) tracks: Box<[Track]>,
     pub(super) requests: Requests,
+    /// Joins without a reply.
+    pub(super) joins: u16,
     /// Messages that it has received, each counted once.
     pub(super) received: u64,
     /// The beginning of a frame or of the answer to the handshake.
@@ -55,6 +57,7 @@ impl Client {
             topic,
             tracks: vec![Track::default(); publishers].into_boxed_slice(),
             requests: Requests::default(),
+            joins: 0,
             received: 0,
             partial: Vec::new(),
             unsent: Vec::new(),

@@ -25,7 +25,7 @@ use crate::server::config::LoadConfig;
 /// The ref of the join.
 pub(super) const JOIN: &str = "1";
 /// The ref of a message begins so.
-const PUSH: &str = "p";
+pub(super) const PUSH: &str = "p";
 /// Bytes that are read at once.
 const BUFFER: usize = 256 * 1024;
 /// The longest head of an answer to a handshake.
@@ -54,6 +54,8 @@ pub(super) struct Crowd<'a> {
     pub(super) heartbeats: u64,
     /// Until when a reply is followed by the next request.
     pub(super) asks_until: Option<Instant>,
+    /// Until when a message that all have received is followed by the next one.
+    pub(super) publishes_until: Option<Instant>,
     /// Whether the clients end their connections themselves.
     pub(super) is_leaving: bool,
     /// The handshake of each client.
@@ -81,14 +83,11 @@ impl<'a> Crowd<'a> {
         let topics = (0..count).map(|topic| {
             let members = (topic..config.clients).step_by(count);
             let publishers = members.take(usize::from(config.publishers));
-            Topic {
-                name: match count {
-                    1 => config.topic.clone(),
-                    _ => format!("{}-{}", config.topic, topic + 1),
-                },
-                publishers: publishers.map(Publisher::new).collect(),
-                turn: 0,
-            }
+            let name = match count {
+                1 => config.topic.clone(),
+                _ => format!("{}-{}", config.topic, topic + 1),
+            };
+            Topic::new(name, publishers.map(Publisher::new).collect())
         });
         let topics: Vec<_> = topics.collect();
         let clients = (0..config.clients).map(|client| {
@@ -112,6 +111,7 @@ impl<'a> Crowd<'a> {
             moved: Instant::now(),
             heartbeats: 0,
             asks_until: None,
+            publishes_until: None,
             is_leaving: false,
             handshake: handshake(config),
             buffer: vec![0; BUFFER],
@@ -235,10 +235,26 @@ impl<'a> Crowd<'a> {
         self.report.connected += 1;
         self.moved = Instant::now();
         self.clients[client].state = State::Joining;
-        let topic = &self.topics[self.clients[client].topic].name;
-        let text = client_text(Some(JOIN), JOIN, topic, PHX_JOIN, &self.config.join);
-        self.send_text(client, &text);
+        self.clients[client].joins = self.config.channels;
+        let frames = self.joins(&self.topics[self.clients[client].topic].name);
+        self.send(client, &frames);
         true
+    }
+
+    /// The joins of a client: of its topic, and of the topics beside it.
+    fn joins(&self, topic: &str) -> Vec<u8> {
+        let mut frames = Vec::new();
+        let params = &self.config.join;
+        for channel in 1..=self.config.channels {
+            let topic = match channel {
+                1 => topic.to_owned(),
+                _ => format!("{topic}.{channel}"),
+            };
+            let reference = channel.to_string();
+            let join = client_text(Some(&reference), &reference, &topic, PHX_JOIN, params);
+            frame::encode(&mut frames, opcode::TEXT, join.as_bytes());
+        }
+        frames
     }
 
     fn arrived(&mut self, client: usize, frame: &frame::ServerFrame<'_>, now: Instant) {
@@ -286,6 +302,10 @@ impl<'a> Crowd<'a> {
         self.report
             .times
             .saturating_record(now.saturating_sub(mark.due));
+        let topic = self.clients[client].topic;
+        if self.topics[topic].landed(place, mark.number) {
+            self.refill(topic);
+        }
     }
 
     /// Something other than a message of the load has come: a reply, the end of the channel, a history.
@@ -310,13 +330,9 @@ impl<'a> Crowd<'a> {
 
     fn replied(&mut self, client: usize, reference: &str, reply: &Reply<'_>) {
         let is_ok = reply.status == "ok";
-        if reference == JOIN && self.clients[client].state == State::Joining {
+        if self.clients[client].state == State::Joining {
             if is_ok {
-                self.clients[client].state = State::Joined;
-                self.pending -= 1;
-                self.report.joined += 1;
-                self.report.joining = self.began.elapsed();
-                self.moved = Instant::now();
+                self.joined(client);
             } else {
                 let response = short(reply.response.get());
                 self.end(client, &format!("the join is refused: {response}"));
@@ -328,41 +344,32 @@ impl<'a> Crowd<'a> {
                     .count(short(reply.response.get()));
             }
             self.answered(client, number);
-        } else if reference.starts_with(PUSH) && !is_ok {
-            let topic = self.clients[client].topic;
-            let mut publishers = self.topics[topic].publishers.iter_mut();
-            if let Some(publisher) = publishers.find(|publisher| publisher.client == client) {
-                publisher.refused += 1;
+        } else if let Some(number) = reference.strip_prefix(PUSH)
+            && !is_ok
+        {
+            let topic = &mut self.topics[self.clients[client].topic];
+            let mut publishers = topic.publishers.iter();
+            if let Some(place) = publishers.position(|publisher| publisher.client == client) {
+                topic.refused(place, number);
             }
             let response = short(reply.response.get());
             self.report.refused_messages.count(response);
         }
     }
 
-    /// Publishes a message on a topic. It was due at `due`, since the beginning.
-    pub(super) fn publish(&mut self, topic: usize, due: Duration) {
-        let Some(place) = self.topics[topic].next() else {
-            self.report.held_back += 1;
-            return;
-        };
-        let publisher = &mut self.topics[topic].publishers[place];
-        let client = publisher.client;
-        if self.clients[client].is_stuck() {
-            self.report.held_back += 1;
+    /// The reply to a join has come.
+    fn joined(&mut self, client: usize) {
+        let this = &mut self.clients[client];
+        self.moved = Instant::now();
+        this.joins -= 1;
+        if this.joins > 0 {
             return;
         }
-        let mark = Mark {
-            due: due.as_nanos() as u64,
-            publisher: place as u16,
-            number: publisher.sent,
-        };
-        publisher.sent += 1;
-        self.report.messages += 1;
-        let payload = self.template.payload(&self.marks, mark);
-        let topic = &self.topics[topic].name;
-        let reference = format!("{PUSH}{}", mark.number);
-        let text = client_text(Some(JOIN), &reference, topic, self.config.event(), &payload);
-        self.send_text(client, &text);
+        this.state = State::Joined;
+        self.topics[this.topic].members += 1;
+        self.pending -= 1;
+        self.report.joined += 1;
+        self.report.joining = self.began.elapsed();
     }
 
     /// The connection, the channel or the attempt of a client has ended.
@@ -375,19 +382,18 @@ impl<'a> Crowd<'a> {
         match before {
             State::Ended => return,
             _ if self.is_leaving => return,
-            State::Joined => self.report.closed.count(reason),
+            State::Joined => {
+                self.report.closed.count(reason);
+                self.topics[this.topic].left(client, &this.tracks);
+            }
             State::New | State::Connecting | State::Upgrading | State::Joining => {
                 self.pending = self.pending.saturating_sub(1);
                 self.report.refused.count(reason);
             }
         }
         self.moved = Instant::now();
-        let publishers = self.topics[self.clients[client].topic]
-            .publishers
-            .iter_mut();
-        for publisher in publishers.filter(|publisher| publisher.client == client) {
-            publisher.is_open = false;
-        }
+        let topic = self.clients[client].topic;
+        self.topics[topic].closed(client);
     }
 }
 

@@ -30,7 +30,7 @@ impl Crowd<'_> {
         self.report.is_echo = true;
         self.asks_until = Some(end);
         for client in 0..self.clients.len() {
-            for _ in 0..self.config.inflight {
+            for _ in 0..self.config.inflight.unwrap_or(1) {
                 self.ask(client);
             }
         }

@@ -11,6 +11,7 @@ mod frame;
 mod mark;
 mod phases;
 mod poll;
+mod publish;
 mod report;
 mod tls;
 mod topic;

@@ -1,4 +1,4 @@
-//! The phases of a load: the clients join, publish or stay, and leave.
+//! The phases of a load: the clients join, stay, and leave. `publish` and `echo` have what they do between.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -81,41 +81,6 @@ impl Crowd<'_> {
         }
     }
 
-    /// Publishes at the configured rate, then waits for the last deliveries.
-    pub(super) fn publish_all(&mut self, asked: &AtomicBool) -> Result<(), LoadError> {
-        let seconds = self.config.seconds.as_secs_f64();
-        let messages = (self.config.rate * seconds).round() as u64;
-        let between = Duration::from_secs_f64(1.0 / self.config.rate);
-        let start = self.began.elapsed();
-        let mut next = 0;
-        while next < messages && self.goes_on(asked) {
-            let due = start + between.mul_f64(next as f64);
-            let now = self.began.elapsed();
-            if now < due {
-                self.turn((due - now).min(TICK))?;
-                self.heartbeat();
-                continue;
-            }
-            self.report.behind = self.report.behind.max(now - due);
-            self.publish(next as usize % self.topics.len(), due);
-            next += 1;
-            // A load that is behind its schedule reads all the same.
-            if next.is_multiple_of(16) {
-                self.turn(Duration::ZERO)?;
-                self.heartbeat();
-            }
-        }
-        let ended = self.began.elapsed();
-        self.wait_for(asked, Self::missing)?;
-        // Without the wait for what never came.
-        self.report.running = if self.report.lost == 0 {
-            self.began.elapsed() - start
-        } else {
-            ended - start
-        };
-        self.surplus()
-    }
-
     /// Reads until nothing is `missing`, or nothing has come for a while: what is missing then is lost.
     pub(super) fn wait_for(
         &mut self,
@@ -136,26 +101,6 @@ impl Crowd<'_> {
             self.turn(TICK)?;
             self.heartbeat();
         }
-    }
-
-    /// Reads for a moment more, because a doubled message may come after the last one.
-    fn surplus(&mut self) -> Result<(), LoadError> {
-        let end = Instant::now() + TICK;
-        while Instant::now() < end {
-            self.turn(TICK)?;
-        }
-        Ok(())
-    }
-
-    /// The deliveries that have not come, of the clients whose connections are open.
-    fn missing(&self) -> u64 {
-        let clients = self.clients.iter().enumerate();
-        let joined = clients.filter(|(_, client)| client.state == State::Joined);
-        let missing = joined.map(|(at, client)| {
-            let due = self.topics[client.topic].due(at, self.config.others);
-            due.saturating_sub(client.received)
-        });
-        missing.sum()
     }
 
     /// Keeps the clients connected.
