@@ -30,12 +30,23 @@ pub(crate) fn retry_after_ms(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
+/// A time in nanoseconds, at most 584 years.
+const fn nanos(time: Duration) -> u64 {
+    let nanos = time.as_nanos();
+    if nanos > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        nanos as u64
+    }
+}
+
 /// A token bucket that holds `burst` tokens and is refilled at so many tokens a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Tokens in a period; 0 sets no limit.
     tokens: u32,
-    period: Duration,
+    /// In nanoseconds.
+    period: u64,
     /// Tokens that a full bucket holds; at least one.
     burst: u32,
 }
@@ -48,7 +59,7 @@ impl Rate {
     pub const fn new(per_second: u32, burst: u32) -> Self {
         Self {
             tokens: per_second,
-            period: Duration::from_secs(1),
+            period: nanos(Duration::from_secs(1)),
             burst,
         }
     }
@@ -57,15 +68,14 @@ impl Rate {
     pub const fn in_period(count: u32, period: Duration) -> Self {
         Self {
             tokens: count,
-            period,
+            period: nanos(period),
             burst: count,
         }
     }
 
-    /// The time to refill this many tokens.
-    fn time_of(self, tokens: u64) -> Duration {
-        let period = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(tokens.saturating_mul(period) / u64::from(self.tokens))
+    /// The time to refill this many tokens, in nanoseconds.
+    fn time_of(self, tokens: u64) -> u64 {
+        tokens.saturating_mul(self.period) / u64::from(self.tokens)
     }
 }
 
@@ -93,14 +103,15 @@ impl Bucket {
         }
         let burst = rate.time_of(rate.burst.max(1).into());
         let cost = rate.time_of(tokens);
-        let full_at = Duration::from_nanos(self.full_at).max(now);
+        // In nanoseconds, because each message takes tokens, and `Duration` computes with two numbers.
+        let now = nanos(now);
+        let full_at = self.full_at.max(now);
         // The tokens that would be missing after this call, as a time.
         let missing = (full_at - now).saturating_add(cost.min(burst));
         if missing > burst {
-            return Err(missing - burst);
+            return Err(Duration::from_nanos(missing - burst));
         }
-        let full_at = full_at.saturating_add(cost).as_nanos();
-        self.full_at = u64::try_from(full_at).unwrap_or(u64::MAX);
+        self.full_at = full_at.saturating_add(cost);
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! [`SharedRate`]: a rate that can change while clients are counted by it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::Rate;
 
@@ -27,16 +26,15 @@ impl SharedRate {
 
     pub(crate) fn set(&self, rate: Rate) {
         let tokens = u64::from(rate.tokens) << 32 | u64::from(rate.burst);
-        let period = u64::try_from(rate.period.as_nanos()).unwrap_or(u64::MAX);
         self.tokens.store(tokens, Ordering::Relaxed);
-        self.period.store(period, Ordering::Relaxed);
+        self.period.store(rate.period, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> Rate {
         let tokens = self.tokens.load(Ordering::Relaxed);
         Rate {
             tokens: (tokens >> 32) as u32,
-            period: Duration::from_nanos(self.period.load(Ordering::Relaxed)),
+            period: self.period.load(Ordering::Relaxed),
             burst: tokens as u32,
         }
     }
@@ -44,6 +42,8 @@ impl SharedRate {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

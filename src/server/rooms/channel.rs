@@ -209,11 +209,14 @@ impl RoomChannel {
             return event::carry_out(self, (room, rule), event, &payload, ctx).await;
         }
         match event {
-            ACCESS_TOKEN if self.member.renewal().is_some() => self.renew(&payload, ctx).await,
             PING => Ok(HandleIn::ok(payload)),
-            MESSAGES_BEFORE => self.before(&payload, ctx).await,
+            // Boxed, too: each event is as large as the largest.
+            ACCESS_TOKEN if self.member.renewal().is_some() => {
+                Box::pin(self.renew(&payload, ctx)).await
+            }
+            MESSAGES_BEFORE => Box::pin(self.before(&payload, ctx)).await,
             UPDATE_MESSAGE | DELETE_MESSAGE if self.room.changes => {
-                self.change(event, &payload, ctx).await
+                Box::pin(self.change(event, &payload, ctx)).await
             }
             _ => match self.room.rules.other_events {
                 OtherEvents::Ignore => Ok(HandleIn::NoReply),
