@@ -97,7 +97,7 @@ impl PresenceBuilder {
     }
 
     /// Says by the topic for how long a presence stays after its client's connection has ended, unless the client has
-    /// left or was disconnected. If the client is present again meanwhile, under the same key and on any node, the others
+    /// left, was disconnected, or its channel has ended by itself. If the client is present again meanwhile, under the same key and on any node, the others
     /// get one diff with the join and the leave: a reload of a page shows nobody as gone. Default: not at all, as in
     /// Phoenix.
     ///

@@ -262,7 +262,7 @@ pub struct SocketOptions {
     pub message_timeout: Duration,
     /// The longest frame a client may send, header included, in bytes. Default 10,000,000.
     pub max_frame_size: usize,
-    /// Channels of one connection. Default 100.
+    /// Channels of one connection; a further join is refused with `too many channels joined`. Default 100.
     pub max_channels: usize,
     /// The queue of frames to one client.
     pub outbox: OutboxLimits,

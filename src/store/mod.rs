@@ -76,6 +76,9 @@ pub use self::write::{DbWriter, DbWriterHandle, StorageState};
 ///
 /// # Errors
 /// As [`Store::open`] and [`DbWriter::start_on_own_thread`].
+///
+/// # Panics
+/// As [`DbWriter::start_on_own_thread`].
 pub fn open(url: &str) -> Result<DbWriterHandle, StoreError> {
     let (store, _) = Store::open(url, StoreOptions::default())?;
     DbWriter::start_on_own_thread(store, WriterOptions::default())

@@ -193,7 +193,8 @@ impl TestSocket {
         self.push(topic, PHX_LEAVE, json!({}))
     }
 
-    /// Closes the connection, with a goodbye.
+    /// Closes the connection, with a goodbye: the channels end with `StopReason::LocalClosed`. A `TestSocket` that is
+    /// dropped has lost its connection.
     pub fn close(self) {
         self.connection.say_goodbye();
     }

@@ -91,6 +91,9 @@ impl DbWriter {
     ///
     /// # Errors
     /// If the database cannot be used, or the spool cannot be opened or emptied.
+    ///
+    /// # Panics
+    /// Outside an actix `System`, such as in `web::block`. Call it at the start of `main`, under `#[actix_web::main]`.
     pub fn start_on_own_thread(
         store: Store,
         options: WriterOptions,

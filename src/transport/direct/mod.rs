@@ -69,6 +69,10 @@ setters!(ServerOptions {
     driver: Driver,
 } some {
     workers: usize,
+});
+
+#[cfg(feature = "tls")]
+setters!(ServerOptions {} some {
     tls: Tls,
 });
 
