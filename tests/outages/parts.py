@@ -256,7 +256,8 @@ class Prometheus:
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
-        eventually(lambda: get(f"{self.url}/-/ready"), "Prometheus is ready")
+        # Until then it answers 503, with a text.
+        eventually(lambda: "is Ready" in (get(f"{self.url}/-/ready") or ""), "Prometheus is ready")
         eventually(lambda: self.scraped() >= len(servers), "Prometheus has asked every server")
 
     def scraped(self):
