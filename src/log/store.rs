@@ -179,7 +179,7 @@ impl Flushed {
 }
 
 /// The database of a log. [`StoredRows`](super::StoredRows) chooses rows for stores that keep them in memory;
-/// `examples/own_store.rs` is a whole store in 200 lines; [`check_store`](crate::testing::check_store) tests one.
+/// `examples/own_store.rs` is a whole store; [`check_store`](crate::testing::check_store) tests one.
 ///
 /// A store around another one, which counts what is stored:
 ///
