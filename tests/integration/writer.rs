@@ -298,6 +298,8 @@ async fn changes_change_their_target_and_are_rows_themselves(database: Database)
         (5, Some(2), "message_deleted"),
     ];
     assert_eq!(changes, expected);
+    // The updated one, and the one that nothing has changed.
+    assert_eq!(writer.reader().count(TOPIC).await.ok(), Some(2));
 }
 
 const RUN: &str = "SELECT CASE WHEN clean THEN 'clean' ELSE 'open' END AS answer FROM topics";
