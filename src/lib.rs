@@ -58,6 +58,7 @@ macro_rules! setters {
 }
 
 // Level 0: client addresses, messages, settings, metrics, tokens.
+mod actor;
 pub mod admission;
 pub mod assigns;
 pub mod ban;

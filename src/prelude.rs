@@ -6,8 +6,8 @@ pub use crate::channel::{
     LogRequest, Refused, SocketRef, StopReason, Timer,
 };
 pub use crate::endpoint::{Endpoint, Mount};
-pub use crate::log::LogRule;
+pub use crate::log::{LogRule, MessageStore};
 pub use crate::message::{Binary, InvalidPayload, Payload, Reply};
 pub use crate::presence::Presence;
 pub use crate::pubsub::{Broadcast, Draft, PubSub};
-pub use crate::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketRouter};
+pub use crate::socket::{ConnectInfo, ConnectRefused, Params, Socket, SocketOptions, SocketRouter};

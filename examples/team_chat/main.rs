@@ -14,7 +14,6 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde_json::Value;
-use slackir::log::MessageStore;
 use slackir::prelude::*;
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 

@@ -110,7 +110,7 @@ impl<C: Channel> CatchUp<C> {
                 Some(Subscribed::Behind(pager)) => Missed::Pages(pager),
                 // The topic was evicted meanwhile: it had no members.
                 None => {
-                    topic = self.pubsub.topic(&self.link.topic);
+                    topic = self.pubsub.topic(self.link.topic());
                     topic.load().await?;
                     Missed::Backlog(Backlog::resumed(), None)
                 }

@@ -8,14 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Recipient, WeakAddr};
+use actix::{WeakAddr, WeakRecipient};
 use serde_json::json;
 
 use super::guard::{Guard, Guards};
 use super::handle::{Handle, SocketRef};
 use super::link::Link;
 use super::server::ChannelServer;
-use super::start::ChannelSignal;
+use super::start::Signals;
 use super::timer::{Timer, Timers};
 use super::work::ChannelWork;
 use super::{Channel, HandleIn, Refused};
@@ -76,7 +76,7 @@ pub struct Context<C: Channel> {
     /// The channel's own actor, which holds this.
     server: WeakAddr<ChannelServer<C>>,
     /// To the socket; shared by all channels of the connection.
-    signals: Rc<Recipient<ChannelSignal>>,
+    signals: Signals,
 }
 
 impl<C: Channel> fmt::Debug for Context<C> {
@@ -93,7 +93,7 @@ impl<C: Channel> Context<C> {
         pubsub: PubSub,
         assigns: Assigns,
         server: WeakAddr<ChannelServer<C>>,
-        signals: Rc<Recipient<ChannelSignal>>,
+        signals: Signals,
     ) -> Self {
         Self {
             link,
@@ -130,7 +130,7 @@ impl<C: Channel> Context<C> {
     /// # }
     /// ```
     pub fn topic(&self) -> &str {
-        &self.link.topic
+        self.link.topic()
     }
 
     /// The values assigned by `connect` and by this channel.
@@ -419,11 +419,11 @@ impl<C: Channel> Context<C> {
             return None;
         }
         Some(SocketRef {
-            signals: Recipient::clone(&self.signals),
+            signals: WeakRecipient::clone(&self.signals),
             serializer: self.link.serializer,
             join_ref: self.link.join_ref.clone(),
             reference: self.reference.detach(),
-            topic: self.link.name(),
+            topic: self.link.name().clone(),
         })
     }
 

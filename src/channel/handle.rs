@@ -5,7 +5,7 @@ use std::fmt;
 use actix::{Recipient, WeakRecipient};
 
 use super::server::InfoMessage;
-use super::start::ChannelSignal;
+use super::start::{ChannelSignal, signal};
 use super::timer::Tick;
 use crate::message::{Name, Ref, Reply};
 use crate::serializer::{EncodeError, Serializer};
@@ -25,7 +25,7 @@ use crate::serializer::{EncodeError, Serializer};
 /// ```
 #[derive(Clone)]
 pub struct SocketRef {
-    pub(super) signals: Recipient<ChannelSignal>,
+    pub(super) signals: WeakRecipient<ChannelSignal>,
     pub(super) serializer: Serializer,
     pub(super) join_ref: Ref,
     pub(super) reference: Ref,
@@ -43,7 +43,7 @@ impl SocketRef {
         let frame = self
             .serializer
             .reply(&self.join_ref, &self.reference, &self.topic, reply)?;
-        self.signals.do_send(ChannelSignal::Deliver(frame));
+        signal(&self.signals, ChannelSignal::Deliver(frame));
         Ok(())
     }
 }

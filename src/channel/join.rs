@@ -93,7 +93,7 @@ pub(super) fn join<C: Channel>(
     params: Payload,
 ) -> Callback<C> {
     guarded(async move {
-        if pubsub.is_unstorable(&link.topic) {
+        if pubsub.is_unstorable(link.topic()) {
             let refused = Refused::because(reason::NUL_IN_TOPIC);
             return CallbackDone::Joined(Err(JoinFailed::Refused(refused)));
         }
@@ -137,7 +137,7 @@ async fn enter<C: Channel>(
     log: &LogRequest,
 ) -> Result<Standing, JoinFailed> {
     loop {
-        let topic = pubsub.topic(&link.topic);
+        let topic = pubsub.topic(link.topic());
         let want = log.want();
         let ready = async {
             if !topic.is_loaded() {
@@ -147,7 +147,7 @@ async fn enter<C: Channel>(
         };
         if let Err(error) = ready.await {
             let client = live.ctx.client();
-            let (topic, source) = (&*link.topic, &error.source);
+            let (topic, source) = (link.topic(), &error.source);
             log_client!(
                 error, client, topic, %error, ?source,
                 "channel.join.log_unreadable: the client got an error reply; see that the \

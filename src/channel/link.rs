@@ -8,7 +8,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use bytestring::ByteString;
 
@@ -31,6 +31,8 @@ use crate::waker::WakerSlot;
 const BACKLOG: usize = 1_024;
 /// The same in bytes; one broadcast may be larger.
 const BACKLOG_BYTES: usize = 8_000_000;
+/// A larger inbox gives its memory back once it is empty.
+const INBOX: usize = 8;
 /// The bytes that wait for all channels together; a broadcast counts once for each channel.
 const TOTAL_BYTES: isize = 256_000_000;
 /// The bytes that may wait for one channel while all are over their total.
@@ -45,7 +47,8 @@ thread_local! {
 /// The connection's side of one channel.
 pub(crate) struct Link {
     pub(super) id: SubscriberId,
-    pub(super) topic: ByteString,
+    /// The topic, in the form that frames take it.
+    name: Name,
     /// The join_ref of pushes and replies: the join's own, or the join's ref if that was null.
     pub(super) join_ref: Ref,
     /// The join's join_ref was null.
@@ -90,7 +93,7 @@ impl Link {
         };
         Rc::new(Self {
             id: SubscriberId::next(),
-            topic,
+            name: Name::Text(topic),
             join_ref,
             joined_without_ref,
             serializer,
@@ -111,7 +114,13 @@ impl Link {
 
     /// Hands the channel work, which its actor takes in this thread's next turn.
     pub(crate) fn deliver(&self, work: ChannelWork) {
-        self.inbox.borrow_mut().push_back(work);
+        let mut inbox = self.inbox.borrow_mut();
+        if inbox.capacity() == 0 {
+            // Mostly there is one, and every channel keeps the room.
+            inbox.reserve_exact(1);
+        }
+        inbox.push_back(work);
+        drop(inbox);
         self.actor.wake();
     }
 
@@ -150,18 +159,17 @@ impl Link {
 
     /// The channel's side: the next work, if there is any.
     pub(super) fn take(&self) -> Option<ChannelWork> {
-        self.inbox.borrow_mut().pop_front()
+        let mut inbox = self.inbox.borrow_mut();
+        let work = inbox.pop_front();
+        if inbox.is_empty() && inbox.capacity() > INBOX {
+            *inbox = VecDeque::new();
+        }
+        work
     }
 
-    /// The channel's side: the next work.
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<ChannelWork> {
-        match self.take() {
-            Some(work) => Poll::Ready(work),
-            None => {
-                self.actor.remember(cx);
-                Poll::Pending
-            }
-        }
+    /// The channel's side: wakes this task for the next work.
+    pub(super) fn wait(&self, cx: &Context<'_>) {
+        self.actor.remember(cx);
     }
 
     /// Replaces the client's labels.
@@ -171,7 +179,8 @@ impl Link {
 
     /// The topic that the channel was joined to.
     pub(crate) fn topic(&self) -> &str {
-        &self.topic
+        // `new` has made it a text.
+        self.name.as_str().unwrap_or_default()
     }
 
     /// Names this channel among those that have joined the same topic over time.
@@ -256,7 +265,7 @@ impl Link {
             &self.join_ref
         };
         self.serializer
-            .ending(entry_ref, &self.name(), event, payload)
+            .ending(entry_ref, &self.name, event, payload)
     }
 
     /// Whether frames of the channel reach the client. If not, none is encoded.
@@ -275,7 +284,7 @@ impl Link {
         }
         let frame = self
             .serializer
-            .reply(join_ref, reference, &self.name(), reply)?;
+            .reply(join_ref, reference, &self.name, reply)?;
         self.send(frame);
         Ok(())
     }
@@ -286,7 +295,7 @@ impl Link {
         }
         let frame = self
             .serializer
-            .push(&self.join_ref, &self.name(), event, payload)?;
+            .push(&self.join_ref, &self.name, event, payload)?;
         self.send(frame);
         Ok(())
     }
@@ -306,8 +315,8 @@ impl Link {
         Ok(published)
     }
 
-    pub(super) fn name(&self) -> Name {
-        Name::Text(self.topic.clone())
+    pub(super) fn name(&self) -> &Name {
+        &self.name
     }
 
     fn send(&self, frame: Frame) {

@@ -85,7 +85,7 @@ pub use self::history::{HistoryMode, LogRequest, stored_messages};
 pub(crate) use self::history::{MESSAGES, MESSAGES_HISTORY};
 pub(crate) use self::link::Link;
 pub use self::outcome::{HandleIn, StopReason};
-pub(crate) use self::start::{ChannelSignal, JoinState, Start, Started, start};
+pub(crate) use self::start::{ChannelSignal, JoinState, Signals, Start, Started, start};
 pub use self::timer::Timer;
 pub(crate) use self::work::ChannelWork;
 use crate::message::{IntoPayload, Payload};

@@ -11,14 +11,14 @@ mod joining;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll, Waker, ready};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
 
-use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, Recipient, SpawnHandle};
+use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, SpawnHandle};
 
 use super::callback::{self, Callback, CallbackDone, SharedLive};
 use super::link::Link;
-use super::start::{ChannelSignal, JoinState};
+use super::start::{JoinState, Signals};
 use super::timer::Tick;
 use super::work::ChannelWork;
 use super::{Channel, Failure, HandleIn, HandleInResult, Refused, StopReason};
@@ -62,7 +62,7 @@ pub(super) struct JoinAnswer {
 pub(crate) struct ChannelServer<C: Channel> {
     live: SharedLive<C>,
     link: Rc<Link>,
-    signals: Rc<Recipient<ChannelSignal>>,
+    signals: Signals,
     phase: Phase,
     /// The pending callback, with the ticket of the message it handles.
     running: Option<(Callback<C>, Option<Ticket>)>,
@@ -79,14 +79,14 @@ pub(crate) struct ChannelServer<C: Channel> {
     traced: Traced,
 }
 
-type Actix<C> = actix::Context<ChannelServer<C>>;
+type Actix<C> = crate::actor::Context<ChannelServer<C>>;
 
 impl<C: Channel> ChannelServer<C> {
     /// A channel whose join is to be polled.
     pub(super) fn new(
         live: SharedLive<C>,
         link: Rc<Link>,
-        signals: Rc<Recipient<ChannelSignal>>,
+        signals: Signals,
         join: Callback<C>,
         answer: JoinAnswer,
         (route, traced): (RouteId, Traced),
@@ -303,7 +303,7 @@ impl<C: Channel> ChannelServer<C> {
     }
 
     fn topic(&self) -> &str {
-        &self.link.topic
+        self.link.topic()
     }
 
     /// Takes what is in the link's inbox.
@@ -315,14 +315,13 @@ impl<C: Channel> ChannelServer<C> {
 
     /// Queues work, or does it at once if it ends the channel.
     fn receive(&mut self, work: ChannelWork, actix: &mut Actix<C>) {
-        match (self.phase, work) {
-            (Phase::Joining, ChannelWork::Closed(_)) | (_, ChannelWork::Kill) => self.finish(actix),
+        match self.phase {
+            _ if matches!(work, ChannelWork::Kill) => self.finish(actix),
+            Phase::Joining if matches!(work, ChannelWork::Closed(_)) => self.finish(actix),
             // An info sent in `join` waits for the join.
-            (Phase::Joining, work @ ChannelWork::Info(..)) => self.queue.push_back(work),
-            (Phase::Joined, work @ (ChannelWork::Closed(_) | ChannelWork::Overflow)) => {
-                self.begin(work, actix);
-            }
-            (Phase::Joined, work) => {
+            Phase::Joining if matches!(work, ChannelWork::Info(..)) => self.queue.push_back(work),
+            Phase::Joined if self.is_free() || work.is_urgent() => self.begin(work, actix),
+            Phase::Joined => {
                 let leaves = work.is_leave();
                 self.queue.push_back(work);
                 if leaves {
@@ -331,13 +330,18 @@ impl<C: Channel> ChannelServer<C> {
                 self.advance(actix);
             }
             // It came before the socket knew of the end, and is lost, as in Phoenix.
-            (Phase::Joining | Phase::Terminating { .. } | Phase::Ended, _) => {}
+            Phase::Joining | Phase::Terminating { .. } | Phase::Ended => {}
         }
+    }
+
+    /// Whether nothing is before the next work.
+    fn is_free(&self) -> bool {
+        self.running.is_none() && self.queue.is_empty()
     }
 }
 
 impl<C: Channel> Actor for ChannelServer<C> {
-    type Context = actix::Context<Self>;
+    type Context = Actix<C>;
 
     /// A join that failed in `start`, after it had made the channel, has left its `terminate` in the queue.
     fn started(&mut self, actix: &mut Self::Context) {
@@ -369,10 +373,9 @@ impl<C: Channel> ActorFuture<ChannelServer<C>> for Receiving {
         actix: &mut Actix<C>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
-        loop {
-            let work = ready!(server.link.poll_take(cx));
-            server.receive(work, actix);
-        }
+        server.take_in(actix);
+        server.link.wait(cx);
+        Poll::Pending
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use actix::{AsyncContext, Message, Recipient};
+use actix::{AsyncContext, Message, WeakRecipient};
 use bytestring::ByteString;
 
 use super::Channel;
@@ -12,10 +12,11 @@ use super::context::Context;
 use super::join::join;
 use super::link::Link;
 use super::server::{ChannelServer, JoinAnswer};
+use crate::actor::Unstarted;
 use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::frame::Frame;
-use crate::message::{Payload, Ref};
+use crate::message::{Name, Payload, Ref};
 use crate::metrics::{RouteId, time_some};
 use crate::outbox::Outbox;
 use crate::pubsub::{PubSub, SubscriberId};
@@ -33,7 +34,7 @@ pub(crate) struct Start {
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) flow: Rc<Flow>,
     pub(crate) pubsub: PubSub,
-    pub(crate) signals: Rc<Recipient<ChannelSignal>>,
+    pub(crate) signals: Signals,
     /// Where the trace of the connection goes on.
     pub(crate) traced: Traced,
     /// Its route, for the metrics.
@@ -66,22 +67,33 @@ pub(crate) enum ChannelSignal {
     Deliver(Frame),
     /// The join that was pending has been answered.
     JoinDone {
-        topic: ByteString,
+        topic: Name,
         id: SubscriberId,
         joined: bool,
     },
     /// The actor has ended; `crashed` if it could not tell the client itself.
     Down {
-        topic: ByteString,
+        topic: Name,
         id: SubscriberId,
         crashed: bool,
     },
 }
 
+/// The way to the socket, which all channels of a connection share. Weak, because an address costs a hundred bytes, and
+/// signals are rare.
+pub(crate) type Signals = Rc<WeakRecipient<ChannelSignal>>;
+
+/// Sends a signal, unless the connection is gone.
+pub(super) fn signal(signals: &WeakRecipient<ChannelSignal>, signal: ChannelSignal) {
+    if let Some(socket) = signals.upgrade() {
+        socket.do_send(signal);
+    }
+}
+
 /// Starts a channel: runs `join`, and answers it before returning unless it is pending.
 pub(crate) fn start<C: Channel>(start: Start) -> Started {
-    let mut actix = actix::Context::<ChannelServer<C>>::new();
-    let addr = actix.address();
+    let mut unstarted = Unstarted::<ChannelServer<C>>::new();
+    let addr = unstarted.context.address();
     let mut span = begin_join(&start.traced, &start.params);
     span.set("slackir.topic", &*start.topic);
     let traced = span.traced();
@@ -122,13 +134,13 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         answer,
         (start.route, traced),
     );
-    server.resume(&mut actix);
+    server.resume(&mut unstarted.context);
     let state = server.join_state();
     let runs = !server.has_ended();
     // One that has ended already may have reported its end, and its socket counts reports.
     let alive = runs || server.has_reported();
     if runs {
-        actix.run(server);
+        unstarted.run(server);
     }
     Started { link, state, alive }
 }

@@ -32,6 +32,11 @@ pub(crate) enum ChannelWork {
 }
 
 impl ChannelWork {
+    /// Whether it ends the channel before the work that waits.
+    pub(super) fn is_urgent(&self) -> bool {
+        matches!(self, Self::Closed(_) | Self::Overflow)
+    }
+
     /// Whether the client leaves.
     pub(super) fn is_leave(&self) -> bool {
         matches!(self, Self::Message(message, _) if message.event.as_str() == Some(PHX_LEAVE))

@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 
 use crate::channel::{Link, StopReason};
 use crate::frame::Frame;
+use crate::message::Name;
 use crate::pubsub::SubscriberId;
 
 /// The joined topics, and the one whose join is pending. An entry may outlive its channel: then it is not routed.
@@ -65,7 +66,8 @@ impl Channels {
     }
 
     /// Removes the entry of a channel that has ended, unless another has taken its place.
-    pub(super) fn forget(&mut self, topic: &str, id: SubscriberId) -> Option<Rc<Link>> {
+    pub(super) fn forget(&mut self, topic: &Name, id: SubscriberId) -> Option<Rc<Link>> {
+        let topic = topic.as_str()?;
         let ByTopic(link) = self.0.get(topic)?;
         if link.id() != id {
             return None;

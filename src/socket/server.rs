@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActixMessage,
-    Recipient, StreamHandler,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message as ActixMessage, Recipient,
+    StreamHandler,
 };
 use bytestring::ByteString;
 use futures_core::Stream;
@@ -26,7 +26,8 @@ use super::held::Held;
 use super::inspect::{ConnectionFilter, ConnectionInfo, Traffic};
 use super::limits::Gate;
 use super::permit::Permit;
-use crate::channel::{ChannelSignal, ChannelWork, JoinState, Start, Started};
+use crate::actor::Context;
+use crate::channel::{ChannelSignal, ChannelWork, JoinState, Signals, Start, Started};
 use crate::client::log_client;
 use crate::flow::Ticket;
 use crate::frame::Frame;
@@ -86,7 +87,7 @@ pub(crate) struct SocketServer {
     received: u64,
     /// Listens on the socket's id until the actor ends.
     _id: Option<Box<Subscription>>,
-    signals: Rc<Recipient<ChannelSignal>>,
+    signals: Signals,
 }
 
 impl SocketServer {
@@ -97,7 +98,7 @@ impl SocketServer {
         incoming: impl Stream<Item = Incoming> + 'static,
     ) {
         keep_adding();
-        Self::create(|ctx| {
+        Context::start(|ctx: &mut Context<Self>| {
             let addr = ctx.address();
             let disconnect = addr.clone().recipient();
             ctx.add_stream(incoming);
@@ -122,7 +123,7 @@ impl SocketServer {
                 alive: 0,
                 ending: false,
                 received: 0,
-                signals: Rc::new(addr.recipient()),
+                signals: Rc::new(addr.downgrade().recipient()),
             }
         });
     }

@@ -5,24 +5,48 @@
 //!
 //! ```
 //! use serde_json::json;
-//! use slackir::{Endpoint, Mount};
-//! use slackir::server::rooms::{Room, UserSocket, router};
-//! use slackir::pubsub::PubSub;
+//! use slackir::prelude::*;
 //! use slackir::testing::TestSocket;
 //!
+//! struct Anyone;
+//! impl Socket for Anyone {}
+//!
+//! struct Room;
+//! impl Channel for Room {
+//!     type Info = ();
+//!
+//!     async fn join(_: Payload, _: &mut Context<Self>) -> JoinResult<Self> {
+//!         Ok(Join::ok(Room))
+//!     }
+//!
+//!     async fn handle_in(
+//!         &mut self,
+//!         event: &str,
+//!         payload: Payload,
+//!         ctx: &mut Context<Self>,
+//!     ) -> HandleInResult {
+//!         match event {
+//!             "shout" => {
+//!                 ctx.broadcast("shout", payload).await?;
+//!                 Ok(HandleIn::NoReply)
+//!             }
+//!             _ => Err(Failure::unhandled(event)),
+//!         }
+//!     }
+//! }
+//!
 //! # actix_rt::System::new().block_on(async {
+//! let router = SocketRouter::new().channel::<Room>("room:*");
 //! let endpoint = Endpoint::builder(PubSub::new())
-//!     .mount(Mount::new("/socket", UserSocket, router(&[Room::default()])))
+//!     .mount(Mount::new("/socket", Anyone, router))
 //!     .build();
 //! let mut ann = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();
 //! let mut bob = TestSocket::connect(&endpoint, "/socket", json!({})).await.unwrap();
-//! ann.subscribe_and_join("random:lobby", json!({})).await;
-//! bob.subscribe_and_join("random:lobby", json!({})).await;
+//! ann.subscribe_and_join("room:1", json!({})).await;
+//! bob.subscribe_and_join("room:1", json!({})).await;
 //!
-//! let ping = ann.push("random:lobby", "ping", json!({"x": 1}));
-//! ann.assert_reply(&ping, "ok", json!({"x": 1})).await;
-//! ann.push("random:lobby", "shout", json!({"name": "ann"}));
-//! bob.on("random:lobby").assert_broadcast("shout", json!({"name": "ann"})).await;
+//! ann.push("room:1", "shout", json!({"name": "ann"}));
+//! bob.on("room:1").assert_broadcast("shout", json!({"name": "ann"})).await;
 //! bob.refute_push("shout").await;
 //! # });
 //! ```

@@ -2,6 +2,7 @@
 
 /// Which module of `src/` may name which others; `server/run` and `server/program` put everything together.
 pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
+    ("actor", &["lock"]),
     ("admission", &["metrics", "notice", "rate"]),
     ("assigns", &[]),
     ("ban", &["metrics"]),
@@ -69,6 +70,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     (
         "channel",
         &[
+            "actor",
             "assigns",
             "budget",
             "client",
@@ -94,6 +96,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     (
         "socket",
         &[
+            "actor",
             "admission",
             "assigns",
             "ban",
@@ -116,6 +119,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
+            "actor",
             "admission",
             "assigns",
             "budget",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::{ActorContext, AsyncContext};
 
 use super::{Actix, ChannelServer, Phase};
-use crate::channel::start::ChannelSignal;
+use crate::channel::start::{ChannelSignal, signal};
 use crate::channel::work::ChannelWork;
 use crate::channel::{Channel, StopReason};
 use crate::client::log_client;
@@ -86,9 +86,8 @@ impl<C: Channel> ChannelServer<C> {
 
     fn report(&mut self, crashed: bool) {
         if !std::mem::replace(&mut self.reported, true) {
-            let (topic, id) = (self.link.topic.clone(), self.link.id);
-            self.signals
-                .do_send(ChannelSignal::Down { topic, id, crashed });
+            let (topic, id) = (self.link.name().clone(), self.link.id);
+            signal(&self.signals, ChannelSignal::Down { topic, id, crashed });
         }
     }
 

@@ -7,7 +7,7 @@ use super::{Actix, ChannelServer, Phase};
 use crate::channel::callback::{self, Callback, CallbackDone, guarded};
 use crate::channel::catch_up::{Behind, CatchUp};
 use crate::channel::join::{AcceptedJoin, JoinFailed, Standing};
-use crate::channel::start::ChannelSignal;
+use crate::channel::start::{ChannelSignal, signal};
 use crate::channel::work::ChannelWork;
 use crate::channel::{Channel, LogRequest, Refused, StopReason, Then};
 use crate::client::log_client;
@@ -142,9 +142,8 @@ impl<C: Channel> ChannelServer<C> {
     /// A join that had to wait is answered: the socket reads on.
     pub(super) fn join_done(&mut self, actix: &mut Actix<C>) {
         let joined = self.phase == Phase::Joined;
-        let (topic, id) = (self.link.topic.clone(), self.link.id);
-        self.signals
-            .do_send(ChannelSignal::JoinDone { topic, id, joined });
+        let (topic, id) = (self.link.name().clone(), self.link.id);
+        signal(&self.signals, ChannelSignal::JoinDone { topic, id, joined });
         if self.phase == Phase::Ended {
             self.finish(actix);
         }

@@ -8,14 +8,14 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use super::writer::TcpWriter;
+use crate::actor::Marks;
 use crate::frame::Frame;
-use crate::lock::lock;
 use crate::metrics::{Hot, count as count_sent, written};
 use crate::outbox::Outbox;
 use crate::socket::OpenStream;
@@ -53,59 +53,6 @@ pub(in crate::transport) fn count() -> usize {
     WRITERS.with(|writers| writers.count.get())
 }
 
-/// The writers with work. Locked, because a [`Waker`] may go to any thread, though these do not.
-#[derive(Default)]
-struct Marks(Mutex<Marked>);
-
-#[derive(Default)]
-struct Marked {
-    /// An index may be in it twice, or name a writer that has ended.
-    indices: Vec<usize>,
-    /// The task, while it sleeps.
-    task: Option<Waker>,
-}
-
-impl Marks {
-    /// Marks a writer, or none, and wakes the task.
-    fn wake(&self, index: Option<usize>) {
-        let mut marked = lock(&self.0);
-        marked.indices.extend(index);
-        let task = marked.task.take();
-        drop(marked);
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-
-    /// Swaps the marked indices for an empty list.
-    fn take(&self, empty: &mut Vec<usize>) {
-        std::mem::swap(&mut lock(&self.0).indices, empty);
-    }
-
-    /// Keeps the task's waker; `false` when something was marked meanwhile.
-    fn park(&self, cx: &Context<'_>) -> bool {
-        let mut marked = lock(&self.0);
-        marked.task = Some(cx.waker().clone());
-        marked.indices.is_empty()
-    }
-}
-
-/// Wakes one writer.
-struct Mark {
-    index: usize,
-    marks: Arc<Marks>,
-}
-
-impl Wake for Mark {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.marks.wake(Some(self.index));
-    }
-}
-
 /// The task. It ends with the last writer, or with its runtime.
 struct Task {
     marks: Arc<Marks>,
@@ -134,8 +81,7 @@ impl Task {
         for writer in arriving {
             let entry = self.writers.vacant_entry();
             let index = entry.key();
-            let marks = Arc::clone(&self.marks);
-            entry.insert((writer, Waker::from(Arc::new(Mark { index, marks }))));
+            entry.insert((writer, self.marks.waker(index)));
             self.turn.push(index);
         }
     }
