@@ -2,8 +2,12 @@
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(all(
+        feature = "acme",
+        feature = "load",
+        feature = "nats",
         feature = "otel",
-        feature = "server",
+        feature = "postgres",
+        feature = "redis",
         feature = "sqlite",
         feature = "testing"
     )),
