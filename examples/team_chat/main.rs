@@ -1,10 +1,6 @@
 //! A chat for teams, with most parts of an application: login by a token, checked messages, presence, a
 //! broadcast from an HTTP handler, a timer, an intercepted event that only one member receives, a binary upload,
-//! and a history in a database.
-//!
-//! ```sh
-//! SECRET_KEY_BASE=.. cargo run --example team_chat     # serves http://127.0.0.1:4000
-//! ```
+//! and a history in a database. `SECRET_KEY_BASE=.. cargo run --example team_chat` serves it on port 4000.
 
 mod room;
 
@@ -17,12 +13,10 @@ use serde_json::Value;
 use slackir::prelude::*;
 use slackir::token::{KeyOptions, SecretKeyBase, Signer, VerifyOptions};
 
-use crate::room::{Messages, NEW_MSG, Room, User};
+use crate::room::{Messages, Room, User};
 
 /// Accepts clients with a token of the team's login, in the parameter `token`.
-struct UserSocket {
-    tokens: Signer,
-}
+struct UserSocket(Signer);
 
 impl Socket for UserSocket {
     async fn connect(
@@ -31,31 +25,24 @@ impl Socket for UserSocket {
         _: &ConnectInfo,
         assigns: &mut Assigns,
     ) -> Result<(), ConnectRefused> {
-        let token = self
-            .tokens
-            .verify(params.get("token"), VerifyOptions::now())?;
+        let token = (self.0).verify(params.get("token"), VerifyOptions::now())?;
         let Some(name) = token.as_str() else {
             return Err(ConnectRefused::because("no name in the token"));
         };
         assigns.insert(User(name.to_owned()));
         Ok(())
     }
-
-    /// A broadcast of `disconnect` to this topic closes all connections of the user.
-    fn id(&self, assigns: &Assigns) -> Option<String> {
-        assigns.get().map(|User(name)| format!("users:{name}"))
-    }
 }
 
 /// The application's endpoint. `store` keeps the messages.
 fn endpoint(tokens: Signer, store: Arc<dyn MessageStore>) -> Endpoint {
-    let pubsub = PubSub::with_logs(vec![LogRule::new("team:*", &[NEW_MSG], 50, store)]);
+    let pubsub = PubSub::with_logs(vec![LogRule::new("team:*", &["new_msg"], 50, store)]);
     let router = SocketRouter::new()
         .state(Presence::new(pubsub.clone()))
         .state(Messages::default())
         .channel::<Room>("team:*");
     Endpoint::builder(pubsub)
-        .mount(Mount::new("/socket", UserSocket { tokens }, router))
+        .mount(Mount::new("/socket", UserSocket(tokens), router))
         .build()
 }
 
@@ -66,8 +53,7 @@ async fn news(
     news: Json<Value>,
 ) -> actix_web::Result<HttpResponse> {
     let topic = format!("team:{team}");
-    let news = news.into_inner();
-    endpoint.broadcast(&topic, "news", news).await?;
+    endpoint.broadcast(&topic, "news", news.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
