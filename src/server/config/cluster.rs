@@ -163,7 +163,7 @@ impl ServeConfig {
         if bus == ClusterBus::Nats && self.durability == Durability::Relaxed {
             return Err(ClusterMisfit::Relaxed);
         }
-        if !self.database.database_url.starts_with("postgres") {
+        if !self.database.is_postgres() {
             return Err(ClusterMisfit::Sqlite { setting });
         }
         Ok(())

@@ -173,6 +173,15 @@ pub(crate) struct DatabaseConfig {
     pub database_url_file: Option<PathBuf>,
 }
 
+impl DatabaseConfig {
+    /// Whether its URL is one of PostgreSQL. `ecto://` is the scheme of a Phoenix application.
+    pub(crate) fn is_postgres(&self) -> bool {
+        ["postgres://", "postgresql://", "ecto://"]
+            .iter()
+            .any(|scheme| self.database_url.starts_with(scheme))
+    }
+}
+
 /// The settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {

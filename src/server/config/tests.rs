@@ -23,6 +23,25 @@ fn serve(file: &str, args: &[&str]) -> ServeConfig {
 }
 
 #[test]
+fn a_cluster_takes_a_postgresql_by_each_of_its_schemes() {
+    for (scheme, is_taken) in [
+        ("postgres", true),
+        ("postgresql", true),
+        ("ecto", true),
+        ("sqlite", false),
+    ] {
+        let file = format!(
+            "redis_url = \"redis://127.0.0.1\"\ndatabase_url = \"{scheme}://ada@host/chat\""
+        );
+        assert_eq!(
+            serve(&file, &[]).check_cluster().is_ok(),
+            is_taken,
+            "{scheme}"
+        );
+    }
+}
+
+#[test]
 fn the_command_line_is_sound() {
     Cli::command().debug_assert();
 }

@@ -68,10 +68,10 @@ pub(super) fn place<R: FnOnce(&mut ServiceConfig) + Clone + Send + 'static>(
 
 /// Shows in the metrics what runs.
 pub(super) fn show_build(config: &ServeConfig) {
-    let database = match (config.persist, &config.database.database_url) {
-        (Switch::Off, _) => "none",
-        (Switch::On, url) if url.starts_with("postgres") => "postgres",
-        (Switch::On, _) => "sqlite",
+    let database = match config.persist {
+        Switch::Off => "none",
+        Switch::On if config.database.is_postgres() => "postgres",
+        Switch::On => "sqlite",
     };
     let driver = match config.websocket_driver {
         WebsocketDriver::Direct => "direct",
