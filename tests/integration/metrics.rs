@@ -1,4 +1,4 @@
-//! What `/metrics` shows, to whom and where; and that the page, the alerts and the board name what is there.
+//! What `/metrics` shows, to whom and where; and that the pages, the alerts and the board name what is there.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -40,7 +40,8 @@ fn names(metrics: &str) -> BTreeSet<&str> {
     types.filter_map(|line| line.split(' ').next()).collect()
 }
 
-/// The names of metrics that a text mentions, without the endings of histograms.
+/// The names of metrics that a text mentions, without the endings of histograms. A name that ends with an underscore
+/// stands for all that begin with it: `slackir_cluster_*`.
 fn mentioned(text: &str) -> BTreeSet<&str> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let metrics = words.filter(|word| word.starts_with("slackir_") || word.starts_with("process_"));
@@ -50,6 +51,24 @@ fn mentioned(text: &str) -> BTreeSet<&str> {
         word.len() - ending.map_or(0, |ending| ending.len())
     };
     metrics.map(|word| &word[..base(word)]).collect()
+}
+
+/// Whether there is a metric of this name, or one that begins with it.
+fn is_known(known: &BTreeSet<&str>, name: &str) -> bool {
+    known.contains(name)
+        || name.ends_with('_') && known.iter().any(|metric| metric.starts_with(name))
+}
+
+/// README.md, the pages of docs/, the alerts and the board.
+fn texts_about_metrics() -> Vec<String> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let files = std::fs::read_dir(docs).expect("the folder of the pages");
+    let names = files.map(|file| file.expect("a file").file_name());
+    let names = names.map(|name| name.into_string().expect("a name in UTF-8"));
+    let pages = names.filter(|name| name.ends_with(".md") || name.ends_with(".yml"));
+    let pages = pages.map(|name| format!("docs/{name}"));
+    let others = ["README.md", "docs/grafana/slackir.json"].map(str::to_owned);
+    pages.chain(others).collect()
 }
 
 fn read(path: &str) -> String {
@@ -83,7 +102,7 @@ async fn promtool_accepts_the_metrics_and_the_alerts() {
 }
 
 #[actix_web::test]
-async fn the_page_the_alerts_and_the_board_name_the_metrics_that_are_there() {
+async fn the_pages_the_alerts_and_the_board_name_the_metrics_that_are_there() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Process::start(&dir, &[]);
     let mut ann: Phoenix = Phoenix::dial(server.addr).await;
@@ -103,11 +122,12 @@ async fn the_page_the_alerts_and_the_board_name_the_metrics_that_are_there() {
         on_page, known,
         "docs/METRICS.md has all metrics and no others"
     );
-    for file in ["docs/alerts.yml", "docs/grafana/slackir.json"] {
-        let text = read(file);
-        let unknown: Vec<_> = mentioned(&text)
+    for file in texts_about_metrics() {
+        let text = read(&file);
+        let names = mentioned(&text);
+        let unknown: Vec<_> = names
             .into_iter()
-            .filter(|name| !known.contains(name))
+            .filter(|name| !is_known(&known, name))
             .collect();
         assert_eq!(unknown, [""; 0], "{file} names metrics that are not there");
     }
