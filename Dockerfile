@@ -18,6 +18,9 @@ FROM rust:1-alpine AS sources
 RUN apk add --no-cache build-base
 WORKDIR /slackir
 COPY . .
+# The metrics and --version name it: --build-arg COMMIT=$(git rev-parse HEAD).
+ARG COMMIT=unknown
+ENV SLACKIR_COMMIT=$COMMIT
 # build.rs puts the page's client into the program.
 COPY --from=page /assets/node_modules assets/node_modules
 RUN cargo build --release --locked --bin slackir && install -D target/release/slackir /out/slackir

@@ -1,8 +1,10 @@
 //! Embeds phoenix.js and uPlot in the binary, if `npm ci --prefix assets` has installed them. The repository has no
-//! copy of the files; the published crate has one.
+//! copy of the files; the published crate has one. Names the commit of the sources, for `slackir --version` and
+//! the metrics.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, io};
 
 use base64::Engine;
@@ -40,11 +42,17 @@ const INSTALLED: &str = "assets/node_modules/.package-lock.json";
 /// The packages that npm must install, and the hash of phoenix.js.
 const WANTED: &str = "assets/package-lock.json";
 const CDN_IMPORTS: &str = "assets/importmap.cdn.json";
+/// Cargo's note about the commit, in a crate of the registry.
+const VCS_INFO: &str = ".cargo_vcs_info.json";
+/// The environment's note about it, for sources without either: in the build of an image.
+const COMMIT: &str = "SLACKIR_COMMIT";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     // The folder, because a missing file would cause a rebuild each time.
     println!("cargo::rerun-if-changed=assets");
+    println!("cargo::rerun-if-env-changed={COMMIT}");
+    println!("cargo::rustc-env={COMMIT}={}", commit());
     embed(PHOENIX, |hash| {
         let imports = read(CDN_IMPORTS)?;
         let known = imports["integrity"].as_object().into_iter().flatten();
@@ -65,6 +73,45 @@ fn main() -> Result<(), Box<dyn Error>> {
         })?;
     }
     Ok(())
+}
+
+/// The commit of these sources, or `unknown`.
+fn commit() -> String {
+    let of_git = || {
+        // Without this a crate in a folder of another repository would get the commit of that one.
+        fs::exists(".git").ok().filter(|exists| *exists)?;
+        watch_git();
+        git(&["rev-parse", "HEAD"])
+    };
+    let of_crate = || {
+        let info = read(VCS_INFO).ok()?;
+        info.pointer("/git/sha1")?.as_str().map(str::to_owned)
+    };
+    let of_environment = || env::var(COMMIT).ok().filter(|commit| !commit.is_empty());
+    let commit = of_git().or_else(of_crate).or_else(of_environment);
+    commit.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Builds again once another commit is checked out or made.
+fn watch_git() {
+    let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
+    // A branch may have no file of its own. Then its commit is in `packed-refs`, and the log of HEAD shows the next one.
+    let names = ["HEAD", "logs/HEAD", "packed-refs"].into_iter();
+    for name in names.chain(branch.as_deref()) {
+        // In a worktree these files are in different folders.
+        let file = git(&["rev-parse", "--git-path", name]);
+        // A missing file would cause a rebuild each time.
+        if let Some(file) = file.filter(|file| Path::new(file).exists()) {
+            println!("cargo::rerun-if-changed={file}");
+        }
+    }
+}
+
+/// The line that git prints; `None` if it fails, or is not installed.
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
+    let line = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| line.trim().to_owned())
 }
 
 /// Copies a file to where the program includes it: an empty one if npm has not installed it.

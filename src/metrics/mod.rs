@@ -390,7 +390,7 @@ pub(crate) fn show_build(database: &'static str, driver: &'static str) {
     );
     let labels = [
         ("version", env!("CARGO_PKG_VERSION")),
-        ("commit", option_env!("SLACKIR_COMMIT").unwrap_or("unknown")),
+        ("commit", env!("SLACKIR_COMMIT")),
         ("database", database),
         ("driver", driver),
     ];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::phoenix::Phoenix;
-use crate::support::process::Process;
+use crate::support::process::{Process, run};
 use crate::support::wire::{Headers, http};
 
 /// The text of `/metrics`.
@@ -139,6 +139,29 @@ async fn the_pages_the_alerts_and_the_board_name_the_metrics_that_are_there() {
     let queries: Vec<_> = queries.flatten().collect();
     assert!(queries.len() > 30, "{}", queries.len());
     assert!(queries.iter().all(|query| query["expr"].is_string()));
+}
+
+/// A build in a repository names the commit that is checked out, the published crate that of its release.
+#[actix_web::test]
+async fn the_build_names_its_commit() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Process::start(&dir, &["--persist", "off"]);
+    let metrics = scrape(server.addr, &[]).await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut git = Command::new("git");
+    let head = git.args(["rev-parse", "HEAD"]).current_dir(root).output();
+    let head = head
+        .ok()
+        .filter(|head| root.join(".git").exists() && head.status.success());
+    let commit = head.map(|head| String::from_utf8(head.stdout).expect("text"));
+    let commit = commit.as_deref().map_or(env!("SLACKIR_COMMIT"), str::trim);
+    assert!(
+        metrics.contains(&format!("commit=\"{commit}\"")),
+        "{commit}: {metrics}"
+    );
+    let version = run(&["--version"], dir.path()).stdout;
+    let version = String::from_utf8_lossy(&version);
+    assert!(version.ends_with(&format!(" ({commit})\n")), "{version}");
 }
 
 /// Topics, presences and broadcasts count for the pattern of their room.

@@ -81,6 +81,7 @@ pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
 #[command(
     name = "slackir",
     version,
+    long_version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SLACKIR_COMMIT"), ")"),
     about = "A Phoenix Channels server: unchanged phoenix.js clients, every message saved.",
     args_conflicts_with_subcommands = true
 )]
