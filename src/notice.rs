@@ -20,6 +20,13 @@ struct Counted {
 }
 
 impl Notice {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Counted {
+            untold: 0,
+            told: None,
+        }))
+    }
+
     /// Counts an event. Returns the number of events to log in a line now; `None` if no line is due.
     pub(crate) fn count(&self) -> Option<u64> {
         self.count_at(Instant::now())

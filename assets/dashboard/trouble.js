@@ -54,12 +54,13 @@ export function trouble(app) {
     write(total, `${plural(shown.length, "entry", "entries")}, newest first`);
   }
 
-  function showCounts({ slow_consumers: slow, limited = {}, refused = {} }) {
+  function showCounts({ slow_consumers: slow, limited = {}, refused = {}, error_replies: errors = {} }) {
     const rows = [["Slow consumers", slow]];
     for (const [limit, hits] of Object.entries(limited))
       rows.push([`Limit hit: ${limit.replaceAll("_", " ")}`, hits]);
     for (const [reason, times] of Object.entries(refused))
       rows.push([`Refused: ${REFUSED[reason] ?? reason.replaceAll("_", " ")}`, times]);
+    for (const [reason, times] of Object.entries(errors)) rows.push([`Error reply: ${reason}`, times]);
     counts.replaceChildren(
       ...rows.map(([label, value]) =>
         h(

@@ -7,6 +7,7 @@
 mod address;
 #[cfg(test)]
 mod tests;
+mod untrusted;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,11 +16,12 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
 pub use self::address::{ClientAddress, InvalidProxy, TrustedProxies};
+use self::untrusted::UntrustedProxy;
 use crate::metrics::{Refused, connection_metrics, metrics};
 use crate::notice::Notice;
 use crate::rate::{self, Buckets, Limit, Rate};
@@ -123,6 +125,7 @@ struct Shared {
     address_full: Notice,
     address_often: Notice,
     out_of_files: Notice,
+    untrusted_proxy: UntrustedProxy,
 }
 
 /// The options, which may change while the server runs.
@@ -218,6 +221,7 @@ impl Admission {
             address_full: Notice::default(),
             address_often: Notice::default(),
             out_of_files: Notice::default(),
+            untrusted_proxy: UntrustedProxy::default(),
         }))
     }
 
@@ -283,6 +287,23 @@ impl Admission {
             return Err(Full::Server);
         }
         Ok(admitted)
+    }
+
+    /// Notes the address of a new socket. `names_client`: whether its request has headers in which a proxy names its
+    /// client.
+    pub(crate) fn note_address(&self, client: ClientAddress, names_client: bool) {
+        let is_ignored = names_client && client.forwarded().is_none() && !client.is_proxy();
+        if is_ignored {
+            connection_metrics().forwarded_ignored.increment(1);
+        }
+        let ignored = is_ignored.then(|| client.ip().into());
+        if let Some(address) = self.0.untrusted_proxy.count(ignored, Instant::now()) {
+            tracing::warn!(
+                %address,
+                "admission.proxy.untrusted: most connections come from this address and name \
+                 others as its clients; if it is your proxy, name it in trusted_proxies"
+            );
+        }
     }
 
     /// Counts a new socket by the rate of its address.

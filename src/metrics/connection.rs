@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge};
 
-use super::{described_gauge, described_histogram};
+use super::{described_counter, described_gauge, described_histogram};
 
 const TRANSPORTS: [&str; 2] = ["websocket", "longpoll"];
 const VERSIONS: [&str; 2] = ["1", "2"];
@@ -47,6 +47,7 @@ pub(crate) enum Refused {
     Origin,
     Subprotocol,
     Version,
+    Token,
     Connect,
     UserLimit,
     Unavailable,
@@ -59,10 +60,11 @@ pub(crate) enum Refused {
     Error,
 }
 
-const REFUSALS: [&str; 13] = [
+const REFUSALS: [&str; 14] = [
     "origin",
     "subprotocol",
     "vsn",
+    "token",
     "connect",
     "user_limit",
     "unavailable",
@@ -84,6 +86,10 @@ pub(crate) struct ConnectionMetrics {
     refused: [Counter; REFUSALS.len()],
     /// The most connections.
     pub(crate) max: Gauge,
+    /// The most connections of the settings.
+    pub(crate) configured_max: Gauge,
+    /// Connections whose forwarding headers do not count, because their address is no trusted proxy.
+    pub(crate) forwarded_ignored: Counter,
     /// Seconds from a handshake to its answer.
     pub(crate) connect_seconds: Histogram,
 }
@@ -122,6 +128,14 @@ static CONNECTION_METRICS: LazyLock<ConnectionMetrics> = LazyLock::new(|| Connec
     max: described_gauge(
         "slackir_connections_max",
         "The most connections that the server accepts",
+    ),
+    configured_max: described_gauge(
+        "slackir_connections_configured_max",
+        "max_connections of the settings: more than slackir_connections_max if the limit of open files is too low",
+    ),
+    forwarded_ignored: described_counter(
+        "slackir_forwarded_ignored_total",
+        "Connections whose X-Forwarded-For or Forwarded does not count, because their address is no trusted proxy",
     ),
     connect_seconds: described_histogram(
         "slackir_connect_seconds",

@@ -46,6 +46,8 @@ pub(crate) mod name {
     pub(crate) const JWKS_FETCHED: &str = "slackir_jwks_fetched_timestamp_seconds";
     /// By reason.
     pub(crate) const REFUSED: &str = "slackir_connections_refused_total";
+    /// By reason.
+    pub(crate) const ERROR_REPLIES: &str = "slackir_replies_error_total";
 }
 
 /// Every metric of the server.

@@ -166,6 +166,8 @@ enum Cause {
     /// 403
     #[default]
     Forbidden,
+    /// 403, because of the client's token.
+    Token,
     /// 429
     TooMany,
     /// 503
@@ -175,7 +177,7 @@ enum Cause {
 /// `?` on a token in [`Socket::connect`].
 impl From<TokenError> for ConnectRefused {
     fn from(error: TokenError) -> Self {
-        Self::because(error.to_string())
+        Self::of_token(error.to_string())
     }
 }
 
@@ -223,6 +225,14 @@ impl ConnectRefused {
         }
     }
 
+    /// Refuses the client's token. The metrics tell it from other refusals.
+    pub(crate) fn of_token(reason: String) -> Self {
+        Self {
+            reason: reason.into(),
+            cause: Cause::Token,
+        }
+    }
+
     /// The reason; empty if there is none.
     pub fn reason(&self) -> &str {
         &self.reason
@@ -236,6 +246,11 @@ impl ConnectRefused {
     /// Whether it is refused by [`too_many`](Self::too_many).
     pub fn is_too_many(&self) -> bool {
         self.cause == Cause::TooMany
+    }
+
+    /// Whether it is refused because of its token.
+    pub(crate) fn is_of_token(&self) -> bool {
+        self.cause == Cause::Token
     }
 
     pub(crate) fn has_reason(&self) -> bool {

@@ -247,7 +247,8 @@ impl SocketServer {
             self.connection.client(),
             topic,
             event,
-            "socket.topic.unmatched"
+            "socket.topic.unmatched: the client must join it first, and a room or a route must have \
+             it"
         );
         let unmatched = Reply::error_because(reason::UNMATCHED_TOPIC);
         metrics()

@@ -201,8 +201,8 @@ impl OtherServers {
         } else {
             tracing::warn!(
                 others = names.join("; "),
-                "store.servers.shared: another server uses this database; neither's clients see the \
-                 other's messages"
+                "store.servers.shared: another server uses this database, and its clients do not hear \
+                 those of this one: end it, or give both one redis_url or nats_url"
             );
         }
         *known = seen;

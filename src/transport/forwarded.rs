@@ -22,6 +22,11 @@ pub(crate) fn client_address(
     }
 }
 
+/// Whether a request has headers in which a proxy names its client.
+pub(crate) fn names_client(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED)
+}
+
 /// The elements of a list header, from right to left. A line that is not text counts as one empty element.
 fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = headers.get_all(name).collect();

@@ -250,7 +250,14 @@ impl Mounted {
         let (peer, forwarded) = self.address_fields(req);
         let origin = origin::shown(req);
         let setting = CheckOrigin::setting_for(&origin);
-        tracing::info!(origin, setting, peer, forwarded, "transport.origin.refused");
+        tracing::info!(
+            origin,
+            setting,
+            peer,
+            forwarded,
+            "transport.origin.refused: if it is the origin of your page, set public_host, or what \
+             `setting` says"
+        );
         Err(Refusal::Origin)
     }
 
@@ -275,6 +282,10 @@ impl Mounted {
         let ip = address.map(|address| address.ip());
         if self.sockets.bans().refuses(None, ip) {
             return Err(self.refused(req, banned()));
+        }
+        if let Some(address) = address {
+            let names_client = forwarded::names_client(req.headers());
+            self.sockets.admission().note_address(address, names_client);
         }
         let admitted = self.sockets.admit(address).map_err(Refusal::Full)?;
         // Path variables win over the query.

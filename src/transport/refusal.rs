@@ -44,6 +44,7 @@ impl Refusal {
             Self::Version => Refused::Version,
             Self::Refused(refused) if refused.is_too_many() => Refused::UserLimit,
             Self::Refused(refused) if refused.is_unavailable() => Refused::Unavailable,
+            Self::Refused(refused) if refused.is_of_token() => Refused::Token,
             Self::Refused(_) => Refused::Connect,
             Self::Full(_) => return,
             Self::Draining => Refused::Draining,

@@ -3,7 +3,7 @@
 /// Which module of `src/` may name which others; `server/run` and `server/program` put everything together.
 pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ("actor", &["lock"]),
-    ("admission", &["metrics", "notice", "rate"]),
+    ("admission", &["lock", "metrics", "notice", "rate"]),
     ("assigns", &[]),
     ("ban", &["metrics"]),
     ("client", &["admission"]),
@@ -303,6 +303,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
         "server/tokens",
         &[
             "metrics",
+            "notice",
             "revocation",
             "server/config",
             "server/jwks",

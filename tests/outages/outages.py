@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from parts import Client, Gate, NotHere, Server
+from parts import ROOT, Backend, Client, Gate, NotHere, Server
 
 LOBBY = "random:lobby"
 
@@ -155,6 +155,22 @@ audience = "chat"
         Client(self.server.port, f"/socket/websocket?vsn=2.0.0&token={token}").close()
 
 
+class KeysOld(KeysGone):
+    """The keys were there once, and cannot be fetched any more."""
+
+    alert = "SlackirKeysOld"
+
+    def start(self):
+        keys = (ROOT / "tests/fixtures/jwt/jwks.json").read_bytes()
+        self.issuer = Backend(200, keys)
+        return Server(self.folder, config=self.config.replace("http://127.0.0.1:9", self.issuer.url))
+
+    def begin(self):
+        # Its token has the server fetch the keys.
+        self.go_on()
+        self.issuer.end()
+
+
 class CertificateExpired(Outage):
     """Prometheus and the dashboard are at the operators' address, which speaks plain HTTP."""
 
@@ -263,6 +279,7 @@ OUTAGES = {
     "certificate_expired": CertificateExpired,
     "hook_dead": HookDead,
     "keys_gone": KeysGone,
+    "keys_old": KeysOld,
     "descriptors_short": DescriptorsShort,
     "clock_back": ClockBack,
     "worker_blocked": WorkerBlocked,

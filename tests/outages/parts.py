@@ -1,4 +1,5 @@
-"""What an outage is made of: a server, a client, a database that goes away, a Prometheus, an operator's dashboard."""
+"""What an outage is made of: a server and what it asks, a client, a database that goes away, a Prometheus, an operator's
+dashboard."""
 
 import json
 import os
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +102,32 @@ class Client:
     def close(self):
         self.reader.close()
         self.stream.close()
+
+
+class Backend:
+    """Something that listens where the settings of a server say, and always gives the same answer."""
+
+    def __init__(self, status, body=b""):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.listener = ThreadingHTTPServer((HOST, 0), Handler)
+        self.url = f"http://{HOST}:{self.listener.server_port}"
+        threading.Thread(target=self.listener.serve_forever, daemon=True).start()
+
+    def end(self):
+        self.listener.shutdown()
+        self.listener.server_close()
 
 
 class Server:
@@ -232,6 +260,7 @@ class Prometheus:
         rules = re.sub(r"\[\d+[mh]\]", "[20s]", rules)
         # Keys are fetched twice a minute at most, and the failures of an hour count.
         rules = rules.replace('result!="ok"}[20s])) > 3', 'result!="ok"}[20s])) > 0')
+        rules = rules.replace("> 3600", "> 3")
         (folder / "alerts.yml").write_text(rules)
         targets = [f"{HOST}:{server.operators}" for server in servers]
         jobs = [{"job_name": "slackir", "static_configs": [{"targets": targets}]}]

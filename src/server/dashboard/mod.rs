@@ -147,7 +147,6 @@ impl ServedDashboard {
                 sessions.new_link()?
             )),
         };
-        services.trouble.remember();
         let dashboard = Dashboard(Arc::new(Shared {
             public_host: services.config.public_host.clone(),
             trusted_proxies: services.config.trusted_proxies.clone(),

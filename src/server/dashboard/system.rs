@@ -58,6 +58,7 @@ impl Dashboard {
             "slow_consumers": metrics.value(name::SLOW_CONSUMERS),
             "limited": metrics.by_label(name::LIMITED),
             "refused": refused(metrics.by_label(name::REFUSED)),
+            "error_replies": some(metrics.by_label(name::ERROR_REPLIES)),
         })
     }
 }
@@ -100,6 +101,12 @@ impl Metrics {
         });
         values.collect()
     }
+}
+
+/// Those that there are.
+fn some(by_label: Map<String, Value>) -> Map<String, Value> {
+    let some = by_label.into_iter().filter(|(_, count)| *count != 0);
+    some.collect()
 }
 
 /// The refused connections by reason: those of the limits, and the others that there are.

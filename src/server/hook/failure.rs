@@ -89,11 +89,19 @@ impl FailureLog {
             failure.kind(),
             kind.failures.swap(0, Ordering::Relaxed),
         );
-        tracing::warn!(
-            kind, call, id, error = %failure, failures,
-            "hook.failing: joins and events that need the backend are refused; see that it runs, \
-             and what it logs"
-        );
+        if matches!(failure, CallFailure::Status(401 | 403)) {
+            tracing::warn!(
+                kind, call, id, error = %failure, failures,
+                "hook.failing: the backend does not accept the signature: compare its secret with \
+                 that of [hook], and the clocks"
+            );
+        } else {
+            tracing::warn!(
+                kind, call, id, error = %failure, failures,
+                "hook.failing: joins and events that need the backend are refused; see that it \
+                 runs at the url of [hook], and what it logs"
+            );
+        }
     }
 
     pub(super) fn succeeded(&self) {

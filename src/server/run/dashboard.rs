@@ -1,5 +1,7 @@
 //! The operators' dashboard of a server, if it has one.
 
+use std::net::SocketAddr;
+
 use actix_web::web::ServiceConfig;
 use serde_json::json;
 
@@ -15,10 +17,14 @@ pub(super) fn check(config: &ServeConfig) -> Result<(), ServeError> {
         .map_err(|error| DashboardError::from(error).into())
 }
 
+/// Whether there is a dashboard at this address of the operators.
+pub(super) fn is_on(config: &ServeConfig, address: SocketAddr) -> bool {
+    config.dashboard.dashboard_password.is_some() || address.ip().is_loopback()
+}
+
 /// The dashboard; `None` if it is off.
 pub(super) fn open(services: DashboardServices) -> Result<Option<ServedDashboard>, ServeError> {
-    let is_on = services.config.dashboard.dashboard_password.is_some()
-        || services.address.ip().is_loopback();
+    let is_on = is_on(&services.config, services.address);
     Ok(is_on.then(|| ServedDashboard::open(services)).transpose()?)
 }
 

@@ -110,7 +110,9 @@ pub(super) fn admission(config: &ServeConfig) -> Admission {
         );
     }
     let most = config.max_connections.min(max_files);
-    connection_metrics().max.set(most as f64);
+    let metrics = connection_metrics();
+    metrics.max.set(most as f64);
+    metrics.configured_max.set(config.max_connections as f64);
     Admission::new(admission_options(config, max_files))
 }
 

@@ -228,6 +228,14 @@ impl<S: Socket> Server<S> {
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
         let for_operators = parts::operators_listener(&config)?;
+        let dashboard_address = match &for_operators {
+            Some(listener) => listener.local_addr()?,
+            None => address,
+        };
+        // Before the warnings of the start.
+        if dashboard::is_on(&config, dashboard_address) {
+            logging.trouble().remember();
+        }
         let writer = match config.persist {
             Switch::On => {
                 tokio::select! {
@@ -301,10 +309,6 @@ impl<S: Socket> Server<S> {
             leaving.clone(),
         );
         let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
-        let dashboard_address = match &for_operators {
-            Some(listener) => listener.local_addr()?,
-            None => address,
-        };
         let dashboard = dashboard::open(DashboardServices {
             settings,
             address: dashboard_address,

@@ -1,6 +1,7 @@
-//! [`TokenRefused`]: why a token is refused, and the metric that counts it.
+//! [`TokenRefused`]: why a token is refused, and how the metrics and the log tell it.
 
 use crate::metrics::token_metrics;
+use crate::notice::Notice;
 use crate::server::jwt::JwtRefused;
 use crate::socket::ConnectRefused;
 use crate::token::{SecretTooShort, TokenError};
@@ -40,9 +41,16 @@ pub(crate) enum TokenSetupError {
 }
 
 impl TokenRefused {
-    /// Counts the refusal.
+    /// Counts the refusal. The log tells of those that a mistake of the settings causes.
     pub(crate) fn counted(self) -> Self {
-        token_metrics().refusals(self.reason()).increment(1);
+        let reason = self.reason();
+        token_metrics().refusals(reason).increment(1);
+        match reason {
+            "invalid" => tell_of_wrong_keys(),
+            "claims" => tell_of_wrong_claims(),
+            "unknown_key" | "no_keys" => tell_of_missing_keys(),
+            _ => {}
+        }
         self
     }
 
@@ -71,8 +79,40 @@ impl TokenRefused {
     }
 }
 
+fn tell_of_wrong_keys() {
+    static NOTICE: Notice = Notice::new();
+    if let Some(refused) = NOTICE.count() {
+        tracing::info!(
+            refused,
+            "tokens.invalid: if your application makes them, it signs with another secret or key: \
+             compare SECRET_KEY_BASE and the salt, or the keys of jwt"
+        );
+    }
+}
+
+fn tell_of_wrong_claims() {
+    static NOTICE: Notice = Notice::new();
+    if let Some(refused) = NOTICE.count() {
+        tracing::info!(
+            refused,
+            "tokens.claims.wrong: compare iss and aud of a token with issuer and audience of jwt; it \
+             needs an exp"
+        );
+    }
+}
+
+fn tell_of_missing_keys() {
+    static NOTICE: Notice = Notice::new();
+    if let Some(refused) = NOTICE.count() {
+        tracing::info!(
+            refused,
+            "tokens.key.unknown: see that jwks_url, or the keys of jwt, are those of the tokens' issuer"
+        );
+    }
+}
+
 impl From<TokenRefused> for ConnectRefused {
     fn from(error: TokenRefused) -> Self {
-        Self::because(error.to_string())
+        Self::of_token(error.to_string())
     }
 }
