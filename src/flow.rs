@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 use crate::budget::{Slack, Total};
-use crate::metrics::metrics;
+use crate::metrics::{Pause, metrics};
 use crate::pubsub::Inbox;
 use crate::rate::{self, Bucket, Rate};
 use crate::waker::WakerSlot;
@@ -111,7 +111,7 @@ impl Flow {
         self.messages.set(self.messages.get() + 1);
         self.set_bytes(self.bytes.get() + bytes);
         if self.is_full() && !self.paused.replace(true) {
-            metrics().reads_paused.increment(1);
+            metrics().reads_paused(Pause::Channels).increment(1);
         }
         Ticket {
             flow: Rc::clone(self),
@@ -126,7 +126,10 @@ impl Flow {
 
     /// Stops reading for a while. Messages that were already read are still handled.
     pub(crate) fn rest(&self) {
-        *self.rest.borrow_mut() = Some(Box::pin(sleep(REST)));
+        let resting = self.rest.replace(Some(Box::pin(sleep(REST))));
+        if resting.is_none() {
+            metrics().reads_paused(Pause::Limit).increment(1);
+        }
     }
 
     /// Counts a message over a limit.

@@ -13,9 +13,9 @@ use super::link::Link;
 use super::replay::{self, intercepts};
 use super::{Channel, Failure, Join, Refused, StopReason, Then};
 use crate::client::log_client;
-use crate::log::{Backlog, MessageId};
+use crate::log::{Backlog, Lost, MessageId};
 use crate::message::{Payload, reason};
-use crate::metrics::metrics;
+use crate::metrics::{Resume, metrics};
 use crate::pubsub::{PubSub, Subscribed, Subscriber, Subscription, Tap, Topic, Want, Wire};
 
 /// A join that the application accepted.
@@ -48,23 +48,28 @@ impl Standing {
         }
     }
 
-    /// Counts a join that resumes, or would have.
+    /// Counts a join that resumes, or would have. One from the database is counted at its end.
     pub(super) fn count_resume(&self, log: &LogRequest) {
-        let (result, sent_again) = match self {
-            Self::Live(_, Some(backlog)) if backlog.resumed => ("memory", backlog.entries.len()),
-            Self::Behind(Behind {
-                next: Missed::Backlog(backlog, _),
-                ..
-            }) if backlog.resumed => ("memory", backlog.entries.len()),
-            Self::Behind(Behind {
-                next: Missed::Pages(_),
-                ..
-            }) => return metrics().resumes("database").increment(1),
-            _ if log.asks_to_resume() => return metrics().resumes("history").increment(1),
-            _ => return,
+        let backlog = match self {
+            Self::Live(_, backlog) => backlog.as_ref(),
+            Self::Behind(behind) => match &behind.next {
+                Missed::Backlog(backlog, _) => Some(backlog),
+                Missed::Pages(_) => return,
+            },
         };
-        metrics().resumes(result).increment(1);
-        metrics().resumed_messages.record(sent_again as f64);
+        match backlog {
+            Some(backlog) if backlog.resumed => {
+                metrics().resumes(Resume::Memory).increment(1);
+                let sent_again = backlog.entries.len();
+                metrics().resumed_messages.record(sent_again as f64);
+            }
+            Some(backlog) if backlog.lost == Some(Lost::Gap) => {
+                metrics().resumes(Resume::Gap).increment(1);
+            }
+            // Also an id that cannot be one, and a topic that keeps no messages.
+            _ if log.asks_to_resume() => metrics().resumes(Resume::Epoch).increment(1),
+            _ => {}
+        }
     }
 
     pub(super) fn topic(&self) -> &Arc<Topic> {
@@ -153,6 +158,9 @@ async fn enter<C: Channel>(
                 "channel.join.log_unreadable: the client got an error reply; see that the \
                  database answers, and in a cluster its Redis or NATS"
             );
+            if log.asks_to_resume() {
+                metrics().resumes(Resume::Failed).increment(1);
+            }
             return Err(JoinFailed::StorageUnavailable);
         }
         let (cursor, next) = match (

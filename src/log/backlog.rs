@@ -14,6 +14,8 @@ pub(crate) struct Backlog {
     pub(crate) head: Option<MessageId>,
     /// Whether `entries` are exactly the messages that the client missed. Else they are a history.
     pub(crate) resumed: bool,
+    /// Why a client that resumes gets a history.
+    pub(crate) lost: Option<Lost>,
     /// Oldest first.
     pub(crate) entries: Vec<Arc<LogEntry>>,
 }
@@ -28,14 +30,23 @@ impl Backlog {
     }
 }
 
+/// Why it is not known which messages a client has missed, or why they are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Its last message is of no run that resumes.
+    Epoch,
+    /// The messages after it are deleted or too many, or it was never sent.
+    Gap,
+}
+
 /// The place of the messages that a client has missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Missed {
     InTail,
     /// The oldest are only in the database.
     BelowFloor,
-    /// It is unknown which messages the client has missed.
-    Unknown,
+    /// The client gets a history.
+    Lost(Lost),
 }
 
 impl<W> TopicLog<W> {
@@ -56,8 +67,8 @@ impl<W> TopicLog<W> {
         entries.reverse();
         Backlog {
             head: Some(self.run.id(self.shown)),
-            resumed: false,
             entries,
+            ..Backlog::default()
         }
     }
 
@@ -72,15 +83,18 @@ impl<W> TopicLog<W> {
         limit: Option<usize>,
     ) -> Result<Backlog, Pager> {
         match self.missed_since(last_seen) {
-            Missed::Unknown => Ok(self.history(limit)),
+            Missed::Lost(lost) => Ok(Backlog {
+                lost: Some(lost),
+                ..self.history(limit)
+            }),
             Missed::BelowFloor => Err(self.pager()),
             Missed::InTail => {
                 let missed = self.tail.after(last_seen.seq);
                 let missed = missed.take_while(|entry| entry.seq <= self.shown);
                 Ok(Backlog {
                     head: Some(self.run.id(self.shown)),
-                    resumed: true,
                     entries: missed.cloned().collect(),
+                    ..Backlog::resumed()
                 })
             }
         }
@@ -88,15 +102,17 @@ impl<W> TopicLog<W> {
 
     /// Whether a client that resumes after this message gets a history instead.
     pub(crate) fn is_lost(&self, last_seen: MessageId) -> bool {
-        self.missed_since(last_seen) == Missed::Unknown
+        matches!(self.missed_since(last_seen), Missed::Lost(_))
     }
 
     fn missed_since(&self, last_seen: MessageId) -> Missed {
         let is_valid = last_seen.epoch == self.run.epoch || self.run.past.resumes(last_seen);
         let is_kept = (self.pruned_through..=self.shown).contains(&last_seen.seq);
         let missed = self.shown.distance_from(last_seen.seq);
-        if !is_valid || !is_kept || missed > self.rule.most_missed() {
-            Missed::Unknown
+        if !is_valid {
+            Missed::Lost(Lost::Epoch)
+        } else if !is_kept || missed > self.rule.most_missed() {
+            Missed::Lost(Lost::Gap)
         } else if last_seen.seq >= self.tail.floor() {
             Missed::InTail
         } else {

@@ -40,7 +40,7 @@ mod topic_log;
 #[cfg(feature = "_cluster")]
 mod unplaced;
 
-pub(crate) use self::backlog::Backlog;
+pub(crate) use self::backlog::{Backlog, Lost};
 pub(crate) use self::entry::Meta;
 pub use self::entry::{Change, LogEntry, Pending};
 pub use self::id::{Epoch, InvalidMessageId, MessageId, Seq};

@@ -12,8 +12,8 @@ use super::{described_gauge, place};
 pub(crate) struct HookMetrics {
     /// Calls that are out.
     pub(crate) in_flight: Gauge,
-    /// Seconds of each call, without its wait for a slot.
-    pub(crate) seconds: Histogram,
+    /// Seconds of calls by type: of those without an answer, and of those with one.
+    seconds: [[Histogram; 2]; HOOK_TYPES.len()],
     /// Calls by type and outcome.
     calls: [[Counter; HOOK_OUTCOMES.len()]; HOOK_TYPES.len()],
 }
@@ -33,6 +33,11 @@ const HOOK_OUTCOMES: [&str; 8] = [
 ];
 
 impl HookMetrics {
+    /// Seconds of the calls with this type, without their wait for a slot.
+    pub(crate) fn seconds(&self, kind: &str, is_answered: bool) -> &Histogram {
+        &self.seconds[place(&HOOK_TYPES, kind)][usize::from(is_answered)]
+    }
+
     /// The calls with this type and this outcome.
     pub(crate) fn calls(&self, kind: &str, outcome: &str) -> &Counter {
         &self.calls[place(&HOOK_TYPES, kind)][place(&HOOK_OUTCOMES, outcome)]
@@ -41,7 +46,10 @@ impl HookMetrics {
 
 static HOOK_METRICS: LazyLock<HookMetrics> = LazyLock::new(|| HookMetrics {
     in_flight: described_gauge("slackir_hook_queue", "Calls of the backend that are out"),
-    seconds: histogram!("slackir_hook_seconds"),
+    seconds: HOOK_TYPES.map(|kind| {
+        ["failed", "answered"]
+            .map(|result| histogram!("slackir_hook_seconds", "hook" => kind, "result" => result))
+    }),
     calls: HOOK_TYPES.map(|kind| {
         HOOK_OUTCOMES.map(
             |outcome| counter!("slackir_hook_requests_total", "hook" => kind, "result" => outcome),
@@ -202,7 +210,7 @@ pub(super) fn describe() {
     );
     metrics::describe_histogram!(
         "slackir_hook_seconds",
-        "Seconds of a call of the backend, without its wait for a slot"
+        "Seconds of a call of the backend, without its wait for a slot, by hook and by whether it was answered"
     );
     describe_counter!(
         "slackir_hook_requests_total",

@@ -84,8 +84,8 @@ pub(crate) struct Metrics {
     pub(crate) unfinished_bytes: Gauge,
     /// Messages, heads and bodies refused because the incomplete ones of all clients left no room.
     pub(crate) unfinished_refused: Counter,
-    /// How often the server stopped reading from a connection because its channels were behind.
-    pub(crate) reads_paused: Counter,
+    /// How often the server stopped reading from a connection, in the order of [`Pause`].
+    reads_paused: [Counter; PAUSES.len()],
     /// Channels ended because intercepted broadcasts piled up.
     pub(crate) intercepts_overflowed: Counter,
     /// Broadcasts that found a worker's inbox over its bound.
@@ -135,13 +135,13 @@ pub(crate) struct Metrics {
     pub(crate) spool_limit: Gauge,
     /// Whether the database is reachable: 1 or 0.
     pub(crate) database_up: Gauge,
-    /// Seconds of a read from the database, with the wait for a connection.
-    pub(crate) database_read: Histogram,
+    /// Seconds of a read from the database, with the wait for a connection, in the order of [`Query`].
+    database_read: [Histogram; QUERIES.len()],
     /// Bytes of SQLite's file.
     pub(crate) database_bytes: Gauge,
     /// Whether the server is shutting down: 1 or 0.
     pub(crate) draining: Gauge,
-    /// Resumes by result, in the order of [`RESUMES`].
+    /// Resumes by result, in the order of [`Resume`].
     resumes: [Counter; RESUMES.len()],
     /// Error replies by reason, in the order of [`ERROR_REPLIES`].
     error_replies: [Counter; ERROR_REPLIES.len()],
@@ -153,9 +153,54 @@ pub(crate) struct Metrics {
     pub(crate) clock_jumps: [Counter; 2],
 }
 
-/// The results of a resume: from memory, from the database, or the history in its place because the id is unknown
-/// or too much was missed.
-const RESUMES: [&str; 3] = ["memory", "database", "history"];
+/// Why the server stops reading from a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// More than half of its outbox is in use.
+    Outbox,
+    /// Its channels are behind.
+    Channels,
+    /// It was over a rate, or was refused too often.
+    Limit,
+}
+
+/// Their labels.
+const PAUSES: [&str; 3] = ["outbox", "channels", "limit"];
+
+/// What is read from the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Query {
+    /// The newest messages of a topic, or older ones, for a client.
+    History,
+    /// The messages that a client has missed.
+    Resume,
+    /// For the HTTP API and the dashboard.
+    Api,
+    /// What retention deletes.
+    Retention,
+    Other,
+}
+
+/// Their labels.
+const QUERIES: [&str; 5] = ["history", "resume", "api", "retention", "other"];
+
+/// The results of a resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// The missed messages came from memory.
+    Memory,
+    /// They came from the database.
+    Database,
+    /// The client got the history, because messages after its last one are deleted or too many.
+    Gap,
+    /// The client got the history, because its last message is unknown.
+    Epoch,
+    /// The messages could not be read.
+    Failed,
+}
+
+/// Their labels.
+const RESUMES: [&str; 5] = ["memory", "database", "gap", "epoch", "failed"];
 /// The reasons of error replies; the first stands for all others.
 const ERROR_REPLIES: [&str; 8] = [
     "other",
@@ -180,9 +225,19 @@ impl Metrics {
         &self.limited[limit as usize]
     }
 
+    /// How often the server stopped reading for this reason.
+    pub(crate) fn reads_paused(&self, pause: Pause) -> &Counter {
+        &self.reads_paused[pause as usize]
+    }
+
+    /// Seconds of the reads of this kind.
+    pub(crate) fn database_read(&self, query: Query) -> &Histogram {
+        &self.database_read[query as usize]
+    }
+
     /// Resumes with this result.
-    pub(crate) fn resumes(&self, result: &str) -> &Counter {
-        &self.resumes[place(&RESUMES, result)]
+    pub(crate) fn resumes(&self, result: Resume) -> &Counter {
+        &self.resumes[result as usize]
     }
 
     /// Error replies with this reason. Reasons that are not in the closed list count as `other`.
@@ -244,10 +299,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "slackir_unfinished_refused_total",
         "Messages, heads and bodies refused because the incomplete ones of all clients left no room",
     ),
-    reads_paused: described_counter(
-        "slackir_reads_paused_total",
-        "How often the server stopped reading from a connection because its channels were behind",
-    ),
+    reads_paused: PAUSES.map(|reason| counter!("slackir_reads_paused_total", "reason" => reason)),
     intercepts_overflowed: described_counter(
         "slackir_intercepts_overflowed_total",
         "Channels ended because intercepted broadcasts piled up",
@@ -329,10 +381,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "slackir_database_up",
         "Whether the database is reachable: 1 or 0",
     ),
-    database_read: described_histogram(
-        "slackir_database_read_seconds",
-        "Seconds of a read from the database, with the wait for a connection",
-    ),
+    database_read: QUERIES
+        .map(|query| histogram!("slackir_database_read_seconds", "query" => query)),
     database_bytes: described_gauge("slackir_database_bytes", "Bytes of SQLite's file"),
     draining: described_gauge(
         "slackir_draining",
@@ -371,7 +421,15 @@ pub(crate) fn describe() {
     );
     describe_counter!(
         "slackir_resumes_total",
-        "Resumed joins, by where the missed messages came from; history: the client got that instead"
+        "Resumed joins, by where the missed messages came from; gap and epoch: the client got the history instead; failed: the join or the channel ended"
+    );
+    describe_counter!(
+        "slackir_reads_paused_total",
+        "How often the server stopped reading from a connection: its outbox (WebSocket only) or its channels were full, or it was over a limit"
+    );
+    describe_histogram!(
+        "slackir_database_read_seconds",
+        "Seconds of a read from the database, with the wait for a connection, by what is read"
     );
     describe_counter!("slackir_replies_error_total", "Error replies, by reason");
     describe_counter!(

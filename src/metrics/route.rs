@@ -29,6 +29,8 @@ pub(crate) struct RouteMetrics {
     pub(crate) joined: Counter,
     /// Joins that the channel refused.
     pub(crate) refused: Counter,
+    /// Joins that a limit of the connection refused.
+    pub(crate) join_limited: Counter,
     /// Joins that crashed.
     pub(crate) join_crashed: Counter,
     /// Seconds from a join to its answer.
@@ -55,6 +57,7 @@ impl RouteMetrics {
             channels: gauge!("slackir_channels", "pattern" => pattern.clone()),
             joined: joins("ok"),
             refused: joins("refused"),
+            join_limited: joins("limited"),
             join_crashed: joins("crashed"),
             join_seconds: histogram!("slackir_join_seconds", "pattern" => pattern.clone()),
             handle_in_seconds: histogram!("slackir_handle_in_seconds", "pattern" => pattern.clone()),
@@ -124,7 +127,7 @@ pub(super) fn describe() {
     describe_gauge!("slackir_channels", "Joined channels, by pattern");
     describe_counter!(
         "slackir_joins_total",
-        "Answered joins, by pattern and result"
+        "Answered joins, by pattern and result; limited: a rate or the most channels of a connection refused it"
     );
     describe_histogram!(
         "slackir_join_seconds",

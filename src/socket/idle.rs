@@ -131,6 +131,11 @@ impl Activity {
         }
     }
 
+    /// Whether the transport does not read.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.get()
+    }
+
     /// The last read has left a message unfinished, or has finished it.
     pub(crate) fn set_unfinished(&self, unfinished: bool) {
         self.unfinished.set(unfinished.then(Instant::now));

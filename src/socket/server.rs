@@ -138,6 +138,9 @@ impl SocketServer {
                 if let Some(reason) = refusal.failure() {
                     metrics().error_replies(reason.as_deref()).increment(1);
                 }
+                if message.event.as_str() == Some(PHX_JOIN) {
+                    self.count_limited_join(&message);
+                }
                 self.connection.reply(&message.join_ref, &message, &refusal);
             }
         }
@@ -188,8 +191,9 @@ impl SocketServer {
                 let start = self.start_of(routed, message, replaced);
                 return self.started((routed.start)(start));
             }
-            Some(_) => {
+            Some(routed) => {
                 let reason = reason::TOO_MANY_CHANNELS;
+                routed.id.metrics().join_limited.increment(1);
                 log_client!(
                     info,
                     self.connection.client(),
@@ -237,6 +241,15 @@ impl SocketServer {
         }
         if started.state != JoinState::Failed {
             self.channels.enter(started.link);
+        }
+    }
+
+    /// Counts a join that the gate has refused.
+    fn count_limited_join(&self, message: &Message) {
+        let topic = message.topic.as_str();
+        let routed = topic.and_then(|topic| self.connection.mount.router.find(topic));
+        if let Some(routed) = routed {
+            routed.id.metrics().join_limited.increment(1);
         }
     }
 

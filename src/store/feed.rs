@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::log::{LoadError, MessageId, of_client};
 use crate::message::RawJson;
+use crate::metrics::Query;
 use crate::store::backend::DbConnection;
 use crate::store::servers::OtherServers;
 use crate::store::tables::cursor::{self, CursorChange};
@@ -176,21 +177,25 @@ impl Feed {
         let (read, name, is_fed) = (self.read, self.name, Arc::clone(&self.is_fed));
         let holds = !self.others.names().is_empty();
         let gap = self.gap.filter(|_| holds);
-        let page = self.writer.readers().clone().read(move |connection| {
-            let stored = cursor::find(connection, name)?;
-            // Another server may have taken more.
-            let Some(after) = stored.max(read) else {
-                return Ok(None);
-            };
-            let scan = FeedScan {
-                is_fed: &*is_fed,
-                limit,
-                bytes,
-                holds,
-                gap,
-            };
-            Ok(Some((after, scan.page(connection, after)?)))
-        });
+        let page = self
+            .writer
+            .readers()
+            .clone()
+            .read(Query::Other, move |connection| {
+                let stored = cursor::find(connection, name)?;
+                // Another server may have taken more.
+                let Some(after) = stored.max(read) else {
+                    return Ok(None);
+                };
+                let scan = FeedScan {
+                    is_fed: &*is_fed,
+                    limit,
+                    bytes,
+                    holds,
+                    gap,
+                };
+                Ok(Some((after, scan.page(connection, after)?)))
+            });
         let page = page.await.map_err(|source| LoadError {
             topic: String::new(),
             source,

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 
 use crate::log::{LoadError, MessageId, Seq, of_client};
 use crate::message::RawJson;
+use crate::metrics::Query;
 use crate::store::backend::{DbConnection, Pool, on_each_backend};
 use crate::store::schema::messages;
 use crate::store::tables::history::{StoredMessage, octet_length, within};
@@ -153,7 +154,7 @@ impl Reader {
         let read = self
             .pool
             .clone()
-            .read(move |connection| query(connection, &name));
+            .read(Query::Api, move |connection| query(connection, &name));
         read.await.map_err(|source| LoadError {
             topic: topic.to_owned(),
             source,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::metrics::metrics;
+use crate::metrics::{Query, metrics};
 use crate::store::backend::{DbConnection, Fault, Pool, StoreError};
 use crate::store::opened::Store;
 use crate::store::tables::run;
@@ -157,7 +157,7 @@ impl Servers {
         let left = self
             .pool
             .clone()
-            .read(move |connection| leave(connection, id));
+            .read(Query::Other, move |connection| leave(connection, id));
         // If the database is unreachable, the heartbeat expires.
         let _ = tokio::time::timeout(LAST_BEAT, left).await;
     }
@@ -238,7 +238,7 @@ async fn beats(
         me.is_behind = writer.state() != StorageState::Available;
         let beaten = me.clone();
         let readers = writer.readers().clone();
-        let seen = readers.read(move |connection| beat(connection, &beaten));
+        let seen = readers.read(Query::Other, move |connection| beat(connection, &beaten));
         match seen.await {
             Ok(mut seen) => {
                 if let Some(seat) = &seat {
@@ -322,7 +322,7 @@ impl DbWriterHandle {
         let nodes = self
             .readers()
             .clone()
-            .read(move |connection| nodes(connection, &cluster));
+            .read(Query::Other, move |connection| nodes(connection, &cluster));
         nodes.await.unwrap_or_default()
     }
 
@@ -332,7 +332,9 @@ impl DbWriterHandle {
         let strangers = self
             .readers()
             .clone()
-            .read(move |connection| strangers(connection, cluster.as_deref()));
+            .read(Query::Other, move |connection| {
+                strangers(connection, cluster.as_deref())
+            });
         // The start does not wait for a database that is away.
         strangers.await.ok()?.into_iter().next()
     }

@@ -14,7 +14,7 @@ use crate::client::log_client;
 use crate::flow::Flow;
 use crate::frame::{Frame, Opcode};
 use crate::message::Message;
-use crate::metrics::{Hot, count};
+use crate::metrics::{Hot, Pause, count, metrics};
 use crate::outbox::Outbox;
 use crate::serializer::{DecodeError, Serializer};
 use crate::socket::{Activity, Connection, ConnectionEnd, Incoming, Sign};
@@ -63,7 +63,12 @@ impl<S> MessageReader<S> {
 
     /// Ready if the client and its channels have kept up.
     fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.outbox.poll_room(cx));
+        if self.outbox.poll_room(cx).is_pending() {
+            if !self.activity.is_unread() {
+                metrics().reads_paused(Pause::Outbox).increment(1);
+            }
+            return Poll::Pending;
+        }
         self.flow.poll_open(cx)
     }
 

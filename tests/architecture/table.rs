@@ -204,6 +204,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "log",
             "message",
+            "metrics",
             "store/backend",
             "store/schema",
             "store/tables",
@@ -256,6 +257,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "log",
             "message",
+            "metrics",
             "store/backend",
             "store/servers",
             "store/tables",

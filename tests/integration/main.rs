@@ -60,6 +60,7 @@ mod longpoll;
 mod longpoll_answers;
 mod longpoll_delivery;
 mod metrics;
+mod metrics_counts;
 mod older;
 mod order;
 mod pages;

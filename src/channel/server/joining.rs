@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use super::{Actix, ChannelServer, Phase};
 use crate::channel::callback::{self, Callback, CallbackDone, guarded};
-use crate::channel::catch_up::{Behind, CatchUp};
+use crate::channel::catch_up::{Behind, CatchUp, Missed};
 use crate::channel::join::{AcceptedJoin, JoinFailed, Standing};
 use crate::channel::start::{ChannelSignal, signal};
 use crate::channel::work::ChannelWork;
 use crate::channel::{Channel, LogRequest, Refused, StopReason, Then};
 use crate::client::log_client;
 use crate::message::{Payload, Reply, reason};
+use crate::metrics::{Resume, metrics};
 
 impl<C: Channel> ChannelServer<C> {
     /// The join is complete: reply, close what it replaces, history; all before anything live.
@@ -56,7 +57,7 @@ impl<C: Channel> ChannelServer<C> {
         }
     }
 
-    /// Sends the missed messages, then runs the steps of `Join::then`.
+    /// Sends the missed messages, then runs the steps of `Join::then`. Counts a resume from the database.
     fn catch_up(&self, log: LogRequest, behind: Behind, then: Vec<Then<C>>) -> Callback<C> {
         let catch_up = CatchUp {
             live: Rc::clone(&self.live),
@@ -65,8 +66,17 @@ impl<C: Channel> ChannelServer<C> {
             log,
         };
         let then = callback::then(Rc::clone(&self.live), then);
-        guarded(async {
-            match catch_up.run(behind).await {
+        let from_database = matches!(behind.next, Missed::Pages(_));
+        guarded(async move {
+            let done = catch_up.run(behind).await;
+            if from_database {
+                let result = match done {
+                    Ok(()) => Resume::Database,
+                    Err(_) => Resume::Failed,
+                };
+                metrics().resumes(result).increment(1);
+            }
+            match done {
                 Ok(()) => then.await,
                 Err(error) => CallbackDone::Behind(error),
             }

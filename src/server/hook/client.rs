@@ -270,12 +270,12 @@ impl Hook {
         let Ok(Ok(_slot)) = slot else {
             return Err(CallFailure::Busy);
         };
-        let _in_flight = InFlight::new();
+        let mut in_flight = InFlight::new(call.kind.name());
         let exchange = self.exchange(&client.client, call, traceparent.as_deref());
-        match timeout(self.timeout, exchange).await {
-            Ok(body) => body,
-            Err(_) => Err(CallFailure::Timeout),
-        }
+        let body = timeout(self.timeout, exchange).await;
+        let body = body.unwrap_or(Err(CallFailure::Timeout));
+        in_flight.is_answered = body.is_ok();
+        body
     }
 
     async fn exchange(
@@ -428,19 +428,28 @@ impl Drop for OpenNotice {
     }
 }
 
-/// A call that is out, and its seconds.
-struct InFlight(Instant);
+/// A call that is out.
+struct InFlight {
+    kind: &'static str,
+    begun: Instant,
+    is_answered: bool,
+}
 
 impl InFlight {
-    fn new() -> Self {
+    fn new(kind: &'static str) -> Self {
         hook_metrics().in_flight.increment(1);
-        Self(Instant::now())
+        Self {
+            kind,
+            begun: Instant::now(),
+            is_answered: false,
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         hook_metrics().in_flight.decrement(1);
-        hook_metrics().seconds.record(self.0.elapsed());
+        let seconds = hook_metrics().seconds(self.kind, self.is_answered);
+        seconds.record(self.begun.elapsed());
     }
 }

@@ -23,7 +23,7 @@ pub(in crate::store) use self::error::Fault;
 pub use self::error::StoreError;
 pub use self::prepared::Prepared;
 pub use self::url::redacted;
-use crate::metrics::metrics;
+use crate::metrics::{Query, metrics};
 
 /// Migrates in the caller's transaction. `tables::migrations` implements it, because a backend knows no table.
 pub(in crate::store) type Migrate<'a> =
@@ -218,6 +218,7 @@ impl Pool {
     /// Reads on a thread of the runtime's blocking pool.
     pub(in crate::store) async fn read<T: Send + 'static>(
         self,
+        kind: Query,
         query: impl FnOnce(&mut DbConnection<'_>) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, error::AnyError> {
         let begun = Instant::now();
@@ -226,7 +227,7 @@ impl Pool {
             Ok(query(&mut pooled.connection())?)
         });
         let read = read.await;
-        metrics().database_read.record(begun.elapsed());
+        metrics().database_read(kind).record(begun.elapsed());
         Ok(read??)
     }
 }

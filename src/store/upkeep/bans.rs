@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::ban::{Ban, MAX_BANS};
+use crate::metrics::Query;
 use crate::store::backend::error::AnyError;
 use crate::store::tables::ban::{self, BanChange};
 use crate::store::write::DbWriterHandle;
@@ -35,7 +36,9 @@ impl StoredBans {
     pub async fn load(&self, now: SystemTime) -> Result<Vec<Ban>, BansUnavailable> {
         let readers = self.writer.readers().clone();
         let read = readers
-            .read(move |connection| ban::in_force(connection, now, MAX_BANS))
+            .read(Query::Other, move |connection| {
+                ban::in_force(connection, now, MAX_BANS)
+            })
             .await;
         read.map_err(BansUnavailable)
     }

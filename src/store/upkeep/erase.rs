@@ -11,6 +11,7 @@ use diesel::prelude::*;
 use tokio::time::timeout;
 
 use crate::log::Seq;
+use crate::metrics::Query;
 use crate::pubsub::{Erasure, PubSub};
 use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, Fault, StoreError, on_each_backend};
@@ -150,7 +151,10 @@ impl Eraser {
         query: impl FnOnce(&mut DbConnection<'_>) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, EraseError> {
         let readers = self.writer.readers().clone();
-        readers.read(query).await.map_err(EraseError::Store)
+        readers
+            .read(Query::Other, query)
+            .await
+            .map_err(EraseError::Store)
     }
 }
 

@@ -13,7 +13,7 @@ use diesel::prelude::*;
 use tokio::task::JoinHandle;
 
 use crate::log::Seq;
-use crate::metrics::metrics;
+use crate::metrics::{Query, metrics};
 use crate::pattern::{ForTopics, TopicPattern, first_match};
 use crate::pubsub::PubSub;
 use crate::store::backend::error::AnyError;
@@ -192,7 +192,7 @@ impl Retention {
         while let Some(after) = last {
             let (rules, counts) = (Arc::clone(&rules), std::mem::take(&mut self.counts));
             let readers = self.writer.readers().clone();
-            let read = readers.read(move |connection| {
+            let read = readers.read(Query::Retention, move |connection| {
                 let mut scan = RetentionScan {
                     rules: &rules,
                     counts,
@@ -221,8 +221,9 @@ impl Retention {
         loop {
             let name = topic.clone();
             let readers = self.writer.readers().clone();
-            let next =
-                readers.read(move |connection| next_rows(connection, &name, before, through));
+            let next = readers.read(Query::Retention, move |connection| {
+                next_rows(connection, &name, before, through)
+            });
             let Some(last) = next.await? else {
                 return Ok(pruned);
             };

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use crate::metrics::Query;
 use crate::revocation::{MAX_REVOCATIONS, Revocation, RevokedSubject};
 use crate::store::backend::error::AnyError;
 use crate::store::tables::revocation::{self, RevocationChange};
@@ -35,7 +36,9 @@ impl StoredRevocations {
     pub async fn load(&self, now: SystemTime) -> Result<Vec<Revocation>, RevocationsUnavailable> {
         let readers = self.writer.readers().clone();
         let read = readers
-            .read(move |connection| revocation::in_force(connection, now, MAX_REVOCATIONS))
+            .read(Query::Other, move |connection| {
+                revocation::in_force(connection, now, MAX_REVOCATIONS)
+            })
             .await;
         read.map_err(RevocationsUnavailable)
     }

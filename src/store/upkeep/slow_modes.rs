@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use crate::metrics::Query;
 use crate::slow_mode::{MAX_SLOW_MODES, SlowMode};
 use crate::store::backend::error::AnyError;
 use crate::store::tables::slow_mode::{self, SlowModeChange};
@@ -38,7 +39,9 @@ impl StoredSlowModes {
     ) -> Result<Vec<SlowMode>, SlowModesUnavailable> {
         let readers = self.writer.readers().clone();
         let read = readers
-            .read(move |connection| slow_mode::in_force(connection, now, MAX_SLOW_MODES))
+            .read(Query::Other, move |connection| {
+                slow_mode::in_force(connection, now, MAX_SLOW_MODES)
+            })
             .await;
         read.map_err(SlowModesUnavailable)
     }

@@ -12,6 +12,7 @@ use crate::log::{
     Flushed, LoadError, LogEntry, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq,
     StoreFull, StoredEntry,
 };
+use crate::metrics::Query;
 use crate::store::backend::error::AnyError;
 use crate::store::backend::{DbConnection, Fault, Pool};
 use crate::store::reader::Reader;
@@ -200,6 +201,7 @@ impl DbWriterHandle {
     /// Reads for a topic's log. Fails at once while the database counts as unreachable.
     pub(in crate::store) async fn read<T: Send + 'static>(
         self,
+        kind: Query,
         topic: String,
         query: impl FnOnce(&mut DbConnection<'_>, &str) -> diesel::QueryResult<T> + Send + 'static,
     ) -> Result<T, LoadError> {
@@ -209,7 +211,7 @@ impl DbWriterHandle {
         } else {
             let readers = self.readers.clone();
             readers
-                .read(move |connection| query(connection, &topic))
+                .read(kind, move |connection| query(connection, &topic))
                 .await
         };
         read.map_err(|source| {
@@ -246,12 +248,16 @@ impl MessageStore for DbWriterHandle {
         bytes: usize,
     ) -> BoxFuture<'static, Result<Newest, LoadError>> {
         self.clone()
-            .read(topic.to_owned(), move |connection, topic| {
-                Ok(Newest {
-                    entries: history::newest(connection, topic, limit, bytes)?,
-                    client_refs: history::recent_refs(connection, topic)?,
-                })
-            })
+            .read(
+                Query::History,
+                topic.to_owned(),
+                move |connection, topic| {
+                    Ok(Newest {
+                        entries: history::newest(connection, topic, limit, bytes)?,
+                        client_refs: history::recent_refs(connection, topic)?,
+                    })
+                },
+            )
             .boxed()
     }
 
@@ -280,7 +286,7 @@ impl MessageStore for DbWriterHandle {
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
         self.clone()
-            .read(topic.to_owned(), move |connection, topic| {
+            .read(Query::Resume, topic.to_owned(), move |connection, topic| {
                 history::page(connection, topic, after, limit, bytes)
             })
             .boxed()
@@ -294,9 +300,11 @@ impl MessageStore for DbWriterHandle {
         bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredEntry>, LoadError>> {
         self.clone()
-            .read(topic.to_owned(), move |connection, topic| {
-                history::before(connection, topic, before, limit, bytes)
-            })
+            .read(
+                Query::History,
+                topic.to_owned(),
+                move |connection, topic| history::before(connection, topic, before, limit, bytes),
+            )
             .boxed()
     }
 }

@@ -9,6 +9,7 @@ use crate::log::{
     LoadError, OpenedRun, Pending, PlacingStore, Seq, SharedLogs, SharedStore, StoreFull, Unplaced,
 };
 #[cfg(feature = "postgres")]
+use crate::metrics::Query;
 use crate::store::tables::order;
 use crate::store::tables::run;
 use crate::store::write::DbWriterHandle;
@@ -40,7 +41,7 @@ impl SharedStore for DbWriterHandle {
 
     fn known_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
         self.clone()
-            .read(topic.to_owned(), |connection, topic| {
+            .read(Query::Other, topic.to_owned(), |connection, topic| {
                 run::known(connection, topic)
             })
             .boxed()
@@ -65,7 +66,9 @@ impl PlacingStore for DbWriterHandle {
     }
 
     fn open_placing(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
-        self.clone().read(topic.to_owned(), order::open).boxed()
+        self.clone()
+            .read(Query::Other, topic.to_owned(), order::open)
+            .boxed()
     }
 
     fn heads(
@@ -75,7 +78,7 @@ impl PlacingStore for DbWriterHandle {
     ) -> BoxFuture<'static, Result<Vec<(String, Seq)>, LoadError>> {
         let name = topics.first().cloned().unwrap_or_default();
         self.clone()
-            .read(name, move |connection, _| {
+            .read(Query::Other, name, move |connection, _| {
                 order::heads(connection, &topics, settled)
             })
             .boxed()

@@ -107,6 +107,13 @@ impl Process {
         (dir, process)
     }
 
+    /// Starts a server with one worker, so that all its clients are on one thread.
+    pub(crate) fn start_with_one_worker(dir: &TempDir, args: &[&str]) -> Self {
+        let mut command = slackir(&["serve", "--workers", "1", "--log", "warn", "--port", "0"]);
+        command.args(args);
+        Self::spawn(dir, command)
+    }
+
     pub(crate) fn start_on(dir: &TempDir, port: u16, args: &[&str]) -> Self {
         let mut command = slackir(&SERVE);
         command.args(["--port", &port.to_string()]).args(args);
