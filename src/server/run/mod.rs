@@ -161,7 +161,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// Serves on this listener, in place of `host` and `port`. A supervisor that keeps it open can restart the server
-    /// without refusing a client.
+    /// without refusing a client: a server that shuts down leaves those who connect to the next one.
     pub fn listener(mut self, listener: TcpListener) -> Self {
         self.listener = Some(listener);
         self
@@ -225,6 +225,7 @@ impl<S: Socket> Server<S> {
         let traces = Traces::start(&config.otel)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         // Before the database: if the port is in use, nothing is changed there.
+        let listener_stays = listener.is_some();
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
         let for_operators = parts::operators_listener(&config)?;
@@ -367,6 +368,7 @@ impl<S: Socket> Server<S> {
             told,
             dashboard: dashboard.as_ref().map(|it| it.endpoint.clone()),
             clients: server.handle(),
+            listener_stays,
             operators,
             saves: writer.is_some(),
             servers,
