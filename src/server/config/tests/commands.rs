@@ -15,7 +15,7 @@ const MAX_SETTINGS: usize = 5;
 /// The name of an argument, as people write it.
 fn name(arg: &Arg) -> String {
     let values = arg.get_value_names().unwrap_or_default();
-    let value = values.first().map(|name| format!("{name}"));
+    let value = values.first().map(ToString::to_string);
     match (arg.get_long(), value) {
         (Some(flag), Some(value)) if arg.get_action().takes_values() => {
             format!("`--{flag} <{value}>`")
@@ -52,13 +52,14 @@ fn row(arg: &Arg) -> String {
 fn section(command: &mut Command, settings: &BTreeSet<String>, page: &mut String) {
     let title = command.get_bin_name().unwrap_or("slackir").to_owned();
     let about = command.get_about().map(ToString::to_string);
+    let about = about.unwrap_or_default();
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").lines().map(str::trim);
     let usage = usage.collect::<Vec<_>>().join("\n");
     write!(
         page,
         "\n## `{title}`\n\n{}.\n\n```text\n{usage}\n```\n",
-        about.unwrap_or_default()
+        about.trim_end_matches('.')
     )
     .expect("a string takes all text");
     let is_own =
