@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::jwt::signed_with;
+use crate::support::operator::{Operator, PASSWORD, post};
 use crate::support::phoenix::Phoenix;
 use crate::support::process::Process;
 use crate::support::transport::Wire;
@@ -38,18 +39,22 @@ impl Running {
         Self { dir, server, log }
     }
 
+    /// The fields of the next line of the log whose event begins so.
+    fn logged(&mut self, event: &str) -> Value {
+        let lines = self.log.by_ref().map_while(Result::ok);
+        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let line = lines.find(|line| {
+            let message = line["fields"]["message"].as_str();
+            message.is_some_and(|message| message.starts_with(event))
+        });
+        line.expect("the server logs it")["fields"].take()
+    }
+
     /// Writes other settings, sends SIGHUP, and waits for the line of the log.
     fn reload(&mut self, settings: &str, secret: &str, event: &str) -> Value {
         write(&self.dir, settings, secret);
         self.server.signal("-HUP");
-        let lines = self.log.by_ref().map_while(Result::ok);
-        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let line = lines.find(|line| {
-            line["fields"]["message"]
-                .as_str()
-                .is_some_and(|message| message.starts_with("serve.reload"))
-        });
-        let fields = line.expect("the server logs it")["fields"].take();
+        let fields = self.logged("serve.reload");
         let message = fields["message"].as_str().unwrap_or_default();
         assert_eq!(message.split(':').next(), Some(event), "{fields}");
         fields
@@ -346,5 +351,63 @@ async fn new_keys_of_joins_and_the_token_of_the_metrics_hold_from_a_hangup_on() 
     assert_eq!(join(&mut ada, SECRETS[1]).await, "ok");
     assert_eq!(metrics(addr, "second").await, 200);
     drop(ada);
+    running.end();
+}
+
+#[actix_web::test]
+async fn the_dashboard_shows_and_heeds_the_new_settings() {
+    const LOGIN: &str = "/dashboard/login";
+    const BODY: &str = "password=correct+horse+battery";
+    let settings = |more: &str| format!("dashboard_password = \"{PASSWORD}\"\n{more}");
+    let old = "public_host = \"old.example\"\ntrusted_proxies = \"none\"";
+    let mut running = Running::start(&settings(old));
+    let addr = running.addr();
+    let proxied = [
+        ("X-Forwarded-For", "192.0.2.7"),
+        ("X-Forwarded-Proto", "https"),
+        ("Origin", "https://old.example"),
+    ];
+    let answer = post(addr, LOGIN, &proxied, BODY).await;
+    assert!(!answer.headers["set-cookie"].contains("; Secure"));
+    let line = running.logged("dashboard.session.changed");
+    assert_eq!(
+        line["peer"], "127.0.0.1",
+        "nobody is trusted to say another"
+    );
+
+    let new = "public_host = \"new.example\"\ntrusted_proxies = \"127.0.0.0/8\"\n\
+               history_limit = 7\ncheck_origin = \"off\"\nstatic_dir = \"nowhere\"";
+    let line = running.reload(&settings(new), SECRETS[0], "serve.reloaded");
+    assert_eq!(line["restart"], "static_dir", "{line}");
+    assert_eq!(post(addr, LOGIN, &proxied, BODY).await.status, 403);
+    let proxied = [proxied[0], proxied[1], ("Origin", "https://New.example")];
+    let answer = post(addr, LOGIN, &proxied, BODY).await;
+    assert!(answer.headers["set-cookie"].contains("; Secure"));
+    let line = running.logged("dashboard.session.changed");
+    assert_eq!(line["peer"], "192.0.2.7", "{line}");
+
+    let mut operator = Operator::come(addr).await;
+    let system = operator.ask("system", json!({})).await;
+    let shown = |name: &str| {
+        let settings = system["settings"].as_array().expect("a list");
+        let setting = settings.iter().find(|setting| setting["name"] == name);
+        let setting = setting.expect("a setting");
+        (setting["value"].clone(), setting["source"].clone())
+    };
+    assert_eq!(shown("history_limit"), (json!("7"), json!("file")));
+    assert_eq!(shown("public_host"), (json!("new.example"), json!("file")));
+    // It waits for the restart, as the check says.
+    assert_eq!(shown("static_dir"), (Value::Null, json!("default")));
+    let check = operator.ask("check", json!({})).await;
+    let level = |name: &str| {
+        let lines = check["lines"].as_array().expect("a list");
+        let line = lines.iter().find(|line| line["name"] == name);
+        line.expect("a line")["level"].clone()
+    };
+    assert_eq!(
+        (level("check_origin"), level("static_dir")),
+        (json!("warn"), json!("fail"))
+    );
+    drop(operator);
     running.end();
 }

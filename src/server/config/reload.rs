@@ -83,9 +83,13 @@ impl RunningSettings {
         for setting in &mut self.settings {
             let name = &setting.name;
             let mut same_name = new.iter().filter(|new| new.name == *name);
-            let Some(new) = same_name.next().filter(|new| new.value != setting.value) else {
+            let Some(new) = same_name.next() else {
                 continue;
             };
+            if new.value == setting.value {
+                setting.source.clone_from(&new.source);
+                continue;
+            }
             let is_tls = name == TLS_CERT || name == TLS_KEY;
             let is_off = name.starts_with("api_") && !has_api
                 || is_tls && (setting.value.is_none() || new.value.is_none());
@@ -95,6 +99,7 @@ impl RunningSettings {
             }
             changed.applied.push(name.clone());
             setting.value.clone_from(&new.value);
+            setting.source.clone_from(&new.source);
         }
         self.take_rooms(config, &mut changed);
         self.sections(config, has_api, &mut changed);

@@ -9,6 +9,7 @@ use crate::assigns::Assigns;
 use crate::endpoint::{Endpoint, Mount, TransportOptions};
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
+use crate::server::config::ServeConfig;
 use crate::socket::{
     ConnectInfo, ConnectRefused, Expiry, Params, RateLimits, Socket, SocketOptions, SocketRouter,
 };
@@ -39,6 +40,15 @@ impl Socket for DashboardSocket {
         let operator = assigns.get::<Operator>()?;
         Some(operator.session.socket_id())
     }
+}
+
+/// The places of the dashboard's sockets.
+pub(super) fn admission(config: &ServeConfig) -> Admission {
+    Admission::new(AdmissionOptions {
+        max_connections: MAX_SOCKETS,
+        trusted_proxies: config.trusted_proxies.clone(),
+        ..AdmissionOptions::default()
+    })
 }
 
 /// The endpoint with the dashboard's socket. It has its own topics and its own places: a full server lets operators in.
@@ -73,13 +83,8 @@ pub(super) fn endpoint(dashboard: &Dashboard) -> Endpoint {
             },
             ..SocketOptions::default()
         });
-    let admission = Admission::new(AdmissionOptions {
-        max_connections: MAX_SOCKETS,
-        trusted_proxies: dashboard.0.trusted_proxies.clone(),
-        ..AdmissionOptions::default()
-    });
     Endpoint::builder(PubSub::new())
-        .admission(admission)
+        .admission(dashboard.0.admission.clone())
         .mount(mount)
         .build()
 }

@@ -27,7 +27,8 @@ impl Dashboard {
         let database = database.map_err(|_| "The server is shutting down.".to_owned())?;
         let certificates = services.certificates.as_ref();
         let certificate = certificates.and_then(Certificates::validity);
-        let settings: Vec<_> = services.settings.iter().map(setting).collect();
+        let settings = self.settings();
+        let settings: Vec<_> = settings.in_force.iter().map(setting).collect();
         Ok(json!({
             "settings": settings,
             "database": database,
@@ -38,9 +39,10 @@ impl Dashboard {
         }))
     }
 
+    /// The check of the settings that were read last: whether a restart with them would succeed.
     pub(super) async fn check(&self) -> Answer {
-        let checked = self.clone();
-        let findings = spawn_blocking(move || check::check(&checked.0.services.config)).await;
+        let settings = self.settings();
+        let findings = spawn_blocking(move || check::check(&settings.read)).await;
         let findings = findings.map_err(|_| "The server is shutting down.".to_owned())?;
         let lines = findings
             .iter()

@@ -10,6 +10,7 @@ use crate::server::admin::MetricsToken;
 use crate::server::api::Api;
 use crate::server::certificates::{Certificates, NewCertificate};
 use crate::server::config::{ChangedSettings, Cli, RoomConfig, RunningSettings, ServeConfig};
+use crate::server::dashboard::Dashboard;
 use crate::server::rooms::Room;
 use crate::server::sockets::{self, ChangeableRooms};
 use crate::server::telemetry::Logging;
@@ -29,6 +30,8 @@ pub(super) struct Reloadable {
     pub(super) revocations: Revocations,
     /// `None`: the port is plain, and stays so.
     pub(super) certificates: Option<Certificates>,
+    /// `None`: it is off, and stays so.
+    pub(super) dashboard: Option<Dashboard>,
 }
 
 impl Reloadable {
@@ -142,6 +145,9 @@ impl Reloader {
             applied,
             need_restart,
         } = self.running.take(&settings, &config, has_api);
+        if let Some(dashboard) = &parts.dashboard {
+            dashboard.reload(&config, self.running.settings());
+        }
         let (changed, restart) = (applied.join(", "), need_restart.join(", "));
         tracing::info!(
             signal = "SIGHUP",
