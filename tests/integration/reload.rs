@@ -177,7 +177,8 @@ async fn a_room_takes_messages_of_its_new_length_from_members_and_programs() {
     let settings = |bytes: u32| {
         format!(
             "api_token = \"{TOKEN}\"\n[[rooms]]\ntopics = \"random:*\"\nhistory = \"none\"\n\
-             on.say = {{ reply = true, store = false }}\nmax_message_bytes = {bytes}\n"
+             events = [\"shout\"]\n\
+             on.say = {{ reply = true, store = false, to = \"others\" }}\nmax_message_bytes = {bytes}\n"
         )
     };
     let mut running = Running::start(&settings(100));
