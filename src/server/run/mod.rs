@@ -49,7 +49,7 @@ use crate::pubsub::{Cluster, PubSub};
 use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::certificates::Certificates;
 use crate::server::config::{Config, RunningSettings, ServeConfig, SettingInForce, Switch};
-use crate::server::dashboard::DashboardServices;
+use crate::server::dashboard::{DashboardServices, ServedDashboard};
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sockets;
@@ -275,17 +275,6 @@ impl<S: Socket> Server<S> {
         let retention = writer
             .as_ref()
             .map(|writer| database::retention(&config, &endpoint, writer));
-        signals.reload_into(Reloadable {
-            admission: admission.clone(),
-            origin,
-            api: api.clone(),
-            rooms: changeable,
-            pubsub: endpoint.pubsub().clone(),
-            retention: retention.as_ref().map(Retention::rules),
-            metrics_token: metrics_token.clone(),
-            revocations,
-            certificates: certificates.clone(),
-        });
         let servers = writer.as_ref().and_then(|writer| {
             let name = database::server_name(address);
             Servers::start(writer, name, cluster::seat(&config, cluster.as_ref()))
@@ -301,13 +290,17 @@ impl<S: Socket> Server<S> {
             cluster.clone(),
             leaving.clone(),
         );
-        let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
+        let admin = admin::routes(
+            &endpoint,
+            &metrics,
+            metrics_token.clone(),
+            readiness.clone(),
+        );
         let dashboard_address = match &for_operators {
             Some(listener) => listener.local_addr()?,
             None => address,
         };
-        let dashboard = dashboard::open(DashboardServices {
-            settings,
+        let services = DashboardServices {
             address: dashboard_address,
             endpoint: endpoint.clone(),
             rooms: sockets::rooms(&config),
@@ -321,7 +314,21 @@ impl<S: Socket> Server<S> {
             readiness: Box::new(readiness.clone()),
             certificates: certificates.clone(),
             config: config.clone(),
-        })?;
+        };
+        let dashboard = dashboard::open(services, settings)?;
+        signals.reload_into(Reloadable {
+            admission: admission.clone(),
+            origin,
+            api: api.clone(),
+            rooms: changeable,
+            pubsub: endpoint.pubsub().clone(),
+            retention: retention.as_ref().map(Retention::rules),
+            metrics_token,
+            revocations,
+            certificates: certificates.clone(),
+            dashboard: dashboard.as_ref().map(ServedDashboard::changeable),
+            hook: hook.clone(),
+        });
         let pages = dashboard::routes(dashboard.as_ref());
         let operators = move |config: &mut ServiceConfig| {
             config.configure(admin).configure(pages);
