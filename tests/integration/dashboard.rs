@@ -139,7 +139,7 @@ async fn signing_out_ends_the_session_and_its_sockets() {
         (303, "/dashboard/login")
     );
     assert!(left.headers["set-cookie"].contains("Max-Age=0"));
-    assert_eq!(operator.client.closed().await, 1001);
+    assert_eq!(operator.client.closed().await, 1008);
     let page = get(server.addr, "/dashboard/", Some(&cookie)).await;
     assert_eq!(page.status, 302);
     let again = WireClient::open(server.addr, SOCKET, &[("Cookie", Some(&cookie))]).await;

@@ -72,6 +72,7 @@ mod presence_grace;
 mod random_rooms;
 mod rates;
 mod reload;
+mod reload_operators;
 mod replay;
 mod replies;
 mod restart;

@@ -1,105 +1,12 @@
-//! SIGHUP applies new settings to a server that runs; a mistake changes nothing.
+//! SIGHUP applies new settings to a server that runs; a mistake changes nothing. tests/integration/reload_operators.rs has
+//! the dashboard and the backend.
 
-use std::io::{BufRead, BufReader, Lines};
-use std::net::SocketAddr;
-use std::process::{ChildStderr, Stdio};
-
-use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
+use serde_json::json;
 
 use crate::support::jwt::signed_with;
-use crate::support::operator::{Operator, PASSWORD, post};
 use crate::support::phoenix::Phoenix;
-use crate::support::process::Process;
-use crate::support::transport::Wire;
-use crate::support::wire::{WireClient, http};
-
-const SECRETS: [&str; 2] = [
-    "the first secret of thirty-two bytes or more",
-    "the second secret of thirty-two bytes or more",
-];
-
-const IDENTITY: &str =
-    "[identity]\njwt = { algorithms = [\"HS256\"], secret_file = \"jwt\", require_exp = false }\n";
-
-struct Running {
-    dir: TempDir,
-    server: Process,
-    log: Lines<BufReader<ChildStderr>>,
-}
-
-impl Running {
-    /// A server with these settings above the identity.
-    fn start(settings: &str) -> Self {
-        let dir = tempdir().expect("a temporary folder");
-        write(&dir, settings, SECRETS[0]);
-        let args = ["--config", "slackir.toml", "--log-format", "json"];
-        let mut server = Process::start_logging_to(Stdio::piped(), &dir, &args);
-        let log = BufReader::new(server.take_stderr()).lines();
-        Self { dir, server, log }
-    }
-
-    /// The fields of the next line of the log whose event begins so.
-    fn logged(&mut self, event: &str) -> Value {
-        let lines = self.log.by_ref().map_while(Result::ok);
-        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let line = lines.find(|line| {
-            let message = line["fields"]["message"].as_str();
-            message.is_some_and(|message| message.starts_with(event))
-        });
-        line.expect("the server logs it")["fields"].take()
-    }
-
-    /// Writes other settings, sends SIGHUP, and waits for the line of the log.
-    fn reload(&mut self, settings: &str, secret: &str, event: &str) -> Value {
-        write(&self.dir, settings, secret);
-        self.server.signal("-HUP");
-        let fields = self.logged("serve.reload");
-        let message = fields["message"].as_str().unwrap_or_default();
-        assert_eq!(message.split(':').next(), Some(event), "{fields}");
-        fields
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.server.addr
-    }
-
-    /// The status of a request to the API with this token.
-    async fn api(&self, token: &str) -> u16 {
-        let authorization = format!("Bearer {token}");
-        let headers = [("Authorization", Some(&*authorization))];
-        let target = "/api/topics/random:lobby/messages";
-        let answer = http(self.addr(), "GET", target, &headers, b"").await;
-        answer.expect("an answer").status
-    }
-
-    /// The status of a handshake with a token of this secret, by a page of this host.
-    async fn handshake(&self, secret: &str, host: &str) -> (Option<WireClient>, u16) {
-        let token = signed_with(secret, &json!({"sub": "ada"}));
-        let target = format!("/socket/websocket?vsn=2.0.0&token={token}");
-        let origin = format!("http://{host}");
-        let dialled = WireClient::dial(self.addr(), &target, &[("Origin", Some(&*origin))]).await;
-        let (client, answer) = dialled.expect("an answer");
-        (client, answer.status)
-    }
-
-    /// A client with a token of the first secret.
-    async fn client(&self) -> Phoenix {
-        let token = signed_with(SECRETS[0], &json!({"sub": "ada"}));
-        Phoenix::dial_with(self.addr(), &format!("&token={token}")).await
-    }
-
-    fn end(self) {
-        self.server.signal("-TERM");
-        assert_eq!(self.server.wait(), Some(0));
-    }
-}
-
-fn write(dir: &TempDir, settings: &str, secret: &str) {
-    let config = format!("{settings}\n{IDENTITY}");
-    std::fs::write(dir.path().join("slackir.toml"), config).expect("writable");
-    std::fs::write(dir.path().join("jwt"), secret).expect("writable");
-}
+use crate::support::reload::{IDENTITY, Running, SECRETS};
+use crate::support::wire::http;
 
 #[actix_web::test]
 async fn new_tokens_origins_limits_and_keys_hold_from_a_hangup_on() {
@@ -265,6 +172,84 @@ async fn a_room_has_its_new_history_and_limit_for_members_and_joins() {
 }
 
 #[actix_web::test]
+async fn a_room_takes_messages_of_its_new_length_from_members_and_programs() {
+    const TOKEN: &str = "a-token-of-the-tests";
+    let settings = |bytes: u32| {
+        format!(
+            "api_token = \"{TOKEN}\"\n[[rooms]]\ntopics = \"random:*\"\nhistory = \"none\"\n\
+             events = [\"shout\"]\n\
+             on.say = {{ reply = true, store = false, to = \"others\" }}\nmax_message_bytes = {bytes}\n"
+        )
+    };
+    let mut running = Running::start(&settings(100));
+    let addr = running.addr();
+    let mut ada = running.client().await;
+    let (join_ref, _) = ada.join("random:1").await;
+    let long = json!({ "text": "x".repeat(200) });
+    let say = async |ada: &mut Phoenix| {
+        let sent = ada.push(&join_ref, "random:1", "say", long.clone()).await;
+        ada.reply_to(&sent).await
+    };
+    let publish = async || {
+        let authorization = format!("Bearer {TOKEN}");
+        let headers = [
+            ("Authorization", Some(&*authorization)),
+            ("Content-Type", Some("application/json")),
+        ];
+        let body = json!({ "event": "shout", "payload": long }).to_string();
+        let target = "/api/topics/random:2/messages";
+        let answer = http(addr, "POST", target, &headers, body.as_bytes()).await;
+        answer.expect("an answer").status
+    };
+    assert_eq!(say(&mut ada).await["response"]["max_message_bytes"], 100);
+    assert_eq!(publish().await, 422);
+    let line = running.reload(&settings(1_000), SECRETS[0], "serve.reloaded");
+    let shown = (&line["changed"], &line["restart"]);
+    assert_eq!(
+        shown,
+        (&json!("[[rooms]] random:* max_message_bytes"), &json!(""))
+    );
+    assert_eq!(say(&mut ada).await["status"], "ok");
+    assert_eq!(publish().await, 201);
+    drop(ada);
+    running.end();
+}
+
+#[actix_web::test]
+async fn a_user_may_have_more_connections_after_a_hangup_if_they_were_counted() {
+    let settings = |max: &str| {
+        format!("history = \"none\"\n{IDENTITY}fields = {{ id = \"{{token.sub}}\" }}\n{max}")
+    };
+    for (before, after, applied, restart) in [
+        (
+            "max_connections = 1\n",
+            "max_connections = 2\n",
+            "[identity] max_connections",
+            "",
+        ),
+        (
+            "max_connections = 1\n",
+            "",
+            "[identity] max_connections",
+            "",
+        ),
+        ("", "max_connections = 2\n", "", "[identity]"),
+    ] {
+        let mut running = Running::start(&settings(before));
+        let (first, status) = running.handshake(SECRETS[0], "127.0.0.1").await;
+        assert_eq!(status, 101);
+        let is_limited = running.handshake(SECRETS[0], "127.0.0.1").await.1 == 429;
+        assert_eq!(is_limited, !before.is_empty());
+        let line = running.reload(&settings(after), SECRETS[0], "serve.reloaded");
+        let shown = (&line["changed"], &line["restart"]);
+        assert_eq!(shown, (&json!(applied), &json!(restart)));
+        assert_eq!(running.handshake(SECRETS[0], "127.0.0.1").await.1, 101);
+        drop(first);
+        running.end();
+    }
+}
+
+#[actix_web::test]
 async fn the_limits_of_connections_hold_for_those_that_are_open() {
     let mut running = Running::start("history = \"none\"");
     let mut ada = running.client().await;
@@ -351,63 +336,5 @@ async fn new_keys_of_joins_and_the_token_of_the_metrics_hold_from_a_hangup_on() 
     assert_eq!(join(&mut ada, SECRETS[1]).await, "ok");
     assert_eq!(metrics(addr, "second").await, 200);
     drop(ada);
-    running.end();
-}
-
-#[actix_web::test]
-async fn the_dashboard_shows_and_heeds_the_new_settings() {
-    const LOGIN: &str = "/dashboard/login";
-    const BODY: &str = "password=correct+horse+battery";
-    let settings = |more: &str| format!("dashboard_password = \"{PASSWORD}\"\n{more}");
-    let old = "public_host = \"old.example\"\ntrusted_proxies = \"none\"";
-    let mut running = Running::start(&settings(old));
-    let addr = running.addr();
-    let proxied = [
-        ("X-Forwarded-For", "192.0.2.7"),
-        ("X-Forwarded-Proto", "https"),
-        ("Origin", "https://old.example"),
-    ];
-    let answer = post(addr, LOGIN, &proxied, BODY).await;
-    assert!(!answer.headers["set-cookie"].contains("; Secure"));
-    let line = running.logged("dashboard.session.changed");
-    assert_eq!(
-        line["peer"], "127.0.0.1",
-        "nobody is trusted to say another"
-    );
-
-    let new = "public_host = \"new.example\"\ntrusted_proxies = \"127.0.0.0/8\"\n\
-               history_limit = 7\ncheck_origin = \"off\"\nstatic_dir = \"nowhere\"";
-    let line = running.reload(&settings(new), SECRETS[0], "serve.reloaded");
-    assert_eq!(line["restart"], "static_dir", "{line}");
-    assert_eq!(post(addr, LOGIN, &proxied, BODY).await.status, 403);
-    let proxied = [proxied[0], proxied[1], ("Origin", "https://New.example")];
-    let answer = post(addr, LOGIN, &proxied, BODY).await;
-    assert!(answer.headers["set-cookie"].contains("; Secure"));
-    let line = running.logged("dashboard.session.changed");
-    assert_eq!(line["peer"], "192.0.2.7", "{line}");
-
-    let mut operator = Operator::come(addr).await;
-    let system = operator.ask("system", json!({})).await;
-    let shown = |name: &str| {
-        let settings = system["settings"].as_array().expect("a list");
-        let setting = settings.iter().find(|setting| setting["name"] == name);
-        let setting = setting.expect("a setting");
-        (setting["value"].clone(), setting["source"].clone())
-    };
-    assert_eq!(shown("history_limit"), (json!("7"), json!("file")));
-    assert_eq!(shown("public_host"), (json!("new.example"), json!("file")));
-    // It waits for the restart, as the check says.
-    assert_eq!(shown("static_dir"), (Value::Null, json!("default")));
-    let check = operator.ask("check", json!({})).await;
-    let level = |name: &str| {
-        let lines = check["lines"].as_array().expect("a list");
-        let line = lines.iter().find(|line| line["name"] == name);
-        line.expect("a line")["level"].clone()
-    };
-    assert_eq!(
-        (level("check_origin"), level("static_dir")),
-        (json!("warn"), json!("fail"))
-    );
-    drop(operator);
     running.end();
 }

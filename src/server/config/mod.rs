@@ -64,7 +64,7 @@ pub(crate) use self::jwt::jwt_keys;
 pub(crate) use self::load_command::{LoadConfig, LoadMode};
 pub(crate) use self::otel::OtelConfig;
 #[cfg(feature = "_store")]
-pub(crate) use self::reload::{ChangedSettings, RunningSettings};
+pub(crate) use self::reload::{ChangedSettings, RunningSettings, SwitchedOn};
 pub use self::rooms::Fields;
 pub(crate) use self::rooms::{HistoryOrder, RESUME_PARAM, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};

@@ -134,7 +134,7 @@ async fn logout(
     if let Some(operator) = dashboard.operator(&request) {
         dashboard.0.sessions.sign_out(operator.session);
         operator.audit_session("signed out", "cookie");
-        Dashboard::close_sockets(&endpoint, operator.session).await;
+        endpoint.check_permits().await;
     }
     let mut answer = HttpResponse::SeeOther();
     answer.insert_header((header::SET_COOKIE, dashboard.cookie(&request, "", 0)));

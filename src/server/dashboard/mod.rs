@@ -42,6 +42,7 @@ use self::history::History;
 pub(crate) use self::http::routes;
 use self::sampler::OwnTraffic;
 use self::session::Sessions;
+pub(crate) use self::settings::ChangeableDashboard;
 use self::settings::Settings;
 use crate::admission::Admission;
 use crate::endpoint::Endpoint;

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::Dashboard;
+use super::{Dashboard, ServedDashboard};
 use crate::admission::AdmissionOptions;
+use crate::endpoint::Endpoint;
 use crate::server::config::{ServeConfig, SettingInForce};
 
 /// Settings that are read together.
@@ -21,12 +22,34 @@ impl Dashboard {
         let settings = self.0.settings.read();
         Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
     }
+}
 
+/// What SIGHUP changes of a dashboard.
+pub(crate) struct ChangeableDashboard {
+    dashboard: Dashboard,
+    /// Of its sockets.
+    endpoint: Endpoint,
+}
+
+named_debug!(ChangeableDashboard);
+
+impl ServedDashboard {
+    /// What SIGHUP changes of it.
+    pub(crate) fn changeable(&self) -> ChangeableDashboard {
+        ChangeableDashboard {
+            dashboard: self.dashboard.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+impl ChangeableDashboard {
     /// From now on it shows and heeds these settings. `in_force`: those of them that a server applies while it runs, and
-    /// the others as they were at its start.
-    pub(crate) fn reload(&self, read: &ServeConfig, in_force: &[SettingInForce]) {
-        let old = self.0.admission.options();
-        self.0.admission.set_options(AdmissionOptions {
+    /// the others as they were at its start. A new password ends all sessions.
+    pub(crate) fn set(&self, read: &ServeConfig, in_force: &[SettingInForce]) {
+        let shared = &self.dashboard.0;
+        let old = shared.admission.options();
+        shared.admission.set_options(AdmissionOptions {
             trusted_proxies: read.trusted_proxies.clone(),
             ..(*old).clone()
         });
@@ -34,11 +57,12 @@ impl Dashboard {
             in_force: in_force.to_vec(),
             read: read.clone(),
         };
-        let mut settings = self
-            .0
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *settings = Arc::new(new);
+        let settings = shared.settings.write();
+        *settings.unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        let password = read.dashboard.dashboard_password.as_deref();
+        if shared.sessions.set_password(password) {
+            let endpoint = self.endpoint.clone();
+            actix_rt::spawn(async move { endpoint.check_permits().await });
+        }
     }
 }

@@ -49,7 +49,7 @@ use crate::pubsub::{Cluster, PubSub};
 use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::certificates::Certificates;
 use crate::server::config::{Config, RunningSettings, ServeConfig, SettingInForce, Switch};
-use crate::server::dashboard::DashboardServices;
+use crate::server::dashboard::{DashboardServices, ServedDashboard};
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sockets;
@@ -325,7 +325,8 @@ impl<S: Socket> Server<S> {
             metrics_token,
             revocations,
             certificates: certificates.clone(),
-            dashboard: dashboard.as_ref().map(|it| it.dashboard.clone()),
+            dashboard: dashboard.as_ref().map(ServedDashboard::changeable),
+            hook: hook.clone(),
         });
         let pages = dashboard::routes(dashboard.as_ref());
         let operators = move |config: &mut ServiceConfig| {
