@@ -365,7 +365,7 @@ pub(crate) fn describe() {
     route::describe();
     describe_counter!(
         "slackir_limited_total",
-        "Messages, connections and requests that a limit refused, by limit"
+        "Messages, connections, requests and attempts to sign in that a limit refused, by limit"
     );
     describe_counter!(
         "slackir_resumes_total",

@@ -48,6 +48,9 @@ async fn the_page_needs_the_password_and_a_wrong_one_is_limited() {
     assert_eq!(limited.status, 429);
     assert!(limited.headers.contains_key("retry-after"));
     assert!(String::from_utf8_lossy(&limited.body).contains("data-wrong=\"limited\""));
+    let metrics = get(addr, "/metrics", None).await;
+    let counted = "slackir_limited_total{limit=\"login\"} 1";
+    assert!(String::from_utf8_lossy(&metrics.body).contains(counted));
     let elsewhere = [
         ("X-Forwarded-For", "192.0.2.7"),
         ("X-Forwarded-Proto", "https"),

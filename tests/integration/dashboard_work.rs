@@ -1,6 +1,5 @@
 //! The operators' dashboard: what it shows and does. The page itself is tested in tests/browser.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -325,32 +324,4 @@ async fn the_system_and_its_trouble_are_shown_without_secrets() {
         trouble["refused"],
         json!({"full": 0, "address": 0, "files": 0})
     );
-}
-
-#[actix_web::test]
-async fn each_action_is_a_line_of_the_log() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let args = [
-        "--dashboard-password",
-        PASSWORD,
-        "--log",
-        "warn,slackir::audit=info",
-    ];
-    let mut server = Process::start_logging_to(Stdio::piped(), &dir, &args);
-    let mut operator = Operator::come(server.addr).await;
-    let written = json!({"topic": "random:tea", "event": "shout", "payload": {"message": "hi"}});
-    operator.ask("publish", written).await;
-    login(server.addr, "wrong").await;
-    let mut stderr = server.take_stderr();
-    server.signal("-TERM");
-    assert_eq!(server.wait(), Some(0));
-    let mut log = String::new();
-    std::io::Read::read_to_string(&mut stderr, &mut log).expect("text");
-    for part in [
-        "dashboard.session.changed done=\"signed in\" by=\"password\" actor=\"dashboard\" peer=127.0.0.1",
-        "dashboard.action done=\"published\" topic=\"random:tea\" event=\"shout\" actor=\"dashboard\" peer=127.0.0.1",
-        "dashboard.login.refused by=\"password\" reason=\"wrong\" actor=\"dashboard\" peer=127.0.0.1",
-    ] {
-        assert!(log.contains(part), "{part}\n{log}");
-    }
 }

@@ -31,6 +31,7 @@ mod connect;
 mod crashes;
 mod damage;
 mod dashboard;
+mod dashboard_audit;
 mod dashboard_work;
 mod directed;
 mod endings;
