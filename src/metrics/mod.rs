@@ -26,7 +26,7 @@ pub(crate) use self::cluster::{BusTotals, count_passed_over, show_cluster};
 pub(crate) use self::commit_lag::{commit_lag, committed};
 pub(crate) use self::connection::{End, Refused, connection_metrics};
 pub(crate) use self::hot::{
-    Hot, Totals, count, fanned_out, keep_adding, time_some, totals, written,
+    Hot, Totals, count, fanned_out, keep_adding, second, time_some, totals, written,
 };
 pub(crate) use self::http::request;
 pub(crate) use self::route::{RouteId, RouteMetrics};

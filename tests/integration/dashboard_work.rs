@@ -71,8 +71,15 @@ async fn a_room_is_shown_followed_written_to_and_cleaned() {
         .await;
     assert_eq!(rooms["total"], 1);
     let row = &rooms["topics"][0];
-    let shown = [&row["topic"], &row["members"], &row["history"]];
-    assert_eq!(shown, [&json!("room:tea"), &json!(1), &json!("saved")]);
+    assert_eq!(
+        (&row["topic"], &row["members"]),
+        (&json!("room:tea"), &json!(1))
+    );
+    let history = json!({"saved": true, "durability": "relaxed", "mode": "messages_history"});
+    assert_eq!(
+        (&row["history"], &row["last_message_at"]),
+        (&history, &Value::Null)
+    );
 
     let tail = operator.ask("tail", json!({"topic": "room:tea"})).await;
     assert!(tail["until"].as_u64() > Some(1_700_000_000), "{tail}");
@@ -128,9 +135,16 @@ async fn a_room_is_shown_followed_written_to_and_cleaned() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(
-        (&room["saved"], &room["members_total"]),
-        (&json!(true), &json!(1))
+        (&room["history"], &room["members_total"]),
+        (&history, &json!(1))
     );
+    let rooms = operator.ask("topics", json!({})).await;
+    let last = rooms["topics"][0]["last_message_at"].as_u64();
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .expect("after 1970")
+        .as_secs();
+    assert!(last.is_some_and(|last| now.abs_diff(last) < 60), "{rooms}");
     let member = &room["members"][0];
     assert_eq!(
         (&member["user"], &member["transport"]),

@@ -80,7 +80,7 @@ pub(crate) struct DashboardServices {
     pub(crate) address: SocketAddr,
     /// The sockets of the server.
     pub(crate) endpoint: Endpoint,
-    /// The configured rooms.
+    /// The configured rooms at the start.
     pub(crate) rooms: Vec<Room>,
     /// The database; `None` without one.
     pub(crate) writer: Option<DbWriterHandle>,
@@ -118,6 +118,8 @@ struct Shared {
     started: Instant,
     /// Read once for each request.
     settings: RwLock<Arc<Settings>>,
+    /// The configured rooms. Read once for each request.
+    rooms: RwLock<Arc<[Room]>>,
     /// The places of its sockets.
     admission: Admission,
 }
@@ -160,6 +162,7 @@ impl ServedDashboard {
                 in_force,
                 read: services.config.clone(),
             })),
+            rooms: RwLock::new(services.rooms.clone().into()),
             admission: socket::admission(&services.config),
             services,
             assets: Assets::load(),

@@ -6,6 +6,7 @@ use super::{Dashboard, ServedDashboard};
 use crate::admission::AdmissionOptions;
 use crate::endpoint::Endpoint;
 use crate::server::config::{ServeConfig, SettingInForce};
+use crate::server::rooms::Room;
 
 /// Settings that are read together.
 pub(super) struct Settings {
@@ -21,6 +22,12 @@ impl Dashboard {
         // No code panics while it holds this lock.
         let settings = self.0.settings.read();
         Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The configured rooms, with their present settings.
+    pub(super) fn rooms(&self) -> Arc<[Room]> {
+        let rooms = self.0.rooms.read();
+        Arc::clone(&rooms.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -44,6 +51,12 @@ impl ServedDashboard {
 }
 
 impl ChangeableDashboard {
+    /// From now on the same rooms have these settings.
+    pub(crate) fn set_rooms(&self, rooms: &[Room]) {
+        let present = self.dashboard.0.rooms.write();
+        *present.unwrap_or_else(PoisonError::into_inner) = rooms.into();
+    }
+
     /// From now on it shows and heeds these settings. `in_force`: those of them that a server applies while it runs, and
     /// the others as they were at its start. A new password ends all sessions.
     pub(crate) fn set(&self, read: &ServeConfig, in_force: &[SettingInForce]) {

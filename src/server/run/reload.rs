@@ -108,6 +108,9 @@ impl Reloadable {
         if let Some(api) = &self.api {
             api.set_rooms(&rooms);
         }
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.set_rooms(&rooms);
+        }
         self.rooms.rooms.set(&rooms);
     }
 }
