@@ -325,6 +325,8 @@ test("trouble and system say how the server is, and a check runs", async (t) => 
     () => database.textContent(),
     (text) => /sqlite|postgres/.test(text),
   );
+  const migrations = operator.panel("State").locator("div", { hasText: "Migrations" }).last();
+  await eventually(() => migrations.textContent(), "Migrationsall run");
   await page.getByRole("button", { name: "Check now" }).click();
   await operator.panel("Check").locator(".check li", { hasText: "database" }).first().waitFor();
   assert.ok(!(await page.locator("body").textContent()).includes(PASSWORD), "the password is redacted");

@@ -318,6 +318,7 @@ async fn the_system_and_its_trouble_are_shown_without_secrets() {
         (&json!("50"), &json!("default"))
     );
     assert!(system["database"]["bytes"].as_u64() > Some(0), "{system}");
+    assert_eq!(system["migrations"], json!({"lacking": 0, "later": 0}));
     let check = operator.ask("check", json!({})).await;
     let names: Vec<_> = check["lines"]
         .as_array()

@@ -28,8 +28,8 @@ const CROWD: usize = 2_000;
 /// The longest payload that is shown whole, and what is shown of a longer one, in bytes.
 const WHOLE: usize = 4_000;
 const BEGINNING: usize = 2_000;
-/// How long the page waits for stored messages.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the page waits for the database.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A payload for the page. A long one is `{"_cut": "the beginning of its text", "_bytes": its length}`.
 pub(super) fn viewed(payload: &Payload) -> Value {

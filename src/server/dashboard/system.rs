@@ -5,16 +5,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_rt::task::spawn_blocking;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::Dashboard;
 use super::requests::Answer;
+use super::rooms::PATIENCE;
 use crate::metrics::name;
 use crate::pubsub::Cluster;
 use crate::server::certificates::Certificates;
 use crate::server::check::{self, Finding, Level};
 use crate::server::config::{ServeConfig, SettingInForce, SettingSource, Switch};
 use crate::server::telemetry::TroubleEntry;
-use crate::store;
+use crate::store::{self, DatabaseCondition};
 
 /// A secret that is set.
 const REDACTED: &str = "(set)";
@@ -32,11 +34,27 @@ impl Dashboard {
         Ok(json!({
             "settings": settings,
             "database": database,
+            "migrations": self.migrations().await,
             "certificate_expires": certificate.map(|validity| validity.ends),
             "jwks_age": jwks_age(&Metrics(services.metrics.render())),
             "other_servers": services.others.names(),
             "cluster": services.cluster.as_ref().map(cluster),
         }))
+    }
+
+    /// The migrations that the database lacks, and those of a later version that it has. Null without a database, and while
+    /// it does not answer.
+    async fn migrations(&self) -> Value {
+        let Some(writer) = &self.0.services.writer else {
+            return Value::Null;
+        };
+        let condition = timeout(PATIENCE, DatabaseCondition::of_running(writer)).await;
+        match condition.ok().flatten() {
+            Some(DatabaseCondition::Current) => json!({ "lacking": 0, "later": 0 }),
+            Some(DatabaseCondition::Older(lacking)) => json!({ "lacking": lacking, "later": 0 }),
+            Some(DatabaseCondition::Newer(later)) => json!({ "lacking": 0, "later": later }),
+            Some(DatabaseCondition::Missing(_)) | None => Value::Null,
+        }
     }
 
     /// The check of the settings that were read last: whether a restart with them would succeed.
