@@ -103,7 +103,8 @@ async fn topics_members_and_connections_are_listed<W: Wire>() {
     let last = topics.topics[0]
         .last_message
         .expect("it was sent a moment ago");
-    assert!(before < last && last <= SystemTime::now(), "{topics:?}");
+    let is_late = last + Duration::from_secs(60) < before;
+    assert!(!is_late && last <= SystemTime::now(), "{topics:?}");
     assert_eq!(
         endpoint
             .list_topics("room:2x", TopicOrder::Topic, 1)

@@ -70,8 +70,8 @@ pub(crate) enum JwtCommandError {
 /// If there is no key for it, or a claim is none.
 pub(crate) fn jwt(args: &JwtArgs) -> Result<(), JwtCommandError> {
     let accepted = args.config.as_deref().map(accepted).transpose()?;
-    let mut claims = args.claims.iter().map(String::as_str);
-    let mut claims = claims.try_fold(Map::new(), with_claim)?;
+    let mut written = args.claims.iter().map(String::as_str);
+    let mut claims = written.try_fold(Map::new(), with_claim)?;
     add_usual(&mut claims, accepted.as_ref(), args);
     let token = signer(args, accepted.as_ref())?.sign(&claims)?;
     print(token)?;
