@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use crate::log::{
     LoadError, OpenedRun, Pending, PlacingStore, Seq, SharedLogs, SharedStore, StoreFull, Unplaced,
 };
-#[cfg(feature = "postgres")]
 use crate::metrics::Query;
+#[cfg(feature = "postgres")]
 use crate::store::tables::order;
 use crate::store::tables::run;
 use crate::store::write::DbWriterHandle;
