@@ -228,7 +228,7 @@ async fn refused_origins_and_tokens_and_ignored_proxies_are_told_apart() {
     let refused = async |target: &str, header: (&str, &str)| {
         let headers = [(header.0, Some(header.1))];
         let answer = WireClient::open(server.addr, target, &headers).await;
-        let answer = answer.expect("an answer").err().expect("a refusal");
+        let answer = answer.expect("an answer").expect_err("a refusal");
         assert_eq!(answer.status, 403, "{target}");
     };
     let socket = "/socket/websocket?vsn=2.0.0";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use diesel::prelude::*;
 
+use crate::metrics::Query;
 use crate::store::backend::{Backend, DbConnection, Fault, Role, StoreError, on_each_backend};
 use crate::store::tables::{migrations, takeover};
 use crate::store::write::DbWriterHandle;
@@ -50,7 +51,7 @@ impl DatabaseCondition {
 
     /// Looks at the database of a server that runs, through its own connections. `None`: it does not answer.
     pub(crate) async fn of_running(writer: &DbWriterHandle) -> Option<Self> {
-        let looked = writer.readers().clone().read(|connection| {
+        let looked = writer.readers().clone().read(Query::Api, |connection| {
             let known = migrations::versions(connection).ok();
             let applied = applied(connection)?;
             Ok(known.map(|known| Self::compare(&known, &applied)))
