@@ -23,7 +23,8 @@ ARG COMMIT=unknown
 ENV SLACKIR_COMMIT=$COMMIT
 # build.rs puts the page's client into the program.
 COPY --from=page /assets/node_modules assets/node_modules
-RUN cargo build --release --locked --bin slackir && install -D target/release/slackir /out/slackir
+RUN cargo build --release --locked --bin slackir --features acme,load,otel \
+    && install -D target/release/slackir /out/slackir
 
 FROM scratch AS release
 ARG TARGETARCH

@@ -133,3 +133,8 @@ pub use endpoint::{Endpoint, Mount, serve, serve_on, serve_with};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the examples of docs/COMING_FROM.md.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/COMING_FROM.md")]
+struct ComingFrom;

@@ -91,6 +91,11 @@ export function until(unixSeconds) {
   return left < 0 ? `${duration(-left)} ago` : `in ${duration(left)}`;
 }
 
+// How the settings call what a room keeps.
+export function history({ saved, durability }) {
+  return saved ? `saved, ${durability}` : "none";
+}
+
 export function json(value) {
   return JSON.stringify(value) ?? "";
 }

@@ -15,7 +15,7 @@ import {
   write,
   writeName,
 } from "./dom.js";
-import { ago, bytes, clock, count, date, json, moment, plural } from "./format.js";
+import { ago, bytes, clock, count, date, history, json, moment, plural } from "./format.js";
 import { userLink, addressLink } from "./people.js";
 import { SlowMode } from "./slow.js";
 
@@ -68,7 +68,9 @@ export function room(app, [topic]) {
   }
 
   function show(now) {
-    write(summary, `${plural(now.members_total, "member")} · history ${now.saved ? "saved" : "not saved"}`);
+    const { saved, mode } = now.history;
+    const joins = mode ? ` · a join gets: ${mode}` : "";
+    write(summary, `${plural(now.members_total, "member")} · history: ${history(now.history)}${joins}`);
     members.show(now.members, (row) => row.connection);
     write(
       memberCount,
@@ -80,7 +82,7 @@ export function room(app, [topic]) {
     write(presenceCount, count(present.length));
     fill(presence, present, ([key]) => key, presenceLine);
     noPresence.hidden = present.length > 0;
-    exported.hidden = !now.saved;
+    exported.hidden = !saved;
     slow.show(now.slow_mode);
     const newest = [...now.messages].reverse();
     fill(
@@ -91,7 +93,7 @@ export function room(app, [topic]) {
     );
     messages.hidden = newest.length === 0;
     noMessages.hidden = newest.length > 0;
-    write(noMessages, now.messages_unread ? UNREAD : now.saved ? EMPTY : UNSAVED);
+    write(noMessages, now.messages_unread ? UNREAD : saved ? EMPTY : UNSAVED);
   }
 
   return {

@@ -1,6 +1,6 @@
 // The rooms that are open: search by prefix, sorted by the server.
-import { button, choice, field, h, named, number, table, write } from "./dom.js";
-import { count, plural, rate } from "./format.js";
+import { button, choice, field, h, named, number, table, text, write } from "./dom.js";
+import { NOTHING, ago, count, history, plural, rate } from "./format.js";
 
 const TYPING_MS = 250;
 const SORTS = [
@@ -24,6 +24,7 @@ export function rooms(app) {
       { label: "Members", class: "number members", head: sortHead("members", "Members"), make: membersCell },
       number("Messages/s", (row) => rate(row.rate)),
       { ...number("Messages", (row) => count(row.messages)), head: sortHead("messages", "Messages") },
+      text("Last message", (row) => since(row.last_message_at), "last"),
       { label: "History", class: "history", make: historyCell },
     ],
     "Nobody has joined a room.",
@@ -47,8 +48,8 @@ export function rooms(app) {
     const badge = h("span", {});
     cell.append(badge);
     return (row) => {
-      badge.className = row.history === "saved" ? "tag saved" : "tag";
-      write(badge, row.history === "saved" ? "saved" : "none");
+      badge.className = row.history.saved ? "tag saved" : "tag";
+      write(badge, history(row.history));
     };
   }
 
@@ -123,6 +124,10 @@ export function rooms(app) {
     },
     leave: () => clearTimeout(typing),
   };
+}
+
+function since(at) {
+  return at == null ? NOTHING : `${ago(at)} ago`;
 }
 
 // A saved room has messages even while nobody is in it.

@@ -81,12 +81,13 @@ function sourceCell(cell) {
   };
 }
 
-function factsOf({ database, certificate_expires: expires, jwks_age: jwks, other_servers: others, cluster }) {
+function factsOf({ database, migrations, certificate_expires: expires, jwks_age: jwks, other_servers: others, cluster }) {
   const left = expires == null ? null : expires - Date.now() / 1_000;
   return [
     ["Database", database?.url ?? "none"],
     ["Database size", bytes(database?.bytes)],
     ["Write-ahead log", bytes(database?.wal_bytes)],
+    ["Migrations", migrationsOf(migrations), migrations?.lacking > 0],
     [
       "Certificate",
       expires == null ? NOTHING : `ends ${until(expires)} (${date(expires * 1_000).slice(0, 10)})`,
@@ -96,6 +97,14 @@ function factsOf({ database, certificate_expires: expires, jwks_age: jwks, other
     ["Other servers", others?.length ? others.join(", ") : "none"],
     ...nodesOf(cluster),
   ];
+}
+
+/** Whether the database has the tables of this version. */
+function migrationsOf(migrations) {
+  if (!migrations) return NOTHING;
+  const { lacking, later } = migrations;
+  if (lacking > 0) return `${count(lacking)} not run: restart the server, or run slackir migrate`;
+  return later > 0 ? `all run, and ${count(later)} of a later version` : "all run";
 }
 
 function factLine([label]) {

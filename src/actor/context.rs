@@ -277,6 +277,14 @@ mod tests {
             match what {
                 "stop" => ctx.stop(),
                 "panic" => panic!("as asked"),
+                "spin" => {
+                    let spin = async {
+                        loop {
+                            tokio::task::consume_budget().await;
+                        }
+                    };
+                    ctx.spawn(wrap_future(spin));
+                }
                 "wait" => ctx.wait(
                     wrap_future(actix_rt::task::yield_now())
                         .map(|(), diary: &mut Self, _| diary.note("waited")),
@@ -395,6 +403,52 @@ mod tests {
         assert_eq!(end_of(&ended).await, ["started", "dropped"]);
         assert_eq!(other.send(Note("one")).await, Ok(2));
         assert_eq!(*log.borrow(), ["started", "one"]);
+    }
+
+    /// Channels run the code of applications, which may read from something that always has more.
+    #[actix_rt::test]
+    async fn an_actor_that_always_has_more_to_do_holds_up_no_other() {
+        let ((other, _), (address, log)) = (start(|_| {}), start(|_| {}));
+        address.do_send(Note("spin"));
+        for answered in 2..100 {
+            assert_eq!(other.send(Note("one")).await, Ok(answered));
+        }
+        address.do_send(Note("stop"));
+        assert_eq!(
+            end_of(&log).await,
+            ["started", "stopping", "stopped", "dropped"]
+        );
+    }
+
+    #[test]
+    fn actors_that_panic_when_a_runtime_drops_them_take_no_other_along() {
+        struct Bomb;
+
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("as asked");
+            }
+        }
+
+        let logs: Vec<_> = actix_rt::System::new().block_on(async {
+            let start_one = |_| {
+                let held = async {
+                    let _bomb = Bomb;
+                    std::future::pending::<()>().await;
+                };
+                start(|ctx| {
+                    ctx.spawn(wrap_future(held));
+                })
+            };
+            let actors: Vec<_> = (0..3).map(start_one).collect();
+            for (address, _) in &actors {
+                assert_eq!(address.send(Note("one")).await, Ok(2));
+            }
+            actors.into_iter().map(|(_, log)| log).collect()
+        });
+        for log in logs {
+            assert_eq!(log.take(), ["started", "one", "dropped"]);
+        }
     }
 
     #[test]

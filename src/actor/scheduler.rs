@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
-use tokio::task::unconstrained;
 
 use super::Marks;
 
-/// The task polls so many actors in one turn; then the thread's other tasks have theirs.
+/// The task polls so many actors in one turn; then the thread's other tasks have theirs. The actors of a turn share
+/// tokio's budget of a task. An actor that finds it used up is woken at once, for the next turn.
 const TURN: usize = 64;
 
 type Life = Pin<Box<dyn Future<Output = ()>>>;
@@ -37,9 +37,7 @@ pub(super) fn spawn(life: Life) {
     ACTORS.with(|actors| {
         actors.arriving.borrow_mut().push(life);
         if actors.count.replace(actors.count.get() + 1) == 0 {
-            let task = Task::new(Arc::clone(&actors.marks));
-            // The actors keep to turns of their own: see `actix::stream`, which yields after 16 items.
-            actix_rt::spawn(unconstrained(task));
+            actix_rt::spawn(Task::new(Arc::clone(&actors.marks)));
         }
         actors.marks.wake(None);
     });
@@ -93,10 +91,14 @@ impl Task {
         if matches!(polled, Ok(Poll::Pending)) {
             return false;
         }
-        let ended = self.lives.remove(index);
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(ended)));
+        end(self.lives.remove(index).0);
         true
     }
+}
+
+/// Drops an actor. If it panics, the hook of the process has logged it.
+fn end(life: Life) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(life)));
 }
 
 impl Future for Task {
@@ -130,10 +132,10 @@ impl Drop for Task {
         // Another runtime of this thread begins anew. A thread that ends has no actors left. An actor that starts
         // another while it is dropped must not start a task: the count is set last.
         let _ = ACTORS.try_with(|actors| {
-            self.lives.clear();
+            self.lives.drain().for_each(|(life, _)| end(life));
             let arrived = || actors.arriving.borrow_mut().pop();
             while let Some(life) = arrived() {
-                drop(life);
+                end(life);
             }
             actors.count.set(0);
         });

@@ -53,6 +53,17 @@ impl HistoryMode {
             _ => None,
         }
     }
+
+    /// Its name in join params and settings.
+    #[cfg(feature = "server")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::MessagesHistory => "messages_history",
+            Self::PerEvent => "per_event",
+            Self::Reply => "reply",
+        }
+    }
 }
 
 /// A client's request for the stored messages of its topic. The application sets the default, the client's join

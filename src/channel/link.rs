@@ -116,7 +116,7 @@ impl Link {
     pub(crate) fn deliver(&self, work: ChannelWork) {
         let mut inbox = self.inbox.borrow_mut();
         if inbox.capacity() == 0 {
-            // Mostly there is one, and every channel keeps the room.
+            // Mostly one piece of work waits, and each channel keeps the room for it.
             inbox.reserve_exact(1);
         }
         inbox.push_back(work);

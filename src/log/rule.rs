@@ -90,7 +90,6 @@ impl LogRule {
     }
 
     /// Whether members get committed messages only.
-    #[cfg(feature = "_cluster")]
     pub(crate) fn is_strict(&self) -> bool {
         self.strict
     }

@@ -297,6 +297,11 @@ impl<W> TopicLog<W> {
         self.tail.remove(seq);
     }
 
+    /// When the newest message of the tail was published.
+    pub(crate) fn last_at(&self) -> Option<SystemTime> {
+        self.tail.iter().next_back().map(|entry| entry.at)
+    }
+
     pub(crate) fn id_of(&self, seq: Seq) -> MessageId {
         self.run.id(seq)
     }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Histogram, counter, describe_counter, histogram};
 
@@ -142,6 +142,9 @@ static DELIVERY_LAG: LazyLock<Histogram> = LazyLock::new(|| {
     )
 });
 
+/// When a thread last added its counts, in seconds since 1970; 0 while none does.
+static SECOND: AtomicU64 = AtomicU64::new(0);
+
 /// The counts of one thread.
 struct Counts {
     cells: [Cell<u64>; COUNTED.len()],
@@ -219,6 +222,20 @@ pub(crate) fn totals() -> Totals {
     }
 }
 
+/// The present in seconds since 1970. It costs one load while a thread keeps adding its counts, and is 0.1 s late at most,
+/// unless all of them are blocked.
+pub(crate) fn second() -> u64 {
+    match SECOND.load(Ordering::Relaxed) {
+        0 => clock(),
+        second => second,
+    }
+}
+
+fn clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
 /// Makes this thread add its counts to the metrics, and time itself, until its runtime ends. Needs an actix runtime.
 pub(crate) fn keep_adding() {
     if COUNTS.with(|counts| counts.ticks.replace(true)) {
@@ -251,6 +268,7 @@ struct Running;
 
 impl Running {
     fn add(&self) {
+        SECOND.store(clock(), Ordering::Relaxed);
         COUNTS.with(|counts| {
             for (index, cell) in counts.cells.iter().enumerate() {
                 let count = cell.take();
@@ -266,6 +284,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.add();
+        // Another thread sets it again within a tick.
+        SECOND.store(0, Ordering::Relaxed);
         COUNTS.with(|counts| counts.ticks.set(false));
     }
 }

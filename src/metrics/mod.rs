@@ -26,7 +26,7 @@ pub(crate) use self::cluster::{BusTotals, count_passed_over, show_cluster};
 pub(crate) use self::commit_lag::{commit_lag, committed};
 pub(crate) use self::connection::{End, Refused, connection_metrics};
 pub(crate) use self::hot::{
-    Hot, Totals, count, fanned_out, keep_adding, time_some, totals, written,
+    Hot, Totals, count, fanned_out, keep_adding, second, time_some, totals, written,
 };
 pub(crate) use self::http::request;
 pub(crate) use self::route::{RouteId, RouteMetrics};
@@ -417,7 +417,7 @@ pub(crate) fn describe() {
     route::describe();
     describe_counter!(
         "slackir_limited_total",
-        "Messages, connections and requests that a limit refused, by limit"
+        "Messages, connections, requests and attempts to sign in that a limit refused, by limit"
     );
     describe_counter!(
         "slackir_resumes_total",

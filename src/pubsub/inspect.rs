@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::PubSub;
 use super::topic::Topic;
@@ -21,8 +22,13 @@ pub struct TopicInfo {
     pub members: usize,
     /// The broadcasts since it is in memory, those of presences included.
     pub broadcasts: u64,
+    /// When the last message was sent, in whole seconds; changes of presences are none. If there was none since the topic
+    /// is in memory, when the newest one of its log was published. `None`: there is neither.
+    pub last_message: Option<SystemTime>,
     /// Whether messages of it are stored.
     pub is_saved: bool,
+    /// Whether its members get a stored message only once it is committed.
+    pub is_strict: bool,
 }
 
 /// The order of a list of topics.
@@ -52,17 +58,20 @@ struct Seen {
     topic: Arc<Topic>,
     members: usize,
     broadcasts: u64,
+    last_message: Option<SystemTime>,
 }
 
 impl Seen {
     fn of(topic: Arc<Topic>) -> Option<Self> {
         let state = topic.lock();
         let (members, broadcasts) = (state.channels, state.broadcasts);
+        let last_message = state.last_message();
         drop(state);
         (members > 0).then_some(Self {
             topic,
             members: usize::try_from(members).unwrap_or(usize::MAX),
             broadcasts,
+            last_message,
         })
     }
 
@@ -109,7 +118,13 @@ impl PubSub {
             topic: seen.topic.name().to_owned(),
             members: seen.members,
             broadcasts: seen.broadcasts,
+            last_message: seen.last_message,
             is_saved: seen.topic.stores_any(),
+            is_strict: seen
+                .topic
+                .rule
+                .as_ref()
+                .is_some_and(|rule| rule.is_strict()),
         });
         ListedTopics {
             topics: topics.collect(),
@@ -127,5 +142,11 @@ impl PubSub {
     #[cfg(feature = "server")]
     pub(crate) fn is_saved(&self, topic: &str) -> bool {
         self.rule(topic).is_some_and(|rule| rule.stores_any())
+    }
+
+    /// Whether members of a topic with this name get a stored message only once it is committed.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_strict(&self, topic: &str) -> bool {
+        self.rule(topic).is_some_and(|rule| rule.is_strict())
     }
 }

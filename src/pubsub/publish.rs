@@ -341,7 +341,9 @@ impl PubSub {
             let broadcast = Broadcast::new(topic, &draft.event, &payload, from, stored);
             Arc::new(broadcast.directed(draft.direction.as_ref()))
         };
-        state.broadcasts += u64::from(visibility != Visibility::Already);
+        if visibility != Visibility::Already {
+            state.count_broadcast(&draft.event);
+        }
         let congested = match visibility {
             Visibility::Already => None,
             Visibility::OnCommit => state.wait(broadcast()),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::OnceCell;
 
@@ -14,7 +15,7 @@ use crate::log::{
     Outcome, Pager, RecentRefs, Seq, TopicLog,
 };
 use crate::message::Payload;
-use crate::metrics::{RouteId, RouteMetrics};
+use crate::metrics::{RouteId, RouteMetrics, second};
 
 /// A topic: its members by worker, and its log.
 pub(crate) struct Topic {
@@ -41,6 +42,8 @@ pub(super) struct TopicState {
     pub(super) channels: u32,
     /// The broadcasts since the topic is in memory.
     pub(super) broadcasts: u64,
+    /// When the last message was sent since then, in seconds since 1970; 0: there was none.
+    last_message: u64,
     /// Running erasures. They keep the log in memory.
     pub(super) erasures: usize,
     pub(super) log: Option<TopicLog<Arc<Broadcast>>>,
@@ -76,6 +79,7 @@ impl Topic {
                 members: Members::default(),
                 channels: 0,
                 broadcasts: 0,
+                last_message: 0,
                 erasures: 0,
                 log: None,
                 replica,
@@ -293,6 +297,24 @@ impl TopicState {
         })?;
         topic.note_shed(log);
         Ok(Some(appended))
+    }
+
+    /// Counts a broadcast of this event.
+    pub(super) fn count_broadcast(&mut self, event: &str) {
+        self.broadcasts += 1;
+        // Who comes and goes has said nothing.
+        if !event.starts_with("presence_") && !event.starts_with("phx_") {
+            self.last_message = second();
+        }
+    }
+
+    /// When the last message was sent, in whole seconds. If there was none since the topic is in memory, when the newest
+    /// one of the log was published.
+    pub(super) fn last_message(&self) -> Option<SystemTime> {
+        match self.last_message {
+            0 => self.log.as_ref()?.last_at(),
+            second => Some(UNIX_EPOCH + Duration::from_secs(second)),
+        }
     }
 
     /// Whether a shed log must be filled again before it can give this backlog.

@@ -25,11 +25,13 @@ pub(crate) enum Limit {
     Connections,
     /// Requests to the HTTP API.
     Api,
+    /// Attempts to sign in to the dashboard.
+    Login,
 }
 
 impl Limit {
     /// All limits, in the order of the enum.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Pushes,
         Self::Bytes,
         Self::Joins,
@@ -41,6 +43,7 @@ impl Limit {
         Self::Connects,
         Self::Connections,
         Self::Api,
+        Self::Login,
     ];
 
     /// `limit` in refusals and in the metric.
@@ -57,6 +60,7 @@ impl Limit {
             Self::Connects => "connects",
             Self::Connections => "connections",
             Self::Api => "api",
+            Self::Login => "login",
         }
     }
 }

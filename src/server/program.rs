@@ -23,6 +23,7 @@ use crate::server::commands::config::{check, init, report, show};
 use crate::server::commands::data::{DataCommandError, erase, export, import};
 use crate::server::commands::migrate::{MigrateError, migrate};
 use crate::server::commands::rooms::rooms;
+use crate::server::commands::secret::secret;
 use crate::server::commands::service::{completions, health, man};
 use crate::server::commands::token::token;
 use crate::server::config::{
@@ -101,6 +102,9 @@ pub async fn main<S: Socket>(extend: impl FnOnce(Server) -> Server<S>) -> ExitCo
         Some(Command::Backup(config)) => run(move || backup(&config), backed_up).await,
         Some(Command::Rooms(config)) => {
             run(move || rooms(&config.action), ToString::to_string).await
+        }
+        Some(Command::Secret(config)) => {
+            run(move || secret(config.length), ToString::to_string).await
         }
         Some(Command::Token(config)) => {
             run(move || token(&config.action), ToString::to_string).await

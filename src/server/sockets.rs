@@ -14,7 +14,9 @@ use crate::revocation::Revocations;
 use crate::server::config::{Durability, ServeConfig, Switch};
 use crate::server::hook::Hook;
 use crate::server::language::IdentityConfig;
-use crate::server::rooms::{self, Identified, IdentityError, IdentityKeys, LiveRooms, Room};
+use crate::server::rooms::{
+    self, Identified, IdentityError, IdentityKeys, LiveRooms, Room, UserConnections,
+};
 use crate::server::told::Teller;
 use crate::slow_mode::SlowModes;
 use crate::socket::{OutboxLimits, RateLimits, SharedLimits, Socket, SocketOptions, SocketRouter};
@@ -74,6 +76,8 @@ pub(super) struct ChangeableRooms {
     limits: SharedLimits,
     /// Changes of presences by one connection.
     presences: Arc<SharedRate>,
+    /// Of each user. `None`: nobody counts them.
+    connections: Option<Arc<UserConnections>>,
 }
 
 named_debug!(ChangeableRooms);
@@ -83,6 +87,9 @@ impl ChangeableRooms {
     pub(super) fn set_limits(&self, config: &ServeConfig) {
         self.limits.set(rates(config), config.max_channels);
         self.presences.set(presences(config));
+        if let (Some(connections), Some(identity)) = (&self.connections, &config.identity) {
+            connections.set_max(identity.max_connections);
+        }
     }
 }
 
@@ -175,7 +182,7 @@ pub(super) fn mount(
         (revocations, bans),
         socket,
     )?;
-    let keys = socket.keys();
+    let (keys, connections) = (socket.keys(), socket.connections());
     let mount = Mount::new(MOUNT, socket, router)
         .transports(transports)
         .options(options);
@@ -190,6 +197,7 @@ pub(super) fn mount(
             rooms: live,
             limits,
             presences,
+            connections,
         },
     })
 }

@@ -1,6 +1,7 @@
 //! Keeps the import table of ARCHITECTURE.md true, and files readable.
 
 mod log_lines;
+mod migrations;
 mod names;
 mod paths;
 mod table;

@@ -464,6 +464,8 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
             "server/config",
             "server/console",
             "server/explain",
+            "server/jwt",
+            "server/language",
             "server/probe",
             "server/rooms",
             "server/tls",

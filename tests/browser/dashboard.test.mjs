@@ -87,14 +87,19 @@ test("the strip and the charts move by themselves", async (t) => {
 test("the list of rooms finds a room that somebody has joined", async (t) => {
   const server = await start(t);
   const [user, topic] = [own("ada"), `random:${own("tea")}`];
-  await Client.join(t, server, user, topic);
+  const client = await Client.join(t, server, user, topic);
   const operator = await Operator.signedIn(t, server);
   const { page } = operator;
   await page.getByLabel("Topic begins with").fill(topic.slice(0, -2));
   await operator.row("Rooms", topic).waitFor();
   await eventually(() => page.locator("tbody tr").count(), 1);
   const cells = await operator.row("Rooms", topic).getByRole("cell").allTextContents();
-  assert.deepEqual([cells[0], cells[1], cells[4]], [topic, "1", "saved"]);
+  assert.deepEqual([cells[0], cells[1], cells[4], cells[5]], [topic, "1", "–", "saved, relaxed"]);
+  await client.say("hello");
+  await eventually(
+    () => operator.row("Rooms", topic).getByRole("cell").nth(4).textContent(),
+    (text) => /^\d+ s ago$/.test(text),
+  );
 
   await page.getByLabel("Topic begins with").fill(own("nowhere"));
   await page.getByText("No open room begins with").waitFor();
@@ -320,6 +325,8 @@ test("trouble and system say how the server is, and a check runs", async (t) => 
     () => database.textContent(),
     (text) => /sqlite|postgres/.test(text),
   );
+  const migrations = operator.panel("State").locator("div", { hasText: "Migrations" }).last();
+  await eventually(() => migrations.textContent(), "Migrationsall run");
   await page.getByRole("button", { name: "Check now" }).click();
   await operator.panel("Check").locator(".check li", { hasText: "database" }).first().waitFor();
   assert.ok(!(await page.locator("body").textContent()).includes(PASSWORD), "the password is redacted");

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -71,6 +71,20 @@ test("in the cluster a node has the time that its shutdown takes, and its enviro
   assert.ok(seconds(slackir1.stop_grace_period, /^(\d+)s$/) > delay + setting("shutdown-timeout"));
   const settings = readFileSync(new URL("../../docs/CONFIGURATION.md", import.meta.url), "utf8");
   for (const name of Object.keys(slackir1.environment)) assert.ok(settings.includes(`| \`${name}\` |`), name);
+});
+
+test("what the Debian package takes is there, or scripts/deb makes it", () => {
+  const root = new URL("../../", import.meta.url);
+  const manifest = readFileSync(new URL("Cargo.toml", root), "utf8");
+  const [, assets] = manifest.match(/\[package\.metadata\.deb\][^]*?\nassets = \[([^]*?)\n\]/);
+  const sources = [...assets.matchAll(/\["([^"]+)", "[^"]+", "\d+"\]/g)].map(([, source]) => source);
+  assert.ok(sources.includes("target/release/slackir"));
+  const made = readFileSync(new URL("scripts/deb", root), "utf8");
+  for (const source of sources) {
+    // Of `folder/*.md` the folder.
+    const path = source.replace(/\/\*.*$/, "");
+    assert.ok(source.startsWith("target/") ? made.includes(path) : existsSync(new URL(path, root)), source);
+  }
 });
 
 test("Caddy reads its configuration in compose.yml", { skip: !isInstalled("caddy") && "no Caddy" }, () => {

@@ -190,6 +190,28 @@ async fn each_operation_of_the_document_is_called(database: Database) {
 }
 
 #[actix_web::test]
+async fn a_topic_knows_its_newest_saved_message_after_a_restart() {
+    let database = Database::sqlite();
+    let server = start(&database);
+    let program = Program::of(&server).await;
+    let target = "/api/topics/room:1/messages";
+    let (status, message) = program
+        .ask("POST", target, &json!({"payload": {"n": 1}}))
+        .await;
+    assert_eq!(status, 201);
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+
+    let server = start(&database);
+    let _ann = member(&server, "ann", "room:1").await;
+    let topics = Program::of(&server).await.get("/api/topics").await;
+    assert_eq!(
+        topics["topics"][0]["last_message_at"],
+        message["inserted_at"]
+    );
+}
+
+#[actix_web::test]
 async fn what_is_connected_is_listed_and_ended() {
     let database = Database::sqlite();
     let server = start(&database);
@@ -209,11 +231,16 @@ async fn what_is_connected_is_listed_and_ended() {
     );
     assert_eq!(topics["topics"][0]["members"], 2);
     let topics = program.get("/api/topics?prefix=live&sort=messages").await;
-    let expected = json!({"topic": "live:1", "members": 1, "messages": 0, "history": "none"});
+    let expected = json!({
+        "topic": "live:1", "members": 1, "messages": 0, "last_message_at": null, "history": "none",
+        "durability": null,
+    });
     assert_eq!(topics, json!({"topics": [expected], "total": 1}));
+    let topics = program.get("/api/topics?prefix=room:2").await;
+    let topic = &topics["topics"][0];
     assert_eq!(
-        program.get("/api/topics?prefix=room:2").await["topics"][0]["history"],
-        "saved"
+        (&topic["history"], &topic["durability"]),
+        (&json!("saved"), &json!("relaxed"))
     );
 
     let members = program.get("/api/topics/room:1/members?limit=1").await;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 use crate::support::process::{Process, program, run, run_with};
+use crate::support::transport::Wire;
+use crate::support::wire::WireClient;
 
 /// Runs `slackir`, which must fail with one line that holds `part`.
 pub(crate) fn fails(dir: &Path, args: &[&str], part: &str) {
@@ -43,6 +45,92 @@ fn bad_flag_values_are_refused_by_name() {
         0,
         "nothing was made"
     );
+}
+
+#[test]
+fn a_new_secret_has_the_characters_that_were_asked_for() {
+    let dir = tempdir().expect("a temporary folder");
+    let print = |args: &[&str]| {
+        let output = run(args, dir.path());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        text.strip_suffix('\n').expect("one line").to_owned()
+    };
+    let (first, second) = (print(&["secret"]), print(&["secret"]));
+    assert_ne!(first, second);
+    assert_eq!((first.len(), print(&["secret", "32"]).len()), (64, 32));
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/".contains(c);
+    assert!(first.chars().all(is_base64), "{first}");
+    fails(dir.path(), &["secret", "31"], "31 is not in 32..");
+}
+
+#[actix_web::test]
+async fn a_json_web_token_is_signed_as_the_config_file_accepts_it() {
+    const SECRET: &str = "a secret of thirty-two bytes or more";
+    let dir = tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).expect("writable");
+    };
+    write("jwt", SECRET);
+    write("other", "another secret of thirty-two bytes or more");
+    write("rsa.pem", include_str!("../fixtures/jwt/rsa.pem"));
+    let config = |keys: &str| {
+        format!(
+            "[identity]\njwt = {{ {keys}, issuer = \"https://login.example\", audience = [\"chat\"] }}\n\
+             require = [\"id\"]\nfields = {{ id = \"{{token.sub}}\" }}\n"
+        )
+    };
+    write(
+        "slackir.toml",
+        &config("algorithms = [\"HS512\"], secret_file = \"jwt\""),
+    );
+    write(
+        "public.toml",
+        &config("algorithms = [\"RS256\"], public_key_file = \"rsa.pem\""),
+    );
+    let server = Process::start(&dir, &["--config", "slackir.toml", "--persist", "off"]);
+    let file = ["--config", "slackir.toml"];
+    let tried = async |args: &[&str]| {
+        let output = run(&[&["token", "jwt"], args].concat(), dir.path());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let token = String::from_utf8(output.stdout).expect("text");
+        let target = format!("/socket/websocket?vsn=2.0.0&token={}", token.trim_end());
+        let dialled = WireClient::dial(server.addr, &target, &[]).await;
+        dialled.expect("an answer").1.status
+    };
+    assert_eq!(tried(&[&file[..], &["sub=ada"]].concat()).await, 101);
+    assert_eq!(
+        tried(&[&file[..], &["{\"sub\": \"ada\"}"]].concat()).await,
+        101
+    );
+    for wrong in [
+        &["sub=ada", "exp=1"][..],
+        &["sub=ada", "aud=mail"],
+        &["sub=ada", "--secret-file", "other"],
+        &["sub=ada", "--algorithm", "HS256"],
+        &["name=ada"],
+    ] {
+        assert_eq!(tried(&[&file[..], wrong].concat()).await, 403, "{wrong:?}");
+    }
+    let own = ["sub=ada", "--secret-file", "jwt", "--algorithm", "HS512"];
+    let named = ["iss=https://login.example", "aud=chat"];
+    assert_eq!(tried(&[&own[..], &named].concat()).await, 101);
+    for (args, part) in [
+        (&["sub"][..], "\"sub\" is no claim"),
+        (&["sub=ada"], "nothing to sign with"),
+        (&["--config", "public.toml"], "--private-key-file"),
+        (
+            &["--config", "public.toml", "--private-key-file", "rsa.pem"],
+            "no private key for RS256",
+        ),
+        (
+            &["--secret-file", "jwt", "--algorithm", "ES256"],
+            "a P-256 key",
+        ),
+        (&["--algorithm", "none"], "must be HS256"),
+    ] {
+        fails(dir.path(), &[&["token", "jwt"], args].concat(), part);
+    }
 }
 
 #[test]

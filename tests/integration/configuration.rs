@@ -97,6 +97,16 @@ fn each_mistake_has_its_line() {
             "fail  database: cannot use database file text.db",
         ),
         ("spool_dir = \"plain\"", "fail  spool: plain is no folder"),
+        #[cfg(feature = "acme")]
+        (
+            "acme = [\"a.example\"]\nacme_dir = \"plain\"",
+            "fail  acme_dir: plain is no folder: correct acme_dir",
+        ),
+        #[cfg(feature = "acme")]
+        (
+            "acme = [\"a.example\"]\nacme_dir = \"certificates\"",
+            "ok    acme_dir: certificates will be created",
+        ),
         (
             "static_dir = \"nowhere\"",
             "fail  static_dir: static folder nowhere is not a folder",

@@ -48,6 +48,9 @@ async fn the_page_needs_the_password_and_a_wrong_one_is_limited() {
     assert_eq!(limited.status, 429);
     assert!(limited.headers.contains_key("retry-after"));
     assert!(String::from_utf8_lossy(&limited.body).contains("data-wrong=\"limited\""));
+    let metrics = get(addr, "/metrics", None).await;
+    let counted = "slackir_limited_total{limit=\"login\"} 1";
+    assert!(String::from_utf8_lossy(&metrics.body).contains(counted));
     let elsewhere = [
         ("X-Forwarded-For", "192.0.2.7"),
         ("X-Forwarded-Proto", "https"),
@@ -139,7 +142,7 @@ async fn signing_out_ends_the_session_and_its_sockets() {
         (303, "/dashboard/login")
     );
     assert!(left.headers["set-cookie"].contains("Max-Age=0"));
-    assert_eq!(operator.client.closed().await, 1001);
+    assert_eq!(operator.client.closed().await, 1008);
     let page = get(server.addr, "/dashboard/", Some(&cookie)).await;
     assert_eq!(page.status, 302);
     let again = WireClient::open(server.addr, SOCKET, &[("Cookie", Some(&cookie))]).await;

@@ -94,11 +94,16 @@ async fn topics_members_and_connections_are_listed<W: Wire>() {
         .iter()
         .map(|it| (&*it.topic, it.members, it.broadcasts));
     assert!(seen.eq([("room:1", 2, 0), ("room:2", 1, 1)]), "{topics:?}");
+    assert_eq!(topics.topics[0].last_message, None);
     let topics = endpoint
         .list_topics("room:", TopicOrder::Broadcasts, 1)
         .await;
     assert_eq!((&*topics.topics[0].topic, topics.total), ("room:2", 2));
     assert!(!topics.topics[0].is_saved);
+    let last = topics.topics[0]
+        .last_message
+        .expect("it was sent a moment ago");
+    assert!(before < last && last <= SystemTime::now(), "{topics:?}");
     assert_eq!(
         endpoint
             .list_topics("room:2x", TopicOrder::Topic, 1)

@@ -145,6 +145,37 @@ fn clients_only_connect_or_stay() {
 }
 
 #[test]
+fn in_a_storm_all_but_a_few_come_back_and_resume() {
+    let (_dir, _server, url) = server(&[]);
+    let args = [
+        "--mode",
+        "storm",
+        "--clients",
+        "120",
+        "--channels",
+        "3",
+        "--stay",
+        "20",
+        "--seconds",
+        "0.5",
+        "--rate",
+        "200",
+    ];
+    let (code, result, said) = load(&url, &args);
+    assert_eq!(code, 0, "{said}");
+    for (name, number) in [("away", 100), ("back", 100), ("resumed_channels", 300)] {
+        assert_eq!(result["storm"][name], number, "{name} of {result}");
+    }
+    assert_eq!(
+        (&result["joined"], &result["lost"]),
+        (&json!(120), &json!(0))
+    );
+    assert!(result["replies"].as_u64() >= Some(100), "{result}");
+    let seconds = result["storm"]["seconds"].as_f64();
+    assert!(seconds > Some(0.0), "{result}");
+}
+
+#[test]
 fn a_server_that_drops_its_clients_is_reported() {
     let (_dir, server, url) = server(&[]);
     let running = Running::start(&url, &["--clients", "20", "--seconds", "60"]);

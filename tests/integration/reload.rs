@@ -1,100 +1,12 @@
-//! SIGHUP applies new settings to a server that runs; a mistake changes nothing.
+//! SIGHUP applies new settings to a server that runs; a mistake changes nothing. tests/integration/reload_operators.rs has
+//! the dashboard and the backend.
 
-use std::io::{BufRead, BufReader, Lines};
-use std::net::SocketAddr;
-use std::process::{ChildStderr, Stdio};
-
-use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
+use serde_json::json;
 
 use crate::support::jwt::signed_with;
 use crate::support::phoenix::Phoenix;
-use crate::support::process::Process;
-use crate::support::transport::Wire;
-use crate::support::wire::{WireClient, http};
-
-const SECRETS: [&str; 2] = [
-    "the first secret of thirty-two bytes or more",
-    "the second secret of thirty-two bytes or more",
-];
-
-const IDENTITY: &str =
-    "[identity]\njwt = { algorithms = [\"HS256\"], secret_file = \"jwt\", require_exp = false }\n";
-
-struct Running {
-    dir: TempDir,
-    server: Process,
-    log: Lines<BufReader<ChildStderr>>,
-}
-
-impl Running {
-    /// A server with these settings above the identity.
-    fn start(settings: &str) -> Self {
-        let dir = tempdir().expect("a temporary folder");
-        write(&dir, settings, SECRETS[0]);
-        let args = ["--config", "slackir.toml", "--log-format", "json"];
-        let mut server = Process::start_logging_to(Stdio::piped(), &dir, &args);
-        let log = BufReader::new(server.take_stderr()).lines();
-        Self { dir, server, log }
-    }
-
-    /// Writes other settings, sends SIGHUP, and waits for the line of the log.
-    fn reload(&mut self, settings: &str, secret: &str, event: &str) -> Value {
-        write(&self.dir, settings, secret);
-        self.server.signal("-HUP");
-        let lines = self.log.by_ref().map_while(Result::ok);
-        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let line = lines.find(|line| {
-            line["fields"]["message"]
-                .as_str()
-                .is_some_and(|message| message.starts_with("serve.reload"))
-        });
-        let fields = line.expect("the server logs it")["fields"].take();
-        let message = fields["message"].as_str().unwrap_or_default();
-        assert_eq!(message.split(':').next(), Some(event), "{fields}");
-        fields
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.server.addr
-    }
-
-    /// The status of a request to the API with this token.
-    async fn api(&self, token: &str) -> u16 {
-        let authorization = format!("Bearer {token}");
-        let headers = [("Authorization", Some(&*authorization))];
-        let target = "/api/topics/random:lobby/messages";
-        let answer = http(self.addr(), "GET", target, &headers, b"").await;
-        answer.expect("an answer").status
-    }
-
-    /// The status of a handshake with a token of this secret, by a page of this host.
-    async fn handshake(&self, secret: &str, host: &str) -> (Option<WireClient>, u16) {
-        let token = signed_with(secret, &json!({"sub": "ada"}));
-        let target = format!("/socket/websocket?vsn=2.0.0&token={token}");
-        let origin = format!("http://{host}");
-        let dialled = WireClient::dial(self.addr(), &target, &[("Origin", Some(&*origin))]).await;
-        let (client, answer) = dialled.expect("an answer");
-        (client, answer.status)
-    }
-
-    /// A client with a token of the first secret.
-    async fn client(&self) -> Phoenix {
-        let token = signed_with(SECRETS[0], &json!({"sub": "ada"}));
-        Phoenix::dial_with(self.addr(), &format!("&token={token}")).await
-    }
-
-    fn end(self) {
-        self.server.signal("-TERM");
-        assert_eq!(self.server.wait(), Some(0));
-    }
-}
-
-fn write(dir: &TempDir, settings: &str, secret: &str) {
-    let config = format!("{settings}\n{IDENTITY}");
-    std::fs::write(dir.path().join("slackir.toml"), config).expect("writable");
-    std::fs::write(dir.path().join("jwt"), secret).expect("writable");
-}
+use crate::support::reload::{IDENTITY, Running, SECRETS};
+use crate::support::wire::http;
 
 #[actix_web::test]
 async fn new_tokens_origins_limits_and_keys_hold_from_a_hangup_on() {
@@ -257,6 +169,84 @@ async fn a_room_has_its_new_history_and_limit_for_members_and_joins() {
     assert_eq!(history(&mut dora).await, [1_009, 1_010]);
     drop((ada, bob, carl, dora));
     running.end();
+}
+
+#[actix_web::test]
+async fn a_room_takes_messages_of_its_new_length_from_members_and_programs() {
+    const TOKEN: &str = "a-token-of-the-tests";
+    let settings = |bytes: u32| {
+        format!(
+            "api_token = \"{TOKEN}\"\n[[rooms]]\ntopics = \"random:*\"\nhistory = \"none\"\n\
+             events = [\"shout\"]\n\
+             on.say = {{ reply = true, store = false, to = \"others\" }}\nmax_message_bytes = {bytes}\n"
+        )
+    };
+    let mut running = Running::start(&settings(100));
+    let addr = running.addr();
+    let mut ada = running.client().await;
+    let (join_ref, _) = ada.join("random:1").await;
+    let long = json!({ "text": "x".repeat(200) });
+    let say = async |ada: &mut Phoenix| {
+        let sent = ada.push(&join_ref, "random:1", "say", long.clone()).await;
+        ada.reply_to(&sent).await
+    };
+    let publish = async || {
+        let authorization = format!("Bearer {TOKEN}");
+        let headers = [
+            ("Authorization", Some(&*authorization)),
+            ("Content-Type", Some("application/json")),
+        ];
+        let body = json!({ "event": "shout", "payload": long }).to_string();
+        let target = "/api/topics/random:2/messages";
+        let answer = http(addr, "POST", target, &headers, body.as_bytes()).await;
+        answer.expect("an answer").status
+    };
+    assert_eq!(say(&mut ada).await["response"]["max_message_bytes"], 100);
+    assert_eq!(publish().await, 422);
+    let line = running.reload(&settings(1_000), SECRETS[0], "serve.reloaded");
+    let shown = (&line["changed"], &line["restart"]);
+    assert_eq!(
+        shown,
+        (&json!("[[rooms]] random:* max_message_bytes"), &json!(""))
+    );
+    assert_eq!(say(&mut ada).await["status"], "ok");
+    assert_eq!(publish().await, 201);
+    drop(ada);
+    running.end();
+}
+
+#[actix_web::test]
+async fn a_user_may_have_more_connections_after_a_hangup_if_they_were_counted() {
+    let settings = |max: &str| {
+        format!("history = \"none\"\n{IDENTITY}fields = {{ id = \"{{token.sub}}\" }}\n{max}")
+    };
+    for (before, after, applied, restart) in [
+        (
+            "max_connections = 1\n",
+            "max_connections = 2\n",
+            "[identity] max_connections",
+            "",
+        ),
+        (
+            "max_connections = 1\n",
+            "",
+            "[identity] max_connections",
+            "",
+        ),
+        ("", "max_connections = 2\n", "", "[identity]"),
+    ] {
+        let mut running = Running::start(&settings(before));
+        let (first, status) = running.handshake(SECRETS[0], "127.0.0.1").await;
+        assert_eq!(status, 101);
+        let is_limited = running.handshake(SECRETS[0], "127.0.0.1").await.1 == 429;
+        assert_eq!(is_limited, !before.is_empty());
+        let line = running.reload(&settings(after), SECRETS[0], "serve.reloaded");
+        let shown = (&line["changed"], &line["restart"]);
+        assert_eq!(shown, (&json!(applied), &json!(restart)));
+        assert_eq!(running.handshake(SECRETS[0], "127.0.0.1").await.1, 101);
+        drop(first);
+        running.end();
+    }
 }
 
 #[actix_web::test]

@@ -1,7 +1,7 @@
 //! The server as a service: systemd's notices and socket, the delay of a shutdown, `slackir health`, completions and
 //! manual pages.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -66,14 +66,20 @@ fn systemd_learns_the_state_of_the_server() {
     assert_eq!(server.wait(), Some(0));
 }
 
-/// One request. `None`: the connection was closed without an answer.
-fn ask(address: SocketAddr, path: &str) -> std::io::Result<Option<String>> {
-    let mut stream = TcpStream::connect(address)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let mut answer = String::new();
-    let asked = stream.write_all(request.as_bytes());
-    let read = asked.and_then(|()| stream.read_to_string(&mut answer));
-    Ok(read.ok().filter(|length| *length > 0).map(|_| answer))
+/// A handshake of a WebSocket: whether it is accepted.
+fn is_accepted(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(
+            b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        std::io::Result::Ok(status)
+    };
+    ask().is_ok_and(|status| status == *b"HTTP/1.1 101")
 }
 
 #[test]
@@ -88,11 +94,10 @@ fn a_restart_behind_the_socket_of_systemd_refuses_no_client() {
         thread::spawn(move || {
             let mut refused = 0;
             while !stops.load(Ordering::Relaxed) {
-                match ask(address, "/healthz") {
-                    Ok(Some(_)) => drop(answered.fetch_add(1, Ordering::Relaxed)),
-                    Ok(None) => {}
-                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused += 1,
-                    Err(error) => panic!("{error}"),
+                if is_accepted(address) {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    refused += 1;
                 }
             }
             refused
@@ -116,7 +121,7 @@ fn a_restart_behind_the_socket_of_systemd_refuses_no_client() {
     // Those whose request nobody answers any more.
     let last = Process::start_on_socket(&dir, &listener, &[]);
     for client in clients {
-        assert_eq!(client.join().expect("no error"), 0, "no client is refused");
+        assert_eq!(client.join().expect("no panic"), 0, "no client is refused");
     }
     last.signal("-TERM");
     assert_eq!(last.wait(), Some(0));

@@ -24,7 +24,7 @@ impl Node {
         state: &mut TopicState,
         broadcast: Broadcast,
     ) {
-        state.broadcasts += 1;
+        state.count_broadcast(broadcast.event());
         topic.metrics().broadcasts.increment(1);
         if let Some(full) = state.deliver(&Arc::new(broadcast), None) {
             self.pause(topic, full);

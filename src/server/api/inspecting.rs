@@ -50,7 +50,8 @@ pub(super) async fn presence(
     _: Authorized,
     NameInPath(topic): NameInPath,
 ) -> Answer {
-    let room = first_match(&*api.rooms, &topic);
+    let rooms = api.rooms();
+    let room = first_match(&*rooms, &topic);
     let shows = room.is_some_and(|room| room.rules.presence.is_some());
     let presence = api.presence.as_ref().filter(|_| shows);
     let presence = presence.ok_or(ApiError::NoPresence)?.list(&topic);

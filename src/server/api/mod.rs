@@ -55,8 +55,8 @@ struct Shared {
     /// Read once for each request. `None`: nobody is let in.
     auth: RwLock<Option<Arc<Auth>>>,
     endpoint: Endpoint,
-    /// The rooms whose messages the API serves.
-    rooms: Vec<Arc<Room>>,
+    /// The rooms whose messages the API serves. Read once for each request.
+    rooms: RwLock<Arc<[Arc<Room>]>>,
     reader: Reader,
     eraser: Eraser,
     sanctions: Sanctions,
@@ -94,7 +94,7 @@ impl Api {
         Self(Arc::new(Shared {
             auth: RwLock::new(Some(Arc::new(auth))),
             endpoint: endpoint.clone(),
-            rooms: rooms.iter().cloned().map(Arc::new).collect(),
+            rooms: RwLock::new(shared(rooms)),
             reader: writer.reader(),
             eraser: Eraser::new(writer, endpoint.pubsub()),
             sanctions: sanctions.unwrap_or_else(|| {
@@ -112,12 +112,27 @@ impl Api {
         let mut present = self.0.auth.write().unwrap_or_else(PoisonError::into_inner);
         *present = auth.map(Arc::new);
     }
+
+    /// Serves the same rooms with other settings from now on.
+    pub(crate) fn set_rooms(&self, rooms: &[Room]) {
+        let present = self.0.rooms.write();
+        *present.unwrap_or_else(PoisonError::into_inner) = shared(rooms);
+    }
+}
+
+fn shared(rooms: &[Room]) -> Arc<[Arc<Room>]> {
+    rooms.iter().cloned().map(Arc::new).collect()
 }
 
 impl Shared {
     fn auth(&self) -> Option<Arc<Auth>> {
         let auth = self.auth.read().unwrap_or_else(PoisonError::into_inner);
         auth.clone()
+    }
+
+    fn rooms(&self) -> Arc<[Arc<Room>]> {
+        let rooms = self.rooms.read();
+        Arc::clone(&rooms.unwrap_or_else(PoisonError::into_inner))
     }
 }
 

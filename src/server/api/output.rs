@@ -96,7 +96,10 @@ struct TopicJson<'a> {
     topic: &'a str,
     members: usize,
     messages: u64,
+    #[serde(serialize_with = "optional_time")]
+    last_message_at: Option<SystemTime>,
     history: &'static str,
+    durability: Option<&'static str>,
 }
 
 impl<'a> From<&'a ListedTopics> for TopicsJson<'a> {
@@ -105,7 +108,9 @@ impl<'a> From<&'a ListedTopics> for TopicsJson<'a> {
             topic: &info.topic,
             members: info.members,
             messages: info.broadcasts,
+            last_message_at: info.last_message,
             history: if info.is_saved { "saved" } else { "none" },
+            durability: info.is_saved.then(|| durability(info.is_strict)),
         };
         Self {
             topics: listed.topics.iter().map(topic).collect(),
@@ -313,6 +318,11 @@ impl From<&Revocation> for RevokedJson {
             ends: revocation.ends,
         }
     }
+}
+
+/// The word for it, as in the settings.
+fn durability(is_strict: bool) -> &'static str {
+    if is_strict { "strict" } else { "relaxed" }
 }
 
 fn id<S: Serializer>(id: &MessageId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -48,7 +48,8 @@ impl LoggedTopic {
     /// The topic with this name.
     pub(super) fn named(shared: &Shared, name: String) -> Result<Self, ApiError> {
         check_name(TOPIC, &name)?;
-        let room = first_match(&*shared.rooms, &name).ok_or(ApiError::NoLog)?;
+        let rooms = shared.rooms();
+        let room = first_match(&*rooms, &name).ok_or(ApiError::NoLog)?;
         let room = Arc::clone(room);
         Ok(Self { name, room })
     }

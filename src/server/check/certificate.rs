@@ -14,6 +14,8 @@ pub(super) fn certificate(config: &ServeConfig) -> Option<Finding> {
             return Some(Finding::warn(NAME, text));
         }
         Ok(None) => return None,
+        // The finding about acme_dir says it.
+        Err(_) if !config.tls.acme.is_empty() && config.tls.acme_dir.is_file() => return None,
         Err(error) => return Some(Finding::fail(NAME, error.to_string())),
     };
     let validity = certificate.validity;

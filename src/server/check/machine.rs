@@ -31,18 +31,29 @@ pub(super) fn spool(config: &ServeConfig) -> Finding {
         Some(dir) => Ok(dir.clone()),
         None => store::default_spool(&config.database.database_url),
     };
-    let dir = match dir {
-        Ok(dir) => dir,
-        Err(error) => return Finding::fail(NAME, error.to_string()),
-    };
+    match dir {
+        Ok(dir) => folder(NAME, "spool_dir", &dir),
+        Err(error) => Finding::fail(NAME, error.to_string()),
+    }
+}
+
+/// The folder of the account and of the certificates of ACME; `None` without ACME.
+pub(super) fn acme_dir(config: &ServeConfig) -> Option<Finding> {
+    const NAME: &str = "acme_dir";
+    let is_on = !config.tls.acme.is_empty();
+    is_on.then(|| folder(NAME, NAME, &config.tls.acme_dir))
+}
+
+/// A folder that the server makes and writes into. `setting` names it.
+fn folder(name: &'static str, setting: &str, dir: &Path) -> Finding {
     let shown = dir.display();
-    match fs::metadata(&dir) {
+    match fs::metadata(dir) {
         Ok(found) if !found.is_dir() => {
-            Finding::fail(NAME, format!("{shown} is no folder: correct spool_dir"))
+            Finding::fail(name, format!("{shown} is no folder: correct {setting}"))
         }
-        Ok(_) if is_writable(&dir) => Finding::ok(NAME, format!("{shown} can be written")),
+        Ok(_) if is_writable(dir) => Finding::ok(name, format!("{shown} can be written")),
         Ok(_) => Finding::fail(
-            NAME,
+            name,
             format!("{shown} cannot be written: give it to the user of the server (chown)"),
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -52,15 +63,15 @@ pub(super) fn spool(config: &ServeConfig) -> Finding {
                 .find(|above| above.exists() || is_here(above));
             match above {
                 Some(above) if is_writable(above) => {
-                    Finding::ok(NAME, format!("{shown} will be created"))
+                    Finding::ok(name, format!("{shown} will be created"))
                 }
                 _ => Finding::fail(
-                    NAME,
+                    name,
                     format!("{shown} cannot be created: create it for the user of the server"),
                 ),
             }
         }
-        Err(error) => Finding::fail(NAME, format!("{shown}: {error}")),
+        Err(error) => Finding::fail(name, format!("{shown}: {error}")),
     }
 }
 

@@ -83,6 +83,7 @@ pub(crate) fn check(config: &ServeConfig) -> Vec<Finding> {
     findings.extend(static_dir(config));
     findings.push(origins(config));
     findings.extend(certificate::certificate(config));
+    findings.extend(machine::acme_dir(config));
     findings.extend(keys::keys(config));
     findings.extend(network::network(config));
     findings.extend(bus::bus(config));

@@ -8,9 +8,11 @@ pub(crate) mod client;
 pub(crate) mod config;
 #[cfg(feature = "_store")]
 pub(crate) mod data;
+mod jwt;
 #[cfg(feature = "_store")]
 pub(crate) mod migrate;
 pub(crate) mod rooms;
+pub(crate) mod secret;
 #[cfg(feature = "_store")]
 pub(crate) mod service;
 pub(crate) mod token;

@@ -1,7 +1,8 @@
-//! `slackir token sign` and `slackir token verify`, for tests and scripts.
+//! `slackir token sign` and `slackir token verify`, for tests and scripts. `jwt` is in a file of its own.
 
 use serde_json::Value;
 
+use super::jwt::{JwtCommandError, jwt};
 use crate::server::config::{TokenAction, TokenKey};
 use crate::server::console::{OutputError, print};
 use crate::token::{
@@ -21,6 +22,9 @@ pub(crate) enum TokenCommandError {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A JSON Web Token.
+    #[error(transparent)]
+    Jwt(#[from] JwtCommandError),
     /// Standard output.
     #[error("{0}")]
     Output(#[from] OutputError),
@@ -56,6 +60,7 @@ pub(crate) fn token(action: &TokenAction) -> Result<(), TokenCommandError> {
             let data = Value::try_from(signer(key)?.verify(Some(token), options)?)?;
             print(data)?;
         }
+        TokenAction::Jwt(args) => jwt(args)?,
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::server::jwt::{JwkSet, JwtAlgorithm, JwtKey, JwtKeys};
-use crate::server::language::{LocalKeySource, SecretSource};
+use crate::server::language::{JwtKeySource, LocalKeySource, SecretSource};
 
 /// Why a key cannot be used. The message is for the user, and begins with the key of the file.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,27 @@ pub(crate) fn jwt_keys(
         LocalKeySource::PublicKeyFile(path) => public_key(algorithms, path),
         LocalKeySource::JwksFile(path) => jwks(algorithms, path),
     }
+}
+
+/// The present secret of these keys; `None` if they are public.
+///
+/// # Errors
+/// If it cannot be used.
+pub(crate) fn first_secret(source: &JwtKeySource) -> Result<Option<JwtKey>, JwtSetupError> {
+    match source {
+        JwtKeySource::Local(LocalKeySource::Secret { current, .. }) => {
+            secret_key(["secret_env", "secret_file"], current).map(Some)
+        }
+        JwtKeySource::Local(_) | JwtKeySource::Url(_) => Ok(None),
+    }
+}
+
+/// The secret of this file. `name`: of the flag that names it.
+///
+/// # Errors
+/// If it cannot be used.
+pub(crate) fn secret_of_file(name: &'static str, path: &Path) -> Result<JwtKey, JwtSetupError> {
+    secret(name, read(name, path)?.trim_ascii_end())
 }
 
 fn public_key(algorithms: &[JwtAlgorithm], path: &Path) -> Result<JwtKeys, JwtSetupError> {

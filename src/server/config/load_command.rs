@@ -45,7 +45,7 @@ pub(crate) struct LoadConfig {
     /// New connections a second
     #[arg(long, default_value_t = 1_000.0, value_name = "N", value_parser = rate)]
     pub connect_rate: f64,
-    /// Event of the messages: by default shout, or ping for an echo load
+    /// Event of the messages: by default shout, or ping for requests
     #[arg(long, value_name = "EVENT")]
     pub event: Option<String>,
     /// Messages of each topic that are under way at the same time, instead of a rate: the next is published when all
@@ -65,6 +65,9 @@ pub(crate) struct LoadConfig {
     /// Bytes of the payload; a smaller one is as long as the payload needs
     #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = positive)]
     pub size: usize,
+    /// Clients that stay connected in a storm, and send requests at the rate of `--rate`
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = positive)]
+    pub stay: usize,
     /// Most clients of a topic that publish, in turn
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub publishers: u16,
@@ -115,13 +118,15 @@ pub(crate) enum LoadMode {
     Idle,
     /// They join, and each sends an event whenever the reply to its last one has come
     Echo,
+    /// They join; then all but a few lose their connections at once, come back, and resume
+    Storm,
 }
 
 impl LoadConfig {
     /// The event of the messages.
     pub(crate) fn event(&self) -> &str {
         let default = match self.mode {
-            LoadMode::Echo => "ping",
+            LoadMode::Echo | LoadMode::Storm => "ping",
             LoadMode::Fanout | LoadMode::Connect | LoadMode::Idle => "shout",
         };
         self.event.as_deref().unwrap_or(default)

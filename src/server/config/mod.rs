@@ -59,12 +59,12 @@ pub(crate) use self::in_force::SettingInForce;
 #[cfg(feature = "_store")]
 pub(crate) use self::in_force::SettingSource;
 pub use self::jwt::JwtSetupError;
-pub(crate) use self::jwt::jwt_keys;
+pub(crate) use self::jwt::{first_secret, jwt_keys, secret_of_file};
 #[cfg(all(feature = "load", target_os = "linux"))]
 pub(crate) use self::load_command::{LoadConfig, LoadMode};
 pub(crate) use self::otel::OtelConfig;
 #[cfg(feature = "_store")]
-pub(crate) use self::reload::{ChangedSettings, RunningSettings};
+pub(crate) use self::reload::{ChangedSettings, RunningSettings, SwitchedOn};
 pub use self::rooms::Fields;
 pub(crate) use self::rooms::{HistoryOrder, RESUME_PARAM, RetentionConfig, RoomConfig};
 pub(crate) use self::rooms_command::{RoomsAction, RoomsConfig};
@@ -74,7 +74,7 @@ pub(crate) use self::serve::{Durability, History, ServeConfig, Switch, Websocket
 pub(crate) use self::service_command::{CompletionsConfig, HealthConfig, ManConfig};
 pub use self::settings::{Config, SettingsError};
 pub(crate) use self::tls::TlsConfig;
-pub(crate) use self::token::{TokenAction, TokenConfig, TokenKey};
+pub(crate) use self::token::{JwtArgs, SecretConfig, TokenAction, TokenConfig, TokenKey};
 
 /// The command line of `slackir`.
 #[derive(Debug, Parser)]
@@ -120,7 +120,9 @@ pub(crate) enum Command {
     Backup(BackupConfig),
     /// Explain and try the rooms of a config file, without a server
     Rooms(RoomsConfig),
-    /// Sign and verify Phoenix.Tokens, as a Phoenix application with the same secret does
+    /// Print a new random secret, as mix phx.gen.secret does
+    Secret(SecretConfig),
+    /// Sign and verify tokens: Phoenix.Tokens as a Phoenix application with the same secret does, and JSON Web Tokens
     Token(TokenConfig),
     /// Publish a message by the HTTP API of a running server
     Publish(PublishConfig),
@@ -378,7 +380,11 @@ impl Cli {
             Some(Command::Publish(publish)) => &publish.server.file,
             Some(Command::Tail(tail)) => &tail.server.file,
             Some(
-                Command::Rooms(_) | Command::Token(_) | Command::Completions(_) | Command::Man(_),
+                Command::Rooms(_)
+                | Command::Secret(_)
+                | Command::Token(_)
+                | Command::Completions(_)
+                | Command::Man(_),
             ) => return None,
         };
         file.path.as_ref()

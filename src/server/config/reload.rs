@@ -2,8 +2,8 @@
 
 use super::{RoomConfig, ServeConfig, SettingInForce};
 
-/// By their names in the config file. `[api]` and some settings of `[[rooms]]` are applied, too; the other sections are
-/// not.
+/// By their names in the config file. `[api]`, some settings of `[[rooms]]`, and one of `[identity]` are applied, too;
+/// of the other sections nothing is.
 pub(super) const RELOADED: &[&str] = &[
     "log",
     "check_origin",
@@ -35,17 +35,31 @@ pub(super) const RELOADED: &[&str] = &[
     "metrics_token_file",
     "secret_key_base",
     "secret_key_base_file",
+    DASHBOARD_PASSWORD,
+    "dashboard_password_file",
 ];
 
 /// They are applied to a server that has TLS; only a restart can switch it on or off.
 const TLS_CERT: &str = "tls_cert";
 const TLS_KEY: &str = "tls_key";
+const DASHBOARD_PASSWORD: &str = "dashboard_password";
+
+/// What the server has since its start. Only a restart can switch it on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SwitchedOn {
+    /// The HTTP API.
+    pub(crate) api: bool,
+    /// The dashboard.
+    pub(crate) dashboard: bool,
+}
 
 /// The settings of a server that runs. Those that need a restart stay what they were at its start.
 pub(crate) struct RunningSettings {
     settings: Vec<SettingInForce>,
     /// For its sections.
     config: ServeConfig,
+    /// Whether the connections of each user are counted: only a restart can begin with it.
+    counts_connections: bool,
 }
 
 named_debug!(RunningSettings, settings);
@@ -62,7 +76,12 @@ pub(crate) struct ChangedSettings {
 impl RunningSettings {
     /// The settings at the start.
     pub(crate) fn new(settings: Vec<SettingInForce>, config: ServeConfig) -> Self {
-        Self { settings, config }
+        let identity = config.identity.as_ref();
+        Self {
+            counts_connections: identity.is_some_and(|it| it.max_connections.is_some()),
+            settings,
+            config,
+        }
     }
 
     /// The settings in force.
@@ -71,23 +90,27 @@ impl RunningSettings {
         &self.settings
     }
 
-    /// Takes the new settings that are applied, and names all that have changed. `has_api`: whether the server has
-    /// the HTTP API, which only a restart can switch on.
+    /// Takes the new settings that are applied, and names all that have changed.
     pub(crate) fn take(
         &mut self,
         new: &[SettingInForce],
         config: &ServeConfig,
-        has_api: bool,
+        switched_on: SwitchedOn,
     ) -> ChangedSettings {
         let mut changed = ChangedSettings::default();
         for setting in &mut self.settings {
             let name = &setting.name;
             let mut same_name = new.iter().filter(|new| new.name == *name);
-            let Some(new) = same_name.next().filter(|new| new.value != setting.value) else {
+            let Some(new) = same_name.next() else {
                 continue;
             };
+            if new.value == setting.value {
+                setting.source.clone_from(&new.source);
+                continue;
+            }
             let is_tls = name == TLS_CERT || name == TLS_KEY;
-            let is_off = name.starts_with("api_") && !has_api
+            let is_off = name.starts_with("api_") && !switched_on.api
+                || name.starts_with(DASHBOARD_PASSWORD) && !switched_on.dashboard
                 || is_tls && (setting.value.is_none() || new.value.is_none());
             if !RELOADED.contains(&name.as_str()) || is_off {
                 changed.need_restart.push(name.clone());
@@ -95,9 +118,11 @@ impl RunningSettings {
             }
             changed.applied.push(name.clone());
             setting.value.clone_from(&new.value);
+            setting.source.clone_from(&new.source);
         }
         self.take_rooms(config, &mut changed);
-        self.sections(config, has_api, &mut changed);
+        self.take_max_connections(config, &mut changed);
+        self.sections(config, switched_on.api, &mut changed);
         changed
     }
 
@@ -114,6 +139,7 @@ impl RunningSettings {
             room.history = new.history;
             room.history_limit = new.history_limit;
             room.resume_limit = new.resume_limit;
+            room.max_message_bytes = new.max_message_bytes;
             room.retention.clone_from(&new.retention);
             if has_users || new.limit.user.is_none() {
                 room.limit = new.limit;
@@ -130,6 +156,10 @@ impl RunningSettings {
                 ("history", old.history != new.history),
                 ("history_limit", old.history_limit != new.history_limit),
                 ("resume_limit", old.resume_limit != new.resume_limit),
+                (
+                    "max_message_bytes",
+                    old.max_message_bytes != new.max_message_bytes,
+                ),
                 ("retention", old.retention != new.retention),
                 ("limit", old.limit != new.limit),
             ];
@@ -140,6 +170,19 @@ impl RunningSettings {
                 .extend(applied.map(|(name, _)| format!("[[rooms]] {topics} {name}")));
         }
         self.config.rooms = rooms;
+    }
+
+    /// Takes the one setting of `[identity]` that is applied.
+    fn take_max_connections(&mut self, new: &ServeConfig, changed: &mut ChangedSettings) {
+        let sections = self.config.identity.as_mut().zip(new.identity.as_ref());
+        let Some((old, new)) = sections.filter(|_| self.counts_connections) else {
+            return;
+        };
+        if old.max_connections != new.max_connections {
+            old.max_connections = new.max_connections;
+            let name = "[identity] max_connections";
+            changed.applied.push(name.to_owned());
+        }
     }
 
     fn sections(&mut self, config: &ServeConfig, has_api: bool, changed: &mut ChangedSettings) {

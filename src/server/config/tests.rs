@@ -1,3 +1,5 @@
+#[cfg(all(feature = "load", target_os = "linux"))]
+mod commands;
 mod reference;
 mod sections;
 mod types;

@@ -1,4 +1,4 @@
-//! The arguments of `slackir token`.
+//! The arguments of `slackir token` and `slackir secret`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,6 +6,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::value::seconds;
+use crate::server::jwt::JwtAlgorithm;
+
+/// `slackir secret`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct SecretConfig {
+    /// Characters of the secret, at least 32
+    #[arg(default_value_t = 64, value_parser = clap::value_parser!(u16).range(32..))]
+    pub length: u16,
+}
 
 /// `slackir token`.
 #[derive(Args, Clone, Debug)]
@@ -40,6 +49,39 @@ pub(crate) enum TokenAction {
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         max_age: Option<Duration>,
     },
+    /// Print a JSON Web Token, for trying things out, that the [identity] of a config file accepts
+    Jwt(JwtArgs),
+}
+
+/// `slackir token jwt`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JwtArgs {
+    /// Claims of the token: NAME=VALUE, where VALUE is JSON or else a string, or an object of JSON. Without them iat and
+    /// exp are set, and iss and aud as the config file has them
+    #[arg(value_name = "CLAIM")]
+    pub claims: Vec<String>,
+    /// Config file whose [identity] says how tokens are signed: algorithm, secret, issuer, audience
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// File with the secret, in place of that of the config file
+    #[arg(long, value_name = "FILE", conflicts_with = "private_key_file")]
+    pub secret_file: Option<PathBuf>,
+    /// File with the private key of the issuer (PEM), where a server has its public key
+    #[arg(long, value_name = "FILE")]
+    pub private_key_file: Option<PathBuf>,
+    /// Signature algorithm; without it the first one of the config file, else HS256
+    #[arg(long, value_name = "NAME", value_parser = algorithm)]
+    pub algorithm: Option<JwtAlgorithm>,
+    /// Seconds until the token expires
+    #[arg(long, default_value = "3600", value_name = "SECONDS", value_parser = seconds)]
+    pub max_age: Duration,
+}
+
+fn algorithm(name: &str) -> Result<JwtAlgorithm, String> {
+    JwtAlgorithm::named(name).ok_or_else(|| {
+        "must be HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA"
+            .to_owned()
+    })
 }
 
 /// The secret and the salt of a token.

@@ -13,7 +13,8 @@ use super::operator::Operator;
 use super::session::{Attempt, COOKIE, LIFETIME};
 use super::{Dashboard, ROOT};
 use crate::endpoint::Endpoint;
-use crate::rate;
+use crate::metrics::metrics;
+use crate::rate::{self, Limit};
 use crate::server::methods::{self, readable};
 
 /// Nothing but the server's own files, and no page may show the dashboard in a frame.
@@ -134,7 +135,7 @@ async fn logout(
     if let Some(operator) = dashboard.operator(&request) {
         dashboard.0.sessions.sign_out(operator.session);
         operator.audit_session("signed out", "cookie");
-        Dashboard::close_sockets(&endpoint, operator.session).await;
+        endpoint.check_permits().await;
     }
     let mut answer = HttpResponse::SeeOther();
     answer.insert_header((header::SET_COOKIE, dashboard.cookie(&request, "", 0)));
@@ -159,6 +160,7 @@ impl Dashboard {
                 html(HttpResponse::Unauthorized(), login_page("true"))
             }
             Attempt::TooMany(wait) => {
+                metrics().limited(Limit::Login).increment(1);
                 self.audit_refused(request, by, "too many attempts");
                 let mut answer = HttpResponse::TooManyRequests();
                 let seconds = rate::retry_after_ms(wait).div_ceil(1_000);

@@ -10,6 +10,7 @@
 //! | `assets`, `http`, `export` | the page, signing in and out, the export of a room |
 //! | `socket`, `channel`, `tail` | the socket and its channel |
 //! | `requests` | what the page may ask; `rooms`, `people` and `system` answer |
+//! | `settings` | the settings that SIGHUP changes |
 //! | `sampler`, `history`, `process` | the numbers, once a second |
 //! | `audit` | the log line of each action |
 
@@ -26,13 +27,14 @@ mod requests;
 mod rooms;
 mod sampler;
 mod session;
+mod settings;
 mod slow_mode;
 mod socket;
 mod system;
 mod tail;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use self::assets::Assets;
@@ -40,7 +42,9 @@ use self::history::History;
 pub(crate) use self::http::routes;
 use self::sampler::OwnTraffic;
 use self::session::Sessions;
-use crate::admission::TrustedProxies;
+pub(crate) use self::settings::ChangeableDashboard;
+use self::settings::Settings;
+use crate::admission::Admission;
 use crate::endpoint::Endpoint;
 use crate::presence::Presence;
 use crate::pubsub::Cluster;
@@ -70,15 +74,13 @@ pub enum DashboardError {
 
 /// The parts of the server that the dashboard shows and changes.
 pub(crate) struct DashboardServices {
-    /// The settings.
+    /// The settings at the start. SIGHUP changes some: [`Settings`] has these.
     pub(crate) config: ServeConfig,
-    /// The settings with their sources. Empty for a program that makes its settings itself.
-    pub(crate) settings: Vec<SettingInForce>,
     /// The address on which the dashboard is served.
     pub(crate) address: SocketAddr,
     /// The sockets of the server.
     pub(crate) endpoint: Endpoint,
-    /// The configured rooms.
+    /// The configured rooms at the start.
     pub(crate) rooms: Vec<Room>,
     /// The database; `None` without one.
     pub(crate) writer: Option<DbWriterHandle>,
@@ -114,9 +116,12 @@ struct Shared {
     /// What the dashboards themselves have added to the counters of the process.
     own: OwnTraffic,
     started: Instant,
-    /// The host of `public_host`, under which browsers may reach the page.
-    public_host: Option<String>,
-    trusted_proxies: TrustedProxies,
+    /// Read once for each request.
+    settings: RwLock<Arc<Settings>>,
+    /// The configured rooms. Read once for each request.
+    rooms: RwLock<Arc<[Room]>>,
+    /// The places of its sockets.
+    admission: Admission,
 }
 
 /// The dashboard and its sockets.
@@ -130,11 +135,15 @@ pub(crate) struct ServedDashboard {
 }
 
 impl ServedDashboard {
-    /// Opens the dashboard. [`Dashboard::keep`] must run for it to have numbers.
+    /// Opens the dashboard. [`Dashboard::keep`] must run for it to have numbers. `in_force`: the settings with their
+    /// sources; none for a program that makes its settings itself.
     ///
     /// # Errors
     /// If the password is too short.
-    pub(crate) fn open(services: DashboardServices) -> Result<Self, DashboardError> {
+    pub(crate) fn open(
+        services: DashboardServices,
+        in_force: Vec<SettingInForce>,
+    ) -> Result<Self, DashboardError> {
         let password = services.config.dashboard.password()?;
         let sessions = Sessions::new(password)?;
         let is_secure = services.config.operators_have_tls();
@@ -148,8 +157,12 @@ impl ServedDashboard {
             )),
         };
         let dashboard = Dashboard(Arc::new(Shared {
-            public_host: services.config.public_host.clone(),
-            trusted_proxies: services.config.trusted_proxies.clone(),
+            settings: RwLock::new(Arc::new(Settings {
+                in_force,
+                read: services.config.clone(),
+            })),
+            rooms: RwLock::new(services.rooms.clone().into()),
+            admission: socket::admission(&services.config),
             services,
             assets: Assets::load(),
             sessions,

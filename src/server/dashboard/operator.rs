@@ -35,14 +35,16 @@ impl Dashboard {
     /// The address of the client. Behind a trusted proxy it is the one that the proxy names.
     pub(super) fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?;
-        let client = client_address(peer, request.headers(), &self.0.trusted_proxies);
+        let settings = self.settings();
+        let client = client_address(peer, request.headers(), &settings.read.trusted_proxies);
         Some(client.ip())
     }
 
     /// Whether the browser has reached the server by https.
     pub(super) fn is_secure(&self, request: &HttpRequest) -> bool {
         let peer = request.peer_addr().map(|peer| peer.ip());
-        let is_proxy = peer.is_some_and(|peer| self.0.trusted_proxies.contains(peer));
+        let settings = self.settings();
+        let is_proxy = peer.is_some_and(|peer| settings.read.trusted_proxies.contains(peer));
         request.app_config().secure()
             || is_proxy && text(request, &X_FORWARDED_PROTO).is_some_and(|proto| proto == "https")
     }
@@ -54,14 +56,12 @@ impl Dashboard {
             return true;
         }
         let authority = text(request, &ORIGIN).and_then(|origin| origin.split_once("://"));
+        let settings = self.settings();
+        let public = settings.read.public_host.as_deref();
         authority.is_some_and(|(_, authority)| {
             let host = authority.split(':').next();
             text(request, &HOST).is_some_and(|own| own.eq_ignore_ascii_case(authority))
-                || self
-                    .0
-                    .public_host
-                    .as_deref()
-                    .is_some_and(|own| host == Some(own))
+                || public.is_some_and(|own| host.is_some_and(|host| host.eq_ignore_ascii_case(own)))
         })
     }
 }

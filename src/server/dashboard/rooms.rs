@@ -14,6 +14,7 @@ use crate::log::MessageId;
 use crate::message::{Payload, RawJson};
 use crate::pattern::first_match;
 use crate::pubsub::{Draft, PubSub, TopicInfo, TopicOrder};
+use crate::server::rooms::Room;
 use crate::socket::ConnectionInfo;
 use crate::store::{CommittedMessage, Window};
 
@@ -27,8 +28,8 @@ const CROWD: usize = 2_000;
 /// The longest payload that is shown whole, and what is shown of a longer one, in bytes.
 const WHOLE: usize = 4_000;
 const BEGINNING: usize = 2_000;
-/// How long the page waits for stored messages.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the page waits for the database.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A payload for the page. A long one is `{"_cut": "the beginning of its text", "_bytes": its length}`.
 pub(super) fn viewed(payload: &Payload) -> Value {
@@ -59,6 +60,17 @@ pub(super) fn unix(at: SystemTime) -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
+/// What a topic keeps: whether messages are saved, with which durability, and how a join gets them by the rules of a
+/// configured room. All words are those of the settings.
+fn history(is_saved: bool, is_strict: bool, room: Option<&Room>) -> Value {
+    let durability = if is_strict { "strict" } else { "relaxed" };
+    json!({
+        "saved": is_saved,
+        "durability": is_saved.then_some(durability),
+        "mode": room.filter(|_| is_saved).map(|room| room.history.name()),
+    })
+}
+
 /// What members and connections have in common.
 pub(super) fn connection(info: &ConnectionInfo) -> Value {
     json!({
@@ -79,12 +91,14 @@ impl Dashboard {
 
     pub(super) async fn topics(&self, prefix: &str, order: TopicOrder) -> Value {
         let listed = self.pubsub().list_topics(prefix, order, MAX_ROWS).await;
+        let rooms = self.rooms();
         let topic = |info: &TopicInfo| {
             json!({
                 "topic": info.topic,
                 "members": info.members,
                 "messages": info.broadcasts,
-                "history": if info.is_saved { "saved" } else { "none" },
+                "last_message_at": info.last_message.map(unix),
+                "history": history(info.is_saved, info.is_strict, first_match(&*rooms, &info.topic)),
             })
         };
         let topics: Vec<_> = listed.topics.iter().map(topic).collect();
@@ -98,7 +112,7 @@ impl Dashboard {
         let rows: Vec<_> = members.sockets.iter().map(connection).collect();
         json!({
             "topic": topic,
-            "saved": self.pubsub().is_saved(topic),
+            "history": self.history(topic),
             "members": rows,
             "members_total": members.total,
             "presence": presence,
@@ -109,8 +123,15 @@ impl Dashboard {
         })
     }
 
+    fn history(&self, topic: &str) -> Value {
+        let (pubsub, rooms) = (self.pubsub(), self.rooms());
+        let room = first_match(&*rooms, topic);
+        history(pubsub.is_saved(topic), pubsub.is_strict(topic), room)
+    }
+
     fn presence(&self, topic: &str) -> Map<String, Value> {
-        let room = first_match(&self.0.services.rooms, topic);
+        let rooms = self.rooms();
+        let room = first_match(&*rooms, topic);
         let shows = room.is_some_and(|room| room.rules.presence.is_some());
         match self.0.services.presence.as_ref().filter(|_| shows) {
             Some(presence) if presence.count(topic) <= CROWD => {

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -56,11 +55,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The id of its sockets.
-    pub(super) fn socket_id(self) -> String {
-        format!("dashboard:{}", self.number)
-    }
-
     /// The time until it ends.
     pub(super) fn left(self) -> Duration {
         Duration::from_secs(self.ends.saturating_sub(unix_seconds()))
@@ -78,13 +72,21 @@ pub(super) enum Attempt {
 
 /// The sessions of one process. They end with it, because their key does.
 pub(super) struct Sessions {
-    password: Option<Tag>,
     key: [u8; 32],
-    last: AtomicU64,
+    access: Mutex<Access>,
     /// The link of the start, until it is used: its token, and when it becomes invalid.
     link: Mutex<Option<(Tag, SystemTime)>>,
     signed_out: Mutex<VecDeque<Session>>,
     tries: Buckets,
+}
+
+/// Who may begin a session, and which sessions have begun.
+struct Access {
+    password: Option<Tag>,
+    /// The first session since the password is this one. Those before it have ended.
+    first: u64,
+    /// The number of the next session.
+    next: u64,
 }
 
 impl Sessions {
@@ -94,9 +96,12 @@ impl Sessions {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Self {
-            password: password.map(Tag::of),
             key,
-            last: AtomicU64::new(0),
+            access: Mutex::new(Access {
+                password: password.map(Tag::of),
+                first: 0,
+                next: 0,
+            }),
             link: Mutex::default(),
             signed_out: Mutex::default(),
             tries: Buckets::new(Rate::in_period(TRIES, Duration::from_secs(60))),
@@ -115,39 +120,54 @@ impl Sessions {
         Ok(token)
     }
 
+    /// Changes the password, and ends all sessions that have begun without the new one. Returns whether it has changed.
+    /// `None`: nobody can sign in.
+    pub(super) fn set_password(&self, password: Option<&str>) -> bool {
+        let mut access = lock(&self.access);
+        let is_same = match (&access.password, password) {
+            (Some(known), Some(password)) => known.is_of(password),
+            (known, password) => known.is_none() && password.is_none(),
+        };
+        if !is_same {
+            access.password = password.map(Tag::of);
+            access.first = access.next;
+            *lock(&self.link) = None;
+        }
+        !is_same
+    }
+
     /// Signs in with the password.
     pub(super) fn sign_in(&self, password: &str, address: Option<IpAddr>) -> Attempt {
-        self.attempt(address, || {
-            let known = self.password.as_ref();
+        self.attempt(address, |access| {
+            let known = access.password.as_ref();
             known.is_some_and(|known| known.is_of(password))
         })
     }
 
     /// Signs in with the token of the link, which is then used up.
     pub(super) fn follow_link(&self, token: &str, address: Option<IpAddr>) -> Attempt {
-        self.attempt(address, || {
+        self.attempt(address, |_| {
             let is_right =
                 |(tag, ends): &mut (Tag, SystemTime)| tag.is_of(token) && SystemTime::now() < *ends;
             lock(&self.link).take_if(is_right).is_some()
         })
     }
 
-    fn attempt(&self, address: Option<IpAddr>, is_right: impl FnOnce() -> bool) -> Attempt {
+    fn attempt(&self, address: Option<IpAddr>, is_right: impl FnOnce(&Access) -> bool) -> Attempt {
         if let Err(wait) = self.tries.take(address.map(client), rate::now()) {
             return Attempt::TooMany(wait);
         }
-        if is_right() {
-            Attempt::Accepted(self.begin())
-        } else {
-            Attempt::Wrong
+        // One lock for both, so that no session of an old password begins behind the change.
+        let mut access = lock(&self.access);
+        if !is_right(&access) {
+            return Attempt::Wrong;
         }
-    }
-
-    fn begin(&self) -> Session {
-        Session {
-            number: self.last.fetch_add(1, Ordering::Relaxed),
+        let number = access.next;
+        access.next += 1;
+        Attempt::Accepted(Session {
+            number,
             ends: unix_seconds() + LIFETIME.as_secs(),
-        }
+        })
     }
 
     /// The value of a session's cookie.
@@ -167,8 +187,14 @@ impl Sessions {
         };
         let tag = BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
         self.mac(session).verify_slice(&tag).ok()?;
-        let lasts = session.ends > unix_seconds() && !lock(&self.signed_out).contains(&session);
-        lasts.then_some(session)
+        self.lasts(session).then_some(session)
+    }
+
+    /// Whether a session goes on.
+    pub(super) fn lasts(&self, session: Session) -> bool {
+        session.ends > unix_seconds()
+            && session.number >= lock(&self.access).first
+            && !lock(&self.signed_out).contains(&session)
     }
 
     /// Ends a session. Its cookie is worth nothing from now on.
@@ -263,6 +289,25 @@ mod tests {
             ends: unix_seconds(),
         };
         assert_eq!(all.of_cookie(&all.cookie(past)), None);
+    }
+
+    #[test]
+    fn a_new_password_ends_the_sessions_and_the_link_and_the_same_one_does_not() {
+        let all = sessions();
+        let old = begun(&all);
+        assert!(!all.set_password(Some(PASSWORD)));
+        assert!(all.lasts(old));
+        let token = all.new_link().expect("random bytes");
+        assert!(all.set_password(Some("another good one")));
+        assert!(!all.lasts(old));
+        assert_eq!(all.of_cookie(&all.cookie(old)), None);
+        assert_eq!(all.sign_in(PASSWORD, None), Attempt::Wrong);
+        assert_eq!(all.follow_link(&token, None), Attempt::Wrong);
+        let attempt = all.sign_in("another good one", None);
+        assert!(matches!(attempt, Attempt::Accepted(new) if all.lasts(new)));
+        assert!(all.set_password(None));
+        assert_eq!(all.sign_in("another good one", None), Attempt::Wrong);
+        assert!(!all.set_password(None));
     }
 
     #[test]

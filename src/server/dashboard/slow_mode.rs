@@ -34,7 +34,7 @@ impl Dashboard {
                     .to_owned(),
             );
         }
-        if topic.contains('\0') || first_match(&self.0.services.rooms, &topic).is_none() {
+        if topic.contains('\0') || first_match(&*self.rooms(), &topic).is_none() {
             return Err(
                 "No configured room has this topic: a slow mode has no effect here.".to_owned(),
             );

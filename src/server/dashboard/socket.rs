@@ -2,15 +2,16 @@
 
 use super::channel::{DashboardChannel, TOPIC};
 use super::operator::Operator;
-use super::session::Session;
 use super::{Dashboard, ROOT};
 use crate::admission::{Admission, AdmissionOptions};
 use crate::assigns::Assigns;
 use crate::endpoint::{Endpoint, Mount, TransportOptions};
 use crate::pubsub::PubSub;
 use crate::rate::Rate;
+use crate::server::config::ServeConfig;
 use crate::socket::{
-    ConnectInfo, ConnectRefused, Expiry, Params, RateLimits, Socket, SocketOptions, SocketRouter,
+    ConnectInfo, ConnectRefused, Expiry, Params, Permit, RateLimits, Socket, SocketOptions,
+    SocketRouter,
 };
 use crate::transport::{CheckOrigin, HandshakeOptions};
 
@@ -19,7 +20,7 @@ const MAX_SOCKETS: usize = 100;
 /// The longest message of a dashboard, in bytes: one that publishes.
 const MAX_FRAME: usize = 1_000_000;
 
-struct DashboardSocket;
+struct DashboardSocket(Dashboard);
 
 impl Socket for DashboardSocket {
     async fn connect(
@@ -30,15 +31,21 @@ impl Socket for DashboardSocket {
     ) -> Result<(), ConnectRefused> {
         let operator = assigns.get::<Operator>();
         let operator = operator.ok_or(ConnectRefused::because("nobody has signed in"))?;
-        let expiry = Expiry::after(operator.session.left());
-        assigns.insert(expiry);
+        let session = operator.session;
+        assigns.insert(Expiry::after(session.left()));
+        let dashboard = self.0.clone();
+        assigns.insert(Permit::new(move || dashboard.0.sessions.lasts(session)));
         Ok(())
     }
+}
 
-    fn id(&self, assigns: &Assigns) -> Option<String> {
-        let operator = assigns.get::<Operator>()?;
-        Some(operator.session.socket_id())
-    }
+/// The places of the dashboard's sockets.
+pub(super) fn admission(config: &ServeConfig) -> Admission {
+    Admission::new(AdmissionOptions {
+        max_connections: MAX_SOCKETS,
+        trusted_proxies: config.trusted_proxies.clone(),
+        ..AdmissionOptions::default()
+    })
 }
 
 /// The endpoint with the dashboard's socket. It has its own topics and its own places: a full server lets operators in.
@@ -46,8 +53,8 @@ pub(super) fn endpoint(dashboard: &Dashboard) -> Endpoint {
     let router = SocketRouter::new()
         .state(dashboard.clone())
         .channel::<DashboardChannel>(TOPIC);
-    let guard = dashboard.clone();
-    let mount = Mount::new(&format!("{ROOT}/socket"), DashboardSocket, router)
+    let (guard, socket) = (dashboard.clone(), DashboardSocket(dashboard.clone()));
+    let mount = Mount::new(&format!("{ROOT}/socket"), socket, router)
         .on_request(move |request, assigns| {
             if guard.is_own_page(request)
                 && let Some(operator) = guard.operator(request)
@@ -73,23 +80,8 @@ pub(super) fn endpoint(dashboard: &Dashboard) -> Endpoint {
             },
             ..SocketOptions::default()
         });
-    let admission = Admission::new(AdmissionOptions {
-        max_connections: MAX_SOCKETS,
-        trusted_proxies: dashboard.0.trusted_proxies.clone(),
-        ..AdmissionOptions::default()
-    });
     Endpoint::builder(PubSub::new())
-        .admission(admission)
+        .admission(dashboard.0.admission.clone())
         .mount(mount)
         .build()
-}
-
-impl Dashboard {
-    /// Closes the sockets of a session that was signed out.
-    pub(super) async fn close_sockets(endpoint: &Endpoint, session: Session) {
-        let told = endpoint
-            .broadcast(&session.socket_id(), "disconnect", serde_json::json!({}))
-            .await;
-        debug_assert!(told.is_ok(), "nothing of it is stored");
-    }
 }

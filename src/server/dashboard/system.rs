@@ -5,16 +5,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_rt::task::spawn_blocking;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::Dashboard;
 use super::requests::Answer;
+use super::rooms::PATIENCE;
 use crate::metrics::name;
 use crate::pubsub::Cluster;
 use crate::server::certificates::Certificates;
 use crate::server::check::{self, Finding, Level};
 use crate::server::config::{ServeConfig, SettingInForce, SettingSource, Switch};
 use crate::server::telemetry::TroubleEntry;
-use crate::store;
+use crate::store::{self, DatabaseCondition};
 
 /// A secret that is set.
 const REDACTED: &str = "(set)";
@@ -27,10 +29,12 @@ impl Dashboard {
         let database = database.map_err(|_| "The server is shutting down.".to_owned())?;
         let certificates = services.certificates.as_ref();
         let certificate = certificates.and_then(Certificates::validity);
-        let settings: Vec<_> = services.settings.iter().map(setting).collect();
+        let settings = self.settings();
+        let settings: Vec<_> = settings.in_force.iter().map(setting).collect();
         Ok(json!({
             "settings": settings,
             "database": database,
+            "migrations": self.migrations().await,
             "certificate_expires": certificate.map(|validity| validity.ends),
             "jwks_age": jwks_age(&Metrics(services.metrics.render())),
             "other_servers": services.others.names(),
@@ -38,9 +42,25 @@ impl Dashboard {
         }))
     }
 
+    /// The migrations that the database lacks, and those of a later version that it has. Null without a database, and while
+    /// it does not answer.
+    async fn migrations(&self) -> Value {
+        let Some(writer) = &self.0.services.writer else {
+            return Value::Null;
+        };
+        let condition = timeout(PATIENCE, DatabaseCondition::of_running(writer)).await;
+        match condition.ok().flatten() {
+            Some(DatabaseCondition::Current) => json!({ "lacking": 0, "later": 0 }),
+            Some(DatabaseCondition::Older(lacking)) => json!({ "lacking": lacking, "later": 0 }),
+            Some(DatabaseCondition::Newer(later)) => json!({ "lacking": 0, "later": later }),
+            Some(DatabaseCondition::Missing(_)) | None => Value::Null,
+        }
+    }
+
+    /// The check of the settings that were read last: whether a restart with them would succeed.
     pub(super) async fn check(&self) -> Answer {
-        let checked = self.clone();
-        let findings = spawn_blocking(move || check::check(&checked.0.services.config)).await;
+        let settings = self.settings();
+        let findings = spawn_blocking(move || check::check(&settings.read)).await;
         let findings = findings.map_err(|_| "The server is shutting down.".to_owned())?;
         let lines = findings
             .iter()

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::error::Error as _;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use awc::error::{ConnectError, PayloadError, SendRequestError};
@@ -62,12 +62,9 @@ pub enum HookError {
 pub(crate) struct Hook {
     /// Names the clients of this hook on each thread.
     id: u64,
-    url: Url,
-    tell_url: Url,
-    headers: Vec<String>,
-    timeout: Duration,
-    max_in_flight: usize,
-    signer: CallSigner,
+    config: HookConfig,
+    /// With the secret that was read last.
+    signer: RwLock<Arc<CallSigner>>,
     /// For `https`.
     tls: Option<Arc<ClientConfig>>,
     denied: DenyCache,
@@ -76,7 +73,10 @@ pub(crate) struct Hook {
     open_notices: AtomicUsize,
 }
 
-named_debug!(Hook, url, timeout, max_in_flight);
+named_debug!(Hook, config);
+
+/// A secret that was read, and is not used yet.
+pub(crate) struct NewHookSecret(CallSigner);
 
 /// The calls of one thread.
 struct HookClient {
@@ -97,12 +97,8 @@ impl Hook {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            url: config.url.clone(),
-            tell_url: config.tell_url().clone(),
-            headers: config.headers.clone(),
-            timeout: config.timeout,
-            max_in_flight: config.max_in_flight,
-            signer: CallSigner::new(&config.secret()?),
+            config: config.clone(),
+            signer: RwLock::new(Arc::new(CallSigner::new(&config.secret()?))),
             tls: if [&config.url, config.tell_url()]
                 .iter()
                 .any(|url| url.scheme() == "https")
@@ -117,9 +113,25 @@ impl Hook {
         })
     }
 
+    /// Reads the secret again, from the same file.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub(crate) fn read_secret(&self) -> Result<NewHookSecret, HookSecretError> {
+        let secret = self.config.secret()?;
+        Ok(NewHookSecret(CallSigner::new(&secret)))
+    }
+
+    /// Signs the calls to come with this secret.
+    pub(crate) fn set_secret(&self, NewHookSecret(signer): NewHookSecret) {
+        // No code panics while it holds this lock.
+        let present = self.signer.write();
+        *present.unwrap_or_else(PoisonError::into_inner) = Arc::new(signer);
+    }
+
     /// The headers of a handshake that its calls carry.
     pub(crate) fn headers(&self) -> &[String] {
-        &self.headers
+        &self.config.headers
     }
 
     /// Asks the backend.
@@ -160,7 +172,7 @@ impl Hook {
 
     async fn notify(&self, call: &WrittenCall) -> Result<(), CallFailure> {
         let client = self.client();
-        match timeout(self.timeout, client.notice_slots.acquire()).await {
+        match timeout(self.config.timeout, client.notice_slots.acquire()).await {
             Ok(Ok(_slot)) => self.call(call, None).await.map(drop),
             _ => Err(CallFailure::Busy),
         }
@@ -173,8 +185,8 @@ impl Hook {
     /// If the backend has not taken the batch.
     pub(crate) async fn deliver(&self, batch: &WrittenBatch) -> Result<(), CallFailure> {
         let client = self.client();
-        let deadline = tokio::time::Instant::now() + self.timeout;
-        let request = self.post(&client.client, &self.tell_url, &batch.body);
+        let deadline = tokio::time::Instant::now() + self.config.timeout;
+        let request = self.post(&client.client, self.config.tell_url(), &batch.body);
         let sent = timeout_at(deadline, request.send_body(batch.body.clone()));
         let mut response = match sent.await {
             Ok(sent) => sent.map_err(|error| failure(&error))?,
@@ -196,8 +208,8 @@ impl Hook {
     /// If there is no answer.
     #[cfg(feature = "_store")]
     pub(crate) async fn reach(&self) -> Result<u16, CallFailure> {
-        let request = self.client().client.get(self.url.as_str());
-        match timeout(self.timeout, request.send()).await {
+        let request = self.client().client.get(self.config.url.as_str());
+        match timeout(self.config.timeout, request.send()).await {
             Ok(Ok(response)) => Ok(response.status().as_u16()),
             Ok(Err(error)) => Err(failure(&error)),
             Err(_) => Err(CallFailure::Timeout),
@@ -206,7 +218,7 @@ impl Hook {
 
     /// The time for a whole exchange.
     pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+        self.config.timeout
     }
 
     /// An answer that cannot be carried out, though it has the right form.
@@ -244,7 +256,7 @@ impl Hook {
             }
         };
         // Those that are left are lost.
-        let _ = timeout(self.timeout, idle).await;
+        let _ = timeout(self.config.timeout, idle).await;
     }
 
     fn count(&self, call: &WrittenCall, outcome: &'static str, failure: Option<&CallFailure>) {
@@ -266,13 +278,13 @@ impl Hook {
         traceparent: Option<String>,
     ) -> Result<Bytes, CallFailure> {
         let client = self.client();
-        let slot = timeout(self.timeout, client.slots.acquire()).await;
+        let slot = timeout(self.config.timeout, client.slots.acquire()).await;
         let Ok(Ok(_slot)) = slot else {
             return Err(CallFailure::Busy);
         };
         let mut in_flight = InFlight::new(call.kind.name());
         let exchange = self.exchange(&client.client, call, traceparent.as_deref());
-        let body = timeout(self.timeout, exchange).await;
+        let body = timeout(self.config.timeout, exchange).await;
         let body = body.unwrap_or(Err(CallFailure::Timeout));
         in_flight.is_answered = body.is_ok();
         body
@@ -286,7 +298,7 @@ impl Hook {
     ) -> Result<Bytes, CallFailure> {
         let mut is_first = true;
         loop {
-            let request = self.post(client, &self.url, &call.body);
+            let request = self.post(client, &self.config.url, &call.body);
             let headers = call.headers.iter();
             let request = headers.fold(request, |request, (name, value)| {
                 request.append_header((name.as_str(), value.as_str()))
@@ -334,10 +346,12 @@ impl Hook {
     fn post(&self, client: &awc::Client, url: &Url, body: &Bytes) -> awc::ClientRequest {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let seconds = since.map_or(0, |since| since.as_secs());
+        let signer = self.signer.read();
+        let signer = Arc::clone(&signer.unwrap_or_else(PoisonError::into_inner));
         client
             .post(url.as_str())
             .insert_header((CONTENT_TYPE, "application/json"))
-            .insert_header((HEADER, self.signer.sign(seconds, body)))
+            .insert_header((HEADER, signer.sign(seconds, body)))
     }
 
     /// The client of this thread.
@@ -348,8 +362,8 @@ impl Hook {
             }
             let client = Rc::new(HookClient {
                 client: self.new_client(),
-                slots: Semaphore::new(self.max_in_flight),
-                notice_slots: Semaphore::new(self.max_in_flight.div_ceil(2)),
+                slots: Semaphore::new(self.config.max_in_flight),
+                notice_slots: Semaphore::new(self.config.max_in_flight.div_ceil(2)),
             });
             clients.push((self.id, Rc::clone(&client)));
             client
@@ -360,8 +374,8 @@ impl Hook {
         // The slots are the limit of connections, and `call` the deadline.
         let connector = awc::Connector::new()
             .limit(0)
-            .timeout(self.timeout)
-            .handshake_timeout(self.timeout)
+            .timeout(self.config.timeout)
+            .handshake_timeout(self.config.timeout)
             .conn_keep_alive(IDLE);
         let connector = match &self.tls {
             Some(tls) => connector.rustls_0_23(Arc::clone(tls)),

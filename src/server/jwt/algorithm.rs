@@ -35,6 +35,11 @@ pub(crate) enum JwtKeyKind {
 }
 
 impl JwtAlgorithm {
+    /// The algorithm of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        serde_json::from_value(name.into()).ok()
+    }
+
     /// The kind of its keys.
     pub(crate) fn key_kind(self) -> JwtKeyKind {
         match self {

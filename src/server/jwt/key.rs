@@ -107,6 +107,17 @@ impl JwtKey {
         }
     }
 
+    /// The MAC of a message under this secret. `None` if the key or the algorithm is of another kind.
+    pub(super) fn mac(&self, algorithm: JwtAlgorithm, message: &[u8]) -> Option<Vec<u8>> {
+        match &self.0 {
+            Material::Secret(secret) if algorithm.key_kind() == JwtKeyKind::Secret => {
+                let tag = hmac::sign(&mac_key(algorithm, secret), message);
+                Some(tag.as_ref().to_vec())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether `signature` is this key's, by this algorithm. `false` if the key is of another kind.
     pub(super) fn verifies(
         &self,
@@ -120,12 +131,7 @@ impl JwtKey {
         let rsa = |with: &'static RsaParameters| self.verifies_rsa(with, message, signature);
         match (algorithm, &self.0) {
             (Hs256 | Hs384 | Hs512, Material::Secret(secret)) => {
-                let hash = match algorithm {
-                    Hs384 => hmac::HMAC_SHA384,
-                    Hs512 => hmac::HMAC_SHA512,
-                    _ => hmac::HMAC_SHA256,
-                };
-                hmac::verify(&hmac::Key::new(hash, secret), message, signature).is_ok()
+                hmac::verify(&mac_key(algorithm, secret), message, signature).is_ok()
             }
             (Rs256, Material::Rsa { .. }) => rsa(&signature::RSA_PKCS1_2048_8192_SHA256),
             (Rs384, Material::Rsa { .. }) => rsa(&signature::RSA_PKCS1_2048_8192_SHA384),
@@ -166,6 +172,16 @@ impl fmt::Debug for JwtKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("JwtKey").field(&self.kind()).finish()
     }
+}
+
+/// `algorithm`: one that takes a secret.
+fn mac_key(algorithm: JwtAlgorithm, secret: &[u8]) -> hmac::Key {
+    let hash = match algorithm {
+        JwtAlgorithm::Hs384 => hmac::HMAC_SHA384,
+        JwtAlgorithm::Hs512 => hmac::HMAC_SHA512,
+        _ => hmac::HMAC_SHA256,
+    };
+    hmac::Key::new(hash, secret)
 }
 
 fn without_zeros(number: &[u8]) -> Vec<u8> {

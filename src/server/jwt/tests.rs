@@ -181,3 +181,82 @@ fn what_is_no_key_is_refused() {
         assert!(JwkSet::parse(json.as_bytes()).is_err(), "{json}");
     }
 }
+
+#[test]
+fn what_is_signed_is_verified_by_its_own_key_and_algorithm_alone() {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use ring::rand::SystemRandom;
+    use ring::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        Ed25519KeyPair, KeyPair, RsaKeyPair, RsaPublicKeyComponents,
+    };
+
+    const RSA_PAIR: &str = include_str!("../../../tests/fixtures/jwt/private.rsa.pem");
+    let random = SystemRandom::new();
+    let pem = |der: &[u8]| {
+        let text = BASE64_STANDARD.encode(der);
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    };
+    let ecdsa = |with| {
+        let der = EcdsaKeyPair::generate_pkcs8(with, &random).expect("random bytes");
+        let pair = EcdsaKeyPair::from_pkcs8(with, der.as_ref(), &random).expect("a pair");
+        (pem(der.as_ref()), pair.public_key().as_ref().to_vec())
+    };
+    let p256 = ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING);
+    let p384 = ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING);
+    let der = Ed25519KeyPair::generate_pkcs8(&random).expect("random bytes");
+    let ed25519 = Ed25519KeyPair::from_pkcs8(der.as_ref()).expect("a pair");
+    let rsa = RSA_PAIR.lines().filter(|line| !line.starts_with("-----"));
+    let rsa = BASE64_STANDARD
+        .decode(rsa.collect::<String>())
+        .expect("Base64");
+    let rsa = RsaKeyPair::from_pkcs8(&rsa).expect("a pair");
+    let rsa = RsaPublicKeyComponents::<Vec<u8>>::from(rsa.public());
+    let secret = || JwtKey::secret(&[7; 32]).expect("long");
+    let keys = [
+        (None, secret()),
+        (Some(p256.0), JwtKey::p256(&p256.1).expect("a point")),
+        (Some(p384.0), JwtKey::p384(&p384.1).expect("a point")),
+        (
+            Some(pem(der.as_ref())),
+            JwtKey::ed25519(ed25519.public_key().as_ref()).expect("a key"),
+        ),
+        (
+            Some(RSA_PAIR.to_owned()),
+            JwtKey::rsa(&rsa.n, &rsa.e).expect("a key"),
+        ),
+    ];
+    let now = SystemTime::now();
+    let claims = serde_json::json!({"sub": "ada"});
+    let claims = claims.as_object().expect("an object");
+    let mut signed = 0;
+    for name in [
+        "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+        "ES384", "EdDSA",
+    ] {
+        let algorithm = JwtAlgorithm::named(name).expect("an algorithm");
+        for (private, public) in &keys {
+            let signer = match private {
+                None => JwtSigner::with_secret(algorithm, secret()),
+                Some(pem) => JwtSigner::with_private_key(algorithm, pem),
+            };
+            let fits = algorithm.key_kind() == public.kind();
+            assert_eq!(signer.is_ok(), fits, "{name} {:?}", public.kind());
+            let Ok(signer) = signer else { continue };
+            let token = signer.sign(claims).expect("a token");
+            let policy = JwtPolicy {
+                algorithms: vec![algorithm],
+                issuers: Vec::new(),
+                audiences: Vec::new(),
+                leeway: Duration::ZERO,
+                require_exp: false,
+            };
+            let keys = JwtKeys::Configured(vec![public.clone()]);
+            let verified = verify(&token, &policy, &keys, now).expect("it is right");
+            assert_eq!(verified.claims["sub"], "ada");
+            signed += 1;
+        }
+    }
+    assert_eq!(signed, 12);
+}

@@ -40,6 +40,8 @@ pub(super) struct Client {
     pub(super) requests: Requests,
     /// Joins without a reply.
     pub(super) joins: u16,
+    /// What it has seen of each of its channels, in a storm: the id that a resume begins after.
+    pub(super) seen: Vec<Option<String>>,
     /// Messages that it has received, each counted once.
     pub(super) received: u64,
     /// The beginning of a frame or of the answer to the handshake.
@@ -58,6 +60,7 @@ impl Client {
             tracks: vec![Track::default(); publishers].into_boxed_slice(),
             requests: Requests::default(),
             joins: 0,
+            seen: Vec::new(),
             received: 0,
             partial: Vec::new(),
             unsent: Vec::new(),
@@ -86,6 +89,15 @@ impl Client {
         }
         self.state = State::Connecting;
         Ok(self.stream.insert(socket.into()))
+    }
+
+    /// Loses the connection, without a word to the server.
+    pub(super) fn break_off(&mut self) {
+        self.stream = None;
+        self.tls = None;
+        self.state = State::New;
+        self.partial = Vec::new();
+        self.unsent = Vec::new();
     }
 
     /// Whether the connection is open.

@@ -236,22 +236,23 @@ impl<'a> Crowd<'a> {
         self.moved = Instant::now();
         self.clients[client].state = State::Joining;
         self.clients[client].joins = self.config.channels;
-        let frames = self.joins(&self.topics[self.clients[client].topic].name);
+        let frames = self.joins(client);
         self.send(client, &frames);
         true
     }
 
     /// The joins of a client: of its topic, and of the topics beside it.
-    fn joins(&self, topic: &str) -> Vec<u8> {
+    fn joins(&self, client: usize) -> Vec<u8> {
+        let topic = &self.topics[self.clients[client].topic].name;
         let mut frames = Vec::new();
-        let params = &self.config.join;
         for channel in 1..=self.config.channels {
+            let params = self.join_params(client, channel);
             let topic = match channel {
-                1 => topic.to_owned(),
+                1 => topic.clone(),
                 _ => format!("{topic}.{channel}"),
             };
             let reference = channel.to_string();
-            let join = client_text(Some(&reference), &reference, &topic, PHX_JOIN, params);
+            let join = client_text(Some(&reference), &reference, &topic, PHX_JOIN, &params);
             frame::encode(&mut frames, opcode::TEXT, join.as_bytes());
         }
         frames
@@ -332,6 +333,7 @@ impl<'a> Crowd<'a> {
         let is_ok = reply.status == "ok";
         if self.clients[client].state == State::Joining {
             if is_ok {
+                self.note_seen(client, reference, reply.response);
                 self.joined(client);
             } else {
                 let response = short(reply.response.get());
@@ -370,6 +372,9 @@ impl<'a> Crowd<'a> {
         self.pending -= 1;
         self.report.joined += 1;
         self.report.joining = self.began.elapsed();
+        if let Some(storm) = &mut self.report.storm {
+            storm.back += 1;
+        }
     }
 
     /// The connection, the channel or the attempt of a client has ended.

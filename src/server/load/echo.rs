@@ -44,7 +44,7 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    fn ask(&mut self, client: usize) {
+    pub(super) fn ask(&mut self, client: usize) {
         let this = &mut self.clients[client];
         if this.state != State::Joined {
             return;
@@ -80,7 +80,7 @@ impl Crowd<'_> {
     }
 
     /// The requests without a reply, of the clients whose connections are open.
-    fn unanswered(&self) -> u64 {
+    pub(super) fn unanswered(&self) -> u64 {
         let joined = self.clients.iter().filter(|it| it.state == State::Joined);
         joined.map(|client| client.requests.open.len() as u64).sum()
     }

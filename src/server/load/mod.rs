@@ -13,6 +13,7 @@ mod phases;
 mod poll;
 mod publish;
 mod report;
+mod storm;
 mod tls;
 mod topic;
 mod usage;
@@ -176,6 +177,14 @@ pub(crate) fn load(config: &LoadConfig, asked: &AtomicBool) -> Result<(), LoadEr
             ));
             crowd.ask_all(asked)?;
         }
+        LoadMode::Storm => {
+            say(format_args!(
+                "{} clients have joined, and {} will come back",
+                crowd.report.joined,
+                crowd.breaking_off().len()
+            ));
+            crowd.storm(asked)?;
+        }
         LoadMode::Connect => {}
     }
     let ended = Usage::of(&config.pids)?;
@@ -185,7 +194,7 @@ pub(crate) fn load(config: &LoadConfig, asked: &AtomicBool) -> Result<(), LoadEr
         .map(|((before, joined), ended)| {
             let report = &crowd.report;
             ServerUse {
-                cpu_us_each: match report.results().1 {
+                cpu_us_each: match report.work() {
                     0 => joined.cpu_us_each(before, report.joined),
                     count => ended.cpu_us_each(joined, count),
                 },

@@ -49,14 +49,12 @@ impl Crowd<'_> {
                 }
             }
             self.heartbeat();
-            if self.pending > 0 && self.moved.elapsed() > PATIENCE {
-                self.give_up();
-            }
+            self.give_up_if_silent();
         }
         Ok(())
     }
 
-    fn connect(&mut self, client: usize) -> Result<(), LoadError> {
+    pub(super) fn connect(&mut self, client: usize) -> Result<(), LoadError> {
         let opened = self.report.connected;
         let failed = |source| LoadError::System { opened, source };
         let address = self.address_of(client);
@@ -68,8 +66,11 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Ends the clients that get no answer.
-    fn give_up(&mut self) {
+    /// Ends the clients that wait for an answer, if none of them has had one for long.
+    pub(super) fn give_up_if_silent(&mut self) {
+        if self.pending == 0 || self.moved.elapsed() <= PATIENCE {
+            return;
+        }
         for client in 0..self.clients.len() {
             let reason = match self.clients[client].state {
                 State::Connecting => "no connection in 10 s",

@@ -39,14 +39,29 @@ pub(super) struct Report {
     pub(super) lost: u64,
     pub(super) doubled: u64,
     pub(super) reordered: u64,
-    /// Times of deliveries or replies, in nanoseconds.
+    /// Times of deliveries or replies, in nanoseconds; in a storm only those of requests that were sent meanwhile.
     pub(super) times: Histogram<u64>,
+    /// What came of a storm.
+    pub(super) storm: Option<Storm>,
     /// By how much a message was sent too late.
     pub(super) behind: Duration,
     /// The CPU time of this process.
     pub(super) cpu: Duration,
     /// What the server has used, if the load looks at its process.
     pub(super) server: Option<ServerUse>,
+}
+
+/// What came of a storm.
+pub(super) struct Storm {
+    /// Times of the replies to the clients that stayed, before the storm.
+    pub(super) quiet: Histogram<u64>,
+    /// Clients that were to come back, and those that have.
+    pub(super) away: u64,
+    pub(super) back: u64,
+    /// Their channels that have missed nothing.
+    pub(super) resumed: u64,
+    /// From the loss of all connections to the last join.
+    pub(super) took: Duration,
 }
 
 /// How often something has happened, by its reason.
@@ -83,9 +98,14 @@ impl Display for Reasons {
     }
 }
 
+/// No times yet, of up to an hour.
+pub(super) fn times() -> Histogram<u64> {
+    let hour = Duration::from_secs(3_600).as_nanos() as u64;
+    Histogram::new_with_bounds(1_000, hour, 3).expect("sound bounds")
+}
+
 impl Report {
     pub(super) fn new(clients: usize, topics: usize) -> Self {
-        let hour = Duration::from_secs(3_600).as_nanos() as u64;
         Self {
             clients,
             topics,
@@ -104,7 +124,8 @@ impl Report {
             lost: 0,
             doubled: 0,
             reordered: 0,
-            times: Histogram::new_with_bounds(1_000, hour, 3).expect("sound bounds"),
+            times: times(),
+            storm: None,
             behind: Duration::ZERO,
             cpu: Duration::ZERO,
             server: None,
@@ -142,14 +163,11 @@ impl Report {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    fn times(&self) -> [(&'static str, f64); 4] {
-        let ms = |quantile| self.times.value_at_quantile(quantile) as f64 / 1e6;
-        [
-            ("p50", ms(0.5)),
-            ("p99", ms(0.99)),
-            ("p99.9", ms(0.999)),
-            ("max", ms(1.0)),
-        ]
+    /// How often the server has done what its CPU time is divided by: deliveries, replies or, after a storm, clients
+    /// that are back.
+    pub(super) fn work(&self) -> u64 {
+        let storm = self.storm.as_ref();
+        storm.map_or(self.results().1, |storm| storm.back)
     }
 
     /// What the messages of the load are counted as: an echo load has replies, and any other has deliveries.
@@ -162,8 +180,6 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> Value {
-        let times = self.times();
-        let times: BTreeMap<_, _> = times.into_iter().collect();
         let mut json = json!({
             "clients": self.clients,
             "topics": self.topics,
@@ -182,19 +198,49 @@ impl Report {
             "deliveries_per_second": rate(self.deliveries, self.running),
             "replies": self.replies,
             "replies_per_second": rate(self.replies, self.running),
-            "delivery_ms": times,
+            "delivery_ms": json_of(&self.times),
             "lost": self.lost,
             "doubled": self.doubled,
             "reordered": self.reordered,
             "behind_ms": self.behind.as_secs_f64() * 1e3,
             "load_cpu_seconds": self.cpu.as_secs_f64(),
         });
+        if let Some(storm) = &self.storm {
+            json["storm"] = json!({
+                "away": storm.away,
+                "back": storm.back,
+                "seconds": storm.took.as_secs_f64(),
+                "resumed_channels": storm.resumed,
+                "quiet_ms": json_of(&storm.quiet),
+            });
+        }
         if let Some(server) = &self.server {
             json["server_cpu_us_each"] = server.cpu_us_each.into();
             json["server_bytes_each"] = server.bytes_each.into();
         }
         json
     }
+}
+
+/// Milliseconds by quantile.
+fn quantiles(times: &Histogram<u64>) -> [(&'static str, f64); 4] {
+    let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1e6;
+    [
+        ("p50", ms(0.5)),
+        ("p99", ms(0.99)),
+        ("p99.9", ms(0.999)),
+        ("max", ms(1.0)),
+    ]
+}
+
+fn json_of(times: &Histogram<u64>) -> Value {
+    let quantiles: BTreeMap<_, _> = quantiles(times).into_iter().collect();
+    json!(quantiles)
+}
+
+fn line_of(times: &Histogram<u64>) -> String {
+    let quantiles = quantiles(times).map(|(name, ms)| format!("{name} {ms:.2} ms"));
+    quantiles.join(", ")
 }
 
 fn rate(count: u64, time: Duration) -> f64 {
@@ -232,8 +278,18 @@ impl Display for Report {
             let (name, count) = self.results();
             let each_second = rate(count, self.running);
             writeln!(f, "{name:<12}{count}, {each_second:.0}/s")?;
-            let times = self.times().map(|(name, ms)| format!("{name} {ms:.2} ms"));
-            writeln!(f, "took        {}", times.join(", "))?;
+            if let Some(storm) = &self.storm {
+                writeln!(
+                    f,
+                    "storm       {} of {} clients were back after {:.2} s, and {} channels missed nothing",
+                    storm.back,
+                    storm.away,
+                    storm.took.as_secs_f64(),
+                    storm.resumed
+                )?;
+                writeln!(f, "before it   {}", line_of(&storm.quiet))?;
+            }
+            writeln!(f, "took        {}", line_of(&self.times))?;
             writeln!(
                 f,
                 "lost        {}, doubled {}, out of order {}",

@@ -182,6 +182,11 @@ impl IdentityError {
 }
 
 impl<S: Socket> Identified<S> {
+    /// The connections of each user, if `max_connections` limits them.
+    pub(crate) fn connections(&self) -> Option<Arc<UserConnections>> {
+        self.connections.clone()
+    }
+
     /// The keys of its tokens.
     pub(crate) fn keys(&self) -> IdentityKeys {
         self.authority.clone().into()

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -161,8 +163,8 @@ pub(super) fn count_presence(ctx: &Context<RoomChannel>) -> Result<(), Refused> 
 
 /// The open connections of each user.
 #[derive(Debug)]
-pub(super) struct UserConnections {
-    max: usize,
+pub(crate) struct UserConnections {
+    max: AtomicUsize,
     /// Only users with a connection.
     open: Mutex<HashMap<String, usize>>,
 }
@@ -177,9 +179,15 @@ pub(super) struct UserConnection {
 impl UserConnections {
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
-            max,
+            max: AtomicUsize::new(max),
             open: Mutex::default(),
         })
+    }
+
+    /// The most connections of a user from now on; `None`: any number. Those that are open stay.
+    pub(crate) fn set_max(&self, max: Option<NonZeroUsize>) {
+        let max = max.map_or(usize::MAX, NonZeroUsize::get);
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Counts a connection of this user.
@@ -189,9 +197,9 @@ impl UserConnections {
     pub(super) fn admit(self: &Arc<Self>, user: String) -> Result<UserConnection, ConnectRefused> {
         let mut open = lock(&self.open);
         let count = open.entry(user.clone()).or_default();
-        if *count >= self.max {
+        let max = self.max.load(Ordering::Relaxed);
+        if *count >= max {
             metrics().limited(Limit::Connections).increment(1);
-            let max = self.max;
             return Err(ConnectRefused::too_many(format!(
                 "the user has {max} connections"
             )));
@@ -227,6 +235,12 @@ mod tests {
         let two = [admit("ada").expect("room"), admit("ada").expect("room")];
         assert!(admit("ada").is_err_and(|refused| refused.is_too_many()));
         let bob = admit("bob").expect("another user");
+        connections.set_max(NonZeroUsize::new(3));
+        let third = admit("ada").expect("the limit is higher");
+        connections.set_max(NonZeroUsize::new(1));
+        assert!(admit("ada").is_err(), "all three stay");
+        connections.set_max(None);
+        drop((third, admit("ada").expect("there is no limit")));
         drop(two);
         let again = admit("ada").expect("room again");
         drop((bob, again));

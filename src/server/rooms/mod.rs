@@ -28,6 +28,7 @@ pub(crate) use self::authority::IdentityKeys;
 pub use self::channel::RoomChannel;
 pub use self::client_ref::{InvalidClientRef, is_client_ref};
 pub use self::identity::{Identified, Identity, IdentityError, UserSocket};
+pub(crate) use self::limits::UserConnections;
 use self::live::LiveRoom;
 pub(crate) use self::live::LiveRooms;
 use self::room::Rooms;

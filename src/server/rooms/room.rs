@@ -187,6 +187,7 @@ impl Room {
             history: new.history,
             history_limit: new.history_limit,
             resume_limit: new.resume_limit,
+            max_message_bytes: new.max_message_bytes,
             ..self.clone()
         };
         if room.rules.limit != new.rules.limit {

@@ -6,7 +6,7 @@ use actix_web::web::ServiceConfig;
 use serde_json::json;
 
 use super::ServeError;
-use crate::server::config::{LogFormat, ServeConfig};
+use crate::server::config::{LogFormat, ServeConfig, SettingInForce};
 use crate::server::dashboard::{self, DashboardError, DashboardServices, ServedDashboard};
 
 /// Refuses settings with which there can be no dashboard. Before anything is opened.
@@ -23,9 +23,13 @@ pub(super) fn is_on(config: &ServeConfig, address: SocketAddr) -> bool {
 }
 
 /// The dashboard; `None` if it is off.
-pub(super) fn open(services: DashboardServices) -> Result<Option<ServedDashboard>, ServeError> {
+pub(super) fn open(
+    services: DashboardServices,
+    in_force: Vec<SettingInForce>,
+) -> Result<Option<ServedDashboard>, ServeError> {
     let is_on = is_on(&services.config, services.address);
-    Ok(is_on.then(|| ServedDashboard::open(services)).transpose()?)
+    let open = || ServedDashboard::open(services, in_force);
+    Ok(is_on.then(open).transpose()?)
 }
 
 /// The routes of the dashboard; none if there is none.

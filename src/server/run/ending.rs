@@ -18,6 +18,9 @@ use crate::store::{RetentionTask, Servers};
 /// The longest wait for the last words of a node.
 const LEAVING: Duration = Duration::from_secs(2);
 
+/// The time in which clients that were just accepted get their answers, before those who connect are refused.
+const ACCEPTED: Duration = Duration::from_millis(200);
+
 /// What a server ends, each part before those that it needs.
 pub(super) struct Ending {
     /// The sockets of clients.
@@ -32,6 +35,8 @@ pub(super) struct Ending {
     pub(super) dashboard: Option<Endpoint>,
     /// The HTTP server of clients.
     pub(super) clients: ServerHandle,
+    /// Whether somebody else keeps the listening socket open: clients that connect from now on wait for the next server.
+    pub(super) listener_stays: bool,
     /// The HTTP server of operators.
     pub(super) operators: Option<ServerHandle>,
     /// Whether messages are saved.
@@ -46,6 +51,10 @@ impl Ending {
     /// Ends all parts. Returns the number of messages that could not be saved.
     pub(super) async fn run(self) -> usize {
         let deadline = Instant::now() + self.options.shutdown;
+        if self.listener_stays {
+            self.clients.pause().await;
+            tokio::time::sleep(ACCEPTED).await;
+        }
         drop(self.retention);
         self.tasks.iter().for_each(JoinHandle::abort);
         if let Some(cluster) = &self.cluster {

@@ -49,7 +49,7 @@ use crate::pubsub::{Cluster, PubSub};
 use crate::server::api::{self, Api, ApiServices, Auth};
 use crate::server::certificates::Certificates;
 use crate::server::config::{Config, RunningSettings, ServeConfig, SettingInForce, Switch};
-use crate::server::dashboard::DashboardServices;
+use crate::server::dashboard::{DashboardServices, ServedDashboard};
 use crate::server::page;
 use crate::server::rooms::UserSocket;
 use crate::server::sockets;
@@ -161,7 +161,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// Serves on this listener, in place of `host` and `port`. A supervisor that keeps it open can restart the server
-    /// without refusing a client.
+    /// without refusing a client: a server that shuts down leaves those who connect to the next one.
     pub fn listener(mut self, listener: TcpListener) -> Self {
         self.listener = Some(listener);
         self
@@ -225,6 +225,7 @@ impl<S: Socket> Server<S> {
         let traces = Traces::start(&config.otel)?;
         let frontend = page::page(config.static_dir.as_deref())?;
         // Before the database: if the port is in use, nothing is changed there.
+        let listener_stays = listener.is_some();
         let listener = listener.map_or_else(|| listen(&config), Ok)?;
         let address = listener.local_addr()?;
         let for_operators = parts::operators_listener(&config)?;
@@ -282,17 +283,6 @@ impl<S: Socket> Server<S> {
         let retention = writer
             .as_ref()
             .map(|writer| database::retention(&config, &endpoint, writer));
-        signals.reload_into(Reloadable {
-            admission: admission.clone(),
-            origin,
-            api: api.clone(),
-            rooms: changeable,
-            pubsub: endpoint.pubsub().clone(),
-            retention: retention.as_ref().map(Retention::rules),
-            metrics_token: metrics_token.clone(),
-            revocations,
-            certificates: certificates.clone(),
-        });
         let servers = writer.as_ref().and_then(|writer| {
             let name = database::server_name(address);
             Servers::start(writer, name, cluster::seat(&config, cluster.as_ref()))
@@ -308,9 +298,13 @@ impl<S: Socket> Server<S> {
             cluster.clone(),
             leaving.clone(),
         );
-        let admin = admin::routes(&endpoint, &metrics, metrics_token, readiness.clone());
-        let dashboard = dashboard::open(DashboardServices {
-            settings,
+        let admin = admin::routes(
+            &endpoint,
+            &metrics,
+            metrics_token.clone(),
+            readiness.clone(),
+        );
+        let services = DashboardServices {
             address: dashboard_address,
             endpoint: endpoint.clone(),
             rooms: sockets::rooms(&config),
@@ -324,7 +318,21 @@ impl<S: Socket> Server<S> {
             readiness: Box::new(readiness.clone()),
             certificates: certificates.clone(),
             config: config.clone(),
-        })?;
+        };
+        let dashboard = dashboard::open(services, settings)?;
+        signals.reload_into(Reloadable {
+            admission: admission.clone(),
+            origin,
+            api: api.clone(),
+            rooms: changeable,
+            pubsub: endpoint.pubsub().clone(),
+            retention: retention.as_ref().map(Retention::rules),
+            metrics_token,
+            revocations,
+            certificates: certificates.clone(),
+            dashboard: dashboard.as_ref().map(ServedDashboard::changeable),
+            hook: hook.clone(),
+        });
         let pages = dashboard::routes(dashboard.as_ref());
         let operators = move |config: &mut ServiceConfig| {
             config.configure(admin).configure(pages);
@@ -371,6 +379,7 @@ impl<S: Socket> Server<S> {
             told,
             dashboard: dashboard.as_ref().map(|it| it.endpoint.clone()),
             clients: server.handle(),
+            listener_stays,
             operators,
             saves: writer.is_some(),
             servers,

@@ -1,15 +1,21 @@
 //! SIGHUP: reads the settings again, and applies those that can change while the server runs. A mistake changes
 //! nothing.
 
+use std::sync::Arc;
+
 use super::checked::auth;
-use super::{ServeError, database, http};
+use super::{ServeError, dashboard, database, http};
 use crate::admission::{Admission, AdmissionOptions};
 use crate::pubsub::PubSub;
 use crate::revocation::Revocations;
 use crate::server::admin::MetricsToken;
 use crate::server::api::Api;
 use crate::server::certificates::{Certificates, NewCertificate};
-use crate::server::config::{ChangedSettings, Cli, RoomConfig, RunningSettings, ServeConfig};
+use crate::server::config::{
+    ChangedSettings, Cli, RoomConfig, RunningSettings, ServeConfig, SwitchedOn,
+};
+use crate::server::dashboard::ChangeableDashboard;
+use crate::server::hook::{Hook, HookError};
 use crate::server::rooms::Room;
 use crate::server::sockets::{self, ChangeableRooms};
 use crate::server::telemetry::Logging;
@@ -29,6 +35,10 @@ pub(super) struct Reloadable {
     pub(super) revocations: Revocations,
     /// `None`: the port is plain, and stays so.
     pub(super) certificates: Option<Certificates>,
+    /// `None`: it is off, and stays so.
+    pub(super) dashboard: Option<ChangeableDashboard>,
+    /// The backend of `[hook]`.
+    pub(super) hook: Option<Arc<Hook>>,
 }
 
 impl Reloadable {
@@ -48,6 +58,10 @@ impl Reloadable {
         let secret = config.api.secret_key_base.as_deref();
         let keys = self.rooms.keys.read(secret)?;
         let join_keys = self.rooms.rooms.read_keys(secret)?;
+        dashboard::check(config)?;
+        let hook = self.hook.as_deref();
+        let hook_secret = hook.map(Hook::read_secret).transpose();
+        let hook_secret = hook_secret.map_err(HookError::from)?;
         let certificate = match &self.certificates {
             Some(_) => NewCertificate::read(&config.tls)?,
             None => None,
@@ -59,6 +73,9 @@ impl Reloadable {
             api.set_auth(auth);
         }
         self.metrics_token.set(&metrics_token);
+        if let (Some(hook), Some(secret)) = (hook, hook_secret) {
+            hook.set_secret(secret);
+        }
         self.rooms.keys.set(keys);
         self.rooms.rooms.set_keys(join_keys);
         self.rooms.set_limits(config);
@@ -87,6 +104,12 @@ impl Reloadable {
         for room in &rooms {
             let (history, resume) = (room.history_limit, room.resume_limit);
             self.pubsub.set_log_limits(&room.topics, history, resume);
+        }
+        if let Some(api) = &self.api {
+            api.set_rooms(&rooms);
+        }
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.set_rooms(&rooms);
         }
         self.rooms.rooms.set(&rooms);
     }
@@ -137,11 +160,17 @@ impl Reloader {
             );
             return;
         }
-        let has_api = parts.api.is_some();
+        let switched_on = SwitchedOn {
+            api: parts.api.is_some(),
+            dashboard: parts.dashboard.is_some(),
+        };
         let ChangedSettings {
             applied,
             need_restart,
-        } = self.running.take(&settings, &config, has_api);
+        } = self.running.take(&settings, &config, switched_on);
+        if let Some(dashboard) = &parts.dashboard {
+            dashboard.set(&config, self.running.settings());
+        }
         let (changed, restart) = (applied.join(", "), need_restart.join(", "));
         tracing::info!(
             signal = "SIGHUP",

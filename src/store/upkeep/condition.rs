@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use diesel::prelude::*;
 
+use crate::metrics::Query;
 use crate::store::backend::{Backend, DbConnection, Fault, Role, StoreError, on_each_backend};
 use crate::store::tables::{migrations, takeover};
+use crate::store::write::DbWriterHandle;
 
 diesel::table! {
     /// The table of diesel's migrations.
@@ -41,20 +43,42 @@ impl DatabaseCondition {
         let mut pooled = backend.pool(Role::Readers(1))?.get()?;
         let connection = &mut pooled.connection();
         let known = migrations::versions(connection)?;
-        let applied = applied(connection);
-        let lacking = known
-            .iter()
-            .filter(|(version, _)| !applied.contains(version));
-        let lacking: Vec<_> = lacking.map(|(_, name)| name.clone()).collect();
-        takeover::check(connection, &lacking, true)?;
+        // No table of migrations: none was run.
+        let applied = applied(connection).unwrap_or_default();
+        takeover::check(connection, &lacking(&known, &applied), true)?;
+        Ok(Self::compare(&known, &applied))
+    }
+
+    /// Looks at the database of a server that runs, through its own connections. `None`: it does not answer.
+    pub(crate) async fn of_running(writer: &DbWriterHandle) -> Option<Self> {
+        let looked = writer.readers().clone().read(Query::Api, |connection| {
+            let known = migrations::versions(connection).ok();
+            let applied = applied(connection)?;
+            Ok(known.map(|known| Self::compare(&known, &applied)))
+        });
+        looked.await.ok()?
+    }
+
+    fn compare(known: &[Migration], applied: &BTreeSet<String>) -> Self {
         let is_known = |version: &&String| known.iter().any(|(known, _)| known == *version);
         let unknown = applied.iter().filter(|version| !is_known(version)).count();
-        Ok(match (lacking.len(), unknown) {
+        match (lacking(known, applied).len(), unknown) {
             (0, 0) => Self::Current,
             (0, unknown) => Self::Newer(unknown),
             (lacking, _) => Self::Older(lacking),
-        })
+        }
     }
+}
+
+/// The version and the name of a migration.
+type Migration = (String, String);
+
+/// The names of the migrations that were not run.
+fn lacking(known: &[Migration], applied: &BTreeSet<String>) -> Vec<String> {
+    let lacking = known
+        .iter()
+        .filter(|(version, _)| !applied.contains(version));
+    lacking.map(|(_, name)| name.clone()).collect()
 }
 
 /// A server creates the file, but no folder.
@@ -68,11 +92,13 @@ fn missing(path: PathBuf) -> Result<DatabaseCondition, Fault> {
     }
 }
 
-/// The versions of the migrations that were run; none if diesel's table is missing.
-fn applied(connection: &mut DbConnection<'_>) -> BTreeSet<String> {
+/// The versions of the migrations that were run.
+///
+/// # Errors
+/// If the database does not answer, or diesel's table is missing.
+fn applied(connection: &mut DbConnection<'_>) -> QueryResult<BTreeSet<String>> {
     use self::__diesel_schema_migrations::{table, version};
     let versions = table.select(version);
-    let loaded: QueryResult<Vec<String>> =
-        on_each_backend!(connection, |typed| versions.load(typed));
-    loaded.unwrap_or_default().into_iter().collect()
+    let loaded: Vec<String> = on_each_backend!(connection, |typed| versions.load(typed))?;
+    Ok(loaded.into_iter().collect())
 }

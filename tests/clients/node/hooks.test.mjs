@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { Socket } from "phoenix";
 import WebSocket from "ws";
 
 import { until } from "../../js/support/deadline.mjs";
@@ -80,6 +81,38 @@ for (const { file, probe, command } of backends) {
     assert.equal(await call(port, now, SECRET, { type: "told", at: now * 1_000, notices }), 200);
   });
 }
+
+const isFlaskThere = spawnSync(python, ["-c", "import flask"]).status === 0;
+test("docs/HOOK.md: the whole example", { ...TIME_LIMIT, skip: !isFlaskThere && "no Flask" }, async (t) => {
+  const page = await readFile(new URL("../../../docs/HOOK.md", import.meta.url), "utf8");
+  const [config, backend, client] = ["toml", "python", "js"].map(
+    (language) => page.match(new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``))[1],
+  );
+  const port = await startBackend(t, (port) => [python, "-B", "-c", backend.replace("port=5000", `port=${port}`)]);
+  const server = await Server.create({ config: config.replace(":5000", `:${port}`) });
+  await server.start();
+  t.after(() => server.remove());
+  class PageSocket extends Socket {
+    constructor(path, options) {
+      assert.equal(path, "/socket");
+      super(server.socketUrl, { transport: WebSocket, ...options });
+      t.after(() => this.disconnect());
+    }
+  }
+  const printed = [];
+  const shown = [];
+  const run = (code) => {
+    const print = (...what) => printed.push(JSON.stringify(what));
+    new Function("Socket", "print", "show", code)(PageSocket, print, (reason) => shown.push(reason));
+  };
+  run(client);
+  const expected = [["Ada", "hi"], [{ body: "hi", name: "Ada" }]].map((what) => JSON.stringify(what));
+  await until(`${expected}, not ${printed}`, () => expected.every((what) => printed.includes(what)));
+  assert.ok(client.includes("id: 7"));
+  run(client.replace("id: 7", "id: 9"));
+  await until("a refusal", () => shown.length > 0);
+  assert.equal(shown[0], "not a member");
+});
 
 test("a backend over https must have a certificate that the system trusts", TIME_LIMIT, async (t) => {
   const folder = await mkdtemp(join(tmpdir(), "slackir-hook-"));

@@ -73,8 +73,9 @@ pub(crate) struct HookBackend {
     _server: tokio::task::JoinSet<()>,
 }
 
-#[derive(Default)]
 struct Seen {
+    /// With which calls are signed.
+    secret: Mutex<String>,
     calls: Mutex<Vec<HookCall>>,
     open: AtomicUsize,
     most: AtomicUsize,
@@ -86,7 +87,13 @@ impl HookBackend {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
-        let (seen, answer): (Arc<Seen>, Arc<MakeAnswer>) = (Arc::default(), Arc::new(answer));
+        let seen = Arc::new(Seen {
+            secret: Mutex::new(SECRET.to_owned()),
+            calls: Mutex::default(),
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        });
+        let answer: Arc<MakeAnswer> = Arc::new(answer);
         let mut server = tokio::task::JoinSet::new();
         let all = Arc::clone(&seen);
         server.spawn(async move {
@@ -100,6 +107,11 @@ impl HookBackend {
             seen,
             _server: server,
         }
+    }
+
+    /// The calls to come are signed with this secret.
+    pub(crate) fn expect_secret(&self, secret: &str) {
+        secret.clone_into(&mut self.seen.secret.lock().expect("sound"));
     }
 
     /// The calls so far, with right signatures.
@@ -146,7 +158,7 @@ pub(crate) fn serve_with_hook(addr: SocketAddr, hook: &str, rooms: &str) -> (Tem
 async fn serve(stream: TcpStream, seen: Arc<Seen>, answer: Arc<MakeAnswer>) {
     let mut stream = BufReader::new(stream);
     while let Some((call, body)) = read_call(&mut stream).await {
-        verify(&call, &body);
+        verify(&call, &body, &seen.secret.lock().expect("sound"));
         let most = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
         seen.most.fetch_max(most, Ordering::SeqCst);
         seen.calls.lock().expect("sound").push(call.clone());
@@ -205,7 +217,7 @@ async fn read_call(stream: &mut BufReader<TcpStream>) -> Option<(HookCall, Vec<u
 }
 
 /// The check that docs/HOOK.md asks of a backend.
-fn verify(call: &HookCall, body: &[u8]) {
+fn verify(call: &HookCall, body: &[u8], secret: &str) {
     let signature = call.header("slackir-signature").expect("a signature");
     let (time, mac) = signature.split_once(",v1=").expect("two parts");
     let time = time.strip_prefix("t=").expect("a time");
@@ -214,7 +226,7 @@ fn verify(call: &HookCall, body: &[u8]) {
         .expect("after 1970");
     let age = now.as_secs().abs_diff(time.parse().expect("seconds"));
     assert!(age < 300, "{signature}");
-    let own = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
+    let own = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length");
     let own = own.chain_update(format!("{time}.")).chain_update(body);
     let own = own.finalize().into_bytes();
     let own: String = own.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -23,6 +23,7 @@ pub(crate) mod poller;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod random;
+pub(crate) mod reload;
 pub(crate) mod rooms;
 pub(crate) mod scenario;
 pub(crate) mod server;
