@@ -80,7 +80,10 @@ fn commit() -> String {
     let of_git = || {
         // Without this a crate in a folder of another repository would get the commit of that one.
         fs::exists(".git").ok().filter(|exists| *exists)?;
-        watch_git();
+        // A debug build names the commit of its first build: each commit would compile everything again.
+        if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+            watch_git();
+        }
         git(&["rev-parse", "HEAD"])
     };
     let of_crate = || {
