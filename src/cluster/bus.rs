@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::log::{Epoch, MessageId, Seq};
+use crate::log::{Epoch, Era, MessageId, Seq};
 use crate::metrics::BusTotals;
 
 /// Names one process of a node. It is random and made at the start, so a node that restarts has a new one.
@@ -39,7 +39,8 @@ impl fmt::Display for NodeId {
 }
 
 /// Names the process of the bus's server. If it changes, all runs of topics have ended.
-/// Redis: the first 10 digits of `run_id`; NATS: the beginning of `server_id`.
+/// Redis: the first 10 digits of `run_id`, and behind a dot the era unless it is the first; NATS: the beginning of
+/// `server_id`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ProcessId(Arc<str>);
 
@@ -47,6 +48,17 @@ impl ProcessId {
     /// Makes an id from the server's name for its process.
     pub(crate) fn new(name: &str) -> Self {
         Self(name.into())
+    }
+}
+
+impl ProcessId {
+    /// The same process in an era: the runs of the eras before have ended, though the server may still have them.
+    #[cfg(feature = "redis")]
+    pub(crate) fn in_era(&self, era: Era) -> Self {
+        if era == Era::default() {
+            return self.clone();
+        }
+        Self(format!("{}.{era}", self.0).into())
     }
 }
 
@@ -186,6 +198,10 @@ pub(crate) trait Bus: Send + Sync {
     /// What the bus has done since its start.
     fn totals(&self) -> BusTotals;
 
+    /// The era is another one: connects again, so that the runs of the one before are not used. Only for a bus with a
+    /// [`Sequencer`].
+    fn change_era(&self) {}
+
     /// Whether a node with this id lives. A node that has died is found dead within 10 s.
     fn is_alive(&self, node: NodeId) -> BoxFuture<'static, Result<bool, Away>>;
 }
@@ -241,6 +257,20 @@ pub(crate) trait Sequencer: Send + Sync {
     fn claim(&self, name: &str, seconds: u32) -> BoxFuture<'static, Result<bool, Away>>;
 }
 
+/// A node that is about to come to the bus, in this era. Keep it until the bus is up, or the attempt has failed.
+pub(crate) struct Entrance {
+    pub(crate) era: Era,
+    /// Ends with the attempt.
+    _guard: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Entrance {
+    /// `guard` is dropped with the entrance.
+    pub(crate) fn new(era: Era, guard: Option<Box<dyn std::any::Any + Send>>) -> Self {
+        Self { era, _guard: guard }
+    }
+}
+
 /// Hears from a [`Bus`] and its [`Sequencer`].
 ///
 /// Called on the bus's thread, inside its tokio runtime, with no lock of the bus held: every method of the
@@ -258,6 +288,20 @@ pub(crate) trait Events: Send + Sync {
 
     /// The answer to the publish with this nonce.
     fn answered(&self, nonce: u64, answer: Answer);
+
+    /// A server that gives an order is reached: asks in which era, before anything of it is used.
+    fn enter(&self) -> BoxFuture<'static, Entrance> {
+        let entrance = Entrance::new(self.era(), None);
+        Box::pin(std::future::ready(entrance))
+    }
+
+    /// The era that this node knows. If it is not that of the connection, [`Bus::change_era`] was or will be called.
+    fn era(&self) -> Era {
+        Era::default()
+    }
+
+    /// The server knows this era, which may be later than the node's.
+    fn learn_era(&self, _era: Era) {}
 
     /// The bus is up. [`Self::attached`] follows for each attached topic.
     fn up(&self, process: &ProcessId);

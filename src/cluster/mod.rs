@@ -30,7 +30,9 @@ mod tests;
 mod topics;
 pub(crate) mod wire;
 
-pub(crate) use self::bus::{Answer, Away, Bus, Events, NodeId, Position, ProcessId, Sequencer, To};
+pub(crate) use self::bus::{
+    Answer, Away, Bus, Entrance, Events, NodeId, Position, ProcessId, Sequencer, To,
+};
 pub(crate) use self::end_on_panic::EndOnPanic;
 #[cfg(feature = "server")]
 pub(crate) use self::finding::Finding;

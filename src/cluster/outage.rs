@@ -40,6 +40,14 @@ impl<Trouble: PartialEq> Outage<Trouble> {
         }
     }
 
+    /// An outage that begins now, because the bus is to connect again.
+    pub(crate) fn meant(bus: &'static str) -> Self {
+        Self {
+            after_loss: true,
+            ..Self::new(bus)
+        }
+    }
+
     /// An attempt to connect has failed.
     pub(crate) fn failed(&mut self, error: &impl Display, trouble: Trouble) {
         if !self.logged.contains(&trouble) {

@@ -169,6 +169,24 @@ impl<M: Carried> Replica<M> {
         }
     }
 
+    /// A replica of a topic whose order the database gave before, or the bus in another run: members have everything up
+    /// to `shown`.
+    pub(crate) fn after(
+        shown: Option<MessageId>,
+        (me, number): (NodeId, u64),
+        limits: Limits,
+    ) -> Self {
+        Self {
+            shown,
+            ..Self::new(me, number, limits)
+        }
+    }
+
+    /// Whether the question is of this replica, and not of an earlier one of the topic.
+    pub(crate) fn has_asked(&self, ticket: Ticket) -> bool {
+        ticket.replica == self.ticket.replica
+    }
+
     /// Whether members get messages as they arrive. Joins wait for it.
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.state, State::Live)

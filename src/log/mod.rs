@@ -20,6 +20,8 @@
 
 mod backlog;
 mod entry;
+#[cfg(feature = "_cluster")]
+mod era;
 mod id;
 mod memory_store;
 mod older;
@@ -43,6 +45,8 @@ mod unplaced;
 pub(crate) use self::backlog::{Backlog, Lost};
 pub(crate) use self::entry::Meta;
 pub use self::entry::{Change, LogEntry, Pending};
+#[cfg(feature = "_cluster")]
+pub(crate) use self::era::{ClusterEra, Entering, Era};
 pub use self::id::{Epoch, InvalidMessageId, MessageId, Seq};
 pub use self::memory_store::MemoryStore;
 pub(crate) use self::older::Older;

@@ -170,6 +170,11 @@ impl<W> TopicLog<W> {
         }
     }
 
+    /// The id of the last message of this log, or of the place where it begins.
+    pub(crate) fn head_id(&self) -> MessageId {
+        MessageId::new(self.run.epoch, self.head)
+    }
+
     /// The last seq of this log.
     pub(crate) fn head(&self) -> Seq {
         self.head

@@ -308,12 +308,36 @@ pub(crate) trait SharedStore: super::PlacingStore {
     /// Queues a row for which so many bytes are reserved.
     fn put(&self, row: Pending, reserved: usize);
 
-    /// Begins a run whose seqs the cluster gives, at a head that no message has reached. While the database is
-    /// unreachable the run has a `next_epoch`, and the database learns of it with the first row.
-    fn begin_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
+    /// Begins a run whose seqs the cluster gives, at a head that no message has reached; fails if this era is over. While
+    /// the database is unreachable the run has a `next_epoch`, and the database learns of it with the first row.
+    fn begin_run(
+        &self,
+        topic: &str,
+        within: Option<super::ClusterEra>,
+    ) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
 
     /// The present run and the runs before it, as the database knows them.
     fn known_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
+
+    /// The present era, which is not before the known one.
+    fn era(&self, known: super::ClusterEra) -> BoxFuture<'static, Result<super::Era, LoadError>>;
+
+    /// Notes that a node comes to the bus: from now on no era of the bus ends for want of nodes that reach it. Returns the
+    /// present era, which is not before the known one.
+    fn enter(
+        &self,
+        node: super::Entering,
+        known: super::ClusterEra,
+    ) -> BoxFuture<'static, Result<super::Era, LoadError>>;
+
+    /// Ends an era if the living nodes allow it: that of the bus if none of them reaches it, that of the database if all
+    /// of them reach the bus. `patient`: waits for nodes that have not saved their messages, or do not reach the bus.
+    /// Returns the present era.
+    fn end_era(
+        &self,
+        era: super::ClusterEra,
+        patient: bool,
+    ) -> BoxFuture<'static, Result<super::Era, LoadError>>;
 }
 
 /// The database of a cluster's logs, for [`ClusterOptions::database`](crate::pubsub::ClusterOptions::database).

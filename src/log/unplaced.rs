@@ -11,6 +11,7 @@ use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 
 use super::entry::Change;
+use super::era::ClusterEra;
 use super::id::{Epoch, MessageId, Seq};
 use super::own_ref::is_own_ref;
 use super::store::{LoadError, MessageStore, OpenedRun, StoreFull};
@@ -26,6 +27,8 @@ pub(crate) struct Unplaced {
     /// `None` for an erasure.
     pub(crate) message: Option<UnplacedMessage>,
     pub(crate) at: SystemTime,
+    /// The era in which the database gives its topic's order; `None` if it always does.
+    pub(crate) within: Option<ClusterEra>,
     owner: Weak<dyn PlaceOwner>,
     progress: AtomicU8,
 }
@@ -81,6 +84,8 @@ pub(crate) struct Placings {
     pub(crate) placed: Vec<PlacedTogether>,
     /// Messages that the store had already, with the ids of the first.
     pub(crate) found: Vec<(Arc<Unplaced>, MessageId)>,
+    /// Messages that are not stored, because the bus gives the order of their topics again.
+    pub(crate) late: Vec<Arc<Unplaced>>,
 }
 
 /// Hears what becomes of messages. Called on the store's thread.
@@ -106,8 +111,13 @@ pub(crate) trait PlacingStore: MessageStore {
     /// The publisher waits no longer. Whether the message is certainly not stored.
     fn withdraw(&self, draft: &Unplaced) -> bool;
 
-    /// The run of a topic, which is made if the topic has none. It never ends.
-    fn open_placing(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
+    /// The run of a topic, which is made if the topic has none. It never ends, or not before the era `within`; it is not
+    /// made after that era.
+    fn open_placing(
+        &self,
+        topic: &str,
+        within: Option<ClusterEra>,
+    ) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
 
     /// The last seqs of topics. `settled`: waits for transactions that are giving seqs.
     fn heads(
@@ -120,7 +130,7 @@ pub(crate) trait PlacingStore: MessageStore {
 impl Unplaced {
     /// A message of a publisher, who hears by this number what becomes of it.
     pub(crate) fn new(
-        topic: &Arc<str>,
+        (topic, within): (&Arc<str>, Option<ClusterEra>),
         owner: Weak<dyn PlaceOwner>,
         number: u64,
         message: Option<UnplacedMessage>,
@@ -130,6 +140,7 @@ impl Unplaced {
             number,
             message,
             at: SystemTime::now(),
+            within,
             owner,
             progress: AtomicU8::new(Progress::Waiting as u8),
         }
@@ -209,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_message_that_may_be_stored_is_not_withdrawn() {
-        let draft = || Unplaced::new(&"t".into(), Weak::<Nobody>::new(), 1, None);
+        let draft = || Unplaced::new((&"t".into(), None), Weak::<Nobody>::new(), 1, None);
         let waiting = draft();
         assert!(waiting.withdraw() && !waiting.take());
         let taken = draft();

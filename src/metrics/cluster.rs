@@ -33,6 +33,7 @@ pub(crate) struct BusTotals {
 struct ClusterMetrics {
     up: Gauge,
     nodes: Gauge,
+    database_order: Gauge,
     waiting_bytes: Gauge,
     lag: Gauge,
     disconnects: Counter,
@@ -52,6 +53,10 @@ static CLUSTER_METRICS: LazyLock<ClusterMetrics> = LazyLock::new(|| ClusterMetri
     nodes: described_gauge(
         "slackir_cluster_nodes",
         "Nodes that this one hears, itself included; 0 for a server alone",
+    ),
+    database_order: described_gauge(
+        "slackir_cluster_database_order",
+        "Whether the database gives saved messages their order, because no node reaches Redis: 1 or 0",
     ),
     waiting_bytes: described_gauge(
         "slackir_cluster_waiting_bytes",
@@ -79,6 +84,12 @@ static CLUSTER_METRICS: LazyLock<ClusterMetrics> = LazyLock::new(|| ClusterMetri
 /// A message of another node, which no log keeps, is not sent to the members here: a worker has too much to send.
 pub(crate) fn count_passed_over() {
     CLUSTER_METRICS.passed_over.increment(1);
+}
+
+/// Shows whether the database gives messages the order that the bus gives otherwise.
+pub(crate) fn show_order(is_of_database: bool) {
+    let value = f64::from(u8::from(is_of_database));
+    CLUSTER_METRICS.database_order.set(value);
 }
 
 /// Shows what the node sees and has done. `lag`: the average of the last answers, in seconds.

@@ -162,11 +162,11 @@ impl Joint {
         match *self {}
     }
 
-    pub(super) fn replica(&self, _: &LogRule) -> Option<TopicReplica> {
+    pub(super) fn replica(&self, _: &LogRule, _: Option<MessageId>) -> Option<TopicReplica> {
         match *self {}
     }
 
-    pub(super) fn strict_follower(&self, _: &LogRule) -> Option<StrictFollower> {
+    pub(super) fn strict_follower(&self, _: &LogRule, _: Option<Seq>) -> Option<StrictFollower> {
         match *self {}
     }
 

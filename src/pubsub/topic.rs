@@ -64,8 +64,8 @@ impl Topic {
         joint: Option<Joint>,
     ) -> Self {
         let logged = joint.as_ref().zip(rule.as_ref());
-        let replica = logged.and_then(|(joint, rule)| joint.replica(rule));
-        let strict = logged.and_then(|(joint, rule)| joint.strict_follower(rule));
+        let replica = logged.and_then(|(joint, rule)| joint.replica(rule, None));
+        let strict = logged.and_then(|(joint, rule)| joint.strict_follower(rule, None));
         Self {
             route: RouteId::of_topic(&name),
             name,
@@ -105,6 +105,10 @@ impl Topic {
     /// In a cluster: the topic's side of the other nodes.
     pub(super) fn joint(&self) -> Option<&Joint> {
         self.joint.as_ref()
+    }
+
+    pub(super) fn rule(&self) -> Option<&LogRule> {
+        self.rule.as_deref()
     }
 
     pub(super) fn has_log(&self) -> bool {

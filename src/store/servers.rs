@@ -96,6 +96,8 @@ pub(crate) struct ClusterSeat {
     pub id: i64,
     /// Whether this node reaches the cluster's bus, and has told over it what it has committed.
     pub bus_is_up: Box<dyn Fn() -> bool>,
+    /// How long this node has not reached the bus, and how often it had come to it.
+    pub bus_away: Box<dyn Fn() -> (Duration, i64)>,
     /// Whether the node with this number was heard over the bus.
     pub hears: Box<dyn Fn(i64) -> bool>,
     /// Whether the others must look for what this node has committed.
@@ -127,6 +129,7 @@ impl Servers {
             name,
             cluster: seat.as_ref().map(|seat| seat.cluster.clone()),
             bus_is_up: false,
+            bus_away: (Duration::ZERO, 0),
             is_behind: false,
         };
         let seat = seat.map(Rc::new);
@@ -216,6 +219,8 @@ struct Heartbeat {
     name: String,
     cluster: Option<String>,
     bus_is_up: bool,
+    /// See [`ClusterSeat::bus_away`].
+    bus_away: (Duration, i64),
     is_behind: bool,
 }
 
@@ -235,6 +240,9 @@ async fn beats(
     loop {
         let begun = Instant::now();
         me.bus_is_up = seat.as_ref().is_some_and(|seat| (seat.bus_is_up)());
+        if let Some(seat) = &seat {
+            me.bus_away = (seat.bus_away)();
+        }
         me.is_behind = writer.state() != StorageState::Available;
         let beaten = me.clone();
         let readers = writer.readers().clone();
@@ -409,16 +417,26 @@ mod postgres {
         connection: &mut PgConnection,
         me: &Heartbeat,
     ) -> QueryResult<Seen> {
-        let alive = "INSERT INTO servers (id, name, cluster, bus_up, behind, seen_at) \
-                     VALUES ($1, $2, $3, $4, $5, clock_timestamp()) \
+        // A node that has come to the bus meanwhile has said so already.
+        let alive = "INSERT INTO servers \
+                     (id, name, cluster, bus_up, bus_away_ms, entrances, behind, seen_at) \
+                     VALUES ($1, $2, $3, $4, $6, $7, $5, clock_timestamp()) \
                      ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, \
-                     bus_up = excluded.bus_up, behind = excluded.behind";
+                     name = excluded.name, behind = excluded.behind, \
+                     bus_up = CASE WHEN servers.entrances > excluded.entrances \
+                     THEN servers.bus_up ELSE excluded.bus_up END, \
+                     bus_away_ms = CASE WHEN servers.entrances > excluded.entrances \
+                     THEN servers.bus_away_ms ELSE excluded.bus_away_ms END";
+        let (away, entrances) = me.bus_away;
+        let away = i64::try_from(away.as_millis()).unwrap_or(i64::MAX);
         diesel::sql_query(alive)
             .bind::<BigInt, _>(me.id)
             .bind::<Text, _>(&me.name)
             .bind::<Nullable<Text>, _>(&me.cluster)
             .bind::<Bool, _>(me.bus_is_up)
             .bind::<Bool, _>(me.is_behind)
+            .bind::<BigInt, _>(away)
+            .bind::<BigInt, _>(entrances)
             .execute(connection)?;
         let dead = "DELETE FROM servers WHERE seen_at < clock_timestamp() - interval '1 hour'";
         diesel::sql_query(dead).execute(connection)?;

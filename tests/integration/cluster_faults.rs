@@ -10,6 +10,7 @@ const CUTS: Kinds = Kinds {
     cuts: true,
     nodes: false,
     bus: false,
+    outages: false,
     flushes: false,
     database: false,
 };
@@ -57,6 +58,19 @@ async fn with_killed_nodes() {
     is_exact(short(kinds)).await;
 }
 
+/// The first fault is a long outage, which is over before the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_away_for_long() {
+    let kinds = Kinds {
+        cuts: false,
+        outages: true,
+        ..CUTS
+    };
+    let mut plan = short(kinds);
+    plan.faults = Duration::from_secs(18);
+    is_exact(plan).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_killed_redis() {
     let kinds = Kinds {
@@ -81,6 +95,7 @@ async fn with_everything() {
         cuts: is_wanted("cuts"),
         nodes: is_wanted("nodes"),
         bus: is_wanted("redis"),
+        outages: is_wanted("outages"),
         flushes: is_wanted("flushes"),
         database: is_wanted("database"),
     };
@@ -158,6 +173,7 @@ fn everything(engine: Engine) -> Plan {
         cuts: true,
         nodes: true,
         bus: true,
+        outages: true,
         // NATS has nothing to forget.
         flushes: engine == Engine::Redis,
         database: true,

@@ -22,6 +22,8 @@ mod cluster_faults;
 #[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_nats;
 #[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
+mod cluster_outage;
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_strict;
 mod compression;
 mod config_file;

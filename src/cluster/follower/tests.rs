@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Action, Bounds, Follower, Piece, Ticket};
-use crate::log::Seq;
+use crate::log::{JUMP, Seq};
 
 /// The rules of the module, to break them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum Rule {
     LookAgain,
     /// 5.
     HeadFirst,
+    /// 6.
+    Cross,
 }
 
 impl<M> Follower<M> {
@@ -33,6 +35,10 @@ impl<M> Follower<M> {
 
     pub(super) fn is_broken_twice(&self) -> bool {
         self.broken == Some(Rule::NeverTwice)
+    }
+
+    pub(super) fn is_broken_crossing(&self) -> bool {
+        self.broken == Some(Rule::Cross)
     }
 }
 
@@ -93,19 +99,28 @@ const BOUNDS: Bounds = Bounds {
 
 impl World {
     fn new(seed: u64, broken: Option<Rule>) -> Self {
-        let mut follower = Follower::new(BOUNDS);
+        let mut random = Random(seed);
+        let (mut database, mut shown) = (Database::default(), None);
+        if random.one_in(2) {
+            // The topic was in another run, of which members have a part.
+            let texts = (1..).map(|seq| (Seq::new(seq), seq.unsigned_abs() * 7));
+            database.rows = texts.take(random.below(6)).collect();
+            shown = Some(Seq::new(random.below(database.rows.len() + 1) as i64));
+            database.head = Seq::new(database.rows.len() as i64).plus(JUMP);
+        }
+        let mut follower = Follower::after(shown, 1, BOUNDS);
         follower.broken = broken;
         let mut world = Self {
-            random: Random(seed),
+            random,
             broken,
             follower,
-            database: Database::default(),
+            database,
             told: Vec::new(),
             asked: Vec::new(),
             is_up: true,
             is_subscribed: false,
             looks: 0,
-            shown: None,
+            shown,
             error: None,
         };
         if broken == Some(Rule::ConfirmFirst) {
@@ -358,6 +373,7 @@ fn each_rule_is_needed() {
         Rule::NeverTwice,
         Rule::LookAgain,
         Rule::HeadFirst,
+        Rule::Cross,
     ] {
         let failed = (0..20_000).filter(|seed| run(*seed, Some(rule)).is_err());
         assert!(failed.count() > 20, "without {rule:?} nothing goes wrong");
@@ -386,4 +402,29 @@ fn who_has_missed_too_much_begins_anew() {
     assert_eq!(after, Seq::new(10));
     follower.rows(ticket, Vec::new(), (Seq::new(16), true), &mut out);
     assert_eq!(out, [Action::Reset(Seq::new(16)), Action::Live]);
+}
+
+#[test]
+fn who_has_missed_too_much_of_another_run_begins_anew() {
+    let bounds = Bounds {
+        resume: 2,
+        buffer: 9,
+    };
+    let (shown, head) = (Seq::new(5), Seq::new(8).plus(JUMP));
+    for (missed, action) in [(2, Action::Reach(head)), (3, Action::Reset(head))] {
+        let mut follower: Follower<u64> = Follower::after(Some(shown), 7, bounds);
+        let mut out = Vec::new();
+        follower.begin_alone(&mut out);
+        let Some(Action::Open(ticket)) = out.pop() else {
+            panic!("it opens");
+        };
+        follower.opened(ticket, head, &mut out);
+        let Some(Action::Fill(ticket, after)) = out.pop() else {
+            panic!("it fills");
+        };
+        assert_eq!(after, shown);
+        let rows = (6..6 + missed).map(|seq| (Seq::new(seq), 0)).collect();
+        follower.rows(ticket, rows, (head, true), &mut out);
+        assert_eq!(out[out.len() - 2..], [action, Action::Live]);
+    }
 }

@@ -34,6 +34,8 @@ pub(super) enum Command {
     Stored(Arc<str>, Vec<Seq>),
     /// Ask the server.
     Ask(Question),
+    /// Connect again, if the era of the connection is over.
+    ChangeEra,
 }
 
 /// A question to the server. It is dropped without an answer if the bus is down.

@@ -17,7 +17,8 @@ use super::options::RedisOptions;
 use super::publishing::Publish;
 use super::reply::{self, ask, within};
 use super::scripts::{Script, Scripts};
-use crate::cluster::bus::ProcessId;
+use crate::cluster::bus::{Entrance, ProcessId};
+use crate::log::Era;
 
 /// How many digits of `run_id` name a process.
 const PROCESS_DIGITS: usize = 10;
@@ -44,6 +45,8 @@ pub(super) struct Pair {
     pub(super) subscriptions: MultiplexedConnection,
     /// The process and the id of the commands' connection.
     pub(super) identity: Former,
+    /// The era in which it is used.
+    pub(super) era: Era,
     /// The names of keys in this process.
     pub(super) keys: Keys,
     /// The scripts.
@@ -53,8 +56,8 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Opens both connections and loads the scripts.
-    pub(super) async fn open(shared: &Arc<Shared>) -> Result<Self, ConnectError> {
+    /// Opens both connections and loads the scripts. Keep the entrance until the bus is up.
+    pub(super) async fn open(shared: &Arc<Shared>) -> Result<(Self, Entrance), ConnectError> {
         let options = &shared.options;
         let limit = options.timing.answer;
         let lost = Arc::new(Notify::new());
@@ -65,6 +68,13 @@ impl Pair {
         if process_of(&subscriptions, limit).await? != process {
             return Err(ConnectError::TwoProcesses);
         }
+        let scripts = within(limit, Scripts::load(&commands)).await;
+        let scripts = scripts.map_err(|error| ConnectError::refused("SCRIPT LOAD", error))?;
+        let entrance = shared.events.enter().await;
+        let era = Keys::era(&options.prefix, &process);
+        let era = latest_era((&commands, &scripts), &era, entrance.era, limit).await?;
+        shared.events.learn_era(era);
+        let process = process.in_era(era);
         let keys = Keys::new(&options.prefix, &process);
         arrivals.set_keys(keys.clone());
         for (connection, role) in [(&commands, "commands"), (&subscriptions, "subscriptions")] {
@@ -78,15 +88,16 @@ impl Pair {
         // Without this right, messages could be stored twice after a lost connection. No connection has this id.
         let nobody = i64::MAX.to_string();
         request(&commands, limit, &["CLIENT", "KILL", "ID", &nobody]).await?;
-        let scripts = within(limit, Scripts::load(&commands)).await;
-        Ok(Self {
-            scripts: scripts.map_err(|error| ConnectError::refused("SCRIPT LOAD", error))?,
+        let pair = Self {
+            scripts,
             commands,
             subscriptions,
             identity: Former { process, client },
+            era,
             keys,
             lost,
-        })
+        };
+        Ok((pair, entrance))
     }
 
     /// Closes the connection that publishes were written to before. Bytes of it that the server has not
@@ -196,6 +207,24 @@ pub(super) async fn request(
     within(limit, ask(connection, command))
         .await
         .map_err(|error| ConnectError::refused(&name.join(" "), error))
+}
+
+/// The latest era that this node or any other one in this server knows.
+async fn latest_era(
+    (connection, scripts): (&MultiplexedConnection, &Scripts),
+    key: &str,
+    known: Era,
+    limit: Duration,
+) -> Result<Era, ConnectError> {
+    let mut call = scripts.call(Script::Era, &[key]);
+    call.arg(known.get());
+    match within(limit, ask(connection, call)).await {
+        Ok(Value::Int(era)) => Ok(Era::new(era)),
+        // Without memory the server keeps nothing, but journals can be emptied, which frees memory.
+        Err(error) if reply::is_out_of_memory(&error) => Ok(known),
+        Ok(_) => Err(ConnectError::Odd("EVALSHA")),
+        Err(error) => Err(ConnectError::refused("EVALSHA", error)),
+    }
 }
 
 /// The process of the server at the other end.

@@ -73,6 +73,9 @@ pub(super) enum Lost {
     /// An own message did not arrive.
     #[error("an own message did not come back from Redis in time")]
     NoEcho,
+    /// The runs of this connection have ended.
+    #[error("the era is another one")]
+    Era,
     /// The server refused a command for a reason that only a new connection can end.
     #[error("{0}")]
     Server(#[from] RedisError),

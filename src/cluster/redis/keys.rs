@@ -37,6 +37,11 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    /// The key of the latest era that nodes know in this process of the server, whatever the era.
+    pub(super) fn era(prefix: &str, process: &ProcessId) -> String {
+        format!("{prefix}:{process}:era")
+    }
+
     /// The names with `prefix` in `process`.
     pub(super) fn new(prefix: &str, process: &ProcessId) -> Self {
         Self {

@@ -107,6 +107,7 @@ impl<'a> Link<'a> {
         let timing = self.shared.options.timing;
         let mut pings = every(timing.ping_every);
         let mut renewals = every(timing.renew_every);
+        self.check_era()?;
         self.write_publishes();
         self.subscribe();
         self.remove_stored();
@@ -127,6 +128,7 @@ impl<'a> Link<'a> {
                         let Ok(command) = commands.try_recv() else { break };
                         self.command(command);
                     }
+                    self.check_era()?;
                     self.subscribe();
                     self.remove_stored();
                 }
@@ -134,11 +136,22 @@ impl<'a> Link<'a> {
         }
     }
 
+    /// Ends the connection if its era is over.
+    fn check_era(&self) -> Result<(), Lost> {
+        if self.shared.events.era() == self.pair.era {
+            Ok(())
+        } else {
+            Err(Lost::Era)
+        }
+    }
+
     /// Carries out a command.
     fn command(&mut self, command: Command) {
         match command {
             Command::Publish(nonce) => {
+                // In a new era it is written to the next connection.
                 if !self.loading
+                    && self.check_era().is_ok()
                     && let Some(publish) = lock(&self.shared.publishes).write(nonce)
                 {
                     self.publish(nonce, &publish);
@@ -169,6 +182,8 @@ impl<'a> Link<'a> {
                 self.leave_if_done();
             }
             Command::Ask(question) => self.ask(question),
+            // The link looks after each command.
+            Command::ChangeEra => {}
         }
     }
 

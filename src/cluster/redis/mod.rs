@@ -218,6 +218,10 @@ impl Bus for RedisBus {
         self.ask(Question::Leave)
     }
 
+    fn change_era(&self) {
+        self.command(Command::ChangeEra);
+    }
+
     fn totals(&self) -> BusTotals {
         self.shared.counters.totals()
     }

@@ -16,11 +16,19 @@ pub(super) enum Script {
     Read,
     /// Begins the run of a topic.
     Begin,
+    /// Keeps the latest era.
+    Era,
 }
 
 impl Script {
     /// All scripts, in the order of [`Scripts::digests`].
-    const ALL: [Self; 4] = [Self::Publish, Self::Take, Self::Read, Self::Begin];
+    const ALL: [Self; 5] = [
+        Self::Publish,
+        Self::Take,
+        Self::Read,
+        Self::Begin,
+        Self::Era,
+    ];
 
     /// The Lua source.
     const fn source(self) -> &'static str {
@@ -29,6 +37,7 @@ impl Script {
             Self::Take => include_str!("take.lua"),
             Self::Read => include_str!("read.lua"),
             Self::Begin => include_str!("begin.lua"),
+            Self::Era => include_str!("era.lua"),
         }
     }
 }
@@ -36,13 +45,13 @@ impl Script {
 /// The digests of the scripts. They depend on the sources alone, so they stay valid for each connection.
 #[derive(Clone, Debug)]
 pub(super) struct Scripts {
-    digests: [String; 4],
+    digests: [String; 5],
 }
 
 impl Scripts {
     /// Loads all scripts into the server.
     pub(super) async fn load(connection: &MultiplexedConnection) -> Result<Self, RedisError> {
-        let mut digests = [const { String::new() }; 4];
+        let mut digests = [const { String::new() }; 5];
         for (script, digest) in Script::ALL.into_iter().zip(&mut digests) {
             let mut load = ::redis::cmd("SCRIPT");
             load.arg("LOAD").arg(script.source());

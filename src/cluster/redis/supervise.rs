@@ -9,13 +9,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::command::Command;
 use super::connection::{Former, Pair};
 use super::doubt;
-use super::error::{ConnectError, Trouble};
+use super::error::{ConnectError, Lost, Trouble};
 use super::link::Link;
 use super::renewals::Renewals;
 use super::stored::Stored;
 use super::{NAME, Shared};
 use crate::cluster::backoff::Backoff;
-use crate::cluster::bus::Answer;
+use crate::cluster::bus::{Answer, Entrance};
 use crate::cluster::counters::add;
 use crate::cluster::end_on_panic::EndOnPanic;
 use crate::cluster::outage::Outage;
@@ -28,19 +28,23 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut commands: UnboundedReceiv
     let mut backoff = Backoff::new(timing.reconnect_least, timing.reconnect_most);
     let mut upkeep = Upkeep::new();
     let mut outage = Outage::new(NAME);
-    while let Some(pair) = upkeep
+    while let Some((pair, entrance)) = upkeep
         .connect(&shared, &mut commands, &mut backoff, &mut outage)
         .await
     {
         let since = Instant::now();
         outage.ended(&pair.identity.process);
         shared.set_up(&pair.identity.process);
+        drop(entrance);
         let link = Link::new(&shared, pair, &mut upkeep.stored, &mut upkeep.renewals);
         let Err(lost) = link.run(&mut commands).await else {
             return;
         };
         backoff.lost(since);
-        outage = Outage::begun(NAME, &lost);
+        outage = match lost {
+            Lost::Era => Outage::meant(NAME),
+            lost => Outage::begun(NAME, &lost),
+        };
         upkeep.lost(&shared);
     }
 }
@@ -71,7 +75,7 @@ impl Upkeep {
         commands: &mut UnboundedReceiver<Command>,
         backoff: &mut Backoff,
         outage: &mut Outage<Trouble>,
-    ) -> Option<Pair> {
+    ) -> Option<(Pair, Entrance)> {
         loop {
             let (former, stored) = (&self.former, &mut self.stored);
             let opened = tokio::select! {
@@ -79,9 +83,9 @@ impl Upkeep {
                 () = take_while_down(shared, commands, stored) => return None,
             };
             match opened {
-                Ok(pair) => {
+                Ok((pair, entrance)) => {
                     self.opened(&pair);
-                    return Some(pair);
+                    return Some((pair, entrance));
                 }
                 Err(error) => outage.failed(&error, error.trouble()),
             }
@@ -118,8 +122,11 @@ impl Upkeep {
 }
 
 /// Opens both connections and settles what was in doubt.
-async fn open(shared: &Arc<Shared>, former: Option<&Former>) -> Result<Pair, ConnectError> {
-    let pair = Pair::open(shared).await?;
+async fn open(
+    shared: &Arc<Shared>,
+    former: Option<&Former>,
+) -> Result<(Pair, Entrance), ConnectError> {
+    let (pair, entrance) = Pair::open(shared).await?;
     let is_same = former.is_some_and(|former| former.process == pair.identity.process);
     if let Some(former) = former {
         pair.kill(former, shared.options.timing.answer).await?;
@@ -133,7 +140,7 @@ async fn open(shared: &Arc<Shared>, former: Option<&Former>) -> Result<Pair, Con
         doubt::give_up(shared);
     }
     pair.subscribe_own(shared).await?;
-    Ok(pair)
+    Ok((pair, entrance))
 }
 
 /// Takes commands while the bus is down. Ends when the owner has dropped the bus.
@@ -152,6 +159,8 @@ async fn take_while_down(
             Command::Send { .. } => add(&shared.counters.dropped, 1),
             // It is written when the bus is up.
             Command::Publish(_) => {}
+            // The link looks when it begins.
+            Command::ChangeEra => {}
             // Its sender is dropped, which tells that the bus is away.
             Command::Ask(_) => {}
         }

@@ -8,9 +8,11 @@ use super::message::{self, Arrived, Ordered};
 use super::node::Node;
 use super::old_rows;
 use super::outstanding::Publishing;
-use crate::cluster::Position;
 use crate::cluster::replica::{Action, Replica, Ticket};
-use crate::log::{LoadError, MessageId, OpenedRun, Pending, Seq, StoreFull, StoredEntry};
+use crate::cluster::{Away, Position};
+use crate::log::{
+    LoadError, MessageId, OpenedRun, Pending, Seq, StoreFull, StoredEntry, of_client,
+};
 use crate::message::Payload;
 use crate::pubsub::fastlane::Direction;
 use crate::pubsub::topic::TopicState;
@@ -131,7 +133,7 @@ impl Node {
 
     /// Stores what a topic's members have got and an author may not have been told of. If the journal exists all the
     /// same, it keeps these messages: an author that does not find its message there publishes it again.
-    fn rescue(self: &Arc<Self>, state: &mut TopicState) {
+    pub(super) fn rescue(self: &Arc<Self>, state: &mut TopicState) {
         let Some(replica) = &mut state.replica else {
             return;
         };
@@ -281,6 +283,10 @@ impl Node {
                     self.run_ended(topic).await;
                 }
                 let mut state = topic.lock();
+                if !has_asked(&state, ticket) {
+                    // Meanwhile the topic goes on in another order.
+                    return;
+                }
                 if let Some(run) = run {
                     state.enter_run(topic, run);
                 }
@@ -328,12 +334,15 @@ impl Node {
                 return Ok(Located { position, run });
             }
             self.old_rows.wait().await;
+            if topic.is_strict() {
+                return Err(away(Away));
+            }
             let lock = self.sequencer().map_err(away)?.lock(name);
             match (lock.await.map_err(away)?, &self.store) {
                 // Another node has begun one between the look and the lock.
                 (Some(_), _) if self.read(name).await.map_err(away)?.is_some() => {}
                 (Some(token), Some(store)) => {
-                    let run = store.begin_run(name).await?;
+                    let run = store.begin_run(name, self.eras.of_cluster()).await?;
                     let begin = self.sequencer().map_err(away)?;
                     let begin = begin.begin(name, token, run.epoch, run.head);
                     if begin.await.map_err(away)? {
@@ -380,12 +389,22 @@ impl Node {
         let complete = page.last().is_none_or(|row| row.seq >= through);
         let id = |row: &StoredEntry| topic.id_of(row.seq);
         let rows = page.into_iter().take_while(|row| row.seq <= through);
-        let rows = rows.filter_map(|row| Some((id(&row)?, Arrived::of_row(row))));
+        let rows = rows.filter_map(|mut row| {
+            // The database may have given it a ref of its node.
+            row.client_ref = of_client(row.client_ref);
+            Some((id(&row)?, Arrived::of_row(row)))
+        });
         let rows = rows.collect();
         self.drive(topic, |replica, now, out| {
             replica.rows(ticket, rows, complete, now, out);
         });
     }
+}
+
+/// Whether the topic's present replica waits for the answer.
+fn has_asked(state: &TopicState, ticket: Ticket) -> bool {
+    let replica = state.replica.as_ref();
+    replica.is_some_and(|replica| replica.has_asked(ticket))
 }
 
 /// Ends the channels of a topic that has missed too much, and forgets its history.

@@ -26,12 +26,13 @@ const BUFFER: usize = 1_000;
 /// Follows a strict topic's log.
 pub(crate) type StrictFollower = Box<Follower<Row>>;
 
-/// Follows the log of a topic.
-pub(super) fn follower(rule: &LogRule) -> StrictFollower {
-    Box::new(Follower::new(Bounds {
+/// Follows the log of a topic, after what members have.
+pub(super) fn follower(rule: &LogRule, shown: Option<Seq>, number: u64) -> StrictFollower {
+    let bounds = Bounds {
         resume: rule.most_missed(),
         buffer: BUFFER,
-    }))
+    };
+    Box::new(Follower::after(shown, number, bounds))
 }
 
 impl Node {
@@ -126,9 +127,14 @@ impl Node {
 
     async fn open_strictly(self: &Arc<Self>, topic: &Arc<Topic>, ticket: Ticket) {
         let Some(store) = &self.store else { return };
-        match store.open_placing(topic.name()).await {
+        let within = topic.rule().and_then(|rule| self.era_of(rule));
+        match store.open_placing(topic.name(), within).await {
             Ok(run) => {
                 let mut state = topic.lock();
+                if !state.follower_asks(ticket) {
+                    // Meanwhile the topic goes on in another order.
+                    return;
+                }
                 let head = run.head;
                 state.enter_run(topic, run);
                 self.follow_locked(topic, &mut state, |follower, out| {
@@ -158,6 +164,10 @@ impl Node {
         let rows = page.into_iter().take_while(|row| row.seq <= head);
         let rows = rows.map(|row| (row.seq, Row::of_entry(row))).collect();
         let mut state = topic.lock();
+        if !state.follower_asks(ticket) {
+            // Meanwhile the topic goes on in another order.
+            return;
+        }
         state.forget_deleted(topic, &run);
         self.follow_locked(topic, &mut state, |follower, out| {
             follower.rows(ticket, rows, (head, complete), out);
@@ -171,6 +181,12 @@ impl Node {
 }
 
 impl TopicState {
+    /// Whether the topic's present follower waits for the answer.
+    fn follower_asks(&self, ticket: Ticket) -> bool {
+        let follower = self.strict.as_ref();
+        follower.is_some_and(|follower| follower.has_asked(ticket))
+    }
+
     fn id_of(&self, seq: Seq) -> MessageId {
         let log = self.log.as_ref();
         log.map_or(MessageId::new(Epoch::default(), seq), |log| log.id_of(seq))

@@ -40,6 +40,8 @@ pub struct ClusterOptions {
     /// The name of this node on the dashboard and in log lines, the same after a restart. Default: the host's name.
     pub name: String,
     database: Option<SharedLogs>,
+    /// The name of the cluster in the database's table of servers.
+    seat: Option<String>,
 }
 
 // Without the URL, which may have a password.
@@ -54,6 +56,7 @@ impl ClusterOptions {
             ref_window: std::time::Duration::from_secs(600),
             name: host_name(),
             database: None,
+            seat: None,
         }
     }
 
@@ -61,6 +64,13 @@ impl ClusterOptions {
     /// rules of logs get their store from [`Cluster::store`].
     pub fn database(mut self, database: impl Into<SharedLogs>) -> Self {
         self.database = Some(database.into());
+        self
+    }
+
+    /// The server shows this node and the others of the cluster in the database under this name, each second. So the
+    /// nodes know when none of them reaches Redis.
+    pub(crate) fn seated(mut self, cluster: String) -> Self {
+        self.seat = Some(cluster);
         self
     }
 }
@@ -138,7 +148,8 @@ impl Cluster {
         };
         nats.check()
             .map_err(|error| ClusterError::Url(error.into()))?;
-        Self::on_bus((options.name, options.database), |id, hears, runtime| {
+        let of_node = (options.name, options.database, options.seat);
+        Self::on_bus(of_node, |id, hears, runtime| {
             NatsBus::start(nats, id, Arc::new(hears), runtime)
         })
     }
@@ -162,7 +173,8 @@ impl Cluster {
         redis
             .check()
             .map_err(|error| ClusterError::Url(error.into()))?;
-        Self::on_bus((options.name, options.database), |id, hears, runtime| {
+        let of_node = (options.name, options.database, options.seat);
+        Self::on_bus(of_node, |id, hears, runtime| {
             RedisBus::start(redis, id, Arc::new(hears), runtime)
         })
     }
@@ -177,7 +189,7 @@ impl Cluster {
 
     /// Starts a node on this bus.
     pub(super) fn on_bus<B: Bus + 'static>(
-        (name, database): (String, Option<SharedLogs>),
+        (name, database, seat): (String, Option<SharedLogs>, Option<String>),
         bus: impl FnOnce(NodeId, Hears, &tokio::runtime::Handle) -> Arc<B>,
     ) -> Result<Self, ClusterError> {
         let id = NodeId::random().map_err(|error| ClusterError::Thread(io::Error::other(error)))?;
@@ -188,12 +200,13 @@ impl Cluster {
             id,
             name.into(),
             runtime.handle().clone(),
-            database,
+            (database, seat),
         ));
         node.connect(bus(id, Hears(Arc::downgrade(&node)), runtime.handle()));
         node.spawn(Node::watch_others(Arc::downgrade(&node)));
         node.spawn(Node::beat(Arc::downgrade(&node)));
         node.spawn(Node::keep_looking(Arc::downgrade(&node)));
+        node.spawn(Node::keep_era(Arc::downgrade(&node)));
         let (thread, ended) = oneshot::channel();
         let run = move || {
             // It ends when the last handle is dropped.

@@ -3,13 +3,16 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::pending;
 
 use super::message::{self, Arrived};
 use super::node::Node;
 use super::outstanding::RETRY;
 use crate::cluster::wire::{Body, Message};
-use crate::cluster::{Answer, Events, ProcessId};
-use crate::log::MessageId;
+use crate::cluster::{Answer, Entrance, Events, ProcessId};
+use crate::log::{Era, MessageId};
 use crate::message::Payload;
 use crate::pubsub::{Draft, PublishError};
 
@@ -69,6 +72,23 @@ impl Events for Hears {
             Answer::Full => node.refuse(nonce, RETRY.into()),
             Answer::Unconfirmed => node.refuse(nonce, PublishError::Unconfirmed),
         });
+    }
+
+    fn enter(&self) -> BoxFuture<'static, Entrance> {
+        match self.0.upgrade() {
+            Some(node) => node.enter(),
+            // The bus ends with the node.
+            None => pending().boxed(),
+        }
+    }
+
+    fn era(&self) -> Era {
+        let node = self.0.upgrade();
+        node.map_or_else(Era::default, |node| node.eras.era())
+    }
+
+    fn learn_era(&self, era: Era) {
+        self.with(|node| node.learn_era(era));
     }
 
     fn up(&self, process: &ProcessId) {

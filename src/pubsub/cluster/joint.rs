@@ -51,8 +51,12 @@ impl Joint {
         &self.node
     }
 
-    /// Follows the log of a topic, if the bus gives its order.
-    pub(in crate::pubsub) fn replica(&self, rule: &LogRule) -> Option<TopicReplica> {
+    /// Follows the log of a topic, if the bus gives its order. `shown`: the last message that members have.
+    pub(in crate::pubsub) fn replica(
+        &self,
+        rule: &LogRule,
+        shown: Option<MessageId>,
+    ) -> Option<TopicReplica> {
         if self.node.is_strict(rule) {
             return None;
         }
@@ -60,13 +64,18 @@ impl Joint {
             resume: rule.most_missed(),
             buffer: BUFFER,
         };
-        let replica = Replica::new(self.node.id, self.node.nonce(), limits);
+        let replica = Replica::after(shown, (self.node.id, self.node.nonce()), limits);
         Some(Box::new(replica))
     }
 
-    /// Follows the log of a topic, if the database gives its order.
-    pub(in crate::pubsub) fn strict_follower(&self, rule: &LogRule) -> Option<StrictFollower> {
-        self.node.is_strict(rule).then(|| following::follower(rule))
+    /// Follows the log of a topic, if the database gives its order. `shown`: the last message that members have.
+    pub(in crate::pubsub) fn strict_follower(
+        &self,
+        rule: &LogRule,
+        shown: Option<Seq>,
+    ) -> Option<StrictFollower> {
+        let is_strict = self.node.is_strict(rule);
+        is_strict.then(|| following::follower(rule, shown, self.node.nonce()))
     }
 
     /// Whether this node has asked the bus for the topic's messages.

@@ -117,7 +117,9 @@ impl MessageStore for JournaledStore {
     }
 
     fn open(&self, topic: &str, _strict: bool) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
-        self.store.begin_run(topic)
+        let node = self.node.upgrade();
+        let within = node.and_then(|node| node.eras.of_cluster());
+        self.store.begin_run(topic, within)
     }
 
     fn newest(

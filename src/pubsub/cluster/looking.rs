@@ -49,6 +49,11 @@ impl Cluster {
         self.node.strict.untold.is_some()
     }
 
+    /// How long this node has been without the bus for certain, and how often it was about to come to it.
+    pub(crate) fn away_for(&self) -> (Duration, i64) {
+        self.node.away_for()
+    }
+
     /// The number of this node, the same on the bus and in the database.
     pub(crate) fn number(&self) -> i64 {
         self.node.id.get().cast_signed()
@@ -118,7 +123,7 @@ impl Node {
         }
     }
 
-    fn is_up(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         self.bus().is_some_and(|bus| bus.is_up())
     }
 

@@ -20,6 +20,7 @@
 //! | `settling` | what waits until the database has messages |
 //! | `asking` | requests to other nodes |
 //! | `watch` | the messages of nodes that have died |
+//! | `eras` | what gives the order of the others: Redis, or the database while no node reaches Redis |
 //! | `strict` | strict topics: the database gives the places |
 //! | `following` | what the follower of a strict topic asks for: show, read |
 //! | `untold` | what this node has committed and not told |
@@ -29,6 +30,7 @@
 
 mod asking;
 mod drive;
+mod eras;
 mod following;
 mod handle;
 mod hears;

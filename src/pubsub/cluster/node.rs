@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::asking::Asked;
+use super::eras::Eras;
 use super::message;
 use super::old_rows::OldRows;
 use super::outstanding::{Outstanding, Publisher, Publishing, RETRY, Sending};
@@ -31,6 +32,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An outage of the bus in which its server may have died.
 const GONE: Duration = Duration::from_millis(300);
+
+/// An outage after which the database may soon give the order.
+const LONG_GONE: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub(crate) struct Node {
@@ -55,6 +59,7 @@ pub(crate) struct Node {
     /// Since when the bus is down.
     away: Mutex<Option<Instant>>,
     pub(super) old_rows: OldRows,
+    pub(super) eras: Eras,
     begun: Instant,
 }
 
@@ -63,7 +68,7 @@ impl Node {
         id: NodeId,
         name: ByteString,
         runtime: Handle,
-        store: Option<Arc<dyn SharedStore>>,
+        (store, cluster): (Option<Arc<dyn SharedStore>>, Option<String>),
     ) -> Self {
         Self {
             id,
@@ -83,6 +88,7 @@ impl Node {
             nonces: AtomicU64::new(1),
             away: Mutex::new(Some(Instant::now())),
             old_rows: OldRows::default(),
+            eras: Eras::new(cluster),
             begun: Instant::now(),
         }
     }
@@ -305,6 +311,8 @@ impl Node {
             self.settle_taken();
         }
         *lock(&self.away) = None;
+        self.eras.up();
+        self.check_era();
         self.tell_life();
         self.tell_untold();
         self.parts.each(|part| part.up());
@@ -314,6 +322,7 @@ impl Node {
     pub(super) fn down(self: &Arc<Self>) {
         let since = Instant::now();
         *lock(&self.away) = Some(since);
+        self.eras.down();
         self.parts.each(|part| part.down());
         for topic in self.topics() {
             self.away(&topic);
@@ -325,6 +334,11 @@ impl Node {
             tokio::time::sleep(GONE).await;
             if node.away_since() == Some(since) {
                 node.rescue_all();
+            }
+            tokio::time::sleep(LONG_GONE - GONE).await;
+            if node.away_since() == Some(since) {
+                // Before the database gives the order, it must have these.
+                node.settle_taken();
             }
         });
     }

@@ -19,8 +19,8 @@ use crate::cluster::wire::{Body, Committed, CommittedRow, Message, Stored};
 use crate::cluster::{Away, NodeId};
 use crate::lock::lock;
 use crate::log::{
-    LoadError, LogRule, MessageId, PlaceOwner, PlacedMessage, PlacedTogether, Placings, Receipt,
-    Unplaced, UnplacedMessage, of_client, own_ref,
+    ClusterEra, LoadError, LogRule, MessageId, PlaceOwner, PlacedMessage, PlacedTogether, Placings,
+    Receipt, Unplaced, UnplacedMessage, of_client, own_ref,
 };
 use crate::pubsub::{Draft, PublishError, Published, SubscriberId, Topic};
 use crate::trace::Traced;
@@ -103,10 +103,22 @@ impl Topic {
 }
 
 impl Node {
-    /// Whether the database gives the order of these topics.
+    /// Whether the database gives the order of these topics now.
     pub(super) fn is_strict(&self, rule: &LogRule) -> bool {
+        self.is_always_strict(rule) || self.eras.era().is_of_database()
+    }
+
+    fn is_always_strict(&self, rule: &LogRule) -> bool {
         let has_sequencer = |bus: &Arc<dyn crate::cluster::Bus>| bus.sequencer().is_some();
         rule.is_strict() || !self.bus().is_some_and(has_sequencer)
+    }
+
+    /// The era in which the database gives the order of these topics; `None` if it always does.
+    pub(super) fn era_of(&self, rule: &LogRule) -> Option<ClusterEra> {
+        if self.is_always_strict(rule) {
+            return None;
+        }
+        self.eras.of_cluster()
     }
 
     pub(super) fn is_strict_topic(&self, name: &str) -> bool {
@@ -114,10 +126,18 @@ impl Node {
         pubsub.is_some_and(|pubsub| pubsub.rule(name).is_some_and(|rule| self.is_strict(rule)))
     }
 
-    /// Whether the bus gives no topic its order.
+    /// Whether the bus gives no topic its order now.
     pub(super) fn has_strict_topics_only(&self) -> bool {
         let pubsub = self.pubsub();
         pubsub.is_some_and(|pubsub| pubsub.shared.rules.iter().all(|rule| self.is_strict(rule)))
+    }
+
+    /// Whether the bus never gives an order.
+    pub(super) fn has_strict_rules_only(&self) -> bool {
+        self.pubsub().is_none_or(|pubsub| {
+            let mut rules = pubsub.shared.rules.iter();
+            rules.all(|rule| self.is_always_strict(rule))
+        })
     }
 
     /// Hands a message for a strict topic to the database.
@@ -159,7 +179,9 @@ impl Node {
         let store = self.store.as_ref().ok_or(PublishError::NotLoaded)?;
         // A `Weak` must be made with its own type before it can become a trait object.
         let owner: Weak<Self> = Arc::downgrade(self);
-        let draft = Arc::new(Unplaced::new(topic.shared_name(), owner, number, message));
+        let within = topic.rule().and_then(|rule| self.era_of(rule));
+        let draft = Unplaced::new((topic.shared_name(), within), owner, number, message);
+        let draft = Arc::new(draft);
         let (publisher, published) = oneshot::channel();
         let waiting = Waiting {
             draft: Arc::clone(&draft),
@@ -352,6 +374,10 @@ impl PlaceOwner for Node {
         }
         for (draft, first) in &placings.found {
             self.answer_with_first(draft, *first);
+        }
+        for draft in &placings.late {
+            // By then this node knows the era.
+            self.answer_publisher(draft, Err(RETRY.into()));
         }
     }
 

@@ -16,9 +16,9 @@ use super::{Cluster, SeenNode};
 use crate::cluster::{Away, Bus, Events, NodeId, ProcessId, Sequencer, To};
 use crate::lock::lock;
 use crate::log::{
-    Epoch, LoadError, LogRule, MessageId, MessageStore, Newest, OpenedRun, Pending, PlacedMessage,
-    PlacedTogether, PlacingStore, Placings, Seq, SharedLogs, SharedStore, StoreFull, StoredEntry,
-    Unplaced,
+    ClusterEra, Entering, Epoch, Era, LoadError, LogRule, MessageId, MessageStore, Newest,
+    OpenedRun, Pending, PlacedMessage, PlacedTogether, PlacingStore, Placings, Seq, SharedLogs,
+    SharedStore, StoreFull, StoredEntry, Unplaced,
 };
 use crate::metrics::BusTotals;
 use crate::pubsub::{Draft, Listener, PubSub};
@@ -223,7 +223,7 @@ impl PlacingStore for TableStore {
         draft.withdraw()
     }
 
-    fn open_placing(&self, _: &str) -> Read<OpenedRun> {
+    fn open_placing(&self, _: &str, _: Option<ClusterEra>) -> Read<OpenedRun> {
         ready(Ok(self.0.run())).boxed()
     }
 
@@ -244,12 +244,24 @@ impl SharedStore for TableStore {
         panic!("the database gives all places")
     }
 
-    fn begin_run(&self, _: &str) -> Read<OpenedRun> {
+    fn begin_run(&self, _: &str, _: Option<ClusterEra>) -> Read<OpenedRun> {
         panic!("a strict run never ends")
     }
 
     fn known_run(&self, _: &str) -> Read<OpenedRun> {
         ready(Ok(self.0.run())).boxed()
+    }
+
+    fn era(&self, known: ClusterEra) -> Read<Era> {
+        ready(Ok(known.era)).boxed()
+    }
+
+    fn enter(&self, _: Entering, known: ClusterEra) -> Read<Era> {
+        ready(Ok(known.era)).boxed()
+    }
+
+    fn end_era(&self, era: ClusterEra, _: bool) -> Read<Era> {
+        ready(Ok(era.era)).boxed()
     }
 }
 
@@ -265,7 +277,7 @@ impl Member {
     async fn new(hub: &Arc<Hub>, table: &Arc<Table>) -> Self {
         let store = SharedLogs(Arc::new(TableStore(Arc::clone(table))));
         let mut made = None;
-        let cluster = Cluster::on_bus(("node".to_owned(), Some(store)), |id, hears, _| {
+        let cluster = Cluster::on_bus(("node".to_owned(), Some(store), None), |id, hears, _| {
             let port = Arc::new(Port {
                 id,
                 hears,

@@ -190,6 +190,10 @@ pub(super) fn seat(config: &ServeConfig, cluster: Option<&Cluster>) -> Option<Cl
             let cluster = cluster.clone();
             Box::new(move || cluster.awaits_old_rows())
         },
+        bus_away: {
+            let cluster = cluster.clone();
+            Box::new(move || cluster.away_for())
+        },
         bus_is_up: Box::new(move || cluster.tells()),
         seen: Box::new(move |servers, is_behind| {
             let nodes = servers.iter().map(|server| SeenNode {
@@ -223,10 +227,17 @@ fn start(
         Some(name) => name.clone(),
         None => format!("{}:{}", options.name, address.port()),
     };
-    let options = match writer {
+    let mut options = match writer {
         Some(writer) => options.database(writer),
         None => options,
     };
+    // If Redis gives the order, the database gives it while no node reaches Redis.
+    if bus == ClusterBus::Redis
+        && config.durability == Durability::Relaxed
+        && let Some(cluster) = name(config)
+    {
+        options = options.seated(cluster);
+    }
     Cluster::start(options).map_err(|source| JoinClusterError::Start {
         setting: bus.setting(),
         source,

@@ -191,6 +191,10 @@ pub(in crate::store) enum Fault {
     /// The database is unreachable.
     #[error("the database is unreachable")]
     Away,
+    /// The bus was to give the order of a topic, and the database gives it.
+    #[cfg(feature = "_cluster")]
+    #[error("the database gives the order of the cluster's topics now")]
+    Late,
     /// A statement failed.
     #[error("the database refused a statement: {0}")]
     Statement(#[from] Error),
@@ -206,6 +210,8 @@ impl Fault {
         match self {
             Self::OpenSpool(_) | Self::Spool(_) => Some("spool_dir"),
             Self::Pool(_) | Self::Panicked(_) | Self::Away | Self::Statement(_) => None,
+            #[cfg(feature = "_cluster")]
+            Self::Late => None,
             _ => Some("database_url"),
         }
     }

@@ -15,6 +15,8 @@
 pub(super) mod ban;
 pub(super) mod columns;
 pub(super) mod cursor;
+#[cfg(all(feature = "_cluster", feature = "postgres"))]
+pub(super) mod era;
 pub(super) mod feed;
 pub(super) mod history;
 pub(super) mod message;

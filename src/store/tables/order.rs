@@ -3,11 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sql_types::{Array, BigInt, Text};
 
-use crate::log::{Epoch, OpenedRun, Seq};
+use crate::log::{ClusterEra, Epoch, OpenedRun, Seq};
 use crate::store::backend::DbConnection;
 use crate::store::schema::topics;
+use crate::store::tables::era;
 use crate::store::tables::message;
 use crate::store::tables::run::{self, JUMP, TopicRow, new_epoch};
 
@@ -17,6 +19,8 @@ pub(in crate::store) struct RowPlace {
     pub(in crate::store) epoch: Epoch,
     /// The last seq that was given.
     pub(in crate::store) last: Seq,
+    /// Whether the database gives the seqs: they are committed, all of them. False in a run whose seqs the bus gives.
+    pub(in crate::store) is_clean: bool,
 }
 
 /// Locks topics until the end of the transaction, in the order of their names, and finds where they are. Topics that
@@ -29,15 +33,25 @@ pub(in crate::store) fn lock(
     names: &BTreeSet<&str>,
 ) -> QueryResult<HashMap<String, RowPlace>> {
     let postgres = postgres(connection)?;
-    let found: Vec<(String, Epoch, Seq)> = topics::table
+    let found: Vec<(String, Epoch, Seq, bool)> = topics::table
         .filter(topics::topic.eq_any(names.iter().copied()))
         .order(topics::topic)
-        .select((topics::topic, topics::epoch, topics::last_seq))
+        .select((
+            topics::topic,
+            topics::epoch,
+            topics::last_seq,
+            topics::clean,
+        ))
         .for_update()
         .load(postgres)?;
-    let places = found
-        .into_iter()
-        .map(|(topic, epoch, last)| (topic, RowPlace { epoch, last }));
+    let places = found.into_iter().map(|(topic, epoch, last, is_clean)| {
+        let place = RowPlace {
+            epoch,
+            last,
+            is_clean,
+        };
+        (topic, place)
+    });
     Ok(places.collect())
 }
 
@@ -110,9 +124,12 @@ pub(in crate::store) fn advance(
 
 /// The run of a topic in which the database gives the places; made if there is none. It never ends, so that ids are
 /// valid over restarts of all servers. An earlier run that was open ends, because its messages may be lost.
+///
+/// Fails with `RollbackTransaction` if it would have to be made after the era `within`: then the bus gives the places.
 pub(in crate::store) fn open(
     connection: &mut DbConnection<'_>,
     topic: &str,
+    within: Option<&ClusterEra>,
 ) -> QueryResult<OpenedRun> {
     if let Some(found) = run::find(connection, topic)?
         && found.clean
@@ -121,7 +138,14 @@ pub(in crate::store) fn open(
     {
         return Ok(opened(&found));
     }
-    connection.transaction(|connection| begin(connection, topic))
+    connection.transaction(|connection| {
+        if let Some(within) = within
+            && !era::holds(connection, within, true)?
+        {
+            return Err(Error::RollbackTransaction);
+        }
+        begin(connection, topic)
+    })
 }
 
 fn begin(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<OpenedRun> {
@@ -184,11 +208,13 @@ pub(in crate::store) fn heads(
 }
 
 /// Only PostgreSQL gives places to several servers.
-fn postgres<'a>(connection: &'a mut DbConnection<'_>) -> QueryResult<&'a mut PgConnection> {
+pub(super) fn postgres<'a>(
+    connection: &'a mut DbConnection<'_>,
+) -> QueryResult<&'a mut PgConnection> {
     match connection {
         DbConnection::Postgres(postgres) => Ok(postgres),
         #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(_) => Err(diesel::result::Error::QueryBuilderError(
+        DbConnection::Sqlite(_) => Err(Error::QueryBuilderError(
             "servers of a cluster share a PostgreSQL, not a SQLite file".into(),
         )),
     }

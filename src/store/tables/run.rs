@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+#[cfg(feature = "_cluster")]
+use crate::log::ClusterEra;
 use crate::log::{Epoch, MessageId, OpenedRun, PastRuns, Seq};
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::topics;
@@ -105,18 +107,34 @@ pub(in crate::store) fn open(
 
 /// Begins a run whose seqs the cluster gives. It is open until the cluster begins the next one: no node can know that
 /// its messages are all committed, so the next one begins far beyond it.
+///
+/// `None` if the era `within` is over: then the database gives the seqs.
 #[cfg(feature = "_cluster")]
 pub(in crate::store) fn begin_shared(
     connection: &mut DbConnection<'_>,
     topic: &str,
-) -> QueryResult<OpenedRun> {
+    within: Option<&ClusterEra>,
+) -> QueryResult<Option<OpenedRun>> {
+    #[cfg(feature = "postgres")]
+    if let Some(within) = within
+        && !crate::store::tables::era::holds(connection, within, false)?
+    {
+        return Ok(None);
+    }
     let found = find_locked(connection, topic)?.unwrap_or_default();
     let stored = message::head(connection, topic)?;
     let head = found.last_seq.max(stored);
-    let start = if found.clean { head } else { head.plus(JUMP) };
+    let start = if !found.clean {
+        head.plus(JUMP)
+    } else if found.epoch == Epoch::default() {
+        head
+    } else {
+        // Members of a node may have all messages up to the head: the new run begins behind it.
+        head.next()
+    };
     let run = found.next(head, start, false);
     put(connection, topic, &run)?;
-    Ok(run.opened())
+    Ok(Some(run.opened()))
 }
 
 /// The run of a topic as it is stored, and the runs before it.

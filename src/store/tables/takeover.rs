@@ -43,6 +43,7 @@ pub(in crate::store) fn check(
         ("_add_hook_cursors", "hook_cursors"),
         ("_add_bans", "bans"),
         ("_add_slow_modes", "slow_modes"),
+        ("_add_cluster_eras", "cluster_eras"),
     ] {
         if lacks(migration) && exists(connection, table)? {
             return Err(Fault::Foreign {

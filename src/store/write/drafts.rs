@@ -162,7 +162,8 @@ fn settle(drafts: &[Arc<Unplaced>], ordered: Ordered, capacity: &Capacity) {
                     capacity.release(1, 0);
                 }
             }
-            for (draft, _) in &placings.found {
+            let found = placings.found.iter().map(|(draft, _)| draft);
+            for draft in found.chain(&placings.late) {
                 capacity.release(1, draft.bytes());
             }
             metrics().rows_committed.increment(rows as u64);

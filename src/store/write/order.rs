@@ -16,7 +16,7 @@ use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::result::{DatabaseErrorKind, Error};
 
 use crate::log::{
-    MessageId, PlacedMessage, PlacedTogether, Placings, Seq, Unplaced, UnplacedMessage,
+    ClusterEra, MessageId, PlacedMessage, PlacedTogether, Placings, Seq, Unplaced, UnplacedMessage,
 };
 use crate::store::backend::DbConnection;
 use crate::store::tables::columns::Columns;
@@ -129,21 +129,28 @@ fn judge(
     }
 }
 
-/// One transaction for all messages; another one if a topic had no row, or its row was behind the messages.
+/// One transaction for all messages; another one if a topic had no run of the database, or its row was behind the
+/// messages.
 fn attempt(
     connection: &mut DbConnection<'_>,
     drafts: &[&Arc<Unplaced>],
     columns: &Columns,
 ) -> Result<Placings, Failed> {
     let mut repair = false;
+    let mut of_bus = BTreeSet::new();
     loop {
         begin(connection)?;
-        match place(connection, drafts, columns, repair) {
+        match place(connection, drafts, columns, (repair, &of_bus)) {
             Ok(Step::Placed(batch)) => return batch.commit(connection),
             Ok(Step::Unknown(topics)) => {
                 roll_back(connection);
-                for topic in topics {
-                    order::open(connection, &topic)?;
+                for (topic, within) in topics {
+                    match order::open(connection, &topic, within) {
+                        Err(Error::RollbackTransaction) => {
+                            of_bus.insert(topic);
+                        }
+                        opened => drop(opened?),
+                    }
                 }
             }
             Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) if !repair => {
@@ -160,11 +167,11 @@ fn attempt(
 }
 
 /// How far a transaction has come.
-enum Step {
+enum Step<'a> {
     /// Up to the commit.
     Placed(Batch),
-    /// These topics have no row.
-    Unknown(Vec<String>),
+    /// These topics have no row, or are in a run of the bus. With the era in which the database gives their order.
+    Unknown(Vec<(String, Option<&'a ClusterEra>)>),
 }
 
 /// What a transaction does.
@@ -178,21 +185,30 @@ struct Batch {
     refs: HashMap<(Arc<str>, String), MessageId>,
 }
 
-/// All statements but the commit.
-fn place(
+/// All statements but the commit. `of_bus`: topics whose order the bus gives again.
+fn place<'a>(
     connection: &mut DbConnection<'_>,
-    drafts: &[&Arc<Unplaced>],
+    drafts: &[&'a Arc<Unplaced>],
     columns: &Columns,
-    repair: bool,
-) -> Result<Step, Error> {
-    let names: BTreeSet<&str> = drafts.iter().map(|draft| &*draft.topic).collect();
-    let mut places = order::lock(connection, &names)?;
-    let unknown: Vec<_> = names
+    (repair, of_bus): (bool, &BTreeSet<String>),
+) -> Result<Step<'a>, Error> {
+    let topics: BTreeMap<&str, Option<&ClusterEra>> = drafts
         .iter()
-        .filter(|name| !places.contains_key(**name))
+        .map(|draft| (&*draft.topic, draft.within.as_ref()))
+        .collect();
+    let names = topics.keys().copied().collect();
+    let mut places = order::lock(connection, &names)?;
+    let is_open = |name: &str, within: Option<&ClusterEra>| {
+        let place = places.get(name);
+        place.is_some_and(|place| within.is_none() || place.is_clean)
+    };
+    let unknown: Vec<_> = topics
+        .into_iter()
+        .filter(|(name, within)| !is_open(name, *within) && !of_bus.contains(*name))
         .collect();
     if !unknown.is_empty() {
-        let unknown = unknown.into_iter().map(|name| (*name).to_owned());
+        let unknown = unknown.into_iter();
+        let unknown = unknown.map(|(name, within)| (name.to_owned(), within));
         return Ok(Step::Unknown(unknown.collect()));
     }
     if repair {
@@ -203,7 +219,7 @@ fn place(
     let stored = order::with_refs(connection, &asked_refs(drafts))?;
     let mut batch = Batch::default();
     for draft in drafts {
-        batch.add(draft, &mut places, &stored);
+        batch.add(draft, &mut places, (&stored, of_bus));
     }
     batch.close();
     let new: Vec<_> = batch
@@ -239,24 +255,31 @@ fn asked_refs<'a>(drafts: &[&'a Arc<Unplaced>]) -> Vec<(&'a str, &'a str)> {
 }
 
 impl Batch {
-    /// Gives a message its place, unless it is stored already.
+    /// Gives a message its place, unless it is stored already, or the bus gives the order of its topic.
     fn add(
         &mut self,
         draft: &Arc<Unplaced>,
         places: &mut HashMap<String, RowPlace>,
-        stored: &HashMap<(String, String), Seq>,
+        (stored, of_bus): (&HashMap<(String, String), Seq>, &BTreeSet<String>),
     ) {
-        // All topics of the batch are locked.
+        let is_late = of_bus.contains(&*draft.topic);
+        // All topics of the batch that have a row are locked.
         let Some(place) = places.get_mut(&*draft.topic) else {
-            return;
+            return self.placings.late.push(Arc::clone(draft));
         };
         let Some(message) = &draft.message else {
+            if is_late {
+                return self.placings.late.push(Arc::clone(draft));
+            }
             return self.add_erasure(draft, place);
         };
         let key = (draft.topic.to_string(), message.client_ref.to_string());
         if let Some(seq) = stored.get(&key) {
             let first = MessageId::new(place.epoch, *seq);
             return self.placings.found.push((Arc::clone(draft), first));
+        }
+        if is_late {
+            return self.placings.late.push(Arc::clone(draft));
         }
         let key = (Arc::clone(&draft.topic), key.1);
         if let Some(first) = self.refs.get(&key) {

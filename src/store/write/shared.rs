@@ -6,12 +6,13 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
 use crate::log::{
-    LoadError, OpenedRun, Pending, PlacingStore, Seq, SharedLogs, SharedStore, StoreFull, Unplaced,
+    ClusterEra, Entering, Era, LoadError, OpenedRun, Pending, PlacingStore, Seq, SharedLogs,
+    SharedStore, StoreFull, Unplaced,
 };
 use crate::metrics::Query;
-#[cfg(feature = "postgres")]
-use crate::store::tables::order;
 use crate::store::tables::run;
+#[cfg(feature = "postgres")]
+use crate::store::tables::{era, order};
 use crate::store::write::DbWriterHandle;
 #[cfg(feature = "postgres")]
 use crate::store::write::drafts;
@@ -35,8 +36,12 @@ impl SharedStore for DbWriterHandle {
         self.queue(row);
     }
 
-    fn begin_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
-        self.open_run(topic, Sequence::Cluster)
+    fn begin_run(
+        &self,
+        topic: &str,
+        within: Option<ClusterEra>,
+    ) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+        self.open_run(topic, Sequence::Cluster { within })
     }
 
     fn known_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
@@ -45,6 +50,57 @@ impl SharedStore for DbWriterHandle {
                 run::known(connection, topic)
             })
             .boxed()
+    }
+
+    #[cfg(feature = "postgres")]
+    fn era(&self, known: ClusterEra) -> BoxFuture<'static, Result<Era, LoadError>> {
+        self.clone()
+            .read(Query::Other, String::new(), move |connection, _| {
+                era::present(connection, &known)
+            })
+            .boxed()
+    }
+
+    #[cfg(feature = "postgres")]
+    fn enter(
+        &self,
+        node: Entering,
+        known: ClusterEra,
+    ) -> BoxFuture<'static, Result<Era, LoadError>> {
+        self.clone()
+            .read(Query::Other, String::new(), move |connection, _| {
+                era::enter(connection, &node, &known)
+            })
+            .boxed()
+    }
+
+    #[cfg(feature = "postgres")]
+    fn end_era(
+        &self,
+        era: ClusterEra,
+        patient: bool,
+    ) -> BoxFuture<'static, Result<Era, LoadError>> {
+        self.clone()
+            .read(Query::Other, String::new(), move |connection, _| {
+                era::end(connection, &era, patient)
+            })
+            .boxed()
+    }
+
+    /// Without PostgreSQL no servers share a database, and no era ends.
+    #[cfg(not(feature = "postgres"))]
+    fn era(&self, known: ClusterEra) -> BoxFuture<'static, Result<Era, LoadError>> {
+        async move { Ok(known.era) }.boxed()
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn enter(&self, _: Entering, known: ClusterEra) -> BoxFuture<'static, Result<Era, LoadError>> {
+        async move { Ok(known.era) }.boxed()
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn end_era(&self, era: ClusterEra, _: bool) -> BoxFuture<'static, Result<Era, LoadError>> {
+        async move { Ok(era.era) }.boxed()
     }
 }
 
@@ -65,9 +121,15 @@ impl PlacingStore for DbWriterHandle {
         drafts::withdraw(draft, &self.capacity)
     }
 
-    fn open_placing(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+    fn open_placing(
+        &self,
+        topic: &str,
+        within: Option<ClusterEra>,
+    ) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
         self.clone()
-            .read(Query::Other, topic.to_owned(), order::open)
+            .read(Query::Other, topic.to_owned(), move |connection, topic| {
+                order::open(connection, topic, within.as_ref())
+            })
             .boxed()
     }
 
@@ -96,7 +158,11 @@ impl PlacingStore for DbWriterHandle {
         false
     }
 
-    fn open_placing(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
+    fn open_placing(
+        &self,
+        topic: &str,
+        _: Option<ClusterEra>,
+    ) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
         self.known_run(topic)
     }
 

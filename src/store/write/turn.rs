@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+#[cfg(feature = "_cluster")]
+use crate::log::ClusterEra;
 use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
 use crate::store::backend::DbConnection;
 use crate::store::backend::Fault;
@@ -58,7 +60,11 @@ pub(in crate::store) enum TopicWork {
     },
     /// Begins a run whose seqs the cluster gives.
     #[cfg(feature = "_cluster")]
-    BeginShared { topic: String },
+    BeginShared {
+        topic: String,
+        /// Not after this era.
+        within: Option<ClusterEra>,
+    },
     /// A run begins with this message.
     Begin {
         topic: String,
@@ -83,6 +89,9 @@ pub(in crate::store) enum TopicWork {
 pub(in crate::store) enum WorkDone {
     /// The run that was found or begun.
     Opened(OpenedRun),
+    /// The era of the opening is over.
+    #[cfg(feature = "_cluster")]
+    Late,
     /// How many rows were changed or deleted.
     Changed(usize),
     /// It is stored.
@@ -125,6 +134,8 @@ impl Turns {
                 (Ok(WorkDone::Changed(rows)), Some(TurnAnswer::Changed(answer))) => {
                     let _ = answer.send(Ok(rows));
                 }
+                #[cfg(feature = "_cluster")]
+                (Ok(WorkDone::Late), Some(answer)) => answer.refuse(Arc::new(Fault::Late)),
                 (Err(error), Some(answer)) => answer.refuse(error),
                 _ => {}
             }
@@ -160,7 +171,7 @@ impl TopicWork {
                 topic
             }
             #[cfg(feature = "_cluster")]
-            Self::BeginShared { topic } => topic,
+            Self::BeginShared { topic, .. } => topic,
             Self::Remove(removal) => &removal.topic,
             Self::Revoke(_) | Self::Ban(_) | Self::SlowMode(_) => "",
             // It concerns no topic: the log names the cursor.
@@ -180,7 +191,10 @@ impl TopicWork {
                 next_epoch,
             } => WorkDone::Opened(run::open(connection, topic, *strict, *next_epoch)?),
             #[cfg(feature = "_cluster")]
-            Self::BeginShared { topic } => WorkDone::Opened(run::begin_shared(connection, topic)?),
+            Self::BeginShared { topic, within } => {
+                let begun = run::begin_shared(connection, topic, within.as_ref())?;
+                begun.map_or(WorkDone::Late, WorkDone::Opened)
+            }
             Self::Begin {
                 topic,
                 first,

@@ -437,3 +437,28 @@ fn what_is_lost_during_a_fill_is_read_after_it() {
     let asked = driven.position(*again, position(1, 6, &[]));
     assert_eq!(asked, [rows_of(*again, 4, 6)]);
 }
+
+#[test]
+fn a_replica_goes_on_where_the_database_gave_the_order() {
+    let mut driven = Driven::new();
+    driven.replica = Replica::after(Some(id(1, 7)), (ME, 2), driven.replica.limits);
+    let earlier = Driven::new().attached();
+    let ticket = driven.attached();
+    assert!(driven.replica.has_asked(ticket) && !driven.replica.has_asked(earlier));
+    // The run begins behind the last message of the database's, of which this node lacks one.
+    let out = driven.position(ticket, position(2, 9, &[]));
+    let (after, through) = (Seq::new(7), Seq::new(9));
+    let asked = Action::Rows {
+        ticket,
+        after,
+        through,
+    };
+    assert_eq!(out, [asked]);
+    let out = driven.rows(ticket, &[id(1, 8)], true);
+    assert_eq!(out, [Action::Show(id(1, 8), ROW), Action::Live(id(2, 9))]);
+    let out = driven.arrived(id(2, 10), FOREIGN);
+    assert_eq!(
+        out,
+        [Action::Watch(OTHER), Action::Show(id(2, 10), FOREIGN)]
+    );
+}

@@ -7,6 +7,8 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::DbWriter;
+#[cfg(feature = "_cluster")]
+use crate::log::ClusterEra;
 use crate::log::{MessageId, OpenedRun};
 
 use crate::store::backend::Fault;
@@ -24,13 +26,13 @@ pub(in crate::store) struct Open {
 }
 
 /// What gives the seqs of a topic's run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::store) enum Sequence {
     /// This server. `strict`: members see committed messages only.
     Server { strict: bool },
-    /// The cluster, for all its nodes.
+    /// The cluster's bus, for all nodes. `within`: not after this era.
     #[cfg(feature = "_cluster")]
-    Cluster,
+    Cluster { within: Option<ClusterEra> },
 }
 
 /// Changes rows that are no messages to publish. The answer is their number.
@@ -100,7 +102,7 @@ impl Handler<Open> for DbWriter {
                     next_epoch: self.epoch,
                 },
                 #[cfg(feature = "_cluster")]
-                Sequence::Cluster => TopicWork::BeginShared { topic },
+                Sequence::Cluster { within } => TopicWork::BeginShared { topic, within },
             },
             answer: Some(TurnAnswer::Opening(answer)),
         });

@@ -195,6 +195,7 @@ impl fmt::Display for Report {
             kills,
             stops,
             bus_kills,
+            outages,
             flushes,
             script_flushes,
             database,
@@ -213,7 +214,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  cuts {cuts}, kills {kills}, stops {stops}, kills of the bus {bus_kills}, FLUSHALL {flushes}, \
+            "  cuts {cuts}, kills {kills}, stops {stops}, kills of the bus {bus_kills}, outages {outages}, FLUSHALL {flushes}, \
              SCRIPT FLUSH {script_flushes}, pauses of the database {database}"
         )?;
         write!(

@@ -13,6 +13,8 @@ use crate::support::random::Random;
 
 /// How long after one fault another may come that would lose messages together with it.
 const QUIET: Duration = Duration::from_millis(2_500);
+/// By then the database gives the order if no node reaches the bus.
+const MOVED: Duration = Duration::from_secs(8);
 
 /// The kinds of faults of a test.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +25,8 @@ pub(crate) struct Kinds {
     pub(crate) nodes: bool,
     /// Redis or NATS is killed and starts with nothing.
     pub(crate) bus: bool,
+    /// It is away for so long that the database gives the order: killed, or no node reaches it.
+    pub(crate) outages: bool,
     /// Redis forgets everything, or its scripts.
     pub(crate) flushes: bool,
     /// The database takes no rows, or a node does not reach it.
@@ -36,6 +40,7 @@ pub(crate) struct Counts {
     pub(crate) kills: usize,
     pub(crate) stops: usize,
     pub(crate) bus_kills: usize,
+    pub(crate) outages: usize,
     pub(crate) flushes: usize,
     pub(crate) script_flushes: usize,
     pub(crate) database: usize,
@@ -44,6 +49,7 @@ pub(crate) struct Counts {
 /// What is to be mended, and when.
 enum Mend {
     WayToBus(usize),
+    AllWays,
     WayToDatabase(usize),
     Node(usize),
     Continue(usize),
@@ -64,6 +70,8 @@ pub(crate) struct Faults {
     /// Redis lost its data last at this time. No node is killed then, as none is while Redis is away: what the nodes save of
     /// the messages that were only there would be lost with them.
     emptied: Option<Instant>,
+    /// Redis is away for long since this time.
+    outage: Option<Instant>,
     begun: Instant,
     pub(crate) counts: Counts,
 }
@@ -78,6 +86,7 @@ impl Faults {
             starting: Vec::new(),
             quiet_since: Instant::now(),
             emptied: None,
+            outage: None,
             begun: Instant::now(),
             counts: Counts::default(),
         }
@@ -136,6 +145,16 @@ impl Faults {
                     self.note(&format!("way of {node} to the bus mended"));
                     self.nodes.nodes[node].to_bus.cut(Cut::Whole);
                 }
+                Mend::AllWays => {
+                    self.note("all nodes reach the bus");
+                    for node in &self.nodes.nodes {
+                        node.to_bus.cut(Cut::Whole);
+                    }
+                    self.quiet_since = Instant::now();
+                    // The new runs are not in what it has kept.
+                    self.emptied = Some(self.quiet_since);
+                    self.outage = None;
+                }
                 Mend::WayToDatabase(node) => {
                     self.note(&format!("way of {node} to the database mended"));
                     self.nodes.nodes[node].to_database.cut(Cut::Whole);
@@ -155,6 +174,7 @@ impl Faults {
                     self.note("the bus is back");
                     self.quiet_since = Instant::now();
                     self.emptied = Some(self.quiet_since);
+                    self.outage = None;
                 }
                 Mend::Table(person) => {
                     drop(person);
@@ -176,8 +196,12 @@ impl Faults {
 
     /// Whether the bus and the database have been whole for a while.
     fn is_quiet(&self) -> bool {
-        let broken =
-            |mend: &Mend| matches!(mend, Mend::Bus | Mend::Table(_) | Mend::WayToDatabase(_));
+        let broken = |mend: &Mend| {
+            matches!(
+                mend,
+                Mend::Bus | Mend::AllWays | Mend::Table(_) | Mend::WayToDatabase(_)
+            )
+        };
         !self.is_pending(broken) && self.quiet_since.elapsed() > QUIET
     }
 
@@ -191,6 +215,7 @@ impl Faults {
             (kinds.bus, 66..78),
             (kinds.flushes, 78..88),
             (kinds.database, 88..100),
+            (kinds.outages, 100..106),
         ];
         let choices = ranges.into_iter().filter(|(is_wanted, _)| *is_wanted);
         let choices: Vec<usize> = choices.flat_map(|(_, range)| range).collect();
@@ -235,12 +260,17 @@ impl Faults {
                 self.nodes.nodes[node].to_database.cut(cut);
                 self.later(2 * length, Mend::WayToDatabase(node));
             }
+            100..106 if self.is_quiet() && !self.is_node_down() => self.begin_outage(length),
             _ => {}
         }
     }
 
     fn cut(&mut self, node: usize, length: usize) {
-        if self.is_pending(|mend| matches!(mend, Mend::WayToBus(n) if *n == node)) {
+        let is_cut = |mend: &Mend| match mend {
+            Mend::WayToBus(cut) => *cut == node,
+            mend => matches!(mend, Mend::AllWays),
+        };
+        if self.is_pending(is_cut) {
             return;
         }
         let cut = match self.random.below(6) {
@@ -268,8 +298,12 @@ impl Faults {
     }
 
     fn kill(&mut self, node: usize, length: usize) {
-        let bus_is_empty = self.is_pending(|mend| matches!(mend, Mend::Bus))
-            || self.emptied.is_some_and(|at| at.elapsed() <= QUIET);
+        // Once the database gives the order, nothing is in Redis alone.
+        let is_away = match self.outage {
+            Some(since) => since.elapsed() < MOVED,
+            None => self.is_pending(|mend| matches!(mend, Mend::Bus)),
+        };
+        let bus_is_empty = is_away || self.emptied.is_some_and(|at| at.elapsed() <= QUIET);
         if self.is_node_down() || bus_is_empty || !self.nodes.runs(node) {
             return;
         }
@@ -287,6 +321,24 @@ impl Faults {
         self.note(&format!("node {node} stands still"));
         self.nodes.signal(node, "-STOP");
         self.later(3_000, Mend::Continue(node));
+    }
+
+    fn begin_outage(&mut self, length: usize) {
+        self.counts.outages += 1;
+        let millis = 9_000 + 6 * length;
+        self.outage = Some(Instant::now());
+        if length.is_multiple_of(2) {
+            self.note(&format!("the bus is killed for {millis} ms"));
+            self.nodes.kill_bus();
+            return self.later(millis, Mend::Bus);
+        }
+        self.note(&format!("no node reaches the bus for {millis} ms"));
+        self.mends
+            .retain(|(_, mend)| !matches!(mend, Mend::WayToBus(_)));
+        for node in &self.nodes.nodes {
+            node.to_bus.cut(Cut::Reset);
+        }
+        self.later(millis, Mend::AllWays);
     }
 
     fn kill_bus(&mut self, length: usize) {

@@ -1,0 +1,189 @@
+//! Redis is away for long: the database gives the order until it is back. Real processes, one PostgreSQL, one Redis.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::support::api::{Program, TOKEN};
+use crate::support::bus::{Bus, Engine};
+use crate::support::node::{Cluster, Member, Node, PATIENCE, TOPIC, readiness, until};
+use crate::support::phoenix::Phoenix;
+use crate::support::proxy::Proxy;
+
+/// A node that reaches Redis at this address. The proxy in front of it works meanwhile.
+async fn node_on(cluster: &Cluster, redis: String) -> Node {
+    let database = cluster.database.url.clone();
+    let start = move || {
+        let args = ["--api-token", TOKEN];
+        Cluster::node_of(Engine::Redis, [&database, &redis], &args)
+    };
+    spawn_blocking(start).await.expect("it starts")
+}
+
+/// Publishes a message at a node, again until it is taken: it is refused while nothing gives the order.
+async fn publish(node: &Node, n: u64) {
+    let program = Program::of(&node.server).await;
+    let payload = json!({"name": "bot", "message": n.to_string()});
+    let shout = json!({"event": "shout", "payload": payload, "client_ref": format!("r{n}")});
+    let target = format!("/api/topics/{TOPIC}/messages");
+    let begun = Instant::now();
+    loop {
+        let (status, answer) = program.ask("POST", &target, &shout).await;
+        if status == 200 || status == 201 {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{status} {answer}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Publishes messages at the nodes in turn. All listeners hear them in this order, under one id. Returns the ids.
+async fn all_hear(
+    numbers: std::ops::Range<u64>,
+    nodes: &[Node],
+    listeners: &mut [Member],
+) -> Vec<Value> {
+    let mut ids = Vec::new();
+    for n in numbers {
+        publish(&nodes[n as usize % nodes.len()], n).await;
+        for listener in listeners.iter_mut() {
+            assert_eq!(listener.hear().await, n);
+        }
+        let id = listeners[0].last.clone();
+        assert!(listeners.iter().all(|listener| listener.last == id));
+        ids.push(id);
+    }
+    ids
+}
+
+/// The eras that the database knows.
+fn eras(cluster: &Cluster) -> Vec<String> {
+    let eras = "SELECT era::text AS answer FROM cluster_eras";
+    cluster.database.ask(eras)
+}
+
+/// Whether the bus gives the topic's order.
+fn is_of_bus(cluster: &Cluster) -> bool {
+    let clean = "SELECT clean::text AS answer FROM topics WHERE topic = 'random:lobby'";
+    cluster.database.ask(clean) == ["false"]
+}
+
+/// A client that was away resumes, and gets exactly the messages from this one on.
+async fn resumes(node: &Node, seen: &Value, numbers: std::ops::Range<u64>) {
+    let mut member = Member::resume(node, seen.clone()).await;
+    for n in numbers {
+        assert_eq!(member.hear().await, n);
+    }
+}
+
+/// How Redis is away.
+#[derive(Clone, Copy, PartialEq)]
+enum Away {
+    /// It runs on, and no node reaches it.
+    Unreachable,
+    /// It ends, and another one begins with nothing.
+    Ended,
+}
+
+async fn goes_on_without_redis(away: Away) {
+    let mut cluster = Cluster::new();
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.bus.port())).await;
+    let redis = format!("redis://{}", proxy.addr);
+    let mut nodes = vec![
+        node_on(&cluster, redis.clone()).await,
+        node_on(&cluster, redis.clone()).await,
+    ];
+    let mut listeners = vec![Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
+    let before = all_hear(0..5, &nodes, &mut listeners).await;
+    assert!(is_of_bus(&cluster));
+
+    proxy.cut();
+    let port = cluster.bus.port();
+    if away == Away::Ended {
+        // Another one takes its place, on a port that nobody asks.
+        cluster.bus = Bus::start(Engine::Redis);
+    }
+    let within = all_hear(5..10, &nodes, &mut listeners).await;
+    assert_eq!(eras(&cluster), ["1"]);
+    assert!(!is_of_bus(&cluster));
+    resumes(&nodes[1], &within[1], 7..10).await;
+    // A node that starts meanwhile takes part.
+    nodes.push(node_on(&cluster, redis).await);
+    listeners.push(Member::join(&nodes[2]).await);
+    let later = all_hear(10..14, &nodes, &mut listeners).await;
+
+    if away == Away::Ended {
+        cluster.bus = Bus::start_on(Engine::Redis, port).expect("its port is free again");
+    }
+    proxy.mend();
+    until("Redis gives the order again", || eras(&cluster) == ["2"]).await;
+    all_hear(14..20, &nodes, &mut listeners).await;
+    assert!(is_of_bus(&cluster));
+    resumes(&nodes[0], &within[4], 10..20).await;
+    resumes(&nodes[1], &later[3], 14..20).await;
+    is_honest(&nodes[2], &before[2]).await;
+
+    cluster.stored(20).await;
+    let stored = cluster.database.payloads(TOPIC);
+    let stored: Vec<_> = stored.iter().map(|it| it["message"].clone()).collect();
+    let wanted: Vec<_> = (0..20).map(|n| json!(n.to_string())).collect();
+    assert_eq!(
+        stored, wanted,
+        "once each, and in the order in which all heard them"
+    );
+    nodes.into_iter().for_each(Node::end);
+}
+
+/// A client that was away when the first run ended does not resume: messages of it may be lost.
+async fn is_honest(node: &Node, seen: &Value) {
+    let mut client = Phoenix::connect(node.addr()).await;
+    let params = json!({"meta": true, "history": "none", "last_seen_id": seen});
+    let join_ref = client.send_join(TOPIC, params).await;
+    let reply = client.reply_to(&join_ref).await;
+    assert_eq!(reply["status"], "ok", "{reply}");
+    assert_eq!(reply["response"]["recovered"], false, "{reply}");
+}
+
+#[actix_web::test]
+async fn the_database_gives_the_order_while_redis_is_not_reached() {
+    goes_on_without_redis(Away::Unreachable).await;
+}
+
+#[actix_web::test]
+async fn the_database_gives_the_order_until_there_is_another_redis() {
+    goes_on_without_redis(Away::Ended).await;
+}
+
+#[actix_web::test]
+async fn a_node_that_has_lost_redis_alone_takes_the_order_from_nobody() {
+    let cluster = Cluster::new();
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", cluster.bus.port())).await;
+    let nodes = [
+        node_on(&cluster, format!("redis://{}", proxy.addr)).await,
+        node_on(&cluster, cluster.bus.url()).await,
+    ];
+    let mut listeners = [Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
+    all_hear(0..3, &nodes, &mut listeners).await;
+    proxy.cut();
+    let begun = Instant::now();
+    // It says so after 10 s, twice as late as it would ask for the end of Redis's era.
+    let mut n = 3;
+    while !readiness(&nodes[0]).await.contains("other nodes reach it") {
+        assert!(begun.elapsed() < PATIENCE, "{}", readiness(&nodes[0]).await);
+        publish(&nodes[1], n).await;
+        assert_eq!(listeners[1].hear().await, n);
+        n += 1;
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(eras(&cluster), ["0"]);
+    assert!(is_of_bus(&cluster));
+    proxy.mend();
+    for n in 3..n {
+        assert_eq!(listeners[0].hear().await, n);
+    }
+    all_hear(n..n + 4, &nodes, &mut listeners).await;
+    assert_eq!(eras(&cluster), ["0"]);
+    cluster.stored(n as usize + 4).await;
+}
