@@ -65,3 +65,19 @@ impl std::fmt::Debug for Config {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Server;
+
+    #[test]
+    fn neither_settings_nor_a_server_print_a_secret() {
+        let args = ["--api-token", "0123456789-s3cret", "--port", "4001"];
+        let config = Config::from_args(args).expect("valid");
+        let server = Server::from_config(config.clone());
+        for text in [format!("{config:?}"), format!("{server:?}")] {
+            assert!(text.contains("4001") && !text.contains("s3cret"), "{text}");
+        }
+    }
+}

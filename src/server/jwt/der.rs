@@ -32,7 +32,7 @@ pub(super) fn read_pem(text: &str) -> Result<JwtKey, JwtKeyError> {
 }
 
 /// The label and the bytes of the first block.
-fn decode_pem(text: &str) -> Option<(&str, Vec<u8>)> {
+pub(super) fn decode_pem(text: &str) -> Option<(&str, Vec<u8>)> {
     let (_, text) = text.split_once("-----BEGIN ")?;
     let (label, text) = text.split_once("-----")?;
     let (body, _) = text.split_once("-----END ")?;

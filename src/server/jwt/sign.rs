@@ -8,11 +8,10 @@ use ring::signature::{
     EcdsaSigningAlgorithm, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
     RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
 };
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
 use super::algorithm::{JwtAlgorithm, JwtKeyKind};
+use super::der::decode_pem;
 use super::key::JwtKey;
 
 /// An algorithm, and a key for it.
@@ -76,8 +75,9 @@ impl JwtSigner {
     ) -> Result<Self, JwtSignError> {
         let kind = algorithm.key_kind();
         let none = || JwtSignError::NoKey { algorithm, kind };
-        let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| none())?;
-        let der = key.secret_pkcs8_der();
+        let block = decode_pem(pem).filter(|(label, _)| *label == "PRIVATE KEY");
+        let (_, der) = block.ok_or_else(none)?;
+        let der = &der;
         let ecdsa = |with: &'static EcdsaSigningAlgorithm| {
             let pair = EcdsaKeyPair::from_pkcs8(with, der, &SystemRandom::new());
             pair.map(|pair| SigningKey::Ecdsa(Box::new(pair)))

@@ -406,10 +406,12 @@ impl<S: Socket> Server<S> {
     }
 }
 
+/// Without the secrets.
 impl<S> fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("config", &self.config)
+            .field("host", &self.config.host)
+            .field("port", &self.config.port)
             .finish_non_exhaustive()
     }
 }
