@@ -477,7 +477,7 @@ async fn calls_are_counted_by_type_and_outcome() {
         "slackir_hook_requests_total{hook=\"join\",result=\"refused\"} 1",
         "slackir_hook_requests_total{hook=\"leave\",result=\"timeout\"} 0",
         "slackir_hook_queue 0",
-        "slackir_hook_seconds_count 2",
+        "slackir_hook_seconds_count{hook=\"join\",result=\"answered\"} 2",
     ] {
         assert!(metrics.contains(line), "{line} is in {metrics}");
     }
