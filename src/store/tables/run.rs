@@ -115,10 +115,7 @@ pub(in crate::store) fn begin_shared(
     topic: &str,
     within: Option<&ClusterEra>,
 ) -> QueryResult<Option<OpenedRun>> {
-    #[cfg(feature = "postgres")]
-    if let Some(within) = within
-        && !crate::store::tables::era::holds(connection, within, false)?
-    {
+    if is_over(connection, within)? {
         return Ok(None);
     }
     let found = find_locked(connection, topic)?.unwrap_or_default();
@@ -135,6 +132,20 @@ pub(in crate::store) fn begin_shared(
     let run = found.next(head, start, false);
     put(connection, topic, &run)?;
     Ok(Some(run.opened()))
+}
+
+/// Whether the bus gives no seqs any more in this era.
+#[cfg(all(feature = "_cluster", feature = "postgres"))]
+fn is_over(connection: &mut DbConnection<'_>, within: Option<&ClusterEra>) -> QueryResult<bool> {
+    let holds = |era| crate::store::tables::era::holds(connection, era, false);
+    within.map_or(Ok(true), holds).map(|holds| !holds)
+}
+
+/// Without PostgreSQL no servers share a database, and no era ends.
+#[cfg(all(feature = "_cluster", not(feature = "postgres")))]
+#[expect(clippy::unnecessary_wraps, reason = "PostgreSQL may fail")]
+fn is_over(_: &mut DbConnection<'_>, _: Option<&ClusterEra>) -> QueryResult<bool> {
+    Ok(false)
 }
 
 /// The run of a topic as it is stored, and the runs before it.
