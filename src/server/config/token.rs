@@ -49,7 +49,7 @@ pub(crate) enum TokenAction {
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         max_age: Option<Duration>,
     },
-    /// Print a JSON Web Token, for trying things out, that the [identity] of a config file accepts
+    /// Print a JSON Web Token, for trying things out, that the section identity of a config file accepts
     Jwt(JwtArgs),
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct JwtArgs {
     /// exp are set, and iss and aud as the config file has them
     #[arg(value_name = "CLAIM")]
     pub claims: Vec<String>,
-    /// Config file whose [identity] says how tokens are signed: algorithm, secret, issuer, audience
+    /// Config file whose section identity says how tokens are signed: algorithm, secret, issuer, audience
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// File with the secret, in place of that of the config file
