@@ -49,9 +49,7 @@ impl ProcessId {
     pub(crate) fn new(name: &str) -> Self {
         Self(name.into())
     }
-}
 
-impl ProcessId {
     /// The same process in an era: the runs of the eras before have ended, though the server may still have them.
     #[cfg(feature = "redis")]
     pub(crate) fn in_era(&self, era: Era) -> Self {

@@ -371,9 +371,9 @@ impl<'a> Crowd<'a> {
         self.topics[this.topic].members += 1;
         self.pending -= 1;
         self.report.joined += 1;
-        self.report.joining = self.began.elapsed();
-        if let Some(storm) = &mut self.report.storm {
-            storm.back += 1;
+        match &mut self.report.storm {
+            Some(storm) => storm.back += 1,
+            None => self.report.joining = self.began.elapsed(),
         }
     }
 

@@ -61,24 +61,14 @@ impl Crowd<'_> {
             self.heartbeat();
         }
         self.wait_for(asked, Self::unanswered)?;
-        let joining = self.report.joining;
-        let quiet = std::mem::replace(&mut self.report.times, times());
-        let took = self.come_back(quiet, asked)?;
+        self.come_back(asked)?;
         self.wait_for(asked, Self::unanswered)?;
         self.report.running = start.elapsed();
-        self.report.joining = joining;
-        if let Some(storm) = &mut self.report.storm {
-            storm.took = took;
-        }
         Ok(())
     }
 
-    /// Breaks all connections off but those of clients that stay, and opens them again. Returns how long it took.
-    fn come_back(
-        &mut self,
-        quiet: hdrhistogram::Histogram<u64>,
-        asked: &AtomicBool,
-    ) -> Result<Duration, LoadError> {
+    /// Breaks all connections off but those of clients that stay, and opens them again.
+    fn come_back(&mut self, asked: &AtomicBool) -> Result<(), LoadError> {
         let mut away: Vec<usize> = self.breaking_off().collect();
         away.retain(|&client| self.clients[client].state == State::Joined);
         let start = Instant::now();
@@ -90,7 +80,7 @@ impl Crowd<'_> {
         self.report.joined -= away.len() as u64;
         self.report.connected -= away.len() as u64;
         self.report.storm = Some(Storm {
-            quiet,
+            quiet: std::mem::replace(&mut self.report.times, times()),
             away: away.len() as u64,
             back: 0,
             resumed: 0,
@@ -111,7 +101,10 @@ impl Crowd<'_> {
             self.heartbeat();
             self.give_up_if_silent();
         }
-        Ok(start.elapsed())
+        if let Some(storm) = &mut self.report.storm {
+            storm.took = start.elapsed();
+        }
+        Ok(())
     }
 
     /// Sends the requests that are due, each of the next client that stays.

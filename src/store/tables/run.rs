@@ -143,7 +143,6 @@ fn is_over(connection: &mut DbConnection<'_>, within: Option<&ClusterEra>) -> Qu
 
 /// Without PostgreSQL no servers share a database, and no era ends.
 #[cfg(all(feature = "_cluster", not(feature = "postgres")))]
-#[expect(clippy::unnecessary_wraps, reason = "PostgreSQL may fail")]
 fn is_over(_: &mut DbConnection<'_>, _: Option<&ClusterEra>) -> QueryResult<bool> {
     Ok(false)
 }
