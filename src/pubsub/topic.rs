@@ -204,6 +204,9 @@ impl Topic {
     /// The log was changed: its tail may have lost messages that belong there.
     pub(super) fn note_shed(&self, log: &TopicLog<Arc<Broadcast>>) {
         if log.is_shed() {
+            if let Some(joint) = &self.joint {
+                joint.forget_begun();
+            }
             self.filled.store(false, Ordering::Release);
         }
     }

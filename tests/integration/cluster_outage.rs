@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -186,4 +187,31 @@ async fn a_node_that_has_lost_redis_alone_takes_the_order_from_nobody() {
     all_hear(n..n + 4, &nodes, &mut listeners).await;
     assert_eq!(eras(&cluster), ["0"]);
     cluster.stored(n as usize + 4).await;
+}
+
+/// Else the messages of that run would be in an order that the other nodes have left.
+#[actix_web::test]
+async fn no_run_of_redis_begins_in_an_era_that_ends_meanwhile() {
+    let cluster = Cluster::new();
+    let node = node_on(&cluster, cluster.bus.url()).await;
+    until("the node knows the era", || eras(&cluster) == ["0"]).await;
+    let mut other = cluster.database.connect();
+    other.execute("BEGIN; UPDATE cluster_eras SET era = 1");
+    let ends = async {
+        let waits = "SELECT query AS answer FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        until("the begin of the run waits for the era", || {
+            let waiting = cluster.database.ask(waits);
+            waiting.iter().any(|query| query.contains("FOR SHARE"))
+        })
+        .await;
+        other.execute("COMMIT");
+    };
+    join(publish(&node, 0), ends).await;
+    publish(&node, 1).await;
+    cluster.stored(2).await;
+    let seqs = cluster.database.rows(TOPIC).into_iter().map(|row| row.seq);
+    let seqs: Vec<_> = seqs.collect();
+    // A run that was not closed would be followed by one far beyond it.
+    assert!(seqs[1] - seqs[0] < 1_000, "{seqs:?}");
+    node.end();
 }

@@ -24,6 +24,8 @@ mod cluster_nats;
 #[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_outage;
 #[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
+mod cluster_recovery;
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_strict;
 mod compression;
 mod config_file;

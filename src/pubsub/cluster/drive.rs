@@ -90,7 +90,12 @@ impl Node {
                     node.drive(&topic, |replica, _, out| replica.retry(ticket, out));
                 });
             }
-            Action::Begin { at, .. } => state.begin_at(topic, at),
+            Action::Begin { at, journal } => {
+                state.begin_at(topic, at);
+                if let Some(joint) = topic.joint() {
+                    joint.begin_with(at.epoch, journal);
+                }
+            }
             Action::Reset { at, .. } => reset(topic, state, at),
             Action::Live(_) => topic.stands(true),
         }
@@ -421,7 +426,8 @@ pub(super) fn reset(topic: &Arc<Topic>, state: &mut TopicState, at: MessageId) {
     state.skip_to(topic, at);
 }
 
-fn decoded(position: Position) -> crate::cluster::replica::Position<Arrived> {
+/// A position with its messages read.
+pub(super) fn decoded(position: Position) -> crate::cluster::replica::Position<Arrived> {
     let messages = position.journal.into_iter();
     let messages = messages.map(|(seq, bytes)| (seq, Arrived::read(bytes)));
     crate::cluster::replica::Position {

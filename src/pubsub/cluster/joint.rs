@@ -1,19 +1,22 @@
 //! [`Joint`]: a topic that the nodes of a cluster have in common, as this node sees it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::following::{self, StrictFollower};
+use super::message;
 use super::node::{Node, PATIENCE};
 use crate::cluster::Away;
 use crate::cluster::follower::Follower;
 use crate::cluster::replica::{Limits, Replica};
+use crate::lock::lock;
 use crate::log::{
     Appended, Epoch, First, LoadError, LogRule, MessageId, OpenedRun, Pending, Placed, Receipt,
-    Seq, TopicLog,
+    Seq, StoredEntry, TopicLog,
 };
 use crate::pubsub::cluster::message::Arrived;
 use crate::pubsub::topic::TopicState;
@@ -21,6 +24,10 @@ use crate::pubsub::{Topic, Want};
 
 /// Messages that arrive while older ones are read.
 const BUFFER: usize = 10_000;
+/// How long the journal of a log's beginning stands in for the present one.
+const BEGUN: Duration = Duration::from_secs(1);
+/// The most bytes of its payloads, which wait for a history that may never be read.
+const BEGUN_BYTES: usize = 256_000;
 
 /// Follows a topic's log.
 pub(crate) type TopicReplica = Box<Replica<Arrived>>;
@@ -34,6 +41,13 @@ pub(crate) struct Joint {
     asked: AtomicBool,
     /// Whether a worker has too much to send to members: see [`Node::pause`].
     pub(super) is_paused: AtomicBool,
+    begun: Mutex<Option<Begun>>,
+}
+
+/// The journal with which a log has begun here. The first history is read right after it, and needs it, too.
+struct Begun {
+    since: Instant,
+    entries: Vec<StoredEntry>,
 }
 
 impl Joint {
@@ -43,7 +57,28 @@ impl Joint {
             stands: watch::Sender::new(false),
             asked: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
+            begun: Mutex::default(),
         }
+    }
+
+    /// The log begins here after this journal.
+    pub(super) fn begin_with(&self, epoch: Epoch, journal: Vec<(Seq, Arrived)>) {
+        let bytes: usize = journal.iter().map(|(_, arrived)| arrived.len()).sum();
+        *lock(&self.begun) = (bytes <= BEGUN_BYTES).then(|| Begun {
+            since: Instant::now(),
+            entries: message::rows(epoch, journal),
+        });
+    }
+
+    /// The journal with which the log has begun, if its history has everything that came after it. Once.
+    pub(super) fn take_begun(&self) -> Option<Vec<StoredEntry>> {
+        let begun = lock(&self.begun).take()?;
+        (begun.since.elapsed() < BEGUN).then_some(begun.entries)
+    }
+
+    /// The log's history has lost messages.
+    pub(in crate::pubsub) fn forget_begun(&self) {
+        *lock(&self.begun) = None;
     }
 
     /// The node, through which the topic's messages go.

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
+use super::drive;
 use super::message;
 use super::node::{Node, PATIENCE};
-use crate::cluster::wire::Message;
-use crate::cluster::{Away, Position};
+use crate::cluster::Away;
 use crate::log::{
     Flushed, LoadError, MessageId, MessageStore, Newest, OpenedRun, Pending, Seq, SharedStore,
     StoreFull, StoredEntry,
@@ -58,20 +58,19 @@ impl JournaledStore {
                 topic: name,
                 source: source.into(),
             })?;
-            Ok(position.map_or_else(Vec::new, entries))
+            Ok(position.map_or_else(Vec::new, |position| {
+                let position = drive::decoded(position);
+                message::rows(position.epoch, position.journal)
+            }))
         }
         .boxed()
     }
-}
 
-fn entries(position: Position) -> Vec<StoredEntry> {
-    let epoch = position.epoch;
-    let messages = position.journal.into_iter();
-    let messages = messages.filter_map(|(seq, bytes)| {
-        let id = MessageId::new(epoch, seq);
-        message::row(id, Message::decode(bytes).ok()?)
-    });
-    messages.collect()
+    /// The journal for the first history of a topic, which has come with its position.
+    fn begun(&self, topic: &str) -> Option<Vec<StoredEntry>> {
+        let topic = self.node.upgrade()?.topic(topic)?;
+        topic.joint()?.take_begun()
+    }
 }
 
 /// Adds messages of the journal to rows of the database; both ascend. Carries out the changes among them.
@@ -128,13 +127,13 @@ impl MessageStore for JournaledStore {
         limit: usize,
         bytes: usize,
     ) -> BoxFuture<'static, Result<Newest, LoadError>> {
-        let (journal, store, topic) = (
-            self.journal(topic),
-            Arc::clone(&self.store),
-            topic.to_owned(),
-        );
+        let (begun, journal) = (self.begun(topic), self.journal(topic));
+        let (store, topic) = (Arc::clone(&self.store), topic.to_owned());
         async move {
-            let journal = journal.await?;
+            let journal = match begun {
+                Some(journal) => journal,
+                None => journal.await?,
+            };
             let newest = store.newest(&topic, limit, bytes).await?;
             let oldest = newest.entries.first().map_or(Seq::ZERO, |row| row.seq);
             // The bus knows these, but the next one does not.

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use crate::cluster::NodeId;
 use crate::cluster::replica::Carried;
 use crate::cluster::wire::{self, Body, Content, Live, Message, Stored};
-use crate::log::{Change, MessageId, OwnPlaced, Placed, Seq, StoredEntry};
+use crate::log::{Change, Epoch, MessageId, OwnPlaced, Placed, Seq, StoredEntry};
 use crate::message::{Payload, RawJson};
 use crate::pubsub::fastlane::Direction;
 use crate::pubsub::{Draft, Selector};
@@ -59,6 +59,14 @@ impl Arrived {
             nonce: message.nonce,
             at: time(message.at),
             content,
+        }
+    }
+
+    /// Bytes of its payload.
+    pub(super) fn len(&self) -> usize {
+        match &self.content {
+            Ordered::Message(stored) => stored.payload.len(),
+            Ordered::Erasure(_) | Ordered::Unread => 0,
         }
     }
 
@@ -207,22 +215,29 @@ pub(super) fn placed(
     }
 }
 
-/// The same message as a row of the database.
-pub(super) fn row(id: MessageId, message: Message) -> Option<StoredEntry> {
-    let Body::Stored(stored) = message.body else {
-        return None;
-    };
+/// The messages of a journal as rows of the database.
+pub(super) fn rows(epoch: Epoch, journal: Vec<(Seq, Arrived)>) -> Vec<StoredEntry> {
+    let rows = journal.into_iter().filter_map(|(seq, arrived)| {
+        let Ordered::Message(stored) = arrived.content else {
+            return None;
+        };
+        Some(row(MessageId::new(epoch, seq), arrived.at, stored))
+    });
+    rows.collect()
+}
+
+fn row(id: MessageId, at: SystemTime, stored: Stored) -> StoredEntry {
     let target = stored.change.map(|change| match change {
         wire::Change::Update(target) | wire::Change::Delete(target) => target,
     });
-    Some(StoredEntry {
+    StoredEntry {
         seq: id.seq,
         event: stored.event.to_string(),
         payload: with_id(stored.payload, id).get().to_owned(),
         target,
-        at: time(message.at),
+        at,
         client_ref: stored.client_ref.map(|client_ref| client_ref.to_string()),
-    })
+    }
 }
 
 /// The payload with the id in its place.

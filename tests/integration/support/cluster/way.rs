@@ -1,5 +1,6 @@
 //! [`Way`]: a way to a server that can be cut like a network.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
+
+/// The most pieces that are on a way.
+const CARRIED: usize = 64;
 
 /// What a way does with what it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,18 +131,34 @@ async fn pass(
     mut state: watch::Receiver<State>,
     stops: impl Fn(&State) -> bool,
 ) {
-    let mut bytes = vec![0; 16_384];
-    while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        let Ok(now) = state.wait_for(|state| !stops(state)).await.map(|now| *now) else {
-            return;
-        };
-        if let Cut::Delay(delay) = now.cut {
-            sleep(delay).await;
+    // What comes is noted at once, so that all of it is equally late.
+    let (carried, mut arriving) = mpsc::channel(CARRIED);
+    let read = async move {
+        let mut bytes = vec![0; 16_384];
+        while let Ok(read @ 1..) = from.read(&mut bytes).await {
+            let arrived = (Instant::now(), bytes[..read].to_vec());
+            if carried.send(arrived).await.is_err() {
+                break;
+            }
         }
-        if to.write_all(&bytes[..read]).await.is_err() {
-            return;
+    };
+    let write = async {
+        while let Some((since, bytes)) = arriving.recv().await {
+            let Ok(now) = state.wait_for(|state| !stops(state)).await.map(|now| *now) else {
+                return;
+            };
+            if let Cut::Delay(delay) = now.cut {
+                sleep_until(since + delay).await;
+            }
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
         }
+        // The end passes no sooner than bytes do.
+        let _ = state.wait_for(|state| !stops(state)).await;
+    };
+    tokio::select! {
+        () = write => {}
+        () = async { read.await; pending().await } => {}
     }
-    // The end passes no sooner than bytes do.
-    let _ = state.wait_for(|state| !stops(state)).await;
 }
