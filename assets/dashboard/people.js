@@ -238,6 +238,8 @@ async function disconnect(app, whom, name) {
       disconnected === 0 ? "Nobody was connected any more." : `${plural(disconnected, "connection")} ended.`,
   );
   app.refresh();
+  // By then a client is back that comes back at once.
+  setTimeout(app.refresh, 500);
 }
 
 async function revoke(app, user) {

@@ -327,22 +327,16 @@ impl DbWriterHandle {
     /// The other nodes of the cluster, living and dead. None if the database is away.
     pub(crate) async fn nodes(&self, cluster: &str) -> Vec<SeenServer> {
         let cluster = cluster.to_owned();
-        let nodes = self
-            .readers()
-            .clone()
-            .read(Query::Other, move |connection| nodes(connection, &cluster));
+        let nodes = self.look(Query::Other, move |connection| nodes(connection, &cluster));
         nodes.await.unwrap_or_default()
     }
 
     /// The name of a live server on the database with which a node of this cluster must not share it, or a server alone
     /// with a cluster. `None` if there is none, and for SQLite.
     pub(crate) async fn stranger(&self, cluster: Option<String>) -> Option<String> {
-        let strangers = self
-            .readers()
-            .clone()
-            .read(Query::Other, move |connection| {
-                strangers(connection, cluster.as_deref())
-            });
+        let strangers = self.look(Query::Other, move |connection| {
+            strangers(connection, cluster.as_deref())
+        });
         // The start does not wait for a database that is away.
         strangers.await.ok()?.into_iter().next()
     }

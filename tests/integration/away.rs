@@ -339,3 +339,19 @@ async fn a_strict_server_refuses_what_nobody_may_see(database: Database) {
     ann.shout(LOBBY, 4..=4).await;
     assert_eq!(outage.numbers(LOBBY), [1, 2, 4]);
 }
+
+/// Its clients wait for the restart, not for a database that is known to be away.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_starts_at_once_without_its_database() {
+    let mut outage = Outage::of(Database::postgres()).await;
+    let server = outage.serve(&[]);
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    outage.begin();
+    let begun = Instant::now();
+    let server = outage.serve(&[]);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    ready(&server, 200, "the database cannot be used").await;
+}

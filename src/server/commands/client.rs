@@ -140,7 +140,9 @@ fn detail(body: &Value) -> String {
         (Some(detail), []) => detail,
         (_, [_, ..]) => fields.join("; "),
         (None, []) => {
-            "the answer is not one of slackir's HTTP API; is it switched on (api_token)?".to_owned()
+            "the answer is not one of slackir's HTTP API; is the API switched on (api_token), and not at the \
+             address of admin_listen (--url)?"
+                .to_owned()
         }
     }
 }

@@ -34,9 +34,9 @@ impl StoredBans {
     /// # Errors
     /// If the database cannot be read.
     pub async fn load(&self, now: SystemTime) -> Result<Vec<Ban>, BansUnavailable> {
-        let readers = self.writer.readers().clone();
-        let read = readers
-            .read(Query::Other, move |connection| {
+        let read = self
+            .writer
+            .look(Query::Other, move |connection| {
                 ban::in_force(connection, now, MAX_BANS)
             })
             .await;

@@ -34,9 +34,9 @@ impl StoredRevocations {
     /// # Errors
     /// If the database cannot be read.
     pub async fn load(&self, now: SystemTime) -> Result<Vec<Revocation>, RevocationsUnavailable> {
-        let readers = self.writer.readers().clone();
-        let read = readers
-            .read(Query::Other, move |connection| {
+        let read = self
+            .writer
+            .look(Query::Other, move |connection| {
                 revocation::in_force(connection, now, MAX_REVOCATIONS)
             })
             .await;

@@ -37,9 +37,9 @@ impl StoredSlowModes {
         &self,
         now: SystemTime,
     ) -> Result<Vec<SlowMode>, SlowModesUnavailable> {
-        let readers = self.writer.readers().clone();
-        let read = readers
-            .read(Query::Other, move |connection| {
+        let read = self
+            .writer
+            .look(Query::Other, move |connection| {
                 slow_mode::in_force(connection, now, MAX_SLOW_MODES)
             })
             .await;

@@ -198,7 +198,19 @@ impl DbWriterHandle {
         .boxed()
     }
 
-    /// Reads for a topic's log. Fails at once while the database counts as unreachable.
+    /// Reads. Fails at once while the database counts as unreachable.
+    pub(in crate::store) async fn look<T: Send + 'static>(
+        &self,
+        kind: Query,
+        query: impl FnOnce(&mut DbConnection<'_>) -> diesel::QueryResult<T> + Send + 'static,
+    ) -> Result<T, AnyError> {
+        if self.capacity.is_away() {
+            return Err(Fault::Away.into());
+        }
+        self.readers.clone().read(kind, query).await
+    }
+
+    /// As [`look`](Self::look), for a topic's log.
     pub(in crate::store) async fn read<T: Send + 'static>(
         self,
         kind: Query,
@@ -206,15 +218,8 @@ impl DbWriterHandle {
         query: impl FnOnce(&mut DbConnection<'_>, &str) -> diesel::QueryResult<T> + Send + 'static,
     ) -> Result<T, LoadError> {
         let name = topic.clone();
-        let read = if self.capacity.is_away() {
-            Err(Fault::Away.into())
-        } else {
-            let readers = self.readers.clone();
-            readers
-                .read(kind, move |connection| query(connection, &topic))
-                .await
-        };
-        read.map_err(|source| {
+        let read = self.look(kind, move |connection| query(connection, &topic));
+        read.await.map_err(|source| {
             if let Some(error) = source.downcast_ref::<Fault>()
                 && error.is_damage()
             {

@@ -112,6 +112,9 @@ impl DbWriter {
         let commits = Arc::new(Commits::default());
         let signals = (Arc::clone(&capacity), Arc::clone(&commits));
         let mut committer = Committer::new(store, pool, columns, signals)?;
+        if !prepared {
+            capacity.set_state(StorageState::Waiting, true);
+        }
         let mut journal = options.spool.as_ref().map(Journal::open).transpose()?;
         if let Some(journal) = &mut journal {
             capacity.add_earlier(journal.earlier());
@@ -243,7 +246,8 @@ impl DbWriter {
     /// The database has done the whole round.
     fn come_back(&mut self, rows: usize, ctx: &mut Context<Self>) {
         if self.state.succeed(self.earlier()) {
-            tracing::info!(rows = self.queue.len(), "store.writer.recovered");
+            let waiting = self.queue.len();
+            tracing::info!(saved = rows, waiting, "store.writer.recovered");
             self.epoch = run::new_epoch();
         }
         self.note_health();
