@@ -10,3 +10,4 @@ mod scheduler;
 
 pub(crate) use self::context::{Context, Unstarted};
 pub(crate) use self::marks::Marks;
+pub(crate) use self::scheduler::put_off;

@@ -1,20 +1,32 @@
 //! One task for each thread runs the thread's actors.
 //!
 //! A task of its own costs an actor 240 bytes and more of the allocator's, because tokio aligns tasks to 128 bytes.
+//!
+//! **Who goes first.** When a thousand clients come back at once, those who stayed must not wait for all of them. So
+//! what a new actor does goes on later, and so does the end of a connection: [`put_off`]. In each turn a few of these
+//! run, behind the other actors with work. After each turn tokio looks for what has arrived.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
+use tokio::task::yield_now;
 
 use super::Marks;
 
 /// The task polls so many actors in one turn; then the thread's other tasks have theirs. The actors of a turn share
 /// tokio's budget of a task. An actor that finds it used up is woken at once, for the next turn.
 const TURN: usize = 64;
+/// How many of those that go on later it polls behind them: each may join channels, or leave them. One if others still
+/// have work, so that the queue moves.
+const LATER: usize = 8;
+/// An actor is new for so long.
+const NEW: Duration = Duration::from_secs(1);
 
 type Life = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -29,7 +41,19 @@ struct Actors {
     arriving: RefCell<Vec<Life>>,
     /// All of them.
     count: Cell<usize>,
+    /// What the running one has asked for.
+    run: Cell<Run>,
     marks: Arc<Marks>,
+}
+
+/// An actor's turn.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Run {
+    /// There is none.
+    #[default]
+    None,
+    Running,
+    PutOff,
 }
 
 /// Runs an actor on this thread, until it ends or its runtime does. Needs an actix runtime.
@@ -43,13 +67,39 @@ pub(super) fn spawn(life: Life) {
     });
 }
 
+/// The running actor has work for which nobody waits: if it returns now, it goes on behind actors that clients wait
+/// for. `false` if no actor runs: then it must go on.
+pub(crate) fn put_off() -> bool {
+    let run = |actors: &Actors| {
+        let runs = actors.run.get() != Run::None;
+        if runs {
+            actors.run.set(Run::PutOff);
+        }
+        runs
+    };
+    ACTORS.try_with(run).unwrap_or_default()
+}
+
 /// The task. It ends with the last actor, or with its runtime.
 struct Task {
     marks: Arc<Marks>,
     lives: Slab<(Life, Waker)>,
-    /// The actors that were marked; those before `at` have been polled.
+    /// The actors that were marked; those before `at` have had their turn, or are in `later`.
     marked: Vec<usize>,
     at: usize,
+    later: VecDeque<usize>,
+    /// By the indices of actors.
+    standings: Vec<Standing>,
+    /// When each new actor was taken in. An index may name one that has ended.
+    arrivals: VecDeque<(Instant, usize)>,
+}
+
+/// Whether an actor goes on later.
+#[derive(Clone, Copy, Default)]
+struct Standing {
+    is_new: bool,
+    /// It is in the queue.
+    is_later: bool,
 }
 
 impl Task {
@@ -59,40 +109,95 @@ impl Task {
             lives: Slab::new(),
             marked: Vec::new(),
             at: 0,
+            later: VecDeque::new(),
+            standings: Vec::new(),
+            arrivals: VecDeque::new(),
         }
     }
 
-    /// The next actor with work, if there is one. New actors have work.
+    /// Takes in actors that were started, which have work.
+    fn admit(&mut self, arriving: &RefCell<Vec<Life>>) {
+        let arriving = arriving.take();
+        if arriving.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for life in arriving {
+            let entry = self.lives.vacant_entry();
+            let index = entry.key();
+            entry.insert((life, self.marks.waker(index)));
+            if self.standings.len() <= index {
+                self.standings.resize(index + 1, Standing::default());
+            }
+            self.standings[index].is_new = true;
+            self.arrivals.push_back((now, index));
+            self.marked.push(index);
+        }
+    }
+
+    /// Actors that have been there for a while are no longer new.
+    fn settle(&mut self) {
+        if self.arrivals.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let is_old = |(since, _): &mut (Instant, usize)| now.duration_since(*since) >= NEW;
+        while let Some((_, index)) = self.arrivals.pop_front_if(is_old) {
+            self.standings[index].is_new = false;
+        }
+    }
+
+    /// The next actor with work that does not go on later, if there is one.
     fn next(&mut self, arriving: &RefCell<Vec<Life>>) -> Option<usize> {
-        if self.at == self.marked.len() {
-            self.at = 0;
-            self.marked.clear();
-            self.marks.take(&mut self.marked);
-            for life in arriving.take() {
-                let entry = self.lives.vacant_entry();
-                self.marked.push(entry.key());
-                let waker = self.marks.waker(entry.key());
-                entry.insert((life, waker));
+        loop {
+            if self.at == self.marked.len() {
+                self.at = 0;
+                self.marked.clear();
+                self.marks.take(&mut self.marked);
+                self.admit(arriving);
+            }
+            let index = *self.marked.get(self.at)?;
+            self.at += 1;
+            match self.standings.get(index).copied().unwrap_or_default() {
+                Standing { is_later: true, .. } => {}
+                Standing { is_new: true, .. } => self.put_later(index),
+                _ => return Some(index),
             }
         }
-        let index = self.marked.get(self.at).copied();
-        self.at += usize::from(index.is_some());
-        index
     }
 
-    /// Polls one actor. Returns whether it has ended.
-    fn run(&mut self, index: usize) -> bool {
+    /// Whether no actor that was marked waits for its turn, but for those that go on later.
+    fn is_done(&self) -> bool {
+        self.at == self.marked.len()
+    }
+
+    fn next_later(&mut self) -> Option<usize> {
+        let index = self.later.pop_front()?;
+        self.standings[index].is_later = false;
+        Some(index)
+    }
+
+    fn put_later(&mut self, index: usize) {
+        self.standings[index].is_later = true;
+        self.later.push_back(index);
+    }
+
+    /// Polls one actor.
+    fn run(&mut self, index: usize, actors: &Actors) {
         let Some((life, waker)) = self.lives.get_mut(index) else {
-            return false;
+            return;
         };
         let cx = &mut Context::from_waker(waker);
+        actors.run.set(Run::Running);
         // The hook of the process has logged the panic.
         let polled = catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(cx)));
-        if matches!(polled, Ok(Poll::Pending)) {
-            return false;
+        let run = actors.run.take();
+        if !matches!(polled, Ok(Poll::Pending)) {
+            end(self.lives.remove(index).0);
+            actors.count.set(actors.count.get() - 1);
+        } else if run == Run::PutOff && !self.standings[index].is_later {
+            self.put_later(index);
         }
-        end(self.lives.remove(index).0);
-        true
     }
 }
 
@@ -107,21 +212,28 @@ impl Future for Task {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
         ACTORS.with(|actors| {
+            task.settle();
             for _ in 0..TURN {
                 let Some(index) = task.next(&actors.arriving) else {
-                    if actors.count.get() == 0 {
-                        return Poll::Ready(());
-                    }
-                    if task.marks.park(cx) {
-                        return Poll::Pending;
-                    }
-                    continue;
+                    break;
                 };
-                if task.run(index) {
-                    actors.count.set(actors.count.get() - 1);
-                }
+                task.run(index, actors);
             }
-            cx.waker().wake_by_ref();
+            let later = if task.is_done() { LATER } else { 1 };
+            for _ in 0..later {
+                let Some(index) = task.next_later() else {
+                    break;
+                };
+                task.run(index, actors);
+            }
+            if actors.count.get() == 0 {
+                return Poll::Ready(());
+            }
+            let is_idle = task.is_done() && task.later.is_empty();
+            if !is_idle || !task.marks.park(cx) {
+                // Unlike a wake, this lets tokio look for what has arrived first.
+                let _ = pin!(yield_now()).poll(cx);
+            }
             Poll::Pending
         })
     }
@@ -139,5 +251,54 @@ impl Drop for Task {
             }
             actors.count.set(0);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+    use std::rc::Rc;
+
+    use super::*;
+
+    #[test]
+    fn a_new_actor_goes_on_behind_those_that_have_been_there() {
+        let mut task = Task::new(Arc::default());
+        let arriving = RefCell::new(vec![Box::pin(pending()) as Life, Box::pin(pending())]);
+        assert_eq!(task.next(&arriving), None);
+        task.marks.wake(Some(0));
+        assert_eq!(task.next(&arriving), None, "it is in the queue already");
+        let later = [(); 3].map(|()| task.next_later());
+        assert_eq!(later, [Some(0), Some(1), None]);
+
+        let long_ago = Instant::now().checked_sub(NEW).expect("a clock that runs");
+        task.arrivals[0].0 = long_ago;
+        task.settle();
+        for index in [1, 0] {
+            task.marks.wake(Some(index));
+        }
+        assert_eq!(task.next(&arriving), Some(0));
+        assert_eq!(task.next(&arriving), None);
+        assert_eq!(task.next_later(), Some(1));
+    }
+
+    #[actix_rt::test]
+    async fn what_is_put_off_goes_on_without_a_wake() {
+        assert!(!put_off(), "no actor runs");
+        let turns = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&turns);
+        let life = poll_fn(move |_| {
+            counted.set(counted.get() + 1);
+            if counted.get() < 3 {
+                assert!(put_off());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        });
+        spawn(Box::pin(life));
+        while ACTORS.with(|actors| actors.count.get()) > 0 {
+            actix_rt::task::yield_now().await;
+        }
+        assert_eq!(turns.get(), 3);
     }
 }

@@ -10,6 +10,7 @@ use bytestring::ByteString;
 use futures_core::Stream;
 
 use super::ending::asked_by;
+use crate::actor::put_off;
 use crate::client::log_client;
 use crate::flow::Flow;
 use crate::frame::{Frame, Opcode};
@@ -46,7 +47,16 @@ pub(super) struct MessageReader<S> {
     outbox: Rc<Outbox>,
     flow: Rc<Flow>,
     activity: Rc<Activity>,
-    ended: bool,
+    end: End,
+}
+
+/// How far the end of a connection is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    None,
+    /// It is known, and put off.
+    Later(ConnectionEnd),
+    Told,
 }
 
 impl<S> MessageReader<S> {
@@ -57,7 +67,7 @@ impl<S> MessageReader<S> {
             outbox: Rc::clone(&connection.outbox),
             flow: Rc::clone(&connection.flow),
             activity: Rc::clone(&connection.activity),
-            ended: false,
+            end: End::None,
         }
     }
 
@@ -88,8 +98,17 @@ impl<S> MessageReader<S> {
     }
 
     fn end(&mut self, ending: ConnectionEnd) -> Poll<Option<Incoming>> {
-        self.ended = true;
+        self.end = End::Told;
         Poll::Ready(Some(Incoming::End(ending)))
+    }
+
+    /// The client is gone or goes, and waits for nothing.
+    fn end_later(&mut self, ending: ConnectionEnd) -> Poll<Option<Incoming>> {
+        if !put_off() {
+            return self.end(ending);
+        }
+        self.end = End::Later(ending);
+        Poll::Pending
     }
 }
 
@@ -97,8 +116,10 @@ impl<S: Stream<Item = Result<Received, ConnectionEnd>> + Unpin> Stream for Messa
     type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        if self.ended {
-            return Poll::Ready(None);
+        match self.end {
+            End::None => {}
+            End::Later(ending) => return self.end(ending),
+            End::Told => return Poll::Ready(None),
         }
         if let Poll::Ready(interrupt) = self.outbox.poll_interrupted(cx) {
             return self.end(ConnectionEnd::of(interrupt, Sign::Bytes));
@@ -121,9 +142,9 @@ impl<S: Stream<Item = Result<Received, ConnectionEnd>> + Unpin> Stream for Messa
                     self.outbox.push(Frame::new(Opcode::Pong, &data));
                 }
                 Some(Ok(Received::Pong)) => {}
-                Some(Ok(Received::Close(code))) => return self.end(asked_by(code)),
+                Some(Ok(Received::Close(code))) => return self.end_later(asked_by(code)),
                 Some(Err(ending)) => return self.end(ending),
-                None => return self.end(ConnectionEnd::Lost),
+                None => return self.end_later(ConnectionEnd::Lost),
             }
         }
         cx.waker().wake_by_ref();
