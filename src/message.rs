@@ -35,6 +35,11 @@ pub const HEARTBEAT: &str = "heartbeat";
 /// The event on a socket's id that ends its connections.
 pub(crate) const DISCONNECT: &str = "disconnect";
 
+/// Whether an event of this name means something to phoenix.js itself: the protocol's, and those of presences.
+pub(crate) fn is_of_protocol(event: &str) -> bool {
+    event.starts_with("phx_") || event.starts_with("presence_")
+}
+
 /// The reasons of the server's own error replies. Clients match on these texts.
 pub mod reason {
     /// A room does not let the client in.

@@ -1,4 +1,4 @@
-//! The beginning of the names that a cluster has in Redis or NATS.
+//! The names that a cluster and its neighbours have in Redis or NATS.
 
 /// The beginning of a cluster's names has other characters than its names may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,9 +17,44 @@ pub(crate) fn check_prefix(prefix: &str) -> Result<(), InvalidPrefix> {
         .ok_or(InvalidPrefix)
 }
 
+/// The text is no name of a Phoenix application's PubSub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be the name of a Phoenix.PubSub, such as MyApp.PubSub: 1 to 200 letters, digits, or of _ ."
+)]
+pub struct InvalidPubSubName;
+
+/// Whether a PubSub of Phoenix can have this name.
+///
+/// # Errors
+/// If it cannot.
+pub(crate) fn check_pubsub_name(name: &str) -> Result<(), InvalidPubSubName> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
+    let is_short = (1..=200).contains(&name.len());
+    (is_short && name.chars().all(fits))
+        .then_some(())
+        .ok_or(InvalidPubSubName)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pubsub_has_the_name_of_a_module_or_of_an_atom() {
+        for name in ["MyApp.PubSub", "my_pubsub", "Elixir.MyApp.PubSub2"] {
+            assert_eq!(check_pubsub_name(name), Ok(()));
+        }
+        for name in [
+            "",
+            "My App",
+            ":my_pubsub",
+            "MyApp.PubSub\n",
+            &"a".repeat(201),
+        ] {
+            assert_eq!(check_pubsub_name(name), Err(InvalidPubSubName), "{name:?}");
+        }
+    }
 
     #[test]
     fn a_prefix_fits_into_names() {

@@ -75,6 +75,8 @@ pub(crate) enum To<'a> {
     Node(NodeId),
     /// Every node that has attached the topic, the sender included.
     Topic(&'a str),
+    /// Programs that are no nodes, and listen on this channel of the server.
+    Foreign(&'a str),
 }
 
 /// [`To`] with a topic of its own.
@@ -86,6 +88,8 @@ pub(crate) enum Receivers {
     Node(NodeId),
     /// The nodes that have attached the topic.
     Topic(Arc<str>),
+    /// Programs that are no nodes.
+    Foreign(Arc<str>),
 }
 
 impl From<To<'_>> for Receivers {
@@ -94,6 +98,7 @@ impl From<To<'_>> for Receivers {
             To::All => Self::All,
             To::Node(node) => Self::Node(node),
             To::Topic(topic) => Self::Topic(topic.into()),
+            To::Foreign(channel) => Self::Foreign(channel.into()),
         }
     }
 }
@@ -105,6 +110,7 @@ impl Receivers {
             Self::All => To::All,
             Self::Node(node) => To::Node(*node),
             Self::Topic(topic) => To::Topic(topic),
+            Self::Foreign(channel) => To::Foreign(channel),
         }
     }
 }
@@ -283,6 +289,10 @@ pub(crate) trait Events: Send + Sync {
 
     /// A message to this node or to all. The bytes come from the network: they may be anything.
     fn told(&self, message: Bytes);
+
+    /// A message on the channel of programs that are no nodes, from one of them or from a node. The bytes come from the
+    /// network: they may be anything.
+    fn foreign(&self, _message: Bytes) {}
 
     /// The answer to the publish with this nonce.
     fn answered(&self, nonce: u64, answer: Answer);

@@ -9,6 +9,7 @@
 //! | `follower` | a strict topic's log, whose order the database gives |
 //! | `redis` | the bus on Redis |
 //! | `nats` | the bus on NATS, which gives no order |
+//! | `phoenix` | the messages of a Phoenix application on the same Redis |
 //! | `topics`, `counters`, `backoff`, `outage`, `finding` | what both have in common |
 //!
 //! Who drives them is `pubsub::cluster`.
@@ -22,6 +23,7 @@ pub(crate) mod follower;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 mod outage;
+pub(crate) mod phoenix;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod replica;

@@ -43,6 +43,28 @@ struct ClusterMetrics {
     /// Dropped, unconfirmed.
     lost: [Counter; 2],
     passed_over: Counter,
+    /// By [`BridgeEvent`].
+    bridge: [Counter; 4],
+}
+
+/// What becomes of a message that could cross the bridge to a Phoenix application.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BridgeEvent {
+    /// It came from the application, and is for members here.
+    Received,
+    /// It was handed over for the application.
+    Sent,
+    /// It came from the application, and a room here saves its event.
+    Stored,
+    /// It has no counterpart on the other side.
+    Untranslatable,
+}
+
+impl BridgeEvent {
+    /// Counts one message.
+    pub(crate) fn count(self) {
+        CLUSTER_METRICS.bridge[self as usize].increment(1);
+    }
 }
 
 static CLUSTER_METRICS: LazyLock<ClusterMetrics> = LazyLock::new(|| ClusterMetrics {
@@ -79,6 +101,8 @@ static CLUSTER_METRICS: LazyLock<ClusterMetrics> = LazyLock::new(|| ClusterMetri
     lost: ["dropped", "unconfirmed"]
         .map(|reason| counter!("slackir_cluster_lost_total", "reason" => reason)),
     passed_over: counter!("slackir_cluster_lost_total", "reason" => "slow"),
+    bridge: ["received", "sent", "stored", "untranslatable"]
+        .map(|result| counter!("slackir_cluster_bridge_total", "result" => result)),
 });
 
 /// A message of another node, which no log keeps, is not sent to the members here: a worker has too much to send.
@@ -116,7 +140,12 @@ pub(super) fn describe() {
     LazyLock::force(&CLUSTER_METRICS);
     describe_counter!(
         "slackir_cluster_messages_total",
-        "Messages between nodes: sent at most once, published with a place, received"
+        "Messages between nodes, and with a Phoenix application: sent at most once, published with a place, received"
+    );
+    describe_counter!(
+        "slackir_cluster_bridge_total",
+        "Messages that could cross the bridge to a Phoenix application: received, sent, or dropped because a room \
+         stores the event or the other side has no counterpart"
     );
     describe_counter!(
         "slackir_cluster_lost_total",

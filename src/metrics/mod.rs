@@ -22,7 +22,9 @@ use metrics::{
 
 pub(crate) use self::backend::{hook_metrics, token_metrics, told_metrics, trace_metrics};
 #[cfg(feature = "_cluster")]
-pub(crate) use self::cluster::{BusTotals, count_passed_over, show_cluster, show_order};
+pub(crate) use self::cluster::{
+    BridgeEvent, BusTotals, count_passed_over, show_cluster, show_order,
+};
 pub(crate) use self::commit_lag::{commit_lag, committed};
 pub(crate) use self::connection::{End, Refused, connection_metrics};
 pub(crate) use self::hot::{

@@ -17,6 +17,12 @@ const MESSAGE_UPDATED: &str = "message_updated";
 /// The event of a [`Draft::delete`].
 pub(super) const MESSAGE_DELETED: &str = "message_deleted";
 
+/// Whether an event of this name changes a stored message.
+#[cfg(feature = "_cluster")]
+pub(super) fn is_change(event: &str) -> bool {
+    [MESSAGE_UPDATED, MESSAGE_DELETED].contains(&event)
+}
+
 /// A message to publish, with instructions for the topic's log.
 ///
 /// ```

@@ -58,7 +58,7 @@ use crate::lock::lock;
 use crate::log::{Backlog, Found, LoadError, LogEntry, LogRule, MessageId, Pager, RecentRefs, Seq};
 use crate::pattern::{ForTopics, TopicPattern, first_match, shadowed};
 #[cfg(any(feature = "server", feature = "_cluster"))]
-pub use crate::prefix::InvalidPrefix;
+pub use crate::prefix::{InvalidPrefix, InvalidPubSubName};
 
 /// One server's topics. A clone is cheap and refers to the same topics. Two instances in one process share
 /// nothing.

@@ -14,7 +14,7 @@ use crate::log::{
     Appended, Backlog, Epoch, Found, LoadError, LogOwner, LogRule, MessageId, NewEntry, Older,
     Outcome, Pager, RecentRefs, Seq, TopicLog,
 };
-use crate::message::Payload;
+use crate::message::{Payload, is_of_protocol};
 use crate::metrics::{RouteId, RouteMetrics, second};
 
 /// A topic: its members by worker, and its log.
@@ -310,7 +310,7 @@ impl TopicState {
     pub(super) fn count_broadcast(&mut self, event: &str) {
         self.broadcasts += 1;
         // Who comes and goes has said nothing.
-        if !event.starts_with("presence_") && !event.starts_with("phx_") {
+        if !is_of_protocol(event) {
             self.last_message = second();
         }
     }

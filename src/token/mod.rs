@@ -38,6 +38,8 @@ use std::time::{Duration, SystemTime};
 pub use encryptor::{Encryptor, WrongKeyLength};
 pub use key::{KeyDigest, KeyOptions, SecretKeyBase, SecretTooShort};
 pub use signer::Signer;
+#[cfg(feature = "_cluster")]
+pub(crate) use term::TupleReader;
 pub use term::{AtomForm, EncodeError, NoJsonForm, Term};
 
 /// Why a token is refused. Each is one of the atoms that Phoenix returns with `:error`.

@@ -47,7 +47,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
         "log",
         &["budget", "lock", "message", "metrics", "pattern", "trace"],
     ),
-    ("cluster", &["lock", "log", "metrics", "notice"]),
+    ("cluster", &["lock", "log", "metrics", "notice", "token"]),
     (
         "pubsub",
         &[
@@ -58,6 +58,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
             "log",
             "message",
             "metrics",
+            "notice",
             "outbox",
             "pattern",
             "prefix",

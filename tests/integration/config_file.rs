@@ -167,7 +167,12 @@ fn the_examples_values_of_acme_and_redis_are_valid() {
 #[test]
 fn a_server_starts_with_the_examples_own_values() {
     // Another source of certificates may not be set beside `tls_cert`, and Redis and NATS are for servers on PostgreSQL.
-    let dir = folder(&example_in_force(&["acme", "redis_", "nats_"]));
+    let dir = folder(&example_in_force(&[
+        "acme",
+        "redis_",
+        "nats_",
+        "phoenix_bridge",
+    ]));
     std::fs::create_dir(dir.path().join("frontend")).expect("writable");
     std::fs::write(dir.path().join("hook.secret"), "x".repeat(32)).expect("writable");
     let issuer = include_str!("../fixtures/jwt/rsa.pem");

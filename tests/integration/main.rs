@@ -18,6 +18,8 @@ mod cluster;
 #[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_apart;
 #[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
+mod cluster_bridge;
+#[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_faults;
 #[cfg(all(feature = "redis", feature = "nats", feature = "postgres"))]
 mod cluster_nats;

@@ -70,6 +70,7 @@ impl Subjects {
             To::All => self.all(),
             To::Node(node) => self.node(node),
             To::Topic(topic) => self.topic(topic),
+            To::Foreign(subject) => subject.to_owned(),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Arrivals {
         match (push.kind, topic) {
             (PushKind::Message, topic) => {
                 if let Some(message) = data.next().and_then(reply::bytes) {
-                    self.message(topic, Bytes::from(message));
+                    self.message(channel, topic, Bytes::from(message));
                 }
             }
             (PushKind::Subscribe, Some(topic)) => {
@@ -75,10 +75,14 @@ impl Arrivals {
         }
     }
 
-    /// A message on the channel of a topic, of all nodes or of this one.
-    fn message(&self, topic: Option<&str>, message: Bytes) {
+    /// A message on the channel of a topic, of all nodes, of this one, or of programs that are no nodes.
+    fn message(&self, channel: &str, topic: Option<&str>, message: Bytes) {
         let shared = &self.shared;
         add(&shared.counters.received, 1);
+        if shared.options.foreign.as_deref() == Some(channel) {
+            shared.events.foreign(message);
+            return;
+        }
         let Some(topic) = topic else {
             shared.events.told(message);
             return;

@@ -129,7 +129,8 @@ impl Pair {
 
     /// Subscribes the channels that a node always has.
     pub(super) async fn subscribe_own(&self, shared: &Shared) -> Result<(), ConnectError> {
-        let channels = vec![self.keys.all(), self.keys.node_channel(shared.me)];
+        let mut channels = vec![self.keys.all(), self.keys.node_channel(shared.me)];
+        channels.extend(shared.options.foreign.clone());
         let mut connection = self.subscriptions.clone();
         let subscribed = within(shared.options.timing.answer, connection.subscribe(channels));
         subscribed

@@ -16,19 +16,26 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// The oldest version that has all commands: `SET .. GET` came with it.
 const OLDEST: (u32, u32) = (6, 2);
 
-/// Examines the server at `url`. Fails if it is not reached.
-pub(crate) async fn examine(url: &str) -> Result<Vec<Finding>, ConnectError> {
+/// Examines the server at `url`, and the channel of programs that are no nodes. Fails if it is not reached.
+pub(crate) async fn examine(
+    url: &str,
+    foreign: Option<&str>,
+) -> Result<Vec<Finding>, ConnectError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(LIMIT))
         .set_response_timeout(Some(LIMIT));
     let client = client(url)?;
     let connected = client.get_multiplexed_async_connection_with_config(&config);
     let connection = connected.await.map_err(ConnectError::Unreachable)?;
-    Ok(vec![
+    let mut findings = vec![
         version(&connection).await?,
         kill(&connection).await,
         eviction(&connection).await,
-    ])
+    ];
+    if let Some(channel) = foreign {
+        findings.push(listeners(&connection, channel).await);
+    }
+    Ok(findings)
 }
 
 /// Looks at the version and at `run_id`.
@@ -64,6 +71,27 @@ async fn kill(connection: &MultiplexedConnection) -> Finding {
             "CLIENT KILL fails: {error}. Without it, messages could be stored twice after a lost connection; \
              grant the user +client|kill."
         )),
+    }
+}
+
+/// Looks whether the channel may be subscribed, and whether anybody has.
+async fn listeners(connection: &MultiplexedConnection, channel: &str) -> Finding {
+    let listeners = request(connection, LIMIT, &["PUBSUB", "NUMSUB", channel]).await;
+    if let Err(error) = connection.clone().subscribe(channel).await {
+        return Finding::Refused(format!(
+            "SUBSCRIBE fails: {error}. Grant the user &{channel}."
+        ));
+    }
+    match listeners {
+        Ok(Value::Array(pairs)) if matches!(pairs.get(1), Some(Value::Int(1..))) => {
+            Finding::Fine(format!("{channel} has listeners."))
+        }
+        Ok(_) => Finding::Warning(format!(
+            "Nobody listens on {channel}; see that the Phoenix application runs, that phoenix_bridge is the name of its \
+             PubSub, and that this has the adapter phoenix_pubsub_redis."
+        )),
+        // The node itself needs no such right.
+        Err(_) => Finding::Fine(format!("{channel} may be subscribed.")),
     }
 }
 

@@ -86,6 +86,7 @@ impl Keys {
             To::All => self.all(),
             To::Node(node) => self.node_channel(node),
             To::Topic(topic) => self.topic(topic, Kind::Channel),
+            To::Foreign(channel) => channel.to_owned(),
         }
     }
 

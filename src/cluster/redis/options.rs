@@ -12,6 +12,8 @@ pub(crate) struct RedisOptions {
     pub(crate) url: String,
     /// The beginning of all keys and channels. Clusters that share a server need different ones.
     pub(crate) prefix: String,
+    /// A channel of programs that are no nodes, to which each node subscribes.
+    pub(crate) foreign: Option<String>,
     /// How long the server knows a client_ref.
     pub(crate) ref_window: Duration,
     /// How many bytes of messages may wait to be written. More are dropped.
@@ -26,6 +28,7 @@ impl RedisOptions {
         Self {
             url: url.into(),
             prefix: "slackir".to_owned(),
+            foreign: None,
             ref_window: Duration::from_secs(600),
             most_waiting: 64 << 20,
             timing: Timing::default(),

@@ -7,13 +7,14 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
+use super::bridge::Bridge;
 use super::hears::Hears;
 use super::journaled::JournaledStore;
 use super::node::Node;
 use super::peers::NodeInfo;
 use crate::cluster::{Bus, NodeId};
 use crate::log::{MemoryStore, MessageStore, SharedLogs};
-use crate::prefix::{InvalidPrefix, check_prefix};
+use crate::prefix::{InvalidPrefix, InvalidPubSubName, check_prefix, check_pubsub_name};
 use crate::pubsub::PubSub;
 
 /// How a server takes part in a cluster.
@@ -39,13 +40,16 @@ pub struct ClusterOptions {
     pub ref_window: std::time::Duration,
     /// The name of this node on the dashboard and in log lines, the same after a restart. Default: the host's name.
     pub name: String,
+    /// The name of the PubSub of a Phoenix application, such as `MyApp.PubSub`, whose adapter `phoenix_pubsub_redis` uses
+    /// the same Redis: live events go both ways between its channels and the topics here.
+    pub phoenix_bridge: Option<String>,
     database: Option<SharedLogs>,
     /// The name of the cluster in the database's table of servers.
     seat: Option<String>,
 }
 
 // Without the URL, which may have a password.
-named_debug!(ClusterOptions, prefix, ref_window, name);
+named_debug!(ClusterOptions, prefix, ref_window, name, phoenix_bridge);
 
 impl ClusterOptions {
     /// A node of the cluster at this Redis or NATS. Without a [`database`](Self::database) no topic can keep a log.
@@ -55,6 +59,7 @@ impl ClusterOptions {
             prefix: "slackir".to_owned(),
             ref_window: std::time::Duration::from_secs(600),
             name: host_name(),
+            phoenix_bridge: None,
             database: None,
             seat: None,
         }
@@ -96,6 +101,14 @@ pub enum ClusterError {
     /// [`ClusterOptions::prefix`] does not fit into names.
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
+    /// [`ClusterOptions::phoenix_bridge`] is no name of a PubSub.
+    #[error(transparent)]
+    PubSubName(#[from] InvalidPubSubName),
+    /// [`ClusterOptions::phoenix_bridge`] is set, and the nodes do not talk over Redis.
+    #[error(
+        "the bridge to a Phoenix application needs the Redis of its phoenix_pubsub_redis, not NATS"
+    )]
+    BridgeWithoutRedis,
 }
 
 /// This server as a node of a cluster: its topics are those of the other nodes. Clients of all nodes get every message
@@ -131,6 +144,10 @@ impl Cluster {
     /// If the options are wrong, or the system gives no thread.
     pub fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         check_prefix(&options.prefix)?;
+        options
+            .phoenix_bridge
+            .as_deref()
+            .map_or(Ok(()), check_pubsub_name)?;
         let scheme = options.url.split(':').next().unwrap_or_default();
         if matches!(scheme, "nats" | "tls") {
             Self::on_nats(options)
@@ -142,14 +159,16 @@ impl Cluster {
     #[cfg(feature = "nats")]
     fn on_nats(options: ClusterOptions) -> Result<Self, ClusterError> {
         use crate::cluster::nats::{NatsBus, NatsOptions};
+        if options.phoenix_bridge.is_some() {
+            return Err(ClusterError::BridgeWithoutRedis);
+        }
         let nats = NatsOptions {
-            prefix: options.prefix,
-            ..NatsOptions::new(options.url)
+            prefix: options.prefix.clone(),
+            ..NatsOptions::new(options.url.clone())
         };
         nats.check()
             .map_err(|error| ClusterError::Url(error.into()))?;
-        let of_node = (options.name, options.database, options.seat);
-        Self::on_bus(of_node, |id, hears, runtime| {
+        Self::on_bus(options, None, |id, hears, runtime| {
             NatsBus::start(nats, id, Arc::new(hears), runtime)
         })
     }
@@ -165,16 +184,18 @@ impl Cluster {
     #[cfg(feature = "redis")]
     fn on_redis(options: ClusterOptions) -> Result<Self, ClusterError> {
         use crate::cluster::redis::{RedisBus, RedisOptions};
+        let bridge = options.phoenix_bridge.as_deref();
+        let bridge = bridge.map(|pubsub| Bridge::new(pubsub, &options.prefix));
         let redis = RedisOptions {
-            prefix: options.prefix,
+            prefix: options.prefix.clone(),
+            foreign: bridge.as_ref().map(|bridge| bridge.channel().to_owned()),
             ref_window: options.ref_window,
-            ..RedisOptions::new(options.url)
+            ..RedisOptions::new(options.url.clone())
         };
         redis
             .check()
             .map_err(|error| ClusterError::Url(error.into()))?;
-        let of_node = (options.name, options.database, options.seat);
-        Self::on_bus(of_node, |id, hears, runtime| {
+        Self::on_bus(options, bridge, |id, hears, runtime| {
             RedisBus::start(redis, id, Arc::new(hears), runtime)
         })
     }
@@ -189,18 +210,20 @@ impl Cluster {
 
     /// Starts a node on this bus.
     pub(super) fn on_bus<B: Bus + 'static>(
-        (name, database, seat): (String, Option<SharedLogs>, Option<String>),
+        options: ClusterOptions,
+        bridge: Option<Bridge>,
         bus: impl FnOnce(NodeId, Hears, &tokio::runtime::Handle) -> Arc<B>,
     ) -> Result<Self, ClusterError> {
         let id = NodeId::random().map_err(|error| ClusterError::Thread(io::Error::other(error)))?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(ClusterError::Thread)?;
-        let database = database.map(|SharedLogs(store)| store);
+        let database = options.database.map(|SharedLogs(store)| store);
         let node = Arc::new(Node::new(
             id,
-            name.into(),
+            options.name.into(),
             runtime.handle().clone(),
-            (database, seat),
+            (database, options.seat),
+            bridge,
         ));
         node.connect(bus(id, Hears(Arc::downgrade(&node)), runtime.handle()));
         node.spawn(Node::watch_others(Arc::downgrade(&node)));

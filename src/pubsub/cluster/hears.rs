@@ -63,6 +63,10 @@ impl Events for Hears {
         });
     }
 
+    fn foreign(&self, message: Bytes) {
+        self.with(|node| node.hear_phoenix(&message));
+    }
+
     fn answered(&self, nonce: u64, answer: Answer) {
         self.with(|node| match answer {
             // It is shown when it arrives, in its turn.

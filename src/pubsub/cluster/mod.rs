@@ -15,6 +15,7 @@
 //! | `journaled` | the store of the logs: the bus's journal before the database |
 //! | `retry` | the answer to a message that was published before |
 //! | `parts` | what has its own messages between nodes |
+//! | `bridge` | the live events of a Phoenix application on the same Redis |
 //! | `peers` | the nodes of the cluster |
 //! | `old_rows` | whether the database has the messages of the runs that ended with the bus's data |
 //! | `settling` | what waits until the database has messages |
@@ -29,6 +30,7 @@
 //! | `message` | drafts and rows as messages between nodes |
 
 mod asking;
+mod bridge;
 mod drive;
 mod eras;
 mod following;

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::asking::Asked;
+use super::bridge::Bridge;
 use super::eras::Eras;
 use super::message;
 use super::old_rows::OldRows;
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(super) asked: Asked,
     pub(super) strict: Strict,
     pub(super) parts: Parts,
+    /// The way to a Phoenix application.
+    pub(super) bridge: Option<Bridge>,
     /// Whether this node shuts down.
     pub(super) leaving: AtomicBool,
     nonces: AtomicU64,
@@ -69,6 +72,7 @@ impl Node {
         name: ByteString,
         runtime: Handle,
         (store, cluster): (Option<Arc<dyn SharedStore>>, Option<String>),
+        bridge: Option<Bridge>,
     ) -> Self {
         Self {
             id,
@@ -84,6 +88,7 @@ impl Node {
             asked: Asked::default(),
             strict: Strict::default(),
             parts: Parts::default(),
+            bridge,
             leaving: AtomicBool::new(false),
             nonces: AtomicU64::new(1),
             away: Mutex::new(Some(Instant::now())),
@@ -243,7 +248,7 @@ impl Node {
         let _ = publishing.publisher.send(Err(error));
     }
 
-    /// Sends the other nodes a broadcast that no log keeps. `disconnect` goes to all of them: none subscribes on the
+    /// Sends the other nodes, and the Phoenix application, a broadcast that no log keeps. `disconnect` goes to all of them: none subscribes on the
     /// bus to the ids of its sockets, which are too many.
     pub(in crate::pubsub) fn send_live(&self, topic: &str, draft: &Draft, payload: &Payload) {
         let Some(bus) = self.bus() else { return };
@@ -258,6 +263,9 @@ impl Node {
         } else {
             let message = message::live(draft, payload, self.id, self.nonce());
             bus.send(To::Topic(topic), message.encode());
+        }
+        if let Some(bridge) = &self.bridge {
+            bridge.send(&**bus, topic, draft, payload);
         }
     }
 
@@ -282,18 +290,26 @@ impl Node {
             .map_or_else(Vec::new, |pubsub| pubsub.topics())
     }
 
+    /// Sends the members here an event from elsewhere, which no log keeps.
+    pub(super) fn show_live(self: &Arc<Self>, topic: &Arc<Topic>, draft: &Draft) {
+        if topic.passes_over_live(draft) {
+            count_passed_over();
+        } else if let Some(pubsub) = self.pubsub()
+            && let Some(full) = pubsub.publish_live(topic.name(), draft)
+        {
+            self.pause(topic, full);
+        }
+    }
+
     /// A message that takes no place.
     pub(super) fn heard(self: &Arc<Self>, topic: &Arc<Topic>, message: Message) {
         match message.body {
             // Its members here have it already.
             Body::Live(_) if message.author == self.id => {}
-            Body::Live(live) if topic.passes_over_live(&live) => count_passed_over(),
             Body::Committed(_) if topic.is_paused() => {}
             Body::Live(live) => {
-                if let Some((pubsub, draft)) = self.pubsub().zip(message::draft(live))
-                    && let Some(full) = pubsub.publish_live(topic.name(), &draft)
-                {
-                    self.pause(topic, full);
+                if let Some(draft) = message::draft(live) {
+                    self.show_live(topic, &draft);
                 }
             }
             Body::Erased { erasure, seqs } => topic.erase(&seqs, erasure),

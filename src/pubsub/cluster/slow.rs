@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 use super::message::{Arrived, Ordered};
 use super::node::Node;
 use crate::cluster::follower::Follower;
-use crate::cluster::wire::{Direction, Live};
 use crate::pubsub::draft::MESSAGE_DELETED;
+use crate::pubsub::fastlane::Direction;
 use crate::pubsub::topic::TopicState;
 use crate::pubsub::worker::Inbox;
-use crate::pubsub::{Broadcast, Topic};
+use crate::pubsub::{Broadcast, Draft, Topic};
 
 impl Node {
     /// Sends a message that has its place to the members here.
@@ -60,8 +60,8 @@ impl Topic {
     }
 
     /// Whether a message that no log keeps is passed over: not if it ends channels or deletes messages, which is little.
-    pub(super) fn passes_over_live(&self, live: &Live) -> bool {
-        let closes = matches!(live.direction, Direction::Close(_));
+    pub(super) fn passes_over_live(&self, live: &Draft) -> bool {
+        let closes = matches!(live.direction, Some(Direction::Close(_)));
         !closes && live.event != MESSAGE_DELETED && self.is_paused()
     }
 

@@ -12,7 +12,7 @@ use futures_util::future::ready;
 use serde_json::json;
 
 use super::hears::Hears;
-use super::{Cluster, SeenNode};
+use super::{Cluster, ClusterOptions, SeenNode};
 use crate::cluster::{Away, Bus, Events, NodeId, ProcessId, Sequencer, To};
 use crate::lock::lock;
 use crate::log::{
@@ -80,6 +80,7 @@ impl Bus for HubBus {
                 To::Topic(topic) if lock(&port.topics).contains(topic) => {
                     port.hears.arrived(topic, None, message.clone());
                 }
+                To::Foreign(_) => port.hears.foreign(message.clone()),
                 To::Node(_) | To::Topic(_) => {}
             }
         }
@@ -277,7 +278,8 @@ impl Member {
     async fn new(hub: &Arc<Hub>, table: &Arc<Table>) -> Self {
         let store = SharedLogs(Arc::new(TableStore(Arc::clone(table))));
         let mut made = None;
-        let cluster = Cluster::on_bus(("node".to_owned(), Some(store), None), |id, hears, _| {
+        let options = ClusterOptions::new("hub").database(store);
+        let cluster = Cluster::on_bus(options, None, |id, hears, _| {
             let port = Arc::new(Port {
                 id,
                 hears,

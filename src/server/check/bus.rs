@@ -5,16 +5,18 @@ use crate::server::config::{ClusterBus, ServeConfig};
 
 /// Whether the server can be a node of its cluster; nothing for a server alone.
 pub(super) fn bus(config: &ServeConfig) -> Vec<Finding> {
-    let Some((bus, url)) = config.cluster.bus() else {
-        return Vec::new();
-    };
-    let name = subject(bus);
-    match config.check_cluster() {
-        Err(error) => vec![Finding::fail(name, error.to_string())],
-        Ok(()) => match bus {
-            ClusterBus::Redis => redis(name, url),
-            ClusterBus::Nats => nats(name, url, config.cluster.prefix()),
-        },
+    let bus = config.cluster.bus();
+    if let Err(error) = config.check_cluster() {
+        let name = bus.map_or("cluster", |(bus, _)| subject(bus));
+        return vec![Finding::fail(name, error.to_string())];
+    }
+    match bus {
+        None => Vec::new(),
+        Some((bus @ ClusterBus::Redis, url)) => {
+            let bridge = config.cluster.phoenix_bridge.as_deref();
+            redis(subject(bus), url, bridge)
+        }
+        Some((bus @ ClusterBus::Nats, url)) => nats(subject(bus), url, config.cluster.prefix()),
     }
 }
 
@@ -27,12 +29,16 @@ const fn subject(bus: ClusterBus) -> &'static str {
 }
 
 #[cfg(feature = "redis")]
-fn redis(name: &'static str, url: &str) -> Vec<Finding> {
-    examined(name, crate::cluster::redis::examine(url))
+fn redis(name: &'static str, url: &str, bridge: Option<&str>) -> Vec<Finding> {
+    let channel = bridge.map(crate::cluster::phoenix::channel);
+    examined(
+        name,
+        crate::cluster::redis::examine(url, channel.as_deref()),
+    )
 }
 
 #[cfg(not(feature = "redis"))]
-fn redis(name: &'static str, _: &str) -> Vec<Finding> {
+fn redis(name: &'static str, _: &str, _: Option<&str>) -> Vec<Finding> {
     let text =
         "this program was built without the feature redis: remove redis_url, or build with it";
     vec![Finding::fail(name, text)]

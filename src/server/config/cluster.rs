@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::value::seconds;
 use super::{Durability, ServeConfig, Switch};
-use crate::prefix::{InvalidPrefix, check_prefix};
+use crate::prefix::{InvalidPrefix, InvalidPubSubName, check_prefix, check_pubsub_name};
 
 /// The other servers that are nodes of the same cluster.
 #[derive(Args, Clone, Debug)]
@@ -39,6 +39,11 @@ pub(crate) struct ClusterConfig {
     #[arg(long, value_name = "TEXT", value_parser = prefix)]
     pub redis_prefix: Option<String>,
 
+    /// Name of the Phoenix.PubSub, such as MyApp.PubSub, of a Phoenix application whose phoenix_pubsub_redis uses the same
+    /// Redis; live events then go both ways between its channels and the topics here
+    #[arg(long, value_name = "NAME", value_parser = pubsub_name)]
+    pub phoenix_bridge: Option<String>,
+
     /// Name of this node on the dashboard and in log lines, another one on each node; without it the host's name and the
     /// port
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
@@ -52,6 +57,10 @@ pub(crate) struct ClusterConfig {
 
 fn prefix(text: &str) -> Result<String, InvalidPrefix> {
     check_prefix(text).map(|()| text.to_owned())
+}
+
+fn pubsub_name(text: &str) -> Result<String, InvalidPubSubName> {
+    check_pubsub_name(text).map(|()| text.to_owned())
 }
 
 /// What the nodes of a cluster talk over.
@@ -127,6 +136,11 @@ pub enum ClusterMisfit {
         "nats_url: NATS gives messages no order, so the database must give it; set durability = \"strict\", or persist = \"off\""
     )]
     Relaxed,
+    /// The bridge is to an application on the same Redis.
+    #[error(
+        "the Phoenix application of phoenix_bridge is reached over its Redis, and this server has none; set redis_url to its URL, or remove phoenix_bridge"
+    )]
+    BridgeWithoutRedis,
 }
 
 impl ClusterMisfit {
@@ -135,6 +149,7 @@ impl ClusterMisfit {
         match self {
             Self::Sqlite { setting } | Self::Scheme { setting, .. } => setting,
             Self::TwoBuses | Self::Relaxed => "nats_url",
+            Self::BridgeWithoutRedis => "phoenix_bridge",
         }
     }
 }
@@ -142,6 +157,10 @@ impl ClusterMisfit {
 impl ServeConfig {
     /// Whether the other settings fit the cluster, if there is one.
     pub(crate) fn check_cluster(&self) -> Result<(), ClusterMisfit> {
+        let has_redis = matches!(self.cluster.bus(), Some((ClusterBus::Redis, _)));
+        if self.cluster.phoenix_bridge.is_some() && !has_redis {
+            return Err(ClusterMisfit::BridgeWithoutRedis);
+        }
         let Some((bus, url)) = self.cluster.bus() else {
             return Ok(());
         };

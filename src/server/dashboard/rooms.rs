@@ -11,7 +11,7 @@ use super::audit::Deed;
 use super::operator::Operator;
 use super::requests::{Answer, MessageRef, NewMessage};
 use crate::log::MessageId;
-use crate::message::{Payload, RawJson};
+use crate::message::{Payload, RawJson, is_of_protocol};
 use crate::pattern::first_match;
 use crate::pubsub::{Draft, PubSub, TopicInfo, TopicOrder};
 use crate::server::rooms::Room;
@@ -171,8 +171,7 @@ impl Dashboard {
             event,
             payload,
         } = message;
-        // These have a meaning for phoenix.js.
-        if event.starts_with("phx_") || event.starts_with("presence_") {
+        if is_of_protocol(&event) {
             return Err(format!(
                 "{event:?} is an event of the protocol. Take another one."
             ));

@@ -223,6 +223,9 @@ fn start(
     let mut options = ClusterOptions::new(url);
     config.cluster.prefix().clone_into(&mut options.prefix);
     options.ref_window = config.cluster.ref_window;
+    options
+        .phoenix_bridge
+        .clone_from(&config.cluster.phoenix_bridge);
     options.name = match &config.cluster.node_name {
         Some(name) => name.clone(),
         None => format!("{}:{}", options.name, address.port()),

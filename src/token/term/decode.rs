@@ -1,9 +1,9 @@
 //! Decodes a term as Erlang's `binary_to_term/1` does.
 //!
 //! Every read is checked against the remaining bytes. [`MAX_DEPTH`] bounds the recursion. The memory is at
-//! most about 100 bytes for each byte of the input, which has at most [`MAX_SIZE`] bytes, also after
-//! decompression.
+//! most about 100 bytes for each byte of the input, whose length the caller bounds, also after decompression.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
@@ -11,19 +11,55 @@ use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 use super::{MAX_ATOM_CHARS, MAX_DEPTH, MAX_SIZE, Term, VERSION, tag};
 
 impl Term {
-    /// Decodes the term that these bytes hold from first to last; `None` for any other bytes.
+    /// Decodes the term that these bytes hold from first to last; `None` for any other bytes, and if they are more than
+    /// [`MAX_SIZE`].
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > MAX_SIZE {
-            return None;
-        }
-        let mut reader = TermReader { rest: bytes };
-        if reader.byte()? != VERSION {
-            return None;
-        }
-        match reader.rest.split_first()? {
-            (&tag::COMPRESSED, compressed) => whole(&inflate(compressed)?),
-            _ => whole(reader.rest),
-        }
+        whole(&body(bytes, MAX_SIZE)?)
+    }
+}
+
+/// The elements of an encoded tuple, each decoded when it is asked for. The reader of a long message can stop early.
+#[cfg(feature = "_cluster")]
+pub(crate) struct TupleReader<'a> {
+    /// What is left to read.
+    rest: Cow<'a, [u8]>,
+    /// How many bytes of it are read.
+    read: usize,
+}
+
+#[cfg(feature = "_cluster")]
+impl<'a> TupleReader<'a> {
+    /// Begins to read a tuple of `arity` elements. `None` for any other term, and if it has more than `max` bytes, also
+    /// after decompression.
+    pub(crate) fn open(bytes: &'a [u8], arity: u8, max: usize) -> Option<Self> {
+        let rest = body(bytes, max)?;
+        rest.starts_with(&[tag::SMALL_TUPLE, arity])
+            .then_some(Self { rest, read: 2 })
+    }
+
+    /// The next element. `None` if the bytes hold none.
+    pub(crate) fn next(&mut self) -> Option<Term> {
+        let mut reader = TermReader {
+            rest: &self.rest[self.read..],
+        };
+        let term = reader.term(MAX_DEPTH - 1)?;
+        self.read = self.rest.len() - reader.rest.len();
+        Some(term)
+    }
+}
+
+/// The bytes behind the version, inflated if they are compressed.
+fn body(bytes: &[u8], max: usize) -> Option<Cow<'_, [u8]>> {
+    if bytes.len() > max {
+        return None;
+    }
+    let mut reader = TermReader { rest: bytes };
+    if reader.byte()? != VERSION {
+        return None;
+    }
+    match reader.rest.split_first()? {
+        (&tag::COMPRESSED, compressed) => inflate(compressed, max).map(Cow::Owned),
+        _ => Some(Cow::Borrowed(reader.rest)),
     }
 }
 
@@ -35,10 +71,10 @@ fn whole(bytes: &[u8]) -> Option<Term> {
 }
 
 /// Decompresses four bytes for the inflated length, and a zlib stream that must have that length.
-fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
+fn inflate(bytes: &[u8], max: usize) -> Option<Vec<u8>> {
     let mut reader = TermReader { rest: bytes };
     let size = reader.count()?;
-    if size > MAX_SIZE {
+    if size > max {
         return None;
     }
     let inflated = decompress_to_vec_zlib_with_limit(reader.rest, size).ok()?;

@@ -26,7 +26,7 @@ pub enum EncodeError {
     /// Lists, tuples and maps are nested more than 127 levels deep.
     #[error("the term is nested too deeply")]
     TooDeep,
-    /// The encoded term exceeds 256 KiB, with the about 30 bytes that the token adds.
+    /// The encoded term exceeds the bound. That of a token is 256 KiB, with the about 30 bytes that the token adds.
     #[error("the term has more than {MAX_SIZE} bytes when encoded")]
     TooLarge,
 }
@@ -36,11 +36,24 @@ impl Term {
     /// keys, as Erlang writes maps of up to 32 entries.
     ///
     /// # Errors
-    /// If the term has no external form or exceeds a bound.
+    /// If the term has no external form or exceeds a bound: [`MAX_SIZE`] is one.
     pub(crate) fn encode(&self, atoms: AtomForm) -> Result<Vec<u8>, EncodeError> {
+        self.encode_within(atoms, MAX_SIZE)
+    }
+
+    /// As [`encode`](Self::encode), for a term that may have `max` bytes.
+    ///
+    /// # Errors
+    /// If the term has no external form or exceeds a bound.
+    pub(crate) fn encode_within(
+        &self,
+        atoms: AtomForm,
+        max: usize,
+    ) -> Result<Vec<u8>, EncodeError> {
         let mut writer = TermWriter {
             out: vec![VERSION],
             atoms,
+            max,
         };
         writer.term(self, MAX_DEPTH)?;
         Ok(writer.out)
@@ -50,6 +63,7 @@ impl Term {
 struct TermWriter {
     out: Vec<u8>,
     atoms: AtomForm,
+    max: usize,
 }
 
 impl TermWriter {
@@ -76,7 +90,7 @@ impl TermWriter {
                 self.terms(entries.iter().flat_map(|(key, value)| [key, value]), depth)?;
             }
         }
-        if self.out.len() > MAX_SIZE {
+        if self.out.len() > self.max {
             return Err(EncodeError::TooLarge);
         }
         Ok(())
@@ -154,11 +168,10 @@ impl TermWriter {
 
     /// Writes a tag, with four bytes for a length or a number of elements.
     fn counted(&mut self, tag: u8, count: usize) -> Result<(), EncodeError> {
-        if count > MAX_SIZE {
-            return Err(EncodeError::TooLarge);
+        match u32::try_from(count) {
+            Ok(short) if count <= self.max => self.tagged(tag, &short.to_be_bytes()),
+            _ => return Err(EncodeError::TooLarge),
         }
-        // The bound fits four bytes.
-        self.tagged(tag, &(count as u32).to_be_bytes());
         Ok(())
     }
 }

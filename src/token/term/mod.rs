@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+#[cfg(feature = "_cluster")]
+pub(crate) use decode::TupleReader;
 pub use encode::{AtomForm, EncodeError};
 pub use json::NoJsonForm;
 
@@ -21,7 +23,7 @@ const VERSION: u8 = 131;
 /// serde_json reads fits.
 const MAX_DEPTH: usize = 128;
 
-/// The most bytes of an encoded term, also after decompression: more than any header or URL holds.
+/// The most bytes of an encoded term of a token, also after decompression: more than any header or URL holds.
 const MAX_SIZE: usize = 256 * 1024;
 
 /// The most characters of an atom.

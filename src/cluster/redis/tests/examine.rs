@@ -2,16 +2,17 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use super::support::node::options;
 use super::support::{Node, Server, until, wait};
 use crate::cluster::bus::{Answer, Bus, Sequencer};
 use crate::cluster::finding::Finding;
 use crate::cluster::redis::error::ConnectError;
-use crate::cluster::redis::examine;
+use crate::cluster::redis::{RedisOptions, examine};
 
 #[test]
 fn a_server_as_it_comes_is_fine() {
     let server = Server::start();
-    let findings = wait(examine(&server.url())).expect("reached");
+    let findings = wait(examine(&server.url(), None)).expect("reached");
     assert_eq!(findings.len(), 3);
     for finding in findings {
         assert!(matches!(finding, Finding::Fine(_)), "{finding:?}");
@@ -25,7 +26,7 @@ fn a_user_without_client_kill_is_refused_and_without_config_warned() {
     let user = ["ACL", "SETUSER", "node", "on", ">secret", "~*", "&*"];
     server.run::<String>(&[&user[..], &rights].concat());
     let url = format!("redis://node:secret@127.0.0.1:{}", server.port);
-    let findings = wait(examine(&url)).expect("reached");
+    let findings = wait(examine(&url, None)).expect("reached");
     let refused = |finding: &&Finding| matches!(finding, Finding::Refused(text) if text.contains("CLIENT KILL"));
     let warned =
         |finding: &&Finding| matches!(finding, Finding::Warning(text) if text.contains("CONFIG"));
@@ -47,7 +48,7 @@ fn the_rights_of_the_page_are_enough() {
         .collect();
     server.run::<String>(&user);
     let url = format!("redis://node:password@127.0.0.1:{}/1", server.port);
-    for finding in wait(examine(&url)).expect("reached") {
+    for finding in wait(examine(&url, None)).expect("reached") {
         assert!(matches!(finding, Finding::Fine(_)), "{finding:?}");
     }
     let (node, other) = (Node::start(url.clone()), Node::start(url));
@@ -80,7 +81,7 @@ fn the_rights_of_the_page_are_enough() {
 fn a_server_that_evicts_is_refused() {
     let server = Server::start();
     server.run::<String>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    let findings = wait(examine(&server.url())).expect("reached");
+    let findings = wait(examine(&server.url(), None)).expect("reached");
     let refused = |finding: &Finding| matches!(finding, Finding::Refused(text) if text.contains("allkeys-lru"));
     assert!(findings.iter().any(refused), "{findings:?}");
 }
@@ -88,14 +89,38 @@ fn a_server_that_evicts_is_refused() {
 #[test]
 fn a_wrong_url_password_or_port_is_told_apart() {
     assert!(matches!(
-        wait(examine("http://x")),
+        wait(examine("http://x", None)),
         Err(ConnectError::Url(_))
     ));
     let mut server = Server::start();
     let url = format!("redis://node:wrong@127.0.0.1:{}", server.port);
-    let error = wait(examine(&url)).expect_err("no such user");
+    let error = wait(examine(&url, None)).expect_err("no such user");
     assert!(error.to_string().contains("password"), "{error}");
     server.kill();
-    let unreachable = wait(examine(&server.url()));
+    let unreachable = wait(examine(&server.url(), None));
     assert!(matches!(unreachable, Err(ConnectError::Unreachable(_))));
+}
+
+#[test]
+fn the_channel_of_a_bridge_needs_a_right_and_a_listener() {
+    const CHANNEL: &str = "phx:Elixir.MyApp.PubSub.Adapter";
+    let server = Server::start();
+    let user = ["ACL", "SETUSER", "node", "on", ">secret", "~*", "+@all"];
+    server.run::<String>(&[&user[..], &["&slackir:*"]].concat());
+    let url = format!("redis://node:secret@127.0.0.1:{}", server.port);
+    let found = || {
+        let findings = wait(examine(&url, Some(CHANNEL))).expect("reached");
+        findings.into_iter().next_back().expect("four findings")
+    };
+    let is_refused = |finding: &Finding| matches!(finding, Finding::Refused(text) if text.contains("&phx:Elixir"));
+    let forbidden = found();
+    assert!(is_refused(&forbidden), "{forbidden:?}");
+    server.run::<String>(&[&user[..], &["&slackir:*", &format!("&{CHANNEL}")]].concat());
+    let lonely = found();
+    assert!(matches!(&lonely, Finding::Warning(text) if text.contains("Nobody listens")));
+    let _node = Node::with(RedisOptions {
+        foreign: Some(CHANNEL.to_owned()),
+        ..options(url.clone())
+    });
+    until("it is heard", || matches!(found(), Finding::Fine(_)));
 }
