@@ -229,8 +229,9 @@ impl Future for Task {
             if actors.count.get() == 0 {
                 return Poll::Ready(());
             }
-            let is_idle = task.is_done() && task.later.is_empty();
-            if !is_idle || !task.marks.park(cx) {
+            let has_work =
+                !task.is_done() || !task.later.is_empty() || !actors.arriving.borrow().is_empty();
+            if has_work || !task.marks.park(cx) {
                 // Unlike a wake, this lets tokio look for what has arrived first.
                 let _ = pin!(yield_now()).poll(cx);
             }
@@ -296,9 +297,29 @@ mod tests {
             Poll::Ready(())
         });
         spawn(Box::pin(life));
-        while ACTORS.with(|actors| actors.count.get()) > 0 {
-            actix_rt::task::yield_now().await;
-        }
+        all_end().await;
         assert_eq!(turns.get(), 3);
+    }
+
+    #[actix_rt::test]
+    async fn an_actor_runs_that_another_has_started_in_the_last_turn() {
+        let starts = poll_fn(|_| {
+            spawn(Box::pin(async {}));
+            Poll::Ready(())
+        });
+        spawn(Box::pin(starts));
+        all_end().await;
+    }
+
+    /// Waits until no actor is left on this thread.
+    async fn all_end() {
+        let end = async {
+            while ACTORS.with(|actors| actors.count.get()) > 0 {
+                // Sleeps, so that only wakes bring the actors on.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(10), end).await;
+        assert!(in_time.is_ok(), "an actor waits for its turn");
     }
 }

@@ -248,8 +248,8 @@ impl Node {
         let _ = publishing.publisher.send(Err(error));
     }
 
-    /// Sends the other nodes, and the Phoenix application, a broadcast that no log keeps. `disconnect` goes to all of them: none subscribes on the
-    /// bus to the ids of its sockets, which are too many.
+    /// Sends the other nodes, and the Phoenix application, a broadcast that no log keeps. `disconnect` goes to all of them:
+    /// none subscribes on the bus to the ids of its sockets, which are too many.
     pub(in crate::pubsub) fn send_live(&self, topic: &str, draft: &Draft, payload: &Payload) {
         let Some(bus) = self.bus() else { return };
         if draft.event == DISCONNECT {
