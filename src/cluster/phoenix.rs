@@ -25,7 +25,7 @@ const ARITY: u8 = 6;
 
 /// The most bytes of a message, also after decompression. The thread of the bus decodes it, and all else of the bus waits
 /// meanwhile.
-const MAX_SIZE: usize = 1 << 20;
+const MAX_SIZE: usize = 1_000_000;
 
 const BROADCAST: &str = "Elixir.Phoenix.Socket.Broadcast";
 const DISPATCHER: &str = "Elixir.Phoenix.Channel.Server";

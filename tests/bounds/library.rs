@@ -98,6 +98,28 @@ pub(crate) const ROWS: &[Row] = &[
         ],
     ),
     (
+        "a message over the bridge to a Phoenix application",
+        &[
+            ("1 MB", "src/cluster/phoenix.rs", "const MAX_SIZE: usize = "),
+            ("128", "src/token/term/mod.rs", "const MAX_DEPTH: usize = "),
+        ],
+    ),
+    (
+        "journal that waits for the first history of a topic",
+        &[
+            (
+                "256 kB",
+                "src/pubsub/cluster/joint.rs",
+                "const BEGUN_BYTES: usize = ",
+            ),
+            (
+                "1 s",
+                "src/pubsub/cluster/joint.rs",
+                "const BEGUN: Duration = ",
+            ),
+        ],
+    ),
+    (
         "tail of a topic",
         &[
             ("1,000", "src/log/rule.rs", "const TAIL: usize = "),

@@ -36,7 +36,7 @@ impl SqliteDatabase {
         url: &str,
         migrate: Migrate<'_>,
     ) -> Result<(Self, Prepared), Fault> {
-        let url = SqliteUrl::parse(url)?;
+        let mut url = SqliteUrl::parse(url)?;
         match url.mode {
             SqliteMode::Still | SqliteMode::Read => return Err(Fault::ReadOnly(url.path)),
             SqliteMode::Write if !url.path.exists() => return Err(Fault::Missing(url.path)),
@@ -58,6 +58,8 @@ impl SqliteDatabase {
             })?;
         // Last, so that a refused file stays unchanged.
         set_pragmas(&mut connection).map_err(unusable)?;
+        // A file that somebody has moved away must not be replaced by an empty one.
+        url.mode = SqliteMode::Write;
         let database = Self {
             url,
             _lock: Some(lock),
