@@ -71,7 +71,7 @@ impl Default for Timing {
             ping_every: Duration::from_secs(1),
             answer: Duration::from_secs(2),
             reconnect_least: Duration::from_millis(50),
-            reconnect_most: Duration::from_secs(2),
+            reconnect_most: Duration::from_millis(500),
             liveness: Duration::from_secs(10),
             renew_every: Duration::from_secs(3),
         }

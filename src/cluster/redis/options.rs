@@ -80,7 +80,7 @@ impl Default for Timing {
             answer: Duration::from_secs(2),
             echo: Duration::from_secs(2),
             reconnect_least: Duration::from_millis(50),
-            reconnect_most: Duration::from_secs(2),
+            reconnect_most: Duration::from_millis(500),
             liveness: Duration::from_secs(10),
             renew_every: Duration::from_secs(3),
         }
