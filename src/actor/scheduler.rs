@@ -25,8 +25,9 @@ const TURN: usize = 64;
 /// How many of those that go on later it polls behind them: each may join channels, or leave them. One if others still
 /// have work, so that the queue moves.
 const LATER: usize = 8;
-/// An actor is new for so long.
+/// An actor is new for so long, but for so many turns at most: it starts, then clients join, then they talk.
 const NEW: Duration = Duration::from_secs(1);
+const NEW_TURNS: u8 = 3;
 
 type Life = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -97,7 +98,8 @@ struct Task {
 /// Whether an actor goes on later.
 #[derive(Clone, Copy, Default)]
 struct Standing {
-    is_new: bool,
+    /// How many turns it is new for.
+    new_turns: u8,
     /// It is in the queue.
     is_later: bool,
 }
@@ -129,7 +131,7 @@ impl Task {
             if self.standings.len() <= index {
                 self.standings.resize(index + 1, Standing::default());
             }
-            self.standings[index].is_new = true;
+            self.standings[index].new_turns = NEW_TURNS;
             self.arrivals.push_back((now, index));
             self.marked.push(index);
         }
@@ -143,7 +145,12 @@ impl Task {
         let now = Instant::now();
         let is_old = |(since, _): &mut (Instant, usize)| now.duration_since(*since) >= NEW;
         while let Some((_, index)) = self.arrivals.pop_front_if(is_old) {
-            self.standings[index].is_new = false;
+            self.standings[index].new_turns = 0;
+        }
+        if self.arrivals.is_empty() {
+            // Their memory is not needed until as many come again.
+            self.arrivals.shrink_to(TURN);
+            self.later.shrink_to(TURN);
         }
     }
 
@@ -160,8 +167,8 @@ impl Task {
             self.at += 1;
             match self.standings.get(index).copied().unwrap_or_default() {
                 Standing { is_later: true, .. } => {}
-                Standing { is_new: true, .. } => self.put_later(index),
-                _ => return Some(index),
+                Standing { new_turns: 0, .. } => return Some(index),
+                _ => self.put_later(index),
             }
         }
     }
@@ -173,7 +180,9 @@ impl Task {
 
     fn next_later(&mut self) -> Option<usize> {
         let index = self.later.pop_front()?;
-        self.standings[index].is_later = false;
+        let standing = &mut self.standings[index];
+        standing.is_later = false;
+        standing.new_turns = standing.new_turns.saturating_sub(1);
         Some(index)
     }
 
@@ -281,6 +290,13 @@ mod tests {
         assert_eq!(task.next(&arriving), Some(0));
         assert_eq!(task.next(&arriving), None);
         assert_eq!(task.next_later(), Some(1));
+
+        // Its third turn; from then on it is one of the others.
+        task.marks.wake(Some(1));
+        assert_eq!(task.next(&arriving), None);
+        assert_eq!(task.next_later(), Some(1));
+        task.marks.wake(Some(1));
+        assert_eq!(task.next(&arriving), Some(1));
     }
 
     #[actix_rt::test]
