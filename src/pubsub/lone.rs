@@ -174,6 +174,10 @@ impl Joint {
         match *self {}
     }
 
+    pub(super) fn forget_begun(&self) {
+        match *self {}
+    }
+
     pub(super) fn detach(&self, _: &str) {
         match *self {}
     }
