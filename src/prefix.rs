@@ -10,9 +10,7 @@ pub struct InvalidPrefix;
 /// # Errors
 /// If they cannot.
 pub(crate) fn check_prefix(prefix: &str) -> Result<(), InvalidPrefix> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    let is_short = (1..=64).contains(&prefix.len());
-    (is_short && prefix.chars().all(fits))
+    is_name(prefix, 64, "-_.:")
         .then_some(())
         .ok_or(InvalidPrefix)
 }
@@ -29,11 +27,15 @@ pub struct InvalidPubSubName;
 /// # Errors
 /// If it cannot.
 pub(crate) fn check_pubsub_name(name: &str) -> Result<(), InvalidPubSubName> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
-    let is_short = (1..=200).contains(&name.len());
-    (is_short && name.chars().all(fits))
+    is_name(name, 200, "_.")
         .then_some(())
         .ok_or(InvalidPubSubName)
+}
+
+/// Whether the text has 1 to `most` letters and digits, or `others`.
+fn is_name(text: &str, most: usize, others: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+    (1..=most).contains(&text.len()) && text.chars().all(fits)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 use tokio::task::yield_now;
@@ -26,7 +26,7 @@ const TURN: usize = 64;
 /// have work, so that the queue moves.
 const LATER: usize = 8;
 /// An actor is new for so long, but for so many turns at most: it starts, then clients join, then they talk.
-const NEW: Duration = Duration::from_secs(1);
+const NEW: Tenths = 10;
 const NEW_TURNS: u8 = 3;
 
 type Life = Pin<Box<dyn Future<Output = ()>>>;
@@ -81,6 +81,9 @@ pub(crate) fn put_off() -> bool {
     ACTORS.try_with(run).unwrap_or_default()
 }
 
+/// Tenths of a second since the task began.
+type Tenths = u32;
+
 /// The task. It ends with the last actor, or with its runtime.
 struct Task {
     marks: Arc<Marks>,
@@ -91,13 +94,14 @@ struct Task {
     later: VecDeque<usize>,
     /// By the indices of actors.
     standings: Vec<Standing>,
-    /// When each new actor was taken in. An index may name one that has ended.
-    arrivals: VecDeque<(Instant, usize)>,
+    began: Instant,
 }
 
-/// Whether an actor goes on later.
+/// Whether an actor goes on later. All actors have one, so it is small.
 #[derive(Clone, Copy, Default)]
 struct Standing {
+    /// When it is no longer new, whatever its turns.
+    new_until: Tenths,
     /// How many turns it is new for.
     new_turns: u8,
     /// It is in the queue.
@@ -113,7 +117,7 @@ impl Task {
             at: 0,
             later: VecDeque::new(),
             standings: Vec::new(),
-            arrivals: VecDeque::new(),
+            began: Instant::now(),
         }
     }
 
@@ -123,7 +127,7 @@ impl Task {
         if arriving.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let new_until = self.now().saturating_add(NEW);
         for life in arriving {
             let entry = self.lives.vacant_entry();
             let index = entry.key();
@@ -131,27 +135,20 @@ impl Task {
             if self.standings.len() <= index {
                 self.standings.resize(index + 1, Standing::default());
             }
-            self.standings[index].new_turns = NEW_TURNS;
-            self.arrivals.push_back((now, index));
+            let standing = &mut self.standings[index];
+            standing.new_until = new_until;
+            standing.new_turns = NEW_TURNS;
             self.marked.push(index);
         }
     }
 
-    /// Actors that have been there for a while are no longer new.
-    fn settle(&mut self) {
-        if self.arrivals.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let is_old = |(since, _): &mut (Instant, usize)| now.duration_since(*since) >= NEW;
-        while let Some((_, index)) = self.arrivals.pop_front_if(is_old) {
-            self.standings[index].new_turns = 0;
-        }
-        if self.arrivals.is_empty() {
-            // Their memory is not needed until as many come again.
-            self.arrivals.shrink_to(TURN);
-            self.later.shrink_to(TURN);
-        }
+    fn now(&self) -> Tenths {
+        // Enough for 13 years.
+        Tenths::try_from(self.began.elapsed().as_millis() / 100).unwrap_or(Tenths::MAX)
+    }
+
+    fn is_new(&self, standing: &Standing) -> bool {
+        standing.new_turns > 0 && self.now() < standing.new_until
     }
 
     /// The next actor with work that does not go on later, if there is one.
@@ -165,10 +162,12 @@ impl Task {
             }
             let index = *self.marked.get(self.at)?;
             self.at += 1;
-            match self.standings.get(index).copied().unwrap_or_default() {
-                Standing { is_later: true, .. } => {}
-                Standing { new_turns: 0, .. } => return Some(index),
-                _ => self.put_later(index),
+            match self.standings.get(index) {
+                // The mark of an actor whose runtime has ended.
+                None => {}
+                Some(Standing { is_later: true, .. }) => {}
+                Some(standing) if self.is_new(standing) => self.put_later(index),
+                Some(_) => return Some(index),
             }
         }
     }
@@ -179,7 +178,11 @@ impl Task {
     }
 
     fn next_later(&mut self) -> Option<usize> {
-        let index = self.later.pop_front()?;
+        let Some(index) = self.later.pop_front() else {
+            // After a storm, its memory is not needed until the next one.
+            self.later.shrink_to(TURN);
+            return None;
+        };
         let standing = &mut self.standings[index];
         standing.is_later = false;
         standing.new_turns = standing.new_turns.saturating_sub(1);
@@ -221,7 +224,6 @@ impl Future for Task {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
         ACTORS.with(|actors| {
-            task.settle();
             for _ in 0..TURN {
                 let Some(index) = task.next(&actors.arriving) else {
                     break;
@@ -268,6 +270,7 @@ impl Drop for Task {
 mod tests {
     use std::future::{pending, poll_fn};
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -281,9 +284,7 @@ mod tests {
         let later = [(); 3].map(|()| task.next_later());
         assert_eq!(later, [Some(0), Some(1), None]);
 
-        let long_ago = Instant::now().checked_sub(NEW).expect("a clock that runs");
-        task.arrivals[0].0 = long_ago;
-        task.settle();
+        task.standings[0].new_until = 0;
         for index in [1, 0] {
             task.marks.wake(Some(index));
         }

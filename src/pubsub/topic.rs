@@ -261,7 +261,11 @@ impl Topic {
 
     /// The store has deleted these messages, and noted the seq of the erasure.
     pub(super) fn erase(&self, seqs: &[Seq], erasure: Seq) {
-        if let Some(log) = &mut self.lock().log {
+        let mut state = self.lock();
+        if let Some(joint) = &self.joint {
+            joint.forget_begun();
+        }
+        if let Some(log) = &mut state.log {
             log.erase(seqs, erasure);
         }
     }

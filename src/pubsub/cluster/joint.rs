@@ -76,7 +76,7 @@ impl Joint {
         (begun.since.elapsed() < BEGUN).then_some(begun.entries)
     }
 
-    /// The log's history has lost messages.
+    /// The history has lost messages, or some were erased: the next one begins with the journal as it is then.
     pub(in crate::pubsub) fn forget_begun(&self) {
         *lock(&self.begun) = None;
     }

@@ -432,6 +432,20 @@ async fn a_worker_that_is_too_slow_gets_the_rest_of_the_log_later() {
     }
 }
 
+/// Else the first history would show it again.
+#[actix_rt::test]
+async fn what_is_erased_is_not_in_the_journal_of_a_beginning() {
+    let (_table, ann, _bob) = two().await;
+    let topic = ann.pubsub.known(TOPIC).expect("she listens");
+    let joint = topic.joint().expect("it is in a cluster");
+    joint.begin_with(Epoch::default(), Vec::new());
+    assert!(joint.take_begun().is_some());
+    assert!(joint.take_begun().is_none(), "once");
+    joint.begin_with(Epoch::default(), Vec::new());
+    topic.erase(&[Seq::new(1)], Seq::new(2));
+    assert!(joint.take_begun().is_none());
+}
+
 #[actix_rt::test]
 async fn a_publisher_does_not_get_its_own_message_though_it_is_shown_late() {
     let (_table, ann, bob) = two().await;
