@@ -9,16 +9,16 @@ use std::task::{Context as TaskContext, Poll};
 use actix::dev::{Envelope, Mailbox, ToEnvelope};
 use actix::{
     Actor, ActorContext, ActorFuture, ActorState, Addr, AsyncContext, Handler, Message, Running,
-    SpawnHandle, WeakAddr,
+    SpawnHandle,
 };
 use smallvec::SmallVec;
 use tokio::sync::oneshot::Sender;
 
-use super::scheduler;
+use super::{LazyMailbox, scheduler};
 
-/// The context. [`Unstarted`] makes it.
+/// The context. It begins as its default.
 pub(crate) struct Context<A: Actor<Context = Self>> {
-    address: WeakAddr<A>,
+    mailbox: LazyMailbox<A>,
     items: SmallVec<[Item<A>; 1]>,
     /// The handle that was given last.
     last: SpawnHandle,
@@ -36,18 +36,38 @@ struct Item<A: Actor> {
     future: Option<Pin<Box<dyn ActorFuture<A, Output = ()>>>>,
 }
 
-/// The context and the mailbox of an actor that is made later.
-pub(crate) struct Unstarted<A: Actor<Context = Context<A>>> {
-    pub(crate) context: Context<A>,
-    mailbox: Mailbox<A>,
+impl<A: Actor<Context = Self>> Default for Context<A> {
+    fn default() -> Self {
+        Self {
+            mailbox: LazyMailbox::default(),
+            items: SmallVec::new(),
+            last: SpawnHandle::default(),
+            blocking: 0,
+            state: ActorState::Started,
+        }
+    }
 }
 
 impl<A: Actor<Context = Self>> Context<A> {
     /// Makes an actor and runs it on this thread. Needs an actix runtime.
     pub(crate) fn start(make: impl FnOnce(&mut Self) -> A) {
-        let mut unstarted = Unstarted::new();
-        let actor = make(&mut unstarted.context);
-        unstarted.run(actor);
+        let mut context = Self::default();
+        let actor = make(&mut context);
+        context.run(actor);
+    }
+
+    /// Runs the actor on this thread. Needs an actix runtime.
+    pub(crate) fn run(self, actor: A) {
+        scheduler::spawn(Box::pin(Life {
+            actor,
+            context: self,
+            mailbox: None,
+        }));
+    }
+
+    /// From now on the actor reads this mailbox, which was made for it elsewhere, in place of its own.
+    pub(crate) fn read(&mut self, mailbox: Mailbox<A>) {
+        self.mailbox.put(mailbox);
     }
 
     /// Polls what was spawned. Returns whether a future has ended that held up the others.
@@ -92,30 +112,6 @@ impl<A: Actor<Context = Self>> Context<A> {
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Unstarted<A> {
-    pub(crate) fn new() -> Self {
-        let mailbox = Mailbox::default();
-        let context = Context {
-            address: mailbox.address().downgrade(),
-            items: SmallVec::new(),
-            last: SpawnHandle::default(),
-            blocking: 0,
-            state: ActorState::Started,
-        };
-        Self { context, mailbox }
-    }
-
-    /// Runs the actor on this thread. Needs an actix runtime.
-    pub(crate) fn run(self, actor: A) {
-        let Self { context, mailbox } = self;
-        scheduler::spawn(Box::pin(Life {
-            actor,
-            context,
-            mailbox,
-        }));
-    }
-}
-
 impl<A: Actor<Context = Self>> ActorContext for Context<A> {
     fn stop(&mut self) {
         if !self.state.stopping() {
@@ -134,7 +130,7 @@ impl<A: Actor<Context = Self>> ActorContext for Context<A> {
 
 impl<A: Actor<Context = Self>> AsyncContext<A> for Context<A> {
     fn address(&self) -> Addr<A> {
-        let address = self.address.upgrade();
+        let address = self.mailbox.address().upgrade();
         address.expect("the mailbox lives as long as the context")
     }
 
@@ -178,7 +174,7 @@ where
 struct Life<A: Actor<Context = Context<A>>> {
     actor: A,
     context: Context<A>,
-    mailbox: Mailbox<A>,
+    mailbox: Option<Mailbox<A>>,
 }
 
 // Nothing in it is pinned: its futures have boxes of their own.
@@ -198,7 +194,12 @@ impl<A: Actor<Context = Context<A>>> Future for Life<A> {
             actor.started(context);
         }
         loop {
-            mailbox.poll(actor, context, cx);
+            if let Some(made) = context.mailbox.take() {
+                *mailbox = Some(made);
+            }
+            if let Some(mailbox) = mailbox {
+                mailbox.poll(actor, context, cx);
+            }
             if context.poll_items(actor, cx) {
                 continue;
             }
@@ -213,7 +214,10 @@ impl<A: Actor<Context = Context<A>>> Future for Life<A> {
                 actor.stopped(context);
                 return Poll::Ready(());
             }
-            return Poll::Pending;
+            // One that was made meanwhile wakes nobody before it is polled.
+            if !context.mailbox.is_unread() {
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -449,6 +453,27 @@ mod tests {
         for log in logs {
             assert_eq!(log.take(), ["started", "one", "dropped"]);
         }
+    }
+
+    #[actix_rt::test]
+    async fn a_mailbox_that_is_made_late_wakes_its_actor() {
+        let address = Rc::new(RefCell::new(None));
+        let told = Rc::clone(&address);
+        let tell = wrap_future(actix_rt::task::yield_now()).map(
+            move |(), _: &mut Diary, ctx: &mut Context<Diary>| {
+                *told.borrow_mut() = Some(ctx.address());
+            },
+        );
+        Context::start(|ctx| {
+            ctx.spawn(tell);
+            Diary(Log::default())
+        });
+        while address.borrow().is_none() {
+            actix_rt::task::yield_now().await;
+        }
+        let address = address.take().expect("seen above");
+        let answer = timeout(Duration::from_secs(10), address.send(Note("one"))).await;
+        assert_eq!(answer, Ok(Ok(2)));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{self, RefCell, RefMut};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,10 @@ use futures_util::FutureExt;
 use super::catch_up::CatchUpError;
 use super::context::Context;
 use super::join::{AcceptedJoin, JoinFailed};
+use super::server::ChannelServer;
+use super::start::Signals;
 use super::{Channel, HandleInResult, Handled, StopReason, Then};
+use crate::actor::LazyMailbox;
 use crate::message::{Payload, Ref};
 use crate::metrics::RouteMetrics;
 use crate::pubsub::Broadcast;
@@ -32,7 +35,38 @@ pub(super) struct Live<C: Channel> {
     pub(super) ctx: Context<C>,
 }
 
-pub(super) type SharedLive<C> = Rc<RefCell<Live<C>>>;
+/// What the actor of a channel and the callback that it runs share.
+pub(super) struct LiveCell<C: Channel> {
+    live: RefCell<Live<C>>,
+    /// The actor's. Made when a callback asks for the channel's handle.
+    pub(super) mailbox: LazyMailbox<ChannelServer<C>>,
+    /// To the socket; shared by all channels of the connection.
+    pub(super) signals: Signals,
+}
+
+pub(super) type SharedLive<C> = Rc<LiveCell<C>>;
+
+impl<C: Channel> LiveCell<C> {
+    /// A channel that `join` makes.
+    pub(super) fn new(signals: Signals, ctx: impl FnOnce(&Weak<Self>) -> Context<C>) -> Rc<Self> {
+        Rc::new_cyclic(|cell| Self {
+            live: RefCell::new(Live {
+                channel: None,
+                ctx: ctx(cell),
+            }),
+            mailbox: LazyMailbox::default(),
+            signals,
+        })
+    }
+
+    pub(super) fn borrow(&self) -> cell::Ref<'_, Live<C>> {
+        self.live.borrow()
+    }
+
+    pub(super) fn borrow_mut(&self) -> RefMut<'_, Live<C>> {
+        self.live.borrow_mut()
+    }
+}
 
 /// The result of a callback.
 pub(super) enum CallbackDone<C: Channel> {

@@ -2,29 +2,25 @@
 //! Phoenix: the functions of `Phoenix.Channel` that take a socket.
 
 use std::any::type_name;
-use std::cell::RefCell;
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{WeakAddr, WeakRecipient};
+use actix::WeakRecipient;
 use serde_json::json;
 
+use super::callback::LiveCell;
 use super::guard::{Guard, Guards};
 use super::handle::{Handle, SocketRef};
 use super::link::Link;
-use super::server::ChannelServer;
-use super::start::Signals;
+use super::seldom::{Elsewhere, Seldom};
 use super::timer::{Timer, Timers};
-use super::work::ChannelWork;
 use super::{Channel, HandleIn, Refused};
 use crate::assigns::Assigns;
 use crate::client::Client;
-use crate::message::{IntoPayload, Payload, RawJson, Ref, Reply};
-use crate::pubsub::{
-    Broadcast, Draft, Labels, PubSub, PublishError, Published, SubscriberId, Subscription, Tap,
-};
+use crate::message::{IntoPayload, Payload, Ref, Reply};
+use crate::pubsub::{Broadcast, Draft, Labels, PubSub, PublishError, Published, SubscriberId, Tap};
 use crate::serializer::EncodeError;
 
 /// Why a push or a broadcast failed.
@@ -61,22 +57,15 @@ pub struct Context<C: Channel> {
     pub(super) reference: Ref,
     /// The timeout that the running callback has asked for.
     pub(super) timeout: Option<Duration>,
-    /// Whether the client asked for the ids of stored messages.
-    pub(super) meta: bool,
     /// The broadcast that `handle_out` or `handle_replay` is handling.
     pub(super) passing: Option<Arc<Broadcast>>,
-    /// The pushes of `handle_replay` while a history is built as a list.
-    pub(super) listed: RefCell<Option<Vec<RawJson>>>,
-    /// By the other topic.
-    subscriptions: Vec<(String, Subscription)>,
+    pub(super) seldom: Seldom,
     /// Timers of its own infos.
     timers: Timers,
     /// Dropped with the channel.
     pub(super) guards: Guards,
-    /// The channel's own actor, which holds this.
-    server: WeakAddr<ChannelServer<C>>,
-    /// To the socket; shared by all channels of the connection.
-    signals: Signals,
+    /// Where this is.
+    cell: Weak<LiveCell<C>>,
 }
 
 impl<C: Channel> fmt::Debug for Context<C> {
@@ -92,8 +81,7 @@ impl<C: Channel> Context<C> {
         link: Rc<Link>,
         pubsub: PubSub,
         assigns: Assigns,
-        server: WeakAddr<ChannelServer<C>>,
-        signals: Signals,
+        cell: Weak<LiveCell<C>>,
     ) -> Self {
         Self {
             link,
@@ -101,14 +89,11 @@ impl<C: Channel> Context<C> {
             assigns,
             reference: Ref::NULL,
             timeout: None,
-            meta: false,
             passing: None,
-            listed: RefCell::default(),
-            subscriptions: Vec::new(),
+            seldom: Seldom::default(),
             timers: Timers::default(),
             guards: Guards::default(),
-            server,
-            signals,
+            cell,
         }
     }
 
@@ -117,7 +102,12 @@ impl<C: Channel> Context<C> {
         self.reference = Ref::NULL;
         self.timeout = None;
         self.passing = None;
-        self.listed.take();
+        self.seldom.take_list();
+    }
+
+    fn cell(&self) -> Rc<LiveCell<C>> {
+        let cell = self.cell.upgrade();
+        cell.expect("only callbacks have the context, and they hold its cell")
     }
 
     /// The joined topic.
@@ -232,8 +222,7 @@ impl<C: Channel> Context<C> {
     /// ```
     pub fn push(&self, event: &str, payload: impl IntoPayload) -> Result<(), SendError> {
         let payload = self.with_meta(event, payload.into_payload());
-        if let Some(list) = &mut *self.listed.borrow_mut() {
-            list.push(listable(payload)?);
+        if self.seldom.list(&payload)? {
             return Ok(());
         }
         self.assert_joined()?;
@@ -280,7 +269,9 @@ impl<C: Channel> Context<C> {
     /// Adds the `_meta` of the broadcast that is passed on, as one that was not intercepted has it.
     fn with_meta(&self, event: &str, payload: Payload) -> Payload {
         match (&self.passing, payload) {
-            (Some(broadcast), Payload::Json(json)) if self.meta && broadcast.event() == event => {
+            (Some(broadcast), Payload::Json(json))
+                if self.link.meta.get() && broadcast.event() == event =>
+            {
                 Payload::Json(broadcast.with_meta(&json))
             }
             (_, payload) => payload,
@@ -419,7 +410,7 @@ impl<C: Channel> Context<C> {
             return None;
         }
         Some(SocketRef {
-            signals: WeakRecipient::clone(&self.signals),
+            signals: WeakRecipient::clone(&self.cell().signals),
             serializer: self.link.serializer,
             join_ref: self.link.join_ref.clone(),
             reference: self.reference.detach(),
@@ -439,7 +430,7 @@ impl<C: Channel> Context<C> {
     pub fn subscribe(&mut self, topic: &str) {
         let tap: Rc<dyn Tap> = Rc::new(Elsewhere(Rc::clone(&self.link)));
         let subscription = self.pubsub.subscribe_tap(topic, self.link.id, &tap);
-        self.subscriptions.push((topic.to_owned(), subscription));
+        self.seldom.keep(subscription);
     }
 
     /// Ends all subscriptions of this channel to another topic.
@@ -451,7 +442,7 @@ impl<C: Channel> Context<C> {
     /// # }
     /// ```
     pub fn unsubscribe(&mut self, topic: &str) {
-        self.subscriptions.retain(|(name, _)| name != topic);
+        self.seldom.unsubscribe(topic);
     }
 
     /// Asks for [`Channel::handle_timeout`] after this much silence behind the running callback. Any other
@@ -498,7 +489,7 @@ impl<C: Channel> Context<C> {
     /// ```
     pub fn handle(&self) -> Handle<C::Info> {
         Handle {
-            infos: self.server.clone().recipient(),
+            infos: self.cell().mailbox.address().clone().recipient(),
         }
     }
 
@@ -561,23 +552,5 @@ impl<C: Channel> Context<C> {
         } else {
             Err(SendError::NotJoined)
         }
-    }
-}
-
-/// The payload of a push, as an item of a list of messages.
-fn listable(payload: Payload) -> Result<RawJson, EncodeError> {
-    match payload {
-        Payload::Json(json) if json.is_object() => Ok(json),
-        Payload::Json(_) => Err(EncodeError::NotAnObject),
-        Payload::Binary(_) => Err(EncodeError::NoBinary),
-    }
-}
-
-/// Hands broadcasts of other topics to the channel.
-struct Elsewhere(Rc<Link>);
-
-impl Tap for Elsewhere {
-    fn receive(&self, broadcast: &Arc<Broadcast>) {
-        self.0.deliver_broadcast(broadcast, ChannelWork::Elsewhere);
     }
 }

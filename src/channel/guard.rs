@@ -8,21 +8,36 @@ pub(crate) trait Guard {
     fn ends(&mut self, reason: &StopReason);
 }
 
-/// The guards of one channel, by owner.
+/// The guards of one channel, by owner. Few channels have more than one, so each names the next.
 #[derive(Default)]
-pub(super) struct Guards(Vec<(u64, Box<dyn Guard>)>);
+pub(super) struct Guards(Option<Box<Kept>>);
+
+struct Kept {
+    owner: u64,
+    guard: Box<dyn Guard>,
+    next: Guards,
+}
 
 impl Guards {
     /// Adds a guard, unless its owner has one here.
     pub(super) fn add(&mut self, owner: u64, guard: impl FnOnce() -> Box<dyn Guard>) {
-        if !self.0.iter().any(|(known, _)| *known == owner) {
-            self.0.push((owner, guard()));
+        match &mut self.0 {
+            Some(kept) if kept.owner == owner => {}
+            Some(kept) => kept.next.add(owner, guard),
+            None => {
+                self.0 = Some(Box::new(Kept {
+                    owner,
+                    guard: guard(),
+                    next: Self::default(),
+                }));
+            }
         }
     }
 
     pub(super) fn ends(&mut self, reason: &StopReason) {
-        for (_, guard) in &mut self.0 {
-            guard.ends(reason);
+        if let Some(kept) = &mut self.0 {
+            kept.guard.ends(reason);
+            kept.next.ends(reason);
         }
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn join<C: Channel>(
             Err(failure) => return CallbackDone::Joined(Err(failure.into())),
         };
         live.channel = Some(channel);
-        live.ctx.meta = log.meta;
+        link.meta.set(log.meta);
         let standing = enter(live, &link, &pubsub, &log).await;
         CallbackDone::Joined(standing.map(|standing| AcceptedJoin {
             reply,

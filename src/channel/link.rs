@@ -60,7 +60,9 @@ pub(crate) struct Link {
     routed: Cell<bool>,
     /// Replaced by a duplicate join: its frames are dropped.
     muted: Cell<bool>,
-    subscription: RefCell<Option<Subscription>>,
+    /// Whether the client asked for the ids of stored messages.
+    pub(super) meta: Cell<bool>,
+    subscription: Cell<Option<Subscription>>,
     /// The topic, from the join on; `terminate` may still broadcast to it.
     joined: OnceCell<Arc<Topic>>,
     /// The work that waits for the channel's actor; bounded by the connection's flow and the backlog.
@@ -68,7 +70,7 @@ pub(crate) struct Link {
     /// The channel's actor, waiting for the inbox.
     actor: WakerSlot,
     /// Broadcasts that wait for `handle_out` or `handle_broadcast`.
-    backlog: Cell<usize>,
+    backlog: Cell<u16>,
     backlog_bytes: Cell<usize>,
     /// The backlog was over its bound: the channel ends.
     overflowed: Cell<bool>,
@@ -101,7 +103,8 @@ impl Link {
             flow,
             routed: Cell::new(true),
             muted: Cell::new(false),
-            subscription: RefCell::default(),
+            meta: Cell::new(false),
+            subscription: Cell::default(),
             joined: OnceCell::new(),
             inbox: RefCell::default(),
             actor: WakerSlot::default(),
@@ -136,7 +139,7 @@ impl Link {
         let waiting = self.backlog.get();
         let bytes = self.backlog_bytes.get() + broadcast.cost();
         let is_over = bytes > BACKLOG_BYTES || (bytes > CROWDED_BYTES && TOTAL.is_over());
-        if waiting >= BACKLOG || (waiting > 0 && is_over) {
+        if usize::from(waiting) >= BACKLOG || (waiting > 0 && is_over) {
             self.overflowed.set(true);
             metrics().intercepts_overflowed.increment(1);
             return self.deliver(ChannelWork::Overflow);
@@ -214,7 +217,7 @@ impl Link {
     /// The channel is a member of its topic, unless it has ended meanwhile.
     pub(super) fn attach(&self, subscription: Subscription) {
         if self.is_routed() {
-            *self.subscription.borrow_mut() = Some(subscription);
+            self.subscription.set(Some(subscription));
         }
     }
 
@@ -227,8 +230,7 @@ impl Link {
     /// The entry is gone and no broadcast reaches the client any more.
     pub(super) fn detach(&self) {
         self.routed.set(false);
-        let subscription = self.subscription.borrow_mut().take();
-        drop(subscription);
+        drop(self.subscription.take());
     }
 
     /// A duplicate join takes the topic over: the channel is silent from now on and its actor

@@ -66,6 +66,7 @@ mod join;
 mod link;
 mod outcome;
 mod replay;
+mod seldom;
 mod server;
 mod start;
 mod timer;

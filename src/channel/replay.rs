@@ -49,9 +49,9 @@ pub(super) async fn list<C: Channel>(
     let mut list = Vec::with_capacity(entries.len());
     for entry in entries {
         if intercepts::<C>(entry) {
-            live.ctx.listed.replace(Some(Vec::new()));
+            live.ctx.seldom.begin_list();
             let replayed = replay(live, topic, entry).await;
-            list.extend(live.ctx.listed.take().unwrap_or_default());
+            list.extend(live.ctx.seldom.take_list().unwrap_or_default());
             replayed?;
         } else {
             list.extend(log.item(entry));

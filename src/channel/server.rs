@@ -18,7 +18,7 @@ use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, SpawnHandle};
 
 use super::callback::{self, Callback, CallbackDone, SharedLive};
 use super::link::Link;
-use super::start::{JoinState, Signals};
+use super::start::JoinState;
 use super::timer::Tick;
 use super::work::ChannelWork;
 use super::{Channel, Failure, HandleIn, HandleInResult, Refused, StopReason};
@@ -62,7 +62,6 @@ pub(super) struct JoinAnswer {
 pub(crate) struct ChannelServer<C: Channel> {
     live: SharedLive<C>,
     link: Rc<Link>,
-    signals: Signals,
     phase: Phase,
     /// The pending callback, with the ticket of the message it handles.
     running: Option<(Callback<C>, Option<Ticket>)>,
@@ -79,14 +78,13 @@ pub(crate) struct ChannelServer<C: Channel> {
     traced: Traced,
 }
 
-type Actix<C> = crate::actor::Context<ChannelServer<C>>;
+pub(super) type Actix<C> = crate::actor::Context<ChannelServer<C>>;
 
 impl<C: Channel> ChannelServer<C> {
     /// A channel whose join is to be polled.
     pub(super) fn new(
         live: SharedLive<C>,
         link: Rc<Link>,
-        signals: Signals,
         join: Callback<C>,
         answer: JoinAnswer,
         (route, traced): (RouteId, Traced),
@@ -94,7 +92,6 @@ impl<C: Channel> ChannelServer<C> {
         Self {
             live,
             link,
-            signals,
             phase: Phase::Joining,
             running: Some((join, None)),
             queue: VecDeque::new(),
@@ -124,17 +121,29 @@ impl<C: Channel> ChannelServer<C> {
 
     /// Polls the running callback once; parks it if it is pending, else completes it.
     pub(super) fn resume(&mut self, actix: &mut Actix<C>) {
-        let Some((callback, _)) = &mut self.running else {
-            return;
-        };
         let mut cx = TaskContext::from_waker(Waker::noop());
-        match callback.as_mut().poll(&mut cx) {
-            Poll::Ready(done) => self.complete(done, actix),
+        match self.poll_callback(actix, &mut cx) {
+            Some(Poll::Ready(done)) => self.complete(done, actix),
             // `Running` polls it again, with a waker that counts.
-            Poll::Pending => {
+            Some(Poll::Pending) => {
                 actix.spawn(Running);
             }
+            None => {}
         }
+    }
+
+    /// Polls the running callback, if one runs.
+    fn poll_callback(
+        &mut self,
+        actix: &mut Actix<C>,
+        cx: &mut TaskContext<'_>,
+    ) -> Option<Poll<CallbackDone<C>>> {
+        let (callback, _) = self.running.as_mut()?;
+        let polled = callback.as_mut().poll(cx);
+        if let Some(mailbox) = self.live.mailbox.take() {
+            actix.read(mailbox);
+        }
+        Some(polled)
     }
 
     /// Takes work from the queue until a callback is pending or nothing is left.
@@ -392,12 +401,11 @@ impl<C: Channel> ActorFuture<ChannelServer<C>> for Running {
         actix: &mut Actix<C>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
-        let Some((callback, _)) = &mut server.running else {
-            return Poll::Ready(());
-        };
         let joining = server.phase == Phase::Joining;
-        let Poll::Ready(done) = callback.as_mut().poll(cx) else {
-            return Poll::Pending;
+        let done = match server.poll_callback(actix, cx) {
+            Some(Poll::Ready(done)) => done,
+            Some(Poll::Pending) => return Poll::Pending,
+            None => return Poll::Ready(()),
         };
         server.complete(done, actix);
         if joining {

@@ -1,18 +1,16 @@
 //! [`start`]: a socket starts a channel, and learns from [`ChannelSignal`]s what becomes of it.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
-use actix::{AsyncContext, Message, WeakRecipient};
+use actix::{Message, WeakRecipient};
 use bytestring::ByteString;
 
 use super::Channel;
-use super::callback::{self, Live};
+use super::callback::{self, LiveCell};
 use super::context::Context;
 use super::join::join;
 use super::link::Link;
-use super::server::{ChannelServer, JoinAnswer};
-use crate::actor::Unstarted;
+use super::server::{Actix, ChannelServer, JoinAnswer};
 use crate::assigns::Assigns;
 use crate::flow::Flow;
 use crate::frame::Frame;
@@ -92,8 +90,6 @@ pub(super) fn signal(signals: &WeakRecipient<ChannelSignal>, signal: ChannelSign
 
 /// Starts a channel: runs `join`, and answers it before returning unless it is pending.
 pub(crate) fn start<C: Channel>(start: Start) -> Started {
-    let mut unstarted = Unstarted::<ChannelServer<C>>::new();
-    let addr = unstarted.context.address();
     let mut span = begin_join(&start.traced, &start.params);
     span.set("slackir.topic", &*start.topic);
     let traced = span.traced();
@@ -105,14 +101,14 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         start.outbox,
         start.flow,
     );
-    let ctx = Context::new(
-        Rc::clone(&link),
-        start.pubsub.clone(),
-        start.assigns,
-        addr.downgrade(),
-        Rc::clone(&start.signals),
-    );
-    let live = Rc::new(RefCell::new(Live { channel: None, ctx }));
+    let live = LiveCell::<C>::new(start.signals, |cell| {
+        Context::new(
+            Rc::clone(&link),
+            start.pubsub.clone(),
+            start.assigns,
+            Weak::clone(cell),
+        )
+    });
     let join = join(
         Rc::clone(&live),
         Rc::clone(&link),
@@ -126,21 +122,16 @@ pub(crate) fn start<C: Channel>(start: Start) -> Started {
         replaced: start.replaced,
         since: time_some(),
     };
-    let mut server = ChannelServer::new(
-        live,
-        Rc::clone(&link),
-        start.signals,
-        join,
-        answer,
-        (start.route, traced),
-    );
-    server.resume(&mut unstarted.context);
+    let mut server =
+        ChannelServer::new(live, Rc::clone(&link), join, answer, (start.route, traced));
+    let mut actix = Actix::default();
+    server.resume(&mut actix);
     let state = server.join_state();
     let runs = !server.has_ended();
     // One that has ended already may have reported its end, and its socket counts reports.
     let alive = runs || server.has_reported();
     if runs {
-        unstarted.run(server);
+        actix.run(server);
     }
     Started { link, state, alive }
 }

@@ -40,18 +40,34 @@ impl Sign {
     }
 }
 
+/// A timeout of at most 49 days, in milliseconds: every connection has two, and a [`Duration`] takes four times the memory.
+#[derive(Clone, Copy)]
+struct Timeout(u32);
+
+impl From<Duration> for Timeout {
+    fn from(timeout: Duration) -> Self {
+        Self(u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Timeout> for Duration {
+    fn from(Timeout(millis): Timeout) -> Self {
+        Self::from_millis(millis.into())
+    }
+}
+
 /// The last sign of life of a connection. The transport touches it at each one.
 pub(crate) struct Activity {
     sign: Sign,
     last: Cell<Instant>,
-    timeout: Cell<Duration>,
+    timeout: Cell<Timeout>,
     /// A join is pending.
     joining: Cell<bool>,
     /// The transport does not read, because the client or its channels cannot keep up.
     unread: Cell<bool>,
     /// The beginning of the unfinished message.
     unfinished: Cell<Option<Instant>>,
-    message_timeout: Duration,
+    message_timeout: Timeout,
     interrupted: Cell<bool>,
     outbox: Rc<Outbox>,
 }
@@ -68,11 +84,11 @@ impl Activity {
         let activity = Rc::new(Self {
             sign,
             last: Cell::new(Instant::now()),
-            timeout: Cell::new(timeout),
+            timeout: Cell::new(timeout.into()),
             joining: Cell::new(false),
             unread: Cell::new(false),
             unfinished: Cell::new(None),
-            message_timeout,
+            message_timeout: message_timeout.into(),
             interrupted: Cell::new(false),
             outbox,
         });
@@ -109,7 +125,7 @@ impl Activity {
 
     /// Changes the timeout.
     pub(crate) fn set_timeout(&self, timeout: Duration) {
-        self.timeout.set(timeout);
+        self.timeout.set(timeout.into());
     }
 
     /// A join has become pending, or is answered.
@@ -144,7 +160,7 @@ impl Activity {
     fn check(&self, now: Instant) {
         if let Some(begun) = self.unfinished.get()
             && !self.unread.get()
-            && now.duration_since(begun) >= self.message_timeout
+            && now.duration_since(begun) >= Duration::from(self.message_timeout)
         {
             if !self.interrupted.replace(true) {
                 metrics().message_timeouts.increment(1);
@@ -162,10 +178,11 @@ impl Activity {
 
     /// The timeout that counts now; `None` while the clock stands still.
     fn limit(&self) -> Option<Duration> {
+        let timeout = Duration::from(self.timeout.get());
         match (self.unread.get(), self.joining.get()) {
-            (true, _) => Some(self.timeout.get().saturating_mul(UNREAD_TIMEOUTS)),
+            (true, _) => Some(timeout.saturating_mul(UNREAD_TIMEOUTS)),
             (false, true) => None,
-            (false, false) => Some(self.timeout.get()),
+            (false, false) => Some(timeout),
         }
     }
 }
@@ -184,8 +201,9 @@ async fn sweep() {
                     return false;
                 };
                 activity.check(now);
-                let timeout = activity.timeout.get().min(activity.message_timeout);
-                shortest = shortest.into_iter().chain([timeout]).min();
+                let timeouts = [activity.timeout.get(), activity.message_timeout];
+                let timeouts = timeouts.map(Duration::from).into_iter();
+                shortest = shortest.into_iter().chain(timeouts).min();
                 true
             });
             if shortest.is_none() {

@@ -32,7 +32,7 @@ impl Arrived {
         Self {
             decoder: Decoder::new(max_frame_size, inflates),
             rest,
-            unfinished: Unfinished::new(Rc::clone(&activity)),
+            unfinished: Unfinished::new(),
             activity,
         }
     }
@@ -80,7 +80,7 @@ impl Arrived {
         decoded: Result<Option<Received>, ConnectionEnd>,
     ) -> Result<Option<Received>, ConnectionEnd> {
         let (begun, kept) = (self.decoder.begun(), self.decoder.kept());
-        match self.unfinished.note(begun, kept) {
+        match self.unfinished.note(begun, kept, &self.activity) {
             Ok(()) => decoded,
             Err(no_room) => Err(RefusedFrame::from(no_room).into()),
         }

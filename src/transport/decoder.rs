@@ -24,8 +24,6 @@ pub(super) struct Decoder {
     message: Vec<u8>,
     is_text: bool,
     is_compressed: bool,
-    /// The most bytes of a compressed message of one frame, once inflated.
-    max_inflated: usize,
     /// The payload of the incomplete control frame, which may stand between the fragments of a message.
     control: Vec<u8>,
 }
@@ -40,7 +38,6 @@ impl Decoder {
             message: Vec::new(),
             is_text: false,
             is_compressed: false,
-            max_inflated: max_frame_size,
             control: Vec::new(),
         }
     }
@@ -153,7 +150,7 @@ impl Decoder {
         let limit = if is_fragmented {
             MAX_MESSAGE_SIZE
         } else {
-            self.max_inflated
+            self.scanner.max_frame_size()
         };
         inflate(payload, limit).map_err(|error| match error {
             InflateError::Corrupt => ConnectionEnd::Corrupt,

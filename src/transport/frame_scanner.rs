@@ -94,6 +94,11 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
+    /// The limit for one frame, header included.
+    pub(super) fn max_frame_size(&self) -> usize {
+        self.max_frame_size
+    }
+
     /// `inflates`: messages may be compressed.
     pub(super) fn new(max_frame_size: usize, inflates: bool) -> Self {
         Self {

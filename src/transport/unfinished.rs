@@ -3,8 +3,6 @@
 //!
 //! A message that arrives in one read needs neither.
 
-use std::rc::Rc;
-
 use super::frame_scanner::RefusedFrame;
 use crate::budget::{Budget, Share};
 use crate::metrics::metrics;
@@ -66,15 +64,13 @@ pub(super) struct Unfinished {
     room: Room,
     /// The number of the incomplete message. Another number means another message.
     begun: Option<u32>,
-    activity: Rc<Activity>,
 }
 
 impl Unfinished {
-    pub(super) fn new(activity: Rc<Activity>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             room: Room::new(),
             begun: None,
-            activity,
         }
     }
 
@@ -83,10 +79,15 @@ impl Unfinished {
     ///
     /// # Errors
     /// If the budget has no room for the bytes.
-    pub(super) fn note(&mut self, begun: Option<u32>, bytes: usize) -> Result<(), NoRoom> {
+    pub(super) fn note(
+        &mut self,
+        begun: Option<u32>,
+        bytes: usize,
+        activity: &Activity,
+    ) -> Result<(), NoRoom> {
         if begun != self.begun {
             self.begun = begun;
-            self.activity.set_unfinished(begun.is_some());
+            activity.set_unfinished(begun.is_some());
         }
         self.room.resize(bytes)
     }

@@ -87,7 +87,10 @@ impl<C: Channel> ChannelServer<C> {
     fn report(&mut self, crashed: bool) {
         if !std::mem::replace(&mut self.reported, true) {
             let (topic, id) = (self.link.name().clone(), self.link.id);
-            signal(&self.signals, ChannelSignal::Down { topic, id, crashed });
+            signal(
+                &self.live.signals,
+                ChannelSignal::Down { topic, id, crashed },
+            );
         }
     }
 

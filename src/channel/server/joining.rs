@@ -153,7 +153,10 @@ impl<C: Channel> ChannelServer<C> {
     pub(super) fn join_done(&mut self, actix: &mut Actix<C>) {
         let joined = self.phase == Phase::Joined;
         let (topic, id) = (self.link.name().clone(), self.link.id);
-        signal(&self.signals, ChannelSignal::JoinDone { topic, id, joined });
+        signal(
+            &self.live.signals,
+            ChannelSignal::JoinDone { topic, id, joined },
+        );
         if self.phase == Phase::Ended {
             self.finish(actix);
         }
