@@ -16,7 +16,7 @@ use tokio::sync::oneshot::Sender;
 
 use super::{LazyMailbox, scheduler};
 
-/// The context. It begins as its default.
+/// The context. Its default is that of an actor which has not started.
 pub(crate) struct Context<A: Actor<Context = Self>> {
     mailbox: LazyMailbox<A>,
     items: SmallVec<[Item<A>; 1]>,

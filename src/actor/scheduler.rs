@@ -143,7 +143,7 @@ impl Task {
     }
 
     fn now(&self) -> Tenths {
-        // Enough for 13 years.
+        // A `u32` lasts for 13 years.
         Tenths::try_from(self.began.elapsed().as_millis() / 100).unwrap_or(Tenths::MAX)
     }
 

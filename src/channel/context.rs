@@ -59,12 +59,13 @@ pub struct Context<C: Channel> {
     pub(super) timeout: Option<Duration>,
     /// The broadcast that `handle_out` or `handle_replay` is handling.
     pub(super) passing: Option<Arc<Broadcast>>,
+    /// Subscriptions, and pushes that are listed.
     pub(super) seldom: Seldom,
     /// Timers of its own infos.
     timers: Timers,
     /// Dropped with the channel.
     pub(super) guards: Guards,
-    /// Where this is.
+    /// The cell that holds this context.
     cell: Weak<LiveCell<C>>,
 }
 
