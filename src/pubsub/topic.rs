@@ -37,6 +37,8 @@ pub(crate) struct Topic {
 pub(super) struct TopicState {
     /// The topic was removed from the registry: a holder must look it up again.
     pub(super) evicted: bool,
+    /// In a cluster: the log's run has ended with the process of the bus's server.
+    pub(super) run_has_ended: bool,
     pub(super) members: Members,
     /// The members that are channels of clients.
     pub(super) channels: u32,
@@ -76,6 +78,7 @@ impl Topic {
             joint,
             state: Mutex::new(TopicState {
                 evicted: false,
+                run_has_ended: false,
                 members: Members::default(),
                 channels: 0,
                 broadcasts: 0,

@@ -79,11 +79,11 @@ pub(crate) struct SeenServer {
     pub age: Duration,
     /// Whether it reaches the bus.
     pub bus_is_up: bool,
-    /// Whether it has messages that it cannot save at the moment.
+    /// Whether it has messages that it cannot save at the moment, or that come late.
     pub is_behind: bool,
 }
 
-/// Hears of the other nodes of the cluster, and whether this one has messages that it cannot save at the moment.
+/// Hears of the other nodes of the cluster, and whether this one is behind.
 pub(crate) type OnSeen = Box<dyn Fn(&[SeenServer], bool)>;
 
 /// The cluster of a server, for [`Servers::start`].
@@ -102,6 +102,8 @@ pub(crate) struct ClusterSeat {
     pub hears: Box<dyn Fn(i64) -> bool>,
     /// Whether the others must look for what this node has committed.
     pub owes: Box<dyn Fn() -> bool>,
+    /// Whether messages of this node may come late to the database, although it can save.
+    pub is_behind: Box<dyn Fn() -> bool>,
     /// Whether heartbeats should come four times a second.
     pub hurries: Box<dyn Fn() -> bool>,
     /// Called after each heartbeat: each second, and when `bus_is_up` has changed.
@@ -239,11 +241,12 @@ async fn beats(
     let mut unheard = Unheard::default();
     loop {
         let begun = Instant::now();
-        me.bus_is_up = seat.as_ref().is_some_and(|seat| (seat.bus_is_up)());
-        if let Some(seat) = &seat {
-            me.bus_away = (seat.bus_away)();
-        }
         me.is_behind = writer.state() != StorageState::Available;
+        if let Some(seat) = &seat {
+            me.bus_is_up = (seat.bus_is_up)();
+            me.bus_away = (seat.bus_away)();
+            me.is_behind |= (seat.is_behind)();
+        }
         let beaten = me.clone();
         let readers = writer.readers().clone();
         let seen = readers.read(Query::Other, move |connection| beat(connection, &beaten));

@@ -73,8 +73,11 @@ impl Pebble {
             Running(started.expect("pebble is installed (Debian: pebble)"))
         });
         let listens = async {
-            while TcpStream::connect(addr).await.is_err() {
-                sleep(Duration::from_millis(10)).await;
+            // It opens one after the other.
+            for addr in [addr, management] {
+                while TcpStream::connect(addr).await.is_err() {
+                    sleep(Duration::from_millis(10)).await;
+                }
             }
         };
         timeout(DEADLINE, listens).await.expect("pebble listens");

@@ -36,7 +36,7 @@ impl Outage {
     async fn of(database: Database) -> Self {
         let proxy = match database.folder() {
             "sqlite" => None,
-            _ => Some(Proxy::start(&split(&database.url).1).await),
+            _ => Some(Proxy::start(database.host()).await),
         };
         Self {
             database,
@@ -64,11 +64,10 @@ impl Outage {
     }
 
     fn url(&self) -> String {
-        let Some(proxy) = &self.proxy else {
-            return self.database.url.clone();
-        };
-        let (before, _, after) = split(&self.database.url);
-        format!("{before}@{}/{after}", proxy.addr)
+        match &self.proxy {
+            Some(proxy) => self.database.url_over(proxy.addr),
+            None => self.database.url.clone(),
+        }
     }
 
     fn numbers(&self, topic: &str) -> Vec<u64> {
@@ -76,13 +75,6 @@ impl Outage {
         let numbers = payloads.iter().map(|payload| payload["n"].as_u64());
         numbers.collect::<Option<_>>().expect("numbered payloads")
     }
-}
-
-/// A URL before, in and behind its host and port.
-fn split(url: &str) -> (String, String, String) {
-    let (before, rest) = url.rsplit_once('@').expect("a user");
-    let (host, after) = rest.split_once('/').expect("a database");
-    (before.to_owned(), host.to_owned(), after.to_owned())
 }
 
 /// Someone in a room.

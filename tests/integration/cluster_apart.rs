@@ -140,10 +140,7 @@ async fn a_node_without_redis_sends_its_clients_to_the_others() {
 #[actix_web::test]
 async fn a_retry_on_a_new_redis_waits_for_a_node_that_cannot_save() {
     let mut cluster = Cluster::new();
-    let (_, rest) = cluster.database.url.split_once('@').expect("a user");
-    let (host, _) = rest.split_once('/').expect("a database's name");
-    let (host, proxy) = (host.to_owned(), Proxy::start(host).await);
-    let url = cluster.database.url.replace(&host, &proxy.addr.to_string());
+    let (proxy, url) = cluster.database.behind_proxy().await;
     let redis = cluster.bus.url();
     // The proxy works meanwhile.
     let start = move || Cluster::node_of(Engine::Redis, [&url, &redis], &[]);

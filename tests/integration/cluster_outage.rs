@@ -126,14 +126,7 @@ async fn goes_on_without_redis(away: Away) {
     resumes(&nodes[1], &later[3], 14..20).await;
     is_honest(&nodes[2], &before[2]).await;
 
-    cluster.stored(20).await;
-    let stored = cluster.database.payloads(TOPIC);
-    let stored: Vec<_> = stored.iter().map(|it| it["message"].clone()).collect();
-    let wanted: Vec<_> = (0..20).map(|n| json!(n.to_string())).collect();
-    assert_eq!(
-        stored, wanted,
-        "once each, and in the order in which all heard them"
-    );
+    are_stored(&cluster, 20).await;
     nodes.into_iter().for_each(Node::end);
 }
 
@@ -214,4 +207,96 @@ async fn no_run_of_redis_begins_in_an_era_that_ends_meanwhile() {
     );
     cluster.stored(1).await;
     node.end();
+}
+
+/// Two nodes behind a way to PostgreSQL and one to Redis, each of which can be cut.
+async fn behind_proxies(cluster: &Cluster) -> ([Node; 2], [Proxy; 2]) {
+    let (to_database, database) = cluster.database.behind_proxy().await;
+    let to_redis = Proxy::start(&format!("127.0.0.1:{}", cluster.bus.port())).await;
+    let redis = format!("redis://{}", to_redis.addr);
+    let nodes = spawn_blocking(move || {
+        let args = ["--api-token", TOKEN];
+        let start = || Cluster::node_of(Engine::Redis, [&database, &redis], &args);
+        [start(), start()]
+    });
+    (nodes.await.expect("they start"), [to_database, to_redis])
+}
+
+/// Ends the nodes, while the proxies work.
+async fn end(nodes: [Node; 2]) {
+    let ended = spawn_blocking(|| nodes.into_iter().for_each(Node::end));
+    ended.await.expect("they end in order");
+}
+
+/// Waits until a publish is refused. What it was about may be in the database all the same.
+async fn is_refused(node: &Node) {
+    let program = Program::of(&node.server).await;
+    let target = format!("/api/topics/{TOPIC}/messages");
+    let shout =
+        json!({"event": "shout", "payload": {"name": "bot", "message": "0"}, "client_ref": "r0"});
+    let begun = Instant::now();
+    while program.ask("POST", &target, &shout).await.0 < 500 {
+        assert!(begun.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// All messages are stored, once each and in the order in which all heard them.
+async fn are_stored(cluster: &Cluster, messages: u64) {
+    cluster.stored(messages as usize).await;
+    let stored = cluster.database.payloads(TOPIC);
+    let stored: Vec<_> = stored.iter().map(|it| it["message"].clone()).collect();
+    let wanted: Vec<_> = (0..messages).map(|n| json!(n.to_string())).collect();
+    assert_eq!(stored, wanted);
+}
+
+#[actix_web::test]
+async fn redis_comes_back_while_the_database_is_away() {
+    let cluster = Cluster::new();
+    let (nodes, [to_database, to_redis]) = behind_proxies(&cluster).await;
+    let mut listeners = [Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
+    all_hear(0..3, &nodes, &mut listeners).await;
+    to_redis.cut();
+    let within = all_hear(3..6, &nodes, &mut listeners).await;
+    assert_eq!(eras(&cluster), ["1"]);
+    to_database.cut();
+    join(is_refused(&nodes[0]), is_refused(&nodes[1])).await;
+    to_redis.mend();
+    sleep(Duration::from_secs(2)).await;
+    is_refused(&nodes[0]).await;
+    to_database.mend();
+    until("Redis gives the order again", || eras(&cluster) == ["2"]).await;
+    let later = all_hear(6..10, &nodes, &mut listeners).await;
+    resumes(&nodes[0], &within[1], 5..10).await;
+    resumes(&nodes[1], &later[1], 8..10).await;
+    are_stored(&cluster, 10).await;
+    end(nodes).await;
+}
+
+#[actix_web::test]
+async fn redis_is_lost_while_the_database_is_away() {
+    let cluster = Cluster::new();
+    let (nodes, [to_database, to_redis]) = behind_proxies(&cluster).await;
+    let mut listeners = [Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
+    all_hear(0..3, &nodes, &mut listeners).await;
+    to_database.cut();
+    // They wait in the nodes' spools.
+    for n in 3..6 {
+        listeners[n as usize % 2].say(n).await;
+        for listener in &mut listeners {
+            assert_eq!(listener.hear().await, n);
+        }
+    }
+    to_redis.cut();
+    join(is_refused(&nodes[0]), is_refused(&nodes[1])).await;
+    sleep(Duration::from_secs(5)).await;
+    to_database.mend();
+    let within = all_hear(6..9, &nodes, &mut listeners).await;
+    assert_eq!(eras(&cluster), ["1"]);
+    to_redis.mend();
+    until("Redis gives the order again", || eras(&cluster) == ["2"]).await;
+    all_hear(9..12, &nodes, &mut listeners).await;
+    resumes(&nodes[1], &within[0], 7..12).await;
+    are_stored(&cluster, 12).await;
+    end(nodes).await;
 }

@@ -13,7 +13,6 @@ use crate::support::bus::{Bus, Engine};
 use crate::support::database::Database;
 use crate::support::peer::Peer;
 use crate::support::process::Process;
-use crate::support::proxy::Proxy;
 use crate::support::random::Random;
 use crate::support::wire::http;
 
@@ -353,11 +352,8 @@ async fn try_all(mut member: Member, numbers: impl Iterator<Item = u64>) -> Vec<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_without_an_answer_is_found_out() {
     let cluster = Cluster::new();
-    let (scheme, rest) = cluster.database.url.split_once("://").expect("a URL");
-    let (user, place) = rest.split_once('@').expect("a user");
-    let (address, name) = place.split_once('/').expect("a database");
-    let proxy = Proxy::start(address).await;
-    let (node, _dir) = cluster.node_at(&format!("{scheme}://{user}@{}/{name}", proxy.addr));
+    let (proxy, url) = cluster.database.behind_proxy().await;
+    let (node, _dir) = cluster.node_at(&url);
     let (other, _other_dir) = cluster.node();
     let mut listener = Member::join(&other, Value::Null).await;
     let mut shouting = Vec::new();

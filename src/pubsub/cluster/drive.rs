@@ -121,8 +121,17 @@ impl Node {
         self.drive(topic, |replica, now, _| replica.down(now));
     }
 
-    /// All runs of topics have ended with the process of the bus's server, or seem to have. Stores what their authors may
-    /// not have been told of.
+    /// All runs of topics have ended with the process of the bus's server. Stores what their authors may not have been
+    /// told of.
+    pub(super) fn end_runs(self: &Arc<Self>) {
+        for topic in self.topics() {
+            let mut state = topic.lock();
+            state.run_has_ended = true;
+            self.rescue(&mut state);
+        }
+    }
+
+    /// The same while it only seems so.
     pub(super) fn rescue_all(self: &Arc<Self>) {
         for topic in self.topics() {
             self.rescue(&mut topic.lock());
@@ -285,7 +294,7 @@ impl Node {
             Ok(Located { position, run }) => {
                 let position = decoded(position);
                 if run.is_some() {
-                    self.run_ended(topic).await;
+                    self.run_ended(topic, position.head).await;
                 }
                 let mut state = topic.lock();
                 if !has_asked(&state, ticket) {
@@ -306,18 +315,21 @@ impl Node {
         }
     }
 
-    /// Another run goes on where a topic's log is, perhaps because the bus's server has lost its data. Waits until the
-    /// messages of the old one are in the database.
-    async fn run_ended(self: &Arc<Self>, topic: &Arc<Topic>) {
-        {
+    /// Another run goes on where a topic's log is: it has come to `head`. Waits until the messages of the old one are in
+    /// the database.
+    async fn run_ended(self: &Arc<Self>, topic: &Arc<Topic>, head: Seq) {
+        let was_awaited = {
             let mut state = topic.lock();
             if state.log.is_none() {
                 return;
             }
             self.rescue(&mut state);
+            state.is_followed_by(head)
+        };
+        if !was_awaited {
+            // The bus's server goes on without its data: other nodes find the new run now, and rescue their rows.
+            tokio::time::sleep(old_rows::SHORTEST).await;
         }
-        // The rescued rows of this node, and of those that find the new run now.
-        tokio::time::sleep(old_rows::SHORTEST).await;
         self.old_rows.wait().await;
     }
 

@@ -15,8 +15,8 @@ use crate::cluster::follower::Follower;
 use crate::cluster::replica::{Limits, Replica};
 use crate::lock::lock;
 use crate::log::{
-    Appended, Epoch, First, LoadError, LogRule, MessageId, OpenedRun, Pending, Placed, Receipt,
-    Seq, StoredEntry, TopicLog,
+    Appended, Epoch, First, JUMP, LoadError, LogRule, MessageId, OpenedRun, Pending, Placed,
+    Receipt, Seq, StoredEntry, TopicLog,
 };
 use crate::pubsub::cluster::message::Arrived;
 use crate::pubsub::topic::TopicState;
@@ -224,8 +224,16 @@ impl TopicState {
         self.strict.as_ref().is_some_and(|it| it.is_open())
     }
 
+    /// Whether the log's run has ended with the bus's server, and one that has come to `head` is the next: who opened
+    /// that one has waited for what all nodes had of this one.
+    pub(super) fn is_followed_by(&self, head: Seq) -> bool {
+        let mut log = self.log.iter().filter(|_| self.run_has_ended);
+        log.any(|log| head < log.head().plus(JUMP + JUMP / 2))
+    }
+
     /// The log goes on in another run, or begins with it.
     pub(super) fn enter_run(&mut self, topic: &Arc<Topic>, run: OpenedRun) {
+        self.run_has_ended = false;
         if let Some(log) = &mut self.log {
             return log.renew(run);
         }

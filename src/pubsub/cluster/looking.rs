@@ -29,7 +29,7 @@ pub(crate) struct SeenNode {
     pub(crate) age: Duration,
     /// Whether it can tell others what it commits.
     pub(crate) tells: bool,
-    /// Whether it has messages that it cannot save at the moment.
+    /// Whether it has messages that it cannot save at the moment, or that come late.
     pub(crate) is_behind: bool,
 }
 
@@ -64,6 +64,11 @@ impl Cluster {
         self.node.peers.knows(NodeId::new(number.cast_unsigned()))
     }
 
+    /// Whether messages of this node may come late to the database: they are of a run that has ended.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.node.old_rows.is_behind(Instant::now())
+    }
+
     /// Whether the nodes should say often whether they are behind.
     pub(crate) fn awaits_old_rows(&self) -> bool {
         self.node.old_rows.are_awaited(Instant::now())
@@ -71,9 +76,12 @@ impl Cluster {
 
     /// The other nodes, as the database knows them, and whether this one is behind. Call it each second.
     pub(crate) fn see(&self, nodes: &[SeenNode], is_behind: bool) {
-        let hears = |node: &SeenNode| self.hears(node.id);
+        let heard = |node: &SeenNode| {
+            let id = NodeId::new(node.id.cast_unsigned());
+            self.node.peers.heard_at(id)
+        };
         let old_rows = &self.node.old_rows;
-        old_rows.looked(nodes, is_behind, hears, Instant::now());
+        old_rows.looked(nodes, is_behind, heard, Instant::now());
         self.node.see(nodes);
     }
 }

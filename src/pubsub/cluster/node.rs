@@ -323,7 +323,7 @@ impl Node {
     /// The bus is up, in this process of its server.
     pub(super) fn up(self: &Arc<Self>, process: &ProcessId) {
         if self.old_rows.up(process, Instant::now()) {
-            self.rescue_all();
+            self.end_runs();
             self.settle_taken();
         }
         *lock(&self.away) = None;
@@ -338,6 +338,7 @@ impl Node {
     pub(super) fn down(self: &Arc<Self>) {
         let since = Instant::now();
         *lock(&self.away) = Some(since);
+        self.old_rows.down(since + GONE);
         self.eras.down();
         self.parts.each(|part| part.down());
         for topic in self.topics() {

@@ -45,20 +45,28 @@ struct Heard {
     at: Instant,
 }
 
+impl Heard {
+    fn lately(&self) -> Option<Instant> {
+        Some(self.at).filter(|at| at.elapsed() < SILENCE)
+    }
+}
+
 impl Peers {
-    /// Whether the node was unknown, or silent for long.
-    fn heard(&self, node: NodeId, heartbeat: Heartbeat) -> bool {
+    /// Returns when the node was heard before, if that was lately.
+    fn heard(&self, node: NodeId, heartbeat: Heartbeat) -> Option<Instant> {
         let at = Instant::now();
-        let known = lock(&self.0).insert(node, Heard { heartbeat, at });
-        known.is_none_or(|known| known.at.elapsed() >= SILENCE)
+        let known = lock(&self.0).insert(node, Heard { heartbeat, at })?;
+        known.lately()
     }
 
     /// Whether this node was heard lately.
     pub(super) fn knows(&self, node: NodeId) -> bool {
-        let peers = lock(&self.0);
-        peers
-            .get(&node)
-            .is_some_and(|heard| heard.at.elapsed() < SILENCE)
+        self.heard_at(node).is_some()
+    }
+
+    /// When this node was heard, if that was lately.
+    pub(super) fn heard_at(&self, node: NodeId) -> Option<Instant> {
+        lock(&self.0).get(&node).and_then(Heard::lately)
     }
 
     /// The name of a node, for log lines.
@@ -72,9 +80,7 @@ impl Peers {
     pub(super) fn nodes(&self, me: NodeId) -> Vec<NodeInfo> {
         let mut peers = lock(&self.0);
         peers.retain(|_, heard| heard.at.elapsed() < REMEMBERED);
-        let heard = peers
-            .iter()
-            .filter(|(_, heard)| heard.at.elapsed() < SILENCE);
+        let heard = peers.iter().filter(|(_, heard)| heard.lately().is_some());
         let nodes = heard.map(|(id, heard)| NodeInfo {
             id: id.to_string(),
             name: heard.heartbeat.name.to_string(),
@@ -119,14 +125,21 @@ impl Node {
         totals
     }
 
-    /// A node lives. A new one hears of this one at once, and not with the next heartbeat.
+    /// A node lives. One that is new, here or in the present process of the bus's server, hears of this one at once, and
+    /// not with the next heartbeat.
     pub(super) fn hear_life(&self, node: NodeId, heartbeat: Heartbeat) {
         if node != self.id {
             self.watch.lives(node, heartbeat.leaving);
         }
         let name = heartbeat.name.clone();
-        if self.peers.heard(node, heartbeat) && node != self.id {
+        let before = self.peers.heard(node, heartbeat);
+        if node == self.id {
+            return;
+        }
+        if before.is_none() {
             tracing::info!(%node, %name, "cluster.node.seen");
+        }
+        if before < self.old_rows.since() || before.is_none() {
             self.tell_life();
         }
     }

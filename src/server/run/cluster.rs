@@ -186,6 +186,10 @@ pub(super) fn seat(config: &ServeConfig, cluster: Option<&Cluster>) -> Option<Cl
             let cluster = cluster.clone();
             Box::new(move || cluster.owes())
         },
+        is_behind: {
+            let cluster = cluster.clone();
+            Box::new(move || cluster.is_behind())
+        },
         hurries: {
             let cluster = cluster.clone();
             Box::new(move || cluster.awaits_old_rows())

@@ -1,6 +1,8 @@
 //! A database for one test: a SQLite file in a folder of its own, or a PostgreSQL database that is
 //! made for the test and dropped after it. `scripts/postgres run` provides the server.
 
+use std::net::SocketAddr;
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -8,6 +10,8 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use super::process::Process;
+#[cfg(feature = "postgres")]
+use super::proxy::Proxy;
 
 /// One test for each database from one body that takes a [`Database`]: they are named
 /// `sqlite::BODY` and `postgres::BODY`.
@@ -93,6 +97,26 @@ impl Database {
             url: created.url.clone(),
             kind: Kind::Postgres { created },
         }
+    }
+
+    /// The host and the port of PostgreSQL.
+    pub(crate) fn host(&self) -> &str {
+        let (_, rest) = self.url.rsplit_once('@').expect("a user");
+        let (host, _) = rest.split_once('/').expect("a database's name");
+        host
+    }
+
+    /// The URL that leads to the same database over this address.
+    pub(crate) fn url_over(&self, addr: SocketAddr) -> String {
+        self.url.replace(self.host(), &addr.to_string())
+    }
+
+    /// A way to this database that can be cut, and the URL that leads over it.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn behind_proxy(&self) -> (Proxy, String) {
+        let proxy = Proxy::start(self.host()).await;
+        let url = self.url_over(proxy.addr);
+        (proxy, url)
     }
 
     /// Starts a server with this database.

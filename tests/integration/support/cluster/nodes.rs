@@ -39,10 +39,8 @@ impl Nodes {
     /// Starts Redis or NATS and so many nodes.
     pub(crate) async fn start(engine: Engine, count: usize, args: &[&str]) -> Self {
         let (database, bus) = (Database::postgres(), Bus::start(engine));
-        let (_, rest) = database.url.split_once('@').expect("a user");
-        let (host, _) = rest.split_once('/').expect("a database's name");
-        let host = host.to_owned();
-        let target = host.to_socket_addrs().ok().and_then(|mut all| all.next());
+        let mut targets = database.host().to_socket_addrs();
+        let target = targets.as_mut().ok().and_then(Iterator::next);
         let target = target.expect("the database's address");
         let bus_port = bus.port();
         let mut nodes = Vec::new();
@@ -51,7 +49,7 @@ impl Nodes {
             let to_database = Way::to(target).await;
             let mut all = vec![
                 "--database-url".to_owned(),
-                database.url.replace(&host, &to_database.addr.to_string()),
+                database.url_over(to_database.addr),
             ];
             all.extend(engine.args(&engine.url(to_bus.addr)));
             all.extend(args.iter().map(|&arg| arg.to_owned()));
