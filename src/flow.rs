@@ -5,11 +5,11 @@
 //! half of the bound is free. Nothing is dropped here. A client that exceeds its rate also has to wait for
 //! a moment.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
@@ -63,19 +63,21 @@ impl Default for FlowLimits {
 
 /// Counts the messages in flight of one connection, on its worker thread.
 pub(crate) struct Flow {
-    limits: FlowLimits,
-    messages: Cell<usize>,
+    /// As [`FlowLimits`] has them; one of more than 4 GB is one of 4 GB.
+    most_messages: u32,
+    most_bytes: u32,
+    messages: Cell<u32>,
     bytes: Cell<usize>,
     /// Whether the bound was reached and more than half of it is still in use.
     paused: Cell<bool>,
     /// The inbox over its bound that a broadcast of this connection found.
-    congested: RefCell<Option<Arc<Inbox>>>,
+    congested: Cell<Option<Arc<Inbox>>>,
     /// Messages over a limit.
     limited: Cell<u32>,
     /// Refusals of messages over a rate, or of a muted member.
     refusals: Cell<Bucket>,
     /// The pause of a client that exceeded its rate.
-    rest: RefCell<Option<Pin<Box<Sleep>>>>,
+    rest: Cell<Option<Pin<Box<Sleep>>>>,
     /// Wakes the transport's reader when half of the bound is free.
     reader: WakerSlot,
 }
@@ -83,14 +85,15 @@ pub(crate) struct Flow {
 impl Flow {
     pub(crate) fn new(limits: FlowLimits) -> Rc<Self> {
         Rc::new(Self {
-            limits,
+            most_messages: limits.messages.try_into().unwrap_or(u32::MAX),
+            most_bytes: limits.bytes.try_into().unwrap_or(u32::MAX),
             messages: Cell::new(0),
             bytes: Cell::new(0),
             paused: Cell::new(false),
-            congested: RefCell::default(),
+            congested: Cell::default(),
             limited: Cell::default(),
             refusals: Cell::default(),
-            rest: RefCell::default(),
+            rest: Cell::default(),
             reader: WakerSlot::default(),
         })
     }
@@ -121,7 +124,7 @@ impl Flow {
 
     /// Stops reading until this inbox has drained.
     pub(crate) fn wait_for(&self, inbox: Arc<Inbox>) {
-        *self.congested.borrow_mut() = Some(inbox);
+        self.congested.set(Some(inbox));
     }
 
     /// Stops reading for a while. Messages that were already read are still handled.
@@ -153,16 +156,17 @@ impl Flow {
 
     /// Ready when the transport may read from the connection.
     pub(crate) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut rest = self.rest.borrow_mut();
-        if let Some(sleep) = &mut *rest {
-            ready!(sleep.as_mut().poll(cx));
-            *rest = None;
+        if let Some(mut sleep) = self.rest.take()
+            && sleep.as_mut().poll(cx).is_pending()
+        {
+            self.rest.set(Some(sleep));
+            return Poll::Pending;
         }
-        drop(rest);
-        let congested = self.congested.borrow().clone();
-        if let Some(inbox) = congested {
-            ready!(inbox.poll_drained(cx));
-            *self.congested.borrow_mut() = None;
+        if let Some(inbox) = self.congested.take()
+            && inbox.poll_drained(cx).is_pending()
+        {
+            self.congested.set(Some(inbox));
+            return Poll::Pending;
         }
         if self.paused.get() {
             self.reader.remember(cx);
@@ -172,11 +176,12 @@ impl Flow {
     }
 
     fn is_full(&self) -> bool {
-        self.messages.get() >= self.limits.messages || self.bytes.get() >= self.limits.bytes
+        self.messages.get() >= self.most_messages || self.bytes.get() >= self.most_bytes as usize
     }
 
     fn is_half_free(&self) -> bool {
-        self.messages.get() <= self.limits.messages / 2 && self.bytes.get() <= self.limits.bytes / 2
+        self.messages.get() <= self.most_messages / 2
+            && self.bytes.get() <= self.most_bytes as usize / 2
     }
 }
 

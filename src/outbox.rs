@@ -79,6 +79,28 @@ impl Default for OutboxLimits {
     }
 }
 
+/// [`OutboxLimits`] as each outbox keeps them. One of more than 4 GB is one of 4 GB.
+#[derive(Clone, Copy)]
+struct Limits {
+    bytes: u32,
+    frames: u32,
+}
+
+impl From<OutboxLimits> for Limits {
+    fn from(limits: OutboxLimits) -> Self {
+        Self {
+            bytes: limits.bytes.try_into().unwrap_or(u32::MAX),
+            frames: limits.frames.try_into().unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Limits {
+    fn permit(self, bytes: usize, frames: usize) -> bool {
+        bytes <= self.bytes as usize && frames <= self.frames as usize
+    }
+}
+
 /// Why the server ends a connection. The transport maps the reason to a close code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
@@ -148,7 +170,7 @@ pub(crate) enum Pushed {
 /// The frames to one connection.
 pub(crate) struct Outbox {
     client: Client,
-    limits: OutboxLimits,
+    limits: Limits,
     /// The client's window, if it takes compressed frames.
     window: Option<Window>,
     queue: RefCell<Queue>,
@@ -182,7 +204,7 @@ impl Outbox {
     pub(crate) fn of(client: Client, limits: OutboxLimits) -> Self {
         Self {
             client,
-            limits,
+            limits: limits.into(),
             window: None,
             queue: RefCell::default(),
             bytes: Cell::new(0),
@@ -267,17 +289,16 @@ impl Outbox {
         if bytes > CROWDED_BYTES && TOTAL.is_over() {
             return true;
         }
-        let limits = self.limits;
-        if bytes <= limits.bytes && frames <= limits.frames {
+        if self.limits.permit(bytes, frames) {
             return false;
         }
         let since = self.over.get().unwrap_or_else(Instant::now);
         self.over.set(Some(since));
-        bytes / BURST > limits.bytes || frames / BURST > limits.frames || since.elapsed() > GRACE
+        !self.limits.permit(bytes / BURST, frames / BURST) || since.elapsed() > GRACE
     }
 
-    fn is_within(&self, limits: OutboxLimits) -> bool {
-        self.bytes.get() <= limits.bytes && self.queue.borrow().len() <= limits.frames
+    fn is_within(&self, limits: Limits) -> bool {
+        limits.permit(self.bytes.get(), self.queue.borrow().len())
     }
 
     /// The bytes of the queued frames.
@@ -292,7 +313,7 @@ impl Outbox {
 
     /// Whether the outbox is at most half full. Only then are more messages of the client read.
     pub(crate) fn has_room(&self) -> bool {
-        self.is_within(OutboxLimits {
+        self.is_within(Limits {
             bytes: self.limits.bytes / 2,
             frames: self.limits.frames / 2,
         })

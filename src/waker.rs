@@ -3,31 +3,23 @@
 use std::cell::Cell;
 use std::task::{Context, Waker};
 
-/// The waker of at most one waiting task. The waker is kept after a wake, because the task usually waits
-/// again soon.
+/// The waker of at most one waiting task.
 #[derive(Default)]
-pub(crate) struct WakerSlot {
-    waker: Cell<Option<Waker>>,
-    waits: Cell<bool>,
-}
+pub(crate) struct WakerSlot(Cell<Option<Waker>>);
 
 impl WakerSlot {
     /// Wakes the waiting task, once.
     pub(crate) fn wake(&self) {
-        if self.waits.take()
-            && let Some(waker) = self.waker.take()
-        {
-            waker.wake_by_ref();
-            self.waker.set(Some(waker));
+        if let Some(waker) = self.0.take() {
+            waker.wake();
         }
     }
 
     /// Stores the waker of a task that is about to wait, in place of an earlier one.
     pub(crate) fn remember(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.take().unwrap_or_else(|| cx.waker().clone());
+        let mut waker = self.0.take().unwrap_or_else(|| cx.waker().clone());
         waker.clone_from(cx.waker());
-        self.waker.set(Some(waker));
-        self.waits.set(true);
+        self.0.set(Some(waker));
     }
 }
 

@@ -55,11 +55,9 @@ pub struct Context<C: Channel> {
     assigns: Assigns,
     /// The ref of the message that `handle_in` is handling; null at any other time.
     pub(super) reference: Ref,
-    /// The timeout that the running callback has asked for.
-    pub(super) timeout: Option<Duration>,
     /// The broadcast that `handle_out` or `handle_replay` is handling.
     pub(super) passing: Option<Arc<Broadcast>>,
-    /// Subscriptions, and pushes that are listed.
+    /// Subscriptions, a timeout, and pushes that are listed.
     pub(super) seldom: Seldom,
     /// Timers of its own infos.
     timers: Timers,
@@ -89,7 +87,6 @@ impl<C: Channel> Context<C> {
             pubsub,
             assigns,
             reference: Ref::NULL,
-            timeout: None,
             passing: None,
             seldom: Seldom::default(),
             timers: Timers::default(),
@@ -101,9 +98,9 @@ impl<C: Channel> Context<C> {
     /// Clears the state of the callback before, which may have been dropped half-way.
     pub(super) fn begin(&mut self) {
         self.reference = Ref::NULL;
-        self.timeout = None;
         self.passing = None;
         self.seldom.take_list();
+        self.seldom.take_timeout();
     }
 
     fn cell(&self) -> Rc<LiveCell<C>> {
@@ -457,7 +454,7 @@ impl<C: Channel> Context<C> {
     /// # }
     /// ```
     pub fn timeout_after(&mut self, silence: Duration) {
-        self.timeout = Some(silence);
+        self.seldom.ask_timeout(silence);
     }
 
     /// Replies to a captured message, in order with this channel's pushes and broadcasts, which may overtake

@@ -31,6 +31,8 @@ use crate::waker::WakerSlot;
 const BACKLOG: usize = 1_024;
 /// The same in bytes; one broadcast may be larger.
 const BACKLOG_BYTES: usize = 8_000_000;
+/// What that one may have at most.
+const MOST_BYTES: usize = u32::MAX as usize;
 /// A larger inbox gives its memory back once it is empty.
 const INBOX: usize = 8;
 /// The bytes that wait for all channels together; a broadcast counts once for each channel.
@@ -71,11 +73,11 @@ pub(crate) struct Link {
     actor: WakerSlot,
     /// Broadcasts that wait for `handle_out` or `handle_broadcast`.
     backlog: Cell<u16>,
-    backlog_bytes: Cell<usize>,
+    backlog_bytes: Cell<u32>,
     /// The backlog was over its bound: the channel ends.
     overflowed: Cell<bool>,
     /// The client's labels, by which messages select it.
-    labels: RefCell<Option<Box<Labels>>>,
+    labels: Cell<Option<Box<Labels>>>,
 }
 
 impl Link {
@@ -111,7 +113,7 @@ impl Link {
             backlog: Cell::new(0),
             backlog_bytes: Cell::new(0),
             overflowed: Cell::new(false),
-            labels: RefCell::default(),
+            labels: Cell::default(),
         })
     }
 
@@ -137,9 +139,14 @@ impl Link {
             return;
         }
         let waiting = self.backlog.get();
-        let bytes = self.backlog_bytes.get() + broadcast.cost();
+        let bytes = self.backlog_bytes() + broadcast.cost();
         let is_over = bytes > BACKLOG_BYTES || (bytes > CROWDED_BYTES && TOTAL.is_over());
-        if usize::from(waiting) >= BACKLOG || (waiting > 0 && is_over) {
+        let has_room = if waiting > 0 {
+            usize::from(waiting) < BACKLOG && !is_over
+        } else {
+            bytes <= MOST_BYTES
+        };
+        if !has_room {
             self.overflowed.set(true);
             metrics().intercepts_overflowed.increment(1);
             return self.deliver(ChannelWork::Overflow);
@@ -152,11 +159,17 @@ impl Link {
     /// The channel's side: this broadcast no longer waits.
     pub(super) fn broadcast_taken(&self, broadcast: &Broadcast) {
         self.backlog.set(self.backlog.get() - 1);
-        self.set_backlog_bytes(self.backlog_bytes.get() - broadcast.cost());
+        self.set_backlog_bytes(self.backlog_bytes() - broadcast.cost());
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes.get() as usize
     }
 
     fn set_backlog_bytes(&self, bytes: usize) {
-        let before = self.backlog_bytes.replace(bytes);
+        let before = self.backlog_bytes();
+        // `deliver_broadcast` sees that it is at most `MOST_BYTES`.
+        self.backlog_bytes.set(bytes as u32);
         SLACK.with(|slack| slack.count(&TOTAL, before, bytes));
     }
 
@@ -177,7 +190,7 @@ impl Link {
 
     /// Replaces the client's labels.
     pub(super) fn label(&self, labels: Labels) {
-        *self.labels.borrow_mut() = Some(Box::new(labels));
+        self.labels.set(Some(Box::new(labels)));
     }
 
     /// The topic that the channel was joined to.
@@ -335,10 +348,12 @@ impl Tap for Link {
     }
 
     fn is_selected(&self, selector: &Selector) -> bool {
-        let labels = self.labels.borrow();
-        labels
+        let labels = self.labels.take();
+        let is_selected = labels
             .as_ref()
-            .is_some_and(|labels| selector.selects(labels))
+            .is_some_and(|labels| selector.selects(labels));
+        self.labels.set(labels);
+        is_selected
     }
 
     fn close(&self) {

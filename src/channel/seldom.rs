@@ -1,8 +1,9 @@
 //! [`Seldom`]: what few channels need, in a block of memory that the others do not have.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::link::Link;
 use super::work::ChannelWork;
@@ -20,6 +21,8 @@ struct Parts {
     list: RefCell<Option<Vec<RawJson>>>,
     /// To other topics.
     subscriptions: RefCell<Vec<Subscription>>,
+    /// The timeout that the running callback has asked for.
+    timeout: Cell<Option<Duration>>,
 }
 
 impl Seldom {
@@ -51,6 +54,16 @@ impl Seldom {
         };
         list.push(listable(payload)?);
         Ok(true)
+    }
+
+    /// The running callback asks for this timeout.
+    pub(super) fn ask_timeout(&self, silence: Duration) {
+        self.parts().timeout.set(Some(silence));
+    }
+
+    /// The timeout that was asked for since.
+    pub(super) fn take_timeout(&self) -> Option<Duration> {
+        self.0.get()?.timeout.take()
     }
 
     /// Keeps a subscription to another topic until the channel ends.

@@ -8,7 +8,6 @@
 mod ending;
 mod joining;
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -20,7 +19,7 @@ use super::callback::{self, Callback, CallbackDone, SharedLive};
 use super::link::Link;
 use super::start::JoinState;
 use super::timer::Tick;
-use super::work::ChannelWork;
+use super::work::{ChannelWork, WorkQueue};
 use super::{Channel, Failure, HandleIn, HandleInResult, Refused, StopReason};
 use crate::client::{Client, log_client};
 use crate::flow::Ticket;
@@ -66,7 +65,7 @@ pub(crate) struct ChannelServer<C: Channel> {
     /// The pending callback, with the ticket of the message it handles.
     running: Option<(Callback<C>, Option<Ticket>)>,
     /// What waits for its turn.
-    queue: VecDeque<ChannelWork>,
+    queue: WorkQueue,
     /// Until the join is answered.
     answer: Option<Box<JoinAnswer>>,
     /// The armed timeout; any work cancels it.
@@ -94,7 +93,7 @@ impl<C: Channel> ChannelServer<C> {
             link,
             phase: Phase::Joining,
             running: Some((join, None)),
-            queue: VecDeque::new(),
+            queue: WorkQueue::default(),
             answer: Some(Box::new(answer)),
             timer: None,
             reported: false,
@@ -149,7 +148,7 @@ impl<C: Channel> ChannelServer<C> {
     /// Takes work from the queue until a callback is pending or nothing is left.
     fn advance(&mut self, actix: &mut Actix<C>) {
         while self.running.is_none()
-            && let Some(work) = self.queue.pop_front()
+            && let Some(work) = self.queue.pop()
         {
             self.begin(work, actix);
         }
@@ -295,12 +294,12 @@ impl<C: Channel> ChannelServer<C> {
 
     /// Arms the timeout that the callback may have asked for. `begin` has cancelled the one before.
     fn arm_timeout(&mut self, actix: &mut Actix<C>) {
-        let asked = self.live.borrow_mut().ctx.timeout.take();
+        let asked = self.live.borrow().ctx.seldom.take_timeout();
         if let Some(silence) = asked {
             self.timer = Some(actix.run_later(silence, |server, actix| {
                 server.timer = None;
                 if server.phase == Phase::Joined {
-                    server.queue.push_back(ChannelWork::Timeout);
+                    server.queue.push(ChannelWork::Timeout);
                     server.advance(actix);
                 }
             }));
@@ -328,11 +327,11 @@ impl<C: Channel> ChannelServer<C> {
             _ if matches!(work, ChannelWork::Kill) => self.finish(actix),
             Phase::Joining if matches!(work, ChannelWork::Closed(_)) => self.finish(actix),
             // An info sent in `join` waits for the join.
-            Phase::Joining if matches!(work, ChannelWork::Info(..)) => self.queue.push_back(work),
+            Phase::Joining if matches!(work, ChannelWork::Info(..)) => self.queue.push(work),
             Phase::Joined if self.is_free() || work.is_urgent() => self.begin(work, actix),
             Phase::Joined => {
                 let leaves = work.is_leave();
-                self.queue.push_back(work);
+                self.queue.push(work);
                 if leaves {
                     self.arm_leave(actix);
                 }

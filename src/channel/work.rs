@@ -1,6 +1,8 @@
-//! [`ChannelWork`]: what a channel is given to do, from its socket, the fan-out and the application.
+//! [`ChannelWork`]: what a channel is given to do, from its socket, the fan-out and the application. [`WorkQueue`]: what
+//! of it waits.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::StopReason;
@@ -40,5 +42,38 @@ impl ChannelWork {
     /// Whether the client leaves.
     pub(super) fn is_leave(&self) -> bool {
         matches!(self, Self::Message(message, _) if message.event.as_str() == Some(PHX_LEAVE))
+    }
+}
+
+/// The work that waits for its turn. Most channels never have any, and then it takes 8 bytes.
+#[expect(
+    clippy::box_collection,
+    reason = "all channels have room for it, and few use it"
+)]
+#[derive(Default)]
+pub(super) struct WorkQueue(Option<Box<VecDeque<ChannelWork>>>);
+
+impl WorkQueue {
+    pub(super) fn push(&mut self, work: ChannelWork) {
+        self.0.get_or_insert_default().push_back(work);
+    }
+
+    /// The work that is next.
+    pub(super) fn pop(&mut self) -> Option<ChannelWork> {
+        self.0.as_mut()?.pop_front()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|queue| queue.is_empty())
+    }
+
+    /// Whether the client's leave is among it.
+    pub(super) fn has_leave(&self) -> bool {
+        let mut queue = self.0.iter().flat_map(|queue| queue.iter());
+        queue.any(ChannelWork::is_leave)
     }
 }

@@ -43,7 +43,7 @@ impl<C: Channel> ChannelServer<C> {
         self.phase = Phase::Terminating { crashed };
         self.running = None;
         self.queue.clear();
-        self.queue.push_back(ChannelWork::Terminate(reason));
+        self.queue.push(ChannelWork::Terminate(reason));
         self.advance(actix);
     }
 
@@ -101,8 +101,7 @@ impl<C: Channel> ChannelServer<C> {
             return;
         }
         actix.run_later(LEAVE_GRACE, |server, actix| {
-            let waits = server.queue.iter().any(ChannelWork::is_leave);
-            if waits && server.phase == Phase::Joined {
+            if server.queue.has_leave() && server.phase == Phase::Joined {
                 let (client, topic) = (server.client(), server.topic());
                 log_client!(
                     warn,

@@ -109,7 +109,7 @@ impl<C: Channel> ChannelServer<C> {
         if self.live.borrow().channel.is_some() {
             self.enter(Phase::Terminating { crashed: false });
             self.queue
-                .push_back(ChannelWork::Terminate(StopReason::Shutdown));
+                .push(ChannelWork::Terminate(StopReason::Shutdown));
         } else {
             self.enter(Phase::Ended);
         }
