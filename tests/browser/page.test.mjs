@@ -391,8 +391,15 @@ test("a reader of older messages is not torn away from them", async (t) => {
     bob.page.locator("#scroller").evaluate((s) => Math.round(s.scrollHeight - s.scrollTop - s.clientHeight));
   await eventually(distance, 0);
 
-  await bob.page.locator("#scroller").evaluate((scroller) => scroller.scrollTo({ top: 0 }));
-  await eventually(async () => (await distance()) > 100, true);
+  // The page hears of it with the next frame.
+  await bob.page.locator("#scroller").evaluate(
+    (scroller) =>
+      new Promise((heard) => {
+        scroller.addEventListener("scroll", () => requestAnimationFrame(heard), { once: true });
+        scroller.scrollTo({ top: 0 });
+      }),
+  );
+  assert.ok((await distance()) > 100);
   await ada.say("line 21");
   await bob.page.getByRole("button", { name: "1 new message" }).waitFor();
   await bob.picture("new-messages");
@@ -453,7 +460,7 @@ test("no stored message freezes a room or empties it for the others", async (t) 
     await bob.message("before").waitFor();
     assert.equal(await bob.page.locator(".message").count(), 3, room);
     const took = Date.now() - start;
-    assert.ok(took < 8_000, `${room} took ${took} ms`);
+    assert.ok(took < 20_000, `${room} took ${took} ms`);
     const [length, height] = await bob.page
       .locator(".message-text")
       .nth(1)

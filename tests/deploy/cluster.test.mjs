@@ -46,7 +46,8 @@ async function answers(what, holds) {
 before(async () => {
   if (skip) return;
   nodes.push(await start(1), await start(2));
-  const [port, gone] = [await freePort(), await freePort()];
+  // Nobody listens on port 9, and no test may take it.
+  const [port, gone] = [await freePort(), 9];
   const ports = [...nodes.map(({ server }) => server.address().port), gone];
   let text = parse(deployed("compose.cluster.yml")).configs.caddyfile.content.replaceAll("$$", "$");
   for (const [index, to] of ports.entries()) {

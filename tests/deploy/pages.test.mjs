@@ -8,7 +8,6 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as pause } from "node:timers/promises";
 
 import { Socket } from "phoenix";
 import WebSocket from "ws";
@@ -68,7 +67,7 @@ function example(name, expected, { neighbour = false } = {}) {
     try {
       page(PageSocket, show, publish, userToken, jwt);
       if (neighbour) {
-        await pause(300);
+        await until(`${name}: it has joined`, () => sockets[0]?.channels[0]?.state === "joined");
         page(PageSocket, () => {}, publish, userToken, jwt);
       }
       await until(`${name}: ${expected}`, () => expected.every((line) => shown.includes(line)));

@@ -67,7 +67,7 @@ for (const kind of PROXIES) {
         ann.push("shout", { name: "ann", message: "hi" });
         await until("the message", () => heard.bob.length === 1 && heard.ann.length === 1);
         // A proxy that buffers would keep it until the poll ends, after 10 s.
-        assert.ok(performance.now() - sent < 2_000, "the message was held back");
+        assert.ok(performance.now() - sent < 8_000, "the message was held back");
 
         const large = { name: "bob", message: "x".repeat(1_000_000) };
         bob.push("shout", large);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
@@ -59,13 +59,13 @@ impl Pebble {
             "certificateValidityPeriod": life,
         }});
         fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
-        let dns = dns.to_string();
+        let dns_addr = dns.to_string();
         let mut names = Command::new("pebble-challtestsrv");
         names.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01"]);
-        names.args([&dns, "-http01", "", "-https01", "", "-tlsalpn01", ""]);
+        names.args([&dns_addr, "-http01", "", "-https01", "", "-tlsalpn01", ""]);
         names.args(["-management", ""]);
         let mut pebble = Command::new("pebble");
-        pebble.args(["-config", "config.json", "-dnsserver", &dns]);
+        pebble.args(["-config", "config.json", "-dnsserver", &dns_addr]);
         pebble.env("PEBBLE_VA_NOSLEEP", "1");
         let programs = [names, pebble].map(|mut command| {
             let command = command.current_dir(dir.path());
@@ -79,8 +79,9 @@ impl Pebble {
                     sleep(Duration::from_millis(10)).await;
                 }
             }
+            names_are_answered(dns).await;
         };
-        timeout(DEADLINE, listens).await.expect("pebble listens");
+        timeout(DEADLINE, listens).await.expect("they listen");
         Self {
             dir,
             addr,
@@ -124,6 +125,23 @@ fn serve(dir: &TempDir, port: u16) -> Process {
 fn free() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound")
+}
+
+/// Waits until the name server answers.
+async fn names_are_answered(server: SocketAddr) {
+    // Its header: number 1, one question; then the question: the address of "a".
+    const QUERY: [u8; 19] = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let mut answer = [0; 512];
+    loop {
+        // Nobody may listen yet.
+        let _ = socket.send_to(&QUERY, server).await;
+        let received = timeout(Duration::from_millis(50), socket.recv(&mut answer)).await;
+        if matches!(received, Ok(Ok(1..))) {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Connects under a name, once the server has a certificate that the client accepts.
@@ -198,7 +216,7 @@ async fn a_server_gets_a_certificate_and_keeps_it() {
 #[actix_web::test]
 async fn a_certificate_is_renewed_before_its_end() {
     let port = free().port();
-    let pebble = Pebble::start(port, 9).await;
+    let pebble = Pebble::start(port, 15).await;
     let client = pebble.client().await;
     let dir = tempdir().expect("a folder");
     pebble.configure(&dir, "");

@@ -102,7 +102,7 @@ async fn an_address_has_so_many_connections_and_a_proxy_names_it() {
 }
 
 async fn a_connection_without_a_channel_makes_room_when_the_server_is_full() {
-    const JOIN_WITHIN: Duration = Duration::from_millis(300);
+    const JOIN_WITHIN: Duration = Duration::from_secs(2);
     let server = server(
         AdmissionOptions::default()
             .max_connections(2)
@@ -122,7 +122,7 @@ async fn a_connection_without_a_channel_makes_room_when_the_server_is_full() {
     let mut idler = idler.expect("it was let in");
     let heard = idler.recv(1, Duration::from_secs(5)).await;
     assert_eq!(heard, [Frame::Close(Some(1013))]);
-    sleep(JOIN_WITHIN / 3).await;
+    // The newcomer has not had its time.
     assert_eq!(connect(server.addr, &[]).await.0, 503);
     member.heartbeat().await;
 }

@@ -1,5 +1,6 @@
 //! Redis is away for long: the database gives the order until it is back. Real processes, one PostgreSQL, one Redis.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join;
@@ -102,9 +103,11 @@ async fn goes_on_without_redis(away: Away) {
 
     proxy.cut();
     let port = cluster.bus.port();
+    let mut held = None;
     if away == Away::Ended {
         // Another one takes its place, on a port that nobody asks.
         cluster.bus = Bus::start(Engine::Redis);
+        held = Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("its port is free"));
     }
     let within = all_hear(5..10, &nodes, &mut listeners).await;
     assert_eq!(eras(&cluster), ["1"]);
@@ -115,7 +118,7 @@ async fn goes_on_without_redis(away: Away) {
     listeners.push(Member::join(&nodes[2]).await);
     let later = all_hear(10..14, &nodes, &mut listeners).await;
 
-    if away == Away::Ended {
+    if held.take().is_some() {
         cluster.bus = Bus::start_on(Engine::Redis, port).expect("its port is free again");
     }
     proxy.mend();
@@ -191,7 +194,8 @@ async fn no_run_of_redis_begins_in_an_era_that_ends_meanwhile() {
     let mut other = cluster.database.connect();
     other.execute("BEGIN; UPDATE cluster_eras SET era = 1");
     let ends = async {
-        let waits = "SELECT query AS answer FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        let waits = "SELECT query AS answer FROM pg_stat_activity \
+            WHERE wait_event_type = 'Lock' AND datname = current_database()";
         until("the begin of the run waits for the era", || {
             let waiting = cluster.database.ask(waits);
             waiting.iter().any(|query| query.contains("FOR SHARE"))

@@ -1,6 +1,6 @@
 //! How soon a cluster is whole again after a cut and with another Redis, and how long a join waits for Redis. Each test
-//! prints what it measured. The bounds are three times the targets, because tests share their machine with others;
-//! docs/BENCHMARKS.md has the figures of an optimized server, and the command.
+//! prints what it measured. The bounds are wide, because tests share their machine with others; docs/BENCHMARKS.md has the
+//! figures of an optimized server, and the command.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use crate::support::node::until;
 use crate::support::swarm::Member;
 
 const TOPICS: usize = 10;
+/// What may take a second or two on a quiet machine.
+const BOUND: Duration = Duration::from_secs(15);
 /// Messages a second in all topics together.
 const RATE: u32 = 1_000;
 
@@ -107,7 +109,7 @@ async fn a_node_is_exact_soon_after_a_cut_of_five_seconds() {
     let mut rooms = talk.await.expect("they talk to the end");
     let took = rooms.heard_all_before(mended).await - mended;
     println!("exact {} ms after a cut of 5 s", took.as_millis());
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < BOUND, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,15 +123,15 @@ async fn a_new_redis_has_the_first_message_soon() {
     let back = Instant::now();
     let rooms = talk.await.expect("they talk to the end");
     let (one, all) = rooms.heard_after(back).await;
-    let (one, all) = ((one - back).as_millis(), (all - back).as_millis());
-    println!("a room talks {one} ms after the new Redis, all rooms of both nodes after {all} ms");
-    assert!(all < 6_000, "{all} ms");
+    let (one, all) = (one - back, all - back);
+    println!("a room talks {one:.1?} after the new Redis, all rooms of both nodes after {all:.1?}");
+    assert!(all < BOUND, "{all:?}");
 }
 
 /// A topic that the node does not have takes two round trips to Redis, one that it has takes none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_waits_for_two_round_trips_at_most() {
-    const ONE_WAY: Duration = Duration::from_millis(150);
+    const ONE_WAY: Duration = Duration::from_millis(300);
     let nodes = Nodes::start(Engine::Redis, 2, &[]).await;
     let _there = Member::join(address(&nodes, 0), "random:far").await;
     nodes.nodes[1].to_bus.cut(Cut::Delay(ONE_WAY));

@@ -232,7 +232,7 @@ fn serve_short_lived() -> (TempDir, Process) {
 #[actix_web::test]
 async fn a_connection_ends_with_its_token() {
     let (_dir, server) = serve_short_lived();
-    let token = short_lived(1, &json!({"sub": "u1"}));
+    let token = short_lived(3, &json!({"sub": "u1"}));
     let url = format!(
         "ws://{}/socket/websocket?vsn=2.0.0&token={token}",
         server.addr

@@ -82,7 +82,8 @@ async fn nothing_is_left_in_a_session() {
         .push(&join_ref, LOBBY, "shout", json!({ "n": 1 }))
         .await;
     client.next_event().await;
-    let locks = "SELECT locktype AS answer FROM pg_locks WHERE locktype = 'advisory'";
+    let locks = "SELECT locktype AS answer FROM pg_locks WHERE locktype = 'advisory' \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert!(database.ask(locks).is_empty());
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));

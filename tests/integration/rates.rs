@@ -126,7 +126,7 @@ async fn a_leave_and_a_heartbeat_are_never_refused() {
 
 #[actix_web::test]
 async fn a_long_polling_client_is_refused_in_the_same_words() {
-    let server = chat(RateLimits::UNLIMITED.pushes(Rate::new(1_000, 2)));
+    let server = chat(RateLimits::UNLIMITED.pushes(Rate::new(1, 3)));
     let ann = Poller::open(server.addr).await;
     ann.join("random:a").await;
     let lines: Vec<String> = (0..4)

@@ -16,7 +16,7 @@ const BATCHES = "1.7.0";
 const UPLOADS_BINARY = "1.7.7";
 const FALLS_BACK = "1.7.11";
 
-const FALLBACK_MS = 300;
+const FALLBACK_MS = 1_500;
 const PATIENT_FALLBACK_MS = 5_000;
 const FALLBACK_MARK = "phx:fallback:LongPoll";
 

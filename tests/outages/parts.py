@@ -52,7 +52,7 @@ class Client:
     """A client that speaks version 2.0.0 of the protocol."""
 
     def __init__(self, port, path="/socket/websocket?vsn=2.0.0", **headers):
-        self.stream = socket.create_connection((HOST, port), timeout=3)
+        self.stream = socket.create_connection((HOST, port), timeout=8)
         lines = [
             f"GET {path} HTTP/1.1",
             f"Host: {HOST}:{port}",

@@ -23,7 +23,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             most_waiting: 64 << 20,
-            answer: Duration::from_millis(500),
+            answer: Duration::from_secs(1),
             liveness: Duration::from_secs(2),
         }
     }

@@ -10,8 +10,8 @@ use tokio::net::{TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The longest that any one step of a test may take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
+/// The longest that any one step of a test may take, on a machine that does much else.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 /// The key of RFC 6455 section 1.3, whose answer is printed there: no SHA-1 needed to check the server's.
 const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const SAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

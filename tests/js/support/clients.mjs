@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import "./browser.mjs";
 
 // A disconnect of 1.5 lets the heartbeat timer run on: the test process ends only after two intervals.
-export const HEARTBEAT_MS = 1_500;
+export const HEARTBEAT_MS = 3_000;
 
 const require = createRequire(import.meta.url);
 const { dependencies } = require("../package.json");

@@ -6,7 +6,7 @@ import { DEADLINE_MS, until } from "./deadline.mjs";
 
 // After a reconnect 1.2 and 1.3 also repeat a join at this interval, and once they do so before its reply
 // came, they never recognise a reply again: it has to be longer than any join takes.
-const RETRY_MS = 1_000;
+const RETRY_MS = 1_500;
 
 // For what nothing answers, as a longer timer would only keep the test process alive.
 const UNANSWERED_MS = 100;
