@@ -182,6 +182,11 @@ impl<M: Carried> Replica<M> {
         }
     }
 
+    /// The position that the replica waits for, if it does.
+    pub(crate) fn question(&self) -> Option<Ticket> {
+        matches!(self.state, State::Reading).then_some(self.ticket)
+    }
+
     /// Whether the question is of this replica, and not of an earlier one of the topic.
     pub(crate) fn has_asked(&self, ticket: Ticket) -> bool {
         ticket.replica == self.ticket.replica

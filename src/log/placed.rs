@@ -67,21 +67,22 @@ impl<W> TopicLog<W> {
     pub(crate) fn renew(&mut self, opened: OpenedRun) {
         let OpenedRun {
             epoch,
-            next_epoch,
             past,
             head,
             pruned_through,
+            ..
         } = opened;
         let owner = Weak::clone(&self.run.owner);
         let run = Run::new(&self.run.topic, epoch, past, head, owner, self.run.strict);
         // Clients repeat what the death of the bus's server has left in doubt.
         self.run = Arc::new(run.with_refs_of(self.run.refs_epoch));
         self.share_run();
-        self.next_epoch = next_epoch;
         self.prune(pruned_through);
     }
 
+    /// No message of the log begins the run: it has begun in the cluster.
     fn share_run(&mut self) {
+        self.next_epoch = None;
         if let Some(run) = Arc::get_mut(&mut self.run) {
             run.shared = true;
         }
@@ -95,8 +96,7 @@ impl<W> TopicLog<W> {
     /// Adds a message after all others, and shows it. A message of this node's own comes with the row for the store.
     pub(crate) fn place(&mut self, placed: Placed) -> (Appended, Option<Pending>) {
         let is_own = placed.own.is_some();
-        let begins = is_own && self.next_epoch.take().is_some();
-        let entry = Arc::new(self.entry(placed, begins));
+        let entry = Arc::new(self.entry(placed));
         self.head = entry.seq;
         if is_own {
             self.last_own = entry.seq;
@@ -115,7 +115,7 @@ impl<W> TopicLog<W> {
 
     /// The row of a message that is not shown here, and its receipt if one is wanted.
     pub(crate) fn row(&self, placed: Placed) -> (Option<Receipt>, Pending) {
-        let entry = Arc::new(self.entry(placed, false));
+        let entry = Arc::new(self.entry(placed));
         (entry.receipt(), Pending::new(&entry))
     }
 
@@ -123,12 +123,12 @@ impl<W> TopicLog<W> {
     pub(crate) fn unowned_row(&self, placed: Placed) -> Pending {
         let entry = LogEntry {
             run: Arc::new(self.run.unowned()),
-            ..self.entry(placed, false)
+            ..self.entry(placed)
         };
         Pending::new(&Arc::new(entry))
     }
 
-    fn entry(&self, placed: Placed, begins: bool) -> LogEntry {
+    fn entry(&self, placed: Placed) -> LogEntry {
         let Placed {
             id,
             event,
@@ -147,7 +147,7 @@ impl<W> TopicLog<W> {
             payload,
             change,
             at,
-            begins,
+            begins: false,
             receipt: receipt.map(|_| watch::Sender::new(None)),
             traced: own.map_or_else(Traced::default, |own| own.traced),
             client_ref,

@@ -309,12 +309,15 @@ pub(crate) trait SharedStore: super::PlacingStore {
     fn put(&self, row: Pending, reserved: usize);
 
     /// Begins a run whose seqs the cluster gives, at a head that no message has reached; fails if this era is over. While
-    /// the database is unreachable the run has a `next_epoch`, and the database learns of it with the first row.
+    /// the database is unreachable the run has a `next_epoch`: tell [`begun`](Self::begun) if the cluster has taken it.
     fn begin_run(
         &self,
         topic: &str,
         within: Option<super::ClusterEra>,
     ) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;
+
+    /// A run that was begun without the database goes on in the cluster. The database learns of it once it is back.
+    fn begun(&self, topic: &str, run: &OpenedRun);
 
     /// The present run and the runs before it, as the database knows them.
     fn known_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>>;

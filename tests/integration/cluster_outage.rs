@@ -304,3 +304,53 @@ async fn redis_is_lost_while_the_database_is_away() {
     are_stored(&cluster, 12).await;
     end(nodes).await;
 }
+
+/// A message of the run that begins meanwhile comes first from the other node than the one that has begun it, or from it.
+#[actix_web::test]
+async fn a_run_that_begins_without_the_database_is_known_to_it_later() {
+    let mut cluster = Cluster::new();
+    let (nodes, [to_database, _to_redis]) = behind_proxies(&cluster).await;
+    let mut listeners = [Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
+    all_hear(0..3, &nodes, &mut listeners).await;
+    to_database.cut();
+    sleep(Duration::from_secs(1)).await;
+    let port = cluster.bus.port();
+    drop(cluster.bus);
+    cluster.bus = Bus::start_on(Engine::Redis, port).expect("its port is free again");
+    // Until the nodes are there, and wait for the database no longer: then their clients join again.
+    for listener in &mut listeners {
+        assert_eq!(listener.client.next_event().await.0, "phx_error");
+    }
+    let mut listeners = [Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
+    for n in 3..6 {
+        listeners[n as usize % 2].say(n).await;
+        for listener in &mut listeners {
+            assert_eq!(listener.hear().await, n);
+        }
+    }
+    let within = listeners[0].last.clone();
+    to_database.mend();
+    cluster.stored(6).await;
+    let run = within.as_str().and_then(|id| id.split_once('-'));
+    let (epoch, _) = run.expect("an epoch and a seq");
+    let epoch = i64::from_str_radix(epoch, 16)
+        .expect("a number")
+        .to_string();
+    let known = "SELECT epoch::text AS answer FROM topics WHERE topic = 'random:lobby'";
+    until("the database knows the run", || {
+        cluster.database.ask(known) == [epoch.as_str()]
+    })
+    .await;
+    let later = all_hear(6..9, &nodes, &mut listeners).await;
+    for node in &nodes {
+        resumes(node, &within, 6..9).await;
+        let program = Program::of(&node.server).await;
+        for id in [&within, &later[2]] {
+            let id = id.as_str().expect("a text");
+            let target = format!("/api/topics/{TOPIC}/messages/{id}");
+            assert_eq!(program.get(&target).await["id"], id, "{id}");
+        }
+    }
+    are_stored(&cluster, 9).await;
+    end(nodes).await;
+}

@@ -31,6 +31,15 @@ pub(super) struct Located {
     run: Option<OpenedRun>,
 }
 
+/// When a topic without a run gets one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// Somebody waits for it.
+    AtOnce,
+    /// In its turn.
+    InTurn,
+}
+
 impl Node {
     /// Tells a topic's replica what has happened.
     pub(super) fn drive(
@@ -290,7 +299,7 @@ impl Node {
 
     /// Finds out where the topic is, and tells the replica.
     async fn find(self: &Arc<Self>, topic: &Arc<Topic>, ticket: Ticket) {
-        match self.locate(topic).await {
+        match self.locate(topic, Begins::InTurn).await {
             Ok(Located { position, run }) => {
                 let position = decoded(position);
                 if run.is_some() {
@@ -333,8 +342,25 @@ impl Node {
         self.old_rows.wait().await;
     }
 
+    /// The topic has a run now: if its replica still waits for that, it is told.
+    pub(super) fn find_again(self: &Arc<Self>, topic: &Arc<Topic>) {
+        let question = {
+            let state = topic.lock();
+            let replica = state.replica.as_ref();
+            replica.and_then(|replica| replica.question())
+        };
+        if let Some(ticket) = question {
+            let (node, topic) = (Arc::clone(self), Arc::clone(topic));
+            self.spawn(async move { node.find(&topic, ticket).await });
+        }
+    }
+
     /// Where the topic is. Opens a run if it has none.
-    pub(super) async fn locate(self: &Arc<Self>, topic: &Arc<Topic>) -> Result<Located, LoadError> {
+    pub(super) async fn locate(
+        self: &Arc<Self>,
+        topic: &Arc<Topic>,
+        begins: Begins,
+    ) -> Result<Located, LoadError> {
         let name = topic.name();
         let away = |source| LoadError {
             topic: name.to_owned(),
@@ -354,6 +380,10 @@ impl Node {
             if topic.is_strict() {
                 return Err(away(Away));
             }
+            let _permit = match begins {
+                Begins::InTurn => self.may_begin().await,
+                Begins::AtOnce => None,
+            };
             let lock = self.sequencer().map_err(away)?.lock(name);
             match (lock.await.map_err(away)?, &self.store) {
                 // Another node has begun one between the look and the lock.
@@ -363,6 +393,9 @@ impl Node {
                     let begin = self.sequencer().map_err(away)?;
                     let begin = begin.begin(name, token, run.epoch, run.head);
                     if begin.await.map_err(away)? {
+                        if run.next_epoch.is_some() {
+                            store.begun(name, &run);
+                        }
                         begun = Some(run);
                     }
                 }
@@ -380,7 +413,10 @@ impl Node {
     ) -> OpenedRun {
         let known = match (begun, &self.store) {
             (Some(begun), _) if begun.epoch == position.epoch => begun,
-            (_, Some(store)) => store.known_run(topic).await.unwrap_or_default(),
+            (_, Some(store)) => {
+                let _permit = self.may_read().await;
+                store.known_run(topic).await.unwrap_or_default()
+            }
             (_, None) => OpenedRun::default(),
         };
         OpenedRun {
@@ -399,7 +435,10 @@ impl Node {
     ) {
         let Some(store) = &self.store else { return };
         topic.drained().await;
-        let page = store.page(topic.name(), after, PAGE.0, PAGE.1).await;
+        let page = {
+            let _permit = self.may_read().await;
+            store.page(topic.name(), after, PAGE.0, PAGE.1).await
+        };
         let Ok(page) = page else {
             return self.drive(topic, |replica, now, out| replica.failed(ticket, now, out));
         };

@@ -127,8 +127,12 @@ impl Node {
 
     async fn open_strictly(self: &Arc<Self>, topic: &Arc<Topic>, ticket: Ticket) {
         let Some(store) = &self.store else { return };
-        let within = topic.rule().and_then(|rule| self.era_of(rule));
-        match store.open_placing(topic.name(), within).await {
+        let opened = {
+            let _permit = self.may_read().await;
+            let within = topic.rule().and_then(|rule| self.era_of(rule));
+            store.open_placing(topic.name(), within).await
+        };
+        match opened {
             Ok(run) => {
                 let mut state = topic.lock();
                 if !state.follower_asks(ticket) {
@@ -151,6 +155,7 @@ impl Node {
         topic.drained().await;
         let name = topic.name();
         let read = async {
+            let _permit = self.may_read().await;
             let run = store.known_run(name).await?;
             let page = store.page(name, after, PAGE.0, PAGE.1).await?;
             Ok((run, page))

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytestring::ByteString;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use super::asking::Asked;
 use super::bridge::Bridge;
+use super::drive::Begins;
 use super::eras::Eras;
 use super::message;
 use super::old_rows::OldRows;
@@ -36,6 +37,14 @@ const GONE: Duration = Duration::from_millis(300);
 
 /// An outage after which the database may soon give the order.
 const LONG_GONE: Duration = Duration::from_secs(3);
+
+/// How many topics may read the database at the same time. When the order of all topics changes, thousands want to, and
+/// what all nodes wait for, such as heartbeats and the era, must not stand behind them.
+const READS: usize = 8;
+
+/// How many runs may begin at the same time, for which nobody waits. The lock of a topic lasts for seconds only, so a
+/// topic must not take it and then stand behind thousands.
+const BEGINS: usize = 64;
 
 /// See the module.
 pub(crate) struct Node {
@@ -63,6 +72,8 @@ pub(crate) struct Node {
     away: Mutex<Option<Instant>>,
     pub(super) old_rows: OldRows,
     pub(super) eras: Eras,
+    reads: Semaphore,
+    begins: Semaphore,
     begun: Instant,
 }
 
@@ -94,6 +105,8 @@ impl Node {
             away: Mutex::new(Some(Instant::now())),
             old_rows: OldRows::default(),
             eras: Eras::new(cluster),
+            reads: Semaphore::new(READS),
+            begins: Semaphore::new(BEGINS),
             begun: Instant::now(),
         }
     }
@@ -110,6 +123,17 @@ impl Node {
     pub(super) fn connect(&self, bus: Arc<dyn Bus>) {
         // It is started once.
         let _ = self.bus.set(bus);
+    }
+
+    /// Waits until a topic may read the database. It may until the permit is dropped.
+    pub(super) async fn may_read(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.reads.acquire().await.ok()
+    }
+
+    /// The same for the beginning of a run.
+    pub(super) async fn may_begin(&self) -> Option<SemaphorePermit<'_>> {
+        self.begins.acquire().await.ok()
     }
 
     /// The topics that this node has in common with the others.
@@ -391,7 +415,11 @@ impl Node {
             let Some(again) = node.outstanding.again(nonce) else {
                 return;
             };
-            let located = node.locate(&again.topic).await;
+            let located = node.locate(&again.topic, Begins::AtOnce).await;
+            if located.is_ok() {
+                // Its members may stand behind many topics.
+                node.find_again(&again.topic);
+            }
             match (located, node.sequencer()) {
                 // Its publisher may have given up meanwhile.
                 (Ok(_), Ok(_)) if node.outstanding.again(nonce).is_none() => {}

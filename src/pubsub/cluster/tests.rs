@@ -249,6 +249,8 @@ impl SharedStore for TableStore {
         panic!("a strict run never ends")
     }
 
+    fn begun(&self, _: &str, _: &OpenedRun) {}
+
     fn known_run(&self, _: &str) -> Read<OpenedRun> {
         ready(Ok(self.0.run())).boxed()
     }

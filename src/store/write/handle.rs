@@ -28,6 +28,8 @@ use crate::store::write::drafts::DraftIntake;
 use crate::store::write::health::Health;
 use crate::store::write::intake::Intake;
 use crate::store::write::turn::TopicWork;
+#[cfg(feature = "_cluster")]
+use crate::store::write::writer::Begun;
 use crate::store::write::writer::{
     Change, ChangeCursor, Close, Damaged, DbWriter, Open, RowsCame, Sequence, Synced,
 };
@@ -172,6 +174,13 @@ impl DbWriterHandle {
     /// Whether the writer has ended, so that nothing can be saved.
     pub(in crate::store) fn has_ended(&self) -> bool {
         !self.addr.connected()
+    }
+
+    /// The database is to know of a run that the cluster has begun without it, from this message on.
+    #[cfg(feature = "_cluster")]
+    pub(in crate::store) fn note_run(&self, topic: &str, first: MessageId) {
+        let topic = topic.to_owned();
+        self.addr.do_send(Begun { topic, first });
     }
 
     /// Opens the run of a topic, in one of the writer's next rounds.

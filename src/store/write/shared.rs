@@ -6,8 +6,8 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
 use crate::log::{
-    ClusterEra, Entering, Era, LoadError, OpenedRun, Pending, PlacingStore, Seq, SharedLogs,
-    SharedStore, StoreFull, Unplaced,
+    ClusterEra, Entering, Era, LoadError, MessageId, OpenedRun, Pending, PlacingStore, Seq,
+    SharedLogs, SharedStore, StoreFull, Unplaced,
 };
 use crate::metrics::Query;
 use crate::store::tables::run;
@@ -42,6 +42,10 @@ impl SharedStore for DbWriterHandle {
         within: Option<ClusterEra>,
     ) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {
         self.open_run(topic, Sequence::Cluster { within })
+    }
+
+    fn begun(&self, topic: &str, run: &OpenedRun) {
+        self.note_run(topic, MessageId::new(run.epoch, run.head.next()));
     }
 
     fn known_run(&self, topic: &str) -> BoxFuture<'static, Result<OpenedRun, LoadError>> {

@@ -19,6 +19,9 @@ use crate::store::tables::revocation::RevocationChange;
 use crate::store::tables::run;
 use crate::store::tables::slow_mode::SlowModeChange;
 
+/// The most turns of one round.
+const MOST: usize = 64;
+
 /// Turns in the order of the requests.
 #[derive(Default)]
 pub(in crate::store) struct Turns(VecDeque<Turn>);
@@ -107,13 +110,15 @@ impl Turns {
         self.0.is_empty()
     }
 
-    /// The work that is due now, from the first turn: a run ends after its rows, which are in the queue.
+    /// The work that is due now, from the first turn: a run ends after its rows, which are in the queue. Thousands of
+    /// topics may open at once, and no row waits for all of them.
     pub(in crate::store) fn due(&self, queue: &VecDeque<Arc<LogEntry>>) -> Vec<TopicWork> {
         let has_rows = |topic: &str| queue.iter().any(|entry| entry.topic() == topic);
         let is_early =
             |work: &TopicWork| matches!(work, TopicWork::Close { topic, .. } if has_rows(topic));
         let works = self.0.iter().map(|turn| &turn.work);
-        works.take_while(|work| !is_early(work)).cloned().collect()
+        let due = works.take(MOST).take_while(|work| !is_early(work));
+        due.cloned().collect()
     }
 
     /// Answers the first `turns` turns, as far as the round has come with them.

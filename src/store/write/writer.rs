@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, SpawnHandle};
 
+#[cfg(feature = "_cluster")]
+pub(in crate::store) use self::requests::Begun;
 pub(in crate::store) use self::requests::{
     Change, ChangeCursor, Close, Damaged, Open, RowsCame, Sequence, Synced,
 };

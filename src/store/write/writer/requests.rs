@@ -51,6 +51,15 @@ pub(in crate::store) struct Close {
     pub(in crate::store) last: MessageId,
 }
 
+/// The cluster has begun a run without the database.
+#[cfg(feature = "_cluster")]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::store) struct Begun {
+    pub(in crate::store) topic: String,
+    pub(in crate::store) first: MessageId,
+}
+
 /// Changes a cursor. While the database is unreachable, the change waits for it.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -133,6 +142,21 @@ impl Handler<Close> for DbWriter {
         self.ceiling.raise(last.seq);
         self.turns
             .push(Turn::quiet(TopicWork::Close { topic, last }));
+        self.wake(ctx);
+    }
+}
+
+#[cfg(feature = "_cluster")]
+impl Handler<Begun> for DbWriter {
+    type Result = ();
+
+    fn handle(&mut self, Begun { topic, first }: Begun, ctx: &mut Self::Context) {
+        self.ceiling.raise(first.seq);
+        self.turns.push(Turn::quiet(TopicWork::Begin {
+            topic,
+            first,
+            strict: false,
+        }));
         self.wake(ctx);
     }
 }
