@@ -248,6 +248,16 @@ mod tests {
     }
 
     #[test]
+    fn a_round_has_so_many_turns_that_no_row_waits_for_all() {
+        let mut turns = Turns::default();
+        (0..=MOST).for_each(|_| turns.push(opening().0));
+        let nothing = VecDeque::new();
+        assert_eq!(turns.due(&nothing).len(), MOST);
+        turns.settle(MOST, (0..MOST).map(|_| Ok(WorkDone::Stored)));
+        assert_eq!(turns.due(&nothing).len(), 1);
+    }
+
+    #[test]
     fn callers_are_answered_without_the_database_and_work_in_flight_stays() {
         let mut turns = Turns::default();
         let (first, mut first_answered) = opening();
