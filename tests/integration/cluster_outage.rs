@@ -245,6 +245,16 @@ async fn is_refused(node: &Node) {
     }
 }
 
+/// Members say messages in turn, and all hear them. They do not wait for the database, as a publish of the API does.
+async fn all_say(numbers: std::ops::Range<u64>, members: &mut [Member; 2]) {
+    for n in numbers {
+        members[n as usize % 2].say(n).await;
+        for member in members.iter_mut() {
+            assert_eq!(member.hear().await, n);
+        }
+    }
+}
+
 /// All messages are stored, once each and in the order in which all heard them.
 async fn are_stored(cluster: &Cluster, messages: u64) {
     cluster.stored(messages as usize).await;
@@ -266,6 +276,7 @@ async fn redis_comes_back_while_the_database_is_away() {
     to_database.cut();
     join(is_refused(&nodes[0]), is_refused(&nodes[1])).await;
     to_redis.mend();
+    // Long enough for them to come back to Redis, if they did without the database.
     sleep(Duration::from_secs(2)).await;
     is_refused(&nodes[0]).await;
     to_database.mend();
@@ -285,14 +296,10 @@ async fn redis_is_lost_while_the_database_is_away() {
     all_hear(0..3, &nodes, &mut listeners).await;
     to_database.cut();
     // They wait in the nodes' spools.
-    for n in 3..6 {
-        listeners[n as usize % 2].say(n).await;
-        for listener in &mut listeners {
-            assert_eq!(listener.hear().await, n);
-        }
-    }
+    all_say(3..6, &mut listeners).await;
     to_redis.cut();
     join(is_refused(&nodes[0]), is_refused(&nodes[1])).await;
+    // As long as Redis keeps its order without the database being asked.
     sleep(Duration::from_secs(5)).await;
     to_database.mend();
     let within = all_hear(6..9, &nodes, &mut listeners).await;
@@ -305,7 +312,7 @@ async fn redis_is_lost_while_the_database_is_away() {
     end(nodes).await;
 }
 
-/// A message of the run that begins meanwhile comes first from the other node than the one that has begun it, or from it.
+/// Else its messages have ids that the API and resumes do not know.
 #[actix_web::test]
 async fn a_run_that_begins_without_the_database_is_known_to_it_later() {
     let mut cluster = Cluster::new();
@@ -313,6 +320,7 @@ async fn a_run_that_begins_without_the_database_is_known_to_it_later() {
     let mut listeners = [Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
     all_hear(0..3, &nodes, &mut listeners).await;
     to_database.cut();
+    // Both notice.
     sleep(Duration::from_secs(1)).await;
     let port = cluster.bus.port();
     drop(cluster.bus);
@@ -322,12 +330,7 @@ async fn a_run_that_begins_without_the_database_is_known_to_it_later() {
         assert_eq!(listener.client.next_event().await.0, "phx_error");
     }
     let mut listeners = [Member::join(&nodes[0]).await, Member::join(&nodes[1]).await];
-    for n in 3..6 {
-        listeners[n as usize % 2].say(n).await;
-        for listener in &mut listeners {
-            assert_eq!(listener.hear().await, n);
-        }
-    }
+    all_say(3..6, &mut listeners).await;
     let within = listeners[0].last.clone();
     to_database.mend();
     cluster.stored(6).await;

@@ -19,7 +19,7 @@ use crate::lock::lock;
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest one.
 const LONGEST: Duration = Duration::from_secs(5);
-/// So soon after it could not save something a node knows it, and says so.
+/// After this time a node that cannot save knows it, and says so.
 const NOTICED: Duration = Duration::from_millis(700);
 /// A node without a sign of life for so long is dead, unless the bus hears it.
 const LIFE: Duration = Duration::from_secs(3);
