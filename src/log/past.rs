@@ -76,6 +76,12 @@ impl PastRuns {
                 .any(|run| id.seq <= run.last.seq)
     }
 
+    /// The last seq of these runs. `None` if there are none.
+    #[cfg(feature = "_cluster")]
+    pub(crate) fn last_seq(&self) -> Option<Seq> {
+        self.0.last().map(|run| run.last.seq)
+    }
+
     /// The runs after the last one that has lost messages.
     fn resumable(&self) -> &[PastRun] {
         let lossy = self.0.iter().rposition(|run| !run.whole);

@@ -11,6 +11,8 @@ pub(crate) struct Position<M> {
     pub(crate) head: Seq,
     /// The messages that may not be in the database yet, in order of seq.
     pub(crate) journal: Vec<(Seq, M)>,
+    /// No message has a seq after the first of these, up to the second: there, another run ends and this one begins.
+    pub(crate) unused: Option<(Seq, Seq)>,
 }
 
 impl<M> Position<M> {
@@ -89,10 +91,14 @@ impl<M: Clone> Resume<M> {
         self.cursor >= self.through.seq
     }
 
-    /// Whether the journal lacks some of the seqs.
+    /// Whether the journal lacks messages.
     pub(crate) fn needs_rows(&self) -> bool {
-        let missing = self.through.seq.distance_from(self.cursor);
-        self.entries_through(self.through.seq).len() < missing
+        let (cursor, through) = (self.cursor, self.through.seq);
+        let unused = self.position.unused.map_or(0, |(from, to)| {
+            to.min(through).distance_from(from.max(cursor))
+        });
+        let missing = through.distance_from(cursor) - unused;
+        self.entries_through(through).len() < missing
     }
 
     /// Merges the next rows after [`after`](Self::after), in order of seq. `complete`: there are no more up

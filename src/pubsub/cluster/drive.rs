@@ -29,6 +29,8 @@ const PAGE: (usize, usize) = (500, 250_000);
 pub(super) struct Located {
     position: Position,
     run: Option<OpenedRun>,
+    /// If this node has begun the run: the last seq of a stored message, and the seq behind which the run begins.
+    unused: Option<(Seq, Seq)>,
 }
 
 /// When a topic without a run gets one.
@@ -300,10 +302,14 @@ impl Node {
     /// Finds out where the topic is, and tells the replica.
     async fn find(self: &Arc<Self>, topic: &Arc<Topic>, ticket: Ticket) {
         match self.locate(topic, Begins::InTurn).await {
-            Ok(Located { position, run }) => {
-                let position = decoded(position);
-                if run.is_some() {
-                    self.run_ended(topic, position.head).await;
+            Ok(Located {
+                position,
+                run,
+                unused,
+            }) => {
+                let mut position = decoded(position);
+                if run.is_some() && self.run_ended(topic, position.head).await {
+                    position.unused = unused;
                 }
                 let mut state = topic.lock();
                 if !has_asked(&state, ticket) {
@@ -325,12 +331,12 @@ impl Node {
     }
 
     /// Another run goes on where a topic's log is: it has come to `head`. Waits until the messages of the old one are in
-    /// the database.
-    async fn run_ended(self: &Arc<Self>, topic: &Arc<Topic>, head: Seq) {
+    /// the database. Whether they were there before the new one began.
+    async fn run_ended(self: &Arc<Self>, topic: &Arc<Topic>, head: Seq) -> bool {
         let was_awaited = {
             let mut state = topic.lock();
             if state.log.is_none() {
-                return;
+                return false;
             }
             self.rescue(&mut state);
             state.is_followed_by(head)
@@ -340,6 +346,7 @@ impl Node {
             tokio::time::sleep(old_rows::SHORTEST).await;
         }
         self.old_rows.wait().await;
+        was_awaited
     }
 
     /// The topic has a run now: if its replica still waits for that, it is told.
@@ -366,15 +373,24 @@ impl Node {
             topic: name.to_owned(),
             source: Box::new(source),
         };
-        let mut begun = None;
+        let mut begun: Option<OpenedRun> = None;
         loop {
             if let Some(position) = self.read(name).await.map_err(away)? {
+                let begun = begun.filter(|begun| begun.epoch == position.epoch);
+                let unused = begun.as_ref().and_then(|begun| {
+                    let before = begun.past.last_seq()?;
+                    Some((before, begun.head))
+                });
                 let run = if topic.is_in_run(position.epoch) {
                     None
                 } else {
                     Some(self.run_at(name, &position, begun).await)
                 };
-                return Ok(Located { position, run });
+                return Ok(Located {
+                    position,
+                    run,
+                    unused,
+                });
             }
             self.old_rows.wait().await;
             if topic.is_strict() {
@@ -412,7 +428,7 @@ impl Node {
         begun: Option<OpenedRun>,
     ) -> OpenedRun {
         let known = match (begun, &self.store) {
-            (Some(begun), _) if begun.epoch == position.epoch => begun,
+            (Some(begun), _) => begun,
             (_, Some(store)) => {
                 let _permit = self.may_read().await;
                 store.known_run(topic).await.unwrap_or_default()
@@ -485,5 +501,6 @@ pub(super) fn decoded(position: Position) -> crate::cluster::replica::Position<A
         epoch: position.epoch,
         head: position.head,
         journal: messages.collect(),
+        unused: None,
     }
 }

@@ -1,6 +1,6 @@
 //! The statements that write rows of `messages`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use diesel::prelude::*;
 
@@ -190,4 +190,43 @@ pub(in crate::store) fn head(connection: &mut DbConnection<'_>, topic: &str) -> 
         .select(diesel::dsl::max(messages::seq));
     let head: Option<Seq> = on_each_backend!(connection, |typed| query.first(typed))?;
     Ok(head.unwrap_or_default())
+}
+
+/// The same of several topics. Topics without messages may be left out.
+pub(in crate::store) fn heads(
+    connection: &mut DbConnection<'_>,
+    topics: &BTreeSet<&str>,
+) -> QueryResult<HashMap<String, Seq>> {
+    match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(_) => {
+            let heads = topics.iter().map(|topic| {
+                let head = head(connection, topic)?;
+                Ok(((*topic).to_owned(), head))
+            });
+            heads.collect()
+        }
+        // PostgreSQL would read all rows for a maximum of each group; this way it looks into the index once a topic.
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(postgres) => {
+            #[derive(QueryableByName)]
+            struct Head {
+                #[diesel(sql_type = diesel::sql_types::Text)]
+                topic: String,
+                #[diesel(sql_type = diesel::sql_types::BigInt)]
+                seq: Seq,
+            }
+            let heads = diesel::sql_query(
+                "SELECT asked.topic, head.seq FROM unnest($1) AS asked (topic) \
+                 JOIN LATERAL (SELECT max(seq) AS seq FROM messages \
+                               WHERE messages.topic = asked.topic) AS head \
+                 ON head.seq IS NOT NULL",
+            );
+            let names: Vec<&str> = topics.iter().copied().collect();
+            let heads: Vec<Head> = heads
+                .bind::<diesel::sql_types::Array<diesel::sql_types::Text>, _>(names)
+                .load(*postgres)?;
+            Ok(heads.into_iter().map(|it| (it.topic, it.seq)).collect())
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //! 4. The readers that need it: `StoredMessage` in [`history`] for logs, `CommittedMessage` in `reader` for the HTTP
 //!    API.
 //!
-//! The compiler finds the other uses. To add a column of `topics`, change the migrations, `TopicRow` and `put` in
+//! The compiler finds the other uses. To add a column of `topics`, change the migrations, `TopicRow` and `put_all` in
 //! [`run`], and `TopicLine` in `upkeep::lines`.
 
 pub(super) mod ban;
@@ -21,6 +21,7 @@ pub(super) mod feed;
 pub(super) mod history;
 pub(super) mod message;
 pub(super) mod migrations;
+pub(super) mod opening;
 #[cfg(all(feature = "_cluster", feature = "postgres"))]
 pub(super) mod order;
 pub(super) mod readable;

@@ -8,8 +8,6 @@ use std::time::SystemTime;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-#[cfg(feature = "_cluster")]
-use crate::log::ClusterEra;
 use crate::log::{Epoch, MessageId, OpenedRun, PastRuns, Seq};
 use crate::store::backend::{DbConnection, on_each_backend};
 use crate::store::schema::topics;
@@ -57,7 +55,7 @@ impl TopicRow {
     }
 
     /// The run after this one, which ends at `head`. Its messages have the seqs beyond `start`.
-    fn next(self, head: Seq, start: Seq, clean: bool) -> Self {
+    pub(super) fn next(self, head: Seq, start: Seq, clean: bool) -> Self {
         Self {
             epoch: new_epoch(),
             last_seq: start,
@@ -69,7 +67,7 @@ impl TopicRow {
     }
 
     /// What the opener of a log learns of it.
-    fn opened(&self) -> OpenedRun {
+    pub(super) fn opened(&self) -> OpenedRun {
         OpenedRun {
             epoch: self.epoch,
             next_epoch: None,
@@ -80,73 +78,6 @@ impl TopicRow {
     }
 }
 
-/// The run of a topic whose log is opened. After an unclean end, a new run begins now and is stored. Otherwise
-/// nothing is written, and the next run, of `next_epoch`, begins with a message.
-///
-/// A strict run is always clean, because members see only committed messages.
-pub(in crate::store) fn open(
-    connection: &mut DbConnection<'_>,
-    topic: &str,
-    strict: bool,
-    next_epoch: Epoch,
-) -> QueryResult<OpenedRun> {
-    let stored = message::head(connection, topic)?;
-    let found = find(connection, topic)?.unwrap_or_default();
-    let head = found.last_seq.max(stored);
-    if found.clean {
-        return Ok(OpenedRun {
-            next_epoch: Some(next_epoch),
-            head,
-            ..found.opened()
-        });
-    }
-    let run = found.next(head, head.plus(JUMP), strict);
-    put(connection, topic, &run)?;
-    Ok(run.opened())
-}
-
-/// Begins a run whose seqs the cluster gives. It is open until the cluster begins the next one: no node can know that
-/// its messages are all committed, so the next one begins far beyond it.
-///
-/// `None` if the era `within` is over: then the database gives the seqs.
-#[cfg(feature = "_cluster")]
-pub(in crate::store) fn begin_shared(
-    connection: &mut DbConnection<'_>,
-    topic: &str,
-    within: Option<&ClusterEra>,
-) -> QueryResult<Option<OpenedRun>> {
-    if is_over(connection, within)? {
-        return Ok(None);
-    }
-    let found = find_locked(connection, topic)?.unwrap_or_default();
-    let stored = message::head(connection, topic)?;
-    let head = found.last_seq.max(stored);
-    let start = if !found.clean {
-        head.plus(JUMP)
-    } else if found.epoch == Epoch::default() {
-        head
-    } else {
-        // Members of a node may have all messages up to the head: the new run begins behind it.
-        head.next()
-    };
-    let run = found.next(head, start, false);
-    put(connection, topic, &run)?;
-    Ok(Some(run.opened()))
-}
-
-/// Whether the bus gives no seqs any more in this era.
-#[cfg(all(feature = "_cluster", feature = "postgres"))]
-fn is_over(connection: &mut DbConnection<'_>, within: Option<&ClusterEra>) -> QueryResult<bool> {
-    let holds = |era| crate::store::tables::era::holds(connection, era, false);
-    within.map_or(Ok(true), holds).map(|holds| !holds)
-}
-
-/// Without PostgreSQL no servers share a database, and no era ends.
-#[cfg(all(feature = "_cluster", not(feature = "postgres")))]
-fn is_over(_: &mut DbConnection<'_>, _: Option<&ClusterEra>) -> QueryResult<bool> {
-    Ok(false)
-}
-
 /// The run of a topic as it is stored, and the runs before it.
 #[cfg(feature = "_cluster")]
 pub(in crate::store) fn known(
@@ -155,22 +86,6 @@ pub(in crate::store) fn known(
 ) -> QueryResult<OpenedRun> {
     let found = find(connection, topic)?.unwrap_or_default();
     Ok(found.opened())
-}
-
-/// The row of a topic, which no other node changes until the end of the transaction.
-#[cfg(feature = "_cluster")]
-fn find_locked(connection: &mut DbConnection<'_>, topic: &str) -> QueryResult<Option<TopicRow>> {
-    match connection {
-        #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(_) => find(connection, topic),
-        #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => topics::table
-            .find(topic)
-            .select(TopicRow::as_select())
-            .for_update()
-            .first(*postgres)
-            .optional(),
-    }
 }
 
 /// A run that begins without the database. No topic has a seq beyond `ceiling`. The head of the run is beyond any seq
@@ -233,21 +148,51 @@ pub(in crate::store) fn put(
     topic: &str,
     run: &TopicRow,
 ) -> QueryResult<()> {
-    on_each_backend!(connection, |typed| {
-        diesel::insert_into(topics::table)
-            .values((topics::topic.eq(topic), run))
-            .on_conflict(topics::topic)
-            .do_update()
-            .set((
-                topics::epoch.eq(excluded(topics::epoch)),
-                topics::last_seq.eq(excluded(topics::last_seq)),
-                topics::pruned_through.eq(excluded(topics::pruned_through)),
-                topics::clean.eq(excluded(topics::clean)),
-                topics::past.eq(excluded(topics::past)),
-                topics::importing.eq(excluded(topics::importing)),
-            ))
-            .execute(typed)
-    })?;
+    put_all(connection, &[(topic, run)])
+}
+
+/// Stores the runs of topics. Each topic is there once.
+pub(in crate::store) fn put_all(
+    connection: &mut DbConnection<'_>,
+    runs: &[(&str, &TopicRow)],
+) -> QueryResult<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let rows = runs
+        .iter()
+        .map(|(topic, run)| (topics::topic.eq(*topic), *run));
+    let changed = (
+        topics::epoch.eq(excluded(topics::epoch)),
+        topics::last_seq.eq(excluded(topics::last_seq)),
+        topics::pruned_through.eq(excluded(topics::pruned_through)),
+        topics::clean.eq(excluded(topics::clean)),
+        topics::past.eq(excluded(topics::past)),
+        topics::importing.eq(excluded(topics::importing)),
+    );
+    match connection {
+        // Diesel has no batch with a conflict for SQLite, where a statement is no round trip.
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(sqlite) => {
+            for row in rows {
+                diesel::insert_into(topics::table)
+                    .values(row)
+                    .on_conflict(topics::topic)
+                    .do_update()
+                    .set(changed)
+                    .execute(*sqlite)?;
+            }
+        }
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(postgres) => {
+            diesel::insert_into(topics::table)
+                .values(rows.collect::<Vec<_>>())
+                .on_conflict(topics::topic)
+                .do_update()
+                .set(changed)
+                .execute(*postgres)?;
+        }
+    }
     Ok(())
 }
 

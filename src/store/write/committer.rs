@@ -221,23 +221,16 @@ fn run_topic_work(
     if work.is_empty() {
         return Ok(());
     }
-    let together = connection.transaction(|connection| {
-        let runs = work.iter().map(|work| work.run(connection));
-        runs.collect::<Result<Vec<_>, _>>()
-            .map_err(TransactionFailure::Statement)
-    });
-    match together {
-        Ok(runs) => {
-            done.extend(runs.into_iter().map(Ok));
+    match in_transaction(connection, work) {
+        Ok(together) => {
+            done.extend(together.into_iter().map(Ok));
             return Ok(());
         }
         Err(failure) => drop(failure.blame()?),
     }
     for work in work {
-        let alone = connection
-            .transaction(|connection| work.run(connection).map_err(TransactionFailure::Statement));
-        match alone {
-            Ok(run) => done.push(Ok(run)),
+        match in_transaction(connection, std::slice::from_ref(work)) {
+            Ok(alone) => done.extend(alone.into_iter().map(Ok)),
             Err(failure) => {
                 let error = failure.blame()?;
                 // As for a row: if the database stores no topic at all, it is unreachable.
@@ -253,6 +246,15 @@ fn run_topic_work(
         }
     }
     Ok(())
+}
+
+fn in_transaction(
+    connection: &mut DbConnection<'_>,
+    work: &[TopicWork],
+) -> Result<Vec<WorkDone>, TransactionFailure> {
+    connection.transaction(|connection| {
+        TopicWork::run_all(work, connection).map_err(TransactionFailure::Statement)
+    })
 }
 
 /// Logs and counts the result of a row. Never logs the payload.

@@ -4,16 +4,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use diesel::QueryResult;
 use tokio::sync::oneshot;
 
 #[cfg(feature = "_cluster")]
 use crate::log::ClusterEra;
-use crate::log::{Epoch, LogEntry, MessageId, OpenedRun};
+use crate::log::{LogEntry, MessageId, OpenedRun};
 use crate::store::backend::DbConnection;
 use crate::store::backend::Fault;
 
 use crate::store::tables::ban::BanChange;
 use crate::store::tables::cursor::{self, CursorChange};
+use crate::store::tables::opening::{self, Opening};
 use crate::store::tables::remove::{self, Removal};
 use crate::store::tables::revocation::RevocationChange;
 use crate::store::tables::run;
@@ -55,12 +57,8 @@ pub(in crate::store) type SharedError = Arc<Fault>;
 /// Work on one topic, or on none.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum TopicWork {
-    /// Opens the log. Its next run has this epoch.
-    Open {
-        topic: String,
-        strict: bool,
-        next_epoch: Epoch,
-    },
+    /// Opens a log of this server.
+    Open(Opening),
     /// Begins a run whose seqs the cluster gives.
     #[cfg(feature = "_cluster")]
     BeginShared {
@@ -172,9 +170,8 @@ impl Turn {
 impl TopicWork {
     pub(in crate::store) fn topic(&self) -> &str {
         match self {
-            Self::Open { topic, .. } | Self::Begin { topic, .. } | Self::Close { topic, .. } => {
-                topic
-            }
+            Self::Open(opening) => &opening.topic,
+            Self::Begin { topic, .. } | Self::Close { topic, .. } => topic,
             #[cfg(feature = "_cluster")]
             Self::BeginShared { topic, .. } => topic,
             Self::Remove(removal) => &removal.topic,
@@ -184,21 +181,51 @@ impl TopicWork {
         }
     }
 
-    /// Does the work, inside a transaction.
-    pub(in crate::store) fn run(
-        &self,
+    /// Does pieces of work in their order, inside a transaction. Those next to each other that open logs are one piece for
+    /// the database.
+    pub(in crate::store) fn run_all(
+        works: &[Self],
         connection: &mut DbConnection<'_>,
-    ) -> diesel::QueryResult<WorkDone> {
-        Ok(match self {
-            Self::Open {
-                topic,
-                strict,
-                next_epoch,
-            } => WorkDone::Opened(run::open(connection, topic, *strict, *next_epoch)?),
+    ) -> QueryResult<Vec<WorkDone>> {
+        let mut done = Vec::with_capacity(works.len());
+        for alike in works.chunk_by(Self::opens_like) {
+            done.extend(Self::run_alike(alike, connection)?);
+        }
+        Ok(done)
+    }
+
+    /// Whether both open logs in the same way.
+    fn opens_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Open(_), Self::Open(_)) => true,
             #[cfg(feature = "_cluster")]
-            Self::BeginShared { topic, within } => {
-                let begun = run::begin_shared(connection, topic, within.as_ref())?;
-                begun.map_or(WorkDone::Late, WorkDone::Opened)
+            (Self::BeginShared { within, .. }, Self::BeginShared { within: other, .. }) => {
+                within == other
+            }
+            _ => false,
+        }
+    }
+
+    /// `alike`: one piece, or several that open logs in the same way.
+    fn run_alike(alike: &[Self], connection: &mut DbConnection<'_>) -> QueryResult<Vec<WorkDone>> {
+        let Some(first) = alike.first() else {
+            return Ok(Vec::new());
+        };
+        let done = match first {
+            Self::Open(_) => {
+                let openings: Vec<_> = alike.iter().filter_map(Self::opening).collect();
+                let opened = opening::open(connection, &openings)?;
+                return Ok(opened.into_iter().map(WorkDone::Opened).collect());
+            }
+            #[cfg(feature = "_cluster")]
+            Self::BeginShared { within, .. } => {
+                let names = alike.iter().map(Self::topic).collect();
+                let begun = opening::begin_shared(connection, &names, within.as_ref())?;
+                let begun = begun.unwrap_or_default();
+                let runs = alike.iter().map(|work| begun.get(work.topic()).cloned());
+                return Ok(runs
+                    .map(|run| run.map_or(WorkDone::Late, WorkDone::Opened))
+                    .collect());
             }
             Self::Begin {
                 topic,
@@ -220,22 +247,30 @@ impl TopicWork {
                 cursor::change(connection, *change)?;
                 WorkDone::Stored
             }
-        })
+        };
+        Ok(vec![done])
+    }
+
+    fn opening(&self) -> Option<&Opening> {
+        match self {
+            Self::Open(opening) => Some(opening),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Seq;
+    use crate::log::{Epoch, Seq};
 
     fn opening() -> (Turn, oneshot::Receiver<Result<OpenedRun, SharedError>>) {
         let (answer, answered) = oneshot::channel();
-        let work = TopicWork::Open {
+        let work = TopicWork::Open(Opening {
             topic: "room".to_owned(),
             strict: false,
             next_epoch: Epoch::new(1),
-        };
+        });
         let answer = Some(TurnAnswer::Opening(answer));
         (Turn { work, answer }, answered)
     }
@@ -268,7 +303,7 @@ mod tests {
         let due = turns.due(&VecDeque::new());
         assert!(matches!(
             due[..],
-            [TopicWork::Open { .. }, TopicWork::Close { .. }]
+            [TopicWork::Open(_), TopicWork::Close { .. }]
         ));
         assert!(turns.take_callers(1).is_empty(), "they are answered once");
         assert!(first_answered.try_recv().is_err());

@@ -329,6 +329,7 @@ impl Redis {
                     epoch,
                     head,
                     journal,
+                    unused: None,
                 });
                 Reply::Position(reader, position)
             }

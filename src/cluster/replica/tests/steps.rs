@@ -36,6 +36,7 @@ fn position(epoch: i64, head: i64, journal: &[(i64, By)]) -> Option<Position<By>
         epoch: Epoch::new(epoch),
         head: Seq::new(head),
         journal: journal.collect(),
+        unused: None,
     })
 }
 
@@ -460,5 +461,31 @@ fn a_replica_goes_on_where_the_database_gave_the_order() {
     assert_eq!(
         out,
         [Action::Watch(OTHER), Action::Show(id(2, 10), FOREIGN)]
+    );
+}
+
+#[test]
+fn between_two_runs_no_rows_are_read_where_no_message_is() {
+    let limits = Driven::new().replica.limits;
+    let begun_behind = |stored| {
+        let mut driven = Driven::new();
+        driven.replica = Replica::after(Some(id(1, 7)), (ME, 2), limits);
+        let ticket = driven.attached();
+        let position = position(2, 1_001, &[(1_001, FOREIGN)]).map(|position| Position {
+            unused: Some((Seq::new(stored), Seq::new(1_000))),
+            ..position
+        });
+        driven.position(ticket, position)
+    };
+    let out = begun_behind(7);
+    let shown = Action::Show(id(2, 1_001), FOREIGN);
+    assert!(
+        out.contains(&shown) && out.contains(&Action::Live(id(2, 1_001))),
+        "{out:?}"
+    );
+    let out = begun_behind(8);
+    assert!(
+        matches!(out[..], [.., Action::Rows { .. }]),
+        "there is one that members lack: {out:?}"
     );
 }

@@ -14,6 +14,7 @@ use crate::log::{MessageId, OpenedRun};
 use crate::store::backend::Fault;
 use crate::store::backend::error::DAMAGED;
 use crate::store::tables::cursor::CursorChange;
+use crate::store::tables::opening::Opening;
 use crate::store::write::turn::{SharedError, TopicWork, Turn, TurnAnswer};
 
 /// Opens a topic's log.
@@ -105,11 +106,11 @@ impl Handler<Open> for DbWriter {
         }
         self.turns.push(Turn {
             work: match sequence {
-                Sequence::Server { strict } => TopicWork::Open {
+                Sequence::Server { strict } => TopicWork::Open(Opening {
                     topic,
                     strict,
                     next_epoch: self.epoch,
-                },
+                }),
                 #[cfg(feature = "_cluster")]
                 Sequence::Cluster { within } => TopicWork::BeginShared { topic, within },
             },
