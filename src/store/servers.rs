@@ -5,7 +5,6 @@
 //! of its own and works through PgBouncer. A SQLite file is locked by its one server.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,7 +44,7 @@ pub(crate) struct Servers {
     pool: Pool,
     id: i64,
     others: OtherServers,
-    seat: Option<Rc<ClusterSeat>>,
+    seat: Option<Arc<ClusterSeat>>,
     task: JoinHandle<()>,
 }
 
@@ -84,7 +83,10 @@ pub(crate) struct SeenServer {
 }
 
 /// Hears of the other nodes of the cluster, and whether this one is behind.
-pub(crate) type OnSeen = Box<dyn Fn(&[SeenServer], bool)>;
+pub(crate) type OnSeen = Box<dyn Fn(&[SeenServer], bool) + Send + Sync>;
+
+/// Asked for each heartbeat, on the thread that writes it.
+pub(crate) type Said<T> = Box<dyn Fn() -> T + Send + Sync>;
 
 /// The cluster of a server, for [`Servers::start`].
 pub(crate) struct ClusterSeat {
@@ -95,17 +97,17 @@ pub(crate) struct ClusterSeat {
     /// The number of this node.
     pub id: i64,
     /// Whether this node reaches the cluster's bus, and has told over it what it has committed.
-    pub bus_is_up: Box<dyn Fn() -> bool>,
+    pub bus_is_up: Said<bool>,
     /// How long this node has not reached the bus, and how often it had come to it.
-    pub bus_away: Box<dyn Fn() -> (Duration, i64)>,
+    pub bus_away: Said<(Duration, i64)>,
     /// Whether the node with this number was heard over the bus.
-    pub hears: Box<dyn Fn(i64) -> bool>,
+    pub hears: Box<dyn Fn(i64) -> bool + Send + Sync>,
     /// Whether the others must look for what this node has committed.
-    pub owes: Box<dyn Fn() -> bool>,
+    pub owes: Said<bool>,
     /// Whether messages of this node may come late to the database, although it can save.
-    pub is_behind: Box<dyn Fn() -> bool>,
+    pub is_behind: Said<bool>,
     /// Whether heartbeats should come four times a second.
-    pub hurries: Box<dyn Fn() -> bool>,
+    pub hurries: Said<bool>,
     /// Called after each heartbeat: each second, and when `bus_is_up` has changed.
     pub seen: OnSeen,
 }
@@ -134,7 +136,7 @@ impl Servers {
             bus_away: (Duration::ZERO, 0),
             is_behind: false,
         };
-        let seat = seat.map(Rc::new);
+        let seat = seat.map(Arc::new);
         let beats = beats(writer.clone(), me, seat.clone(), others.clone());
         let task = actix_rt::spawn(beats);
         Some(Self {
@@ -226,10 +228,22 @@ struct Heartbeat {
     is_behind: bool,
 }
 
+impl Heartbeat {
+    /// Brings it up to date.
+    fn ask(&mut self, writer: &DbWriterHandle, seat: Option<&ClusterSeat>) {
+        self.is_behind = writer.state() != StorageState::Available;
+        if let Some(seat) = seat {
+            self.bus_is_up = (seat.bus_is_up)();
+            self.bus_away = (seat.bus_away)();
+            self.is_behind |= (seat.is_behind)();
+        }
+    }
+}
+
 async fn beats(
     writer: DbWriterHandle,
     mut me: Heartbeat,
-    seat: Option<Rc<ClusterSeat>>,
+    seat: Option<Arc<ClusterSeat>>,
     others: OtherServers,
 ) {
     if let Some(seat) = &seat {
@@ -241,17 +255,19 @@ async fn beats(
     let mut unheard = Unheard::default();
     loop {
         let begun = Instant::now();
-        me.is_behind = writer.state() != StorageState::Available;
-        if let Some(seat) = &seat {
-            me.bus_is_up = (seat.bus_is_up)();
-            me.bus_away = (seat.bus_away)();
-            me.is_behind |= (seat.is_behind)();
-        }
-        let beaten = me.clone();
+        me.ask(&writer, seat.as_deref());
+        let mut beaten = me.clone();
+        let (asked, seated) = (writer.clone(), seat.clone());
         let readers = writer.readers().clone();
-        let seen = readers.read(Query::Other, move |connection| beat(connection, &beaten));
+        let seen = readers.read(Query::Other, move |connection| {
+            // The database may have been away until now, and the node behind since.
+            beaten.ask(&asked, seated.as_deref());
+            let seen = beat(connection, &beaten)?;
+            Ok((beaten, seen))
+        });
         match seen.await {
-            Ok(mut seen) => {
+            Ok((beaten, mut seen)) => {
+                me = beaten;
                 if let Some(seat) = &seat {
                     (seat.seen)(&seen.nodes, me.is_behind);
                     seen.strangers.extend(unheard.of(&seen.nodes, seat));
