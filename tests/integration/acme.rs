@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
@@ -237,7 +237,11 @@ async fn a_certificate_is_renewed_before_its_end() {
 
 #[actix_web::test]
 async fn a_name_that_leads_elsewhere_is_one_line_that_says_what_to_do() {
-    let pebble = Pebble::start(free().port(), LONG).await;
+    // Nobody listens there, and nobody else gets the port.
+    let held = TcpSocket::new_v4().expect("a socket");
+    held.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let port = held.local_addr().expect("an address").port();
+    let pebble = Pebble::start(port, LONG).await;
     let dir = tempdir().expect("a folder");
     pebble.configure(&dir, "");
     let args = ["--config", "slackir.toml", "--log", "error"];
