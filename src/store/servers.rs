@@ -85,7 +85,7 @@ pub(crate) struct SeenServer {
 /// Hears of the other nodes of the cluster, and whether this one is behind.
 pub(crate) type OnSeen = Box<dyn Fn(&[SeenServer], bool) + Send + Sync>;
 
-/// Asked for each heartbeat, on the thread that writes it.
+/// What a node says of itself. It is asked on the thread that writes the heartbeat, too.
 pub(crate) type Said<T> = Box<dyn Fn() -> T + Send + Sync>;
 
 /// The cluster of a server, for [`Servers::start`].

@@ -27,6 +27,7 @@ on_each_database! {
     changes_change_their_target_and_are_rows_themselves,
     a_run_begins_with_its_first_message,
     a_run_that_did_not_end_in_order_is_followed_by_another,
+    a_log_that_is_opened_twice_in_one_round_begins_two_runs,
     a_strict_run_needs_no_end,
     a_topic_whose_name_the_database_refuses_stops_no_other,
     a_run_without_the_database_begins_beyond_every_seq,
@@ -342,6 +343,29 @@ async fn a_run_that_did_not_end_in_order_is_followed_by_another(database: Databa
     assert_eq!(database.ask(RUN), ["clean"]);
     let third = writer.open(TOPIC, false).await.expect("the topic opens");
     assert_eq!((third.epoch, third.head), (last.epoch, last.seq));
+}
+
+async fn a_log_that_is_opened_twice_in_one_round_begins_two_runs(database: Database) {
+    let writer = writer(&database, WriterOptions::default());
+    let first = shout(&pubsub(&writer), json!({"n": 1})).await;
+    let first = outcome(first).await.expect("stored").id;
+    let blocked = database.block_writes();
+    // The first one's round is blocked, so the others are in one.
+    let opens = [(); 3].map(|()| actix_web::rt::spawn(writer.open(TOPIC, false)));
+    drop(blocked);
+    let mut before = first;
+    for open in opens {
+        let opened = open.await.expect("no panic").expect("the topic opens");
+        assert_eq!(opened.next_epoch, None, "it has begun: {opened:?}");
+        assert!(
+            opened.epoch != before.epoch && opened.head > before.seq,
+            "{opened:?} after {before}"
+        );
+        before = MessageId {
+            epoch: opened.epoch,
+            seq: opened.head,
+        };
+    }
 }
 
 async fn a_strict_run_needs_no_end(database: Database) {

@@ -43,7 +43,7 @@ const LONG_GONE: Duration = Duration::from_secs(3);
 const READS: usize = 8;
 
 /// How many runs may begin at the same time, for which nobody waits. The lock of a topic lasts for seconds only, so a
-/// topic must not take it and then stand behind thousands. The database begins many by one statement.
+/// topic must not take it and then stand behind thousands. The database begins many at once.
 const BEGINS: usize = 512;
 
 /// See the module.

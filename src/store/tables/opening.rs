@@ -36,7 +36,7 @@ pub(in crate::store) fn open(
     let mut begun = BTreeMap::new();
     let opened = openings.iter().map(|opening| {
         let name = &*opening.topic;
-        let row = found.remove(name).unwrap_or_default();
+        let row = found.get(name).cloned().unwrap_or_default();
         let head = heads.get(name).copied().unwrap_or_default();
         let head = head.max(row.last_seq);
         if row.clean {
@@ -48,6 +48,8 @@ pub(in crate::store) fn open(
         }
         let run = row.next(head, head.plus(JUMP), opening.strict);
         let opened = run.opened();
+        // A topic may be there twice: its first opener has gone.
+        found.insert(name.to_owned(), run.clone());
         begun.insert(name, run);
         opened
     });
